@@ -1,0 +1,51 @@
+# Every target sets up what it needs: a fresh machine wants Python 3.11+, pip, git and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+export UV_PYTHON_DOWNLOADS = never
+
+.PHONY: setup demo test check lint format types layers constraints clean
+
+setup: $(READY)
+
+# `pip --python` installs into an environment that has no pip of its own, so that Debian's
+# python3 without the python3-venv package is enough.
+$(BIN)/uv:
+	$(PYTHON) -m venv --without-pip $(VENV)
+	$(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check uv
+
+$(READY): pyproject.toml constraints.txt | $(BIN)/uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --editable . --group dev
+	touch $@
+
+demo: $(READY)
+	$(BIN)/python example_dags/demo.py
+
+test: $(READY)
+	$(MAKE) --no-print-directory check
+	$(BIN)/python -m pytest
+
+check: lint layers types
+
+lint: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+layers: $(READY)
+	$(BIN)/lint-imports
+
+types: $(READY)
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# No index address gets into the file: it pins versions only.
+constraints: $(BIN)/uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header --no-emit-index-url \
+	  --group dev --output-file constraints.txt pyproject.toml
+
+clean:
+	rm -rf $(VENV)

@@ -1,0 +1,3 @@
+"""Durable Ray workflows for Apache Airflow."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,116 @@
+"""The form of what we store: one line of JSON, and behind it frames of JSON with bytes.
+
+.. code-block:: text
+
+    {"body": {...}, "kind": "journal", "sum": "<crc32 of the body>", "v": 1}\\n
+    <crc32 of header and payload> <header length> <payload length>\\n<header JSON><payload>\\n
+    ...
+
+Status documents and leases are only the line. Any reader that knows JSON opens them, and the line
+of the others too; only payloads are pickled, and only the runtime unpickles them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from airflow_provider_rayworkflow.workflow.exceptions import CorruptedDataError, DataLoadError
+
+VERSION = 1
+
+Json = dict[str, Any]
+_Buffer = bytes | bytearray | memoryview
+_FRAME = re.compile(rb"([0-9a-f]{8}) (\d{1,12}) (\d{1,15})\n")
+
+
+def dump_line(kind: str, body: Json) -> bytes:
+    """The document's line, with its end of line."""
+    content = _dumps(body)
+    line = f'{{"body":{content},"kind":"{kind}","sum":"{_crc(content.encode())}","v":{VERSION}}}\n'
+    return line.encode()
+
+
+def load_line(key: str, kind: str, data: bytes) -> Json:
+    """Read a document that is only a line.
+
+    :raises CorruptedDataError: when it is not whole.
+    :raises DataLoadError: when a newer version of this package wrote it.
+    """
+    body, end = _load_line(key, kind, data)
+    if end != len(data):
+        raise CorruptedDataError(key, "there is something behind its end")
+    return body
+
+
+def dump_frame(header: Json, payload: Sequence[_Buffer] = ()) -> list[_Buffer]:
+    """One frame as buffers to be written one after the other; the payload is not copied."""
+    head = _dumps(header).encode()
+    checksum = zlib.crc32(head)
+    size = 0
+    for part in payload:
+        checksum = zlib.crc32(part, checksum)
+        size += memoryview(part).nbytes
+    return [b"%08x %d %d\n%b" % (checksum, len(head), size, head), *payload, b"\n"]
+
+
+def load_frames(key: str, kind: str, data: bytes) -> tuple[Json, Iterator[tuple[Json, memoryview]]]:
+    """Read a document's line now and its frames on the way.
+
+    The iterator raises :class:`CorruptedDataError` at the first frame that is not whole, after
+    all that come before it.
+    """
+    body, position = _load_line(key, kind, data)
+    return body, _frames(key, data, position)
+
+
+def _frames(key: str, data: bytes, position: int) -> Iterator[tuple[Json, memoryview]]:
+    view = memoryview(data)
+    while position < len(data):
+        match = _FRAME.match(data, position)
+        if match is None:
+            raise CorruptedDataError(key, f"no frame begins at byte {position}")
+        head_size, payload_size = int(match[2]), int(match[3])
+        start = match.end()
+        end = start + head_size + payload_size
+        if end + 1 > len(data) or data[end : end + 1] != b"\n":
+            raise CorruptedDataError(key, f"the frame at byte {position} is cut off")
+        if zlib.crc32(view[start:end]) != int(match[1], 16):
+            raise CorruptedDataError(key, f"the frame at byte {position} has a wrong checksum")
+        header = json.loads(data[start : start + head_size])
+        yield header, view[start + head_size : end]
+        position = end + 1
+
+
+def _load_line(key: str, kind: str, data: bytes) -> tuple[Json, int]:
+    end = data.find(b"\n") + 1
+    if not end:
+        raise CorruptedDataError(key, "its first line is cut off")
+    try:
+        document = json.loads(data[:end])
+        body, checksum, version = document["body"], document["sum"], document["v"]
+        found = document["kind"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise CorruptedDataError(key, "its first line is not one of our documents") from None
+    if not isinstance(version, int) or version > VERSION:
+        raise DataLoadError(
+            f"{key!r} has the format version {version!r}, and this version of "
+            f"airflow-provider-rayworkflow reads up to {VERSION}. Upgrade the package here.",
+            key=key,
+        )
+    if found != kind:
+        raise CorruptedDataError(key, f"it is of kind {found!r} instead of {kind!r}")
+    if not isinstance(body, dict) or _crc(_dumps(body).encode()) != checksum:
+        raise CorruptedDataError(key, "its first line has a wrong checksum")
+    return body, end
+
+
+def _dumps(value: Json) -> str:
+    return json.dumps(value, separators=(",", ":"), sort_keys=True, ensure_ascii=True)
+
+
+def _crc(content: bytes) -> str:
+    return f"{zlib.crc32(content):08x}"

@@ -1,0 +1,218 @@
+"""Every error of the runtime.
+
+.. code-block:: text
+
+    WorkflowError
+    ├── WorkflowExecutionError            a task failed (FAILED) or Ray could not run it (RESUMABLE)
+    │   └── FailedOutputError             the same, found by ``get_output`` (also a ValueError)
+    ├── WorkflowCancellationError         the workflow was canceled
+    │   └── CanceledOutputError           the same, found by ``get_output`` (also a ValueError)
+    ├── WorkflowSuspendedError            the workflow was suspended and can be resumed
+    ├── WorkflowNotFoundError             nothing is stored under the id
+    ├── WorkflowNotResumableError         nothing to resume, or a final status
+    │   └── WorkflowTaskNotRecoverableError
+    ├── WorkflowStillActiveError          the call needs a workflow that is not running or pending
+    ├── WorkflowAlreadyExistsError        ``on_existing="fail"`` met an existing id (also a RuntimeError)
+    ├── IllegalTransitionError            a status change that the table does not have
+    ├── OwnershipLostError                another manager owns the workflow now
+    └── StorageError
+        ├── DataLoadError                 an object could not be read
+        │   └── CorruptedDataError        it was read, but its size, checksum or form is wrong
+        ├── DataSaveError                 an object could not be written
+        └── KeyNotFoundError              no object under the key (also a KeyError)
+
+Each survives pickling with its attributes and its ``__cause__``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+
+class WorkflowError(Exception):
+    """Root of the runtime's errors.
+
+    :ivar message: the text of the error.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+        # The default would call the constructor with the finished text, and lose the cause.
+        return _rebuild, (type(self),), self.__dict__ | {"__cause__": self.__cause__}
+
+
+def _rebuild(cls: type[WorkflowError]) -> WorkflowError:
+    return cls.__new__(cls)
+
+
+class WorkflowExecutionError(WorkflowError):
+    """A workflow ended because a task failed.
+
+    :ivar workflow_id: the workflow.
+    :ivar task_id: the task that failed, where it is known.
+    :ivar task_traceback: the original traceback of the task as text, ``""`` where unknown.
+
+    ``__cause__`` is the exception of the task, or where that could not be pickled, an error with
+    its text.
+    """
+
+    def __init__(
+        self,
+        workflow_id: str,
+        *,
+        task_id: str | None = None,
+        reason: str = "",
+        task_traceback: str = "",
+    ) -> None:
+        message = f"Workflow[id={workflow_id}] failed during execution."
+        if task_id is not None:
+            message += f" Task[id={task_id}] failed"
+            message += f": {reason}" if reason else "."
+        elif reason:
+            message += f" {reason}"
+        if task_traceback:
+            message += f"\n{task_traceback.rstrip()}"
+        super().__init__(message)
+        self.workflow_id = workflow_id
+        self.task_id = task_id
+        self.task_traceback = task_traceback
+
+
+class WorkflowCancellationError(WorkflowError):
+    """The workflow was canceled while somebody waited for it, or its output was asked for later."""
+
+    def __init__(self, workflow_id: str) -> None:
+        super().__init__(f"Workflow[id={workflow_id}] is cancelled during execution.")
+        self.workflow_id = workflow_id
+
+
+class FailedOutputError(WorkflowExecutionError, ValueError):
+    """``get_output`` of a workflow that failed; a ValueError as in Ray Workflows."""
+
+
+class CanceledOutputError(WorkflowCancellationError, ValueError):
+    """``get_output`` of a workflow that was canceled; a ValueError as in Ray Workflows."""
+
+    def __init__(self, workflow_id: str) -> None:
+        super().__init__(workflow_id)
+        self.message = f"Cannot load output: workflow {workflow_id!r} is canceled."
+
+
+class WorkflowSuspendedError(WorkflowError):
+    """The workflow was stopped with its checkpoints kept; ``resume`` goes on with it."""
+
+    def __init__(self, workflow_id: str) -> None:
+        super().__init__(f"Workflow[id={workflow_id}] was suspended. Resume it to go on.")
+        self.workflow_id = workflow_id
+
+
+class WorkflowNotFoundError(WorkflowError):
+    """Nothing is stored under the workflow id."""
+
+    def __init__(self, workflow_id: str) -> None:
+        super().__init__(f"Workflow[id={workflow_id}] was referenced but doesn't exist.")
+        self.workflow_id = workflow_id
+
+
+class WorkflowNotResumableError(WorkflowError):
+    """The workflow does not exist, or its status is final."""
+
+    def __init__(self, workflow_id: str, *, reason: str = "") -> None:
+        message = f"Workflow[id={workflow_id}] is not resumable."
+        super().__init__(f"{message} {reason}" if reason else message)
+        self.workflow_id = workflow_id
+
+
+class WorkflowTaskNotRecoverableError(WorkflowNotResumableError):
+    """A task can neither be loaded nor run again."""
+
+    def __init__(self, task_id: str) -> None:
+        super().__init__("")
+        self.message = f"Workflow task[id={task_id}] is not recoverable"
+        self.task_id = task_id
+
+
+class WorkflowStillActiveError(WorkflowError):
+    """The operation needs a workflow that is not running or pending."""
+
+    def __init__(self, operation: str, workflow_id: str) -> None:
+        super().__init__(
+            f"{operation} couldn't be completed because Workflow[id={workflow_id}] "
+            "is still running or pending."
+        )
+        self.operation = operation
+        self.workflow_id = workflow_id
+
+
+class WorkflowAlreadyExistsError(WorkflowError, RuntimeError):
+    """The caller asked that the id be new (``on_existing="fail"``), and it is not."""
+
+    def __init__(self, workflow_id: str, status: str) -> None:
+        super().__init__(
+            f"Workflow[id={workflow_id}] already exists with status {status}. Choose another id, "
+            'or pass on_existing="resume" to attach to it.'
+        )
+        self.workflow_id = workflow_id
+        self.status = status
+
+
+class IllegalTransitionError(WorkflowError):
+    """A status change that is not in the table of legal transitions."""
+
+    def __init__(self, workflow_id: str, current: str, new: str) -> None:
+        super().__init__(f"Workflow[id={workflow_id}] can't go from {current} to {new}.")
+        self.workflow_id = workflow_id
+        self.current = current
+        self.new = new
+
+
+class OwnershipLostError(WorkflowError):
+    """Another manager has claimed a later epoch of the workflow; this one stopped."""
+
+    def __init__(self, workflow_id: str, epoch: int) -> None:
+        super().__init__(
+            f"Workflow[id={workflow_id}] was claimed by another manager after epoch {epoch}; "
+            "this one has stopped working on it. Ask for its status or output as before."
+        )
+        self.workflow_id = workflow_id
+        self.epoch = epoch
+
+
+class StorageError(WorkflowError):
+    """Something is wrong with the storage.
+
+    :ivar key: the object that was concerned, ``""`` where it is the storage as a whole.
+    """
+
+    def __init__(self, message: str, *, key: str = "") -> None:
+        super().__init__(message)
+        self.key = key
+
+
+class DataLoadError(StorageError):
+    """An object could not be read."""
+
+
+class CorruptedDataError(DataLoadError):
+    """An object is torn, truncated or changed: its size, checksum or form is wrong."""
+
+    def __init__(self, key: str, what: str) -> None:
+        super().__init__(f"The stored object {key!r} is corrupted: {what}.", key=key)
+
+
+class DataSaveError(StorageError):
+    """An object could not be written."""
+
+
+class KeyNotFoundError(StorageError, KeyError):
+    """There is no object under the key."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"There is no object {key!r} in the storage.", key=key)

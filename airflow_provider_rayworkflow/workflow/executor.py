@@ -1,0 +1,502 @@
+"""Drives one run of one workflow: starts what is ready, commits what came back, goes on.
+
+All state changes in one loop, fed by one queue; nothing here knows Ray, and nothing unpickles.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor as ThreadPool
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Protocol
+
+from airflow_provider_rayworkflow.workflow.exceptions import StorageError
+from airflow_provider_rayworkflow.workflow.graph import Graph
+from airflow_provider_rayworkflow.workflow.model import (
+    Encoding,
+    Form,
+    JsonOutput,
+    Result,
+    TaskFailure,
+    TaskTimes,
+)
+from airflow_provider_rayworkflow.workflow.scheduler import Node, Schedule, Verdict
+from airflow_provider_rayworkflow.workflow.storage.workflows import (
+    Checkpoints,
+    JournalWriter,
+    TaskRecord,
+    WorkflowStore,
+)
+
+log = logging.getLogger(__name__)
+
+#: How often a run may lose results that it had, before it is left for a later resume.
+MAX_REBUILDS = 10
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaskRun:
+    """One attempt of a task, as a runner takes it.
+
+    :ivar function: pickled function; :ivar arguments: its pickled arguments, which refer to
+        ``inputs`` by position; :ivar ray_options: pickled Ray options, ``b""`` for none.
+    :ivar checkpoint: the worker stores a large value before it returns.
+    :ivar wants_json: its value is the workflow's output.
+    """
+
+    workflow_id: str
+    epoch: int
+    task_id: str
+    attempt: int
+    function: bytes
+    arguments: bytes
+    ray_options: bytes
+    inputs: tuple[Result, ...]
+    checkpoint: bool
+    wants_json: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Returned:
+    """The task returned a value."""
+
+    result: Result
+    times: TaskTimes
+    json_output: JsonOutput | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Continued:
+    """The task returned a graph, whose output is to be its result."""
+
+    graph: bytes
+    times: TaskTimes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Raised:
+    """The task raised an exception.
+
+    :ivar exception: encoded, for ``__cause__`` and ``catch_exceptions``.
+    :ivar retryable: one of those that the author wants retried.
+    """
+
+    failure: TaskFailure
+    exception: bytes
+    retryable: bool
+    times: TaskTimes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lost:
+    """Ray could not run the task to its end: a worker, node or object was lost."""
+
+    failure: TaskFailure
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InputsLost:
+    """The task did not begin, because results that it takes are gone or damaged.
+
+    :ivar positions: of these inputs.
+    """
+
+    positions: tuple[int, ...]
+    reason: str
+
+
+Completion = Returned | Continued | Raised | Lost | InputsLost
+
+
+class Runner(Protocol):
+    """Runs tasks somewhere else."""
+
+    def start(self, run: TaskRun, on_done: Callable[[Completion], None]) -> Any:
+        """Start a task; ``on_done`` is called once, in the caller's event loop."""
+
+    def stop(self, handle: Any) -> None:
+        """Stop a started task for good; ``on_done`` is still called."""
+
+
+class Stop(Enum):
+    """Why somebody stops a run from outside."""
+
+    CANCEL = "cancel"
+    SUSPEND = "suspend"
+    #: The manager may not go on: another one owns the workflow.
+    FENCED = "fenced"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """How a run ended: by an output, a failure, or a stop.
+
+    :ivar exception: the encoded exception of the failure, ``b""`` where there is none.
+    """
+
+    result: Result | None = None
+    json_output: JsonOutput | None = None
+    failure: TaskFailure | None = None
+    exception: bytes = b""
+    stopped: Stop | None = None
+
+
+@dataclass(slots=True)
+class _Attempt:
+    node: Node
+    handle: Any = None
+    is_useless: bool = False
+
+
+@dataclass(slots=True)
+class _Commit:
+    """A record on its way to the storage, and what to do when it is there."""
+
+    record: TaskRecord
+    then: Callable[[], None]
+
+
+@dataclass(slots=True)
+class _State:
+    schedule: Schedule
+    attempts: dict[Node, _Attempt] = field(default_factory=dict)
+    to_commit: list[_Commit] = field(default_factory=list)
+    must_rebuild: bool = False
+
+
+class Executor:
+    """One run of one workflow under one epoch.
+
+    :param threads: where storage calls block.
+    :param on_result: told each task id that has its result, with the result.
+    """
+
+    def __init__(
+        self,
+        *,
+        workflow_id: str,
+        epoch: int,
+        base_epoch: int,
+        graph: Graph,
+        store: WorkflowStore,
+        runner: Runner,
+        threads: ThreadPool,
+        on_result: Callable[[str, Result], None],
+    ) -> None:
+        self.workflow_id = workflow_id
+        self.epoch = epoch
+        self._base_epoch = base_epoch
+        self._graph = graph
+        self._store = store
+        self._runner = runner
+        self._threads = threads
+        self._on_result = on_result
+        self._journal = JournalWriter(store.bytes, workflow_id, epoch)
+        self._queue: asyncio.Queue[Callable[[], None]] = asyncio.Queue()
+        self._flush: asyncio.Task[None] | None = None
+        self._outcome: Outcome | None = None
+        self._json_output: JsonOutput | None = None
+        self._rebuilds = 0
+        self._state: _State | None = None
+
+    @property
+    def progress(self) -> tuple[int, int, int]:
+        """Tasks known, done, and reused from earlier runs."""
+        if self._state is None:
+            return len(self._graph.tasks), 0, 0
+        schedule = self._state.schedule
+        return schedule.total, min(schedule.done, schedule.total), schedule.reused
+
+    def running_task_ids(self) -> list[str]:
+        """The tasks that are being run now."""
+        return [node.task_id for node in self._state.attempts] if self._state else []
+
+    def result_of(self, task_id: str) -> Result | None:
+        """A result that is only in memory: of the output, or of a task that keeps no checkpoint."""
+        if self._state and self._state.schedule.output.task_id == task_id:
+            return self._state.schedule.output.result
+        return None
+
+    def stop(self, reason: Stop) -> None:
+        """Stop the run: no task is started any more, running ones are stopped."""
+        self._queue.put_nowait(lambda: self._end(Outcome(stopped=reason)))
+
+    async def run(self) -> Outcome:
+        """Run to the end.
+
+        What running tasks return while the run is being stopped is still committed.
+
+        :raises StorageError: when a commit fails; nothing that depends on it was started.
+        """
+        self._state = await self._build()
+        while True:
+            state = self._state
+            if self._outcome is None and not state.must_rebuild:
+                self._start_ready(state)
+                self._check_finished(state)
+            if self._outcome is not None and self._outcome.stopped is Stop.FENCED:
+                state.to_commit.clear()
+            self._start_flush(state)
+            if self._is_idle(state):
+                if self._outcome is not None:
+                    return self._outcome
+                if state.must_rebuild:
+                    self._state = await self._build()
+                    continue
+            (await self._queue.get())()
+            while not self._queue.empty():
+                self._queue.get_nowait()()
+
+    def _is_idle(self, state: _State) -> bool:
+        return not state.attempts and not state.to_commit and self._flush is None
+
+    async def _build(self) -> _State:
+        def build() -> tuple[Checkpoints, Schedule]:
+            checkpoints = self._store.read_checkpoints(
+                self.workflow_id, since_epoch=self._base_epoch
+            )
+            return checkpoints, Schedule(self._graph, checkpoints.records)
+
+        loop = asyncio.get_running_loop()
+        checkpoints, schedule = await loop.run_in_executor(self._threads, build)
+        for damage in checkpoints.damaged:
+            log.warning("Workflow %s: %s Its task runs again.", self.workflow_id, damage)
+        output = checkpoints.records.get(schedule.output.task_id)
+        while output is not None and output.graph is not None:
+            output = checkpoints.records.get(output.task_ids[-1])
+        self._json_output = output.json_output if output else None
+        return _State(schedule)
+
+    # ---- starting
+
+    def _start_ready(self, state: _State) -> None:
+        while (node := state.schedule.take_ready()) is not None:
+            attempt = state.attempts[node] = _Attempt(node)
+            attempt.handle = self._runner.start(
+                self._task_run(node), self._on_done(state, attempt)
+            )
+
+    def _on_done(self, state: _State, attempt: _Attempt) -> Callable[[Completion], None]:
+        def on_done(completion: Completion) -> None:
+            self._queue.put_nowait(lambda: self._completed(state, attempt, completion))
+
+        return on_done
+
+    def _task_run(self, node: Node) -> TaskRun:
+        blobs, task = node.graph.blobs, node.task
+        return TaskRun(
+            workflow_id=self.workflow_id,
+            epoch=self.epoch,
+            task_id=node.task_id,
+            attempt=node.attempts,
+            function=blobs[task.function],
+            arguments=blobs[task.arguments],
+            ray_options=blobs[task.ray_options] if task.ray_options >= 0 else b"",
+            inputs=node.inputs(),
+            checkpoint=node.checkpoint or node.is_output,
+            wants_json=node.is_output,
+        )
+
+    def _check_finished(self, state: _State) -> None:
+        output = state.schedule.output
+        if state.schedule.is_finished and not state.to_commit and self._flush is None:
+            result = output.result
+            self._end(Outcome(result=result, json_output=self._describe_output(result)))
+
+    def _describe_output(self, result: Result | None) -> JsonOutput:
+        described = self._json_output
+        if result is None or result.form is Form.CAUGHT_ERROR:
+            return JsonOutput(problem="the output is a caught exception")
+        if described is None and result.encoding is Encoding.JSON and result.inline is not None:
+            described = JsonOutput(value=json.loads(result.inline))
+        if described is None:
+            return JsonOutput(problem="the output is not JSON")
+        if result.form is Form.CAUGHT_VALUE and not described.problem:
+            return JsonOutput(value=[described.value, None])
+        return described
+
+    # ---- what came back
+
+    def _completed(self, state: _State, attempt: _Attempt, completion: Completion) -> None:
+        node = attempt.node
+        state.attempts.pop(node, None)
+        if attempt.is_useless:
+            return
+        match completion:
+            case Returned():
+                self._returned(state, node, completion)
+            case Continued():
+                self._continued(state, node, completion)
+            case Raised():
+                self._raised(state, node, completion)
+            case Lost(failure=failure):
+                self._log_status("FAILED", node.task_id)
+                verdict = state.schedule.attempt_failed(node, system=True)
+                self._after_failure(state, node, verdict, failure, b"")
+            case InputsLost():
+                self._inputs_lost(state, node, completion)
+
+    def _returned(self, state: _State, node: Node, returned: Returned) -> None:
+        result = node.as_result(returned.result)
+        if node.is_output:
+            self._json_output = returned.json_output
+
+        def then() -> None:
+            for resolved in state.schedule.finished(node, result):
+                if resolved.result is not None:
+                    self._on_result(resolved.task_id, resolved.result)
+
+        record = TaskRecord(
+            task_id=node.task_id,
+            times=returned.times,
+            result=result,
+            json_output=returned.json_output,
+        )
+        keeps = node.checkpoint or node.is_output
+        self._commit(state, record if keeps else None, then)
+
+    def _continued(self, state: _State, node: Node, continued: Continued) -> None:
+        graph = Graph.from_bytes(continued.graph, key=f"continuation of {node.task_id}")
+        task_ids = state.schedule.allocate_ids(graph)
+
+        def then() -> None:
+            state.schedule.continued(node, graph, task_ids)
+
+        record = TaskRecord(
+            task_id=node.task_id,
+            times=continued.times,
+            graph=continued.graph,
+            task_ids=tuple(task_ids),
+            catches=node.catches,
+        )
+        self._commit(state, record if node.checkpoint else None, then)
+
+    def _raised(self, state: _State, node: Node, raised: Raised) -> None:
+        verdict = state.schedule.attempt_failed(node, system=False, retryable=raised.retryable)
+        self._after_failure(state, node, verdict, raised.failure, raised.exception)
+
+    def _after_failure(
+        self, state: _State, node: Node, verdict: Verdict, failure: TaskFailure, exception: bytes
+    ) -> None:
+        if self._outcome is not None:
+            return  # it failed because it was stopped, or too late to matter
+        if verdict is Verdict.RETRY:
+            log.warning(
+                "Task status [RETRY]\t[%s@%s] attempt %d failed: %s: %s",
+                *(self.workflow_id, node.task_id, node.attempts, failure.type, failure.message),
+            )
+            state.schedule.retry(node)
+        elif verdict is Verdict.CATCH:
+            self._catch(state, node, exception)
+        else:
+            record = TaskRecord(
+                task_id=node.task_id,
+                result=Result(form=Form.CAUGHT_ERROR, inline=exception),
+                is_failure=True,
+            )
+            self._commit(state, record if exception else None, lambda: None)
+            self._end(Outcome(failure=failure, exception=exception))
+
+    def _catch(self, state: _State, node: Node, exception: bytes) -> None:
+        catcher = state.schedule.catcher(node)
+        if catcher is None:
+            raise RuntimeError(f"nobody catches for {node.task_id}")  # a bug in the scheduler
+        result = Result(form=Form.CAUGHT_ERROR, inline=exception)
+
+        def then() -> None:
+            resolved, useless = state.schedule.caught(catcher, result)
+            for other in useless:
+                if (attempt := state.attempts.get(other)) is not None:
+                    attempt.is_useless = True
+                    self._runner.stop(attempt.handle)
+            for done in resolved:
+                if done.result is not None:
+                    self._on_result(done.task_id, done.result)
+
+        keeps = catcher.checkpoint or catcher.is_output
+        record = TaskRecord(task_id=catcher.task_id, result=result)
+        self._commit(state, record if keeps else None, then)
+
+    def _inputs_lost(self, state: _State, node: Node, lost: InputsLost) -> None:
+        names = [node.upstream[position].task_id for position in lost.positions]
+        log.warning(
+            "Workflow %s: %s of the tasks %s, which task %s takes; they run again.",
+            *(self.workflow_id, lost.reason, names, node.task_id),
+        )
+        self._rebuilds += 1
+        if self._rebuilds > MAX_REBUILDS:
+            failure = TaskFailure(
+                task_id=node.task_id,
+                type="InputsLost",
+                message=f"{lost.reason} of {names}, {self._rebuilds} times in one run",
+                traceback="",
+                system=True,
+            )
+            self._end(Outcome(failure=failure))
+            return
+        for name in names:
+            record = TaskRecord(task_id=name, is_revoked=True)
+            self._commit(state, record, lambda: None)
+        state.must_rebuild = True
+
+    # ---- committing
+
+    def _commit(
+        self, state: _State, record: TaskRecord | None, then: Callable[[], None]
+    ) -> None:
+        if record is None:
+            then()
+        else:
+            state.to_commit.append(_Commit(record, then))
+
+    def _start_flush(self, state: _State) -> None:
+        # Group commit: while one write is under way, what comes back meanwhile waits for the next.
+        if state.to_commit and self._flush is None:
+            batch, state.to_commit = state.to_commit, []
+            self._flush = asyncio.ensure_future(self._write(batch))
+
+    async def _write(self, batch: Sequence[_Commit]) -> None:
+        records = [commit.record for commit in batch]
+        error: StorageError | None = None
+        try:
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._threads, self._journal.commit, records)
+        except StorageError as exc:
+            error = exc
+        self._queue.put_nowait(lambda: self._written(batch, error))
+
+    def _written(self, batch: Sequence[_Commit], error: StorageError | None) -> None:
+        self._flush = None
+        if error is not None:
+            log.error("Workflow %s: a checkpoint can't be written: %s", self.workflow_id, error)
+            failure = TaskFailure(
+                task_id=batch[0].record.task_id,
+                type=type(error).__name__,
+                message=str(error),
+                traceback="",
+                system=True,
+            )
+            self._end(Outcome(failure=failure))
+            return
+        for commit in batch:
+            if commit.record.result is not None and not commit.record.is_failure:
+                self._log_status("SUCCESSFUL", commit.record.task_id)
+            commit.then()
+
+    # ---- ending
+
+    def _end(self, outcome: Outcome) -> None:
+        fenced = outcome.stopped is Stop.FENCED
+        if self._outcome is not None and not fenced:
+            return
+        self._outcome = outcome
+        if self._state is not None:
+            for attempt in self._state.attempts.values():
+                self._runner.stop(attempt.handle)
+
+    def _log_status(self, status: str, task_id: str) -> None:
+        log.info("Task status [%s]\t[%s@%s]", status, self.workflow_id, task_id)

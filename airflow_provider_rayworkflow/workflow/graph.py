@@ -1,0 +1,154 @@
+"""A workflow's tasks and edges as data, without Ray and without the user's objects.
+
+Functions, arguments and Ray options are opaque bytes (``blobs``), each stored once however many
+tasks share it. A task names its inputs by their position in ``upstream``; that is how the
+pickled arguments refer to them, so that a graph can be put into another one unchanged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from airflow_provider_rayworkflow.workflow.documents import (
+    dump_frame,
+    dump_line,
+    load_frames,
+)
+from airflow_provider_rayworkflow.workflow.exceptions import CorruptedDataError
+from airflow_provider_rayworkflow.workflow.ids import TaskIds
+
+Json = dict[str, Any]
+
+#: Ray's own default for ``max_retries``.
+DEFAULT_MAX_RETRIES = 3
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaskOptions:
+    """What the author asked for, as far as the scheduler decides by it.
+
+    :ivar checkpoint: None = as the task that created it, True at the top.
+    :ivar max_retries: how often to try again; -1 = without end.
+    :ivar retry_exceptions: True if an exception may be retried; which ones, the worker knows.
+    :ivar metadata: the author's JSON.
+    """
+
+    catch_exceptions: bool = False
+    checkpoint: bool | None = None
+    max_retries: int = DEFAULT_MAX_RETRIES
+    retry_exceptions: bool = False
+    metadata: Json = field(default_factory=dict)
+
+    def to_json(self) -> Json:
+        return {
+            name: value
+            for name in self.__slots__
+            if (value := getattr(self, name)) != getattr(_DEFAULTS, name)
+        }
+
+    @classmethod
+    def from_json(cls, value: Json) -> TaskOptions:
+        return cls(**value) if value else _DEFAULTS
+
+
+_DEFAULTS = TaskOptions()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Task:
+    """One task of a graph.
+
+    :ivar name: the id that it asks for; :class:`~.ids.TaskIds` makes it unique.
+    :ivar named_by_author: False for a name made from the function.
+    :ivar function: index of its blob.
+    :ivar arguments: index of its blob.
+    :ivar ray_options: index of the blob with the Ray options, -1 for none.
+    :ivar upstream: indexes of the tasks whose results it takes, in the order of its arguments.
+    :ivar shown_options: the Ray options as text, for people; no values of environment variables.
+    """
+
+    name: str
+    function: int
+    arguments: int
+    upstream: tuple[int, ...] = ()
+    named_by_author: bool = False
+    ray_options: int = -1
+    options: TaskOptions = _DEFAULTS
+    shown_options: Json = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Graph:
+    """Tasks, inputs before the tasks that use them; the last one gives the output."""
+
+    tasks: Sequence[Task]
+    blobs: Sequence[bytes]
+
+    def to_json(self) -> Json:
+        return {"tasks": [_task_to_json(task) for task in self.tasks]}
+
+    @classmethod
+    def from_json(cls, value: Json, blobs: Sequence[bytes]) -> Graph:
+        return cls(tasks=[_task_from_json(task) for task in value["tasks"]], blobs=blobs)
+
+    def to_bytes(self) -> bytes:
+        """The graph on its own, as a worker returns a continuation."""
+        return b"".join([dump_line("graph", self.to_json()), *self.dump_blobs()])
+
+    @classmethod
+    def from_bytes(cls, data: bytes, *, key: str = "") -> Graph:
+        """Read what :meth:`to_bytes` made; ``key`` names it in errors."""
+        body, frames = load_frames(key, "graph", data)
+        return read_graph(key, body, list(frames))
+
+    def dump_blobs(self) -> list[bytes | bytearray | memoryview]:
+        """The blobs as one frame, to stand behind the JSON."""
+        return dump_frame({"sizes": [len(blob) for blob in self.blobs]}, self.blobs)
+
+
+def allocate_ids(graph: Graph, ids: TaskIds) -> list[str]:
+    """Unique ids for a graph's tasks, in their order; names that authors gave go first."""
+    ids.reserve({task.name for task in graph.tasks if task.named_by_author})
+    return [ids.allocate(task.name) for task in graph.tasks]
+
+
+def read_graph(key: str, body: Json, frames: list[tuple[Json, memoryview]]) -> Graph:
+    """Put a graph together from its document's JSON and frames.
+
+    :raises CorruptedDataError: when the frame with the blobs is missing.
+    """
+    if not frames:
+        raise CorruptedDataError(key, "the functions and arguments of its graph are missing")
+    header, payload = frames[0]
+    blobs, start = [], 0
+    for size in header["sizes"]:
+        blobs.append(bytes(payload[start : start + size]))
+        start += size
+    return Graph.from_json(body, blobs)
+
+
+def _task_to_json(task: Task) -> Json:
+    value: Json = {"name": task.name, "function": task.function, "arguments": task.arguments}
+    if task.upstream:
+        value["upstream"] = task.upstream
+    if task.named_by_author:
+        value["named_by_author"] = True
+    if task.ray_options >= 0:
+        value["ray_options"] = task.ray_options
+    if options := task.options.to_json():
+        value["options"] = options
+    if task.shown_options:
+        value["shown_options"] = task.shown_options
+    return value
+
+
+def _task_from_json(value: Json) -> Task:
+    return Task(
+        **value
+        | {
+            "upstream": tuple(value.get("upstream", ())),
+            "options": TaskOptions.from_json(value.get("options", {})),
+        }
+    )

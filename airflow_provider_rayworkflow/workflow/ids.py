@@ -1,0 +1,110 @@
+"""Workflow ids and task ids: what is allowed, and how they are made unique."""
+
+from __future__ import annotations
+
+import re
+import time
+import unicodedata
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+#: Long enough for a uuid with a time stamp or an Airflow-made id, short enough for every store.
+MAX_WORKFLOW_ID_LENGTH = 255
+
+
+def new_workflow_id() -> str:
+    """Make an id that no other workflow has: ``<uuid4>.<seconds since the epoch>``."""
+    return f"{uuid.uuid4()}.{time.time():.9f}"
+
+
+def check_workflow_id(workflow_id: Any) -> str:
+    """Return the id if it may name a workflow.
+
+    :raises TypeError: when it is not a string.
+    :raises ValueError: when it is empty, longer than :data:`MAX_WORKFLOW_ID_LENGTH`, contains a
+        control character, or could be read as a path that leaves its folder.
+    """
+    if not isinstance(workflow_id, str):
+        raise TypeError(
+            f"workflow_id has to be a string type. {workflow_id!r} is of type "
+            f"{type(workflow_id).__name__}."
+        )
+    problem = _problem(workflow_id)
+    if problem:
+        raise ValueError(
+            f"The workflow id {_shortened(workflow_id)} {problem}. Use 1 to "
+            f"{MAX_WORKFLOW_ID_LENGTH} printable characters, without '.' or '..' between slashes."
+        )
+    return workflow_id
+
+
+def _problem(workflow_id: str) -> str:
+    if not workflow_id:
+        return "is empty"
+    if len(workflow_id) > MAX_WORKFLOW_ID_LENGTH:
+        return f"has {len(workflow_id)} characters"
+    bad = next((c for c in workflow_id if unicodedata.category(c) in ("Cc", "Cs")), None)
+    if bad is not None:
+        return f"contains the control character {bad!r}"
+    if any(part in (".", "..") for part in re.split(r"[/\\]", workflow_id)):
+        return "contains a relative path"
+    return ""
+
+
+def _shortened(text: str) -> str:
+    return repr(text) if len(text) <= 80 else f"{text[:77]!r}..."
+
+
+def default_task_id(function: Callable[..., Any]) -> str:
+    """The id of a task whose author gave none: ``module.qualname`` in plain ASCII.
+
+    ``<locals>`` becomes ``locals``, as in Ray Workflows.
+    """
+    module = getattr(function, "__module__", None) or "__anonymous_module__"
+    name = getattr(function, "__qualname__", None) or "__anonymous_func__"
+    return f"{module}.{_slug(name)}"
+
+
+def _slug(text: str) -> str:
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    return re.sub(r"[^A-Za-z0-9_.-]", "", plain)
+
+
+class TaskIds:
+    """Gives each task of one workflow an id of its own.
+
+    The first task that asks for a name gets it, the following get ``name_1``, ``name_2``, … in
+    the order in which they ask; a name that the author wrote is never taken by a numbered one.
+    Memory grows with the number of distinct names, not of tasks.
+    """
+
+    def __init__(self) -> None:
+        self._last: dict[str, int] = {}
+
+    def reserve(self, names: set[str]) -> None:
+        """Keep these names free for the tasks that will ask for them by name."""
+        for name in names:
+            self._last.setdefault(name, -1)
+
+    def allocate(self, name: str) -> str:
+        """Return ``name``, or ``name`` with the next free number."""
+        number = self._last.get(name, -1) + 1
+        if number == 0 and self._given_as_numbered(name):
+            number = 1
+        while number and f"{name}_{number}" in self._last:
+            number += 1
+        self._last[name] = number
+        return name if number == 0 else f"{name}_{number}"
+
+    def observe(self, task_id: str, name: str) -> None:
+        """Take note of an id that an earlier run gave to a task that asked for ``name``."""
+        suffix = task_id[len(name) + 1 :]
+        number = int(suffix) if suffix.isdigit() else 0
+        self._last[name] = max(self._last.get(name, -1), number)
+
+    def _given_as_numbered(self, name: str) -> bool:
+        base, _, suffix = name.rpartition("_")
+        if not suffix.isdigit() or (len(suffix) > 1 and suffix[0] == "0"):
+            return False
+        return 0 < int(suffix) <= self._last.get(base, -1)

@@ -1,0 +1,78 @@
+"""What ``get_metadata`` answers, read from storage alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow_provider_rayworkflow.workflow.graph import Graph, Task, allocate_ids
+from airflow_provider_rayworkflow.workflow.ids import TaskIds
+from airflow_provider_rayworkflow.workflow.model import StatusRecord
+from airflow_provider_rayworkflow.workflow.storage.workflows import (
+    Checkpoints,
+    TaskRecord,
+    WorkflowStore,
+)
+
+Json = dict[str, Any]
+
+
+def describe_workflow(record: StatusRecord) -> Json:
+    """``{"status", "user_metadata", "stats": {"start_time", "end_time"}}``; times where known.
+
+    A failed workflow has ``"failure"`` besides: task, type, message and traceback as text.
+    """
+    stats = {"start_time": record.started_at, "end_time": record.ended_at}
+    description: Json = {
+        "status": record.status,
+        "user_metadata": record.user_metadata,
+        "stats": {name: time for name, time in stats.items() if time is not None},
+    }
+    if record.failure is not None:
+        description["failure"] = record.failure.to_json()
+    return description
+
+
+def describe_task(store: WorkflowStore, record: StatusRecord, task_id: str) -> Json:
+    """A task's id, options, metadata, the ids of the tasks it takes results of, and its times.
+
+    :raises ValueError: when the workflow has no such task.
+    """
+    workflow_id = record.workflow_id
+    claim = store.read_claim(workflow_id, record.epoch)
+    checkpoints = store.read_checkpoints(workflow_id, since_epoch=claim.base_epoch)
+    graph = store.read_graph(workflow_id, record.epoch)
+    for found, task, upstream in _all_tasks(graph, checkpoints):
+        if found == task_id:
+            return _describe(task_id, task, upstream, checkpoints.records.get(task_id))
+    raise ValueError(f"No such task_id '{task_id}' in workflow '{workflow_id}'")
+
+
+def _all_tasks(graph: Graph, checkpoints: Checkpoints) -> Any:
+    yield from _tasks(graph, allocate_ids(graph, TaskIds()))
+    for record in checkpoints.records.values():
+        if record.graph is not None:
+            yield from _tasks(Graph.from_bytes(record.graph), record.task_ids)
+
+
+def _tasks(graph: Graph, task_ids: Any) -> Any:
+    for task_id, task in zip(task_ids, graph.tasks, strict=True):
+        yield task_id, task, [task_ids[index] for index in task.upstream]
+
+
+def _describe(task_id: str, task: Task, upstream: list[str], record: TaskRecord | None) -> Json:
+    options = task.options
+    times = record.times if record else None
+    return {
+        "task_id": task_id,
+        "task_options": {
+            "task_type": "FUNCTION",
+            "max_retries": options.max_retries,
+            "catch_exceptions": options.catch_exceptions,
+            "retry_exceptions": options.retry_exceptions,
+            "checkpoint": options.checkpoint,
+            "ray_options": task.shown_options,
+        },
+        "user_metadata": options.metadata,
+        "workflow_refs": upstream,
+        "stats": {"start_time": times.started_at, "end_time": times.ended_at} if times else {},
+    }

@@ -1,0 +1,172 @@
+"""The records that storage, manager and readers share. They know JSON, not I/O."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from enum import Enum
+from typing import Any
+
+from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaskFailure:
+    """Why a task failed, as text that needs no unpickling.
+
+    :ivar task_id: the workflow task.
+    :ivar type: the exception's type, ``module.name``.
+    :ivar message: its text.
+    :ivar traceback: its traceback, as Python prints it.
+    :ivar system: True for a lost worker, node or object, False for an exception of the task.
+    """
+
+    task_id: str
+    type: str
+    message: str
+    traceback: str
+    system: bool = False
+
+    def to_json(self) -> Json:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Json) -> TaskFailure:
+        return cls(**value)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JsonOutput:
+    """A workflow's output for readers that must not unpickle.
+
+    :ivar value: the output, when it is JSON and small enough.
+    :ivar problem: why ``value`` is missing, else ``""``.
+    """
+
+    value: Any = None
+    problem: str = ""
+
+    def to_json(self) -> Json:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Json) -> JsonOutput:
+        return cls(**value)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StatusRecord:
+    """One status document.
+
+    Times are seconds since the epoch. ``started_at`` and ``ended_at`` are of the latest run or
+    resume, ``created_at`` of the first.
+
+    :ivar epoch: the claim under which it was written.
+    :ivar number: rises with each status of an epoch.
+    :ivar manager_id: who wrote it.
+    :ivar tasks_total: tasks known so far, continuations included.
+    :ivar tasks_done: of these, how many have a checkpoint or have ended.
+    :ivar tasks_reused: of these, how many an earlier run had committed.
+    """
+
+    workflow_id: str
+    status: WorkflowStatus
+    epoch: int
+    number: int
+    manager_id: str
+    created_at: float
+    started_at: float | None = None
+    ended_at: float | None = None
+    user_metadata: Json = field(default_factory=dict)
+    tasks_total: int = 0
+    tasks_done: int = 0
+    tasks_reused: int = 0
+    failure: TaskFailure | None = None
+    output: JsonOutput | None = None
+
+    def to_json(self) -> Json:
+        value = {name: getattr(self, name) for name in self.__slots__}
+        value["status"] = self.status.value
+        value["failure"] = self.failure and self.failure.to_json()
+        value["output"] = self.output and self.output.to_json()
+        return value
+
+    @classmethod
+    def from_json(cls, value: Json) -> StatusRecord:
+        failure, output = value.pop("failure"), value.pop("output")
+        return cls(
+            **value | {"status": WorkflowStatus(value["status"])},
+            failure=failure and TaskFailure.from_json(failure),
+            output=output and JsonOutput.from_json(output),
+        )
+
+
+class Encoding(str, Enum):
+    """How a stored value became bytes."""
+
+    JSON = "json"
+    PICKLE = "pickle"
+
+
+class Form(str, Enum):
+    """What a task's stored bytes mean to those who use its result."""
+
+    #: The value itself.
+    VALUE = "value"
+    #: ``catch_exceptions``: the result is ``(value, None)``.
+    CAUGHT_VALUE = "caught_value"
+    #: ``catch_exceptions``: the bytes are an exception, the result is ``(None, exception)``.
+    CAUGHT_ERROR = "caught_error"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Blob:
+    """A large value in an object of its own, written by the worker that made it.
+
+    :ivar size: of the object, in bytes.
+    """
+
+    key: str
+    size: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Result:
+    """A task's result: where its bytes are and what they mean.
+
+    One of ``inline``, ``blob`` and ``ref`` is there; a large value has both a blob and a ref
+    while the cluster that made it still holds it in memory.
+
+    :ivar inline: the bytes.
+    :ivar blob: the object that has them.
+    :ivar ref: an opaque reference of the runner to the value in memory.
+    :ivar encoding: of ``inline``.
+    """
+
+    form: Form = Form.VALUE
+    encoding: Encoding = Encoding.PICKLE
+    inline: bytes | None = None
+    blob: Blob | None = None
+    ref: Any = None
+
+    @property
+    def is_stored(self) -> bool:
+        """True if the result outlives the cluster's memory."""
+        return self.inline is not None or self.blob is not None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaskTimes:
+    """When a task's last attempt began and ended, in seconds since the epoch, and which it was."""
+
+    started_at: float
+    ended_at: float
+    attempt: int
+
+    def to_json(self) -> Json:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Json) -> TaskTimes:
+        return cls(**value)

@@ -1,0 +1,119 @@
+"""The manager as a detached Ray actor."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+import uuid
+from typing import Any
+
+import ray
+
+from airflow_provider_rayworkflow import __version__
+from airflow_provider_rayworkflow.workflow.concurrency import Limits
+from airflow_provider_rayworkflow.workflow.exceptions import StorageError
+from airflow_provider_rayworkflow.workflow.manager import Manager, OnExisting, Output
+from airflow_provider_rayworkflow.workflow.runtime.logs import log_to_stderr
+from airflow_provider_rayworkflow.workflow.runtime.runner import RayRunner
+from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, open_store
+from airflow_provider_rayworkflow.workflow.storage.leases import LEASE_TTL_S
+
+Json = dict[str, Any]
+
+# Names and namespace as in Ray Workflows.
+ACTOR_NAME = "WorkflowManagementActor"
+NAMESPACE = "workflow"
+
+
+class WorkflowManagementActor:
+    """Calls go to one :class:`~..manager.Manager`, made at the first of them."""
+
+    def __init__(self, uri: str, limits: Limits) -> None:
+        log_to_stderr()
+        self._uri = uri
+        self._limits = limits
+        self._manager: Manager | None = None
+        self._starting = asyncio.Lock()
+
+    async def _ready(self) -> Manager:
+        async with self._starting:
+            if self._manager is None:
+                store = WorkflowStore(open_store(self._uri))
+                manager = Manager(
+                    store=store,
+                    runner=RayRunner(self._uri),
+                    manager_id=uuid.uuid4().hex,
+                    cluster=ray.get_runtime_context().gcs_address,
+                    limits=self._limits,
+                    package_version=__version__,
+                )
+                await manager.start()
+                _keep_lease(manager, asyncio.get_running_loop())
+                self._manager = manager
+            return self._manager
+
+    async def configure(self, uri: str | None, limits: Limits) -> str:
+        """Check that the manager is as the caller wants it; returns the storage's URI."""
+        if uri is not None and uri != self._uri:
+            raise ValueError(
+                f"The workflow manager of this cluster stores in {self._uri!r}, and {uri!r} was "
+                "asked for. Use the same storage, or another Ray cluster."
+            )
+        (await self._ready()).set_limits(limits)
+        return self._uri
+
+    async def submit(
+        self, workflow_id: str, graph: bytes, user_metadata: Json, on_existing: OnExisting
+    ) -> None:
+        manager = await self._ready()
+        await manager.submit(
+            workflow_id, graph, user_metadata=user_metadata, on_existing=on_existing
+        )
+
+    async def resume(self, workflow_id: str) -> None:
+        await (await self._ready()).resume(workflow_id)
+
+    async def wait_output(self, workflow_id: str, task_id: str | None) -> tuple[str, Output]:
+        return self._uri, await (await self._ready()).wait_output(workflow_id, task_id)
+
+    async def get_status(self, workflow_id: str) -> WorkflowStatus:
+        return await (await self._ready()).get_status(workflow_id)
+
+    async def get_metadata(self, workflow_id: str, task_id: str | None) -> Json:
+        return await (await self._ready()).get_metadata(workflow_id, task_id)
+
+    async def cancel(self, workflow_id: str) -> None:
+        await (await self._ready()).cancel(workflow_id)
+
+    async def suspend(self, workflow_id: str) -> None:
+        await (await self._ready()).suspend(workflow_id)
+
+    async def delete(self, workflow_id: str) -> None:
+        await (await self._ready()).delete(workflow_id)
+
+    async def close(self) -> None:
+        if self._manager is not None:
+            await self._manager.close()
+
+
+def _keep_lease(manager: Manager, loop: asyncio.AbstractEventLoop) -> None:
+    """Renew the lease from a thread; a lease that can't be renewed stops the manager in time."""
+
+    def keep() -> None:
+        good_until = time.monotonic() + LEASE_TTL_S
+        while True:
+            time.sleep(LEASE_TTL_S / 3)
+            begun = time.monotonic()
+            try:
+                manager.renew_lease()
+                good_until = begun + LEASE_TTL_S
+            except StorageError:
+                pass
+            if time.monotonic() > good_until - LEASE_TTL_S / 3:
+                loop.call_soon_threadsafe(manager.fence)
+                os._exit(1)
+
+    threading.Thread(target=keep, name="lease", daemon=True).start()

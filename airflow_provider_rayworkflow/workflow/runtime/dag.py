@@ -1,0 +1,280 @@
+"""From ``.bind()`` graphs to our own. The only file that knows ``ray.dag``.
+
+Reads a graph in linear time and without recursion: each node's arguments are pickled once, and
+the pickler tells which other nodes are in them.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+from ray.dag import ClassMethodNode, ClassNode, DAGNode, FunctionNode, InputNode
+from ray.dag.input_node import DAGInputData, InputAttributeNode
+
+from airflow_provider_rayworkflow.workflow.codec import dumps
+from airflow_provider_rayworkflow.workflow.graph import (
+    DEFAULT_MAX_RETRIES,
+    Graph,
+    Task,
+    TaskOptions,
+)
+from airflow_provider_rayworkflow.workflow.ids import default_task_id
+from airflow_provider_rayworkflow.workflow.runtime import options as ray_options
+from airflow_provider_rayworkflow.workflow.runtime.inputs import Argument, nested_input
+from airflow_provider_rayworkflow.workflow.runtime.refs import RefPickling
+
+Json = dict[str, Any]
+
+
+def is_dag(value: Any) -> bool:
+    """True for anything that ``.bind()`` returns."""
+    return isinstance(value, DAGNode)
+
+
+def check_dag(value: Any) -> None:
+    """Return if the value can be a workflow or a continuation.
+
+    :raises TypeError: if not.
+    """
+    if not isinstance(value, DAGNode):
+        raise TypeError(
+            f"Input should be a DAG. {value!r:.200} is a {type(value).__name__}; "
+            "pass what .bind() of a Ray remote function returns."
+        )
+    if isinstance(value, (ClassNode, ClassMethodNode)):
+        raise TypeError(
+            "Currently workflow does not support classes as DAG inputs. "
+            "Use remote functions instead of actors."
+        )
+    if not isinstance(value, FunctionNode):
+        raise TypeError(f"Unsupported DAG node: {value}. The output must be a function's.")
+
+
+def encode_dag(dag: DAGNode, args: tuple[Any, ...] = (), kwargs: Json | None = None) -> Graph:
+    """Turn a ``.bind()`` graph into one of ours.
+
+    :param args: and ``kwargs``: what the graph's ``InputNode`` stands for.
+    :raises TypeError: for nodes that are no functions, and arguments that don't fit a signature.
+    :raises ValueError: for options that make no sense here, and cycles.
+    """
+    check_dag(dag)
+    return _Encoder(args, kwargs or {}).encode(dag)
+
+
+def execute_plainly(dag: DAGNode) -> Any:
+    """Run a graph as plain Ray tasks and return its value: a continuation outside a workflow."""
+    check_dag(dag)
+    done: dict[DAGNode, Any] = {}
+    resolve = lambda obj: done.get(obj, obj) if isinstance(obj, DAGNode) else obj  # noqa: E731
+    for node in _in_order(dag, lambda node: _children(node)):
+        args = _map_nodes(node._bound_args, resolve)
+        kwargs = _map_nodes(node._bound_kwargs, resolve)
+        _, rays = ray_options.split(node._bound_options)
+        rays.pop("max_calls", None)
+        done[node] = ray.remote(node._body).options(**rays).remote(*args, **kwargs)
+    return ray.get(done[dag])
+
+
+@dataclass(slots=True)
+class _Read:
+    """A node whose arguments have been pickled."""
+
+    arguments: bytes
+    children: list[DAGNode] = field(default_factory=list)
+
+
+class _Encoder:
+    def __init__(self, args: tuple[Any, ...], kwargs: Json) -> None:
+        self._args = args
+        self._kwargs = kwargs
+        self._read: dict[DAGNode, _Read] = {}
+        self._blobs: dict[bytes, int] = {}
+        self._functions: dict[Any, int] = {}
+        self._signatures: dict[Any, inspect.Signature] = {}
+        self._children: list[DAGNode] = []
+        self._pickling = RefPickling(also=self._reduce)
+
+    def encode(self, dag: DAGNode) -> Graph:
+        indexes: dict[DAGNode, int] = {}
+        tasks: list[Task] = []
+        for node in _in_order(dag, lambda node: self._read_node(node).children):
+            indexes[node] = len(tasks)
+            read = self._read.pop(node)
+            upstream = tuple(indexes[child] for child in read.children)
+            tasks.append(self._task(node, read.arguments, upstream))
+        return Graph(tasks=tasks, blobs=list(self._blobs))
+
+    # ---- arguments
+
+    def _read_node(self, node: DAGNode) -> _Read:
+        if node in self._read:
+            return self._read[node]
+        if not isinstance(node, FunctionNode):
+            raise TypeError(
+                f"Unsupported DAG node: {node}. A workflow's tasks are Ray remote functions."
+            )
+        self._check_signature(node)
+        self._children = []
+        args = tuple(self._argument(value) for value in node._bound_args)
+        kwargs = {name: self._argument(value) for name, value in node._bound_kwargs.items()}
+        retry = node._bound_options.get("retry_exceptions")
+        retryable = tuple(retry) if isinstance(retry, (list, tuple)) else None
+        arguments = dumps((args, kwargs, retryable), override=self._pickling)
+        read = self._read[node] = _Read(arguments, self._children)
+        return read
+
+    def _argument(self, value: Any) -> Any:
+        """An argument of a call as it is pickled: nodes and references count by their value."""
+        if isinstance(value, ray.ObjectRef):
+            return ray.get(value)
+        if isinstance(value, (InputNode, InputAttributeNode)):
+            return self._input(value)
+        if isinstance(value, DAGNode):
+            return Argument(self._position(value))
+        return value
+
+    def _reduce(self, obj: Any) -> Any:
+        """Nodes inside containers: a task gets them as references, as in plain Ray."""
+        if isinstance(obj, (InputNode, InputAttributeNode)):
+            return _identity, (self._input(obj),)
+        if isinstance(obj, DAGNode):
+            return nested_input, (self._position(obj),)
+        return NotImplemented
+
+    def _position(self, node: DAGNode) -> int:
+        for position, child in enumerate(self._children):
+            if child is node:
+                return position
+        self._children.append(node)
+        return len(self._children) - 1
+
+    def _input(self, node: InputNode | InputAttributeNode) -> Any:
+        single = len(self._args) == 1 and not self._kwargs
+        if isinstance(node, InputNode):
+            return self._args[0] if single else DAGInputData(*self._args, **self._kwargs)
+        key = node._key
+        if isinstance(key, int) and key < len(self._args):
+            return self._args[key]
+        if key in self._kwargs:
+            return self._kwargs[key]
+        if not single:
+            raise KeyError(
+                f"The graph uses the input {key!r}, which was not passed: there are "
+                f"{len(self._args)} positional arguments and the keywords {list(self._kwargs)}."
+            )
+        value = self._args[0]
+        return getattr(value, key) if node._accessor_method == "__getattr__" else value[key]
+
+    def _check_signature(self, node: FunctionNode) -> None:
+        body = node._body
+        if body not in self._signatures:
+            self._signatures[body] = inspect.signature(body)
+        try:
+            self._signatures[body].bind(*node._bound_args, **node._bound_kwargs)
+        except TypeError as exc:
+            raise TypeError(f"{default_task_id(body)}() can't be called so: {exc}") from None
+
+    # ---- tasks
+
+    def _task(self, node: FunctionNode, arguments: bytes, upstream: tuple[int, ...]) -> Task:
+        ours, rays = ray_options.split(node._bound_options)
+        name = ours.get("task_id")
+        _check_num_returns(node, rays.pop("num_returns", None))
+        options = TaskOptions(
+            catch_exceptions=bool(ours.get("catch_exceptions", False)),
+            checkpoint=ours.get("checkpoint"),
+            max_retries=_or_default(rays.pop("max_retries", None)),
+            retry_exceptions=bool(rays.pop("retry_exceptions", False)),
+            metadata=ours.get("metadata") or {},
+        )
+        return Task(
+            name=name or default_task_id(node._body),
+            named_by_author=bool(name),
+            function=self._function(node._body),
+            arguments=self._blob(arguments),
+            upstream=upstream,
+            ray_options=self._blob(dumps(rays)) if rays else -1,
+            options=options,
+            shown_options={key: _shown(key, value) for key, value in rays.items()},
+        )
+
+    def _function(self, body: Callable[..., Any]) -> int:
+        if body not in self._functions:
+            try:
+                self._functions[body] = self._blob(dumps(body, override=self._pickling))
+            except Exception as exc:
+                raise TypeError(
+                    f"The function {default_task_id(body)} can't be pickled: {exc}. Create what "
+                    "can't be pickled (connections, locks, sessions) inside of the function."
+                ) from exc
+        return self._functions[body]
+
+    def _blob(self, content: bytes) -> int:
+        return self._blobs.setdefault(content, len(self._blobs))
+
+
+def _in_order(dag: DAGNode, children: Callable[[DAGNode], list[DAGNode]]) -> list[DAGNode]:
+    """The nodes of a graph, inputs before users, as a reader would go through the arguments."""
+    order: list[DAGNode] = []
+    entered: set[DAGNode] = set()
+    done: set[DAGNode] = set()
+    stack: list[tuple[DAGNode, bool]] = [(dag, False)]
+    while stack:
+        node, is_exit = stack.pop()
+        if is_exit:
+            done.add(node)
+            order.append(node)
+        elif node in done:
+            continue
+        elif node in entered:
+            raise ValueError(f"The graph has a cycle through {node}.")
+        else:
+            entered.add(node)
+            stack.append((node, True))
+            stack.extend((child, False) for child in reversed(children(node)))
+    return order
+
+
+def _children(node: DAGNode) -> list[DAGNode]:
+    encoder = _Encoder((), {})
+    return encoder._read_node(node).children
+
+
+def _map_nodes(value: Any, resolve: Callable[[Any], Any]) -> Any:
+    """Replace nodes in lists, tuples and dicts, in which a plain graph may have them."""
+    if isinstance(value, (list, tuple)):
+        return type(value)(_map_nodes(item, resolve) for item in value)
+    if isinstance(value, dict):
+        return {key: _map_nodes(item, resolve) for key, item in value.items()}
+    return resolve(value)
+
+
+def _check_num_returns(node: FunctionNode, num_returns: Any) -> None:
+    if num_returns not in (None, 0, 1):
+        raise ValueError(
+            f"Workflow task can only have one return. {default_task_id(node._body)} has "
+            f"num_returns={num_returns!r}; return a tuple and take it apart in another task."
+        )
+
+
+def _or_default(max_retries: int | None) -> int:
+    return DEFAULT_MAX_RETRIES if max_retries is None else max_retries
+
+
+def _shown(key: str, value: Any) -> Any:
+    if key == "runtime_env" and value:
+        hidden = {name: "***" for name in value.get("env_vars") or {}}
+        value = dict(value) | ({"env_vars": hidden} if hidden else {})
+    try:
+        return json.loads(json.dumps(value, allow_nan=False))
+    except (TypeError, ValueError):
+        return repr(value)
+
+
+def _identity(value: Any) -> Any:
+    return value

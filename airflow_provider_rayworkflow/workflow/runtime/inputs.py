@@ -1,0 +1,35 @@
+"""How a task's pickled arguments refer to the results that it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+_inputs: ContextVar[list[Any]] = ContextVar("workflow_inputs")
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """Stands for the value of an input that is itself an argument of the call."""
+
+    position: int
+
+
+def nested_input(position: int) -> ray.ObjectRef:
+    """An input inside a container: a reference to its value. Called while unpickling."""
+    return ray.put(_inputs.get()[position])
+
+
+@contextmanager
+def unpickling_with(inputs: list[Any]) -> Iterator[None]:
+    """While arguments are unpickled, these are the inputs."""
+    token = _inputs.set(inputs)
+    try:
+        yield
+    finally:
+        _inputs.reset(token)

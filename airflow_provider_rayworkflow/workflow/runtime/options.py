@@ -1,0 +1,53 @@
+"""How workflow options travel on Ray's remote functions.
+
+Ray removed the option that carried them for Ray Workflows. We register one option a workflow
+option instead: they then merge, copy and pickle as Ray's own do, and Ray ignores what it does
+not know. The one private part of Ray that this needs is the table of valid options.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray._common import ray_option_utils
+from ray.remote_function import RemoteFunction
+
+WORKFLOW_OPTIONS = ("task_id", "metadata", "catch_exceptions", "checkpoint")
+_PREFIX = "_workflow_"
+
+
+def carrier_key(option: str) -> str:
+    """The Ray option that carries a workflow option."""
+    return _PREFIX + option
+
+
+def register() -> None:
+    """Make Ray accept the carriers. In every process in which somebody calls ``.options()``."""
+    for option in WORKFLOW_OPTIONS:
+        for table in (ray_option_utils.task_options, ray_option_utils.valid_options):
+            table.setdefault(carrier_key(option), ray_option_utils.Option())
+
+
+def apply(function: Any, options: dict[str, Any]) -> Any:
+    """Add workflow options to a remote function, and return the same function.
+
+    :raises ValueError: for anything but a remote function.
+    """
+    if not isinstance(function, RemoteFunction):
+        raise ValueError(
+            "Only apply 'workflow.options' to Ray remote functions: put it above @ray.remote."
+        )
+    register()
+    function._default_options.update({carrier_key(k): v for k, v in options.items()})
+    return function
+
+
+def split(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The workflow options and the Ray options of a bound function."""
+    ours = {k.removeprefix(_PREFIX): v for k, v in options.items() if k.startswith(_PREFIX)}
+    rays = {k: v for k, v in options.items() if not k.startswith(_PREFIX)}
+    return ours, rays
+
+
+register()
+

@@ -1,0 +1,39 @@
+"""Object references in users' values: stored by value, since the objects die with their owner."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import ray
+
+from airflow_provider_rayworkflow.workflow.codec import dumps
+
+
+class RefPickling:
+    """Pickles references as what they refer to; one and the same reference once.
+
+    :param also: asked first, for objects that need more care.
+    """
+
+    def __init__(self, also: Callable[[Any], Any] | None = None) -> None:
+        self._also = also
+        self._values: dict[ray.ObjectRef, bytes] = {}
+
+    def __call__(self, obj: Any) -> Any:
+        if self._also is not None:
+            reduced = self._also(obj)
+            if reduced is not NotImplemented:
+                return reduced
+        if not isinstance(obj, ray.ObjectRef):
+            return NotImplemented
+        if obj not in self._values:
+            self._values[obj] = dumps(ray.get(obj), override=self)
+        return restore_ref, (self._values[obj],)
+
+
+def restore_ref(value: bytes) -> ray.ObjectRef:
+    """Put a stored value back into the object store."""
+    import pickle
+
+    return ray.put(pickle.loads(value))

@@ -1,0 +1,118 @@
+"""Ready tasks as Ray tasks, submitted by the manager, so that they outlive every driver."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import pickle
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import ray
+
+from airflow_provider_rayworkflow.workflow.executor import Completion, Lost, TaskRun
+from airflow_provider_rayworkflow.workflow.model import Result, TaskFailure
+from airflow_provider_rayworkflow.workflow.runtime.worker import execute_task
+
+log = logging.getLogger(__name__)
+
+OnDone = Callable[[Completion], None]
+
+
+@dataclass(slots=True, eq=False)
+class _Started:
+    run: TaskRun
+    on_done: OnDone
+    ref: Any = None
+    is_stopped: bool = False
+    used_refs: bool = False
+
+
+class RayRunner:
+    """A :class:`~..executor.Runner` on Ray.
+
+    :param uri: of the storage, for the workers.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+        self._loop = asyncio.get_running_loop()
+        self._execute = ray.remote(max_retries=0)(execute_task)
+        # A GPU is free for others only when its process has ended.
+        self._execute_once = ray.remote(max_retries=0, max_calls=1)(execute_task)
+        self._completed: deque[tuple[_Started, Any]] = deque()
+
+    def start(self, run: TaskRun, on_done: OnDone) -> _Started:
+        started = _Started(run, on_done)
+        self._submit(started)
+        return started
+
+    def stop(self, handle: _Started) -> None:
+        handle.is_stopped = True
+        # Cancelling a task that has ended can abort the process that owns it, which is this one.
+        if handle.ref is not None and not ray.wait([handle.ref], timeout=0, fetch_local=False)[0]:
+            ray.cancel(handle.ref, force=True)
+
+    def _submit(self, started: _Started) -> None:
+        run = started.run
+        try:
+            values = [result.ref for result in run.inputs if result.ref is not None]
+            started.used_refs = bool(values)
+            payload = pickle.dumps((self._uri, _with_positions(run)), protocol=5)
+            options: dict[str, Any] = {"name": f"{run.workflow_id}@{run.task_id}"}
+            if run.ray_options:
+                options |= pickle.loads(run.ray_options)
+            function = self._execute_once if options.get("num_gpus") else self._execute
+            if options.pop("max_calls", None):
+                function = self._execute_once
+            started.ref = function.options(**options).remote(payload, *values)
+            started.ref._on_completed(lambda value: self._on_completed(started, value))
+        except Exception as exc:
+            self._loop.call_soon(started.on_done, Lost(failure=_failure(run, exc)))
+
+    def _on_completed(self, started: _Started, value: Any) -> None:
+        # On a thread of Ray. The loop is woken once for all that have completed by then.
+        self._completed.append((started, value))
+        if len(self._completed) == 1:
+            self._loop.call_soon_threadsafe(self._drain)
+
+    def _drain(self) -> None:
+        while self._completed:
+            started, value = self._completed.popleft()
+            self._deliver(started, value)
+
+    def _deliver(self, started: _Started, value: Any) -> None:
+        if not isinstance(value, BaseException):
+            started.on_done(value)
+        elif started.used_refs and not started.is_stopped:
+            # Perhaps a value in memory is gone; then the storage has it, or the task says so.
+            inputs = tuple(_from_storage(result) for result in started.run.inputs)
+            started.run = replace(started.run, inputs=inputs)
+            self._submit(started)
+        else:
+            started.on_done(Lost(failure=_failure(started.run, value)))
+
+
+def _with_positions(run: TaskRun) -> TaskRun:
+    inputs, position = [], 0
+    for result in run.inputs:
+        if result.ref is not None:
+            result, position = replace(result, ref=position), position + 1
+        inputs.append(result)
+    return replace(run, inputs=tuple(inputs))
+
+
+def _from_storage(result: Result) -> Result:
+    return replace(result, ref=None)
+
+
+def _failure(run: TaskRun, exc: BaseException) -> TaskFailure:
+    return TaskFailure(
+        task_id=run.task_id,
+        type=type(exc).__name__,
+        message=str(exc),
+        traceback="",
+        system=True,
+    )

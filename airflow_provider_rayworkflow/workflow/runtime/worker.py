@@ -1,0 +1,247 @@
+"""What runs on a Ray worker: one workflow task, its inputs loaded before, its value stored after.
+
+A task's exception comes back as data. So whatever exception Ray itself reports is a failure of
+the system, not of the task.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import logging
+import pickle
+import time
+import traceback
+from typing import Any
+
+import ray
+
+from airflow_provider_rayworkflow.workflow import context
+from airflow_provider_rayworkflow.workflow.codec import Encoded, decode, encode, json_output
+from airflow_provider_rayworkflow.workflow.exceptions import StorageError
+from airflow_provider_rayworkflow.workflow.executor import (
+    Completion,
+    Continued,
+    InputsLost,
+    Lost,
+    Raised,
+    Returned,
+    TaskRun,
+)
+from airflow_provider_rayworkflow.workflow.model import (
+    Encoding,
+    Form,
+    Result,
+    TaskFailure,
+    TaskTimes,
+)
+from airflow_provider_rayworkflow.workflow.runtime.dag import encode_dag, is_dag
+from airflow_provider_rayworkflow.workflow.runtime.inputs import Argument, unpickling_with
+from airflow_provider_rayworkflow.workflow.runtime.logs import log_to_stderr
+from airflow_provider_rayworkflow.workflow.runtime.refs import RefPickling
+from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, open_store
+
+log = logging.getLogger(__name__)
+
+#: Larger values get an object of their own and go from worker to worker by reference.
+INLINE_BYTES = 32 * 1024
+
+
+def execute_task(payload: bytes, *values: Any) -> Completion:
+    """Run a task.
+
+    :param payload: the pickled storage URI and :class:`~..executor.TaskRun`, in which an input
+        that comes by reference has its position among ``values`` in place of the reference.
+    """
+    log_to_stderr()
+    uri, run = pickle.loads(payload)
+    task_context = context.WorkflowContext(
+        workflow_id=run.workflow_id, task_id=run.task_id, attempt=run.attempt, epoch=run.epoch
+    )
+    lost, inputs = _load_inputs(uri, run, values)
+    if lost is not None:
+        return lost
+    log.info("Task status [RUNNING]\t[%s@%s]", run.workflow_id, run.task_id)
+    with context.running(task_context):
+        return _execute(uri, run, inputs)
+
+
+def _execute(uri: str, run: TaskRun, inputs: list[Any]) -> Completion:
+    started_at = time.time()
+    retryable: tuple[type[BaseException], ...] | None = None
+    try:
+        function = _load_function(run.function)
+        with unpickling_with(inputs):
+            args, kwargs, retryable = pickle.loads(run.arguments)
+        args = [_argument(value, inputs) for value in args]
+        kwargs = {name: _argument(value, inputs) for name, value in kwargs.items()}
+        value = function(*args, **kwargs)
+        ended_at = time.time()
+        if is_dag(value):
+            return Continued(
+                graph=encode_dag(value).to_bytes(),
+                times=TaskTimes(started_at=started_at, ended_at=ended_at, attempt=run.attempt),
+            )
+        encoded = encode(value, override=RefPickling())
+    except (Exception, SystemExit) as exc:
+        log.info("Task status [FAILED]\t[%s@%s]", run.workflow_id, run.task_id)
+        times = TaskTimes(started_at=started_at, ended_at=time.time(), attempt=run.attempt)
+        return _raised(run, exc, retryable, times)
+    times = TaskTimes(started_at=started_at, ended_at=ended_at, attempt=run.attempt)
+    try:
+        return Returned(
+            result=_store(uri, run, value, encoded),
+            times=times,
+            json_output=json_output(value) if run.wants_json else None,
+        )
+    except StorageError as exc:
+        failure = describe(run.task_id, exc)
+        return Lost(failure=TaskFailure(**failure.to_json() | {"system": True}))
+
+
+def _store(uri: str, run: TaskRun, value: Any, encoded: Encoded) -> Result:
+    if encoded.size <= INLINE_BYTES:
+        return Result(encoding=encoded.encoding, inline=b"".join(encoded.parts))
+    blob = None
+    if run.checkpoint:
+        blob = _store_of(uri).write_value(
+            run.workflow_id,
+            epoch=run.epoch,
+            task_id=run.task_id,
+            attempt=run.attempt,
+            parts=encoded.parts,
+        )
+    return Result(encoding=encoded.encoding, blob=blob, ref=ray.put(value))
+
+
+def _load_inputs(
+    uri: str, run: TaskRun, values: tuple[Any, ...]
+) -> tuple[InputsLost | None, list[Any]]:
+    inputs: list[Any] = []
+    lost: list[int] = []
+    reasons: list[str] = []
+    for position, result in enumerate(run.inputs):
+        try:
+            if result.ref is not None:
+                inputs.append(wrapped(result.form, values[result.ref]))
+            else:
+                inputs.append(load_result(uri, result))
+        except StorageError as exc:
+            lost.append(position)
+            reasons.append(str(exc))
+            inputs.append(None)
+    if not lost:
+        return None, inputs
+    return InputsLost(positions=tuple(lost), reason=" ".join(reasons)), []
+
+
+def load_result(uri: str, result: Result) -> Any:
+    """The value of a result, from its bytes or from the storage.
+
+    :raises StorageError: when it is missing or damaged.
+    """
+    if result.inline is not None:
+        return wrapped(result.form, decode(result.encoding, result.inline))
+    if result.blob is not None:
+        data = _store_of(uri).read_value(result.blob)
+        return wrapped(result.form, decode(result.encoding, data))
+    raise StorageError("The result was held in the memory of a worker that is gone")
+
+
+def wrapped(form: Form, value: Any) -> Any:
+    """What a stored value means to those who use the task's result."""
+    if form is Form.CAUGHT_VALUE:
+        return value, None
+    if form is Form.CAUGHT_ERROR:
+        return None, value
+    return value
+
+
+def _argument(value: Any, inputs: list[Any]) -> Any:
+    return inputs[value.position] if isinstance(value, Argument) else value
+
+
+def _raised(
+    run: TaskRun,
+    exc: BaseException,
+    retryable: tuple[type[BaseException], ...] | None,
+    times: TaskTimes,
+) -> Raised:
+    failure = describe(run.task_id, exc)
+    return Raised(
+        failure=failure,
+        exception=encode_exception(exc, failure),
+        retryable=retryable is None or isinstance(exc, retryable),
+        times=times,
+    )
+
+
+def describe(task_id: str, exc: BaseException) -> TaskFailure:
+    """An exception as text, without the frames of this package at the top."""
+    trace = exc.__traceback__
+    while trace is not None and trace.tb_frame.f_globals.get("__name__") == __name__:
+        trace = trace.tb_next
+    kind = type(exc)
+    name = kind.__qualname__
+    if kind.__module__ not in ("builtins", "__main__"):
+        name = f"{kind.__module__}.{name}"
+    return TaskFailure(
+        task_id=task_id,
+        type=name,
+        message=str(exc),
+        traceback="".join(traceback.format_exception(kind, exc, trace or exc.__traceback__)),
+    )
+
+
+def encode_exception(exc: BaseException, failure: TaskFailure) -> bytes:
+    """An exception with its causes as bytes; one of its text where it can't be pickled."""
+    try:
+        encoded = encode(_Pickled(exc), override=RefPickling())
+        data = b"".join(encoded.parts)
+        decode_exception(data)  # many exceptions can be pickled and not be unpickled
+    except Exception:
+        stand_in = RuntimeError(f"{failure.type}: {failure.message}")
+        data = b"".join(encode(_Pickled(stand_in)).parts)
+    return data
+
+
+def decode_exception(data: bytes) -> BaseException:
+    """The exception of :func:`encode_exception`, its causes linked again."""
+    pickled = decode(Encoding.PICKLE, data)
+    if not isinstance(pickled, BaseException):
+        raise TypeError(f"{pickled!r:.200} is not an exception")
+    return pickled
+
+
+class _Pickled:
+    """An exception on its way through pickle, which forgets ``__cause__``."""
+
+    def __init__(self, exc: BaseException) -> None:
+        self._exc = exc
+
+    def __reduce__(self) -> Any:
+        cause = self._exc.__cause__
+        return _with_cause, (self._exc, cause and _Pickled(cause))
+
+
+def _with_cause(exc: BaseException, cause: BaseException | None) -> BaseException:
+    exc.__cause__ = cause
+    return exc
+
+
+@functools.lru_cache(maxsize=8)
+def _store_of(uri: str) -> WorkflowStore:
+    return WorkflowStore(open_store(uri))
+
+
+_functions: dict[bytes, Any] = {}
+_MAX_FUNCTIONS = 1_000
+
+
+def _load_function(pickled: bytes) -> Any:
+    digest = hashlib.sha256(pickled).digest()
+    if digest not in _functions:
+        if len(_functions) >= _MAX_FUNCTIONS:
+            _functions.clear()
+        _functions[digest] = pickle.loads(pickled)
+    return _functions[digest]

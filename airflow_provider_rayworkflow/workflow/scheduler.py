@@ -1,0 +1,321 @@
+"""What may run next, and what follows from what happened. Pure: no Ray, no clock, no I/O.
+
+A :class:`Schedule` is told what happened *after* it was committed; so nothing depends on a result
+that could be lost.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import Enum, auto
+
+from airflow_provider_rayworkflow.workflow.exceptions import WorkflowTaskNotRecoverableError
+from airflow_provider_rayworkflow.workflow.graph import Graph, Task, allocate_ids
+from airflow_provider_rayworkflow.workflow.ids import TaskIds
+from airflow_provider_rayworkflow.workflow.model import Form, Result
+from airflow_provider_rayworkflow.workflow.storage.workflows import TaskRecord
+
+
+class _State(Enum):
+    WAITING = auto()  # for results of other tasks
+    READY = auto()
+    RUNNING = auto()
+    REPLACED = auto()  # by a continuation, whose output will be its result
+    DONE = auto()
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """One task of a running workflow.
+
+    :ivar graph: the graph that it is of; its blobs are the task's.
+    :ivar creator: the node whose continuation it belongs to.
+    :ivar is_tail: its result is also the result of its creator.
+    :ivar checkpoint: as its options say, or else as its creator.
+    :ivar attempts: how often it was started in this run.
+    :ivar failures: how often it failed of what ``max_retries`` allows.
+    :ivar users: dependents that have not ended; the result is dropped with the last one.
+    """
+
+    task_id: str
+    task: Task
+    graph: Graph
+    creator: Node | None
+    is_tail: bool
+    checkpoint: bool
+    state: _State = _State.WAITING
+    upstream: list[Node] = field(default_factory=list)
+    dependents: list[Node] = field(default_factory=list)
+    waiting_for: int = 0
+    users: int = 0
+    result: Result | None = None
+    attempts: int = 0
+    failures: int = 0
+
+    @property
+    def catches(self) -> bool:
+        return self.task.options.catch_exceptions
+
+    @property
+    def is_output(self) -> bool:
+        """True if its result is the workflow's output."""
+        node = self
+        while node.creator is not None:
+            if not node.is_tail:
+                return False
+            node = node.creator
+        return node.is_tail
+
+    def as_result(self, result: Result) -> Result:
+        """What the task's own value, or that of its continuation, is as its result.
+
+        A value is wrapped once, however many tasks of a continuation catch exceptions.
+        """
+        if self.catches and result.form is Form.VALUE:
+            return replace(result, form=Form.CAUGHT_VALUE)
+        return result
+
+    def inputs(self) -> tuple[Result, ...]:
+        """The results that it takes, in the order of its arguments."""
+        return tuple(_result_of(node) for node in self.upstream)
+
+
+class Verdict(Enum):
+    """What follows from a failed attempt."""
+
+    RETRY = auto()
+    #: The nearest task that catches exceptions gets it as its result.
+    CATCH = auto()
+    FAIL = auto()
+
+
+class Schedule:
+    """The state of one run of a workflow.
+
+    :param graph: the whole graph.
+    :param records: what earlier runs committed, by task id.
+
+    Only tasks whose result is still needed become nodes: a task without a checkpoint whose
+    dependents are all committed does not run again.
+    """
+
+    def __init__(self, graph: Graph, records: Mapping[str, TaskRecord] | None = None) -> None:
+        self._records = dict(records or {})
+        self._ids = TaskIds()
+        self._ready: deque[Node] = deque()
+        self._added: deque[Node] = deque()
+        self.running: set[Node] = set()
+        self.total = 0
+        self.done = 0
+        self.reused = 0
+        self.output = self._add(graph, self.allocate_ids(graph), creator=None)
+        self._begin_added()
+        self._records.clear()
+
+    # ---- asking
+
+    @property
+    def is_finished(self) -> bool:
+        return self.output.state is _State.DONE
+
+    def take_ready(self) -> Node | None:
+        """The next task to start, now counted as running; None if there is none."""
+        while self._ready:
+            node = self._ready.popleft()
+            if node.state is _State.READY:
+                node.state = _State.RUNNING
+                node.attempts += 1
+                self.running.add(node)
+                return node
+        return None
+
+    def allocate_ids(self, graph: Graph) -> list[str]:
+        """Unique ids for the tasks of a continuation."""
+        return allocate_ids(graph, self._ids)
+
+    # ---- telling what happened
+
+    def finished(self, node: Node, result: Result) -> list[Node]:
+        """The task's result (see :meth:`Node.as_result`) is committed. Returns the tasks that have their result now.
+
+        More than one where the task was the last of a continuation.
+        """
+        self.running.discard(node)
+        return self._resolve(node, result)
+
+    def continued(self, node: Node, graph: Graph, task_ids: Sequence[str]) -> Node:
+        """The task returned a graph, which is committed and whose output becomes its result.
+
+        Returns the node that has the result in the end: this one, or the one that this one was
+        the tail of, so that endless tail recursion takes no memory.
+        """
+        self.running.discard(node)
+        holder = self._expand(node, graph, task_ids)
+        self._begin_added()
+        return holder
+
+    def attempt_failed(self, node: Node, *, system: bool, retryable: bool = True) -> Verdict:
+        """An attempt failed; decide what follows and count it.
+
+        :param system: a lost worker, node or object; else an exception of the task.
+        :param retryable: the exception is one that the author wants retried.
+        """
+        self.running.discard(node)
+        options = node.task.options
+        if system or (options.retry_exceptions and retryable):
+            node.failures += 1
+            if options.max_retries < 0 or node.failures <= options.max_retries:
+                return Verdict.RETRY
+        if not system and self.catcher(node) is not None:
+            return Verdict.CATCH
+        return Verdict.FAIL
+
+    def retry(self, node: Node) -> None:
+        """Make a task ready again after a failed attempt."""
+        node.state = _State.READY
+        self._ready.append(node)
+
+    def catcher(self, node: Node) -> Node | None:
+        """The nearest task that catches an exception of this one: itself or a creator."""
+        current: Node | None = node
+        while current is not None and not current.catches:
+            current = current.creator
+        return current
+
+    def caught(self, catcher: Node, result: Result) -> tuple[list[Node], list[Node]]:
+        """An exception became a task's result, and that is committed.
+
+        Returns the tasks that have their result now, and the running ones that are of no use
+        any more because they belong to the continuation that failed.
+        """
+        self.running.discard(catcher)
+        useless = [node for node in self.running if _is_below(node, catcher)]
+        for node in useless:
+            self.running.discard(node)
+            node.state = _State.REPLACED
+        self._ready = deque(node for node in self._ready if not _is_below(node, catcher))
+        return self._resolve(catcher, result), useless
+
+    # ---- building
+
+    def _add(self, graph: Graph, task_ids: Sequence[str], *, creator: Node | None) -> Node:
+        """Add those tasks of a graph whose results are needed; returns the last one's node."""
+        inherited = creator.checkpoint if creator else True
+        last = len(graph.tasks) - 1
+        nodes: dict[int, Node] = {}
+        pending = [last]
+        while pending:
+            index = pending.pop()
+            if index in nodes:
+                continue
+            task = graph.tasks[index]
+            own = task.options.checkpoint
+            nodes[index] = Node(
+                task_id=task_ids[index],
+                task=task,
+                graph=graph,
+                creator=creator,
+                is_tail=index == last,
+                checkpoint=inherited if own is None else own,
+            )
+            if task_ids[index] not in self._records:
+                pending.extend(task.upstream)
+        self._connect(nodes)
+        self.total += len(graph.tasks)
+        self.done += len(graph.tasks) - len(nodes)
+        self.reused += sum(task_id in self._records for task_id in task_ids)
+        # In the order of the graph, so that a run and a resume start things in the same order.
+        self._added.extend(nodes[index] for index in sorted(nodes))
+        return nodes[last]
+
+    def _connect(self, nodes: Mapping[int, Node]) -> None:
+        for node in nodes.values():
+            if node.task_id in self._records:
+                continue
+            node.upstream = [nodes[index] for index in node.task.upstream]
+            for upstream in set(node.upstream):
+                upstream.dependents.append(node)
+                upstream.users += 1
+                node.waiting_for += 1
+
+    def _begin_added(self) -> None:
+        # A queue and no recursion: recovered continuations may be nested a million deep.
+        while self._added:
+            node = self._added.popleft()
+            record = self._records.get(node.task_id)
+            if record is None:
+                if node.waiting_for == 0 and node.state is _State.WAITING:
+                    self.retry(node)
+            elif record.result is not None:
+                self._resolve(node, record.result)
+            elif record.graph is not None:
+                graph = Graph.from_bytes(record.graph, key=f"continuation of {node.task_id}")
+                for task, task_id in zip(graph.tasks, record.task_ids, strict=True):
+                    self._ids.observe(task_id, task.name)
+                self._expand(node, graph, record.task_ids)
+            else:
+                raise WorkflowTaskNotRecoverableError(node.task_id)
+
+    def _expand(self, node: Node, graph: Graph, task_ids: Sequence[str]) -> Node:
+        node.state = _State.REPLACED
+        self._release_inputs(node)
+        self.done += 1
+        holder = node
+        creator = node.creator
+        if (
+            creator is not None
+            and node.is_tail
+            and not node.catches
+            and node.checkpoint == creator.checkpoint
+        ):
+            holder = creator
+        self._add(graph, task_ids, creator=holder)
+        return holder
+
+    # ---- results
+
+    def _resolve(self, node: Node, result: Result) -> list[Node]:
+        resolved = []
+        current: Node | None = node
+        while current is not None:
+            if current.state is not _State.REPLACED:
+                self.done += 1
+            current.state, current.result = _State.DONE, result
+            self._release_inputs(current)
+            resolved.append(current)
+            for dependent in current.dependents:
+                dependent.waiting_for -= 1
+                if dependent.waiting_for == 0 and dependent.state is _State.WAITING:
+                    self.retry(dependent)
+            if not current.is_tail:
+                break
+            current = current.creator
+            if current is not None:
+                result = current.as_result(result)
+        return resolved
+
+    def _release_inputs(self, node: Node) -> None:
+        # Results are dropped once nobody waits for them; large ones live in the cluster's memory.
+        for upstream in set(node.upstream):
+            upstream.users -= 1
+            if upstream.users == 0:
+                upstream.result = None
+        node.upstream = []
+
+
+def _result_of(node: Node) -> Result:
+    if node.result is None:
+        raise RuntimeError(f"{node.task_id} has no result")  # a bug in the scheduler
+    return node.result
+
+
+def _is_below(node: Node, creator: Node) -> bool:
+    current: Node | None = node.creator
+    while current is not None:
+        if current is creator:
+            return True
+        current = current.creator
+    return False
+

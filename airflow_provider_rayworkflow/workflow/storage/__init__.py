@@ -1,0 +1,46 @@
+"""Everything that a workflow keeps, on whatever holds bytes by key."""
+
+from __future__ import annotations
+
+import os
+from urllib.parse import urlsplit
+
+from airflow_provider_rayworkflow.workflow.storage.bytes import ByteStore, Data, Entry
+from airflow_provider_rayworkflow.workflow.storage.local import LocalStore
+from airflow_provider_rayworkflow.workflow.storage.workflows import Checkpoints, WorkflowStore
+
+__all__ = [
+    "DEFAULT_STORAGE",
+    "STORAGE_VARIABLE",
+    "ByteStore",
+    "Checkpoints",
+    "Data",
+    "Entry",
+    "WorkflowStore",
+    "open_store",
+    "resolve_storage",
+]
+
+#: Where workflows are stored if nobody says otherwise: good for a single machine only.
+DEFAULT_STORAGE = "/tmp/ray/workflow_data"
+STORAGE_VARIABLE = "RAY_WORKFLOW_STORAGE"
+
+
+def resolve_storage(storage: str | None) -> str:
+    """The storage to use: the argument, the environment variable, or the default."""
+    return storage or os.environ.get(STORAGE_VARIABLE) or DEFAULT_STORAGE
+
+
+def open_store(uri: str) -> ByteStore:
+    """Open the storage that a URI or an absolute path names. Nothing is written.
+
+    :raises ValueError: for a relative path or a scheme that is not supported.
+    """
+    parts = urlsplit(uri)
+    if parts.scheme == "file" and parts.netloc in ("", "localhost"):
+        return LocalStore(parts.path)
+    if not parts.scheme and os.path.isabs(uri):
+        return LocalStore(uri)
+    raise ValueError(
+        f"The workflow storage {uri!r} can't be used. Give an absolute path or a file:// URI."
+    )

@@ -1,0 +1,62 @@
+"""The one way to bytes: a small interface that every back end implements.
+
+Keys are ``/``-separated relative paths made by :mod:`.keys`; nothing else makes keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+#: What can be written: one buffer, or several that are written one after the other.
+Data = bytes | bytearray | memoryview | Sequence[bytes | bytearray | memoryview]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One object of a listing."""
+
+    key: str
+    size: int
+
+
+class ByteStore(Protocol):
+    """Bytes by key. Calls block; every method may be called from several threads at once.
+
+    A ``put`` is atomic (a reader sees the old object or the new one, whole) and durable when it
+    returns. Errors are :class:`~..exceptions.StorageError`.
+    """
+
+    @property
+    def uri(self) -> str:
+        """What :func:`~.open_store` takes to open the same storage elsewhere."""
+
+    def check_writable(self) -> None:
+        """Raise :class:`~..exceptions.DataSaveError` with the reason if nothing can be written."""
+
+    def put(self, key: str, data: Data) -> None:
+        """Write the object, in place of an earlier one."""
+
+    def put_if_absent(self, key: str, data: Data) -> bool:
+        """Write the object unless there is one; of two racing callers exactly one gets True."""
+
+    def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
+        """Read an object or a range of it.
+
+        :raises KeyNotFoundError: when there is no such object.
+        """
+
+    def list(self, folder: str) -> Iterator[Entry]:
+        """All objects below a folder, in no particular order; nothing if it does not exist."""
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Delete objects; one that does not exist is no error."""
+
+    def delete_folder(self, folder: str) -> None:
+        """Delete all objects below a folder; none is no error."""
+
+
+def buffers(data: Data) -> Sequence[bytes | bytearray | memoryview]:
+    """The data as a sequence of buffers."""
+    return (data,) if isinstance(data, (bytes, bytearray, memoryview)) else data

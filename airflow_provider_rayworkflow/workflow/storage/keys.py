@@ -1,0 +1,148 @@
+"""Where everything lies. The only module that makes or reads keys.
+
+.. code-block:: text
+
+    v1/status/<workflow>/<epoch>-<number>-<STATUS>-<manager>.json   the latest one counts
+    v1/workflows/<workflow>/<epoch>.epoch                           a claim; carries the graph if new
+    v1/workflows/<workflow>/<epoch>-<segment>.journal               small checkpoints
+    v1/workflows/<workflow>/<epoch>-<task hash>-<attempt>-<size>.value      one large checkpoint
+    v1/leases/<manager>.json
+
+The names of status documents sort by epoch, then number, so that a listing alone tells the status
+and an owner that lost its epoch can't overwrite what its successor wrote.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
+
+FORMAT = "v1"
+STATUSES = f"{FORMAT}/status"
+LEASES = f"{FORMAT}/leases"
+_WORKFLOWS = f"{FORMAT}/workflows"
+
+# What stays as it is in a name. Capital letters are quoted, so that ids which differ only in case
+# stay apart where file names do not.
+_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_-.+=,@")
+_MAX_NAME = 200  # file names end at 255 bytes
+_HASHED = "~"  # never the result of quoting
+
+
+def quote_id(text: str) -> str:
+    """Make one path segment of an id; ids that differ give different segments."""
+    quoted = "".join(
+        char if char in _PLAIN else "".join(f"%{byte:02x}" for byte in char.encode())
+        for char in text
+    )
+    if quoted.startswith("."):  # hidden files are not listed
+        quoted = "%2e" + quoted[1:]
+    if len(quoted) <= _MAX_NAME:
+        return quoted
+    return f"{quoted[:100]}{_HASHED}{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def unquote_id(segment: str) -> str | None:
+    """The id of a segment, or None where the segment is too short to hold it."""
+    return None if _HASHED in segment else unquote(segment, errors="strict")
+
+
+def workflow_folder(workflow_id: str) -> str:
+    return f"{_WORKFLOWS}/{quote_id(workflow_id)}"
+
+
+def status_folder(workflow_id: str) -> str:
+    return f"{STATUSES}/{quote_id(workflow_id)}"
+
+
+def epoch_key(workflow_id: str, epoch: int) -> str:
+    return f"{workflow_folder(workflow_id)}/{epoch:08d}.epoch"
+
+
+def journal_key(workflow_id: str, epoch: int, segment: int) -> str:
+    return f"{workflow_folder(workflow_id)}/{epoch:08d}-{segment:08d}.journal"
+
+
+def value_key(workflow_id: str, epoch: int, task_id: str, attempt: int, size: int) -> str:
+    name = f"{epoch:08d}-{task_hash(task_id)}-{attempt}-{size}"
+    return f"{workflow_folder(workflow_id)}/{name}.value"
+
+
+def task_hash(task_id: str) -> str:
+    return hashlib.sha256(task_id.encode()).hexdigest()[:32]
+
+
+def lease_key(manager_id: str) -> str:
+    return f"{LEASES}/{manager_id}.json"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class StatusKey:
+    """What the name of a status document says; the greatest of a workflow counts."""
+
+    epoch: int
+    number: int
+    status: WorkflowStatus
+    manager_id: str
+    segment: str
+
+    @property
+    def key(self) -> str:
+        name = f"{self.epoch:08d}-{self.number:04d}-{self.status.value}-{self.manager_id}"
+        return f"{STATUSES}/{self.segment}/{name}.json"
+
+
+def status_key(
+    workflow_id: str, *, epoch: int, number: int, status: WorkflowStatus, manager_id: str
+) -> StatusKey:
+    return StatusKey(epoch, number, status, manager_id, quote_id(workflow_id))
+
+
+def parse_status_key(key: str) -> StatusKey | None:
+    """Read the name of a status document; None for anything else."""
+    folder, _, name = key.rpartition("/")
+    root, _, segment = folder.rpartition("/")
+    stem, dot, ending = name.rpartition(".")
+    parts = stem.split("-", 3)
+    if root != STATUSES or not dot or ending != "json" or len(parts) != 4:
+        return None
+    epoch, number, status, manager_id = parts
+    if not (epoch.isdigit() and number.isdigit() and status in WorkflowStatus.__members__):
+        return None
+    return StatusKey(int(epoch), int(number), WorkflowStatus(status), manager_id, segment)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class WorkflowFile:
+    """What the name of an object in a workflow's folder says.
+
+    :ivar kind: ``"epoch"``, ``"journal"`` or ``"value"``.
+    :ivar number: the segment of a journal, the attempt of a value, 0 for an epoch.
+    :ivar task_hash: of a value, else ``""``.
+    :ivar declared_size: of a value as its name has it, else -1.
+    """
+
+    epoch: int
+    number: int
+    kind: str
+    key: str
+    size: int
+    task_hash: str = ""
+    declared_size: int = -1
+
+
+def parse_workflow_file(key: str, size: int) -> WorkflowFile | None:
+    """Read the name of an object in a workflow's folder; None for a foreign file."""
+    stem, _, kind = key.rpartition("/")[2].rpartition(".")
+    parts = stem.split("-")
+    numbers = [int(part) if part.isdigit() else -1 for part in parts]
+    if kind == "epoch" and len(parts) == 1 and numbers[0] >= 0:
+        return WorkflowFile(numbers[0], 0, kind, key, size)
+    if kind == "journal" and len(parts) == 2 and min(numbers) >= 0:
+        return WorkflowFile(numbers[0], numbers[1], kind, key, size)
+    if kind == "value" and len(parts) == 4 and min(numbers[0], numbers[2], numbers[3]) >= 0:
+        return WorkflowFile(numbers[0], numbers[2], kind, key, size, parts[1], numbers[3])
+    return None

@@ -1,0 +1,91 @@
+"""A manager's word that it is alive: one small document each, renewed until it stops.
+
+A lease counts as dead when its time is over, or, for a reader on the same machine, as soon as the
+manager's process is gone.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+Json = dict[str, Any]
+
+#: How long a lease lasts without renewal, and so how long a status may be out of date after the
+#: loss of a machine. Renewed three times in that time.
+LEASE_TTL_S = 15.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Process:
+    """A process, told apart from every other one on any machine.
+
+    :ivar machine: the boot and the process namespace that the number is of, ``""`` if unknown.
+    """
+
+    host: str
+    machine: str
+    pid: int
+    started: str
+
+    @classmethod
+    def current(cls) -> Process:
+        return cls(
+            host=socket.gethostname(),
+            machine=_machine(),
+            pid=os.getpid(),
+            started=_start_time(os.getpid()),
+        )
+
+    def is_gone(self) -> bool:
+        """True if the process is known to have ended; False also where that can't be known."""
+        if not self.machine or self.machine != _machine():
+            return False
+        return _start_time(self.pid) != self.started
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lease:
+    """One manager's lease.
+
+    :ivar cluster: the Ray cluster and namespace that the manager belongs to; the next manager
+        of the same cluster takes over from it at once.
+    :ivar renewed_at: seconds since the epoch.
+    """
+
+    manager_id: str
+    cluster: str
+    process: Process
+    renewed_at: float
+    ttl_s: float = LEASE_TTL_S
+    package_version: str = ""
+
+    def is_alive(self, now: float) -> bool:
+        return now < self.renewed_at + self.ttl_s and not self.process.is_gone()
+
+    def to_json(self) -> Json:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Json) -> Lease:
+        return cls(**value | {"process": Process(**value["process"])})
+
+
+def _machine() -> str:
+    with suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot}/{os.stat('/proc/self/ns/pid').st_ino}"
+    return ""
+
+
+def _start_time(pid: int) -> str:
+    """The process's start in clock ticks since boot; "" if there is no such process."""
+    with suppress(OSError):
+        stat = Path(f"/proc/{pid}/stat").read_text()
+        state, *fields = stat.rpartition(")")[2].split()
+        return "" if state in "ZX" else fields[18]
+    return ""

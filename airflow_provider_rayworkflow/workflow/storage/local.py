@@ -1,0 +1,169 @@
+"""Bytes in files of a local or network file system, durable against a power cut.
+
+A write goes to a temporary file beside the target, is synced, and then renamed (or, for
+create-if-absent, hard-linked, which fails if the name is taken); then the folder is synced.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from airflow_provider_rayworkflow.workflow.exceptions import (
+    DataLoadError,
+    DataSaveError,
+    KeyNotFoundError,
+)
+from airflow_provider_rayworkflow.workflow.storage.bytes import Data, Entry, buffers
+
+_MAX_BUFFERS_A_WRITE = 512  # below IOV_MAX, which is 1024 on Linux
+
+
+class LocalStore:
+    """A :class:`~.bytes.ByteStore` below one folder, which the first write creates."""
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self._root = Path(root)
+        self._known_folders: set[Path] = set()
+        self._lock = threading.Lock()
+
+    @property
+    def uri(self) -> str:
+        return str(self._root)
+
+    def check_writable(self) -> None:
+        # The folder stays: making it is how a missing right shows.
+        try:
+            self._root.mkdir(parents=True, exist_ok=True)
+            probe = self._root / f".{uuid.uuid4().hex}.probe"
+            probe.touch()
+            probe.unlink()
+        except OSError as exc:
+            raise DataSaveError(
+                f"The workflow storage {str(self._root)!r} can't be written: {exc.strerror}. "
+                "Give a folder that this user may create and write."
+            ) from exc
+
+    def put(self, key: str, data: Data) -> None:
+        with self._errors(key):
+            target = self._root / key
+            temporary = self._write_temporary(target, data)
+            os.replace(temporary, target)
+            _sync_folder(target.parent)
+
+    def put_if_absent(self, key: str, data: Data) -> bool:
+        with self._errors(key):
+            target = self._root / key
+            temporary = self._write_temporary(target, data)
+            try:
+                os.link(temporary, target)
+            except FileExistsError:
+                return False
+            finally:
+                os.unlink(temporary)
+            _sync_folder(target.parent)
+            return True
+
+    def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
+        try:
+            with open(self._root / key, "rb") as file:
+                file.seek(start)
+                return file.read(-1 if length is None else length)
+        except FileNotFoundError:
+            raise KeyNotFoundError(key) from None
+        except OSError as exc:
+            raise DataLoadError(f"Can't read {key!r}: {exc.strerror}.", key=key) from exc
+
+    def list(self, folder: str) -> Iterator[Entry]:
+        pending = [folder]
+        while pending:
+            current = pending.pop()
+            with suppress(FileNotFoundError, NotADirectoryError):
+                with os.scandir(self._root / current) as files:
+                    for file in files:
+                        if file.name.startswith("."):
+                            continue  # a write that has not finished
+                        key = f"{current}/{file.name}"
+                        if file.is_dir(follow_symlinks=False):
+                            pending.append(key)
+                        else:
+                            with suppress(FileNotFoundError):
+                                yield Entry(key, file.stat().st_size)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            with self._errors(key), suppress(FileNotFoundError):
+                os.unlink(self._root / key)
+
+    def delete_folder(self, folder: str) -> None:
+        path = self._root / folder
+        with self._lock:
+            self._known_folders = {f for f in self._known_folders if not f.is_relative_to(path)}
+        with self._errors(folder), suppress(FileNotFoundError):
+            shutil.rmtree(path)
+
+    def _write_temporary(self, target: Path, data: Data) -> Path:
+        temporary = target.with_name(f".{uuid.uuid4().hex}.tmp")
+        try:
+            self._make_folder(target.parent)
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        except FileNotFoundError:  # somebody deleted the folder since we made it
+            with self._lock:
+                self._known_folders.clear()
+            self._make_folder(target.parent)
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            _write_all(descriptor, data)
+            os.fsync(descriptor)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+        finally:
+            os.close(descriptor)
+        return temporary
+
+    def _make_folder(self, folder: Path) -> None:
+        if folder in self._known_folders:
+            return
+        if not folder.exists():
+            if folder != self._root:
+                self._make_folder(folder.parent)
+            folder.mkdir(parents=folder == self._root, exist_ok=True)
+            _sync_folder(folder.parent)
+        with self._lock:
+            self._known_folders.add(folder)
+
+    @contextmanager
+    def _errors(self, key: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as exc:
+            raise DataSaveError(
+                f"Can't write {key!r} below {str(self._root)!r}: {exc.strerror}.", key=key
+            ) from exc
+
+
+def _write_all(descriptor: int, data: Data) -> None:
+    pending = [memoryview(part).cast("B") for part in buffers(data) if len(part)]
+    while pending:
+        written = os.writev(descriptor, pending[:_MAX_BUFFERS_A_WRITE])
+        while written:
+            first = pending[0]
+            if written < len(first):
+                pending[0] = first[written:]
+                break
+            written -= len(first)
+            pending.pop(0)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

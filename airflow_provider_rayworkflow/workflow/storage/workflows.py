@@ -1,0 +1,454 @@
+"""What is stored of workflows: claims, graphs, statuses, checkpoints and leases.
+
+Knows documents and keys, not who may write when: that is the manager's business. Nothing here
+unpickles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from airflow_provider_rayworkflow.workflow.documents import (
+    dump_frame,
+    dump_line,
+    load_frames,
+    load_line,
+)
+from airflow_provider_rayworkflow.workflow.exceptions import (
+    CorruptedDataError,
+    KeyNotFoundError,
+    WorkflowNotFoundError,
+)
+from airflow_provider_rayworkflow.workflow.graph import Graph, read_graph
+from airflow_provider_rayworkflow.workflow.model import (
+    Blob,
+    Encoding,
+    Form,
+    JsonOutput,
+    Result,
+    StatusRecord,
+    TaskTimes,
+)
+from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.storage import keys
+from airflow_provider_rayworkflow.workflow.storage.bytes import ByteStore
+from airflow_provider_rayworkflow.workflow.storage.leases import Lease
+
+Json = dict[str, Any]
+_Buffer = bytes | bytearray | memoryview
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Claim:
+    """One epoch of a workflow: who owns it, and which graph it runs.
+
+    :ivar graph_epoch: the epoch whose document has the graph.
+    :ivar base_epoch: checkpoints of earlier epochs are of a run that was given up.
+    """
+
+    workflow_id: str
+    epoch: int
+    manager_id: str
+    claimed_at: float
+    graph_epoch: int
+    base_epoch: int
+    user_metadata: Json
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaskRecord:
+    """One committed fact about a task, a frame of a journal.
+
+    :ivar result: of a task that ended with a value or a caught error.
+    :ivar graph: of a task that was replaced by a continuation; the graph's bytes.
+    :ivar task_ids: the ids given to the tasks of that graph.
+    :ivar catches: with a graph: the task catches exceptions, also of the continuation.
+    :ivar is_failure: the result's bytes are the exception that failed the workflow. Kept for
+        people and ``__cause__``; it is no checkpoint.
+    :ivar is_revoked: what was committed of the task proved to be damaged; it has to run again.
+    :ivar json_output: of the task that gave the workflow's output.
+    """
+
+    task_id: str
+    times: TaskTimes | None = None
+    result: Result | None = None
+    graph: bytes | None = None
+    task_ids: tuple[str, ...] = ()
+    catches: bool = False
+    is_failure: bool = False
+    is_revoked: bool = False
+    json_output: JsonOutput | None = None
+
+    def to_frame(self) -> list[_Buffer]:
+        header: Json = {"task": self.task_id}
+        payload: list[_Buffer] = []
+        if self.times:
+            header["times"] = self.times.to_json()
+        if self.is_failure:
+            header["failure"] = True
+        if self.is_revoked:
+            header["revoked"] = True
+        if self.json_output:
+            header["json_output"] = self.json_output.to_json()
+        if self.graph is not None:
+            header["task_ids"] = self.task_ids
+            header["catches"] = self.catches
+            payload = [self.graph]
+        if self.result is not None:
+            header["form"] = self.result.form.value
+            header["encoding"] = self.result.encoding.value
+            if self.result.inline is not None:
+                payload = [self.result.inline]
+            elif self.result.blob is not None:
+                header["blob"] = [self.result.blob.key, self.result.blob.size]
+        return dump_frame(header, payload)
+
+    @classmethod
+    def from_frame(cls, header: Json, payload: memoryview) -> TaskRecord:
+        times = header.get("times")
+        if "revoked" in header:
+            return cls(task_id=header["task"], is_revoked=True)
+        if "task_ids" in header:
+            return cls(
+                task_id=header["task"],
+                times=times and TaskTimes.from_json(times),
+                graph=bytes(payload),
+                task_ids=tuple(header["task_ids"]),
+                catches=header["catches"],
+            )
+        blob, output = header.get("blob"), header.get("json_output")
+        return cls(
+            task_id=header["task"],
+            times=times and TaskTimes.from_json(times),
+            is_failure=header.get("failure", False),
+            json_output=output and JsonOutput.from_json(output),
+            result=Result(
+                form=Form(header["form"]),
+                encoding=Encoding(header["encoding"]),
+                inline=None if blob else bytes(payload),
+                blob=Blob(key=blob[0], size=blob[1]) if blob else None,
+            ),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checkpoints:
+    """All that is committed of a workflow.
+
+    :ivar records: the latest record of each task, in the order in which they were committed.
+    :ivar failures: the exception of each task that failed in the latest epoch that had one.
+    :ivar damaged: what was found torn or changed; its tasks count as not committed.
+    """
+
+    records: dict[str, TaskRecord] = field(default_factory=dict)
+    failures: dict[str, TaskRecord] = field(default_factory=dict)
+    damaged: list[CorruptedDataError] = field(default_factory=list)
+
+    def result_of(self, task_id: str) -> Result | None:
+        """The committed result of a task, through its continuations; None if it has none."""
+        catches = False
+        while (record := self.records.get(task_id)) is not None:
+            if record.result is not None:
+                value = record.result
+                if catches and value.form is Form.VALUE:
+                    value = replace(value, form=Form.CAUGHT_VALUE)
+                return value
+            catches = catches or record.catches
+            task_id = record.task_ids[-1]
+        return None
+
+
+class WorkflowStore:
+    """Workflows on one storage root."""
+
+    def __init__(self, store: ByteStore) -> None:
+        self.bytes = store
+
+    # ---- claims and graphs
+
+    def claim(
+        self,
+        workflow_id: str,
+        *,
+        after: int,
+        manager_id: str,
+        now: float,
+        user_metadata: Json,
+        graph: Graph | None = None,
+        continues: Claim | None = None,
+    ) -> Claim | None:
+        """Claim the epoch after ``after``; None if somebody else was first.
+
+        One atomic write. With a graph, the claim carries it.
+
+        :param continues: the claim whose checkpoints count (and whose graph, if none is given).
+        """
+        claim = Claim(
+            workflow_id=workflow_id,
+            epoch=after + 1,
+            manager_id=manager_id,
+            claimed_at=now,
+            graph_epoch=continues.graph_epoch if continues and not graph else after + 1,
+            base_epoch=continues.base_epoch if continues else after + 1,
+            user_metadata=user_metadata,
+        )
+        body: Json = {name: getattr(claim, name) for name in claim.__slots__}
+        data: list[_Buffer] = []
+        if graph:
+            body["graph"] = graph.to_json()
+            data = graph.dump_blobs()
+        data.insert(0, dump_line("epoch", body))
+        key = keys.epoch_key(workflow_id, claim.epoch)
+        return claim if self.bytes.put_if_absent(key, data) else None
+
+    def last_epoch(self, workflow_id: str) -> int:
+        """The latest claimed epoch, 0 for none. One listing."""
+        files = self._files(workflow_id)
+        return max((file.epoch for file in files if file.kind == "epoch"), default=0)
+
+    def read_claim(self, workflow_id: str, epoch: int) -> Claim:
+        return self._read_epoch(workflow_id, epoch)[0]
+
+    def read_graph(self, workflow_id: str, epoch: int) -> Graph:
+        """The graph that an epoch runs.
+
+        :raises CorruptedDataError: when its document is not whole; the workflow can't run then.
+        :raises WorkflowNotFoundError: when there is no such epoch.
+        """
+        claim, graph = self._read_epoch(workflow_id, epoch)
+        if graph is None:
+            _, graph = self._read_epoch(workflow_id, claim.graph_epoch)
+        if graph is None:
+            key = keys.epoch_key(workflow_id, claim.graph_epoch)
+            raise CorruptedDataError(key, "it should carry a graph and has none")
+        return graph
+
+    def _read_epoch(self, workflow_id: str, epoch: int) -> tuple[Claim, Graph | None]:
+        key = keys.epoch_key(workflow_id, epoch)
+        try:
+            body, frames = load_frames(key, "epoch", self.bytes.get(key))
+        except KeyNotFoundError as exc:
+            raise WorkflowNotFoundError(workflow_id) from exc
+        graph_body = body.pop("graph", None)
+        graph = read_graph(key, graph_body, list(frames)) if graph_body else None
+        return Claim(**body), graph
+
+    # ---- statuses
+
+    def write_status(self, record: StatusRecord, *, replaces: StatusRecord | None = None) -> None:
+        """Write a status, then delete the one that it replaces: two writes.
+
+        A crash in between leaves both; the later one counts. Written for an epoch that is no
+        longer the latest, it changes nothing for any reader.
+        """
+        body = dump_line("status", record.to_json())
+        self.bytes.put(_key_of(record).key, body)
+        if replaces is not None:
+            self.bytes.delete([_key_of(replaces).key])
+
+    def read_status(self, workflow_id: str) -> StatusRecord | None:
+        """The status as written, None if there is none. One listing and one read."""
+        for _ in range(_MAX_READS):
+            latest = max(self._status_keys(keys.status_folder(workflow_id)), default=None)
+            if latest is None:
+                return None
+            try:
+                return self._load_status(latest)
+            except KeyNotFoundError:
+                continue  # replaced between the listing and the read
+        raise CorruptedDataError(keys.status_folder(workflow_id), "its documents keep vanishing")
+
+    def list_statuses(self) -> dict[str, keys.StatusKey]:
+        """The latest status of every workflow by id, from one listing without a read each."""
+        latest: dict[str, keys.StatusKey] = {}
+        for key in self._status_keys(keys.STATUSES):
+            latest[key.segment] = max(latest.get(key.segment, key), key)
+        return {self._id_of(key): key for key in latest.values()}
+
+    def _id_of(self, key: keys.StatusKey) -> str:
+        return keys.unquote_id(key.segment) or self._load_status(key).workflow_id
+
+    def _status_keys(self, folder: str) -> Iterator[keys.StatusKey]:
+        for entry in self.bytes.list(folder):
+            if (key := keys.parse_status_key(entry.key)) is not None:
+                yield key
+
+    def _load_status(self, key: keys.StatusKey) -> StatusRecord:
+        body = load_line(key.key, "status", self.bytes.get(key.key))
+        try:
+            return StatusRecord.from_json(body)
+        except (KeyError, TypeError, ValueError) as exc:
+            raise CorruptedDataError(key.key, f"its content is not a status ({exc})") from exc
+
+    # ---- checkpoints
+
+    def read_checkpoints(self, workflow_id: str, *, since_epoch: int = 0) -> Checkpoints:
+        """All committed records: one listing, and a read for each journal segment.
+
+        A later epoch's record of a task counts more than an earlier one's. A large value whose
+        object is missing or has another size than its record says is damaged.
+        """
+        files = sorted(self._files(workflow_id))
+        sizes = {file.key: file.size for file in files}
+        found = Checkpoints()
+        for file in files:
+            if file.kind != "journal" or file.epoch < since_epoch:
+                continue
+            try:
+                for record in self._read_journal(file.key):
+                    self._take(record, sizes, found)
+            except CorruptedDataError as exc:
+                found.damaged.append(exc)
+        return found
+
+    def _take(self, record: TaskRecord, sizes: dict[str, int], found: Checkpoints) -> None:
+        if record.is_failure:
+            found.failures[record.task_id] = record
+            return
+        if record.is_revoked:
+            found.records.pop(record.task_id, None)
+            return
+        blob = record.result.blob if record.result else None
+        if blob and sizes.get(blob.key) != blob.size:
+            found.damaged.append(
+                CorruptedDataError(
+                    blob.key, f"it has {sizes.get(blob.key)} bytes instead of {blob.size}"
+                )
+            )
+            return
+        found.records.pop(record.task_id, None)
+        found.records[record.task_id] = record
+
+    def _read_journal(self, key: str) -> Iterator[TaskRecord]:
+        _, frames = load_frames(key, "journal", self.bytes.get(key))
+        for header, payload in frames:
+            yield TaskRecord.from_frame(header, payload)
+
+    def write_value(
+        self,
+        workflow_id: str,
+        *,
+        epoch: int,
+        task_id: str,
+        attempt: int,
+        parts: Sequence[_Buffer],
+    ) -> Blob:
+        """Write a large value; one write. Called by the worker that made it."""
+        data = [dump_line("value", {"task": task_id}), *dump_frame({}, parts)]
+        size = sum(memoryview(part).nbytes for part in data)
+        key = keys.value_key(workflow_id, epoch, task_id, attempt, size)
+        self.bytes.put(key, data)
+        return Blob(key=key, size=size)
+
+    def read_value(self, blob: Blob) -> memoryview:
+        """Read a large value's bytes.
+
+        :raises CorruptedDataError: when it is missing, torn or changed.
+        """
+        try:
+            data = self.bytes.get(blob.key)
+        except KeyNotFoundError as exc:
+            raise CorruptedDataError(blob.key, "it is missing") from exc
+        _, frames = load_frames(blob.key, "value", data)
+        for _, payload in frames:
+            return payload
+        raise CorruptedDataError(blob.key, "it is empty")
+
+    # ---- leases
+
+    def write_lease(self, lease: Lease) -> None:
+        self.bytes.put(keys.lease_key(lease.manager_id), dump_line("lease", lease.to_json()))
+
+    def read_lease(self, manager_id: str) -> Lease | None:
+        key = keys.lease_key(manager_id)
+        try:
+            return Lease.from_json(load_line(key, "lease", self.bytes.get(key)))
+        except KeyNotFoundError:
+            return None
+
+    def delete_lease(self, manager_id: str) -> None:
+        self.bytes.delete([keys.lease_key(manager_id)])
+
+    # ---- whole workflows
+
+    def delete(self, workflow_id: str) -> None:
+        """Delete all that is stored of a workflow, its status last."""
+        self.bytes.delete_folder(keys.workflow_folder(workflow_id))
+        self.bytes.delete_folder(keys.status_folder(workflow_id))
+
+    def delete_earlier(self, workflow_id: str, epoch: int) -> None:
+        """Delete what epochs before this one left: a run that was given up."""
+        files = [file.key for file in self._files(workflow_id) if file.epoch < epoch]
+        statuses = self._status_keys(keys.status_folder(workflow_id))
+        self.bytes.delete([*files, *(key.key for key in statuses if key.epoch < epoch)])
+
+    def _files(self, workflow_id: str) -> Iterable[keys.WorkflowFile]:
+        for entry in self.bytes.list(keys.workflow_folder(workflow_id)):
+            if (file := keys.parse_workflow_file(entry.key, entry.size)) is not None:
+                yield file
+
+
+_MAX_READS = 20
+
+
+def _key_of(record: StatusRecord) -> keys.StatusKey:
+    return keys.status_key(
+        record.workflow_id,
+        epoch=record.epoch,
+        number=record.number,
+        status=record.status,
+        manager_id=record.manager_id,
+    )
+
+
+def effective_status(
+    store: WorkflowStore, status: WorkflowStatus, manager_id: str, *, now: float
+) -> WorkflowStatus:
+    """The honest status: RUNNING or PENDING only while the owner's lease is alive."""
+    if not status.is_active:
+        return status
+    lease = store.read_lease(manager_id)
+    alive = lease is not None and lease.is_alive(now)
+    return status if alive else WorkflowStatus.RESUMABLE
+
+
+class JournalWriter:
+    """Appends records to a workflow's journal; one write commits all that are given.
+
+    The current segment is written again with each commit, until it is large enough for the next
+    one to begin. So a workflow has few objects, however many tasks commit one by one.
+    """
+
+    def __init__(self, store: ByteStore, workflow_id: str, epoch: int) -> None:
+        self._store = store
+        self._workflow_id = workflow_id
+        self._epoch = epoch
+        self._segment = 0
+        self._content = bytearray()
+
+    def commit(self, records: Sequence[TaskRecord]) -> None:
+        """Write the records; they are durable when this returns. One write, one caller at a time.
+
+        If the write fails, the segment is as before or has them all.
+        """
+        if len(self._content) > _SEGMENT_BYTES:
+            self._segment += 1
+            self._content = bytearray()
+        content = self._content or bytearray(dump_line("journal", {"epoch": self._epoch}))
+        begin = len(content)
+        for record in records:
+            for part in record.to_frame():
+                content += part
+        try:
+            self._store.put(
+                keys.journal_key(self._workflow_id, self._epoch, self._segment), content
+            )
+        except BaseException:
+            del content[begin:]
+            raise
+        self._content = content
+
+
+_SEGMENT_BYTES = 64 * 1024

@@ -1,0 +1,1 @@
+"""The example workflows: imported where Ray runs, never while Airflow parses a DAG file."""
