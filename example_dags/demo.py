@@ -141,20 +141,33 @@ def watch(process: subprocess.Popen[bytes], look: Callable[[], None]) -> None:
 
 
 def progress(home: Path, say: Callable[[str], None]) -> Callable[[], None]:
-    """Return a function that says which tasks ran since its last call."""
-    seen = 0
+    """Return a function that says what happened since its last call."""
+    seen, last = 0, ""
 
     def look() -> None:
-        nonlocal seen
+        nonlocal seen, last
         runs = read_runs(home)
         new, seen = runs[seen:], len(runs)
         if ran := [run.task for run in new if not run.error]:
-            say("ran " + ", ".join(ran))
+            say("ran " + shortened(ran))
         for run in new:
             if run.error:
                 say(f"FAILED {run.task}: {run.error}")
+        if (state := task_instance(home)) and state != last:
+            say(f"Airflow: {state}")
+            last = state
 
     return look
+
+
+def shortened(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if names[3:] else "")
+
+
+def task_instance(home: Path) -> str:
+    query = "select try_number, state from task_instance where dag_id = 'flights_daily'"
+    rows = select(home, query)
+    return ", ".join(f"try {number} is {state}" for number, state in rows if state)
 
 
 def read_runs(home: Path) -> list[Run]:
@@ -178,12 +191,15 @@ def read_tries(home: Path) -> list[Try]:
         f"select try_number, state, start_date, end_date from {table} where dag_id = 'flights_daily'"
         for table in ("task_instance_history", "task_instance")
     )
-    with closing(sqlite3.connect(home / "airflow.db")) as database:
-        rows = database.execute(query + " order by try_number").fetchall()
     return [
         Try(number=number, state=state, started=_utc(started), ended=_utc(ended))
-        for number, state, started, ended in rows
+        for number, state, started, ended in select(home, query + " order by try_number")
     ]
+
+
+def select(home: Path, query: str) -> list[tuple[Any, ...]]:
+    with closing(sqlite3.connect(home / "airflow.db")) as database:
+        return database.execute(query).fetchall()
 
 
 def read_summary(home: Path) -> dict[str, Any]:

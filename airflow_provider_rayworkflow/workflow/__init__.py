@@ -13,14 +13,19 @@ from airflow_provider_rayworkflow.workflow.api import (
     get_output_async,
     get_status,
     init,
+    list_all,
     options,
     resume,
+    resume_all,
     resume_async,
     run,
     run_async,
+    sleep,
     suspend,
+    wait_for_event,
 )
 from airflow_provider_rayworkflow.workflow.context import WorkflowContext, get_context
+from airflow_provider_rayworkflow.workflow.events import EventListener, TimerListener
 from airflow_provider_rayworkflow.workflow.exceptions import (
     WorkflowCancellationError,
     WorkflowError,
@@ -29,7 +34,9 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     WorkflowNotResumableError,
     WorkflowStillActiveError,
     WorkflowSuspendedError,
+    WorkflowTaskTimeoutError,
 )
+from airflow_provider_rayworkflow.workflow.retry import Retry
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 
 RUNNING = WorkflowStatus.RUNNING
@@ -47,7 +54,9 @@ __all__ = [
     "run_async",
     "resume",
     "resume_async",
+    "resume_all",
     # Asking
+    "list_all",
     "get_output",
     "get_output_async",
     "get_status",
@@ -58,7 +67,12 @@ __all__ = [
     "delete",
     # Writing tasks
     "options",
+    "Retry",
     "continuation",
+    "sleep",
+    "wait_for_event",
+    "EventListener",
+    "TimerListener",
     "get_context",
     "WorkflowContext",
     # Statuses
@@ -79,4 +93,5 @@ __all__ = [
     "WorkflowNotFoundError",
     "WorkflowNotResumableError",
     "WorkflowStillActiveError",
+    "WorkflowTaskTimeoutError",
 ]

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_rayworkflow.workflow import context
 from airflow_provider_rayworkflow.workflow.concurrency import check_limits
+from airflow_provider_rayworkflow.workflow.events import EventListener
 from airflow_provider_rayworkflow.workflow.ids import check_workflow_id, new_workflow_id
 from airflow_provider_rayworkflow.workflow.manager import OnExisting
+from airflow_provider_rayworkflow.workflow.retry import Retry, seconds
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 
 if TYPE_CHECKING:
@@ -46,7 +49,7 @@ def init(
 
 
 def run(
-    dag: DAGNode[Any],
+    dag: DAGNode,
     *args: Any,
     workflow_id: str | None = None,
     metadata: Json | None = None,
@@ -63,13 +66,13 @@ def run(
 
 
 def run_async(
-    dag: DAGNode[Any],
+    dag: DAGNode,
     *args: Any,
     workflow_id: str | None = None,
     metadata: Json | None = None,
     on_existing: OnExisting = "resume",
     **kwargs: Any,
-) -> ray.ObjectRef:
+) -> ray.ObjectRef[Any]:
     """Start a workflow and return a reference to its output.
 
     When this returns, the workflow is stored, and goes on whatever becomes of the caller.
@@ -97,7 +100,7 @@ def resume(workflow_id: str) -> Any:
     return _wait(workflow_id)
 
 
-def resume_async(workflow_id: str) -> ray.ObjectRef:
+def resume_async(workflow_id: str) -> ray.ObjectRef[Any]:
     """Go on with a workflow where it stopped, from its stored graph, in the background.
 
     Tasks with a checkpoint don't run again. A running workflow is attached to; of a successful
@@ -108,6 +111,33 @@ def resume_async(workflow_id: str) -> ray.ObjectRef:
     """
     _resume(workflow_id)
     return _reference(workflow_id)
+
+
+def resume_all(include_failed: bool = False) -> list[tuple[str, ray.ObjectRef[Any]]]:
+    """Resume all workflows that were interrupted, those that were running first.
+
+    :param include_failed: also those that an error of their own ended.
+    :returns: an id and a reference to the output for each; where a workflow could not be
+        resumed, ``ray.get`` of its reference raises why, and the others are not concerned.
+    """
+    from airflow_provider_rayworkflow.workflow.runtime.outputs import failed_reference
+
+    return [
+        (workflow_id, _reference(workflow_id) if error is None else failed_reference(error))
+        for workflow_id, error in _call("resume_all", include_failed)
+    ]
+
+
+def list_all(
+    status_filter: WorkflowStatus | str | set[WorkflowStatus | str] | None = None,
+) -> list[tuple[str, WorkflowStatus]]:
+    """Ids and statuses of all workflows, or of those with the given statuses.
+
+    :raises ValueError: for a status that does not exist, and for NONE.
+    :raises TypeError: for anything but a status, a string, or a set of them.
+    """
+    found: list[tuple[str, WorkflowStatus]] = _call("list_all", _statuses(status_filter))
+    return found
 
 
 def get_output(workflow_id: str, *, task_id: str | None = None) -> Any:
@@ -121,7 +151,7 @@ def get_output(workflow_id: str, *, task_id: str | None = None) -> Any:
     return _wait(workflow_id, task_id, was_waiting=False)
 
 
-def get_output_async(workflow_id: str, *, task_id: str | None = None) -> ray.ObjectRef:
+def get_output_async(workflow_id: str, *, task_id: str | None = None) -> ray.ObjectRef[Any]:
     """A reference to what :func:`get_output` returns; errors are raised by ``ray.get``."""
     check_workflow_id(workflow_id)
     return _reference(workflow_id, task_id, was_waiting=False)
@@ -179,7 +209,7 @@ def delete(workflow_id: str) -> None:
     _call("delete", workflow_id)
 
 
-def continuation(dag_node: DAGNode[Any]) -> Any:
+def continuation(dag_node: DAGNode) -> Any:
     """Inside a workflow task: return this to have the graph's output as the task's result.
 
     Outside a workflow, the graph runs as plain Ray tasks and its value is returned.
@@ -192,8 +222,41 @@ def continuation(dag_node: DAGNode[Any]) -> Any:
     return dag_node if context.in_task() else dag.execute_plainly(dag_node)
 
 
+def wait_for_event(event_listener_type: type[EventListener], *args: Any, **kwargs: Any) -> DAGNode:
+    """A graph whose value is an event. Waiting for it holds no worker and no CPU.
+
+    :param event_listener_type: a subclass of :class:`~.events.EventListener`.
+    :param args: and ``kwargs``: for its ``poll_for_event``.
+    :raises TypeError: for anything but a subclass.
+    """
+    if not isinstance(event_listener_type, type) or not issubclass(
+        event_listener_type, EventListener
+    ):
+        raise TypeError(
+            f"Event listener type is {event_listener_type!r}, which is not a subclass of "
+            "workflow.EventListener."
+        )
+    from airflow_provider_rayworkflow.workflow.runtime.events import bind_event
+
+    return bind_event(event_listener_type, args, kwargs)
+
+
+def sleep(duration: float | timedelta) -> DAGNode:
+    """A graph that ends after a time, counted from when it begins to run; its value is None.
+
+    A resumed sleep waits only for the rest.
+
+    :param duration: seconds or a timedelta.
+    :raises ValueError: when it is negative.
+    """
+    duration_s = seconds("duration", duration)
+    from airflow_provider_rayworkflow.workflow.runtime.events import bind_sleep
+
+    return bind_sleep(duration_s)
+
+
 class options:  # noqa: N801 the name that Ray Workflows gave it
-    """Options of a workflow task: ``task_id``, ``metadata``, ``catch_exceptions``, ``checkpoint``.
+    """Options of a workflow task.
 
     Use it as a decorator above ``@ray.remote``, or unpack it into Ray's own options:
     ``f.options(**workflow.options(task_id="a"))``, ``@ray.remote(**workflow.options(...))``.
@@ -203,16 +266,20 @@ class options:  # noqa: N801 the name that Ray Workflows gave it
     :param catch_exceptions: the result becomes ``(value, None)`` or ``(None, exception)``.
     :param checkpoint: False: don't store the result; the task runs again on a resume if its
         result is still needed. By default as the task that created it, True at the top.
+    :param retry: a :class:`~.retry.Retry`: how its exceptions are retried.
+    :param timeout_s: an attempt that takes longer, in seconds (or a timedelta), is stopped and
+        fails with a :class:`~.exceptions.WorkflowTaskTimeoutError`.
     :raises ValueError: for other options and for values that can't be used.
     """
 
+    _VALID = ("task_id", "metadata", "catch_exceptions", "checkpoint", "retry", "timeout_s")
+
     def __init__(self, **workflow_options: Any) -> None:
-        valid = ("task_id", "metadata", "catch_exceptions", "checkpoint")
-        unknown = sorted(set(workflow_options) - set(valid))
+        unknown = sorted(set(workflow_options) - set(self._VALID))
         if unknown:
             raise ValueError(
                 f"Invalid option keywords {unknown} for workflow tasks. "
-                f"Valid ones are {list(valid)}."
+                f"Valid ones are {list(self._VALID)}."
             )
         task_id = workflow_options.get("task_id")
         if task_id is not None and (not isinstance(task_id, str) or not task_id):
@@ -220,6 +287,11 @@ class options:  # noqa: N801 the name that Ray Workflows gave it
         for flag in ("catch_exceptions", "checkpoint"):
             if not isinstance(workflow_options.get(flag), (bool, type(None))):
                 raise ValueError(f"{flag} must be True or False, not {workflow_options[flag]!r}.")
+        retry, timeout = workflow_options.get("retry"), workflow_options.get("timeout_s")
+        if not isinstance(retry, (Retry, type(None))):
+            raise ValueError(f"retry must be a workflow.Retry, not {retry!r}.")
+        if timeout is not None:
+            workflow_options["timeout_s"] = seconds("timeout_s", timeout)
         _check_metadata(workflow_options.get("metadata"))
         self._options = workflow_options
 
@@ -264,6 +336,25 @@ def _submit(
     return workflow_id
 
 
+def _statuses(status_filter: Any) -> set[WorkflowStatus]:
+    if status_filter is None:
+        return set(WorkflowStatus) - {WorkflowStatus.NONE}
+    wanted = {status_filter} if isinstance(status_filter, str) else status_filter
+    if not isinstance(wanted, (set, frozenset)) or not all(isinstance(s, str) for s in wanted):
+        raise TypeError(
+            "status_filter must be a WorkflowStatus, its name, or a set of them, not "
+            f"{status_filter!r}."
+        )
+    valid = set(WorkflowStatus) - {WorkflowStatus.NONE}
+    for status in wanted:
+        if status not in valid:
+            raise ValueError(
+                f"{str(status)!r} is not a status to list workflows by. Valid ones are "
+                f"{sorted(status.value for status in valid)}."
+            )
+    return {WorkflowStatus(status) for status in wanted}
+
+
 def _resume(workflow_id: str) -> None:
     check_workflow_id(workflow_id)
     _call("resume", workflow_id)
@@ -278,16 +369,17 @@ def _call(method: str, *args: Any) -> Any:
 def _wait(workflow_id: str, task_id: str | None = None, *, was_waiting: bool = True) -> Any:
     from airflow_provider_rayworkflow.workflow.runtime.outputs import value_of
 
-    return value_of(_call("wait_output", workflow_id, task_id), was_waiting=was_waiting)
+    found = _call("wait_output", workflow_id, task_id, was_waiting)
+    return value_of(found, was_waiting=was_waiting)
 
 
 def _reference(
     workflow_id: str, task_id: str | None = None, *, was_waiting: bool = True
-) -> ray.ObjectRef:
+) -> ray.ObjectRef[Any]:
     from airflow_provider_rayworkflow.workflow.runtime import connect
     from airflow_provider_rayworkflow.workflow.runtime.outputs import fetch
 
-    answer = connect.manager().wait_output.remote(workflow_id, task_id)
+    answer = connect.manager().wait_output.remote(workflow_id, task_id, was_waiting)
     return fetch.remote(answer, was_waiting)
 
 

@@ -31,6 +31,9 @@ class Limits:
             max_pending=_merge("max_pending_workflows", self.max_pending, other.max_pending),
         )
 
+    def to_json(self) -> dict[str, int | None]:
+        return {"max_running": self.max_running, "max_pending": self.max_pending}
+
     def can_run(self, running: int) -> bool:
         """True if one more may run."""
         return self.max_running in (None, UNLIMITED) or running < (self.max_running or 0)

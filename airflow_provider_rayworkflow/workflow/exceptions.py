@@ -11,6 +11,7 @@
     ├── WorkflowNotFoundError             nothing is stored under the id
     ├── WorkflowNotResumableError         nothing to resume, or a final status
     │   └── WorkflowTaskNotRecoverableError
+    ├── WorkflowTaskTimeoutError          a task took longer than its ``timeout_s``
     ├── WorkflowStillActiveError          the call needs a workflow that is not running or pending
     ├── WorkflowAlreadyExistsError        ``on_existing="fail"`` met an existing id (also a RuntimeError)
     ├── IllegalTransitionError            a status change that the table does not have
@@ -137,6 +138,15 @@ class WorkflowTaskNotRecoverableError(WorkflowNotResumableError):
         super().__init__("")
         self.message = f"Workflow task[id={task_id}] is not recoverable"
         self.task_id = task_id
+
+
+class WorkflowTaskTimeoutError(WorkflowError, TimeoutError):
+    """A task took longer than its ``timeout_s`` and was stopped."""
+
+    def __init__(self, task_id: str, timeout_s: float) -> None:
+        super().__init__(f"Task[id={task_id}] took longer than its timeout_s of {timeout_s:g} s.")
+        self.task_id = task_id
+        self.timeout_s = timeout_s
 
 
 class WorkflowStillActiveError(WorkflowError):

@@ -8,13 +8,19 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import random
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor as ThreadPool
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, Protocol
 
-from airflow_provider_rayworkflow.workflow.exceptions import StorageError
+from airflow_provider_rayworkflow.workflow.codec import encode
+from airflow_provider_rayworkflow.workflow.exceptions import (
+    StorageError,
+    WorkflowTaskTimeoutError,
+)
 from airflow_provider_rayworkflow.workflow.graph import Graph
 from airflow_provider_rayworkflow.workflow.model import (
     Encoding,
@@ -46,6 +52,8 @@ class TaskRun:
         ``inputs`` by position; :ivar ray_options: pickled Ray options, ``b""`` for none.
     :ivar checkpoint: the worker stores a large value before it returns.
     :ivar wants_json: its value is the workflow's output.
+    :ivar timeout_s: the worker stops an attempt that takes longer.
+    :ivar is_event: it waits for something, and so runs beside the workers.
     """
 
     workflow_id: str
@@ -58,6 +66,8 @@ class TaskRun:
     inputs: tuple[Result, ...]
     checkpoint: bool
     wants_json: bool
+    timeout_s: float | None = None
+    is_event: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -150,6 +160,7 @@ class _Attempt:
     node: Node
     handle: Any = None
     is_useless: bool = False
+    is_overdue: bool = False
 
 
 @dataclass(slots=True)
@@ -165,6 +176,7 @@ class _State:
     schedule: Schedule
     attempts: dict[Node, _Attempt] = field(default_factory=dict)
     to_commit: list[_Commit] = field(default_factory=list)
+    timers: dict[Node, asyncio.TimerHandle] = field(default_factory=dict)
     must_rebuild: bool = False
 
 
@@ -221,6 +233,13 @@ class Executor:
             return self._state.schedule.output.result
         return None
 
+    def kill_overdue(self, task_id: str, attempt: int) -> None:
+        """Stop a task that can't be interrupted and whose time is over."""
+        for running in self._state.attempts.values() if self._state else ():
+            if running.node.task_id == task_id and running.node.attempts == attempt:
+                running.is_overdue = True
+                self._runner.stop(running.handle)
+
     def stop(self, reason: Stop) -> None:
         """Stop the run: no task is started any more, running ones are stopped."""
         self._queue.put_nowait(lambda: self._end(Outcome(stopped=reason)))
@@ -252,7 +271,7 @@ class Executor:
                 self._queue.get_nowait()()
 
     def _is_idle(self, state: _State) -> bool:
-        return not state.attempts and not state.to_commit and self._flush is None
+        return not (state.attempts or state.to_commit or state.timers or self._flush)
 
     async def _build(self) -> _State:
         def build() -> tuple[Checkpoints, Schedule]:
@@ -299,6 +318,8 @@ class Executor:
             inputs=node.inputs(),
             checkpoint=node.checkpoint or node.is_output,
             wants_json=node.is_output,
+            timeout_s=task.options.timeout_s,
+            is_event=task.options.is_event,
         )
 
     def _check_finished(self, state: _State) -> None:
@@ -326,6 +347,8 @@ class Executor:
         state.attempts.pop(node, None)
         if attempt.is_useless:
             return
+        if attempt.is_overdue and isinstance(completion, Lost):
+            completion = self._timed_out(node, completion)
         match completion:
             case Returned():
                 self._returned(state, node, completion)
@@ -375,6 +398,18 @@ class Executor:
         )
         self._commit(state, record if node.checkpoint else None, then)
 
+    def _timed_out(self, node: Node, lost: Lost) -> Raised:
+        error = WorkflowTaskTimeoutError(node.task_id, node.task.options.timeout_s or 0)
+        now = time.time()
+        return Raised(
+            failure=replace(
+                lost.failure, type=type(error).__qualname__, message=str(error), system=False
+            ),
+            exception=b"".join(encode(error).parts),
+            retryable=True,
+            times=TaskTimes(started_at=now, ended_at=now, attempt=node.attempts),
+        )
+
     def _raised(self, state: _State, node: Node, raised: Raised) -> None:
         verdict = state.schedule.attempt_failed(node, system=False, retryable=raised.retryable)
         self._after_failure(state, node, verdict, raised.failure, raised.exception)
@@ -389,7 +424,7 @@ class Executor:
                 "Task status [RETRY]\t[%s@%s] attempt %d failed: %s: %s",
                 *(self.workflow_id, node.task_id, node.attempts, failure.type, failure.message),
             )
-            state.schedule.retry(node)
+            self._retry(state, node, 0 if failure.system else node.wait_s(random.random()))
         elif verdict is Verdict.CATCH:
             self._catch(state, node, exception)
         else:
@@ -400,6 +435,18 @@ class Executor:
             )
             self._commit(state, record if exception else None, lambda: None)
             self._end(Outcome(failure=failure, exception=exception))
+
+    def _retry(self, state: _State, node: Node, wait_s: float) -> None:
+        if not wait_s:
+            state.schedule.retry(node)
+            return
+
+        def due() -> None:
+            if state.timers.pop(node, None) is not None:
+                state.schedule.retry(node)
+
+        loop = asyncio.get_running_loop()
+        state.timers[node] = loop.call_later(wait_s, self._queue.put_nowait, due)
 
     def _catch(self, state: _State, node: Node, exception: bytes) -> None:
         catcher = state.schedule.catcher(node)
@@ -495,6 +542,9 @@ class Executor:
             return
         self._outcome = outcome
         if self._state is not None:
+            for timer in self._state.timers.values():
+                timer.cancel()
+            self._state.timers.clear()
             for attempt in self._state.attempts.values():
                 self._runner.stop(attempt.handle)
 

@@ -8,7 +8,7 @@ pickled arguments refer to them, so that a graph can be put into another one unc
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from airflow_provider_rayworkflow.workflow.documents import (
@@ -26,6 +26,27 @@ DEFAULT_MAX_RETRIES = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class RetryOptions:
+    """How a task's exceptions are retried. Lost workers have their own budget, ``max_retries``.
+
+    The wait before attempt *n* + 1 is ``wait_initial_s * wait_factor ** (n - 1)``, at most
+    ``wait_max_s``, and of that a random part between half and all.
+
+    :ivar attempts: how often the task is tried in all.
+    """
+
+    attempts: int
+    wait_initial_s: float = 1.0
+    wait_factor: float = 2.0
+    wait_max_s: float = 60.0
+
+    def wait_s(self, failures: int, random: float) -> float:
+        """The wait after so many failures; ``random`` is between 0 and 1."""
+        wait = min(self.wait_max_s, self.wait_initial_s * self.wait_factor ** (failures - 1))
+        return wait * (0.5 + random / 2)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TaskOptions:
     """What the author asked for, as far as the scheduler decides by it.
 
@@ -33,6 +54,9 @@ class TaskOptions:
     :ivar max_retries: how often to try again; -1 = without end.
     :ivar retry_exceptions: True if an exception may be retried; which ones, the worker knows.
     :ivar metadata: the author's JSON.
+    :ivar retry: how exceptions are retried, in place of ``retry_exceptions``.
+    :ivar timeout_s: an attempt that takes longer is stopped; None = no limit.
+    :ivar is_event: it waits for something, and so runs beside the workers.
     """
 
     catch_exceptions: bool = False
@@ -40,17 +64,24 @@ class TaskOptions:
     max_retries: int = DEFAULT_MAX_RETRIES
     retry_exceptions: bool = False
     metadata: Json = field(default_factory=dict)
+    retry: RetryOptions | None = None
+    timeout_s: float | None = None
+    is_event: bool = False
 
     def to_json(self) -> Json:
-        return {
+        changed = {
             name: value
             for name in self.__slots__
             if (value := getattr(self, name)) != getattr(_DEFAULTS, name)
         }
+        return changed | {"retry": asdict(self.retry)} if self.retry else changed
 
     @classmethod
     def from_json(cls, value: Json) -> TaskOptions:
-        return cls(**value) if value else _DEFAULTS
+        if not value:
+            return _DEFAULTS
+        retry = value.get("retry")
+        return cls(**value | {"retry": retry and RetryOptions(**retry)})
 
 
 _DEFAULTS = TaskOptions()

@@ -85,13 +85,11 @@ class TaskIds:
     def reserve(self, names: set[str]) -> None:
         """Keep these names free for the tasks that will ask for them by name."""
         for name in names:
-            self._last.setdefault(name, -1)
+            self._last[name] = self._last_of(name)
 
     def allocate(self, name: str) -> str:
         """Return ``name``, or ``name`` with the next free number."""
-        number = self._last.get(name, -1) + 1
-        if number == 0 and self._given_as_numbered(name):
-            number = 1
+        number = self._last_of(name) + 1
         while number and f"{name}_{number}" in self._last:
             number += 1
         self._last[name] = number
@@ -99,12 +97,17 @@ class TaskIds:
 
     def observe(self, task_id: str, name: str) -> None:
         """Take note of an id that an earlier run gave to a task that asked for ``name``."""
-        suffix = task_id[len(name) + 1 :]
-        number = int(suffix) if suffix.isdigit() else 0
+        number = _number(task_id[len(name) + 1 :])
         self._last[name] = max(self._last.get(name, -1), number)
 
-    def _given_as_numbered(self, name: str) -> bool:
+    def _last_of(self, name: str) -> int:
+        if name in self._last:
+            return self._last[name]
         base, _, suffix = name.rpartition("_")
-        if not suffix.isdigit() or (len(suffix) > 1 and suffix[0] == "0"):
-            return False
-        return 0 < int(suffix) <= self._last.get(base, -1)
+        # Perhaps a task that asked for ``base`` was given this name as its numbered one.
+        return 0 if 0 < _number(suffix) <= self._last.get(base, -1) else -1
+
+
+def _number(suffix: str) -> int:
+    """The number that :class:`TaskIds` put behind a name; 0 if it did not put this there."""
+    return int(suffix) if re.fullmatch(r"[1-9][0-9]{0,17}", suffix) else 0

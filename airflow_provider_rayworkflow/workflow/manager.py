@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import queue
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
@@ -19,6 +20,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     OwnershipLostError,
     StorageError,
     WorkflowAlreadyExistsError,
+    WorkflowError,
     WorkflowNotFoundError,
     WorkflowNotResumableError,
     WorkflowStillActiveError,
@@ -29,11 +31,13 @@ from airflow_provider_rayworkflow.workflow.ids import TaskIds
 from airflow_provider_rayworkflow.workflow.metadata import describe_task, describe_workflow
 from airflow_provider_rayworkflow.workflow.model import Result, StatusRecord, TaskFailure
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus, check_transition
+from airflow_provider_rayworkflow.workflow.storage.keys import StatusKey
 from airflow_provider_rayworkflow.workflow.storage.leases import LEASE_TTL_S, Lease, Process
 from airflow_provider_rayworkflow.workflow.storage.workflows import (
     Claim,
+    HonestStatuses,
     WorkflowStore,
-    effective_status,
+    list_workflows,
 )
 
 log = logging.getLogger(__name__)
@@ -86,7 +90,8 @@ class Manager:
     """All workflows of one cluster on one storage.
 
     :param manager_id: unique for each start of a manager.
-    :param cluster: names the Ray cluster and namespace; see :class:`~.storage.leases.Lease`.
+    :param actor_id: stays the same when the manager is restarted in place; then it recovers
+        what it owned before.
     :param clock: seconds since the epoch.
     """
 
@@ -96,7 +101,7 @@ class Manager:
         store: WorkflowStore,
         runner: Runner,
         manager_id: str,
-        cluster: str,
+        actor_id: str,
         limits: Limits,
         package_version: str = "",
         clock: Callable[[], float] = time.time,
@@ -108,41 +113,68 @@ class Manager:
         self._clock = clock
         self._live: dict[str, _Live] = {}
         self._pending: deque[_Live] = deque()
+        self._dead: Collection[str] = ()  # earlier managers of this actor
         self._running = 0
         self._entering = 0  # workflows on their way into the queue
         self._locks: dict[str, _CountedLock] = {}
         self._threads = ThreadPoolExecutor(_STORAGE_THREADS, thread_name_prefix="storage")
         self._lease = Lease(
             manager_id=manager_id,
-            cluster=cluster,
+            actor_id=actor_id,
             process=Process.current(),
             renewed_at=0,
             ttl_s=LEASE_TTL_S,
             package_version=package_version,
+            limits=limits.to_json(),
         )
 
     # ---- the manager itself
 
     async def start(self) -> None:
-        """Take the lease. Nothing may be claimed before.
+        """Take the lease, and recover what an earlier manager of the same actor owned.
+
+        Nothing may be claimed before.
 
         :raises DataSaveError: when the storage can't be written.
         """
         await self._in_thread(self._store.bytes.check_writable)
         await self._in_thread(self.renew_lease)
+        await self._recover()
+
+    async def _recover(self) -> None:
+        leases = await self._in_thread(self._store.list_leases)
+        self._dead = {
+            lease.manager_id
+            for lease in leases
+            if lease.actor_id == self._lease.actor_id and lease.manager_id != self._manager_id
+        }
+        if not self._dead:
+            return
+        latest = max(leases, key=lambda lease: (lease.manager_id in self._dead, lease.renewed_at))
+        self.set_limits(Limits(**latest.limits))
+        for workflow_id, _, key in await self._in_thread(self._list):
+            if key.manager_id in self._dead and key.status.is_active:
+                log.info("Workflow %s is recovered after a restart of the manager", workflow_id)
+                await self._try_resume(workflow_id)
+        for manager_id in self._dead:
+            await self._in_thread(self._store.delete_lease, manager_id)
 
     def renew_lease(self) -> None:
         """Write the lease anew; it is good for its time from before this call. Blocks."""
         self._lease = replace(self._lease, renewed_at=self._clock())
         self._store.write_lease(self._lease)
 
-    def set_limits(self, limits: Limits) -> None:
-        """Set limits that nobody has set yet.
+    def set_limits(self, limits: Limits) -> bool:
+        """Set limits that nobody has set yet; True if that changed something.
+
+        They survive a restart of the manager with the next renewal of the lease.
 
         :raises ValueError: when other limits are in force.
         """
-        self._limits = self._limits.merged(limits)
+        before, self._limits = self._limits, self._limits.merged(limits)
+        self._lease = replace(self._lease, limits=self._limits.to_json())
         self._start_pending()
+        return before != self._limits
 
     async def close(self) -> None:
         """Suspend everything and give the lease back."""
@@ -187,6 +219,30 @@ class Manager:
         """
         await self._begin(workflow_id, None, {}, "resume")
 
+    async def resume_all(self, *, include_failed: bool) -> list[tuple[str, Exception | None]]:
+        """Resume every RESUMABLE workflow, and the FAILED ones if asked for.
+
+        Those that were running come first and so get the slots. Returns each id with the error
+        that kept it from being resumed, None where there was none.
+        """
+        wanted = {WorkflowStatus.RESUMABLE}
+        if include_failed:
+            wanted.add(WorkflowStatus.FAILED)
+        found = await self._in_thread(self._list)
+        return [
+            (workflow_id, await self._try_resume(workflow_id))
+            for workflow_id, status, _ in found
+            if status in wanted and workflow_id not in self._live
+        ]
+
+    async def _try_resume(self, workflow_id: str) -> Exception | None:
+        try:
+            await self.resume(workflow_id)
+        except (WorkflowError, queue.Full) as exc:
+            log.warning("Workflow %s can't be resumed: %s", workflow_id, exc)
+            return exc
+        return None
+
     async def _begin(
         self, workflow_id: str, graph: Graph | None, user_metadata: Json, on_existing: OnExisting
     ) -> None:
@@ -228,8 +284,7 @@ class Manager:
         claim = await self._in_thread(self._store.read_claim, workflow_id, epoch)
         if claim.manager_id == self._manager_id:
             return False  # a start of ours that failed
-        lease = await self._in_thread(self._store.read_lease, claim.manager_id)
-        return lease is not None and lease.is_alive(self._clock())
+        return await self._in_thread(self._honest_statuses().is_alive, claim.manager_id)
 
     async def _claim_and_start(
         self,
@@ -479,6 +534,12 @@ class Manager:
             self._running += 1  # _run gives it back
             self._start(live)
 
+    def kill_overdue(self, workflow_id: str, task_id: str, epoch: int, attempt: int) -> None:
+        """Stop one task whose time is over and that can't be interrupted."""
+        live = self._live.get(workflow_id)
+        if live is not None and live.executor is not None and live.claim.epoch == epoch:
+            live.executor.kill_overdue(task_id, attempt)
+
     async def delete(self, workflow_id: str) -> None:
         """Delete all that is stored of a workflow.
 
@@ -507,6 +568,16 @@ class Manager:
             raise WorkflowNotFoundError(workflow_id)
         return found.status
 
+    async def list_all(
+        self, statuses: Collection[WorkflowStatus]
+    ) -> list[tuple[str, WorkflowStatus]]:
+        """Ids and honest statuses of the workflows that have one of these statuses.
+
+        Of the RESUMABLE ones, those that were running come before those that were waiting.
+        """
+        found = await self._in_thread(self._list)
+        return [(workflow_id, status) for workflow_id, status, _ in found if status in statuses]
+
     async def get_metadata(self, workflow_id: str, task_id: str | None = None) -> Json:
         """See :func:`~.metadata.describe_workflow` and :func:`~.metadata.describe_task`.
 
@@ -520,9 +591,12 @@ class Manager:
             return describe_workflow(record)
         return await self._in_thread(describe_task, self._store, record, task_id)
 
-    async def wait_output(self, workflow_id: str, task_id: str | None = None) -> Output:
+    async def wait_output(
+        self, workflow_id: str, task_id: str | None = None, *, take_over: bool = False
+    ) -> Output:
         """Wait until a workflow has ended, or one of its tasks has its result.
 
+        :param take_over: resume it here if the manager that runs it elsewhere dies.
         :raises ValueError: when there is no such workflow, or it ended without such a result.
         """
         while True:
@@ -536,11 +610,15 @@ class Manager:
                 output = await self._wait_task(live, task_id)
                 if output is not None:
                     return output
-            found = await self._in_thread(self._read_status, workflow_id)
-            if found is None:
+            stored = await self._in_thread(self._store.read_status, workflow_id)
+            if stored is None:
                 raise ValueError(f"No such workflow_id '{workflow_id}'")
             if workflow_id in self._live:
                 continue  # it began while we looked
+            found = await self._in_thread(self._honest, stored)
+            if take_over and stored.status.is_active and not found.status.is_active:
+                await self.resume(workflow_id)
+                continue
             if not found.status.is_active:
                 return await self._in_thread(self._stored_output, found, task_id)
             await asyncio.sleep(WATCH_INTERVAL_S)
@@ -601,17 +679,30 @@ class Manager:
     def _read_status(self, workflow_id: str) -> StatusRecord | None:
         """The stored record, with its honest status. Blocks."""
         record = self._store.read_status(workflow_id)
-        if record is None:
-            return None
+        return record and self._honest(record)
+
+    def _honest(self, record: StatusRecord) -> StatusRecord:
         status = record.status
-        if record.manager_id == self._manager_id:
-            # Ours, and we don't hold it: its start or its end failed.
-            status = WorkflowStatus.RESUMABLE if status.is_active else status
-        else:
-            status = effective_status(
-                self._store, status, record.manager_id, now=self._clock()
-            )
+        if record.manager_id != self._manager_id:
+            status = self._honest_statuses().of(status, record.manager_id)
+        elif record.workflow_id not in self._live and status.is_active:
+            status = WorkflowStatus.RESUMABLE  # its start or its end failed
         return replace(record, status=status) if status is not record.status else record
+
+    def _honest_statuses(self) -> HonestStatuses:
+        return HonestStatuses(self._store, now=self._clock(), dead=self._dead)
+
+    def _list(self) -> list[tuple[str, WorkflowStatus, StatusKey]]:
+        """All workflows, with the statuses that this manager knows better than the storage."""
+        found = []
+        for workflow_id, status, key in list_workflows(self._store, self._honest_statuses()):
+            live = self._live.get(workflow_id)
+            if live is not None:
+                status = live.record.status
+            elif key.manager_id == self._manager_id and status.is_active:
+                status = WorkflowStatus.RESUMABLE
+            found.append((workflow_id, status, key))
+        return found
 
     # ---- plumbing
 

@@ -37,14 +37,37 @@ def describe_task(store: WorkflowStore, record: StatusRecord, task_id: str) -> J
 
     :raises ValueError: when the workflow has no such task.
     """
-    workflow_id = record.workflow_id
-    claim = store.read_claim(workflow_id, record.epoch)
-    checkpoints = store.read_checkpoints(workflow_id, since_epoch=claim.base_epoch)
-    graph = store.read_graph(workflow_id, record.epoch)
+    graph, checkpoints = _read(store, record)
     for found, task, upstream in _all_tasks(graph, checkpoints):
         if found == task_id:
             return _describe(task_id, task, upstream, checkpoints.records.get(task_id))
-    raise ValueError(f"No such task_id '{task_id}' in workflow '{workflow_id}'")
+    raise ValueError(f"No such task_id '{task_id}' in workflow '{record.workflow_id}'")
+
+
+def describe_tasks(store: WorkflowStore, record: StatusRecord) -> list[Json]:
+    """All tasks known so far, inputs first, each as :func:`describe_task` has it.
+
+    ``"checkpoint"`` is there besides: ``"committed"``, or ``"continued"`` for a task that returned
+    a graph (``"continuation"`` has the ids of its tasks), or None.
+    """
+    graph, checkpoints = _read(store, record)
+    tasks = []
+    for task_id, task, upstream in _all_tasks(graph, checkpoints):
+        committed = checkpoints.records.get(task_id)
+        description = _describe(task_id, task, upstream, committed)
+        description["checkpoint"] = None if committed is None else "committed"
+        if committed is not None and committed.graph is not None:
+            description["checkpoint"] = "continued"
+            description["continuation"] = list(committed.task_ids)
+        tasks.append(description)
+    return tasks
+
+
+def _read(store: WorkflowStore, record: StatusRecord) -> tuple[Graph, Checkpoints]:
+    workflow_id = record.workflow_id
+    claim = store.read_claim(workflow_id, record.epoch)
+    checkpoints = store.read_checkpoints(workflow_id, since_epoch=claim.base_epoch)
+    return store.read_graph(workflow_id, record.epoch), checkpoints
 
 
 def _all_tasks(graph: Graph, checkpoints: Checkpoints) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
@@ -102,14 +102,14 @@ class StatusRecord:
         )
 
 
-class Encoding(str, Enum):
+class Encoding(StrEnum):
     """How a stored value became bytes."""
 
     JSON = "json"
     PICKLE = "pickle"
 
 
-class Form(str, Enum):
+class Form(StrEnum):
     """What a task's stored bytes mean to those who use its result."""
 
     #: The value itself.

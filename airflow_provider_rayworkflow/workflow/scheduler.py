@@ -36,6 +36,7 @@ class Node:
     :ivar checkpoint: as its options say, or else as its creator.
     :ivar attempts: how often it was started in this run.
     :ivar failures: how often it failed of what ``max_retries`` allows.
+    :ivar errors: how often it failed of what ``retry`` allows.
     :ivar users: dependents that have not ended; the result is dropped with the last one.
     """
 
@@ -53,6 +54,7 @@ class Node:
     result: Result | None = None
     attempts: int = 0
     failures: int = 0
+    errors: int = 0
 
     @property
     def catches(self) -> bool:
@@ -76,6 +78,11 @@ class Node:
         if self.catches and result.form is Form.VALUE:
             return replace(result, form=Form.CAUGHT_VALUE)
         return result
+
+    def wait_s(self, random: float) -> float:
+        """How long to wait before the next attempt after an exception."""
+        retry = self.task.options.retry
+        return retry.wait_s(self.errors, random) if retry else 0.0
 
     def inputs(self) -> tuple[Result, ...]:
         """The results that it takes, in the order of its arguments."""
@@ -163,11 +170,8 @@ class Schedule:
         :param retryable: the exception is one that the author wants retried.
         """
         self.running.discard(node)
-        options = node.task.options
-        if system or (options.retry_exceptions and retryable):
-            node.failures += 1
-            if options.max_retries < 0 or node.failures <= options.max_retries:
-                return Verdict.RETRY
+        if _may_retry(node, system=system, retryable=retryable):
+            return Verdict.RETRY
         if not system and self.catcher(node) is not None:
             return Verdict.CATCH
         return Verdict.FAIL
@@ -309,6 +313,18 @@ def _result_of(node: Node) -> Result:
     if node.result is None:
         raise RuntimeError(f"{node.task_id} has no result")  # a bug in the scheduler
     return node.result
+
+
+def _may_retry(node: Node, *, system: bool, retryable: bool) -> bool:
+    """Count a failed attempt, and tell whether another one is due."""
+    options = node.task.options
+    if options.retry is not None and not system:
+        node.errors += 1
+        return retryable and node.errors < options.retry.attempts
+    if system or (options.retry_exceptions and retryable):
+        node.failures += 1
+        return options.max_retries < 0 or node.failures <= options.max_retries
+    return False
 
 
 def _is_below(node: Node, creator: Node) -> bool:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 
 from airflow_provider_rayworkflow.workflow.exceptions import IllegalTransitionError
 
 
-class WorkflowStatus(str, Enum):
+class WorkflowStatus(StrEnum):
     """The status of a workflow; equal to its name as a string."""
 
     #: Nothing is stored under the id. Never the status of a workflow.
@@ -24,12 +24,6 @@ class WorkflowStatus(str, Enum):
     RESUMABLE = "RESUMABLE"
     #: Stopped for good by ``cancel``.
     CANCELED = "CANCELED"
-
-    def __str__(self) -> str:
-        return self.value
-
-    def __format__(self, format_spec: str) -> str:
-        return format(self.value, format_spec)
 
     @classmethod
     def non_terminating_status(cls) -> tuple[WorkflowStatus, ...]:

@@ -7,6 +7,7 @@ import os
 import threading
 import time
 import uuid
+from collections.abc import Collection
 from typing import Any
 
 import ray
@@ -23,10 +24,6 @@ from airflow_provider_rayworkflow.workflow.storage.leases import LEASE_TTL_S
 
 Json = dict[str, Any]
 
-# Names and namespace as in Ray Workflows.
-ACTOR_NAME = "WorkflowManagementActor"
-NAMESPACE = "workflow"
-
 
 class WorkflowManagementActor:
     """Calls go to one :class:`~..manager.Manager`, made at the first of them."""
@@ -37,6 +34,15 @@ class WorkflowManagementActor:
         self._limits = limits
         self._manager: Manager | None = None
         self._starting = asyncio.Lock()
+        context = ray.get_runtime_context()
+        if context.was_current_actor_reconstructed:
+            # Ray restarted us: recover without waiting for the first call. Only a call can
+            # reach the event loop from here.
+            context.current_actor.wake.remote()
+
+    async def wake(self) -> None:
+        """Make sure that the manager has started."""
+        await self._ready()
 
     async def _ready(self) -> Manager:
         async with self._starting:
@@ -46,7 +52,7 @@ class WorkflowManagementActor:
                     store=store,
                     runner=RayRunner(self._uri),
                     manager_id=uuid.uuid4().hex,
-                    cluster=ray.get_runtime_context().gcs_address,
+                    actor_id=ray.get_runtime_context().get_actor_id() or "",
                     limits=self._limits,
                     package_version=__version__,
                 )
@@ -62,7 +68,9 @@ class WorkflowManagementActor:
                 f"The workflow manager of this cluster stores in {self._uri!r}, and {uri!r} was "
                 "asked for. Use the same storage, or another Ray cluster."
             )
-        (await self._ready()).set_limits(limits)
+        manager = await self._ready()
+        if manager.set_limits(limits):
+            await asyncio.to_thread(manager.renew_lease)
         return self._uri
 
     async def submit(
@@ -76,8 +84,20 @@ class WorkflowManagementActor:
     async def resume(self, workflow_id: str) -> None:
         await (await self._ready()).resume(workflow_id)
 
-    async def wait_output(self, workflow_id: str, task_id: str | None) -> tuple[str, Output]:
-        return self._uri, await (await self._ready()).wait_output(workflow_id, task_id)
+    async def resume_all(self, include_failed: bool) -> list[tuple[str, Exception | None]]:
+        return await (await self._ready()).resume_all(include_failed=include_failed)
+
+    @ray.method(max_task_retries=-1)
+    async def wait_output(
+        self, workflow_id: str, task_id: str | None, take_over: bool
+    ) -> tuple[str, Output]:
+        manager = await self._ready()
+        return self._uri, await manager.wait_output(workflow_id, task_id, take_over=take_over)
+
+    async def list_all(
+        self, statuses: Collection[WorkflowStatus]
+    ) -> list[tuple[str, WorkflowStatus]]:
+        return await (await self._ready()).list_all(statuses)
 
     async def get_status(self, workflow_id: str) -> WorkflowStatus:
         return await (await self._ready()).get_status(workflow_id)
@@ -90,6 +110,9 @@ class WorkflowManagementActor:
 
     async def suspend(self, workflow_id: str) -> None:
         await (await self._ready()).suspend(workflow_id)
+
+    async def kill_overdue(self, workflow_id: str, task_id: str, epoch: int, attempt: int) -> None:
+        (await self._ready()).kill_overdue(workflow_id, task_id, epoch, attempt)
 
     async def delete(self, workflow_id: str) -> None:
         await (await self._ready()).delete(workflow_id)

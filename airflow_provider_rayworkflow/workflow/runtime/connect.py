@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from typing import Any
 
@@ -10,11 +11,8 @@ import ray
 from ray.exceptions import RayTaskError
 
 from airflow_provider_rayworkflow.workflow.concurrency import Limits
-from airflow_provider_rayworkflow.workflow.runtime.actor import (
-    ACTOR_NAME,
-    NAMESPACE,
-    WorkflowManagementActor,
-)
+from airflow_provider_rayworkflow.workflow.runtime.actor import WorkflowManagementActor
+from airflow_provider_rayworkflow.workflow.runtime.names import ACTOR_NAME, NAMESPACE
 from airflow_provider_rayworkflow.workflow.storage import (
     DEFAULT_STORAGE,
     open_store,
@@ -34,7 +32,7 @@ def manager(*, storage: str | None = None, limits: Limits | None = None) -> Any:
     """
     if not ray.is_initialized():
         ray.init()
-    handle = _find()
+    handle: Any = _find()
     if handle is None:
         uri = resolve_storage(storage)
         open_store(uri)  # refused here, before there is an actor that can't start
@@ -61,6 +59,20 @@ def manager(*, storage: str | None = None, limits: Limits | None = None) -> Any:
     elif storage is not None or limits is not None:
         call(handle.configure.remote(storage, limits or Limits()))
     return handle
+
+
+def join(address: str | None = None) -> None:
+    """Connect to a cluster that is there, quietly; none is started. A connection is kept.
+
+    :param address: as for ``ray.init``; by default ``RAY_ADDRESS``, or this machine's cluster.
+    :raises ConnectionError: when there is none.
+    """
+    if ray.is_initialized():
+        return
+    address = address or os.environ.get("RAY_ADDRESS") or "auto"
+    if address == "local":
+        raise ConnectionError("The address 'local' would start a Ray cluster that ends with us.")
+    ray.init(address=address, logging_level=logging.WARNING, log_to_driver=False)
 
 
 def call(ref: Any) -> Any:

@@ -10,7 +10,7 @@ import inspect
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import ray
 from ray.dag import ClassMethodNode, ClassNode, DAGNode, FunctionNode, InputNode
@@ -106,7 +106,8 @@ class _Encoder:
             indexes[node] = len(tasks)
             read = self._read.pop(node)
             upstream = tuple(indexes[child] for child in read.children)
-            tasks.append(self._task(node, read.arguments, upstream))
+            # _read_node has refused all other nodes
+            tasks.append(self._task(cast(FunctionNode, node), read.arguments, upstream))
         return Graph(tasks=tasks, blobs=list(self._blobs))
 
     # ---- arguments
@@ -122,9 +123,7 @@ class _Encoder:
         self._children = []
         args = tuple(self._argument(value) for value in node._bound_args)
         kwargs = {name: self._argument(value) for name, value in node._bound_kwargs.items()}
-        retry = node._bound_options.get("retry_exceptions")
-        retryable = tuple(retry) if isinstance(retry, (list, tuple)) else None
-        arguments = dumps((args, kwargs, retryable), override=self._pickling)
+        arguments = dumps((args, kwargs, _retryable(node)), override=self._pickling)
         read = self._read[node] = _Read(arguments, self._children)
         return read
 
@@ -156,7 +155,7 @@ class _Encoder:
     def _input(self, node: InputNode | InputAttributeNode) -> Any:
         single = len(self._args) == 1 and not self._kwargs
         if isinstance(node, InputNode):
-            return self._args[0] if single else DAGInputData(*self._args, **self._kwargs)
+            return self._args[0] if single else DAGInputData(*self._args, **self._kwargs)  # type: ignore[no-untyped-call]
         key = node._key
         if isinstance(key, int) and key < len(self._args):
             return self._args[key]
@@ -168,7 +167,8 @@ class _Encoder:
                 f"{len(self._args)} positional arguments and the keywords {list(self._kwargs)}."
             )
         value = self._args[0]
-        return getattr(value, key) if node._accessor_method == "__getattr__" else value[key]
+        by_attribute = node._accessor_method == "__getattr__"
+        return getattr(value, str(key)) if by_attribute else value[key]
 
     def _check_signature(self, node: FunctionNode) -> None:
         body = node._body
@@ -191,6 +191,9 @@ class _Encoder:
             max_retries=_or_default(rays.pop("max_retries", None)),
             retry_exceptions=bool(rays.pop("retry_exceptions", False)),
             metadata=ours.get("metadata") or {},
+            retry=ours["retry"].to_options() if ours.get("retry") else None,
+            timeout_s=ours.get("timeout_s"),
+            is_event=ours.get("is_event", False),
         )
         return Task(
             name=name or default_task_id(node._body),
@@ -260,6 +263,16 @@ def _check_num_returns(node: FunctionNode, num_returns: Any) -> None:
             f"Workflow task can only have one return. {default_task_id(node._body)} has "
             f"num_returns={num_returns!r}; return a tuple and take it apart in another task."
         )
+
+
+def _retryable(node: DAGNode) -> tuple[type[BaseException], ...] | None:
+    """The exceptions that the author wants retried; None for all."""
+    ours, rays = ray_options.split(node._bound_options)
+    if ours.get("retry") is not None:
+        on = ours["retry"].on
+        return on if isinstance(on, tuple) else (on,)
+    named = rays.get("retry_exceptions")
+    return tuple(named) if isinstance(named, (list, tuple)) else None
 
 
 def _or_default(max_retries: int | None) -> int:

@@ -20,7 +20,7 @@ class Argument:
     position: int
 
 
-def nested_input(position: int) -> ray.ObjectRef:
+def nested_input(position: int) -> ray.ObjectRef[Any]:
     """An input inside a container: a reference to its value. Called while unpickling."""
     return ray.put(_inputs.get()[position])
 

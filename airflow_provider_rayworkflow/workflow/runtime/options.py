@@ -12,7 +12,15 @@ from typing import Any
 from ray._common import ray_option_utils
 from ray.remote_function import RemoteFunction
 
-WORKFLOW_OPTIONS = ("task_id", "metadata", "catch_exceptions", "checkpoint")
+WORKFLOW_OPTIONS = (
+    "task_id",
+    "metadata",
+    "catch_exceptions",
+    "checkpoint",
+    "retry",
+    "timeout_s",
+    "is_event",  # ours alone: runs on the event host
+)
 _PREFIX = "_workflow_"
 
 

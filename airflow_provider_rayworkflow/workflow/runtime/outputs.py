@@ -18,12 +18,20 @@ from airflow_provider_rayworkflow.workflow.manager import Output
 from airflow_provider_rayworkflow.workflow.runtime.worker import (
     decode_exception,
     load_result,
+    store_of,
     wrapped,
 )
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 
 
 def value_of(found: tuple[str, Output], *, was_waiting: bool) -> Any:
+    """The value of an output in the storage with the given URI. See :func:`load_output`."""
+    uri, output = found
+    return load_output(store_of(uri), output, was_waiting=was_waiting)
+
+
+def load_output(store: WorkflowStore, output: Output, *, was_waiting: bool) -> Any:
     """The value of an output.
 
     :param was_waiting: False for a caller that asks about a workflow that ended long ago.
@@ -31,7 +39,6 @@ def value_of(found: tuple[str, Output], *, was_waiting: bool) -> Any:
     :raises WorkflowCancellationError: when it was canceled.
     :raises WorkflowSuspendedError: when it was suspended.
     """
-    uri, output = found
     if output.result is None:
         raise _error(output, was_waiting=was_waiting)
     result = output.result
@@ -41,7 +48,7 @@ def value_of(found: tuple[str, Output], *, was_waiting: bool) -> Any:
         except RayError:
             if result.blob is None:
                 raise
-    return load_result(uri, result)
+    return load_result(store, result)
 
 
 def _error(output: Output, *, was_waiting: bool) -> Exception:
@@ -76,3 +83,13 @@ def fetch(found: tuple[str, Output], was_waiting: bool) -> Any:
     Ray starts it when the manager's answer is there, so waiting holds no worker.
     """
     return value_of(found, was_waiting=was_waiting)
+
+
+def failed_reference(error: Exception) -> ray.ObjectRef[Any]:
+    """A reference whose ``ray.get`` raises the error."""
+    return _raise.remote(error)
+
+
+@ray.remote(num_cpus=0, max_retries=3)
+def _raise(error: Exception) -> Any:
+    raise error

@@ -18,7 +18,7 @@ class RefPickling:
 
     def __init__(self, also: Callable[[Any], Any] | None = None) -> None:
         self._also = also
-        self._values: dict[ray.ObjectRef, bytes] = {}
+        self._values: dict[ray.ObjectRef[Any], bytes] = {}
 
     def __call__(self, obj: Any) -> Any:
         if self._also is not None:
@@ -32,7 +32,7 @@ class RefPickling:
         return restore_ref, (self._values[obj],)
 
 
-def restore_ref(value: bytes) -> ray.ObjectRef:
+def restore_ref(value: bytes) -> ray.ObjectRef[Any]:
     """Put a stored value back into the object store."""
     import pickle
 

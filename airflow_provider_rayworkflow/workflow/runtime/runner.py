@@ -14,11 +14,15 @@ import ray
 
 from airflow_provider_rayworkflow.workflow.executor import Completion, Lost, TaskRun
 from airflow_provider_rayworkflow.workflow.model import Result, TaskFailure
+from airflow_provider_rayworkflow.workflow.runtime.events import EventHost
 from airflow_provider_rayworkflow.workflow.runtime.worker import execute_task
 
 log = logging.getLogger(__name__)
 
 OnDone = Callable[[Completion], None]
+
+#: How many events may be waited for at once.
+MAX_EVENTS = 100_000
 
 
 @dataclass(slots=True, eq=False)
@@ -42,6 +46,7 @@ class RayRunner:
         self._execute = ray.remote(max_retries=0)(execute_task)
         # A GPU is free for others only when its process has ended.
         self._execute_once = ray.remote(max_retries=0, max_calls=1)(execute_task)
+        self._events: Any = None
         self._completed: deque[tuple[_Started, Any]] = deque()
 
     def start(self, run: TaskRun, on_done: OnDone) -> _Started:
@@ -53,7 +58,15 @@ class RayRunner:
         handle.is_stopped = True
         # Cancelling a task that has ended can abort the process that owns it, which is this one.
         if handle.ref is not None and not ray.wait([handle.ref], timeout=0, fetch_local=False)[0]:
-            ray.cancel(handle.ref, force=True)
+            ray.cancel(handle.ref, force=not handle.run.is_event)
+
+    def _event_host(self) -> Any:
+        if self._events is None:
+            host = ray.remote(EventHost).options(
+                num_cpus=0, max_restarts=-1, max_concurrency=MAX_EVENTS
+            )
+            self._events = host.remote()
+        return self._events
 
     def _submit(self, started: _Started) -> None:
         run = started.run
@@ -64,10 +77,12 @@ class RayRunner:
             options: dict[str, Any] = {"name": f"{run.workflow_id}@{run.task_id}"}
             if run.ray_options:
                 options |= pickle.loads(run.ray_options)
-            function = self._execute_once if options.get("num_gpus") else self._execute
-            if options.pop("max_calls", None):
-                function = self._execute_once
-            started.ref = function.options(**options).remote(payload, *values)
+            once = options.pop("max_calls", None) or options.get("num_gpus")
+            if run.is_event:
+                started.ref = self._event_host().execute.remote(payload, *values)
+            else:
+                function = self._execute_once if once else self._execute
+                started.ref = function.options(**options).remote(payload, *values)
             started.ref._on_completed(lambda value: self._on_completed(started, value))
         except Exception as exc:
             self._loop.call_soon(started.on_done, Lost(failure=_failure(run, exc)))

@@ -12,6 +12,7 @@ import logging
 import pickle
 import time
 import traceback
+from collections.abc import Sequence
 from typing import Any
 
 import ray
@@ -39,6 +40,7 @@ from airflow_provider_rayworkflow.workflow.runtime.dag import encode_dag, is_dag
 from airflow_provider_rayworkflow.workflow.runtime.inputs import Argument, unpickling_with
 from airflow_provider_rayworkflow.workflow.runtime.logs import log_to_stderr
 from airflow_provider_rayworkflow.workflow.runtime.refs import RefPickling
+from airflow_provider_rayworkflow.workflow.runtime.timeouts import time_limit
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, open_store
 
 log = logging.getLogger(__name__)
@@ -48,25 +50,33 @@ INLINE_BYTES = 32 * 1024
 
 
 def execute_task(payload: bytes, *values: Any) -> Completion:
-    """Run a task.
+    """Run a task on a Ray worker.
 
-    :param payload: the pickled storage URI and :class:`~..executor.TaskRun`, in which an input
-        that comes by reference has its position among ``values`` in place of the reference.
+    :param payload: the pickled storage URI and arguments of :func:`run_task`.
     """
     log_to_stderr()
     uri, run = pickle.loads(payload)
+    return run_task(store_of(uri), run, values)
+
+
+def run_task(store: WorkflowStore, run: TaskRun, values: Sequence[Any]) -> Completion:
+    """Run a task here.
+
+    :param run: an input that comes by reference has its position among ``values`` in place of
+        the reference.
+    """
     task_context = context.WorkflowContext(
         workflow_id=run.workflow_id, task_id=run.task_id, attempt=run.attempt, epoch=run.epoch
     )
-    lost, inputs = _load_inputs(uri, run, values)
+    lost, inputs = _load_inputs(store, run, values)
     if lost is not None:
         return lost
     log.info("Task status [RUNNING]\t[%s@%s]", run.workflow_id, run.task_id)
     with context.running(task_context):
-        return _execute(uri, run, inputs)
+        return _execute(store, run, inputs)
 
 
-def _execute(uri: str, run: TaskRun, inputs: list[Any]) -> Completion:
+def _execute(store: WorkflowStore, run: TaskRun, inputs: list[Any]) -> Completion:
     started_at = time.time()
     retryable: tuple[type[BaseException], ...] | None = None
     try:
@@ -75,7 +85,8 @@ def _execute(uri: str, run: TaskRun, inputs: list[Any]) -> Completion:
             args, kwargs, retryable = pickle.loads(run.arguments)
         args = [_argument(value, inputs) for value in args]
         kwargs = {name: _argument(value, inputs) for name, value in kwargs.items()}
-        value = function(*args, **kwargs)
+        with time_limit(run):
+            value = function(*args, **kwargs)
         ended_at = time.time()
         if is_dag(value):
             return Continued(
@@ -90,7 +101,7 @@ def _execute(uri: str, run: TaskRun, inputs: list[Any]) -> Completion:
     times = TaskTimes(started_at=started_at, ended_at=ended_at, attempt=run.attempt)
     try:
         return Returned(
-            result=_store(uri, run, value, encoded),
+            result=_store(store, run, value, encoded),
             times=times,
             json_output=json_output(value) if run.wants_json else None,
         )
@@ -99,12 +110,12 @@ def _execute(uri: str, run: TaskRun, inputs: list[Any]) -> Completion:
         return Lost(failure=TaskFailure(**failure.to_json() | {"system": True}))
 
 
-def _store(uri: str, run: TaskRun, value: Any, encoded: Encoded) -> Result:
+def _store(store: WorkflowStore, run: TaskRun, value: Any, encoded: Encoded) -> Result:
     if encoded.size <= INLINE_BYTES:
         return Result(encoding=encoded.encoding, inline=b"".join(encoded.parts))
     blob = None
     if run.checkpoint:
-        blob = _store_of(uri).write_value(
+        blob = store.write_value(
             run.workflow_id,
             epoch=run.epoch,
             task_id=run.task_id,
@@ -115,7 +126,7 @@ def _store(uri: str, run: TaskRun, value: Any, encoded: Encoded) -> Result:
 
 
 def _load_inputs(
-    uri: str, run: TaskRun, values: tuple[Any, ...]
+    store: WorkflowStore, run: TaskRun, values: Sequence[Any]
 ) -> tuple[InputsLost | None, list[Any]]:
     inputs: list[Any] = []
     lost: list[int] = []
@@ -125,7 +136,7 @@ def _load_inputs(
             if result.ref is not None:
                 inputs.append(wrapped(result.form, values[result.ref]))
             else:
-                inputs.append(load_result(uri, result))
+                inputs.append(load_result(store, result))
         except StorageError as exc:
             lost.append(position)
             reasons.append(str(exc))
@@ -135,7 +146,7 @@ def _load_inputs(
     return InputsLost(positions=tuple(lost), reason=" ".join(reasons)), []
 
 
-def load_result(uri: str, result: Result) -> Any:
+def load_result(store: WorkflowStore, result: Result) -> Any:
     """The value of a result, from its bytes or from the storage.
 
     :raises StorageError: when it is missing or damaged.
@@ -143,7 +154,7 @@ def load_result(uri: str, result: Result) -> Any:
     if result.inline is not None:
         return wrapped(result.form, decode(result.encoding, result.inline))
     if result.blob is not None:
-        data = _store_of(uri).read_value(result.blob)
+        data = store.read_value(result.blob)
         return wrapped(result.form, decode(result.encoding, data))
     raise StorageError("The result was held in the memory of a worker that is gone")
 
@@ -230,7 +241,8 @@ def _with_cause(exc: BaseException, cause: BaseException | None) -> BaseExceptio
 
 
 @functools.lru_cache(maxsize=8)
-def _store_of(uri: str) -> WorkflowStore:
+def store_of(uri: str) -> WorkflowStore:
+    """The storage of a URI, opened once a process."""
     return WorkflowStore(open_store(uri))
 
 

@@ -3,9 +3,9 @@
 .. code-block:: text
 
     v1/status/<workflow>/<epoch>-<number>-<STATUS>-<manager>.json   the latest one counts
-    v1/workflows/<workflow>/<epoch>.epoch                           a claim; carries the graph if new
-    v1/workflows/<workflow>/<epoch>-<segment>.journal               small checkpoints
-    v1/workflows/<workflow>/<epoch>-<task hash>-<attempt>-<size>.value      one large checkpoint
+    v1/workflows/<workflow>/<epoch>.epoch                       a claim, with the graph if new
+    v1/workflows/<workflow>/<epoch>-<segment>.journal           small checkpoints
+    v1/workflows/<workflow>/<epoch>-<task hash>-<attempt>-<size>.value   one large checkpoint
     v1/leases/<manager>.json
 
 The names of status documents sort by epoch, then number, so that a listing alone tells the status

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import socket
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -52,17 +52,19 @@ class Process:
 class Lease:
     """One manager's lease.
 
-    :ivar cluster: the Ray cluster and namespace that the manager belongs to; the next manager
-        of the same cluster takes over from it at once.
+    :ivar actor_id: of the manager; the same when Ray restarts it, which then recovers at once
+        what it owned before.
     :ivar renewed_at: seconds since the epoch.
+    :ivar limits: how many workflows may run and wait, for the manager after it.
     """
 
     manager_id: str
-    cluster: str
+    actor_id: str
     process: Process
     renewed_at: float
     ttl_s: float = LEASE_TTL_S
     package_version: str = ""
+    limits: dict[str, int | None] = field(default_factory=dict)
 
     def is_alive(self, now: float) -> bool:
         return now < self.renewed_at + self.ttl_s and not self.process.is_gone()

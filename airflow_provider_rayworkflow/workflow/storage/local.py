@@ -83,17 +83,24 @@ class LocalStore:
         pending = [folder]
         while pending:
             current = pending.pop()
-            with suppress(FileNotFoundError, NotADirectoryError):
-                with os.scandir(self._root / current) as files:
-                    for file in files:
-                        if file.name.startswith("."):
-                            continue  # a write that has not finished
-                        key = f"{current}/{file.name}"
-                        if file.is_dir(follow_symlinks=False):
-                            pending.append(key)
-                        else:
-                            with suppress(FileNotFoundError):
-                                yield Entry(key, file.stat().st_size)
+            for file in self._scan(current):
+                if file.name.startswith("."):
+                    continue  # a write that has not finished
+                key = f"{current}/{file.name}"
+                if file.is_dir(follow_symlinks=False):
+                    pending.append(key)
+                else:
+                    with suppress(FileNotFoundError):
+                        yield Entry(key, file.stat().st_size)
+
+    def _scan(self, folder: str) -> list[os.DirEntry[str]]:
+        try:
+            with os.scandir(self._root / folder) as files:
+                return list(files)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as exc:
+            raise DataLoadError(f"Can't list {folder!r}: {exc.strerror}.", key=folder) from exc
 
     def delete(self, keys: Iterable[str]) -> None:
         for key in keys:

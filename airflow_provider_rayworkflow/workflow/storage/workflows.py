@@ -6,7 +6,7 @@ unpickles.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -368,6 +368,12 @@ class WorkflowStore:
         except KeyNotFoundError:
             return None
 
+    def list_leases(self) -> list[Lease]:
+        """The leases of all managers, dead ones included."""
+        names = [entry.key.rpartition("/")[2] for entry in self.bytes.list(keys.LEASES)]
+        leases = (self.read_lease(name.removesuffix(".json")) for name in names)
+        return [lease for lease in leases if lease is not None]
+
     def delete_lease(self, manager_id: str) -> None:
         self.bytes.delete([keys.lease_key(manager_id)])
 
@@ -403,15 +409,48 @@ def _key_of(record: StatusRecord) -> keys.StatusKey:
     )
 
 
-def effective_status(
-    store: WorkflowStore, status: WorkflowStatus, manager_id: str, *, now: float
-) -> WorkflowStatus:
-    """The honest status: RUNNING or PENDING only while the owner's lease is alive."""
-    if not status.is_active:
-        return status
-    lease = store.read_lease(manager_id)
-    alive = lease is not None and lease.is_alive(now)
-    return status if alive else WorkflowStatus.RESUMABLE
+class HonestStatuses:
+    """Statuses as they are, not as they were written: an owner must be alive.
+
+    Reads each manager's lease once. Make a new one for each question.
+
+    :param now: seconds since the epoch.
+    :param dead: managers that are known to be dead, whatever their leases say.
+    """
+
+    def __init__(
+        self, store: WorkflowStore, *, now: float, dead: Collection[str] = ()
+    ) -> None:
+        self._store = store
+        self._now = now
+        self._alive = dict.fromkeys(dead, False)
+
+    def of(self, status: WorkflowStatus, manager_id: str) -> WorkflowStatus:
+        """RUNNING or PENDING only while the owner's lease is alive, else RESUMABLE."""
+        if not status.is_active:
+            return status
+        return status if self.is_alive(manager_id) else WorkflowStatus.RESUMABLE
+
+    def is_alive(self, manager_id: str) -> bool:
+        """True while the manager's lease is."""
+        if manager_id not in self._alive:
+            lease = self._store.read_lease(manager_id)
+            self._alive[manager_id] = lease is not None and lease.is_alive(self._now)
+        return self._alive[manager_id]
+
+
+def list_workflows(
+    store: WorkflowStore, honest: HonestStatuses
+) -> list[tuple[str, WorkflowStatus, keys.StatusKey]]:
+    """Every workflow's id, honest status, and what the name of its status document says.
+
+    Sorted by id, those that wait or waited for a slot last.
+    """
+    found = [
+        (workflow_id, honest.of(key.status, key.manager_id), key)
+        for workflow_id, key in store.list_statuses().items()
+    ]
+    return sorted(found, key=lambda item: (item[2].status is WorkflowStatus.PENDING, item[0]))
 
 
 class JournalWriter:

@@ -1,0 +1,158 @@
+"""Ray inside the process of an Airflow task, for one workflow: no server, no set-up.
+
+Ray's processes end with the task process, however that ends. What is committed stays in storage.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+from airflow_provider_rayworkflow import workflow
+from airflow_provider_rayworkflow.exceptions import (
+    RayWorkflowInputError,
+    RayWorkflowInterruptedError,
+    RayWorkflowStillActiveError,
+    RayWorkflowStorageError,
+)
+from airflow_provider_rayworkflow.hooks import ConnectionSettings
+from airflow_provider_rayworkflow.workflow.exceptions import (
+    StorageError,
+    WorkflowStillActiveError,
+)
+
+log = logging.getLogger(__name__)
+
+Json = dict[str, Any]
+
+_CLOSE_TIMEOUT_S = 10.0
+
+
+class EmbeddedRay:
+    """Runs a workflow on a Ray cluster of this process alone. Not to be used for two.
+
+    :param settings: of the connection.
+    :param storage: where workflows are stored.
+    """
+
+    def __init__(self, settings: ConnectionSettings, storage: str) -> None:
+        self._settings = settings
+        self._storage = storage
+        self._has_manager = False
+
+    def submit(
+        self,
+        graph: Any,
+        *,
+        workflow_id: str,
+        metadata: Json,
+        on_existing: Literal["resume", "restart"],
+    ) -> None:
+        """Start, resume or attach to a workflow; starts Ray if it is not running yet.
+
+        When this returns, the workflow is stored.
+
+        :raises RayWorkflowStillActiveError: if it should restart and another process runs it.
+        :raises RayWorkflowInputError: if the graph can't be a workflow.
+        :raises RayWorkflowStorageError: if the storage can't be used.
+        :raises RayWorkflowInterruptedError: if Ray does not work.
+        """
+        import ray
+
+        if not ray.is_initialized():
+            _start_ray(self._settings)
+        try:
+            workflow.init(storage=self._storage)
+            self._has_manager = True
+            workflow.run_async(
+                graph, workflow_id=workflow_id, metadata=metadata, on_existing=on_existing
+            )
+        except WorkflowStillActiveError as exc:
+            raise RayWorkflowStillActiveError(workflow_id) from exc
+        except (TypeError, ValueError) as exc:
+            raise RayWorkflowInputError(f"Workflow {workflow_id!r} can't be run: {exc}") from exc
+        except StorageError as exc:
+            raise RayWorkflowStorageError(str(exc)) from exc
+        except ray.exceptions.RayError as exc:
+            raise RayWorkflowInterruptedError(workflow_id, f"Ray failed ({exc})") from exc
+
+    def suspend(self, workflow_id: str) -> None:
+        """Stop the workflow; its status becomes RESUMABLE."""
+        workflow.suspend(workflow_id)
+
+    def cancel(self, workflow_id: str) -> None:
+        """Stop the workflow for good."""
+        workflow.cancel(workflow_id)
+
+    def close(self) -> None:
+        """Suspend what still runs and stop Ray. Never raises; nothing is lost if it fails."""
+        if "ray" not in sys.modules:
+            return
+        import ray
+
+        if not ray.is_initialized():
+            return
+        if self._has_manager:
+            try:
+                _close_manager()
+            except Exception as exc:  # Ray may be broken: then the lease just runs out
+                log.warning("The workflow manager did not close: %s", exc)
+        ray.shutdown()
+
+
+@contextmanager
+def keeping_sigterm_handler() -> Iterator[None]:
+    """Undo what Ray does to SIGTERM when it starts: Airflow calls ``on_kill`` by that signal."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+
+
+def _start_ray(settings: ConnectionSettings) -> None:
+    import ray
+
+    begun = time.monotonic()
+    memory_mb = settings.object_store_memory_mb
+    with keeping_sigterm_handler(), _passing_on_sys_path():
+        ray.init(
+            address="local",  # never a cluster that RAY_ADDRESS or a file of this machine names
+            num_cpus=settings.num_cpus,
+            object_store_memory=memory_mb and memory_mb * 1024 * 1024,
+            include_dashboard=False,
+            configure_logging=False,  # Airflow's logging is set up already
+        )
+    log.info("Ray started in the task process in %.1f s", time.monotonic() - begun)
+
+
+@contextmanager
+def _passing_on_sys_path() -> Iterator[None]:
+    """Let Ray's workers import what this process can: Airflow has put the DAGs' folder there."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
+
+
+def _close_manager() -> None:
+    import ray
+
+    from airflow_provider_rayworkflow.workflow.runtime import connect
+
+    ray.get(connect.manager().close.remote(), timeout=_CLOSE_TIMEOUT_S)

@@ -1,0 +1,98 @@
+"""Every error of the Airflow side, for a task's log and for Airflow's ``retry_policy``.
+
+.. code-block:: text
+
+    RayWorkflowError
+    ├── RayWorkflowInputError         what the DAG's author gave can't be run (not retried)
+    ├── RayWorkflowConnectionError    the Airflow connection can't be used
+    ├── RayWorkflowStorageError       the workflow storage can't be read or written
+    ├── RayWorkflowFailedError        a workflow task failed; the next try resumes
+    ├── RayWorkflowInterruptedError   the workflow was stopped; the next try resumes
+    ├── RayWorkflowStillActiveError   it should start over, and somebody else runs it
+    └── RayWorkflowCanceledError      the workflow was canceled (not retried)
+"""
+
+from __future__ import annotations
+
+from airflow.sdk.exceptions import AirflowFailException
+
+from airflow_provider_rayworkflow.workflow.model import TaskFailure
+
+
+class RayWorkflowError(Exception):
+    """Root of the provider's errors."""
+
+
+class RayWorkflowInputError(RayWorkflowError, AirflowFailException):
+    """The workflow, its arguments, id or metadata can't be used. Nothing was started or written."""
+
+
+class RayWorkflowConnectionError(RayWorkflowError):
+    """The Airflow connection has something that is unknown, of a wrong type, or not supported."""
+
+
+class RayWorkflowStorageError(RayWorkflowError):
+    """The workflow storage can't be used."""
+
+
+class RayWorkflowFailedError(RayWorkflowError):
+    """A task of the workflow failed with an exception of its own.
+
+    :ivar workflow_id: the workflow.
+    :ivar task_id: the workflow task.
+    :ivar error_type: the type of its exception, ``module.name``.
+    :ivar error_message: the exception's text.
+    """
+
+    def __init__(self, workflow_id: str, failure: TaskFailure) -> None:
+        super().__init__(
+            f"Task {failure.task_id!r} of workflow {workflow_id!r} failed: "
+            f"{failure.type}: {failure.message}"
+        )
+        self.workflow_id = workflow_id
+        self.task_id = failure.task_id
+        self.error_type = failure.type
+        self.error_message = failure.message
+
+
+class RayWorkflowInterruptedError(RayWorkflowError):
+    """The workflow was stopped before its end; what it has committed is kept.
+
+    :ivar workflow_id: the workflow.
+    """
+
+    def __init__(self, workflow_id: str, reason: str) -> None:
+        super().__init__(
+            f"Workflow {workflow_id!r} is RESUMABLE: {reason}. "
+            "The next try resumes it; committed tasks don't run again."
+        )
+        self.workflow_id = workflow_id
+
+
+class RayWorkflowStillActiveError(RayWorkflowError):
+    """The workflow should start over, and a process of an earlier task instance still runs it.
+
+    :ivar workflow_id: the workflow.
+    """
+
+    def __init__(self, workflow_id: str) -> None:
+        super().__init__(
+            f"Workflow {workflow_id!r} should start over, and it is still running for an earlier "
+            "task instance. Suspend or cancel that one, or wait for its end; then try again."
+        )
+        self.workflow_id = workflow_id
+
+
+class RayWorkflowCanceledError(RayWorkflowError, AirflowFailException):
+    """The workflow was canceled, which is final.
+
+    :ivar workflow_id: the workflow.
+    """
+
+    def __init__(self, workflow_id: str) -> None:
+        super().__init__(
+            f"Workflow {workflow_id!r} was canceled, which is final. To run it again, delete it "
+            '(workflow.delete), or give the task on_clear="restart" or another workflow_id; then '
+            "clear the task instance."
+        )
+        self.workflow_id = workflow_id

@@ -1,0 +1,113 @@
+"""What a try of a task instance does with the workflow that it finds. Pure."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import asdict, dataclass
+from enum import Enum
+from typing import Any, Literal
+
+from airflow_provider_rayworkflow.identity import Origin
+from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
+
+#: What a person's clear of a task instance does.
+OnClear = Literal["auto", "resume", "restart"]
+
+#: Where a task instance keeps its :class:`Memory` in Airflow's task state store.
+MEMORY_KEY = "ray_workflow"
+
+
+class Action(Enum):
+    """What to do with the id; the first three all leave the rest to what is stored under it."""
+
+    #: Nothing is stored: run.
+    RUN = "run"
+    #: Attach to it, resume it, or take its stored output, by its status.
+    GO_ON = "go_on"
+    #: Drop what is stored and run from the start.
+    START_OVER = "start_over"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Memory:
+    """What a task instance remembers over its tries, in Airflow's task state store.
+
+    Airflow keeps it over retries and clears and drops it with the DAG run.
+
+    :ivar life: a random name, in the metadata of the workflows that this task instance starts.
+    :ivar since_try: the try that wrote this first; more than 1 if an earlier memory was lost.
+    :ivar went_on_at: ``max_tries`` of the last try that went on with a workflow: the clear that
+        led to it has been dealt with.
+    """
+
+    life: str
+    since_try: int
+    went_on_at: int = -1
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Any, *, try_number: int) -> Memory:
+        """The stored memory, or a new one where there is none."""
+        match value:
+            case {"life": str(life), "since_try": int(since), "went_on_at": int(went_on_at)}:
+                return cls(life=life, since_try=since, went_on_at=went_on_at)
+        return cls(life=uuid.uuid4().hex, since_try=try_number)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Decision:
+    """What a try does, and why, for the log."""
+
+    action: Action
+    reason: str
+
+
+def decide(
+    *,
+    status: WorkflowStatus,
+    found: Origin | None,
+    mine: Origin,
+    memory: Memory,
+    retries: int,
+    on_clear: OnClear,
+) -> Decision:
+    """Decide what a try does.
+
+    A retry goes on. A person's clear follows ``on_clear``; ``"auto"`` starts over what was
+    successful and goes on with anything else.
+
+    :param status: the honest status of what is stored under the id, NONE for nothing.
+    :param found: who started it, None if no task instance did.
+    :param mine: this task instance.
+    :param retries: of the task.
+    """
+    if status is WorkflowStatus.NONE:
+        return Decision(action=Action.RUN, reason="nothing is stored under its id")
+    if found is None or found.key != mine.key:
+        cleared = mine.max_tries != retries
+        started_by = "something else that uses its id started it"
+    else:
+        is_first_life = memory.since_try == 1
+        if found.run_after != mine.run_after or (found.life != mine.life and is_first_life):
+            return _start_over("it is of a deleted DAG run with the same run id")
+        if mine.key.map_index >= 0 and found.inputs != mine.inputs:
+            return _start_over("it is of another item of the mapped task: the arguments differ")
+        cleared = found.max_tries != mine.max_tries or found.life != mine.life
+        started_by = "an earlier try of this task instance started it"
+    if not cleared or memory.went_on_at == mine.max_tries:
+        return _go_on(started_by)
+    if on_clear == "restart":
+        return _start_over('the task instance was cleared and has on_clear="restart"')
+    if on_clear == "auto" and status is WorkflowStatus.SUCCESSFUL:
+        return _start_over("it was successful and the task instance was cleared")
+    return _go_on(f'the task instance was cleared and has on_clear="{on_clear}"')
+
+
+def _go_on(reason: str) -> Decision:
+    return Decision(action=Action.GO_ON, reason=reason)
+
+
+def _start_over(reason: str) -> Decision:
+    return Decision(action=Action.START_OVER, reason=reason)

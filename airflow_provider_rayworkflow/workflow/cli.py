@@ -1,0 +1,443 @@
+"""The command ``rayworkflow``.
+
+What only reads (list, status, graph, output) needs the storage and nothing else: no Ray, and nothing
+is unpickled. What acts goes through the API and so through the manager of a Ray cluster.
+
+Exit codes: 0, 1 when the call failed (one line on standard error says why), 2 for wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import queue
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from airflow_provider_rayworkflow.workflow import api
+from airflow_provider_rayworkflow.workflow.exceptions import WorkflowError
+from airflow_provider_rayworkflow.workflow.graph import DEFAULT_MAX_RETRIES, allocate_ids
+from airflow_provider_rayworkflow.workflow.ids import TaskIds, check_workflow_id
+from airflow_provider_rayworkflow.workflow.metadata import (
+    describe_task,
+    describe_tasks,
+    describe_workflow,
+)
+from airflow_provider_rayworkflow.workflow.model import Encoding, Form, Result, StatusRecord
+from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.storage import (
+    DEFAULT_STORAGE,
+    STORAGE_VARIABLE,
+    WorkflowStore,
+    open_store,
+    resolve_storage,
+)
+from airflow_provider_rayworkflow.workflow.storage.workflows import (
+    HonestStatuses,
+    list_workflows,
+)
+
+Json = dict[str, Any]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code.
+
+    :param arguments: by default those of the process.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        answer: Answer = options.command(options)
+        print(json.dumps(answer.value, indent=2) if options.json else answer.text, flush=True)
+    except BrokenPipeError:  # of ``| head``; Python would complain once more at its exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as exc:  # Ray and storages raise of every kind; a traceback helps nobody here
+        print(f"rayworkflow: {_one_line(exc)}", file=sys.stderr)
+        return 1
+    for problem in answer.problems:
+        print(f"rayworkflow: {problem}", file=sys.stderr)
+    return 1 if answer.problems else 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """What a command prints.
+
+    :ivar value: for ``--json``.
+    :ivar text: for people.
+    :ivar problems: what failed of a command that does several things.
+    """
+
+    value: Any
+    text: str
+    problems: tuple[str, ...] = ()
+
+
+class UnavailableError(WorkflowError):
+    """What was asked for is not there, or not for a reader without Ray."""
+
+
+# ---- usage
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="rayworkflow", description="Look at durable Ray workflows, and act on them."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, command: Callable[[Any], Answer], help: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=help, description=help)
+        sub.set_defaults(command=command)
+        sub.add_argument(
+            "--storage",
+            metavar="URI",
+            help=f"where workflows are stored; by default ${STORAGE_VARIABLE} or {DEFAULT_STORAGE}",
+        )
+        sub.add_argument("--json", action="store_true", help="print JSON instead of text")
+        return sub
+
+    def add_of_one(
+        name: str, command: Callable[[Any], Answer], help: str
+    ) -> argparse.ArgumentParser:
+        sub = add(name, command, help)
+        sub.add_argument("workflow_id", metavar="ID", type=_workflow_id, help="the workflow's id")
+        return sub
+
+    listing = add("list", _list, "List workflows and their statuses.")
+    listing.add_argument(
+        "--status",
+        metavar="STATUS",
+        nargs="+",
+        action="extend",
+        type=str.upper,
+        choices=_LISTED,
+        help=f"only those with one of these: {', '.join(_LISTED)}",
+    )
+    status = add_of_one("status", _status, "Show how a workflow stands, or one of its tasks.")
+    status.add_argument("--task", metavar="TASK", help="the id of one of its tasks")
+    add_of_one("graph", _graph, "Show the tasks of a workflow and which of them are committed.")
+    output = add_of_one("output", _output, "Print the output of a workflow, if it is JSON.")
+    output.add_argument("--task", metavar="TASK", help="the output of this task instead")
+    resume_all = add("resume-all", _resume_all, "Resume all workflows that were interrupted.")
+    resume_all.add_argument(
+        "--include-failed", action="store_true", help="also those that have failed"
+    )
+    acting = [
+        add_of_one("resume", _resume, "Go on with a workflow where it stopped; don't wait for it."),
+        resume_all,
+        add_of_one("suspend", _suspend, "Stop a workflow so that it can be resumed."),
+        add_of_one("cancel", _cancel, "Stop a workflow for good."),
+        add_of_one("delete", _delete, "Delete all that is stored of a workflow."),
+    ]
+    for sub in acting:
+        sub.add_argument(
+            "--address", help="of the Ray cluster; by default $RAY_ADDRESS or this machine's"
+        )
+    return parser
+
+
+_LISTED = [status.value for status in WorkflowStatus if status is not WorkflowStatus.NONE]
+
+
+def _workflow_id(text: str) -> str:
+    try:
+        return check_workflow_id(text)
+    except ValueError as exc:
+        raise argparse.ArgumentTypeError(str(exc)) from None
+
+
+# ---- reading
+
+
+def _list(options: Any) -> Answer:
+    store = _open(options)
+    found = [
+        (workflow_id, status, key.epoch)
+        for workflow_id, status, key in list_workflows(
+            store, HonestStatuses(store, now=time.time())
+        )
+        if not options.status or status in options.status
+    ]
+    if not found:
+        return Answer(value=[], text=f"No workflows in {store.bytes.uri}.")
+    names = ("workflow_id", "status", "epoch")
+    return Answer(
+        value=[dict(zip(names, row, strict=True)) for row in found],
+        text=_table(("WORKFLOW", "STATUS", "EPOCH"), found),
+    )
+
+
+def _status(options: Any) -> Answer:
+    store = _open(options)
+    record = _read(store, options.workflow_id)
+    if options.task is not None:
+        task = describe_task(store, record, options.task)
+        return Answer(value=task, text=_describe_task(task))
+    value = {
+        "workflow_id": record.workflow_id,
+        **describe_workflow(record),
+        "epoch": record.epoch,
+        "created_at": record.created_at,
+    }
+    if record.ended_at is not None:  # they are counted at the end of a run
+        value["tasks"] = {
+            "total": record.tasks_total,
+            "done": record.tasks_done,
+            "reused": record.tasks_reused,
+        }
+    return Answer(value=value, text=_describe_status(record, value))
+
+
+def _describe_status(record: StatusRecord, value: Json) -> str:
+    rows = [
+        ("workflow", record.workflow_id),
+        ("status", record.status),
+        ("created", _time(record.created_at)),
+        ("started", _time(record.started_at)),
+        ("ended", _time(record.ended_at)),
+        ("epoch", record.epoch),
+    ]
+    if "tasks" in value:
+        tasks = "{total}, of which {done} are done ({reused} reused from earlier runs)"
+        rows.append(("tasks", tasks.format(**value["tasks"])))
+    if record.user_metadata:
+        rows.append(("metadata", json.dumps(record.user_metadata)))
+    failure = record.failure
+    if failure is None:
+        return _fields(rows)
+    rows.append(("failed task", failure.task_id or "none"))
+    rows.append(("error", f"{failure.type}: {failure.message}"))
+    return f"{_fields(rows)}\n\n{failure.traceback}".rstrip()
+
+
+def _describe_task(task: Json) -> str:
+    stats = task["stats"]
+    rows = [
+        ("task", task["task_id"]),
+        ("takes", ", ".join(task["workflow_refs"]) or "nothing"),
+        ("options", _describe_options(task) or "none"),
+        ("metadata", json.dumps(task["user_metadata"])),
+        ("started", _time(stats.get("start_time"))),
+        ("ended", _time(stats.get("end_time"))),
+    ]
+    return _fields(rows)
+
+
+def _graph(options: Any) -> Answer:
+    store = _open(options)
+    record = _read(store, options.workflow_id)
+    tasks = describe_tasks(store, record)
+    failed = record.failure.task_id if record.failure else None
+    rows = [
+        (
+            task["task_id"],
+            "failed" if task["task_id"] == failed else task["checkpoint"] or "-",
+            _seconds(task["stats"]),
+            ", ".join(task["workflow_refs"]) or "-",
+            _describe_options(task) or "-",
+        )
+        for task in tasks
+    ]
+    committed = sum(task["checkpoint"] is not None for task in tasks)
+    title = f"{record.workflow_id} {record.status}: {committed} of {len(tasks)} tasks committed"
+    table = _table(("TASK", "CHECKPOINT", "SECONDS", "TAKES", "OPTIONS"), rows)
+    value = {
+        "workflow_id": record.workflow_id,
+        "status": record.status,
+        "failure": record.failure and record.failure.to_json(),
+        "tasks": tasks,
+    }
+    return Answer(value=value, text=f"{title}\n\n{table}")
+
+
+def _output(options: Any) -> Answer:
+    store = _open(options)
+    record = _read(store, options.workflow_id)
+    if options.task is not None:
+        value = _value_of_task(store, record, options.task)
+    else:
+        value = _value_of_workflow(store, record)
+    text = value if isinstance(value, str) else json.dumps(value, indent=2)
+    return Answer(value=value, text=text)
+
+
+def _value_of_workflow(store: WorkflowStore, record: StatusRecord) -> Any:
+    workflow_id = record.workflow_id
+    if record.failure is not None:
+        raise UnavailableError(
+            f"Workflow {workflow_id!r} is {record.status}: task {record.failure.task_id!r} failed "
+            f"with {record.failure.type}. `rayworkflow status` shows the traceback."
+        )
+    if record.status is not WorkflowStatus.SUCCESSFUL:
+        raise UnavailableError(
+            f"Workflow {workflow_id!r} is {record.status} and has no output. "
+            "`rayworkflow graph` shows which tasks are committed; --task gives the output of one."
+        )
+    if record.output is not None and not record.output.problem:
+        return record.output.value
+    # Perhaps it was only too large for the status document.
+    graph = store.read_graph(workflow_id, record.epoch)
+    return _value_of_task(store, record, allocate_ids(graph, TaskIds())[-1], of_workflow=True)
+
+
+def _value_of_task(
+    store: WorkflowStore, record: StatusRecord, task_id: str, *, of_workflow: bool = False
+) -> Any:
+    workflow_id = record.workflow_id
+    claim = store.read_claim(workflow_id, record.epoch)
+    checkpoints = store.read_checkpoints(workflow_id, since_epoch=claim.base_epoch)
+    result = checkpoints.result_of(task_id)
+    if result is None and checkpoints.damaged:
+        raise checkpoints.damaged[0]
+    if result is None:
+        raise UnavailableError(
+            f"Task {task_id!r} of workflow {workflow_id!r} has no checkpoint. "
+            "`rayworkflow graph` lists the tasks."
+        )
+    if result.encoding is not Encoding.JSON or result.form is Form.CAUGHT_ERROR:
+        call = repr(workflow_id) if of_workflow else f"{workflow_id!r}, task_id={task_id!r}"
+        raise UnavailableError(
+            "The output is pickled, and this command unpickles nothing. In Python: "
+            f"workflow.init(storage={store.bytes.uri!r}); workflow.get_output({call})"
+        )
+    return _load_json(store, result)
+
+
+def _load_json(store: WorkflowStore, result: Result) -> Any:
+    data = store.read_value(result.blob) if result.blob is not None else result.inline or b""
+    value = json.loads(bytes(data))
+    return [value, None] if result.form is Form.CAUGHT_VALUE else value
+
+
+def _open(options: Any) -> WorkflowStore:
+    return WorkflowStore(open_store(resolve_storage(options.storage)))
+
+
+def _read(store: WorkflowStore, workflow_id: str) -> StatusRecord:
+    """The status record with its honest status."""
+    record = store.read_status(workflow_id)
+    if record is None:
+        raise UnavailableError(f"There is no workflow {workflow_id!r} in {store.bytes.uri}.")
+    honest = HonestStatuses(store, now=time.time())
+    return replace(record, status=honest.of(record.status, record.manager_id))
+
+
+# ---- acting
+
+
+def _resume(options: Any) -> Answer:
+    _connect(options)
+    api.resume_async(options.workflow_id)
+    return _status_now(options.workflow_id)
+
+
+def _resume_all(options: Any) -> Answer:
+    _connect(options)
+    wanted: set[WorkflowStatus | str] = {WorkflowStatus.RESUMABLE}
+    if options.include_failed:
+        wanted.add(WorkflowStatus.FAILED)
+    results: list[Json] = []
+    for workflow_id, _ in api.list_all(wanted):  # those that were running come first
+        error = None
+        try:
+            api.resume_async(workflow_id)
+        except (WorkflowError, queue.Full) as exc:
+            error = _one_line(exc)
+        results.append({"workflow_id": workflow_id, "resumed": error is None, "error": error})
+    rows = [(result["workflow_id"], "yes" if result["resumed"] else "no") for result in results]
+    return Answer(
+        value=results,
+        text=_table(("WORKFLOW", "RESUMED"), rows) if rows else "Nothing to resume.",
+        problems=tuple(f"{r['workflow_id']}: {r['error']}" for r in results if r["error"]),
+    )
+
+
+def _suspend(options: Any) -> Answer:
+    _connect(options)
+    api.suspend(options.workflow_id)
+    return _status_now(options.workflow_id)
+
+
+def _cancel(options: Any) -> Answer:
+    _connect(options)
+    api.cancel(options.workflow_id)
+    return _status_now(options.workflow_id)
+
+
+def _delete(options: Any) -> Answer:
+    _connect(options)
+    api.delete(options.workflow_id)
+    value = {"workflow_id": options.workflow_id, "deleted": True}
+    return Answer(value=value, text=f"{options.workflow_id} is deleted")
+
+
+def _connect(options: Any) -> None:
+    from airflow_provider_rayworkflow.workflow.runtime import connect
+
+    connect.join(options.address)
+    # With a storage that the cluster's manager does not have, this raises.
+    api.init(storage=options.storage or os.environ.get(STORAGE_VARIABLE))
+
+
+def _status_now(workflow_id: str) -> Answer:
+    status = api.get_status(workflow_id)
+    value = {"workflow_id": workflow_id, "status": status}
+    return Answer(value=value, text=f"{workflow_id} is {status}")
+
+
+# ---- text
+
+
+def _table(titles: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    lines = [titles, *([str(cell) for cell in row] for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(titles))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def _fields(rows: Sequence[tuple[str, Any]]) -> str:
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name.ljust(width)}  {value}" for name, value in rows)
+
+
+def _describe_options(task: Json) -> str:
+    options = dict(task["task_options"])
+    shown = options.pop("ray_options") | {
+        name: value for name, value in options.items() if value != _DEFAULTS.get(name)
+    }
+    return ", ".join(f"{name}={value}" for name, value in shown.items())
+
+
+_DEFAULTS = {
+    "task_type": "FUNCTION",
+    "max_retries": DEFAULT_MAX_RETRIES,
+    "catch_exceptions": False,
+    "retry_exceptions": False,
+}
+
+
+def _time(timestamp: float | None) -> str:
+    if timestamp is None:
+        return "-"
+    return datetime.fromtimestamp(timestamp, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _seconds(stats: Json) -> str:
+    return f"{stats['end_time'] - stats['start_time']:.2f}" if stats else "-"
+
+
+def _one_line(exc: Exception) -> str:
+    return next(iter(str(exc).splitlines()), "") or type(exc).__name__
+
+
+if __name__ == "__main__":
+    sys.exit(main())

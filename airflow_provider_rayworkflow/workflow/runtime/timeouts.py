@@ -1,0 +1,48 @@
+"""Time limits of tasks, kept on the worker, where the time begins when the task does."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import ray
+
+from airflow_provider_rayworkflow.workflow.exceptions import WorkflowTaskTimeoutError
+from airflow_provider_rayworkflow.workflow.executor import TaskRun
+from airflow_provider_rayworkflow.workflow.runtime.names import ACTOR_NAME, NAMESPACE
+
+#: How long a task may go on after its time, in code that can't be interrupted or that catches
+#: the error, before the manager has its process killed.
+GRACE_S = 5.0
+
+
+@contextmanager
+def time_limit(run: TaskRun) -> Iterator[None]:
+    """Raise :class:`WorkflowTaskTimeoutError` in the task when its time is over."""
+    limit = run.timeout_s
+    if limit is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(signum: int, frame: FrameType | None) -> None:
+        raise WorkflowTaskTimeoutError(run.task_id, limit)
+
+    killer = threading.Timer(limit + GRACE_S, _ask_to_be_killed, [run])
+    killer.daemon = True
+    killer.start()
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, limit)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        killer.cancel()
+
+
+def _ask_to_be_killed(run: TaskRun) -> None:
+    manager = ray.get_actor(ACTOR_NAME, namespace=NAMESPACE)
+    manager.kill_overdue.remote(run.workflow_id, run.task_id, run.epoch, run.attempt)
