@@ -7,18 +7,84 @@ import importlib
 import inspect
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.machinery import PathFinder
 from typing import Any
 
 import cloudpickle
 
 from airflow_provider_rayworkflow.exceptions import RayWorkflowInputError
+from airflow_provider_rayworkflow.identity import METADATA_KEY, fingerprint
+from airflow_provider_rayworkflow.workflow.ids import check_workflow_id
 
 Json = dict[str, Any]
-Definition = str | Callable[..., Any]
 
 
-def check_definition(workflow: Definition) -> None:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkflowDefinition:
+    """A function that returns a workflow's graph, and the arguments to call it with."""
+
+    name: str
+    function: Callable[..., Any]
+    arguments: Json
+
+    @classmethod
+    def load(cls, workflow: str | Callable[..., Any], arguments: Any) -> WorkflowDefinition:
+        """Find the function and check that it can be called. It is not called.
+
+        An error that the module itself raises when it is imported goes through as it is.
+
+        :param workflow: ``"package.module:function"``, or the function.
+        :param arguments: keywords for the function; JSON, or None.
+        :raises RayWorkflowInputError: when one of them can't be used.
+        """
+        check_workflow(workflow)
+        name = workflow if isinstance(workflow, str) else _name_of(workflow)
+        function = _load_function(workflow) if isinstance(workflow, str) else workflow
+        if hasattr(function, "bind") and hasattr(function, "remote"):
+            raise RayWorkflowInputError(
+                f"The workflow {name!r} is a Ray remote function. Give a function that returns "
+                "what .bind() of a remote function returns."
+            )
+        checked = _check_dict(arguments, "arguments")
+        try:
+            inspect.signature(function).bind(**checked)
+        except TypeError as exc:
+            raise RayWorkflowInputError(
+                f"The workflow {name!r} can't be called with the arguments {sorted(checked)}: "
+                f"{exc}."
+            ) from exc
+        return cls(name=name, function=function, arguments=checked)
+
+    @property
+    def fingerprint(self) -> str:
+        """The same for the same name and arguments."""
+        return fingerprint(self.name, self.arguments)
+
+    def build_graph(self) -> Any:
+        """Call the function and return its Ray DAG. Imports Ray; does not start it.
+
+        What a function of the DAG file refers to in that file is pickled along with it: Airflow
+        gives the file's module a name under which nobody else can import it.
+
+        :raises RayWorkflowInputError: when it returns anything else.
+        """
+        from airflow_provider_rayworkflow.workflow.runtime.dag import check_dag
+
+        module = sys.modules.get(getattr(_unwrapped(self.function), "__module__", None) or "")
+        if module is not None and not _is_importable(module.__name__):
+            cloudpickle.register_pickle_by_value(module)
+        graph = self.function(**self.arguments)
+        try:
+            check_dag(graph)
+        except TypeError as exc:
+            raise RayWorkflowInputError(
+                f"The workflow {self.name!r} returned no graph: {exc}"
+            ) from exc
+        return graph
+
+
+def check_workflow(workflow: Any) -> None:
     """Return if this can name a workflow; nothing is imported.
 
     :raises RayWorkflowInputError: if not.
@@ -32,28 +98,35 @@ def check_definition(workflow: Definition) -> None:
             )
     elif not callable(workflow):
         raise RayWorkflowInputError(
-            f"The workflow must be an import path or a function, not {workflow!r}."
+            f"The workflow must be an import path or a function, not {workflow!r:.200}."
         )
 
 
-def name_of(workflow: Definition) -> str:
-    """What a workflow is called in messages and in its fingerprint."""
-    if isinstance(workflow, str):
-        return workflow
-    function = _unwrapped(workflow)
-    return str(getattr(function, "__qualname__", type(function).__qualname__))
+def check_id(workflow_id: Any) -> str:
+    """Return the id if it may name a workflow.
 
-
-def load_function(workflow: Definition) -> Callable[..., Any]:
-    """The function that returns the workflow's graph.
-
-    An error that the module itself raises when it is imported goes through as it is.
-
-    :raises RayWorkflowInputError: when there is no such module or function.
+    :raises RayWorkflowInputError: if not.
     """
-    check_definition(workflow)
-    if not isinstance(workflow, str):
-        return workflow
+    try:
+        return check_workflow_id(workflow_id)
+    except (TypeError, ValueError) as exc:
+        raise RayWorkflowInputError(str(exc)) from exc
+
+
+def check_metadata(metadata: Any) -> Json:
+    """A copy of the author's metadata.
+
+    :raises RayWorkflowInputError: when it is not JSON, or has the key that is ours.
+    """
+    checked = _check_dict(metadata, "metadata")
+    if METADATA_KEY in checked:
+        raise RayWorkflowInputError(
+            f"metadata may not have the key {METADATA_KEY!r}: the task instance is kept there."
+        )
+    return checked
+
+
+def _load_function(workflow: str) -> Callable[..., Any]:
     module_name, _, path = workflow.partition(":")
     try:
         found: Any = importlib.import_module(module_name)
@@ -78,66 +151,26 @@ def load_function(workflow: Definition) -> Callable[..., Any]:
     return function
 
 
-def check_arguments(workflow: Definition, function: Callable[..., Any], arguments: Any) -> Json:
-    """The arguments as JSON carries them: tuples become lists.
-
-    :raises RayWorkflowInputError: when they are not JSON, or are not the function's.
-    """
-    if hasattr(function, "bind") and hasattr(function, "remote"):
-        raise RayWorkflowInputError(
-            f"The workflow {name_of(workflow)!r} is a Ray remote function. Give a function that "
-            "returns what .bind() of a remote function returns."
-        )
-    if not isinstance(arguments, dict):
-        raise RayWorkflowInputError(f"arguments must be a dict, not {arguments!r:.200}.")
-    checked: Json = as_json(arguments, "arguments")
-    try:
-        inspect.signature(function).bind(**checked)
-    except TypeError as exc:
-        raise RayWorkflowInputError(
-            f"The workflow {name_of(workflow)!r} can't be called with the arguments "
-            f"{sorted(checked)}: {exc}."
-        ) from exc
+def _check_dict(value: Any, name: str) -> Json:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise RayWorkflowInputError(f"{name} must be a dict, not {value!r:.200}.")
+    checked: Json = _as_json(value, name)
     return checked
 
 
-def build_graph(workflow: Definition, function: Callable[..., Any], arguments: Json) -> Any:
-    """Call the function and return its Ray DAG. Imports Ray; does not start it.
-
-    What a function of the DAG file refers to in that file is pickled along with it: Airflow gives
-    the file's module a name under which nobody else can import it.
-
-    :raises RayWorkflowInputError: when it returns anything else.
-    """
-    from airflow_provider_rayworkflow.workflow.runtime.dag import check_dag
-
-    module = sys.modules.get(getattr(_unwrapped(function), "__module__", None) or "")
-    if module is not None and not _is_importable(module.__name__):
-        cloudpickle.register_pickle_by_value(module)
-    graph = function(**arguments)
-    try:
-        check_dag(graph)
-    except TypeError as exc:
-        raise RayWorkflowInputError(
-            f"The workflow {name_of(workflow)!r} returned no graph: {exc}"
-        ) from exc
-    return graph
-
-
-def as_json(value: Any, where: str) -> Any:
-    """A copy of the value with lists for tuples.
-
-    :raises RayWorkflowInputError: naming the place where it is not JSON.
-    """
+def _as_json(value: Any, where: str) -> Any:
+    """A copy of the value, with lists for tuples as JSON has no other sequence."""
     if isinstance(value, dict):
         for key in value:
             if not isinstance(key, str):
                 raise RayWorkflowInputError(
-                    f"{where} must be JSON, and its key {key!r} is not a string."
+                    f"{where} must be JSON, and its key {key!r:.200} is not a string."
                 )
-        return {key: as_json(item, f"{where}[{key!r}]") for key, item in value.items()}
+        return {key: _as_json(item, f"{where}[{key!r}]") for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [as_json(item, f"{where}[{index}]") for index, item in enumerate(value)]
+        return [_as_json(item, f"{where}[{index}]") for index, item in enumerate(value)]
     if isinstance(value, float) and value - value != 0:
         raise RayWorkflowInputError(f"{where} must be JSON, which has no {value!r}.")
     if not isinstance(value, (str, int, float, type(None))):
@@ -146,6 +179,11 @@ def as_json(value: Any, where: str) -> Any:
             "Pass text, numbers, lists or dicts, and make of them what you need in the workflow."
         )
     return value
+
+
+def _name_of(function: Any) -> str:
+    function = _unwrapped(function)
+    return str(getattr(function, "__qualname__", type(function).__qualname__))
 
 
 def _unwrapped(function: Any) -> Any:

@@ -24,7 +24,7 @@ from airflow_provider_rayworkflow.workflow.storage import (
     open_store,
     resolve_storage,
 )
-from airflow_provider_rayworkflow.workflow.storage.workflows import effective_status
+from airflow_provider_rayworkflow.workflow.storage.workflows import HonestStatuses
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -145,9 +145,8 @@ class RayWorkflowHook(BaseHook):
             record = self.store.read_status(workflow_id)
             if record is None:
                 return None
-            status = effective_status(
-                self.store, record.status, record.manager_id, now=time.time()
-            )
+            honest = HonestStatuses(self.store, now=time.time())
+            status = honest.of(record.status, record.manager_id)
         except StorageError as exc:
             raise RayWorkflowStorageError(
                 f"The status of workflow {workflow_id!r} can't be read from "
@@ -156,7 +155,7 @@ class RayWorkflowHook(BaseHook):
         return Found(record=record, status=status)
 
     def check_storage(self) -> None:
-        """Return if the storage can be written; leaves no trace there.
+        """Return if the storage can be written.
 
         :raises RayWorkflowStorageError: if not.
         """
@@ -192,9 +191,7 @@ def _whole_number(conn_id: str, name: str, value: Any, least: int) -> int:
     return value
 
 
-def _wrong_type(
-    conn_id: str, name: str, expected: str, value: Any
-) -> RayWorkflowConnectionError:
+def _wrong_type(conn_id: str, name: str, expected: str, value: Any) -> RayWorkflowConnectionError:
     return RayWorkflowConnectionError(
         f"The connection {conn_id!r} has the extra {name}={value!r:.200}; it must be {expected}."
     )

@@ -18,14 +18,28 @@ MEMORY_KEY = "ray_workflow"
 
 
 class Action(Enum):
-    """What to do with the id; the first three all leave the rest to what is stored under it."""
+    """What a try does with the workflow of its id."""
 
-    #: Nothing is stored: run.
+    #: There is none: run it.
     RUN = "run"
-    #: Attach to it, resume it, or take its stored output, by its status.
-    GO_ON = "go_on"
-    #: Drop what is stored and run from the start.
-    START_OVER = "start_over"
+    #: It is active: wait for it.
+    ATTACH = "attach"
+    #: It failed or was interrupted: go on from what it has committed.
+    RESUME = "resume"
+    #: It has ended for good: take its output, or its end.
+    TAKE = "take"
+    #: Drop what is stored and run it from the start.
+    START_OVER = "start over"
+
+    @property
+    def submits(self) -> bool:
+        """True if this needs the workflow's graph and Ray."""
+        return self in (Action.RUN, Action.RESUME, Action.START_OVER)
+
+    @property
+    def goes_on(self) -> bool:
+        """True if this goes on with what an earlier try has begun."""
+        return self in (Action.ATTACH, Action.RESUME, Action.TAKE)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,16 +111,18 @@ def decide(
         cleared = found.max_tries != mine.max_tries or found.life != mine.life
         started_by = "an earlier try of this task instance started it"
     if not cleared or memory.went_on_at == mine.max_tries:
-        return _go_on(started_by)
+        return _go_on(status, started_by)
     if on_clear == "restart":
         return _start_over('the task instance was cleared and has on_clear="restart"')
     if on_clear == "auto" and status is WorkflowStatus.SUCCESSFUL:
         return _start_over("it was successful and the task instance was cleared")
-    return _go_on(f'the task instance was cleared and has on_clear="{on_clear}"')
+    return _go_on(status, f'the task instance was cleared and has on_clear="{on_clear}"')
 
 
-def _go_on(reason: str) -> Decision:
-    return Decision(action=Action.GO_ON, reason=reason)
+def _go_on(status: WorkflowStatus, reason: str) -> Decision:
+    if status.is_active:
+        return Decision(action=Action.ATTACH, reason=reason)
+    return Decision(action=Action.RESUME if status.can_be_resumed else Action.TAKE, reason=reason)
 
 
 def _start_over(reason: str) -> Decision:

@@ -130,14 +130,15 @@ def environment(home: Path) -> dict[str, str]:
 
 def watch(process: subprocess.Popen[bytes], look: Callable[[], None]) -> None:
     deadline = time.monotonic() + TIME_LIMIT_S
+    command = " ".join(process.args[2:5])
     while process.poll() is None:
         look()
         if time.monotonic() > deadline:
-            raise DemoError(f"not finished after {TIME_LIMIT_S} s: {process.args}")
+            raise DemoError(f"{command!r} was not finished after {TIME_LIMIT_S} s")
         time.sleep(0.2)
     look()
     if process.returncode:
-        raise DemoError(f"exit code {process.returncode} of {process.args}")
+        raise DemoError(f"{command!r} ended with exit code {process.returncode}")
 
 
 def progress(home: Path, say: Callable[[str], None]) -> Callable[[], None]:

@@ -120,11 +120,12 @@ def resume_all(include_failed: bool = False) -> list[tuple[str, ray.ObjectRef[An
     :returns: an id and a reference to the output for each; where a workflow could not be
         resumed, ``ray.get`` of its reference raises why, and the others are not concerned.
     """
-    from airflow_provider_rayworkflow.workflow.runtime.outputs import failed_reference
+    from airflow_provider_rayworkflow.workflow.runtime import connect
 
+    manager = connect.manager()
     return [
-        (workflow_id, _reference(workflow_id) if error is None else failed_reference(error))
-        for workflow_id, error in _call("resume_all", include_failed)
+        (workflow_id, _reference(workflow_id) if error is None else manager.fail.remote(error))
+        for workflow_id, error in connect.call(manager.resume_all.remote(include_failed))
     ]
 
 
@@ -367,20 +368,18 @@ def _call(method: str, *args: Any) -> Any:
 
 
 def _wait(workflow_id: str, task_id: str | None = None, *, was_waiting: bool = True) -> Any:
-    from airflow_provider_rayworkflow.workflow.runtime.outputs import value_of
-
-    found = _call("wait_output", workflow_id, task_id, was_waiting)
-    return value_of(found, was_waiting=was_waiting)
+    return _call("wait_output", workflow_id, task_id, was_waiting)
 
 
 def _reference(
     workflow_id: str, task_id: str | None = None, *, was_waiting: bool = True
 ) -> ray.ObjectRef[Any]:
     from airflow_provider_rayworkflow.workflow.runtime import connect
-    from airflow_provider_rayworkflow.workflow.runtime.outputs import fetch
 
-    answer = connect.manager().wait_output.remote(workflow_id, task_id, was_waiting)
-    return fetch.remote(answer, was_waiting)
+    reference: ray.ObjectRef[Any] = connect.manager().wait_output.remote(
+        workflow_id, task_id, was_waiting
+    )
+    return reference
 
 
 def _check_metadata(metadata: Any) -> Json:

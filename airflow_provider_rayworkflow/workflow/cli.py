@@ -302,9 +302,10 @@ def _value_of_task(
             "`rayworkflow graph` lists the tasks."
         )
     if result.encoding is not Encoding.JSON or result.form is Form.CAUGHT_ERROR:
+        what = "a caught exception and " if result.form is Form.CAUGHT_ERROR else ""
         call = repr(workflow_id) if of_workflow else f"{workflow_id!r}, task_id={task_id!r}"
         raise UnavailableError(
-            "The output is pickled, and this command unpickles nothing. In Python: "
+            f"The output is {what}pickled, and this command unpickles nothing. In Python: "
             f"workflow.init(storage={store.bytes.uri!r}); workflow.get_output({call})"
         )
     return _load_json(store, result)

@@ -26,6 +26,7 @@ Override = Callable[[Any], Any]
 MAX_JSON_OUTPUT_BYTES = 64 * 1024
 
 _MAX_JSON_ITEMS = 1_000
+_MAX_JSON_INT_BITS = 1_000  # Python turns no int of more than 4,300 digits into text
 _SIZES = struct.Struct(">Q")
 
 
@@ -130,25 +131,32 @@ def _pickle(value: Any, override: Override | None) -> list[_Buffer]:
 def _is_plain_json(value: Any) -> bool:
     """True if JSON gives the very same value back, and looking is cheap."""
     pending, seen = [value], 0
+    containers: set[int] = set()
     while pending:
         item = pending.pop()
         seen += 1
         if seen > _MAX_JSON_ITEMS:
             return False
         kind = type(item)
-        if kind is list:
+        if kind is list or kind is dict:
+            if id(item) in containers:
+                return False  # JSON would make two of it
+            containers.add(id(item))
             pending.extend(item)
-        elif kind is dict:
-            if any(type(key) is not str for key in item):
-                return False
-            pending.extend(item.values())
+            if kind is dict:
+                if any(type(key) is not str for key in item):
+                    return False
+                pending.extend(item.values())
         elif kind is float:
             if item != item or item in (float("inf"), float("-inf")):
                 return False
         elif kind is str:
             if not item.isascii() and not _is_encodable(item):
                 return False
-        elif kind not in (int, bool, type(None)):
+        elif kind is int:
+            if item.bit_length() > _MAX_JSON_INT_BITS:
+                return False
+        elif kind not in (bool, type(None)):
             return False
     return True
 

@@ -42,7 +42,10 @@ class RetryOptions:
 
     def wait_s(self, failures: int, random: float) -> float:
         """The wait after so many failures; ``random`` is between 0 and 1."""
-        wait = min(self.wait_max_s, self.wait_initial_s * self.wait_factor ** (failures - 1))
+        try:
+            wait = min(self.wait_max_s, self.wait_initial_s * self.wait_factor ** (failures - 1))
+        except OverflowError:
+            wait = self.wait_max_s if self.wait_initial_s else 0.0
         return wait * (0.5 + random / 2)
 
 

@@ -27,6 +27,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
 )
 from airflow_provider_rayworkflow.workflow.executor import Executor, Outcome, Runner, Stop
 from airflow_provider_rayworkflow.workflow.graph import Graph, allocate_ids
+from airflow_provider_rayworkflow.workflow.http_events import HttpEvents
 from airflow_provider_rayworkflow.workflow.ids import TaskIds
 from airflow_provider_rayworkflow.workflow.metadata import describe_task, describe_workflow
 from airflow_provider_rayworkflow.workflow.model import Result, StatusRecord, TaskFailure
@@ -118,6 +119,7 @@ class Manager:
         self._entering = 0  # workflows on their way into the queue
         self._locks: dict[str, _CountedLock] = {}
         self._threads = ThreadPoolExecutor(_STORAGE_THREADS, thread_name_prefix="storage")
+        self.http_events = HttpEvents(store, self._threads)
         self._lease = Lease(
             manager_id=manager_id,
             actor_id=actor_id,

@@ -398,3 +398,13 @@ def test_a_reader_that_stops_early_is_no_error(root: Root) -> None:
     done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=60)
     os.close(writing)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_caught_exception_is_not_loaded_either(
+    root: Root, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = Result(form=Form.CAUGHT_ERROR, inline=b"no pickle")
+    root.add("w", "SUCCESSFUL").commit([TaskRecord(task_id="clean", result=result)])
+    assert "The output is a caught exception and pickled" in refused(
+        capsys, "output", "w", "--task", "clean"
+    )

@@ -7,6 +7,7 @@ import os
 import threading
 import time
 import uuid
+import warnings
 from collections.abc import Collection
 from typing import Any
 
@@ -15,8 +16,10 @@ import ray
 from airflow_provider_rayworkflow import __version__
 from airflow_provider_rayworkflow.workflow.concurrency import Limits
 from airflow_provider_rayworkflow.workflow.exceptions import StorageError
-from airflow_provider_rayworkflow.workflow.manager import Manager, OnExisting, Output
+from airflow_provider_rayworkflow.workflow.http_events import Fate
+from airflow_provider_rayworkflow.workflow.manager import Manager, OnExisting
 from airflow_provider_rayworkflow.workflow.runtime.logs import log_to_stderr
+from airflow_provider_rayworkflow.workflow.runtime.outputs import Reply, reply
 from airflow_provider_rayworkflow.workflow.runtime.runner import RayRunner
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, open_store
@@ -35,7 +38,9 @@ class WorkflowManagementActor:
         self._manager: Manager | None = None
         self._starting = asyncio.Lock()
         context = ray.get_runtime_context()
-        if context.was_current_actor_reconstructed:
+        with warnings.catch_warnings(action="ignore"):  # Ray warns of itself here
+            was_restarted = context.was_current_actor_reconstructed
+        if was_restarted:
             # Ray restarted us: recover without waiting for the first call. Only a call can
             # reach the event loop from here.
             context.current_actor.wake.remote()
@@ -88,11 +93,19 @@ class WorkflowManagementActor:
         return await (await self._ready()).resume_all(include_failed=include_failed)
 
     @ray.method(max_task_retries=-1)
-    async def wait_output(
-        self, workflow_id: str, task_id: str | None, take_over: bool
-    ) -> tuple[str, Output]:
+    async def wait_output(self, workflow_id: str, task_id: str | None, was_waiting: bool) -> Reply:
+        """The output as :class:`~.outputs.Reply`.
+
+        :param was_waiting: the caller ran or resumed it, and so wants it to go on here if the
+            manager that runs it elsewhere dies.
+        """
         manager = await self._ready()
-        return self._uri, await manager.wait_output(workflow_id, task_id, take_over=take_over)
+        output = await manager.wait_output(workflow_id, task_id, take_over=was_waiting)
+        return reply(self._uri, output, was_waiting=was_waiting)
+
+    async def fail(self, error: Exception) -> None:
+        """Raise the error: for a reference to something that could not be done."""
+        raise error
 
     async def list_all(
         self, statuses: Collection[WorkflowStatus]
@@ -116,6 +129,21 @@ class WorkflowManagementActor:
 
     async def delete(self, workflow_id: str) -> None:
         await (await self._ready()).delete(workflow_id)
+
+    async def post_event(
+        self, workflow_id: str, event_key: str, payload: Any, wait_s: float
+    ) -> Fate:
+        events = (await self._ready()).http_events
+        return await events.post(workflow_id, event_key, payload, wait_s=wait_s)
+
+    @ray.method(max_task_retries=-1)
+    async def wait_event(self, workflow_id: str, event_key: str, task_id: str) -> Any:
+        return await (await self._ready()).http_events.wait(workflow_id, event_key, task_id)
+
+    @ray.method(max_task_retries=-1)
+    async def report_event(self, workflow_id: str, event_key: str, is_committed: bool) -> None:
+        events = (await self._ready()).http_events
+        await events.report(workflow_id, event_key, is_committed)
 
     async def close(self) -> None:
         if self._manager is not None:

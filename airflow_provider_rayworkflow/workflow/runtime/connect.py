@@ -80,7 +80,8 @@ def call(ref: Any) -> Any:
     try:
         return ray.get(ref)
     except RayTaskError as exc:
-        raise exc.cause if isinstance(exc.cause, Exception) else exc from None
+        error = exc.cause if isinstance(exc.cause, Exception) else exc
+    raise error  # not inside of the except clause: the error has a cause of its own
 
 
 def _find() -> Any:

@@ -129,10 +129,10 @@ class _Encoder:
 
     def _argument(self, value: Any) -> Any:
         """An argument of a call as it is pickled: nodes and references count by their value."""
+        if isinstance(value, (InputNode, InputAttributeNode)):
+            value = self._input(value)
         if isinstance(value, ray.ObjectRef):
             return ray.get(value)
-        if isinstance(value, (InputNode, InputAttributeNode)):
-            return self._input(value)
         if isinstance(value, DAGNode):
             return Argument(self._position(value))
         return value

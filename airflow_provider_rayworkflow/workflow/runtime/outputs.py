@@ -15,6 +15,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     WorkflowSuspendedError,
 )
 from airflow_provider_rayworkflow.workflow.manager import Output
+from airflow_provider_rayworkflow.workflow.model import Result
 from airflow_provider_rayworkflow.workflow.runtime.worker import (
     decode_exception,
     load_result,
@@ -25,10 +26,25 @@ from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 
 
-def value_of(found: tuple[str, Output], *, was_waiting: bool) -> Any:
-    """The value of an output in the storage with the given URI. See :func:`load_output`."""
-    uri, output = found
-    return load_output(store_of(uri), output, was_waiting=was_waiting)
+class Reply:
+    """A result on its way from the manager: whoever gets it from Ray gets the value itself.
+
+    So the manager never loads a value, and no process has to stand in between.
+    """
+
+    def __init__(self, uri: str, result: Result) -> None:
+        self._uri = uri
+        self._result = result
+
+    def __reduce__(self) -> Any:
+        return _load, (self._uri, self._result)
+
+
+def reply(uri: str, output: Output, *, was_waiting: bool) -> Reply:
+    """What the manager returns for an output, or raises: see :func:`load_output`."""
+    if output.result is None:
+        raise _error(output, _PickledCause(output), was_waiting=was_waiting)
+    return Reply(uri, output.result)
 
 
 def load_output(store: WorkflowStore, output: Output, *, was_waiting: bool) -> Any:
@@ -40,8 +56,15 @@ def load_output(store: WorkflowStore, output: Output, *, was_waiting: bool) -> A
     :raises WorkflowSuspendedError: when it was suspended.
     """
     if output.result is None:
-        raise _error(output, was_waiting=was_waiting)
-    result = output.result
+        raise _error(output, _cause(output), was_waiting=was_waiting)
+    return _load_from(store, output.result)
+
+
+def _load(uri: str, result: Result) -> Any:
+    return _load_from(store_of(uri), result)
+
+
+def _load_from(store: WorkflowStore, result: Result) -> Any:
     if result.ref is not None:
         try:
             return wrapped(result.form, ray.get(result.ref))
@@ -51,24 +74,17 @@ def load_output(store: WorkflowStore, output: Output, *, was_waiting: bool) -> A
     return load_result(store, result)
 
 
-def _error(output: Output, *, was_waiting: bool) -> Exception:
+def _error(output: Output, cause: BaseException, *, was_waiting: bool) -> Exception:
     workflow_id = output.workflow_id
-    if output.failure is not None:
+    if (failure := output.failure) is not None:
         kind = WorkflowExecutionError if was_waiting else FailedOutputError
-        failure = output.failure
         error = kind(
             workflow_id,
             task_id=failure.task_id or None,
             reason=f"{failure.type}: {failure.message}",
             task_traceback=failure.traceback,
         )
-        if output.exception:
-            try:
-                error.__cause__ = decode_exception(output.exception)
-            except Exception as exc:  # the user's classes may be missing here
-                error.__cause__ = RuntimeError(f"{failure.type}: {failure.message} ({exc})")
-        else:
-            error.__cause__ = RuntimeError(f"{failure.type}: {failure.message}")
+        error.__cause__ = cause
         return error
     if output.status is WorkflowStatus.CANCELED:
         kind_canceled = WorkflowCancellationError if was_waiting else CanceledOutputError
@@ -76,20 +92,23 @@ def _error(output: Output, *, was_waiting: bool) -> Exception:
     return WorkflowSuspendedError(workflow_id)
 
 
-@ray.remote(num_cpus=0, max_retries=3)
-def fetch(found: tuple[str, Output], was_waiting: bool) -> Any:
-    """The value in a task of its own: what a reference to an output refers to.
+class _PickledCause(Exception):
+    """The exception of a task, while it is in a process that must not unpickle it."""
 
-    Ray starts it when the manager's answer is there, so waiting holds no worker.
-    """
-    return value_of(found, was_waiting=was_waiting)
+    def __init__(self, output: Output) -> None:
+        super().__init__(output.failure and output.failure.message)
+        self._output = output
 
-
-def failed_reference(error: Exception) -> ray.ObjectRef[Any]:
-    """A reference whose ``ray.get`` raises the error."""
-    return _raise.remote(error)
+    def __reduce__(self) -> Any:
+        return _cause, (self._output,)
 
 
-@ray.remote(num_cpus=0, max_retries=3)
-def _raise(error: Exception) -> Any:
-    raise error
+def _cause(output: Output) -> BaseException:
+    failure = output.failure
+    text = f"{failure.type}: {failure.message}" if failure else ""
+    if not output.exception:
+        return RuntimeError(text)
+    try:
+        return decode_exception(output.exception)
+    except Exception as exc:  # the user's classes may be missing here
+        return RuntimeError(f"{text} (it can't be unpickled here: {exc})")

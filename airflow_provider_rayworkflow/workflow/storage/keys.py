@@ -7,6 +7,7 @@
     v1/workflows/<workflow>/<epoch>-<segment>.journal           small checkpoints
     v1/workflows/<workflow>/<epoch>-<task hash>-<attempt>-<size>.value   one large checkpoint
     v1/leases/<manager>.json
+    v1/events/<workflow>/<event key>/<number>.json                   what came by HTTP
 
 The names of status documents sort by epoch, then number, so that a listing alone tells the status
 and an owner that lost its epoch can't overwrite what its successor wrote.
@@ -72,11 +73,23 @@ def value_key(workflow_id: str, epoch: int, task_id: str, attempt: int, size: in
 
 
 def task_hash(task_id: str) -> str:
-    return hashlib.sha256(task_id.encode()).hexdigest()[:32]
+    return hashlib.sha256(task_id.encode(errors="surrogatepass")).hexdigest()[:32]
 
 
 def lease_key(manager_id: str) -> str:
     return f"{LEASES}/{manager_id}.json"
+
+
+def events_folder(workflow_id: str) -> str:
+    return f"{FORMAT}/events/{quote_id(workflow_id)}"
+
+
+def event_folder(workflow_id: str, event_key: str) -> str:
+    return f"{events_folder(workflow_id)}/{quote_id(event_key)}"
+
+
+def event_key(workflow_id: str, event_key: str, number: int) -> str:
+    return f"{event_folder(workflow_id, event_key)}/{number:08d}.json"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -110,7 +123,7 @@ def parse_status_key(key: str) -> StatusKey | None:
     if root != STATUSES or not dot or ending != "json" or len(parts) != 4:
         return None
     epoch, number, status, manager_id = parts
-    if not (epoch.isdigit() and number.isdigit() and status in WorkflowStatus.__members__):
+    if min(_number(epoch), _number(number)) < 0 or status not in WorkflowStatus.__members__:
         return None
     return StatusKey(int(epoch), int(number), WorkflowStatus(status), manager_id, segment)
 
@@ -138,7 +151,7 @@ def parse_workflow_file(key: str, size: int) -> WorkflowFile | None:
     """Read the name of an object in a workflow's folder; None for a foreign file."""
     stem, _, kind = key.rpartition("/")[2].rpartition(".")
     parts = stem.split("-")
-    numbers = [int(part) if part.isdigit() else -1 for part in parts]
+    numbers = [_number(part) for part in parts]
     if kind == "epoch" and len(parts) == 1 and numbers[0] >= 0:
         return WorkflowFile(numbers[0], 0, kind, key, size)
     if kind == "journal" and len(parts) == 2 and min(numbers) >= 0:
@@ -146,3 +159,8 @@ def parse_workflow_file(key: str, size: int) -> WorkflowFile | None:
     if kind == "value" and len(parts) == 4 and min(numbers[0], numbers[2], numbers[3]) >= 0:
         return WorkflowFile(numbers[0], numbers[2], kind, key, size, parts[1], numbers[3])
     return None
+
+
+def _number(text: str) -> int:
+    """The number that the text is in plain digits, else -1."""
+    return int(text) if text.isascii() and text.isdigit() else -1

@@ -10,7 +10,7 @@ import os
 import shutil
 import threading
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -93,12 +93,12 @@ class LocalStore:
                     with suppress(FileNotFoundError):
                         yield Entry(key, file.stat().st_size)
 
-    def _scan(self, folder: str) -> list[os.DirEntry[str]]:
+    def _scan(self, folder: str) -> Sequence[os.DirEntry[str]]:
         try:
             with os.scandir(self._root / folder) as files:
-                return list(files)
+                return tuple(files)
         except (FileNotFoundError, NotADirectoryError):
-            return []
+            return ()
         except OSError as exc:
             raise DataLoadError(f"Can't list {folder!r}: {exc.strerror}.", key=folder) from exc
 

@@ -58,6 +58,28 @@ class Claim:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class StoredEvent:
+    """An event that came by HTTP.
+
+    :ivar payload: any JSON.
+    :ivar number: counts the events that came under the key.
+    :ivar consumer: the task that got it, and gets it again after a crash; None for nobody yet.
+    :ivar is_committed: True once that task's result is checkpointed, False if its listener
+        refused it, None before.
+    """
+
+    workflow_id: str
+    event_key: str
+    payload: Any
+    number: int
+    consumer: str | None = None
+    is_committed: bool | None = None
+
+    def to_json(self) -> Json:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TaskRecord:
     """One committed fact about a task, a frame of a journal.
 
@@ -356,6 +378,21 @@ class WorkflowStore:
             return payload
         raise CorruptedDataError(blob.key, "it is empty")
 
+    # ---- events
+
+    def write_event(self, event: StoredEvent) -> None:
+        key = keys.event_key(event.workflow_id, event.event_key, event.number)
+        self.bytes.put(key, dump_line("event", event.to_json()))
+
+    def read_events(self, workflow_id: str, event_key: str) -> list[StoredEvent]:
+        """All events that came under a key, the first one first."""
+        folder = keys.event_folder(workflow_id, event_key)
+        found = [self._load_event(entry.key) for entry in self.bytes.list(folder)]
+        return sorted(found, key=lambda event: event.number)
+
+    def _load_event(self, key: str) -> StoredEvent:
+        return StoredEvent(**load_line(key, "event", self.bytes.get(key)))
+
     # ---- leases
 
     def write_lease(self, lease: Lease) -> None:
@@ -382,13 +419,16 @@ class WorkflowStore:
     def delete(self, workflow_id: str) -> None:
         """Delete all that is stored of a workflow, its status last."""
         self.bytes.delete_folder(keys.workflow_folder(workflow_id))
+        self.bytes.delete_folder(keys.events_folder(workflow_id))
         self.bytes.delete_folder(keys.status_folder(workflow_id))
 
     def delete_earlier(self, workflow_id: str, epoch: int) -> None:
         """Delete what epochs before this one left: a run that was given up."""
         files = [file.key for file in self._files(workflow_id) if file.epoch < epoch]
         statuses = self._status_keys(keys.status_folder(workflow_id))
-        self.bytes.delete([*files, *(key.key for key in statuses if key.epoch < epoch)])
+        events = self.bytes.list(keys.events_folder(workflow_id))
+        used = [event.key for event in events if self._load_event(event.key).consumer]
+        self.bytes.delete([*files, *(key.key for key in statuses if key.epoch < epoch), *used])
 
     def _files(self, workflow_id: str) -> Iterable[keys.WorkflowFile]:
         for entry in self.bytes.list(keys.workflow_folder(workflow_id)):

@@ -88,7 +88,19 @@ def test_get_output_waits_while_the_workflow_is_running(manager, new_id, gate, l
 
 @pytest.mark.parametrize(
     "value",
-    [None, True, 0, -1.5, "", "text ü \U0001f600", b"\x00\xff", (1, (2,)), [1, [2]], {1: "a"}, {"a": None}]
+    [
+        None,
+        True,
+        0,
+        -1.5,
+        "",
+        "text ü \U0001f600",
+        b"\x00\xff",
+        (1, (2,)),
+        [1, [2]],
+        {1: "a"},
+        {"a": None},
+    ]
     + [float("inf"), {1, 2}, 2**70, range(3), "\ud800"],
     ids=ascii,
 )
@@ -168,7 +180,9 @@ def test_a_running_id_is_attached_to(manager, new_id, gate, ledger):
 
 
 def test_on_existing_fail_refuses_a_running_and_an_ended_id(manager, new_id, gate, ledger):
-    ref = workflow.run_async(pass_gate.bind(gate, ledger, 5), workflow_id=new_id, on_existing="fail")
+    ref = workflow.run_async(
+        pass_gate.bind(gate, ledger, 5), workflow_id=new_id, on_existing="fail"
+    )
     with pytest.raises(WorkflowAlreadyExistsError, match="RUNNING"):
         workflow.run(pass_on.bind(1), workflow_id=new_id, on_existing="fail")
     gate.open()
@@ -317,7 +331,9 @@ def test_the_output_of_a_task_is_found_by_its_id(manager, new_id):
 
 
 def test_the_outputs_of_tasks_are_there_as_soon_as_they_have_ended(manager, new_id, gate, ledger):
-    last = pass_gate.options(**workflow.options(task_id="last")).bind(gate, ledger, outer.bind(inner.bind(1)))
+    last = pass_gate.options(**workflow.options(task_id="last")).bind(
+        gate, ledger, outer.bind(inner.bind(1))
+    )
     workflow.run_async(last, workflow_id=new_id)
     assert workflow.get_output(new_id, task_id="inner") == 2
     waiting = workflow.get_output_async(new_id, task_id="last")

@@ -3,14 +3,15 @@
 import functools
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from airflow_provider_rayworkflow.workflow.ids import (
     TaskIds,
     check_workflow_id,
     default_task_id,
     new_workflow_id,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,11 @@
 import itertools
 
 import pytest
-from airflow_provider_rayworkflow.workflow.exceptions import IllegalTransitionError
-from airflow_provider_rayworkflow.workflow.status import WorkflowStatus, check_transition
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from airflow_provider_rayworkflow.workflow.exceptions import IllegalTransitionError
+from airflow_provider_rayworkflow.workflow.status import WorkflowStatus, check_transition
 
 LEGAL = {
     ("NONE", "PENDING"),

@@ -1,0 +1,76 @@
+"""What Airflow knows of the running task instance. The only module that reads its context."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.execution_time.context import NEVER_EXPIRE
+
+from airflow_provider_rayworkflow.identity import Origin, TaskInstanceKey
+from airflow_provider_rayworkflow.tries import MEMORY_KEY, Memory
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+log = logging.getLogger(__name__)
+
+
+def key_of(context: Context) -> TaskInstanceKey:
+    """The part of a task instance that stays the same over all tries."""
+    ti = context["ti"]
+    map_index = -1 if ti.map_index is None else ti.map_index
+    return TaskInstanceKey(
+        dag_id=ti.dag_id, task_id=ti.task_id, run_id=ti.run_id, map_index=map_index
+    )
+
+
+def read_memory(context: Context) -> Memory:
+    """What earlier tries of the task instance left for this one."""
+    stored = context["task_state_store"].get(MEMORY_KEY)
+    return Memory.from_json(stored, try_number=context["ti"].try_number)
+
+
+def write_memory(context: Context, memory: Memory, *, went_on: bool) -> None:
+    """Leave the memory for later tries, until the DAG run is deleted.
+
+    :param went_on: this try goes on with a workflow: the clear before it is dealt with.
+    """
+    if went_on:
+        memory = replace(memory, went_on_at=_max_tries(context))
+    context["task_state_store"].set(MEMORY_KEY, memory.to_json(), retention=NEVER_EXPIRE)
+
+
+def origin_of(context: Context, *, memory: Memory, inputs: str) -> Origin:
+    """What the metadata of a workflow says that this try starts."""
+    return Origin(
+        key=key_of(context),
+        run_after=context["dag_run"].run_after.isoformat(),
+        life=memory.life,
+        max_tries=_max_tries(context),
+        inputs=inputs,
+    )
+
+
+def state_of(ti: Any) -> str | None:
+    """The state that Airflow has for the task instance now; None if it does not say.
+
+    Talks to Airflow's supervisor, and so may wait for a call that another thread makes.
+    """
+    try:
+        states = ti.get_task_states(
+            dag_id=ti.dag_id,
+            task_ids=[ti.task_id],
+            run_ids=[ti.run_id],
+            map_index=ti.map_index,
+        )
+    except Exception:  # the process is about to end: no answer is an answer too
+        log.exception("Airflow did not say why the task was asked to stop")
+        return None
+    of_run = states.get(ti.run_id) or {}
+    return next((str(state) for state in of_run.values() if state), None)
+
+
+def _max_tries(context: Context) -> int:
+    return int(context["ti"].max_tries)

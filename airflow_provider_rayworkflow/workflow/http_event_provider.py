@@ -1,0 +1,9 @@
+"""HTTP events: import it on its own; needs ``ray[serve]``."""
+
+from airflow_provider_rayworkflow.workflow.runtime.http_events import (
+    HTTP_EVENT_PROVIDER_NAME,
+    HTTPEventProvider,
+    HTTPListener,
+)
+
+__all__ = ["HTTP_EVENT_PROVIDER_NAME", "HTTPEventProvider", "HTTPListener"]

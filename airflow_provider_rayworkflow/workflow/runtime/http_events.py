@@ -1,0 +1,100 @@
+"""HTTP events on Ray Serve. Needs ``ray[serve]``."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import ray
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from airflow_provider_rayworkflow.workflow.context import get_context
+from airflow_provider_rayworkflow.workflow.events import Event, EventListener
+from airflow_provider_rayworkflow.workflow.runtime.names import ACTOR_NAME, NAMESPACE
+
+#: The Serve application, as Ray Workflows named it; its routes are below ``/event``.
+HTTP_EVENT_PROVIDER_NAME = "WorkflowHttpEventProvider"
+_ROUTE = "/event"
+
+#: How long a POST waits for the workflow before it is answered with 202.
+WAIT_S = 30.0
+
+_ANSWERS = {"committed": 200, "refused": 500, "stored": 202}
+_starting = threading.Lock()
+
+
+def _manager() -> Any:
+    return ray.get_actor(ACTOR_NAME, namespace=NAMESPACE)
+
+
+@serve.deployment(ray_actor_options={"num_cpus": 0}, max_ongoing_requests=10_000)
+class HTTPEventProvider:
+    """``POST /event/send_event/{workflow_id}`` with ``{"event_key": …, "event_payload": …}``.
+
+    Answers 200 when the workflow has checkpointed the event, 500 when its listener refused it,
+    202 when the event is stored and nobody has taken it yet, 400 for a body that is not so.
+    Holds no state: an event that was answered, or is being waited for, survives a restart.
+    """
+
+    async def __call__(self, request: Request) -> JSONResponse:
+        workflow_id = request.url.path.removeprefix(f"{_ROUTE}/send_event/")
+        if request.method != "POST" or workflow_id == request.url.path or not workflow_id:
+            return JSONResponse({"error": "POST to /event/send_event/{workflow_id}."}, 404)
+        try:
+            body = await request.json()
+            event_key, payload = body["event_key"], body["event_payload"]
+        except (ValueError, KeyError, TypeError):
+            error = 'The body must be JSON: {"event_key": "…", "event_payload": …}.'
+            return JSONResponse({"error": error}, 400)
+        if not isinstance(event_key, str) or not event_key:
+            return JSONResponse({"error": f"event_key must be text, not {event_key!r}."}, 400)
+        fate = await _manager().post_event.remote(workflow_id, event_key, payload, WAIT_S)
+        return JSONResponse({"event": fate}, _ANSWERS[fate])
+
+    async def get_event_payload(self, workflow_id: str, event_key: str) -> Any:
+        """Wait for an event; for listeners of one's own."""
+        context_free_id = f"get_event_payload:{event_key}"
+        return await _manager().wait_event.remote(workflow_id, event_key, context_free_id)
+
+    async def report_checkpointed(
+        self, workflow_id: str, event_key: str, is_committed: bool
+    ) -> None:
+        """Tell whether an event was checkpointed; for listeners of one's own."""
+        await _manager().report_event.remote(workflow_id, event_key, is_committed)
+
+
+def start_provider() -> DeploymentHandle[Any]:
+    """Start the application if it is not there yet, and return its handle."""
+    with _starting:
+        if HTTP_EVENT_PROVIDER_NAME not in serve.status().applications:
+            application = HTTPEventProvider.bind()  # type: ignore[attr-defined]  # by serve
+            serve.run(application, name=HTTP_EVENT_PROVIDER_NAME, route_prefix=_ROUTE)
+    return serve.get_app_handle(HTTP_EVENT_PROVIDER_NAME)
+
+
+class HTTPListener(EventListener):
+    """Waits for an event that is posted to :class:`HTTPEventProvider`, which it starts.
+
+    :ivar handle: of the provider.
+    """
+
+    def __init__(self) -> None:
+        self.handle = start_provider()
+
+    async def poll_for_event(self, event_key: str | None = None) -> Event:
+        """Return ``(event_key, payload)``.
+
+        :param event_key: by default the id of the task that waits.
+        """
+        context = get_context()
+        key = context.task_id if event_key is None else event_key
+        payload = await _manager().wait_event.remote(context.workflow_id, key, context.task_id)
+        return key, payload
+
+    async def event_checkpointed(self, event: Event) -> None:
+        """Have the POST answered with 200."""
+        key, _ = event
+        await _manager().report_event.remote(get_context().workflow_id, key, True)

@@ -1,0 +1,217 @@
+"""Workers that are killed, and what a resume then runs: only what has no checkpoint."""
+
+import numpy as np
+import pytest
+import ray
+from airflow_provider_rayworkflow import workflow
+
+unchecked = workflow.options(checkpoint=False)
+checked = workflow.options(checkpoint=True)
+
+
+@ray.remote
+def note(ledger, name, *inputs):
+    ledger.write(name)
+    return [name, *inputs]
+
+
+@ray.remote(max_retries=0)
+def pass_by(crash, ledger, name, *inputs):
+    ledger.write(name)
+    crash.pass_by()
+    return [name, *inputs]
+
+
+def killed(dag, new_id):
+    """Run until a worker is killed."""
+    with pytest.raises(workflow.WorkflowExecutionError):
+        workflow.run(dag, workflow_id=new_id)
+    assert workflow.get_status(new_id) is workflow.RESUMABLE
+
+
+def test_a_killed_worker_leaves_the_workflow_resumable(manager, new_id, crash, ledger):
+    crash.arm()
+    with pytest.raises(workflow.WorkflowExecutionError) as caught:
+        workflow.run(pass_by.bind(crash, ledger, "a"), workflow_id=new_id)
+    assert caught.value.task_id == "test_ray_crashes.pass_by"
+    assert "WorkerCrashedError" in str(caught.value)
+    assert caught.value.__cause__ is not None
+    assert workflow.get_status(new_id) is workflow.RESUMABLE
+    assert workflow.resume(new_id) == ["a"]
+    assert workflow.get_status(new_id) is workflow.SUCCESSFUL
+
+
+def test_a_resume_runs_only_what_was_not_committed(manager, new_id, crash, ledger):
+    crash.arm()
+    first = note.bind(ledger, "first")
+    killed(note.bind(ledger, "last", pass_by.bind(crash, ledger, "crash", first), first), new_id)
+    assert workflow.resume(new_id) == ["last", ["crash", ["first"]], ["first"]]
+    assert ledger.lines() == ["first", "crash", "crash", "last"]
+
+
+def test_a_second_resume_runs_nothing(manager, new_id, crash, ledger):
+    crash.arm()
+    killed(pass_by.bind(crash, ledger, "a"), new_id)
+    assert workflow.resume(new_id) == ["a"]
+    crash.arm()
+    assert workflow.resume(new_id) == ["a"]
+    assert workflow.run(pass_by.bind(crash, ledger, "a"), workflow_id=new_id) == ["a"]
+    assert ledger.count("a") == 2
+
+
+def test_a_resume_may_crash_again(manager, new_id, crash, ledger):
+    crash.arm(times=2)
+    killed(pass_by.bind(crash, ledger, "a", note.bind(ledger, "b")), new_id)
+    with pytest.raises(workflow.WorkflowExecutionError):
+        workflow.resume(new_id)
+    assert workflow.resume(new_id) == ["a", ["b"]]
+    assert ledger.lines() == ["b", "a", "a", "a"]
+
+
+def test_branches_that_ended_before_the_crash_do_not_run_again(manager, new_id, crash, ledger, gate):
+    @ray.remote(max_retries=0)
+    def crash_last(*inputs):
+        ledger.wait_for("three")
+        crash.pass_by()
+        return inputs
+
+    branches = [note.bind(ledger, name) for name in ("one", "two", "three")]
+    crash.arm()
+    killed(crash_last.bind(*branches), new_id)
+    assert workflow.resume(new_id) == (["one"], ["two"], ["three"])
+    assert sorted(ledger.lines()) == ["one", "three", "two"]
+
+
+def test_a_task_without_a_checkpoint_runs_again_if_its_result_is_needed(
+    manager, new_id, crash, ledger
+):
+    crash.arm()
+    kept = note.options(**checked).bind(ledger, "kept")
+    dropped = note.options(**unchecked).bind(ledger, "dropped", kept)
+    killed(pass_by.bind(crash, ledger, "crash", dropped), new_id)
+    assert workflow.resume(new_id) == ["crash", ["dropped", ["kept"]]]
+    assert ledger.lines() == ["kept", "dropped", "crash", "dropped", "crash"]
+
+
+def test_a_task_without_a_checkpoint_does_not_run_again_if_nobody_needs_it(
+    manager, new_id, crash, ledger
+):
+    crash.arm()
+    dropped = note.options(**unchecked).bind(ledger, "dropped")
+    kept = note.bind(ledger, "kept", dropped)
+    killed(pass_by.bind(crash, ledger, "crash", kept), new_id)
+    assert workflow.resume(new_id) == ["crash", ["kept", ["dropped"]]]
+    assert ledger.lines() == ["dropped", "kept", "crash", "crash"]
+
+
+def test_the_output_of_a_task_without_a_checkpoint_is_not_kept(manager, new_id, ledger):
+    skipped = note.options(**workflow.options(checkpoint=False, task_id="skipped"))
+    workflow.run(note.bind(ledger, "a", skipped.bind(ledger, "b")), workflow_id=new_id)
+    with pytest.raises(ValueError, match="skipped"):
+        workflow.get_output(new_id, task_id="skipped")
+    assert workflow.get_output(new_id) == ["a", ["b"]]
+
+
+def test_the_output_of_a_workflow_is_kept_without_checkpoints_too(manager, new_id, ledger):
+    @workflow.options(checkpoint=False)
+    @ray.remote
+    def continue_twice(depth):
+        if depth:
+            return workflow.continuation(continue_twice.bind(depth - 1))
+        ledger.write()
+        return "end"
+
+    assert workflow.run(continue_twice.bind(2), workflow_id=new_id) == "end"
+    assert workflow.get_output(new_id) == "end"
+    assert workflow.resume(new_id) == "end"
+    assert ledger.count() == 1
+
+
+def test_tasks_of_a_continuation_inherit_checkpoint(manager, new_id, crash, ledger):
+    @ray.remote
+    def start():
+        kept = note.options(**checked).bind(ledger, "kept")
+        inherits = note.bind(ledger, "inherits", kept)
+        return workflow.continuation(pass_by.bind(crash, ledger, "crash", inherits))
+
+    crash.arm()
+    killed(note.bind(ledger, "last", start.options(**unchecked).bind()), new_id)
+    assert workflow.resume(new_id) == ["last", ["crash", ["inherits", ["kept"]]]]
+    assert ledger.count("inherits") == 2
+    assert ledger.count("last") == 1
+
+
+@pytest.mark.parametrize(
+    "flags", [(False, False), (False, True), (True, False), (True, True)], ids=str
+)
+def test_large_values_survive_a_crash_with_and_without_checkpoints(manager, new_id, crash, flags):
+    make_flag, double_flag = flags
+
+    @ray.remote
+    def make():
+        return np.ones(2**21)  # 16 MB
+
+    @ray.remote
+    def double(values):
+        return values * 2
+
+    @ray.remote(max_retries=0)
+    def total(first, second):
+        crash.pass_by()
+        return float(first.sum() + second.sum())
+
+    made = make.options(**workflow.options(checkpoint=make_flag)).bind()
+    doubled = double.options(**workflow.options(checkpoint=double_flag)).bind(made)
+    crash.arm()
+    killed(total.bind(made, doubled), new_id)
+    assert workflow.resume(new_id) == 3 * 2**21
+    assert workflow.resume(new_id) == 3 * 2**21
+
+
+def test_references_in_arguments_are_there_after_a_crash(manager, new_id, crash):
+    @ray.remote(max_retries=0)
+    def read(refs, value):
+        crash.pass_by()
+        return ray.get(refs), value
+
+    crash.arm()
+    killed(read.bind([ray.put(1), ray.put(2)], ray.put(3)), new_id)
+    assert workflow.resume(new_id) == ([1, 2], 3)
+
+
+def test_references_in_results_are_there_after_a_crash(manager, new_id, crash):
+    @ray.remote
+    def make():
+        return [ray.put("inside")]
+
+    @ray.remote(max_retries=0)
+    def read(refs):
+        crash.pass_by()
+        return ray.get(refs)
+
+    crash.arm()
+    killed(read.bind(make.bind()), new_id)
+    assert workflow.resume(new_id) == ["inside"]
+
+
+def test_the_retry_counter_begins_anew_with_a_resume(manager, new_id, crash, ledger):
+    task = pass_by.options(max_retries=1)
+    crash.arm(times=3)
+    killed(task.bind(crash, ledger, "a"), new_id)
+    assert workflow.resume(new_id) == ["a"]
+    assert ledger.count("a") == 4
+
+
+def test_epoch_and_attempt_tell_tries_apart(manager, new_id, crash, ledger):
+    @ray.remote(max_retries=1)
+    def tell():
+        context = workflow.get_context()
+        ledger.write(f"{context.epoch}.{context.attempt}")
+        crash.pass_by()
+        return context.workflow_id, context.task_id
+
+    crash.arm(times=3)
+    dag = tell.options(**workflow.options(task_id="tell")).bind()
+    killed(dag, new_id)
+    assert workflow.resume(new_id) == (new_id, "tell")
+    assert ledger.lines() == ["1.1", "1.2", "2.1", "2.2"]

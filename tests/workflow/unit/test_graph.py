@@ -1,0 +1,145 @@
+"""A graph as data: it comes back as it was, and its tasks get ids in their order."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_rayworkflow.workflow.exceptions import CorruptedDataError
+from airflow_provider_rayworkflow.workflow.graph import (
+    Graph,
+    RetryOptions,
+    Task,
+    TaskOptions,
+    allocate_ids,
+)
+from airflow_provider_rayworkflow.workflow.ids import TaskIds
+
+OPTIONS = TaskOptions(
+    catch_exceptions=True,
+    checkpoint=False,
+    max_retries=-1,
+    retry_exceptions=True,
+    metadata={"a": [1, None]},
+    retry=RetryOptions(attempts=3, wait_initial_s=0.5),
+    timeout_s=1.5,
+    is_event=True,
+)
+GRAPH = Graph(
+    tasks=[
+        Task(name="load", function=0, arguments=1),
+        Task(name="löad", function=0, arguments=2, named_by_author=True, options=OPTIONS),
+        Task(
+            name="join",
+            function=3,
+            arguments=1,
+            upstream=(0, 1, 0),
+            ray_options=4,
+            shown_options={"num_cpus": 2},
+        ),
+    ],
+    blobs=[b"function\n", b"", b"\x00" * 10, b"{}", b"options"],
+)
+
+OPTION_SETS = st.builds(
+    TaskOptions,
+    catch_exceptions=st.booleans(),
+    checkpoint=st.none() | st.booleans(),
+    max_retries=st.integers(-1, 5),
+    retry_exceptions=st.booleans(),
+    metadata=st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),
+    retry=st.none() | st.builds(RetryOptions, attempts=st.integers(1, 9)),
+    timeout_s=st.none() | st.floats(0.1, 100),
+    is_event=st.booleans(),
+)
+
+
+@st.composite
+def graphs(draw: st.DrawFn) -> Graph:
+    blobs = draw(st.lists(st.binary(max_size=20), min_size=1, max_size=5))
+    blob = st.integers(0, len(blobs) - 1)
+    tasks: list[Task] = []
+    for index in range(draw(st.integers(1, 6))):
+        upstream = st.lists(st.integers(0, index - 1), max_size=3) if index else st.just([])
+        tasks.append(
+            Task(
+                name=draw(st.text(min_size=1, max_size=5)),
+                named_by_author=draw(st.booleans()),
+                function=draw(blob),
+                arguments=draw(blob),
+                ray_options=draw(st.just(-1) | blob),
+                upstream=tuple(draw(upstream)),
+                options=draw(OPTION_SETS),
+                shown_options=draw(st.dictionaries(st.text(max_size=3), st.text(max_size=3))),
+            )
+        )
+    return Graph(tasks=tasks, blobs=blobs)
+
+
+def test_a_graph_comes_back_from_bytes_as_it_was():
+    assert Graph.from_bytes(GRAPH.to_bytes()) == GRAPH
+
+
+@given(graphs())
+def test_any_graph_comes_back_from_bytes_as_it_was(graph: Graph):
+    assert Graph.from_bytes(graph.to_bytes()) == graph
+
+
+def test_what_an_author_left_as_it_is_takes_no_place():
+    first, second, _ = GRAPH.to_json()["tasks"]
+    assert first == {"name": "load", "function": 0, "arguments": 1}
+    assert second["options"]["retry"] == {
+        "attempts": 3,
+        "wait_initial_s": 0.5,
+        "wait_factor": 2.0,
+        "wait_max_s": 60.0,
+    }
+    assert json.loads(json.dumps(GRAPH.to_json()))["tasks"][2]["upstream"] == [0, 1, 0]
+
+
+@pytest.mark.parametrize("length", range(len(GRAPH.to_bytes())))
+def test_a_graph_that_is_cut_off_anywhere_is_refused_by_name(length: int):
+    with pytest.raises(CorruptedDataError, match="continuation of t") as raised:
+        Graph.from_bytes(GRAPH.to_bytes()[:length], key="continuation of t")
+    assert raised.value.key == "continuation of t"
+
+
+@pytest.mark.parametrize(
+    "position", range(GRAPH.to_bytes().index(b"\n") + 1, len(GRAPH.to_bytes()))
+)
+def test_a_changed_byte_of_functions_or_arguments_is_refused(position: int):
+    data = bytearray(GRAPH.to_bytes())
+    data[position] ^= 0x01
+    with pytest.raises(CorruptedDataError):
+        Graph.from_bytes(bytes(data))
+
+
+def test_ids_are_given_in_the_order_of_the_tasks_and_authors_names_go_first():
+    def task(name: str, named_by_author: bool = False) -> Task:
+        return Task(name=name, function=0, arguments=0, named_by_author=named_by_author)
+
+    graph = Graph(tasks=[task("f"), task("f"), task("g"), task("f_1", True)], blobs=[b""])
+    ids = TaskIds()
+    assert allocate_ids(graph, ids) == ["f", "f_2", "g", "f_1"]
+    assert allocate_ids(graph, ids) == ["f_3", "f_4", "g_1", "f_1_1"]
+
+
+@pytest.mark.parametrize(
+    ("failures", "random", "expected"),
+    [(1, 1.0, 1.0), (1, 0.0, 0.5), (2, 1.0, 2.0), (3, 1.0, 4.0), (7, 1.0, 60.0), (99, 0.0, 30.0)],
+)
+def test_waits_between_attempts_grow_up_to_their_limit(
+    failures: int, random: float, expected: float
+):
+    assert RetryOptions(attempts=100).wait_s(failures, random) == expected
+
+
+@pytest.mark.parametrize("failures", [1_000, 10_000, 10**6])
+def test_the_wait_after_very_many_failures_is_the_limit(failures: int):
+    assert RetryOptions(attempts=10**7).wait_s(failures, 1.0) == 60.0
+
+
+def test_no_wait_at_first_is_no_wait_ever():
+    retry = RetryOptions(attempts=10**7, wait_initial_s=0)
+    assert [retry.wait_s(failures, 1.0) for failures in (1, 2, 10_000)] == [0, 0, 0]
