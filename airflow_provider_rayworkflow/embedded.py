@@ -46,6 +46,7 @@ class EmbeddedRay:
         self._settings = settings
         self._storage = storage
         self._has_manager = False
+        self._output: Any = None
 
     def submit(
         self,
@@ -71,7 +72,8 @@ class EmbeddedRay:
         try:
             workflow.init(storage=self._storage)
             self._has_manager = True
-            workflow.run_async(
+            # Kept: Ray complains about a reference to an error that is dropped without a look.
+            self._output = workflow.run_async(
                 graph, workflow_id=workflow_id, metadata=metadata, on_existing=on_existing
             )
         except WorkflowStillActiveError as exc:

@@ -21,6 +21,7 @@ from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 
 if TYPE_CHECKING:
     import ray
+    from pyarrow.fs import FileSystem
     from ray.dag import DAGNode
 
 Json = dict[str, Any]
@@ -30,13 +31,14 @@ def init(
     *,
     max_running_workflows: int | None = None,
     max_pending_workflows: int | None = None,
-    storage: str | None = None,
+    storage: str | FileSystem | None = None,
 ) -> None:
     """Start the manager of this Ray cluster, or check that it is as asked for.
 
     :param max_running_workflows: how many run at once; -1 = no limit. None keeps what was set.
     :param max_pending_workflows: how many may wait for a slot; 0 = none, -1 = no limit.
-    :param storage: absolute path or URI. By default the environment variable
+    :param storage: absolute path, URI (``s3://bucket/prefix?region=…`` and whatever else
+        ``pyarrow.fs`` opens) or ``pyarrow.fs.FileSystem``. By default the environment variable
         ``RAY_WORKFLOW_STORAGE``, and without it ``/tmp/ray/workflow_data`` with a warning.
     :raises TypeError: for a limit that is not a whole number.
     :raises ValueError: for a limit that makes no sense, or if the manager runs with others.

@@ -379,8 +379,7 @@ class Executor:
             result=result,
             json_output=returned.json_output,
         )
-        keeps = node.checkpoint or node.is_output
-        self._commit(state, record if keeps else None, then)
+        self._commit_result(state, node, record, then)
 
     def _continued(self, state: _State, node: Node, continued: Continued) -> None:
         graph = Graph.from_bytes(continued.graph, key=f"continuation of {node.task_id}")
@@ -464,9 +463,8 @@ class Executor:
                 if done.result is not None:
                     self._on_result(done.task_id, done.result)
 
-        keeps = catcher.checkpoint or catcher.is_output
         record = TaskRecord(task_id=catcher.task_id, result=result)
-        self._commit(state, record if keeps else None, then)
+        self._commit_result(state, catcher, record, then)
 
     def _inputs_lost(self, state: _State, node: Node, lost: InputsLost) -> None:
         names = [node.upstream[position].task_id for position in lost.positions]
@@ -491,6 +489,16 @@ class Executor:
         state.must_rebuild = True
 
     # ---- committing
+
+    def _commit_result(
+        self, state: _State, node: Node, record: TaskRecord, then: Callable[[], None]
+    ) -> None:
+        keeps = node.checkpoint or node.is_output
+        if node.is_output and not node.is_found and record.result is not None:
+            # A reader could not follow the continuations to it, so it gets the output's own id.
+            output_id, result = state.schedule.output.task_id, node.as_output(record.result)
+            record = replace(record, task_id=output_id, result=result)
+        self._commit(state, record if keeps else None, then)
 
     def _commit(
         self, state: _State, record: TaskRecord | None, then: Callable[[], None]

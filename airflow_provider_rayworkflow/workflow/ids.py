@@ -59,11 +59,16 @@ def _shortened(text: str) -> str:
 def default_task_id(function: Callable[..., Any]) -> str:
     """The id of a task whose author gave none: ``module.qualname`` in plain ASCII.
 
-    ``<locals>`` becomes ``locals``, as in Ray Workflows.
+    ``<locals>`` becomes ``locals``, as in Ray Workflows. Of a function in an Airflow DAG file, the
+    file's name: the module name that Airflow makes up changes with the place of the file, and the
+    id must not, or committed tasks would not be found again.
     """
     module = getattr(function, "__module__", None) or "__anonymous_module__"
     name = getattr(function, "__qualname__", None) or "__anonymous_func__"
-    return f"{module}.{_slug(name)}"
+    return f"{_DAG_FILE_PREFIX.sub('', module)}.{_slug(name)}"
+
+
+_DAG_FILE_PREFIX = re.compile("^unusual_prefix_[0-9a-f]{40}_")
 
 
 def _slug(text: str) -> str:

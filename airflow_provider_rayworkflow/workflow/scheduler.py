@@ -70,6 +70,14 @@ class Node:
             node = node.creator
         return node.is_tail
 
+    @property
+    def is_found(self) -> bool:
+        """True if stored continuations lead to it from the workflow's own graph."""
+        node = self.creator
+        while node is not None and node.checkpoint:
+            node = node.creator
+        return node is None
+
     def as_result(self, result: Result) -> Result:
         """What the task's own value, or that of its continuation, is as its result.
 
@@ -77,6 +85,13 @@ class Node:
         """
         if self.catches and result.form is Form.VALUE:
             return replace(result, form=Form.CAUGHT_VALUE)
+        return result
+
+    def as_output(self, result: Result) -> Result:
+        """What its result is as the workflow's output; see :attr:`is_output`."""
+        node = self.creator
+        while node is not None:
+            result, node = node.as_result(result), node.creator
         return result
 
     def wait_s(self, random: float) -> float:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_rayworkflow.workflow.cli import main
+from airflow_provider_rayworkflow.workflow.cli import _shown, main
 from airflow_provider_rayworkflow.workflow.graph import Graph, Task, TaskOptions
 from airflow_provider_rayworkflow.workflow.model import (
     Encoding,
@@ -381,7 +381,7 @@ import pickle, sys
 def refuse(*args, **kwargs):
     raise AssertionError("something was unpickled")
 pickle.load = pickle.loads = pickle.Unpickler = refuse
-from airflow_provider_rayworkflow.workflow.cli import main
+from airflow_provider_rayworkflow.workflow.cli import _shown, main
 for call in (["list"], ["status", "w"], ["graph", "w"], ["output", "w", "--task", "fit"]):
     assert main(call) == 0
 loaded = {"ray", "pyarrow", "airflow"} & set(sys.modules)
@@ -408,3 +408,10 @@ def test_a_caught_exception_is_not_loaded_either(
     assert "The output is a caught exception and pickled" in refused(
         capsys, "output", "w", "--task", "clean"
     )
+
+
+def test_credentials_of_a_storage_are_not_printed() -> None:
+    class Credentialed:
+        uri = "s3://key:secret/with@slash@bucket/prefix"
+
+    assert _shown(WorkflowStore(Credentialed())) == "s3://***@bucket/prefix"  # type: ignore[arg-type]

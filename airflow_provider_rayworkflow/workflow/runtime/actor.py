@@ -18,11 +18,11 @@ from airflow_provider_rayworkflow.workflow.concurrency import Limits
 from airflow_provider_rayworkflow.workflow.exceptions import StorageError
 from airflow_provider_rayworkflow.workflow.http_events import Fate
 from airflow_provider_rayworkflow.workflow.manager import Manager, OnExisting
+from airflow_provider_rayworkflow.workflow.runtime.locations import store_at
 from airflow_provider_rayworkflow.workflow.runtime.logs import log_to_stderr
 from airflow_provider_rayworkflow.workflow.runtime.outputs import Reply, reply
 from airflow_provider_rayworkflow.workflow.runtime.runner import RayRunner
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
-from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, open_store
 from airflow_provider_rayworkflow.workflow.storage.leases import LEASE_TTL_S
 
 Json = dict[str, Any]
@@ -52,9 +52,8 @@ class WorkflowManagementActor:
     async def _ready(self) -> Manager:
         async with self._starting:
             if self._manager is None:
-                store = WorkflowStore(open_store(self._uri))
                 manager = Manager(
-                    store=store,
+                    store=store_at(self._uri),
                     runner=RayRunner(self._uri),
                     manager_id=uuid.uuid4().hex,
                     actor_id=ray.get_runtime_context().get_actor_id() or "",

@@ -11,22 +11,21 @@ import ray
 from ray.exceptions import RayTaskError
 
 from airflow_provider_rayworkflow.workflow.concurrency import Limits
+from airflow_provider_rayworkflow.workflow.exceptions import StorageError
 from airflow_provider_rayworkflow.workflow.runtime.actor import WorkflowManagementActor
+from airflow_provider_rayworkflow.workflow.runtime.locations import to_location
 from airflow_provider_rayworkflow.workflow.runtime.names import ACTOR_NAME, NAMESPACE
-from airflow_provider_rayworkflow.workflow.storage import (
-    DEFAULT_STORAGE,
-    open_store,
-    resolve_storage,
-)
+from airflow_provider_rayworkflow.workflow.storage import DEFAULT_STORAGE
 
 log = logging.getLogger(__name__)
 
 _MAX_CALLS_AT_ONCE = 100_000  # one waits for each output that somebody wants
 
 
-def manager(*, storage: str | None = None, limits: Limits | None = None) -> Any:
+def manager(*, storage: Any = None, limits: Limits | None = None) -> Any:
     """The manager's actor handle; Ray and the manager are started if need be.
 
+    :param storage: see :func:`~.locations.to_location`.
     :raises ValueError: when the manager runs with another storage or other limits.
     :raises DataSaveError: when the storage can't be written.
     """
@@ -34,30 +33,38 @@ def manager(*, storage: str | None = None, limits: Limits | None = None) -> Any:
         ray.init()
     handle: Any = _find()
     if handle is None:
-        uri = resolve_storage(storage)
-        open_store(uri)  # refused here, before there is an actor that can't start
-        if uri == DEFAULT_STORAGE:
-            warnings.warn(
-                f"Workflows are stored in {uri}, which only this machine has. Give a storage "
-                "with workflow.init(storage=…) or RAY_WORKFLOW_STORAGE.",
-                stacklevel=3,
-            )
-        handle = (
-            ray.remote(WorkflowManagementActor)
-            .options(
-                name=ACTOR_NAME,
-                namespace=NAMESPACE,
-                lifetime="detached",
-                get_if_exists=True,
-                num_cpus=0,
-                max_restarts=-1,
-                max_concurrency=_MAX_CALLS_AT_ONCE,
-            )
-            .remote(uri, limits or Limits())
+        return _start(to_location(storage), limits or Limits())
+    if storage is not None or limits is not None:
+        location = None if storage is None else to_location(storage)
+        call(handle.configure.remote(location, limits or Limits()))
+    return handle
+
+
+def _start(location: str, limits: Limits) -> Any:
+    if location == DEFAULT_STORAGE:
+        warnings.warn(
+            f"Workflows are stored in {location}, which only this machine has. Give a storage "
+            "with workflow.init(storage=…) or RAY_WORKFLOW_STORAGE.",
+            stacklevel=4,
         )
-        call(handle.configure.remote(uri, limits or Limits()))
-    elif storage is not None or limits is not None:
-        call(handle.configure.remote(storage, limits or Limits()))
+    handle: Any = (
+        ray.remote(WorkflowManagementActor)
+        .options(
+            name=ACTOR_NAME,
+            namespace=NAMESPACE,
+            lifetime="detached",
+            get_if_exists=True,
+            num_cpus=0,
+            max_restarts=-1,
+            max_concurrency=_MAX_CALLS_AT_ONCE,
+        )
+        .remote(location, limits)
+    )
+    try:
+        call(handle.configure.remote(location, limits))
+    except StorageError:
+        ray.kill(handle)  # it can't start; the next one may be given a storage that works
+        raise
     return handle
 
 
@@ -67,11 +74,11 @@ def join(address: str | None = None) -> None:
     :param address: as for ``ray.init``; by default ``RAY_ADDRESS``, or this machine's cluster.
     :raises ConnectionError: when there is none.
     """
-    if ray.is_initialized():
-        return
     address = address or os.environ.get("RAY_ADDRESS") or "auto"
     if address == "local":
         raise ConnectionError("The address 'local' would start a Ray cluster that ends with us.")
+    if ray.is_initialized():
+        return
     ray.init(address=address, logging_level=logging.WARNING, log_to_driver=False)
 
 

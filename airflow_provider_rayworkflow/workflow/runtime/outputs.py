@@ -16,10 +16,10 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
 )
 from airflow_provider_rayworkflow.workflow.manager import Output
 from airflow_provider_rayworkflow.workflow.model import Result
+from airflow_provider_rayworkflow.workflow.runtime.locations import store_at
 from airflow_provider_rayworkflow.workflow.runtime.worker import (
     decode_exception,
     load_result,
-    store_of,
     wrapped,
 )
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
@@ -61,7 +61,7 @@ def load_output(store: WorkflowStore, output: Output, *, was_waiting: bool) -> A
 
 
 def _load(uri: str, result: Result) -> Any:
-    return _load_from(store_of(uri), result)
+    return _load_from(store_at(uri), result)
 
 
 def _load_from(store: WorkflowStore, result: Result) -> Any:

@@ -101,8 +101,8 @@ class RayRunner:
     def _deliver(self, started: _Started, value: Any) -> None:
         if not isinstance(value, BaseException):
             started.on_done(value)
-        elif started.used_refs and not started.is_stopped:
-            # Perhaps a value in memory is gone; then the storage has it, or the task says so.
+        elif _is_input_lost(value) and started.used_refs and not started.is_stopped:
+            # The task did not begin. Perhaps the storage has the value, or else the task says so.
             inputs = tuple(_from_storage(result) for result in started.run.inputs)
             started.run = replace(started.run, inputs=inputs)
             self._submit(started)
@@ -117,6 +117,11 @@ def _with_positions(run: TaskRun) -> TaskRun:
             result, position = replace(result, ref=position), position + 1
         inputs.append(result)
     return replace(run, inputs=tuple(inputs))
+
+
+def _is_input_lost(error: BaseException) -> bool:
+    # The user's own errors come back as data: this one comes from Ray, loading the arguments.
+    return isinstance(getattr(error, "cause", error), ray.exceptions.ObjectLostError)
 
 
 def _from_storage(result: Result) -> Result:

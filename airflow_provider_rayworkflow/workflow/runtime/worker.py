@@ -6,7 +6,6 @@ the system, not of the task.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import logging
 import pickle
@@ -38,10 +37,11 @@ from airflow_provider_rayworkflow.workflow.model import (
 )
 from airflow_provider_rayworkflow.workflow.runtime.dag import encode_dag, is_dag
 from airflow_provider_rayworkflow.workflow.runtime.inputs import Argument, unpickling_with
+from airflow_provider_rayworkflow.workflow.runtime.locations import store_at
 from airflow_provider_rayworkflow.workflow.runtime.logs import log_to_stderr
 from airflow_provider_rayworkflow.workflow.runtime.refs import RefPickling
 from airflow_provider_rayworkflow.workflow.runtime.timeouts import time_limit
-from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, open_store
+from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ def execute_task(payload: bytes, *values: Any) -> Completion:
     """
     log_to_stderr()
     uri, run = pickle.loads(payload)
-    return run_task(store_of(uri), run, values)
+    return run_task(store_at(uri), run, values)
 
 
 def run_task(store: WorkflowStore, run: TaskRun, values: Sequence[Any]) -> Completion:
@@ -238,12 +238,6 @@ class _Pickled:
 def _with_cause(exc: BaseException, cause: BaseException | None) -> BaseException:
     exc.__cause__ = cause
     return exc
-
-
-@functools.lru_cache(maxsize=8)
-def store_of(uri: str) -> WorkflowStore:
-    """The storage of a URI, opened once a process."""
-    return WorkflowStore(open_store(uri))
 
 
 _functions: dict[bytes, Any] = {}

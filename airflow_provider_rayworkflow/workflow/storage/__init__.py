@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from urllib.parse import urlsplit
+from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from airflow_provider_rayworkflow.workflow.storage.bytes import ByteStore, Data, Entry
 from airflow_provider_rayworkflow.workflow.storage.local import LocalStore
@@ -34,13 +35,31 @@ def resolve_storage(storage: str | None) -> str:
 def open_store(uri: str) -> ByteStore:
     """Open the storage that a URI or an absolute path names. Nothing is written.
 
-    :raises ValueError: for a relative path or a scheme that is not supported.
+    :param uri: an absolute path, ``file://…``, or whatever ``pyarrow.fs.FileSystem.from_uri``
+        takes: ``s3://bucket/prefix?region=…``, ``gs://…``, ``abfs://…``, ``hdfs://…``.
+    :raises ValueError: for a relative path, or a URI that pyarrow can't open.
     """
     parts = urlsplit(uri)
     if parts.scheme == "file" and parts.netloc in ("", "localhost"):
-        return LocalStore(parts.path)
+        return LocalStore(unquote(parts.path))
     if not parts.scheme and os.path.isabs(uri):
         return LocalStore(uri)
-    raise ValueError(
-        f"The workflow storage {uri!r} can't be used. Give an absolute path or a file:// URI."
-    )
+    if "://" not in uri:
+        raise ValueError(
+            f"The workflow storage {uri!r} can't be used. Give an absolute path or a URI, "
+            "for example s3://bucket/prefix."
+        )
+    from airflow_provider_rayworkflow.workflow.storage.arrow import ArrowStore
+
+    filesystem, root = _from_uri(uri)
+    return ArrowStore(filesystem, root, location=uri)
+
+
+def _from_uri(uri: str) -> tuple[Any, str]:
+    from pyarrow.fs import FileSystem
+
+    try:
+        filesystem, root = FileSystem.from_uri(uri)
+    except (OSError, ValueError) as exc:  # pyarrow's own errors are both
+        raise ValueError(f"The workflow storage {uri!r} can't be used: {exc}.") from exc
+    return filesystem, root

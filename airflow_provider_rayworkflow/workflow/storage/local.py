@@ -53,7 +53,11 @@ class LocalStore:
         with self._errors(key):
             target = self._root / key
             temporary = self._write_temporary(target, data)
-            os.replace(temporary, target)
+            try:
+                os.replace(temporary, target)
+            except BaseException:
+                os.unlink(temporary)
+                raise
             _sync_folder(target.parent)
 
     def put_if_absent(self, key: str, data: Data) -> bool:
@@ -157,15 +161,16 @@ class LocalStore:
 
 def _write_all(descriptor: int, data: Data) -> None:
     pending = [memoryview(part).cast("B") for part in buffers(data) if len(part)]
-    while pending:
-        written = os.writev(descriptor, pending[:_MAX_BUFFERS_A_WRITE])
+    start = 0
+    while start < len(pending):
+        written = os.writev(descriptor, pending[start : start + _MAX_BUFFERS_A_WRITE])
         while written:
-            first = pending[0]
+            first = pending[start]
             if written < len(first):
-                pending[0] = first[written:]
+                pending[start] = first[written:]
                 break
             written -= len(first)
-            pending.pop(0)
+            start += 1
 
 
 def _sync_folder(folder: Path) -> None:

@@ -28,7 +28,10 @@ class MemoryStore:
     def put_if_absent(self, key: str, data: Data) -> bool:
         content = b"".join(buffers(data))
         with self._lock:
-            return self._objects.setdefault(key, content) is content
+            if key in self._objects:
+                return False
+            self._objects[key] = content
+            return True
 
     def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
         with self._lock:

@@ -1,0 +1,54 @@
+"""Storage that the caller gives as an object instead of a URI."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import pickle
+from typing import Any
+
+from airflow_provider_rayworkflow.workflow.storage import (
+    ByteStore,
+    WorkflowStore,
+    open_store,
+    resolve_storage,
+)
+
+# Only the runtime opens such a location; Airflow's side refuses it, since opening unpickles.
+_PICKLED = "pyarrow-filesystem:"
+
+
+def to_location(storage: Any) -> str:
+    """What names the storage to every process of the cluster.
+
+    :param storage: a URI, an absolute path, a ``pyarrow.fs.FileSystem`` whose root is the
+        storage's root (use ``SubTreeFileSystem`` for a folder of it), or None for the default.
+    :raises TypeError: for anything else.
+    :raises ValueError: for a URI that can't be opened.
+    """
+    if storage is None or isinstance(storage, str):
+        return open_location(resolve_storage(storage)).uri
+    from pyarrow.fs import FileSystem
+
+    if not isinstance(storage, FileSystem):
+        raise TypeError(
+            "storage must be a URI, an absolute path or a pyarrow.fs.FileSystem, not "
+            f"{storage!r:.200}."
+        )
+    return _PICKLED + base64.urlsafe_b64encode(pickle.dumps(storage)).decode()
+
+
+def open_location(location: str) -> ByteStore:
+    """Open a storage by its location."""
+    if not location.startswith(_PICKLED):
+        return open_store(location)
+    from airflow_provider_rayworkflow.workflow.storage.arrow import ArrowStore
+
+    filesystem = pickle.loads(base64.urlsafe_b64decode(location.removeprefix(_PICKLED)))
+    return ArrowStore(filesystem, "", location=location)
+
+
+@functools.lru_cache(maxsize=8)
+def store_at(location: str) -> WorkflowStore:
+    """The workflows at a location; opened once in each process."""
+    return WorkflowStore(open_location(location))

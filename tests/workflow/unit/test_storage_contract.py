@@ -1,0 +1,443 @@
+"""What every implementation of :class:`ByteStore` keeps to, and what only files do."""
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_rayworkflow.workflow.exceptions import (
+    DataLoadError,
+    DataSaveError,
+    KeyNotFoundError,
+    StorageError,
+)
+from airflow_provider_rayworkflow.workflow.storage import open_store, resolve_storage
+from airflow_provider_rayworkflow.workflow.storage.bytes import ByteStore, Entry
+from airflow_provider_rayworkflow.workflow.storage.keys import quote_id
+from airflow_provider_rayworkflow.workflow.storage.local import LocalStore
+from airflow_provider_rayworkflow.workflow.storage.memory import MemoryStore
+
+STORES: dict[str, Callable[[Path], ByteStore]] = {
+    "memory": lambda folder: MemoryStore(),
+    "local": lambda folder: LocalStore(folder / "root"),
+}
+
+
+@pytest.fixture(params=STORES)
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> ByteStore:
+    return STORES[request.param](tmp_path)
+
+
+def keys(store: ByteStore, folder: str) -> list[str]:
+    return sorted(entry.key for entry in store.list(folder))
+
+
+class TestEveryStore:
+    def test_what_was_put_is_got(self, store: ByteStore):
+        store.put("v1/a", b"\x00\xffabc")
+        assert store.get("v1/a") == b"\x00\xffabc"
+
+    def test_an_object_may_be_empty(self, store: ByteStore):
+        store.put("v1/a", b"")
+        assert store.get("v1/a") == b""
+        assert list(store.list("v1")) == [Entry("v1/a", 0)]
+        assert store.put_if_absent("v1/a", b"x") is False
+
+    @pytest.mark.parametrize(
+        "data",
+        [
+            b"abc",
+            bytearray(b"abc"),
+            memoryview(b"abc"),
+            [b"a", bytearray(b"b"), memoryview(b"c")],
+            (b"", b"abc", b""),
+            [memoryview(b"xabcx")[1:4]],
+        ],
+        ids=["bytes", "bytearray", "memoryview", "several", "empty parts", "slice"],
+    )
+    def test_data_may_be_one_buffer_or_several(self, store: ByteStore, data):
+        store.put("v1/a", data)
+        assert store.put_if_absent("v1/b", data) is True
+        assert store.get("v1/a") == store.get("v1/b") == b"abc"
+
+    def test_what_was_put_does_not_change_with_its_buffer(self, store: ByteStore):
+        data = bytearray(b"abc")
+        store.put("v1/a", data)
+        store.put_if_absent("v1/b", data)
+        data[:] = b"xyz"
+        assert store.get("v1/a") == store.get("v1/b") == b"abc"
+
+    def test_ten_thousand_buffers_are_written_in_their_order(self, store: ByteStore):
+        parts = [number.to_bytes(4, "big") for number in range(10_000)]
+        store.put("v1/a", parts)
+        assert store.get("v1/a") == b"".join(parts)
+
+    def test_a_large_object_comes_back_whole(self, store: ByteStore):
+        data = os.urandom(3_000_000)
+        store.put("v1/a", [data, data])
+        assert store.get("v1/a") == data + data
+
+    @pytest.mark.parametrize(
+        ("start", "length", "expected"),
+        [
+            (0, None, b"0123456789"),
+            (3, None, b"3456789"),
+            (3, 4, b"3456"),
+            (0, 0, b""),
+            (8, 100, b"89"),
+            (10, 1, b""),
+            (100, None, b""),
+        ],
+    )
+    def test_a_range_is_what_lies_in_it(
+        self, store: ByteStore, start: int, length: int | None, expected: bytes
+    ):
+        store.put("v1/a", b"0123456789")
+        assert store.get("v1/a", start, length) == expected
+
+    def test_a_put_replaces_the_object_whole(self, store: ByteStore):
+        store.put("v1/a", b"a long one")
+        store.put("v1/a", b"short")
+        assert store.get("v1/a") == b"short"
+
+    def test_put_if_absent_leaves_what_is_there(self, store: ByteStore):
+        assert store.put_if_absent("v1/a", b"first") is True
+        assert store.put_if_absent("v1/a", b"second") is False
+        assert store.put_if_absent("v1/a", b"first") is False
+        assert store.get("v1/a") == b"first"
+
+    def test_put_if_absent_writes_after_a_delete(self, store: ByteStore):
+        store.put_if_absent("v1/a", b"first")
+        store.delete(["v1/a"])
+        assert store.put_if_absent("v1/a", b"second") is True
+
+    @pytest.mark.parametrize("content", ["the same", "their own"])
+    def test_of_sixteen_racing_callers_exactly_one_writes(self, store: ByteStore, content: str):
+        for number in range(20):
+            key = f"v1/race{number}/a"
+            data = [b"x" if content == "the same" else b"%d" % i for i in range(16)]
+            won = race([lambda k=key, d=d: store.put_if_absent(k, d) for d in data])
+            assert sum(won) == 1
+            assert store.get(key) == data[won.index(True)]
+
+    def test_a_reader_sees_the_old_object_or_the_new_one_whole(self, store: ByteStore):
+        contents = [bytes([letter]) * 100_000 for letter in b"ab"]
+        store.put("v1/a", contents[0])
+        seen: set[bytes] = set()
+
+        def write() -> None:
+            for number in range(50):
+                store.put("v1/a", contents[number % 2])
+
+        def read() -> None:
+            for _ in range(200):
+                seen.add(store.get("v1/a"))
+                assert [entry.size for entry in store.list("v1")] == [100_000]
+
+        race([write, read, read, read])
+        assert seen <= set(contents)
+
+    def test_racing_writers_in_one_new_folder_all_write(self, store: ByteStore):
+        race([lambda i=i: store.put(f"v1/new/folder/{i}", b"x") for i in range(16)])
+        assert len(keys(store, "v1/new/folder")) == 16
+
+    def test_an_object_that_is_not_there_is_named(self, store: ByteStore):
+        with pytest.raises(KeyNotFoundError, match="'v1/a'") as raised:
+            store.get("v1/a")
+        assert raised.value.key == "v1/a"
+        assert isinstance(raised.value, StorageError)
+        assert isinstance(raised.value, KeyError)
+
+    def test_a_listing_has_all_objects_below_a_folder_with_their_sizes(self, store: ByteStore):
+        for key, data in {"v1/a": b"1", "v1/f/b": b"22", "v1/f/g/c": b"333", "v2/d": b""}.items():
+            store.put(key, data)
+        listed = sorted(store.list("v1"), key=lambda entry: entry.key)
+        assert listed == [Entry("v1/a", 1), Entry("v1/f/b", 2), Entry("v1/f/g/c", 3)]
+        assert list(store.list("v1/f/g")) == [Entry("v1/f/g/c", 3)]
+
+    def test_a_folder_that_begins_like_another_is_another(self, store: ByteStore):
+        store.put("v1/f/a", b"")
+        store.put("v1/f2/a", b"")
+        assert keys(store, "v1/f") == ["v1/f/a"]
+        store.delete_folder("v1/f")
+        assert store.get("v1/f2/a") == b""
+
+    def test_a_folder_that_does_not_exist_is_empty(self, store: ByteStore):
+        assert list(store.list("v1/nothing")) == []
+        store.put("v1/a", b"")
+        assert list(store.list("v1/a")) == []
+        assert list(store.list("v1/nothing/below")) == []
+
+    def test_objects_may_come_and_go_during_a_listing(self, store: ByteStore):
+        for number in range(100):
+            store.put(f"v1/{number:03d}/a", b"x")
+        listed = []
+        for entry in store.list("v1"):
+            listed.append(entry.key)
+            store.delete([f"v1/{number:03d}/a" for number in range(100)])
+            store.put("v1/late/a", b"")
+        assert set(listed) <= {f"v1/{number:03d}/a" for number in range(100)} | {"v1/late/a"}
+
+    def test_a_deleted_object_is_gone(self, store: ByteStore):
+        for name in "abc":
+            store.put(f"v1/{name}", b"")
+        store.delete(["v1/a", "v1/c"])
+        assert keys(store, "v1") == ["v1/b"]
+
+    def test_what_is_not_there_may_be_deleted(self, store: ByteStore):
+        store.delete(["v1/a", "v1/nothing/b"])
+        store.delete([])
+        store.delete_folder("v1/nothing")
+
+    def test_what_a_listing_gives_may_be_deleted_on_the_way(self, store: ByteStore):
+        for number in range(20):
+            store.put(f"v1/f/{number}", b"")
+        store.delete(entry.key for entry in store.list("v1/f"))
+        assert keys(store, "v1") == []
+
+    def test_a_deleted_folder_is_gone_with_all_below_and_may_be_made_again(self, store: ByteStore):
+        for key in ("v1/f/a", "v1/f/g/b", "v1/h/c"):
+            store.put(key, b"")
+        store.delete_folder("v1/f")
+        assert keys(store, "v1") == ["v1/h/c"]
+        store.put("v1/f/g/b", b"again")
+        assert store.put_if_absent("v1/f/a", b"again") is True
+        assert store.get("v1/f/g/b") == b"again"
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "a b",
+            "é",
+            "e\u0301",
+            "東京🚀",
+            "quote'\"quote",
+            "a\\b",
+            "*?[x]",
+            "$HOME;`ls`",
+            "%00%2f",
+            "-rf",
+            "con",
+            "a..b",
+            "x" * 200,
+        ],
+    )
+    def test_a_name_may_have_odd_characters(self, store: ByteStore, name: str):
+        store.put(f"v1/{name}/{name}", b"x")
+        assert store.get(f"v1/{name}/{name}") == b"x"
+        assert keys(store, "v1") == keys(store, f"v1/{name}") == [f"v1/{name}/{name}"]
+        store.delete([f"v1/{name}/{name}"])
+        assert keys(store, "v1") == []
+
+    def test_a_store_that_can_be_written_says_so_and_stays_empty(self, store: ByteStore):
+        store.check_writable()
+        store.put("v1/a", b"")
+        store.check_writable()
+        assert keys(store, "v1") == ["v1/a"]
+
+
+@pytest.mark.parametrize("kind", STORES)
+@given(text=st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=255))
+def test_every_workflow_id_makes_a_name_that_a_store_takes(
+    kind: str, text: str, tmp_path_factory: pytest.TempPathFactory
+):
+    store = one_store(kind, tmp_path_factory)
+    key = f"v1/{quote_id(text)}/a"
+    store.put(key, b"x")
+    assert keys(store, f"v1/{quote_id(text)}") == [key]
+
+
+_made: dict[str, ByteStore] = {}
+
+
+def one_store(kind: str, tmp_path_factory: pytest.TempPathFactory) -> ByteStore:
+    if kind not in _made:
+        _made[kind] = STORES[kind](tmp_path_factory.mktemp("every-id"))
+    return _made[kind]
+
+
+def race(functions: list[Callable[[], object]]) -> list[object]:
+    """Call all at the same moment, each in a thread of its own; their results in this order."""
+    barrier = threading.Barrier(len(functions))
+    results: list[object] = [None] * len(functions)
+
+    def call(index: int) -> None:
+        barrier.wait()
+        try:
+            results[index] = functions[index]()
+        except BaseException as exc:
+            results[index] = exc
+
+    threads = [threading.Thread(target=call, args=(i,)) for i in range(len(functions))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return results
+
+
+# ---- files only
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> LocalStore:
+    return LocalStore(tmp_path / "root")
+
+
+def test_a_local_store_is_opened_again_by_its_uri(tmp_path: Path):
+    root = tmp_path / "a b%20é"
+    open_store(str(root)).put("v1/a", b"x")
+    assert open_store(open_store(str(root)).uri).get("v1/a") == b"x"
+    assert open_store(f"file://{tmp_path}/other").uri == f"{tmp_path}/other"
+
+
+@pytest.mark.parametrize("uri", ["relative/path", "", "ftp://host/x", "file://elsewhere/x"])
+def test_a_storage_that_can_not_be_is_refused_with_its_uri(uri: str):
+    with pytest.raises(ValueError, match="can't be used") as raised:
+        open_store(uri)
+    assert repr(uri) in str(raised.value)
+
+
+def test_the_argument_goes_before_the_environment_and_that_before_the_default(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.delenv("RAY_WORKFLOW_STORAGE", raising=False)
+    assert resolve_storage(None) == "/tmp/ray/workflow_data"
+    monkeypatch.setenv("RAY_WORKFLOW_STORAGE", "/from/environment")
+    assert resolve_storage(None) == "/from/environment"
+    assert resolve_storage("/given") == "/given"
+
+
+def test_opening_a_store_writes_nothing(tmp_path: Path):
+    open_store(str(tmp_path / "root"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_stores_on_one_folder_are_one(tmp_path: Path):
+    one, other = LocalStore(tmp_path), LocalStore(tmp_path)
+    won = race([lambda s=s: s.put_if_absent("v1/f/a", b"x") for s in (one, other) * 8])
+    assert sum(won) == 1
+    one.delete_folder("v1/f")
+    other.put("v1/f/b", b"y")  # its folder has gone since it made it
+    assert one.get("v1/f/b") == b"y"
+
+
+def test_what_did_not_finish_is_not_listed(local: LocalStore, tmp_path: Path):
+    local.put("v1/f/a", b"x")
+    (tmp_path / "root/v1/f/.4ca1.tmp").write_bytes(b"torn")
+    (tmp_path / "root/v1/.hidden").mkdir()
+    (tmp_path / "root/v1/.hidden/b").write_bytes(b"")
+    assert keys(local, "v1") == ["v1/f/a"]
+
+
+def test_nothing_else_stays_behind_a_write(local: LocalStore, tmp_path: Path):
+    local.put("v1/a", b"x")
+    local.put_if_absent("v1/b", b"x")
+    local.put_if_absent("v1/b", b"y")
+    local.check_writable()
+    assert files_below(tmp_path) == ["root/v1/a", "root/v1/b"]
+
+
+def test_a_write_that_fails_leaves_the_old_object_and_no_file(
+    local: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    local.put("v1/a", b"old")
+    for broken in ("fsync", "writev", "replace"):
+        monkeypatch.setattr(os, broken, no_space_left)
+        with pytest.raises(
+            DataSaveError, match=r"Can't write 'v1/a' below .*No space left"
+        ) as raised:
+            local.put("v1/a", b"new")
+        monkeypatch.undo()
+        assert raised.value.key == "v1/a"
+        assert local.get("v1/a") == b"old"
+        assert files_below(tmp_path) == ["root/v1/a"]
+
+
+def no_space_left(*args: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def test_a_write_in_pieces_is_whole(local: LocalStore, monkeypatch: pytest.MonkeyPatch):
+    write = os.writev
+
+    def write_seven_bytes(descriptor: int, parts: list) -> int:
+        taken, left = [], 7
+        for part in parts:
+            taken.append(part[:left])
+            left -= len(taken[-1])
+        return write(descriptor, taken)
+
+    monkeypatch.setattr(os, "writev", write_seven_bytes)
+    parts = [os.urandom(size) for size in (1, 20, 0, 3, 7, 14, 2)]
+    local.put("v1/a", parts)
+    assert local.get("v1/a") == b"".join(parts)
+
+
+def test_the_object_is_synced_before_it_has_its_name(
+    local: LocalStore, monkeypatch: pytest.MonkeyPatch
+):
+    done: list[str] = []
+    for name in ("fsync", "replace", "link"):
+        real = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *a, n=name, r=real: (done.append(n), r(*a))[1])
+    local.put("v1/a", b"")
+    folders = ["fsync", "fsync"]  # of the root's and of v1's parent
+    assert done == [*folders, "fsync", "replace", "fsync"]
+    done.clear()
+    local.put_if_absent("v1/b", b"")
+    assert done == ["fsync", "link", "fsync"]
+
+
+@pytest.mark.parametrize("root", ["a file", "below a file", "/proc/nowhere"])
+def test_a_root_that_can_not_be_written_is_named_with_the_remedy(root: str, tmp_path: Path):
+    (tmp_path / "a file").write_text("")
+    path = {"a file": tmp_path / root, "below a file": tmp_path / "a file/x"}.get(root, Path(root))
+    store = LocalStore(path)
+    with pytest.raises(DataSaveError) as raised:
+        store.check_writable()
+    assert str(raised.value).startswith(f"The workflow storage {str(path)!r} can't be written: ")
+    assert str(raised.value).endswith("Give a folder that this user may create and write.")
+    with pytest.raises(DataSaveError, match="Can't write 'v1/a'"):
+        store.put("v1/a", b"")
+    assert list(store.list("v1")) == []
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_root_without_the_right_to_write_is_refused(tmp_path: Path):
+    root = tmp_path / "root"
+    root.mkdir(mode=0o500)
+    with pytest.raises(DataSaveError, match="Permission denied"):
+        LocalStore(root).check_writable()
+
+
+def test_what_can_not_be_read_or_listed_is_named(local: LocalStore):
+    local.put("v1/f/a", b"")
+    with pytest.raises(DataLoadError, match="Can't read 'v1/f'") as raised:
+        local.get("v1/f")
+    assert raised.value.key == "v1/f"
+    too_long = "v1/" + "x" * 300
+    with pytest.raises(DataLoadError, match="Can't list 'v1/xxx"):
+        list(local.list(too_long))
+    with pytest.raises(DataSaveError, match="File name too long"):
+        local.put(f"{too_long}/a", b"")
+
+
+def files_below(folder: Path) -> list[str]:
+    return sorted(_files_below(folder, ""))
+
+
+def _files_below(folder: Path, prefix: str) -> Iterator[str]:
+    for path in folder.iterdir():
+        name = f"{prefix}{path.name}"
+        if path.is_dir():
+            yield from _files_below(path, f"{name}/")
+        else:
+            yield name
