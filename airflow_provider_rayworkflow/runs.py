@@ -109,7 +109,7 @@ class WorkflowRun:
 
     def _log_progress(self, record: StatusRecord) -> None:
         progress = (record.tasks_done, record.tasks_total)
-        if progress != self._progress:
+        if record.tasks_done and progress != self._progress:
             self._progress = progress
             log.info(
                 "Workflow %s: %d of %d tasks done, %d of them by earlier tries",

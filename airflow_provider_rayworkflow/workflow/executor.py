@@ -284,6 +284,16 @@ class Executor:
         checkpoints, schedule = await loop.run_in_executor(self._threads, build)
         for damage in checkpoints.damaged:
             log.warning("Workflow %s: %s Its task runs again.", self.workflow_id, damage)
+        if checkpoints.records:
+            log.info(
+                "Workflow %s goes on: %d of its %d tasks have a checkpoint and don't run again",
+                *(self.workflow_id, schedule.reused, schedule.total),
+            )
+        if schedule.dropped:
+            log.warning(
+                "Workflow %s: %d tasks with a checkpoint are not in its graph any more: %s",
+                *(self.workflow_id, len(schedule.dropped), sorted(schedule.dropped)[:20]),
+            )
         output = checkpoints.records.get(schedule.output.task_id)
         while output is not None and output.graph is not None:
             output = checkpoints.records.get(output.task_ids[-1])

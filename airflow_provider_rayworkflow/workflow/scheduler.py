@@ -132,6 +132,8 @@ class Schedule:
         self.total = 0
         self.done = 0
         self.reused = 0
+        #: Committed tasks that the graph does not have any more.
+        self.dropped = set(self._records)
         self.output = self._add(graph, self.allocate_ids(graph), creator=None)
         self._begin_added()
         self._records.clear()
@@ -245,6 +247,7 @@ class Schedule:
         self.total += len(graph.tasks)
         self.done += len(graph.tasks) - len(nodes)
         self.reused += sum(task_id in self._records for task_id in task_ids)
+        self.dropped.difference_update(task_ids)
         # In the order of the graph, so that a run and a resume start things in the same order.
         self._added.extend(nodes[index] for index in sorted(nodes))
         return nodes[last]

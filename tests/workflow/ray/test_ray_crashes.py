@@ -1,9 +1,12 @@
 """Workers that are killed, and what a resume then runs: only what has no checkpoint."""
 
+import os
+
 import numpy as np
 import pytest
 import ray
 from airflow_provider_rayworkflow import workflow
+from witness import is_alive, wait_until
 
 unchecked = workflow.options(checkpoint=False)
 checked = workflow.options(checkpoint=True)
@@ -127,6 +130,26 @@ def test_the_output_of_a_workflow_is_kept_without_checkpoints_too(manager, new_i
     assert ledger.count() == 1
 
 
+def test_a_caught_output_of_a_continuation_without_checkpoints_is_kept(manager, new_id):
+    @ray.remote
+    def fail(value):
+        raise ValueError("caught")
+
+    @ray.remote
+    def middle():
+        return workflow.continuation(fail.bind(1))
+
+    @ray.remote
+    def start(task):
+        return workflow.continuation(task.options(**workflow.options(catch_exceptions=True)).bind())
+
+    dag = start.options(**unchecked).bind(middle)
+    value, error = workflow.run(dag, workflow_id=new_id)
+    assert value is None
+    assert str(error) == "caught"
+    assert str(workflow.get_output(new_id)[1]) == "caught"
+
+
 def test_tasks_of_a_continuation_inherit_checkpoint(manager, new_id, crash, ledger):
     @ray.remote
     def start():
@@ -166,6 +189,41 @@ def test_large_values_survive_a_crash_with_and_without_checkpoints(manager, new_
     killed(total.bind(made, doubled), new_id)
     assert workflow.resume(new_id) == 3 * 2**21
     assert workflow.resume(new_id) == 3 * 2**21
+
+
+@pytest.mark.parametrize(("kept", "runs"), [(True, 1), (False, 2)], ids=["kept", "not kept"])
+def test_a_value_whose_worker_died_comes_from_the_storage_or_is_made_again(
+    manager, ledger, gate, kept, runs
+):
+    @workflow.options(checkpoint=kept)
+    @ray.remote
+    def make():
+        ledger.write(f"make {os.getpid()}")
+        return np.ones(2**20)
+
+    @ray.remote
+    def wait():
+        ledger.write("waiting")
+        gate.wait()
+        return 1
+
+    @ray.remote(max_retries=0)
+    def total(values, one):
+        ledger.write("total")
+        return float(values.sum()) + one
+
+    started = workflow.run_async(total.bind(make.bind(), wait.bind()))
+    ledger.wait_for("waiting")
+    pids = wait_until(
+        lambda: [int(line.split()[1]) for line in ledger.lines() if line.startswith("make")]
+    )
+    wait_until(lambda: ray.available_resources().get("CPU") == 3.0)  # make has ended
+    os.kill(pids[0], 9)
+    wait_until(lambda: not is_alive(pids[0]))
+    gate.open()
+    assert ray.get(started) == 2**20 + 1
+    assert len([line for line in ledger.lines() if line.startswith("make")]) == runs
+    assert ledger.count("total") == 1
 
 
 def test_references_in_arguments_are_there_after_a_crash(manager, new_id, crash):
