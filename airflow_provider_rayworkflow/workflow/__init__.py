@@ -24,8 +24,7 @@ from airflow_provider_rayworkflow.workflow.api import (
     suspend,
     wait_for_event,
 )
-from airflow_provider_rayworkflow.workflow.context import WorkflowContext, get_context
-from airflow_provider_rayworkflow.workflow.events import EventListener, TimerListener
+from airflow_provider_rayworkflow.workflow.event_listener import EventListener, TimerListener
 from airflow_provider_rayworkflow.workflow.exceptions import (
     WorkflowCancellationError,
     WorkflowError,
@@ -38,6 +37,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
 )
 from airflow_provider_rayworkflow.workflow.retry import Retry
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.workflow_context import WorkflowContext, get_context
 
 RUNNING = WorkflowStatus.RUNNING
 PENDING = WorkflowStatus.PENDING

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_rayworkflow.workflow import context
+from airflow_provider_rayworkflow.workflow import workflow_context as context
 from airflow_provider_rayworkflow.workflow.concurrency import check_limits
-from airflow_provider_rayworkflow.workflow.events import EventListener
+from airflow_provider_rayworkflow.workflow.event_listener import EventListener
 from airflow_provider_rayworkflow.workflow.ids import check_workflow_id, new_workflow_id
-from airflow_provider_rayworkflow.workflow.manager import OnExisting
+from airflow_provider_rayworkflow.workflow.model import OnExisting
 from airflow_provider_rayworkflow.workflow.retry import Retry, seconds
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 
@@ -228,7 +228,7 @@ def continuation(dag_node: DAGNode) -> Any:
 def wait_for_event(event_listener_type: type[EventListener], *args: Any, **kwargs: Any) -> DAGNode:
     """A graph whose value is an event. Waiting for it holds no worker and no CPU.
 
-    :param event_listener_type: a subclass of :class:`~.events.EventListener`.
+    :param event_listener_type: a subclass of :class:`~.event_listener.EventListener`.
     :param args: and ``kwargs``: for its ``poll_for_event``.
     :raises TypeError: for anything but a subclass.
     """
@@ -258,7 +258,7 @@ def sleep(duration: float | timedelta) -> DAGNode:
     return bind_sleep(duration_s)
 
 
-class options:  # noqa: N801 the name that Ray Workflows gave it
+class options:
     """Options of a workflow task.
 
     Use it as a decorator above ``@ray.remote``, or unpack it into Ray's own options:
@@ -325,9 +325,7 @@ def _submit(
     workflow_id = new_workflow_id() if workflow_id is None else check_workflow_id(workflow_id)
     user_metadata = _check_metadata(metadata)
     if on_existing not in ("resume", "fail", "restart"):
-        raise ValueError(
-            f"on_existing must be 'resume', 'fail' or 'restart', not {on_existing!r}."
-        )
+        raise ValueError(f"on_existing must be 'resume', 'fail' or 'restart', not {on_existing!r}.")
     from airflow_provider_rayworkflow.workflow.runtime import dag as dags
 
     dags.check_dag(dag)
@@ -392,7 +390,5 @@ def _check_metadata(metadata: Any) -> Json:
     try:
         checked: Json = json.loads(json.dumps(metadata, allow_nan=False))
     except (TypeError, ValueError) as exc:
-        raise ValueError(
-            f"metadata must be JSON, and {metadata!r:.200} is not: {exc}."
-        ) from exc
+        raise ValueError(f"metadata must be JSON, and {metadata!r:.200} is not: {exc}.") from exc
     return checked

@@ -12,7 +12,6 @@ import argparse
 import json
 import os
 import queue
-import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -37,6 +36,7 @@ from airflow_provider_rayworkflow.workflow.storage import (
     WorkflowStore,
     open_store,
     resolve_storage,
+    shown,
 )
 from airflow_provider_rayworkflow.workflow.storage.workflows import (
     HonestStatuses,
@@ -167,7 +167,7 @@ def _list(options: Any) -> Answer:
         if not options.status or status in options.status
     ]
     if not found:
-        return Answer(value=[], text=f"No workflows in {_shown(store)}.")
+        return Answer(value=[], text=f"No workflows in {shown(store.bytes.uri)}.")
     names = ("workflow_id", "status", "epoch")
     return Answer(
         value=[dict(zip(names, row, strict=True)) for row in found],
@@ -307,7 +307,7 @@ def _value_of_task(
         call = repr(workflow_id) if of_workflow else f"{workflow_id!r}, task_id={task_id!r}"
         raise UnavailableError(
             f"The output is {what}pickled, and this command unpickles nothing. In Python: "
-            f"workflow.init(storage={_shown(store)!r}); workflow.get_output({call})"
+            f"workflow.init(storage={shown(store.bytes.uri)!r}); workflow.get_output({call})"
         )
     return _load_json(store, result)
 
@@ -322,16 +322,11 @@ def _open(options: Any) -> WorkflowStore:
     return WorkflowStore(open_store(resolve_storage(options.storage)))
 
 
-def _shown(store: WorkflowStore) -> str:
-    """The storage's URI without the credentials that it may have."""
-    return re.sub("://.*@", "://***@", store.bytes.uri)
-
-
 def _read(store: WorkflowStore, workflow_id: str) -> StatusRecord:
     """The status record with its honest status."""
     record = store.read_status(workflow_id)
     if record is None:
-        raise UnavailableError(f"There is no workflow {workflow_id!r} in {_shown(store)}.")
+        raise UnavailableError(f"There is no workflow {workflow_id!r} in {shown(store.bytes.uri)}.")
     honest = HonestStatuses(store, now=time.time())
     return replace(record, status=honest.of(record.status, record.manager_id))
 

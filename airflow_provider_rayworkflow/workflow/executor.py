@@ -305,9 +305,7 @@ class Executor:
     def _start_ready(self, state: _State) -> None:
         while (node := state.schedule.take_ready()) is not None:
             attempt = state.attempts[node] = _Attempt(node)
-            attempt.handle = self._runner.start(
-                self._task_run(node), self._on_done(state, attempt)
-            )
+            attempt.handle = self._runner.start(self._task_run(node), self._on_done(state, attempt))
 
     def _on_done(self, state: _State, attempt: _Attempt) -> Callable[[Completion], None]:
         def on_done(completion: Completion) -> None:
@@ -510,9 +508,7 @@ class Executor:
             record = replace(record, task_id=output_id, result=result)
         self._commit(state, record if keeps else None, then)
 
-    def _commit(
-        self, state: _State, record: TaskRecord | None, then: Callable[[], None]
-    ) -> None:
+    def _commit(self, state: _State, record: TaskRecord | None, then: Callable[[], None]) -> None:
         if record is None:
             then()
         else:
@@ -548,7 +544,7 @@ class Executor:
             self._end(Outcome(failure=failure))
             return
         for commit in batch:
-            if commit.record.result is not None and not commit.record.is_failure:
+            if not commit.record.is_failure and not commit.record.is_revoked:
                 self._log_status("SUCCESSFUL", commit.record.task_id)
             commit.then()
 

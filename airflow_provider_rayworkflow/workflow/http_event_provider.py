@@ -1,7 +1,7 @@
 """HTTP events: import it on its own; needs ``ray[serve]``."""
 
+from airflow_provider_rayworkflow.workflow.common import HTTP_EVENT_PROVIDER_NAME
 from airflow_provider_rayworkflow.workflow.runtime.http_events import (
-    HTTP_EVENT_PROVIDER_NAME,
     HTTPEventProvider,
     HTTPListener,
 )

@@ -35,9 +35,7 @@ class HttpEvents:
         self._changed: dict[tuple[str, str], asyncio.Condition] = {}
         self._users: dict[tuple[str, str], int] = {}
 
-    async def post(
-        self, workflow_id: str, event_key: str, payload: Any, *, wait_s: float
-    ) -> Fate:
+    async def post(self, workflow_id: str, event_key: str, payload: Any, *, wait_s: float) -> Fate:
         """Store an event, then wait for its fate.
 
         The same payload again, while the first one is not acknowledged, is the same event.

@@ -13,7 +13,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from airflow_provider_rayworkflow.workflow.concurrency import Limits
 from airflow_provider_rayworkflow.workflow.exceptions import (
@@ -30,7 +30,12 @@ from airflow_provider_rayworkflow.workflow.graph import Graph, allocate_ids
 from airflow_provider_rayworkflow.workflow.http_events import HttpEvents
 from airflow_provider_rayworkflow.workflow.ids import TaskIds
 from airflow_provider_rayworkflow.workflow.metadata import describe_task, describe_workflow
-from airflow_provider_rayworkflow.workflow.model import Result, StatusRecord, TaskFailure
+from airflow_provider_rayworkflow.workflow.model import (
+    OnExisting,
+    Result,
+    StatusRecord,
+    TaskFailure,
+)
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus, check_transition
 from airflow_provider_rayworkflow.workflow.storage.keys import StatusKey
 from airflow_provider_rayworkflow.workflow.storage.leases import LEASE_TTL_S, Lease, Process
@@ -45,9 +50,6 @@ log = logging.getLogger(__name__)
 
 Json = dict[str, Any]
 T = TypeVar("T")
-
-#: What ``run`` does when the id exists.
-OnExisting = Literal["resume", "fail", "restart"]
 
 #: How often the storage is asked about a workflow that another manager runs.
 WATCH_INTERVAL_S = 0.5
@@ -389,9 +391,7 @@ class Manager:
         outcome: Outcome | None = None
         try:
             if live.record.status is WorkflowStatus.PENDING and live.stop is None:
-                await self._change_status(
-                    live, WorkflowStatus.RUNNING, started_at=self._clock()
-                )
+                await self._change_status(live, WorkflowStatus.RUNNING, started_at=self._clock())
             if live.stop is None:
                 live.executor = Executor(
                     workflow_id=workflow_id,
@@ -646,9 +646,7 @@ class Manager:
 
     def _stored_result(self, record: StatusRecord, task_id: str) -> Result | None:
         claim = self._store.read_claim(record.workflow_id, record.epoch)
-        checkpoints = self._store.read_checkpoints(
-            record.workflow_id, since_epoch=claim.base_epoch
-        )
+        checkpoints = self._store.read_checkpoints(record.workflow_id, since_epoch=claim.base_epoch)
         return checkpoints.result_of(task_id)
 
     def _stored_output(self, record: StatusRecord, task_id: str | None) -> Output:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 
 Json = dict[str, Any]
+
+#: What ``run`` does when the id exists: go on with it, raise, or start over.
+OnExisting = Literal["resume", "fail", "restart"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -352,4 +352,3 @@ def _is_below(node: Node, creator: Node) -> bool:
             return True
         current = current.creator
     return False
-

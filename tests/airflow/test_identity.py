@@ -30,7 +30,7 @@ def test_an_id_reads_as_the_task_instance():
 
 
 def test_an_id_is_the_same_in_every_process():
-    assert derived("etl", "group.load", "r") == "etl.group.load.r~3f2d8a3a3c1ae2f9"
+    assert derived("etl", "group.load", "r") == "etl.group.load.r~c8d5b6fbbd337adf"
 
 
 def test_a_long_id_is_shortened_to_200_characters():

@@ -17,12 +17,14 @@ from airflow_provider_rayworkflow import __version__
 from airflow_provider_rayworkflow.workflow.concurrency import Limits
 from airflow_provider_rayworkflow.workflow.exceptions import StorageError
 from airflow_provider_rayworkflow.workflow.http_events import Fate
-from airflow_provider_rayworkflow.workflow.manager import Manager, OnExisting
+from airflow_provider_rayworkflow.workflow.manager import Manager
+from airflow_provider_rayworkflow.workflow.model import OnExisting
 from airflow_provider_rayworkflow.workflow.runtime.locations import store_at
 from airflow_provider_rayworkflow.workflow.runtime.logs import log_to_stderr
 from airflow_provider_rayworkflow.workflow.runtime.outputs import Reply, reply
 from airflow_provider_rayworkflow.workflow.runtime.runner import RayRunner
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.storage import shown
 from airflow_provider_rayworkflow.workflow.storage.leases import LEASE_TTL_S
 
 Json = dict[str, Any]
@@ -69,8 +71,8 @@ class WorkflowManagementActor:
         """Check that the manager is as the caller wants it; returns the storage's URI."""
         if uri is not None and uri != self._uri:
             raise ValueError(
-                f"The workflow manager of this cluster stores in {self._uri!r}, and {uri!r} was "
-                "asked for. Use the same storage, or another Ray cluster."
+                f"The workflow manager of this cluster stores in {shown(self._uri)!r}, and "
+                f"{shown(uri)!r} was asked for. Use the same storage, or another Ray cluster."
             )
         manager = await self._ready()
         if manager.set_limits(limits):

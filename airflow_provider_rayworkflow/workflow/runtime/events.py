@@ -19,7 +19,7 @@ from typing import Any
 import ray
 from ray.dag import FunctionNode
 
-from airflow_provider_rayworkflow.workflow.events import Event, EventListener, TimerListener
+from airflow_provider_rayworkflow.workflow.event_listener import Event, EventListener, TimerListener
 from airflow_provider_rayworkflow.workflow.executor import Completion
 from airflow_provider_rayworkflow.workflow.runtime.options import carrier_key
 from airflow_provider_rayworkflow.workflow.runtime.worker import execute_task

@@ -11,12 +11,11 @@ from ray.serve.handle import DeploymentHandle
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from airflow_provider_rayworkflow.workflow.context import get_context
-from airflow_provider_rayworkflow.workflow.events import Event, EventListener
+from airflow_provider_rayworkflow.workflow.common import HTTP_EVENT_PROVIDER_NAME
+from airflow_provider_rayworkflow.workflow.event_listener import Event, EventListener
 from airflow_provider_rayworkflow.workflow.runtime.names import ACTOR_NAME, NAMESPACE
+from airflow_provider_rayworkflow.workflow.workflow_context import get_context
 
-#: The Serve application, as Ray Workflows named it; its routes are below ``/event``.
-HTTP_EVENT_PROVIDER_NAME = "WorkflowHttpEventProvider"
 _ROUTE = "/event"
 
 #: How long a POST waits for the workflow before it is answered with 202.

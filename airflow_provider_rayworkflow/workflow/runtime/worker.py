@@ -16,7 +16,7 @@ from typing import Any
 
 import ray
 
-from airflow_provider_rayworkflow.workflow import context
+from airflow_provider_rayworkflow.workflow import workflow_context as context
 from airflow_provider_rayworkflow.workflow.codec import Encoded, decode, encode, json_output
 from airflow_provider_rayworkflow.workflow.exceptions import StorageError
 from airflow_provider_rayworkflow.workflow.executor import (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -20,6 +21,7 @@ __all__ = [
     "WorkflowStore",
     "open_store",
     "resolve_storage",
+    "shown",
 ]
 
 #: Where workflows are stored if nobody says otherwise: good for a single machine only.
@@ -30,6 +32,14 @@ STORAGE_VARIABLE = "RAY_WORKFLOW_STORAGE"
 def resolve_storage(storage: str | None) -> str:
     """The storage to use: the argument, the environment variable, or the default."""
     return storage or os.environ.get(STORAGE_VARIABLE) or DEFAULT_STORAGE
+
+
+def shown(uri: str) -> str:
+    """The URI for people: without the credentials that it may carry."""
+    without_user = re.sub("://[^/@]*@", "://***@", uri)
+    return re.sub(
+        r"([?&](?:access_key|secret_key|[^=&]*token[^=&]*)=)[^&]*", r"\1***", without_user
+    )
 
 
 def open_store(uri: str) -> ByteStore:
@@ -46,7 +56,7 @@ def open_store(uri: str) -> ByteStore:
         return LocalStore(uri)
     if "://" not in uri:
         raise ValueError(
-            f"The workflow storage {uri!r} can't be used. Give an absolute path or a URI, "
+            f"The workflow storage {shown(uri)!r} can't be used. Give an absolute path or a URI, "
             "for example s3://bucket/prefix."
         )
     from airflow_provider_rayworkflow.workflow.storage.arrow import ArrowStore
@@ -61,5 +71,5 @@ def _from_uri(uri: str) -> tuple[Any, str]:
     try:
         filesystem, root = FileSystem.from_uri(uri)
     except (OSError, ValueError) as exc:  # pyarrow's own errors are both
-        raise ValueError(f"The workflow storage {uri!r} can't be used: {exc}.") from exc
+        raise ValueError(f"The workflow storage {shown(uri)!r} can't be used: {exc}.") from None
     return filesystem, root

@@ -105,9 +105,7 @@ class ArrowStore:
         from pyarrow.fs import FileType
 
         with self._loading(key):
-            found: bool = (
-                self._filesystem.get_file_info(self._path(key)).type != FileType.NotFound
-            )
+            found: bool = self._filesystem.get_file_info(self._path(key)).type != FileType.NotFound
         return found
 
     def _write(self, path: str, data: Data) -> None:

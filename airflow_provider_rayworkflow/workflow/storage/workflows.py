@@ -458,9 +458,7 @@ class HonestStatuses:
     :param dead: managers that are known to be dead, whatever their leases say.
     """
 
-    def __init__(
-        self, store: WorkflowStore, *, now: float, dead: Collection[str] = ()
-    ) -> None:
+    def __init__(self, store: WorkflowStore, *, now: float, dead: Collection[str] = ()) -> None:
         self._store = store
         self._now = now
         self._alive = dict.fromkeys(dead, False)

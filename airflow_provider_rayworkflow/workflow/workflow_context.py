@@ -35,6 +35,16 @@ def get_context() -> WorkflowContext:
     return context
 
 
+def get_current_workflow_id() -> str:
+    """The id of the running workflow; see :func:`get_context`."""
+    return get_context().workflow_id
+
+
+def get_current_task_id() -> str:
+    """The id of the running task; see :func:`get_context`."""
+    return get_context().task_id
+
+
 def in_task() -> bool:
     """True inside a workflow task."""
     return _current.get() is not None
