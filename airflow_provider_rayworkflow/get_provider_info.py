@@ -1,7 +1,5 @@
 """What Airflow asks of a provider. Read by each of its processes when it starts, so: no imports."""
 
-from __future__ import annotations
-
 Json = dict[str, object]
 
 

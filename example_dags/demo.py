@@ -113,7 +113,9 @@ def airflow(home: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
 def environment(home: Path) -> dict[str, str]:
     """This process's environment without its own Airflow and Ray, and with the demo's."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW", "RAY_"))}
-    connection = {"conn_type": "ray_workflow", "extra": {"storage": str(home / "workflows")}}
+    # Two CPUs are enough, and Ray starts faster than with a worker for each of a large machine's.
+    extra = {"storage": str(home / "workflows"), "num_cpus": 2}
+    connection = {"conn_type": "ray_workflow", "extra": extra}
     return inherited | {
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__DAGS_FOLDER": str(Path(__file__).parent),

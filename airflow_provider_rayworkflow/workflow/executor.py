@@ -424,7 +424,7 @@ class Executor:
     def _after_failure(
         self, state: _State, node: Node, verdict: Verdict, failure: TaskFailure, exception: bytes
     ) -> None:
-        if self._outcome is not None:
+        if self._outcome is not None or verdict is Verdict.IGNORE:
             return  # it failed because it was stopped, or too late to matter
         if verdict is Verdict.RETRY:
             log.warning(

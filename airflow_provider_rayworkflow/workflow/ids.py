@@ -6,7 +6,7 @@ import re
 import time
 import unicodedata
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 #: Long enough for a uuid with a time stamp or an Airflow-made id, short enough for every store.
@@ -86,6 +86,7 @@ class TaskIds:
 
     def __init__(self) -> None:
         self._last: dict[str, int] = {}
+        self._avoided: Collection[str] = ()
 
     def reserve(self, names: set[str]) -> None:
         """Keep these names free for the tasks that will ask for them by name."""
@@ -95,15 +96,23 @@ class TaskIds:
     def allocate(self, name: str) -> str:
         """Return ``name``, or ``name`` with the next free number."""
         number = self._last_of(name) + 1
-        while number and f"{name}_{number}" in self._last:
+        while self._is_taken(name, number):
             number += 1
         self._last[name] = number
-        return name if number == 0 else f"{name}_{number}"
+        return _numbered(name, number)
 
     def observe(self, task_id: str, name: str) -> None:
         """Take note of an id that an earlier run gave to a task that asked for ``name``."""
         number = _number(task_id[len(name) + 1 :])
         self._last[name] = max(self._last.get(name, -1), number)
+
+    def avoid(self, task_ids: Collection[str]) -> None:
+        """Never give these ids from now on."""
+        self._avoided = task_ids
+
+    def _is_taken(self, name: str, number: int) -> bool:
+        task_id = _numbered(name, number)
+        return task_id in self._avoided or (number > 0 and task_id in self._last)
 
     def _last_of(self, name: str) -> int:
         if name in self._last:
@@ -111,6 +120,10 @@ class TaskIds:
         base, _, suffix = name.rpartition("_")
         # Perhaps a task that asked for ``base`` was given this name as its numbered one.
         return 0 if 0 < _number(suffix) <= self._last.get(base, -1) else -1
+
+
+def _numbered(name: str, number: int) -> str:
+    return name if number == 0 else f"{name}_{number}"
 
 
 def _number(suffix: str) -> int:

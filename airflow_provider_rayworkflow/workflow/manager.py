@@ -37,6 +37,8 @@ from airflow_provider_rayworkflow.workflow.model import (
     TaskFailure,
 )
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus, check_transition
+from airflow_provider_rayworkflow.workflow.stop_requests import StopRequests
+from airflow_provider_rayworkflow.workflow.storage.handover import StopRequest
 from airflow_provider_rayworkflow.workflow.storage.keys import StatusKey
 from airflow_provider_rayworkflow.workflow.storage.leases import LEASE_TTL_S, Lease, Process
 from airflow_provider_rayworkflow.workflow.storage.workflows import (
@@ -82,6 +84,7 @@ class _Live:
     record: StatusRecord
     executor: Executor | None = None
     stop: Stop | None = None
+    stopped_by: str = ""
     task: asyncio.Task[None] | None = None
     ended: asyncio.Future[Output] = field(default_factory=asyncio.Future)
     waiters: dict[str, list[asyncio.Future[Result]]] = field(
@@ -96,6 +99,7 @@ class Manager:
     :param actor_id: stays the same when the manager is restarted in place; then it recovers
         what it owned before.
     :param clock: seconds since the epoch.
+    :param process: with whose end the manager ends; by default this one.
     """
 
     def __init__(
@@ -108,6 +112,7 @@ class Manager:
         limits: Limits,
         package_version: str = "",
         clock: Callable[[], float] = time.time,
+        process: Process | None = None,
     ) -> None:
         self._store = store
         self._runner = runner
@@ -122,10 +127,18 @@ class Manager:
         self._locks: dict[str, _CountedLock] = {}
         self._threads = ThreadPoolExecutor(_STORAGE_THREADS, thread_name_prefix="storage")
         self.http_events = HttpEvents(store, self._threads)
+        self._requests = StopRequests(
+            store.bytes,
+            self._threads,
+            held=lambda: self._live.keys(),
+            stop=self._stop_as_requested,
+            clock=clock,
+        )
+        self._watching: asyncio.Task[None] | None = None
         self._lease = Lease(
             manager_id=manager_id,
             actor_id=actor_id,
-            process=Process.current(),
+            process=process or Process.current(),
             renewed_at=0,
             ttl_s=LEASE_TTL_S,
             package_version=package_version,
@@ -144,6 +157,7 @@ class Manager:
         await self._in_thread(self._store.bytes.check_writable)
         await self._in_thread(self.renew_lease)
         await self._recover()
+        self._watching = asyncio.create_task(self._requests.watch())
 
     async def _recover(self) -> None:
         leases = await self._in_thread(self._store.list_leases)
@@ -182,6 +196,8 @@ class Manager:
 
     async def close(self) -> None:
         """Suspend everything and give the lease back."""
+        if self._watching is not None:
+            self._watching.cancel()
         for live in list(self._live.values()):
             self._stop(live, Stop.SUSPEND)
         await asyncio.gather(*(live.ended for live in list(self._live.values())))
@@ -430,6 +446,7 @@ class Manager:
                     tasks_reused=reused,
                     failure=failure,
                     output=outcome.json_output,
+                    stopped_by=live.stopped_by if outcome.stopped else "",
                 )
             except StorageError as exc:
                 log.error("Workflow %s: status %s can't be written: %s", workflow_id, status, exc)
@@ -482,6 +499,13 @@ class Manager:
         :raises IllegalTransitionError: when it has ended; a RESUMABLE one is left as it is.
         """
         await self._stop_and_wait(workflow_id, Stop.SUSPEND)
+
+    async def _stop_as_requested(self, request: StopRequest) -> None:
+        live = self._live.get(request.workflow_id)
+        if live is not None:
+            live.stopped_by = request.token
+            self._stop(live, Stop(request.how))
+            await asyncio.wait([live.ended])
 
     async def _stop_and_wait(self, workflow_id: str, reason: Stop) -> None:
         async with self._locked(workflow_id):

@@ -71,6 +71,7 @@ class StatusRecord:
     :ivar tasks_total: tasks known so far, continuations included.
     :ivar tasks_done: of these, how many have a checkpoint or have ended.
     :ivar tasks_reused: of these, how many an earlier run had committed.
+    :ivar stopped_by: whose stop request ended it, the token of an owner; ``""`` for none.
     """
 
     workflow_id: str
@@ -87,6 +88,7 @@ class StatusRecord:
     tasks_reused: int = 0
     failure: TaskFailure | None = None
     output: JsonOutput | None = None
+    stopped_by: str = ""
 
     def to_json(self) -> Json:
         value = {name: getattr(self, name) for name in self.__slots__}

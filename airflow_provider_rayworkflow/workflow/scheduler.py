@@ -37,6 +37,7 @@ class Node:
     :ivar attempts: how often it was started in this run.
     :ivar failures: how often it failed of what ``max_retries`` allows.
     :ivar errors: how often it failed of what ``retry`` allows.
+    :ivar is_caught: an exception is its result, or will be once that is committed.
     :ivar users: dependents that have not ended; the result is dropped with the last one.
     """
 
@@ -55,6 +56,7 @@ class Node:
     attempts: int = 0
     failures: int = 0
     errors: int = 0
+    is_caught: bool = False
 
     @property
     def catches(self) -> bool:
@@ -111,6 +113,8 @@ class Verdict(Enum):
     #: The nearest task that catches exceptions gets it as its result.
     CATCH = auto()
     FAIL = auto()
+    #: Nobody needs the task any more.
+    IGNORE = auto()
 
 
 class Schedule:
@@ -125,9 +129,12 @@ class Schedule:
 
     def __init__(self, graph: Graph, records: Mapping[str, TaskRecord] | None = None) -> None:
         self._records = dict(records or {})
+        # What tasks committed whose creator did not: it runs again, and may create others.
+        self._orphans = set(self._records)
         self._ids = TaskIds()
         self._ready: deque[Node] = deque()
         self._added: deque[Node] = deque()
+        self._has_caught = False
         self.running: set[Node] = set()
         self.total = 0
         self.done = 0
@@ -137,12 +144,22 @@ class Schedule:
         self.output = self._add(graph, self.allocate_ids(graph), creator=None)
         self._begin_added()
         self._records.clear()
+        self._ids.avoid(self._orphans)
 
     # ---- asking
 
     @property
     def is_finished(self) -> bool:
         return self.output.state is _State.DONE
+
+    def is_needless(self, node: Node) -> bool:
+        """True if the task belongs to a continuation whose exception was caught, or caught one."""
+        current = node if self._has_caught else None
+        while current is not None:
+            if current.is_caught:
+                return True
+            current = current.creator
+        return False
 
     def take_ready(self) -> Node | None:
         """The next task to start, now counted as running; None if there is none."""
@@ -167,7 +184,7 @@ class Schedule:
         More than one where the task was the last of a continuation.
         """
         self.running.discard(node)
-        return self._resolve(node, result)
+        return [] if self.is_needless(node) else self._resolve(node, result)
 
     def continued(self, node: Node, graph: Graph, task_ids: Sequence[str]) -> Node:
         """The task returned a graph, which is committed and whose output becomes its result.
@@ -176,6 +193,8 @@ class Schedule:
         the tail of, so that endless tail recursion takes no memory.
         """
         self.running.discard(node)
+        if self.is_needless(node):
+            return node
         holder = self._expand(node, graph, task_ids)
         self._begin_added()
         return holder
@@ -187,16 +206,22 @@ class Schedule:
         :param retryable: the exception is one that the author wants retried.
         """
         self.running.discard(node)
+        if self.is_needless(node):
+            return Verdict.IGNORE
         if _may_retry(node, system=system, retryable=retryable):
             return Verdict.RETRY
-        if not system and self.catcher(node) is not None:
-            return Verdict.CATCH
-        return Verdict.FAIL
+        catcher = None if system else self.catcher(node)
+        if catcher is None:
+            return Verdict.FAIL
+        self._has_caught = catcher.is_caught = (
+            True  # by this exception, whatever fails beside it meanwhile
+        )
+        return Verdict.CATCH
 
     def retry(self, node: Node) -> None:
         """Make a task ready again after a failed attempt."""
-        node.state = _State.READY
-        self._ready.append(node)
+        if not self.is_needless(node):
+            self._make_ready(node)
 
     def catcher(self, node: Node) -> Node | None:
         """The nearest task that catches an exception of this one: itself or a creator."""
@@ -212,6 +237,8 @@ class Schedule:
         any more because they belong to the continuation that failed.
         """
         self.running.discard(catcher)
+        if catcher.creator is not None and self.is_needless(catcher.creator):
+            return [], []
         useless = [node for node in self.running if _is_below(node, catcher)]
         for node in useless:
             self.running.discard(node)
@@ -223,6 +250,7 @@ class Schedule:
 
     def _add(self, graph: Graph, task_ids: Sequence[str], *, creator: Node | None) -> Node:
         """Add those tasks of a graph whose results are needed; returns the last one's node."""
+        self._orphans.difference_update(task_ids)
         inherited = creator.checkpoint if creator else True
         last = len(graph.tasks) - 1
         nodes: dict[int, Node] = {}
@@ -269,7 +297,7 @@ class Schedule:
             record = self._records.get(node.task_id)
             if record is None:
                 if node.waiting_for == 0 and node.state is _State.WAITING:
-                    self.retry(node)
+                    self._make_ready(node)
             elif record.result is not None:
                 self._resolve(node, record.result)
             elif record.graph is not None:
@@ -296,6 +324,10 @@ class Schedule:
         self._add(graph, task_ids, creator=holder)
         return holder
 
+    def _make_ready(self, node: Node) -> None:
+        node.state = _State.READY
+        self._ready.append(node)
+
     # ---- results
 
     def _resolve(self, node: Node, result: Result) -> list[Node]:
@@ -310,7 +342,7 @@ class Schedule:
             for dependent in current.dependents:
                 dependent.waiting_for -= 1
                 if dependent.waiting_for == 0 and dependent.state is _State.WAITING:
-                    self.retry(dependent)
+                    self._make_ready(dependent)
             if not current.is_tail:
                 break
             current = current.creator

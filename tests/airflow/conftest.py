@@ -4,13 +4,12 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from dag_test import DAGS
 
 HOME = tempfile.TemporaryDirectory(prefix="rayworkflow-airflow-")
-DAGS = Path(__file__).parent / "dags"
 
 for name in [name for name in os.environ if name.startswith("AIRFLOW_")]:
     del os.environ[name]
@@ -23,7 +22,7 @@ os.environ |= {
 
 
 @pytest.fixture(scope="session")
-def airflow_home() -> Iterator[Path]:
+def airflow_home() -> Path:
     """An Airflow home whose database has its tables."""
     subprocess.run(
         [sys.executable, "-m", "airflow", "db", "migrate"],
@@ -31,4 +30,4 @@ def airflow_home() -> Iterator[Path]:
         timeout=180,
         stdout=subprocess.DEVNULL,
     )
-    yield Path(HOME.name)
+    return Path(HOME.name)

@@ -5,6 +5,7 @@ import functools
 import sys
 import types
 
+import cloudpickle
 import pytest
 import ray
 
@@ -81,7 +82,10 @@ def test_what_a_module_itself_can_not_import_is_its_own_error(tmp_path, monkeypa
     [
         ([1], "arguments must be a dict, not \\[1\\]"),
         ({"x": {1: 2}}, "arguments\\['x'\\] must be JSON, and its key 1 is not a string"),
-        ({"x": [0, {"y": {3}}]}, "arguments\\['x'\\]\\[1\\]\\['y'\\] must be JSON, and it is a set"),
+        (
+            {"x": [0, {"y": {3}}]},
+            "arguments\\['x'\\]\\[1\\]\\['y'\\] must be JSON, and it is a set",
+        ),
         ({"x": datetime.date(2026, 11, 22)}, "it is a date: datetime.date"),
         ({"x": float("nan")}, "which has no nan"),
         ({"x": float("inf")}, "which has no inf"),
@@ -97,7 +101,9 @@ def test_arguments_that_are_not_json_or_not_the_functions_are_refused(arguments,
 
 def test_arguments_are_a_copy_with_lists_for_tuples():
     given = {"x": {"y": (1, 2.5, None, True, "é")}}
-    assert WorkflowDefinition.load(doubled, given).arguments == {"x": {"y": [1, 2.5, None, True, "é"]}}
+    assert WorkflowDefinition.load(doubled, given).arguments == {
+        "x": {"y": [1, 2.5, None, True, "é"]}
+    }
     assert given == {"x": {"y": (1, 2.5, None, True, "é")}}
 
 
@@ -143,28 +149,25 @@ def workflow(x):
 """
 
 
-def load_dag_file(folder_hash: str) -> types.ModuleType:
+def dag_file(folder_hash: str, monkeypatch) -> types.ModuleType:
     """A module as Airflow makes it of a DAG file: nobody else can import it by its name."""
     module = types.ModuleType(f"unusual_prefix_{folder_hash}_my_dag")
-    sys.modules[module.__name__] = module
+    monkeypatch.setitem(sys.modules, module.__name__, module)
     exec(DAG_FILE, module.__dict__)
     return module
 
 
-def test_functions_of_a_dag_file_are_pickled_with_what_they_use_there():
-    module = load_dag_file("a" * 40)
+def test_functions_of_a_dag_file_are_pickled_with_what_they_use_there(monkeypatch):
+    module = dag_file("a" * 40, monkeypatch)
     graph = WorkflowDefinition.load(module.workflow, {"x": 1}).build_graph()
     pickled = dumps(graph._body)
-    assert b"unusual_prefix" not in pickled.replace(b"__module__", b"") or b"FACTOR" in pickled
-    del sys.modules[module.__name__]
-    import cloudpickle
-
+    monkeypatch.delitem(sys.modules, module.__name__)
     assert cloudpickle.loads(pickled)(6) == 42
 
 
-def test_task_ids_do_not_depend_on_where_the_dag_file_lies():
+def test_task_ids_do_not_depend_on_where_the_dag_file_lies(monkeypatch):
     """A git bundle puts every version into a folder of its own; a resume must find its tasks."""
-    here, there = load_dag_file("a" * 40), load_dag_file("b" * 40)
+    here, there = (dag_file(letter * 40, monkeypatch) for letter in "ab")
     assert default_task_id(here.scaled) == default_task_id(there.scaled) == "my_dag.scaled"
 
 

@@ -98,9 +98,7 @@ def test_a_dag_run_made_again_with_the_same_run_id_starts_over(status: Status, o
     """Airflow's state store went with the first DAG run, so the life is another one."""
     made_again = replace(FIRST_RUN, life="another")
     memory = Memory(life="another", since_try=1)
-    assert (
-        action(status, mine=made_again, memory=memory, on_clear=on_clear) is Action.START_OVER
-    )
+    assert action(status, mine=made_again, memory=memory, on_clear=on_clear) is Action.START_OVER
 
 
 def test_a_retry_of_a_dag_run_made_again_starts_over_if_the_first_try_did_not_get_there():

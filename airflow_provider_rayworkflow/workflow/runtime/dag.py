@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -24,7 +25,12 @@ from airflow_provider_rayworkflow.workflow.graph import (
     TaskOptions,
 )
 from airflow_provider_rayworkflow.workflow.ids import default_task_id
+from airflow_provider_rayworkflow.workflow.runtime import functions
 from airflow_provider_rayworkflow.workflow.runtime import options as ray_options
+from airflow_provider_rayworkflow.workflow.runtime.environments import (
+    current_environment,
+    with_environment,
+)
 from airflow_provider_rayworkflow.workflow.runtime.inputs import Argument, nested_input
 from airflow_provider_rayworkflow.workflow.runtime.refs import RefPickling
 
@@ -63,7 +69,8 @@ def encode_dag(dag: DAGNode, args: tuple[Any, ...] = (), kwargs: Json | None = N
     :raises ValueError: for options that make no sense here, and cycles.
     """
     check_dag(dag)
-    return _Encoder(args, kwargs or {}).encode(dag)
+    graph = _Encoder(args, kwargs or {}).encode(dag)
+    return with_environment(graph, current_environment())
 
 
 def execute_plainly(dag: DAGNode) -> Any:
@@ -161,14 +168,16 @@ class _Encoder:
             return self._args[key]
         if key in self._kwargs:
             return self._kwargs[key]
-        if not single:
-            raise KeyError(
-                f"The graph uses the input {key!r}, which was not passed: there are "
-                f"{len(self._args)} positional arguments and the keywords {list(self._kwargs)}."
-            )
-        value = self._args[0]
-        by_attribute = node._accessor_method == "__getattr__"
-        return getattr(value, str(key)) if by_attribute else value[key]
+        if single:
+            # As in plain Ray, a single argument may also hold the parts itself.
+            value = self._args[0]
+            by_attribute = node._accessor_method == "__getattr__"
+            with suppress(AttributeError, IndexError, KeyError, TypeError):
+                return getattr(value, str(key)) if by_attribute else value[key]
+        raise KeyError(
+            f"The graph uses the input {key!r}, which was not passed: there are "
+            f"{len(self._args)} positional arguments and the keywords {list(self._kwargs)}."
+        )
 
     def _check_signature(self, node: FunctionNode) -> None:
         body = node._body
@@ -209,12 +218,14 @@ class _Encoder:
     def _function(self, body: Callable[..., Any]) -> int:
         if body not in self._functions:
             try:
-                self._functions[body] = self._blob(dumps(body, override=self._pickling))
+                pickled = dumps(body, override=self._pickling)
             except Exception as exc:
                 raise TypeError(
                     f"The function {default_task_id(body)} can't be pickled: {exc}. Create what "
                     "can't be pickled (connections, locks, sessions) inside of the function."
                 ) from exc
+            functions.dumped(pickled, body)
+            self._functions[body] = self._blob(pickled)
         return self._functions[body]
 
     def _blob(self, content: bytes) -> int:

@@ -70,11 +70,11 @@ class EventHost:
 
     async def execute(self, payload: bytes, *values: Any) -> Completion:
         """See :func:`~.worker.execute_task`; may be canceled."""
-        waiting = _Waiting()
+        waiting = Waiting()
         done: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
         thread = threading.Thread(
             target=contextvars.copy_context().run,
-            args=(_work, waiting, done, functools.partial(execute_task, payload, *values)),
+            args=(work_for, waiting, done, functools.partial(execute_task, payload, *values)),
             daemon=True,
         )
         thread.start()
@@ -85,7 +85,7 @@ class EventHost:
             raise
 
 
-class _Waiting:
+class Waiting:
     """One thread's event loop, from the outside."""
 
     def __init__(self) -> None:
@@ -106,10 +106,11 @@ class _Waiting:
                 self._task.get_loop().call_soon_threadsafe(self._task.cancel)
 
 
-_waiting: ContextVar[_Waiting | None] = ContextVar("waiting", default=None)
+_waiting: ContextVar[Waiting | None] = ContextVar("waiting", default=None)
 
 
-def _work(waiting: _Waiting, done: asyncio.Future[Completion], task: Any) -> None:
+def work_for(waiting: Waiting, done: asyncio.Future[Completion], task: Any) -> None:
+    """Run a task in this thread; ``done`` is of another thread's event loop."""
     _waiting.set(waiting)
     try:
         settle = functools.partial(_settle, done, completion=task())

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import functools
 import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from airflow_provider_rayworkflow.workflow.storage import (
@@ -48,7 +50,24 @@ def open_location(location: str) -> ByteStore:
     return ArrowStore(filesystem, "", location=location)
 
 
-@functools.lru_cache(maxsize=8)
 def store_at(location: str) -> WorkflowStore:
     """The workflows at a location; opened once in each process."""
+    return _given.get(location) or _opened(location)
+
+
+@functools.lru_cache(maxsize=8)
+def _opened(location: str) -> WorkflowStore:
     return WorkflowStore(open_location(location))
+
+
+_given: dict[str, WorkflowStore] = {}
+
+
+@contextmanager
+def given(location: str, store: ByteStore) -> Iterator[None]:
+    """While this lasts, the location names a storage that only this process has."""
+    _given[location] = WorkflowStore(store)
+    try:
+        yield
+    finally:
+        del _given[location]

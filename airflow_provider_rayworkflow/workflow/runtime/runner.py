@@ -73,7 +73,7 @@ class RayRunner:
         try:
             values = [result.ref for result in run.inputs if result.ref is not None]
             started.used_refs = bool(values)
-            payload = pickle.dumps((self._uri, _with_positions(run)), protocol=5)
+            payload = pickle.dumps((self._uri, with_positions(run)), protocol=5)
             options: dict[str, Any] = {"name": f"{run.workflow_id}@{run.task_id}"}
             if run.ray_options:
                 options |= pickle.loads(run.ray_options)
@@ -85,7 +85,7 @@ class RayRunner:
                 started.ref = function.options(**options).remote(payload, *values)
             started.ref._on_completed(lambda value: self._on_completed(started, value))
         except Exception as exc:
-            self._loop.call_soon(started.on_done, Lost(failure=_failure(run, exc)))
+            self._loop.call_soon(started.on_done, Lost(failure=system_failure(run, exc)))
 
     def _on_completed(self, started: _Started, value: Any) -> None:
         # On a thread of Ray. The loop is woken once for all that have completed by then.
@@ -107,10 +107,11 @@ class RayRunner:
             started.run = replace(started.run, inputs=inputs)
             self._submit(started)
         else:
-            started.on_done(Lost(failure=_failure(started.run, value)))
+            started.on_done(Lost(failure=system_failure(started.run, value)))
 
 
-def _with_positions(run: TaskRun) -> TaskRun:
+def with_positions(run: TaskRun) -> TaskRun:
+    """The run as :func:`~.worker.run_task` takes it."""
     inputs, position = [], 0
     for result in run.inputs:
         if result.ref is not None:
@@ -128,7 +129,8 @@ def _from_storage(result: Result) -> Result:
     return replace(result, ref=None)
 
 
-def _failure(run: TaskRun, exc: BaseException) -> TaskFailure:
+def system_failure(run: TaskRun, exc: BaseException) -> TaskFailure:
+    """What kept a task from running to its end, as a failure that is not its own."""
     return TaskFailure(
         task_id=run.task_id,
         type=type(exc).__name__,

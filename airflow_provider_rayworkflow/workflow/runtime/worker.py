@@ -6,7 +6,6 @@ the system, not of the task.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import pickle
 import time
@@ -35,6 +34,7 @@ from airflow_provider_rayworkflow.workflow.model import (
     TaskFailure,
     TaskTimes,
 )
+from airflow_provider_rayworkflow.workflow.runtime import functions
 from airflow_provider_rayworkflow.workflow.runtime.dag import encode_dag, is_dag
 from airflow_provider_rayworkflow.workflow.runtime.inputs import Argument, unpickling_with
 from airflow_provider_rayworkflow.workflow.runtime.locations import store_at
@@ -80,7 +80,7 @@ def _execute(store: WorkflowStore, run: TaskRun, inputs: list[Any]) -> Completio
     started_at = time.time()
     retryable: tuple[type[BaseException], ...] | None = None
     try:
-        function = _load_function(run.function)
+        function = functions.load(run.function)
         with unpickling_with(inputs):
             args, kwargs, retryable = pickle.loads(run.arguments)
         args = [_argument(value, inputs) for value in args]
@@ -93,7 +93,7 @@ def _execute(store: WorkflowStore, run: TaskRun, inputs: list[Any]) -> Completio
                 graph=encode_dag(value).to_bytes(),
                 times=TaskTimes(started_at=started_at, ended_at=ended_at, attempt=run.attempt),
             )
-        encoded = encode(value, override=RefPickling())
+        encoded = _encode(run, value)
     except (Exception, SystemExit) as exc:
         log.info("Task status [FAILED]\t[%s@%s]", run.workflow_id, run.task_id)
         times = TaskTimes(started_at=started_at, ended_at=time.time(), attempt=run.attempt)
@@ -108,6 +108,16 @@ def _execute(store: WorkflowStore, run: TaskRun, inputs: list[Any]) -> Completio
     except StorageError as exc:
         failure = describe(run.task_id, exc)
         return Lost(failure=TaskFailure(**failure.to_json() | {"system": True}))
+
+
+def _encode(run: TaskRun, value: Any) -> Encoded:
+    try:
+        return encode(value, override=RefPickling())
+    except Exception as exc:
+        raise TypeError(
+            f"Task[id={run.task_id}] returned a {type(value).__name__} that can't be stored: {exc}. "
+            "Return plain data, or where the data is."
+        ) from exc
 
 
 def _store(store: WorkflowStore, run: TaskRun, value: Any, encoded: Encoded) -> Result:
@@ -240,14 +250,3 @@ def _with_cause(exc: BaseException, cause: BaseException | None) -> BaseExceptio
     return exc
 
 
-_functions: dict[bytes, Any] = {}
-_MAX_FUNCTIONS = 1_000
-
-
-def _load_function(pickled: bytes) -> Any:
-    digest = hashlib.sha256(pickled).digest()
-    if digest not in _functions:
-        if len(_functions) >= _MAX_FUNCTIONS:
-            _functions.clear()
-        _functions[digest] = pickle.loads(pickled)
-    return _functions[digest]

@@ -8,6 +8,9 @@
     v1/workflows/<workflow>/<epoch>-<task hash>-<attempt>-<size>.value   one large checkpoint
     v1/leases/<manager>.json
     v1/events/<workflow>/<event key>/<number>.json                   what came by HTTP
+    v1/submissions/<workflow>/<submission>.submission   what a job on the cluster shall run
+    v1/owners/<workflow>.json                                       who waits for it
+    v1/requests/<workflow>/<owner token>.json                       who wants it stopped
 
 The names of status documents sort by epoch, then number, so that a listing alone tells the status
 and an owner that lost its epoch can't overwrite what its successor wrote.
@@ -24,6 +27,7 @@ from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 FORMAT = "v1"
 STATUSES = f"{FORMAT}/status"
 LEASES = f"{FORMAT}/leases"
+REQUESTS = f"{FORMAT}/requests"
 _WORKFLOWS = f"{FORMAT}/workflows"
 
 # What stays as it is in a name. Capital letters are quoted, so that ids which differ only in case
@@ -90,6 +94,26 @@ def event_folder(workflow_id: str, event_key: str) -> str:
 
 def event_key(workflow_id: str, event_key: str, number: int) -> str:
     return f"{event_folder(workflow_id, event_key)}/{number:08d}.json"
+
+
+def submissions_folder(workflow_id: str) -> str:
+    return f"{FORMAT}/submissions/{quote_id(workflow_id)}"
+
+
+def submission_key(workflow_id: str, submission_id: str) -> str:
+    return f"{submissions_folder(workflow_id)}/{quote_id(submission_id)}.submission"
+
+
+def owner_key(workflow_id: str) -> str:
+    return f"{FORMAT}/owners/{quote_id(workflow_id)}.json"
+
+
+def requests_folder(workflow_id: str) -> str:
+    return f"{REQUESTS}/{quote_id(workflow_id)}"
+
+
+def request_key(workflow_id: str, token: str) -> str:
+    return f"{requests_folder(workflow_id)}/{quote_id(token)}.json"
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -34,12 +35,16 @@ class Process:
 
     @classmethod
     def current(cls) -> Process:
-        return cls(
-            host=socket.gethostname(),
-            machine=_machine(),
-            pid=os.getpid(),
-            started=_start_time(os.getpid()),
-        )
+        return cls._with_number(os.getpid())
+
+    @classmethod
+    def current_thread(cls) -> Process:
+        """The thread as if it were a process: it may end before this one does."""
+        return cls._with_number(threading.get_native_id())
+
+    @classmethod
+    def _with_number(cls, pid: int) -> Process:
+        return cls(host=socket.gethostname(), machine=_machine(), pid=pid, started=_start_time(pid))
 
     def is_gone(self) -> bool:
         """True if the process is known to have ended; False also where that can't be known."""

@@ -420,6 +420,9 @@ class WorkflowStore:
         """Delete all that is stored of a workflow, its status last."""
         self.bytes.delete_folder(keys.workflow_folder(workflow_id))
         self.bytes.delete_folder(keys.events_folder(workflow_id))
+        self.bytes.delete_folder(keys.submissions_folder(workflow_id))
+        self.bytes.delete_folder(keys.requests_folder(workflow_id))
+        self.bytes.delete([keys.owner_key(workflow_id)])
         self.bytes.delete_folder(keys.status_folder(workflow_id))
 
     def delete_earlier(self, workflow_id: str, epoch: int) -> None:

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 import ray
+from managers import kill_manager
+from witness import Crash, Gate, Ledger
+
 from airflow_provider_rayworkflow import workflow
-from witness import Crash, Gate, Ledger, wait_until
 
 HERE = Path(__file__).parent
 _numbers = itertools.count()
@@ -93,18 +95,3 @@ def gate(tmp_path: Path) -> Iterator[Gate]:
 @pytest.fixture
 def crash(tmp_path: Path) -> Crash:
     return Crash(tmp_path / "crash")
-
-
-def manager_actor() -> ray.actor.ActorHandle | None:
-    try:
-        return ray.get_actor("WorkflowManagementActor", namespace="workflow")
-    except ValueError:
-        return None
-
-
-def kill_manager() -> None:
-    """End the manager for good, as the end of its cluster does."""
-    handle = manager_actor()
-    if handle is not None:
-        ray.kill(handle, no_restart=True)
-        wait_until(lambda: manager_actor() is None)

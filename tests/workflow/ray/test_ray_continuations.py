@@ -4,6 +4,7 @@ import warnings
 
 import pytest
 import ray
+
 from airflow_provider_rayworkflow import workflow
 
 

@@ -4,6 +4,7 @@ import pickle
 
 import pytest
 import ray
+
 from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.workflow.exceptions import FailedOutputError
 

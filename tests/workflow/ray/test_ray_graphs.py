@@ -7,9 +7,10 @@ import warnings
 import numpy as np
 import pytest
 import ray
+from ray.dag import InputNode
+
 from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.workflow.runtime.dag import encode_dag
-from ray.dag import InputNode
 
 
 @ray.remote

@@ -5,6 +5,7 @@ import time
 
 import pytest
 import ray
+
 from airflow_provider_rayworkflow import workflow
 
 
@@ -268,7 +269,7 @@ def test_one_return_may_be_said(manager, num_returns):
 
 
 def test_retry_says_how_exceptions_are_retried(manager, ledger):
-    @workflow.options(retry=workflow.Retry(attempts=3, wait_initial_s=0.01))
+    @workflow.options(retry=workflow.Retry(attempts=3, wait_initial=0.01))
     @ray.remote(max_retries=0)
     def unsteady(failures):
         ledger.write()
@@ -285,7 +286,7 @@ def test_retry_says_how_exceptions_are_retried(manager, ledger):
 
 
 def test_retry_waits_longer_each_time(manager, ledger):
-    @workflow.options(retry=workflow.Retry(attempts=3, wait_initial_s=0.4, wait_factor=3))
+    @workflow.options(retry=workflow.Retry(attempts=3, wait_initial=0.4, wait_factor=3))
     @ray.remote
     def fail():
         ledger.write(time.time())
@@ -299,7 +300,7 @@ def test_retry_waits_longer_each_time(manager, ledger):
 
 
 def test_retry_names_the_exceptions(manager, ledger):
-    @workflow.options(retry=workflow.Retry(attempts=5, wait_initial_s=0, on=(KeyError,)))
+    @workflow.options(retry=workflow.Retry(attempts=5, wait_initial=0, on=(KeyError,)))
     @ray.remote
     def fail(error):
         ledger.write(type(error).__name__)
@@ -313,7 +314,7 @@ def test_retry_names_the_exceptions(manager, ledger):
 
 
 def test_retry_does_not_pay_for_crashes(manager, ledger, crash):
-    @workflow.options(retry=workflow.Retry(attempts=2, wait_initial_s=0))
+    @workflow.options(retry=workflow.Retry(attempts=2, wait_initial=0))
     @ray.remote(max_retries=2)
     def task():
         ledger.write()
@@ -345,7 +346,7 @@ def test_a_task_that_takes_longer_than_its_limit_fails(manager, new_id, gate):
 
 def test_a_limit_is_for_each_attempt_and_can_be_retried_and_caught(manager, ledger, gate):
     @workflow.options(
-        timeout_s=0.3, retry=workflow.Retry(attempts=2, wait_initial_s=0), catch_exceptions=True
+        timeout_s=0.3, retry=workflow.Retry(attempts=2, wait_initial=0), catch_exceptions=True
     )
     @ray.remote
     def slow():

@@ -6,12 +6,13 @@ import uuid
 
 import pytest
 import ray
+from witness import wait_until
+
 from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.workflow.exceptions import (
     FailedOutputError,
     WorkflowAlreadyExistsError,
 )
-from witness import wait_until
 
 
 @ray.remote

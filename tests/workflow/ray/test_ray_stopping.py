@@ -5,12 +5,13 @@ import time
 
 import pytest
 import ray
+from witness import is_alive, wait_until
+
 from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.workflow.exceptions import (
     CanceledOutputError,
     IllegalTransitionError,
 )
-from witness import is_alive, wait_until
 
 
 @ray.remote

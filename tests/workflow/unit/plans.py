@@ -7,9 +7,10 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from hypothesis import strategies as st
+
 from airflow_provider_rayworkflow.workflow.graph import Graph, RetryOptions, Task, TaskOptions
 from airflow_provider_rayworkflow.workflow.model import Encoding, Form, Result
-from hypothesis import strategies as st
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,11 +193,11 @@ def plans(draw: st.DrawFn, depth: int = 3, failures: bool = True) -> Plan:
 
 
 @st.composite
-def _tasks(
-    draw: st.DrawFn, upstream: tuple[int, ...], depth: int, failures: bool
-) -> PlannedTask:
+def _tasks(draw: st.DrawFn, upstream: tuple[int, ...], depth: int, failures: bool) -> PlannedTask:
     name, named_by_author = draw(st.sampled_from(NAMES))
-    ends = ["value", "value"] + (["continuation"] if depth else []) + (["error"] if failures else [])
+    ends = (
+        ["value", "value"] + (["continuation"] if depth else []) + (["error"] if failures else [])
+    )
     ends_with = draw(st.sampled_from(ends))
     wrong = draw(st.text("SA", max_size=2)) if failures else ""
     retry_exceptions = draw(st.booleans()) if failures else False

@@ -6,13 +6,26 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from airflow_provider_rayworkflow.workflow.graph import Graph
+from hypothesis import given
+from hypothesis import strategies as st
+from plans import (
+    Call,
+    Expected,
+    Plan,
+    PlannedTask,
+    call,
+    expected,
+    from_result,
+    plans,
+    to_graph,
+    to_result,
+)
+
+from airflow_provider_rayworkflow.workflow.graph import Graph, TaskOptions, allocate_ids
+from airflow_provider_rayworkflow.workflow.ids import TaskIds
 from airflow_provider_rayworkflow.workflow.model import Form, Result
 from airflow_provider_rayworkflow.workflow.scheduler import Node, Schedule, Verdict
 from airflow_provider_rayworkflow.workflow.storage.workflows import TaskRecord
-from hypothesis import given
-from hypothesis import strategies as st
-from plans import Call, Expected, Plan, PlannedTask, call, expected, from_result, plans, to_graph, to_result
 
 
 @dataclass
@@ -31,11 +44,14 @@ class Run:
     waiting: list[Node] = field(default_factory=list)  # for their next attempt
     to_commit: list[tuple[TaskRecord, Callable[[], None]]] = field(default_factory=list)
     under_way: list[tuple[TaskRecord, Callable[[], None]]] = field(default_factory=list)
+    depths: list[int] = field(default_factory=list)
     has_failed: bool = False
 
     def __post_init__(self) -> None:
-        self.committed_before = set(self.records)
-        self.schedule = Schedule(to_graph(self.plan), dict(self.records))
+        self.records = dict(self.records)
+        graph = to_graph(self.plan)
+        self.schedule = Schedule(graph, self.records)
+        self.all_ids = allocate_ids(graph, TaskIds())
 
     def step(self) -> bool:
         """Do one thing of those that may happen next; False if nothing can."""
@@ -54,6 +70,7 @@ class Run:
 
     def start(self, node: Node) -> None:
         self.started[node.task_id] += 1
+        self.depths.append(depth(node))
         for result in node.inputs():
             assert result.inline is not None
         for upstream in node.upstream:
@@ -81,6 +98,7 @@ class Run:
 
     def continued(self, node: Node, graph: Graph) -> None:
         task_ids = self.schedule.allocate_ids(graph)
+        self.all_ids += task_ids
         record = TaskRecord(
             task_id=node.task_id,
             graph=graph.to_bytes(),
@@ -126,12 +144,11 @@ class Run:
     def outcome(self) -> Expected | None:
         return None if self.has_failed else from_result(self.schedule.output.result)
 
-
-def recoverable(plan: Plan, records: dict[str, TaskRecord]) -> set[str]:
-    """The committed tasks that a resume finds: their creators' continuations are committed."""
-    found: set[str] = set()
-    pending = list(Schedule(to_graph(plan)).allocate_ids(to_graph(plan)))
-    return found
+    def crash(self) -> dict[str, TaskRecord]:
+        """Stop anywhere. A write that was under way may have come through or not."""
+        if self.under_way and self.choose(2):
+            self.records.update({record.task_id: record for record, _ in self.under_way})
+        return self.records
 
 
 def run_to_the_end(plan: Plan, records: dict[str, TaskRecord], choose: Callable[[int], int]) -> Run:
@@ -142,7 +159,167 @@ def run_to_the_end(plan: Plan, records: dict[str, TaskRecord], choose: Callable[
     raise AssertionError("the workflow does not end")
 
 
-@given(plans(), st.randoms(use_true_random=False))
+def committed(plan: Plan, records: dict[str, TaskRecord]) -> set[str]:
+    """The tasks that a resume finds: committed, and so are the continuations they belong to."""
+    found: set[str] = set()
+    pending = allocate_ids(to_graph(plan), TaskIds())
+    while pending:
+        record = records.get(pending.pop())
+        if record is not None:
+            found.add(record.task_id)
+            pending.extend(record.task_ids)
+    return found
+
+
+RANDOMS = st.randoms(use_true_random=False)
+
+
+@given(plans(), RANDOMS)
 def test_every_workflow_ends_with_the_same_result_in_whatever_order_its_tasks_end(plan, random):
     run = run_to_the_end(plan, {}, random.randrange)
     assert run.outcome() == expected(plan)
+
+
+@given(plans(), RANDOMS, st.lists(st.integers(0, 25), max_size=5))
+def test_no_committed_task_runs_again_after_any_number_of_crashes(plan, random, crashes):
+    records: dict[str, TaskRecord] = {}
+    for steps in crashes:
+        run = Run(plan, records, random.randrange)
+        before = committed(plan, records)
+        for _ in range(steps):
+            if not run.step():
+                break
+        assert not before & run.started.keys()
+        records = run.crash()
+    before = committed(plan, records)
+    run = run_to_the_end(plan, records, random.randrange)
+    assert not before & run.started.keys()
+    assert run.outcome() == expected(plan)
+
+
+@given(plans(failures=False), RANDOMS)
+def test_a_workflow_that_ended_has_all_its_results_and_runs_nothing_again(plan, random):
+    first = run_to_the_end(plan, {}, random.randrange)
+    again = run_to_the_end(plan, first.records, random.randrange)
+    kept = {task_id for task_id in again.started if task_id in committed(plan, first.records)}
+    assert kept == set()
+    assert again.outcome() == first.outcome()
+
+
+@given(plans(), RANDOMS)
+def test_two_tasks_never_have_the_same_id(plan, random):
+    run = run_to_the_end(plan, {}, random.randrange)
+    assert all(count == 1 for count in Counter(run.all_ids).values())
+
+
+# ---- what random workflows hardly ever meet
+
+
+def task(name: str, *upstream: int, ends_with: str | Plan = "value", **options) -> PlannedTask:
+    return PlannedTask(
+        name=name,
+        named_by_author=False,
+        upstream=upstream,
+        options=TaskOptions(**options),
+        failures="",
+        ends_with=ends_with,
+    )
+
+
+def do(run: Run, *steps: str) -> Run:
+    """Let tasks end in this order; ``"write"`` ends the commit that is under way."""
+    for step in steps:
+        while (node := run.schedule.take_ready()) is not None:
+            run.start(node)
+        if step == "write":
+            if not run.under_way:
+                run.under_way, run.to_commit = run.to_commit, []
+            run.written()
+        else:
+            run.end(next(node for node in run.running if node.task_id == step))
+    return run
+
+
+def test_of_two_exceptions_at_once_the_first_is_caught_and_the_other_changes_nothing():
+    """c takes a and b. Counted twice, the exception of a would start c before b has ended."""
+    failing = (task("x", ends_with="error"), task("y", ends_with="error"), task("z", 0, 1))
+    plan = (task("a", ends_with=failing, catch_exceptions=True), task("b"), task("c", 0, 1))
+    run = do(Run(plan, {}, lambda count: 0), "a", "write", "x", "y")
+    assert [record.task_id for record, _ in run.to_commit] == ["a"]
+    do(run, "write")
+    assert run.schedule.take_ready() is None
+    assert run_on(run).outcome() == expected(plan)
+
+
+def test_a_failed_continuation_starts_nothing_any_more():
+    """y is being committed, and w waits for its next attempt, when the exception of x is caught."""
+    failing = (
+        task("x", ends_with="error"),
+        task("y"),
+        replace(task("w", retry_exceptions=True), failures="A"),
+        task("z", 1),
+        task("end", 0, 2, 3),
+    )
+    plan = (task("a", ends_with=failing, catch_exceptions=True), task("b", 0))
+    run = do(Run(plan, {}, lambda count: 0), "a", "write", "w", "x", "y", "write")
+    assert [node.task_id for node in run.waiting] == ["w"]
+    assert run_on(run).outcome() == expected(plan)
+    assert run.started == {"a": 1, "x": 1, "y": 1, "w": 1, "b": 1}
+
+
+def test_a_system_failure_in_a_failed_continuation_does_not_end_the_workflow():
+    failing = (
+        task("x", ends_with="error"),
+        replace(task("y", max_retries=0), failures="S"),
+        task("z", 0, 1),
+    )
+    plan = (task("a", ends_with=failing, catch_exceptions=True),)
+    run = do(Run(plan, {}, lambda count: 0), "a", "write", "x", "y", "write")
+    assert run_on(run).outcome() == Expected(Form.CAUGHT_ERROR)
+
+
+def test_a_new_task_does_not_get_the_id_of_what_a_task_without_checkpoint_created():
+    """f is committed, but not a, which created it. On the resume, b creates another f first."""
+    two = (task("f", checkpoint=True), task("g", 0))
+    plan = (task("a", ends_with=two, checkpoint=False), task("b", ends_with=two), task("c", 0, 1))
+    first = do(Run(plan, {}, lambda count: 0), "a", "f", "write")
+    assert list(first.records) == ["f"]
+    second = do(Run(plan, first.records, lambda count: 0), "b", "write")
+    assert second.records["b"].task_ids == ("f_1", "g")
+    last = run_to_the_end(plan, second.records, lambda count: 0)
+    assert last.outcome() == expected(plan)
+
+
+def test_an_endless_tail_of_continuations_takes_no_memory():
+    plan: Plan = (task("f"),)
+    for _ in range(300):
+        plan = (task("f", ends_with=plan),)
+    run = run_to_the_end(plan, {}, lambda count: 0)
+    assert run.outcome() == expected(plan)
+    assert depth(run.schedule.output) == 0
+    assert max(run.depths) <= 1
+
+
+def test_what_is_not_needed_does_not_run():
+    plan = (task("unused"), task("a"), task("b", 1))
+    run = run_to_the_end(plan, {}, lambda count: 0)
+    assert run.started == {"a": 1, "b": 1}
+
+
+def test_a_task_without_checkpoint_runs_again_only_for_those_that_need_it():
+    plan = (task("a", checkpoint=False), task("b", 0), task("c", 0, 1))
+    first = do(Run(plan, {}, lambda count: 0), "a", "b", "write")
+    again = run_to_the_end(plan, first.records, lambda count: 0)
+    assert again.started == {"a": 1, "c": 1}
+    done = {**first.records, **{k: v for k, v in again.records.items() if k == "c"}}
+    assert run_to_the_end(plan, done, lambda count: 0).started == {}
+
+
+def run_on(run: Run) -> Run:
+    while run.step():
+        pass
+    return run
+
+
+def depth(node: Node) -> int:
+    return 0 if node.creator is None else 1 + depth(node.creator)

@@ -1,0 +1,153 @@
+"""What a side that has only the storage tells a cluster: what to run, and what to stop.
+
+Airflow's side writes, the job on the cluster and the manager read. An *owner* is whoever waits for
+a workflow now, one try of a task instance; the latest one counts. It takes the workflow over
+before it asks how that stands, so that what an earlier try still wants is recognised as old.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from airflow_provider_rayworkflow.workflow.documents import (
+    dump_frame,
+    dump_line,
+    load_frames,
+    load_line,
+)
+from airflow_provider_rayworkflow.workflow.exceptions import CorruptedDataError, KeyNotFoundError
+from airflow_provider_rayworkflow.workflow.storage import keys
+from airflow_provider_rayworkflow.workflow.storage.bytes import ByteStore
+
+Json = dict[str, Any]
+
+#: How to stop a workflow: so that it can be resumed, or for good.
+How = Literal["suspend", "cancel"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Submission:
+    """What a job on the cluster shall run. Arguments may be secrets: it is stored, never shown.
+
+    :ivar submission_id: of the Ray job.
+    :ivar token: of the owner that submits it.
+    :ivar workflow: import path of a function that returns a graph; ``""`` with ``graph``.
+    :ivar arguments: keywords for that function.
+    :ivar on_existing: as for ``run``.
+    :ivar python: ``"3.11"``: the Python that pickled ``graph``.
+    :ivar package_version: of the submitting side.
+    :ivar graph: of a function that the cluster can't import.
+    """
+
+    workflow_id: str
+    submission_id: str
+    token: str
+    workflow: str
+    arguments: Json
+    user_metadata: Json
+    on_existing: Literal["resume", "restart"]
+    submitted_at: float
+    python: str
+    package_version: str
+    max_running_workflows: int | None = None
+    max_pending_workflows: int | None = None
+    graph: bytes | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Owner:
+    """Who waits for a workflow.
+
+    :ivar token: unique for each try.
+    :ivar submission_id: the latest Ray job that was submitted for it, ``""`` for none.
+    """
+
+    workflow_id: str
+    token: str
+    submission_id: str
+    since: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StopRequest:
+    """An owner's wish that its workflow be stopped. Void once somebody else owns it.
+
+    :ivar token: of the owner.
+    """
+
+    workflow_id: str
+    token: str
+    how: How
+    requested_at: float
+
+
+class Handover:
+    """Submissions, owners and stop requests on one storage."""
+
+    def __init__(self, store: ByteStore) -> None:
+        self._store = store
+
+    def write_submission(self, submission: Submission) -> None:
+        """Store what is to be run; one write."""
+        body = {name: getattr(submission, name) for name in submission.__slots__ if name != "graph"}
+        graph = [] if submission.graph is None else dump_frame({}, [submission.graph])
+        key = keys.submission_key(submission.workflow_id, submission.submission_id)
+        self._store.put(key, [dump_line("submission", body), *graph])
+
+    def read_submission(self, workflow_id: str, submission_id: str) -> Submission:
+        """Read a submission.
+
+        :raises KeyNotFoundError: when there is none, or it has been taken.
+        """
+        key = keys.submission_key(workflow_id, submission_id)
+        body, frames = load_frames(key, "submission", self._store.get(key))
+        graph = next((bytes(payload) for _, payload in frames), None)
+        try:
+            return Submission(**body, graph=graph)
+        except TypeError as exc:
+            raise CorruptedDataError(key, f"its content is not a submission ({exc})") from exc
+
+    def delete_submission(self, workflow_id: str, submission_id: str) -> None:
+        self._store.delete([keys.submission_key(workflow_id, submission_id)])
+
+    def take_over(self, owner: Owner) -> None:
+        """Become the owner. From here on nobody obeys what earlier owners request."""
+        self._store.put(keys.owner_key(owner.workflow_id), dump_line("owner", asdict(owner)))
+
+    def read_owner(self, workflow_id: str) -> Owner | None:
+        key = keys.owner_key(workflow_id)
+        try:
+            return Owner(**load_line(key, "owner", self._store.get(key)))
+        except KeyNotFoundError:
+            return None
+
+    def request_stop(self, request: StopRequest) -> None:
+        """Ask for a stop; one write, and obeyed within seconds by the manager that runs it."""
+        key = keys.request_key(request.workflow_id, request.token)
+        self._store.put(key, dump_line("request", asdict(request)))
+
+    def read_request(self, workflow_id: str, token: str) -> StopRequest | None:
+        """What an owner has requested."""
+        return self._load_request(keys.request_key(workflow_id, token))
+
+    def list_requests(self) -> Iterator[StopRequest]:
+        """All requests that nobody has dealt with: one listing, and a read for each."""
+        for entry in self._store.list(keys.REQUESTS):
+            if (request := self._load_request(entry.key)) is not None:
+                yield request
+
+    def delete_request(self, request: StopRequest) -> None:
+        self._store.delete([keys.request_key(request.workflow_id, request.token)])
+
+    def is_from_owner(self, request: StopRequest) -> bool:
+        """True if nobody has taken the workflow over since."""
+        owner = self.read_owner(request.workflow_id)
+        return owner is not None and owner.token == request.token
+
+    def _load_request(self, key: str) -> StopRequest | None:
+        try:
+            return StopRequest(**load_line(key, "request", self._store.get(key)))
+        except KeyNotFoundError:
+            return None  # dealt with since it was listed

@@ -1,0 +1,87 @@
+"""``dag.test()`` in a process of its own, and what Airflow's database says afterwards."""
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+DAGS = Path(__file__).parent / "dags"
+
+_TIMEOUT_S = 280
+
+
+def connection(**extra: object) -> str:
+    """A connection for an environment variable; Ray is small."""
+    small = {"num_cpus": 2, "object_store_memory_mb": 300}
+    return json.dumps({"conn_type": "ray_workflow", "extra": small | extra})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """How a DAG run ended.
+
+    :ivar states: by task id, with the map index behind a dot.
+    :ivar tries: the number of the last try, likewise.
+    :ivar xcoms: by task id and key, likewise.
+    """
+
+    run_id: str
+    states: dict[str, str]
+    tries: dict[str, int]
+    xcoms: dict[tuple[str, str], Any]
+    log: str
+
+
+def test_dag(home: Path, dag_file: Path, environment: dict[str, str]) -> Outcome:
+    """Run the DAG that has the name of its file."""
+    log = home / f"{dag_file.stem}.log"
+    with log.open("w") as output:
+        subprocess.run(
+            [sys.executable, __file__, str(dag_file)],
+            env=os.environ | environment,
+            check=True,
+            timeout=_TIMEOUT_S,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    with closing(sqlite3.connect(home / "airflow.db")) as database:
+        tis = database.execute(
+            "select run_id, task_id, map_index, state, try_number from task_instance "
+            "where dag_id = ?",
+            [dag_file.stem],
+        ).fetchall()
+        xcoms = database.execute(
+            "select task_id, map_index, key, value from xcom where dag_id = ?", [dag_file.stem]
+        ).fetchall()
+    return Outcome(
+        run_id=tis[0][0],
+        states={_name(task, index): state for _, task, index, state, _ in tis},
+        tries={_name(task, index): number for _, task, index, _, number in tis},
+        xcoms={(_name(task, index), key): json.loads(value) for task, index, key, value in xcoms},
+        log=log.read_text(),
+    )
+
+
+test_dag.__test__ = False  # type: ignore[attr-defined]
+
+
+def _name(task_id: str, map_index: int) -> str:
+    return task_id if map_index < 0 else f"{task_id}.{map_index}"
+
+
+def main(dag_file: Path) -> None:
+    from airflow.dag_processing.dagbag import DagBag
+
+    bag = DagBag(dag_folder=str(dag_file))
+    if bag.import_errors:
+        raise SystemExit(str(bag.import_errors))
+    bag.dags[dag_file.stem].test()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

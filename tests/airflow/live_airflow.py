@@ -1,0 +1,188 @@
+"""Airflow's own processes (scheduler, API server) and what a person does through the REST API."""
+
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+import psutil
+from dag_test import DAGS
+
+T = TypeVar("T")
+
+PATIENCE_S = 240  # a machine that runs other tests as well starts Ray in a minute
+
+
+def wait_for(what: str, look: Callable[[], T], *, patience_s: float = PATIENCE_S) -> T:
+    """Look again and again until there is something."""
+    deadline = time.monotonic() + patience_s
+    while not (found := look()):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"waited {patience_s} s in vain for {what}")
+        time.sleep(0.1)
+    return found
+
+
+class LiveAirflow:
+    """A deployment on SQLite with the LocalExecutor. DAGs are read once, at the start."""
+
+    def __init__(self, home: Path, environment: dict[str, str]) -> None:
+        self.home = home
+        port = free_port()
+        self._environment = os.environ | _settings(home, port) | environment
+        self._client = httpx.Client(
+            base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False
+        )
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def start(self, database: Path) -> None:
+        """Start all; ready when this returns.
+
+        :param database: an initialised SQLite database to copy.
+        """
+        shutil.copy(database, self.home / "airflow.db")
+        self._spawn("api-server", "--workers", "1")
+        self._run("dags", "reserialize")
+        self._spawn("scheduler")
+        wait_for("the API server", self._is_healthy)
+        token = self._client.get("/auth/token").json()["access_token"]
+        self._client.headers["Authorization"] = f"Bearer {token}"
+
+    def stop(self) -> None:
+        """Stop all, with the tasks that still run and their Ray."""
+        ours = [psutil.Process(process.pid) for process in self._processes]
+        ours += [child for process in ours for child in process.children(recursive=True)]
+        for process in self._processes:
+            process.terminate()
+        _, alive = psutil.wait_procs(ours, timeout=10)
+        for process in alive:
+            process.kill()
+        psutil.wait_procs(alive, timeout=10)
+        self._client.close()
+
+    # ---- what a person does
+
+    def unpause(self, dag_id: str) -> None:
+        self._call("PATCH", f"/dags/{dag_id}", {"is_paused": False})
+
+    def trigger(self, dag_id: str, run_id: str) -> None:
+        self._call("POST", f"/dags/{dag_id}/dagRuns", {"dag_run_id": run_id, "logical_date": None})
+
+    def delete_run(self, dag_id: str, run_id: str) -> None:
+        self._call("DELETE", f"/dags/{dag_id}/dagRuns/{run_id}")
+
+    def clear(self, dag_id: str, run_id: str, task_id: str) -> None:
+        self._call(
+            "POST",
+            f"/dags/{dag_id}/clearTaskInstances",
+            {
+                "dry_run": False,
+                "dag_run_id": run_id,
+                "task_ids": [task_id],
+                "only_failed": False,
+                "reset_dag_runs": True,
+            },
+        )
+
+    def mark(self, dag_id: str, run_id: str, task_id: str, state: str) -> None:
+        self._call("PATCH", _task_instance(dag_id, run_id, task_id), {"new_state": state})
+
+    # ---- what a person sees
+
+    def wait_for_end(self, dag_id: str, run_id: str, task_id: str, *, try_number: int) -> str:
+        """Wait until this try has ended, and return its state."""
+
+        def look() -> str | None:
+            ti = self._call("GET", _task_instance(dag_id, run_id, task_id))
+            is_over = ti["try_number"] == try_number and ti["state"] in ("success", "failed")
+            return ti["state"] if is_over else None
+
+        return wait_for(f"the end of try {try_number} of {dag_id}.{task_id}", look)
+
+    def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value") -> Any:
+        entry = f"{_task_instance(dag_id, run_id, task_id)}/xcomEntries/{key}"
+        return self._call("GET", f"{entry}?deserialize=true")["value"]
+
+    def log(self, dag_id: str, run_id: str, task_id: str, *, try_number: int) -> str:
+        """The task log as it is written."""
+        folder = self.home / "logs" / f"dag_id={dag_id}" / f"run_id={run_id}"
+        path = folder / f"task_id={task_id}" / f"attempt={try_number}.log"
+        return path.read_text() if path.exists() else ""
+
+    # ---- plumbing
+
+    def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        answer = self._client.request(method, f"/api/v2{path}", json=body)
+        if answer.is_error:
+            raise RuntimeError(f"{method} {path}: {answer.status_code} {answer.text}")
+        return answer.json() if answer.content else None
+
+    def _is_healthy(self) -> bool:
+        for process in self._processes:
+            if process.poll() is not None:
+                raise RuntimeError(f"{process.args} ended: see {self.home}")
+        try:
+            health = self._client.get("/api/v2/monitor/health").json()
+        except (httpx.HTTPError, json.JSONDecodeError):
+            return False
+        return health["scheduler"]["status"] == "healthy"
+
+    def _spawn(self, *command: str) -> None:
+        with (self.home / f"{command[0]}.log").open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "airflow", *command],
+                env=self._environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._processes.append(process)
+
+    def _run(self, *command: str) -> None:
+        subprocess.run(
+            [sys.executable, "-m", "airflow", *command],
+            env=self._environment,
+            check=True,
+            timeout=180,
+            stdout=subprocess.DEVNULL,
+        )
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
+def _settings(home: Path, port: int) -> dict[str, str]:
+    url = f"http://127.0.0.1:{port}"
+    return {
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS),
+        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+        "AIRFLOW__CORE__PARALLELISM": "3",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
+        "AIRFLOW__API__BASE_URL": url,
+        "AIRFLOW__API__HOST": "127.0.0.1",
+        "AIRFLOW__API__PORT": str(port),
+        "AIRFLOW__API__SECRET_KEY": secrets.token_hex(16),
+        "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32),
+        "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(free_port()),
+        "AIRFLOW__SCHEDULER__ENABLE_HEALTH_CHECK": "False",
+        "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _task_instance(dag_id: str, run_id: str, task_id: str) -> str:
+    return f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}"

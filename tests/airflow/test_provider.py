@@ -1,0 +1,92 @@
+"""Airflow finds the provider, and does not pay for Ray where no workflow runs."""
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import airflow
+import jsonschema
+import pytest
+
+import airflow_provider_rayworkflow
+from airflow_provider_rayworkflow.get_provider_info import get_provider_info
+from airflow_provider_rayworkflow.hooks import ConnectionSettings, RayWorkflowHook
+
+pytestmark = pytest.mark.timeout(180)
+
+
+def ask_airflow(what: str) -> dict:
+    script = Path(__file__).parent / "in_airflow.py"
+    answer = subprocess.run(
+        [sys.executable, str(script), what],
+        check=True,
+        timeout=150,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    return json.loads(answer.stdout.splitlines()[-1])
+
+
+def test_importing_the_airflow_side_and_parsing_dags_loads_neither_ray_nor_pyarrow():
+    loaded = ask_airflow("imports")
+    assert "airflow_provider_rayworkflow.operators" in loaded["modules"]
+    assert loaded["import_errors"] == {}
+    assert loaded["dags"] == ["flights_daily", "ray_squares"]
+    assert loaded["heavy"] == []
+
+
+@pytest.mark.airflow
+def test_airflow_finds_the_provider_its_hook_and_its_form(airflow_home: Path):
+    found = ask_airflow("provider")
+    assert found["version"] == airflow_provider_rayworkflow.__version__
+    assert found["name"] == "Ray Workflow"
+    assert found["hook"] == [
+        "airflow_provider_rayworkflow.hooks.RayWorkflowHook",
+        "ray_workflow_conn_id",
+        "Ray Workflow",
+    ]
+    (form,) = found["forms"]
+    assert sorted(form["extra_fields"]) == ["num_cpus", "object_store_memory_mb", "storage"]
+    fields = form["standard_fields"].items()
+    hidden = [name for name, field in fields if field and field["hidden"]]
+    assert sorted(hidden) == ["host", "login", "password", "port", "url_schema"]
+
+
+def test_the_provider_info_is_as_airflow_wants_it():
+    schema = Path(airflow.__file__).parent / "provider_info.schema.json"
+    jsonschema.validate(get_provider_info(), json.loads(schema.read_text()))
+
+
+def test_the_provider_info_imports_nothing():
+    code = (
+        "import sys; before = set(sys.modules)\n"
+        "from airflow_provider_rayworkflow.get_provider_info import get_provider_info\n"
+        "get_provider_info(); print(*sorted(set(sys.modules) - before))"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], check=True, timeout=60, stdout=subprocess.PIPE, text=True
+    )
+    assert loaded.stdout.split() == [
+        "airflow_provider_rayworkflow",
+        "airflow_provider_rayworkflow.get_provider_info",
+    ]
+
+
+def test_everything_that_the_provider_info_names_exists():
+    info = get_provider_info()
+    for kind in ("operators", "hooks"):
+        for entry in info[kind]:
+            for module in entry["python-modules"]:
+                importlib.import_module(module)
+    (connection_type,) = info["connection-types"]
+    module, _, name = connection_type["hook-class-name"].rpartition(".")
+    assert getattr(importlib.import_module(module), name) is RayWorkflowHook
+    assert connection_type["connection-type"] == RayWorkflowHook.conn_type
+    assert connection_type["hook-name"] == RayWorkflowHook.hook_name
+
+
+def test_the_forms_fields_are_the_settings_of_a_connection():
+    (connection_type,) = get_provider_info()["connection-types"]
+    assert list(connection_type["conn-fields"]) == list(ConnectionSettings.__slots__)

@@ -1,0 +1,631 @@
+"""The public test helper: workflows in this process behave as on a cluster."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import effects
+import numpy as np
+import pytest
+import ray
+from effects import calls
+from ray.exceptions import GetTimeoutError, RayActorError
+
+from airflow_provider_rayworkflow import workflow
+from airflow_provider_rayworkflow.workflow import testing
+from airflow_provider_rayworkflow.workflow.exceptions import (
+    CanceledOutputError,
+    DataSaveError,
+    FailedOutputError,
+    IllegalTransitionError,
+    WorkflowAlreadyExistsError,
+    WorkflowTaskTimeoutError,
+)
+from airflow_provider_rayworkflow.workflow.testing import InProcessWorkflows, MemoryStore
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> Iterator[None]:
+    with effects.fresh():
+        yield
+    assert not ray.is_initialized()
+
+
+@pytest.fixture
+def workflows() -> Iterator[InProcessWorkflows]:
+    with testing.in_process() as workflows:
+        yield workflows
+
+
+@ray.remote
+def add(a, b=0):
+    calls.append("add")
+    return a + b
+
+
+@ray.remote
+def fail_until(number: int, what: str = "not yet"):
+    calls.append("fail")
+    if len(calls) < number:
+        raise OSError(what)
+    return len(calls)
+
+
+@ray.remote
+def wait_at_gate(value):
+    calls.append("waits")
+    effects.gate.wait()
+    return value
+
+
+@ray.remote
+def large(size: int = 100_000):
+    calls.append("large")
+    return np.zeros(size, dtype=np.uint8)
+
+
+def tasks_of(text: str) -> int:
+    return calls.count(text)
+
+
+# ---- outputs
+
+
+def test_a_workflow_returns_its_output(workflows: InProcessWorkflows):
+    assert workflows.run(add.bind(add.bind(1, 2), b=add.bind(3)), workflow_id="w") == 6
+    assert workflows.get_status("w") == "SUCCESSFUL"
+    assert workflows.get_output("w") == 6
+    assert len(calls) == 3
+
+
+def test_a_successful_workflow_does_not_run_again(workflows: InProcessWorkflows):
+    assert workflows.run(add.bind(1), workflow_id="w") == 1
+    assert workflows.run(add.bind(1), workflow_id="w") == 1
+    assert workflows.resume("w") == 1
+    assert len(calls) == 1
+
+
+def test_each_reading_gives_a_value_of_its_own(workflows: InProcessWorkflows):
+    first = workflows.run(add.bind([1], [2]), workflow_id="w")
+    first.append(3)
+    assert workflows.get_output("w") == [1, 2]
+
+
+@pytest.mark.parametrize("size", [10, 1_000_000])
+def test_tasks_never_share_a_value(workflows: InProcessWorkflows, size: int):
+    @ray.remote
+    def change(values):
+        values[0] = 1
+        return len(values)
+
+    @ray.remote
+    def make():
+        return [0] * size
+
+    @ray.remote
+    def first(values, *changed):
+        return values[0]
+
+    made = make.bind()
+    assert workflows.run(first.bind(made, change.bind(made), change.bind(made))) == 0
+
+
+def test_large_values_go_through_the_store(workflows: InProcessWorkflows):
+    @ray.remote
+    def size(array):
+        return array.nbytes
+
+    assert workflows.run(size.bind(large.bind()), workflow_id="w") == 100_000
+    sizes = [entry.size for entry in workflows.store.list("v1/workflows/w")]
+    assert max(sizes) > 100_000
+    assert workflows.run(large.bind()).nbytes == 100_000
+
+
+def test_inputs_are_passed_to_the_graph(workflows: InProcessWorkflows):
+    from ray.dag import InputNode
+
+    with InputNode() as numbers:
+        graph = add.bind(numbers["a"], numbers.b)
+    assert workflows.run(graph, a=1, b=2) == 3
+
+
+def test_the_output_of_a_task_can_be_read(workflows: InProcessWorkflows):
+    graph = add.bind(add.options(**workflow.options(task_id="inner")).bind(1, 2), 3)
+    workflows.run(graph, workflow_id="w")
+    assert workflows.get_output("w", task_id="inner") == 3
+    with pytest.raises(ValueError, match="Cannot load output from task id 'other'"):
+        workflows.get_output("w", task_id="other")
+
+
+# ---- references
+
+
+def test_results_inside_a_list_are_references(workflows: InProcessWorkflows):
+    @ray.remote
+    def total(parts, by_name):
+        assert all(isinstance(part, ray.ObjectRef) for part in parts)
+        ready, rest = ray.wait(parts, num_returns=1)
+        assert (len(ready), len(rest)) == (1, 1)
+        return sum(ray.get(parts)) + ray.get(by_name["a"])
+
+    graph = total.bind([add.bind(1), add.bind(2)], {"a": add.bind(3)})
+    assert workflows.run(graph) == 6
+
+
+def test_run_async_gives_a_reference(workflows: InProcessWorkflows):
+    running = workflows.run_async(wait_at_gate.bind(5), workflow_id="w")
+    assert ray.wait([running], timeout=0) == ([], [running])
+    with pytest.raises(GetTimeoutError):
+        ray.get(running, timeout=0)
+    assert workflows.get_status("w") == "RUNNING"
+    again = workflows.get_output_async("w")
+    effects.gate.set()
+    assert ray.get([running, again]) == [5, 5]
+    assert ray.wait([running, again], num_returns=2) == ([running, again], [])
+
+
+def test_a_reference_to_a_failure_raises_it(workflows: InProcessWorkflows):
+    running = workflows.run_async(fail_until.bind(9))
+    with pytest.raises(workflow.WorkflowExecutionError, match="not yet"):
+        ray.get(running)
+
+
+def test_a_reference_may_be_an_argument_and_part_of_a_value(workflows: InProcessWorkflows):
+    @ray.remote
+    def make():
+        return {"inside": ray.put([1, 2])}
+
+    @ray.remote
+    def take(made, argument):
+        return ray.get(made["inside"]) + argument
+
+    store_it = take.bind(make.bind(), ray.put([3]))
+    assert workflows.run(store_it) == [1, 2, 3]
+
+
+def test_what_was_put_does_not_change():
+    with testing.in_process():
+        value = [1]
+        ref = ray.put(value)
+        value.append(2)
+        ray.get(ref).append(3)
+        assert ray.get(ref) == [1]
+
+
+def test_ray_is_as_before_after_the_block():
+    before = ray.get, ray.put, ray.wait
+    with testing.in_process():
+        assert ray.get is not before[0]
+        with testing.in_process():
+            pass
+        assert ray.get is not before[0]
+    assert (ray.get, ray.put, ray.wait) == before
+
+
+# ---- failures
+
+
+def test_a_failure_is_raised_with_its_cause_and_can_be_resumed(workflows: InProcessWorkflows):
+    graph = add.bind(fail_until.bind(2), add.bind(10))
+    with pytest.raises(workflow.WorkflowExecutionError) as raised:
+        workflows.run(graph, workflow_id="w")
+    assert type(raised.value.__cause__) is OSError
+    assert str(raised.value.__cause__) == "not yet"
+    assert raised.value.task_id == "test_in_process.fail_until"
+    assert "raise OSError(what)" in raised.value.task_traceback
+    assert workflows.get_status("w") == "FAILED"
+    with pytest.raises(FailedOutputError):
+        workflows.get_output("w")
+    calls[:] = ["fail", "fail"]
+    assert workflows.resume("w") == 13
+    assert tasks_of("fail") == 3
+
+
+def test_an_exception_keeps_its_type_attributes_and_causes(workflows: InProcessWorkflows):
+    class OwnError(Exception):
+        def __init__(self, code, *, hint):
+            super().__init__(f"{code}: {hint}")
+            self.code = code
+
+        def __reduce__(self):
+            return rebuild, (self.code,)
+
+    def rebuild(code):
+        return OwnError(code, hint="again")
+
+    @ray.remote
+    def fail():
+        try:
+            raise KeyError("inner")
+        except KeyError as exc:
+            raise OwnError(7, hint="x") from exc
+
+    with pytest.raises(workflow.WorkflowExecutionError) as raised:
+        workflows.run(fail.bind())
+    cause = raised.value.__cause__
+    assert type(cause).__name__ == "OwnError"
+    assert cause.code == 7
+    assert repr(cause.__cause__) == "KeyError('inner')"
+
+
+def test_exceptions_are_retried_as_asked(workflows: InProcessWorkflows):
+    retried = fail_until.options(max_retries=2, retry_exceptions=[OSError])
+    assert workflows.run(retried.bind(3)) == 3
+    calls.clear()
+    with pytest.raises(workflow.WorkflowExecutionError):
+        workflows.run(retried.bind(4))
+    assert len(calls) == 3
+    calls.clear()
+    with pytest.raises(workflow.WorkflowExecutionError):
+        workflows.run(fail_until.options(retry_exceptions=[KeyError]).bind(2))
+    assert len(calls) == 1
+
+
+def test_a_caught_exception_is_part_of_the_result(workflows: InProcessWorkflows):
+    caught = workflow.options(catch_exceptions=True)
+    value, error = workflows.run(fail_until.options(**caught).bind(9, "boom"))
+    assert value is None
+    assert repr(error) == "OSError('boom')"
+    assert workflows.run(add.options(**caught).bind(1)) == (1, None)
+
+
+def test_an_exit_fails_the_task_and_not_the_test(workflows: InProcessWorkflows):
+    @ray.remote
+    def leave():
+        raise SystemExit(3)
+
+    with pytest.raises(workflow.WorkflowExecutionError, match="SystemExit: 3"):
+        workflows.run(leave.bind(), workflow_id="w")
+    assert workflows.get_status("w") == "FAILED"
+
+
+def test_an_interruption_is_a_failure_of_the_system(workflows: InProcessWorkflows):
+    @ray.remote(max_retries=1)
+    def interrupted():
+        calls.append("interrupted")
+        raise KeyboardInterrupt
+
+    with pytest.raises(workflow.WorkflowExecutionError, match="KeyboardInterrupt"):
+        workflows.run(interrupted.bind(), workflow_id="w")
+    assert workflows.get_status("w") == "RESUMABLE"
+
+
+def test_a_value_that_can_not_be_pickled_is_refused_as_on_ray(workflows: InProcessWorkflows):
+    @ray.remote
+    def make_lock():
+        return threading.Lock()
+
+    with pytest.raises(workflow.WorkflowExecutionError, match=r"cannot pickle '_thread\.lock'"):
+        workflows.run(make_lock.bind())
+    lock = threading.Lock()
+    with pytest.raises(TypeError, match=r"cannot pickle '_thread\.lock'"):
+        workflows.run(add.bind(lock), workflow_id="w")
+    with pytest.raises(workflow.WorkflowNotFoundError):
+        workflows.get_status("w")
+
+
+def test_a_task_over_its_time_limit_fails(workflows: InProcessWorkflows):
+    limited = wait_at_gate.options(**workflow.options(timeout_s=timedelta(milliseconds=10)))
+    with pytest.raises(workflow.WorkflowExecutionError) as raised:
+        workflows.run(limited.bind(1), workflow_id="w")
+    assert isinstance(raised.value.__cause__, WorkflowTaskTimeoutError)
+    assert workflows.get_status("w") == "FAILED"
+
+
+# ---- continuations, checkpoints, contexts
+
+
+def test_a_continuation_goes_on_in_the_task_that_returned_it(workflows: InProcessWorkflows):
+    @ray.remote
+    def factorial(number, product=1):
+        if number == 1:
+            return product
+        return workflow.continuation(factorial.bind(number - 1, product * number))
+
+    assert workflows.run(factorial.bind(10), workflow_id="w") == 3_628_800
+    assert workflows.get_output("w") == 3_628_800
+
+
+def test_the_output_of_a_workflow_without_any_checkpoint_can_be_read(
+    workflows: InProcessWorkflows,
+):
+    @ray.remote
+    def outer():
+        return workflow.continuation(add.bind(add.bind(1), 2))
+
+    workflows.run(outer.options(**workflow.options(checkpoint=False)).bind(), workflow_id="w")
+    assert workflows.get_output("w") == 3
+    assert workflows.resume("w") == 3
+
+
+def test_a_task_without_checkpoint_runs_again_on_a_resume(workflows: InProcessWorkflows):
+    unchecked = add.options(**workflow.options(checkpoint=False)).bind(1)
+    with pytest.raises(workflow.WorkflowExecutionError):
+        workflows.run(add.bind(fail_until.bind(9), unchecked), workflow_id="w")
+    assert tasks_of("add") == 1
+    calls[:] = ["x"] * 9
+    assert workflows.resume("w") == 11
+    assert tasks_of("add") == 2 + 1 - 1
+
+
+def test_a_task_knows_who_it_is(workflows: InProcessWorkflows):
+    @ray.remote(max_retries=1, retry_exceptions=True)
+    def who():
+        calls.append(workflow.get_context())
+        if len(calls) == 1:
+            raise OSError
+        return None
+
+    workflows.run(who.options(**workflow.options(task_id="t")).bind(), workflow_id="w")
+    assert [(c.workflow_id, c.task_id, c.attempt, c.epoch) for c in calls] == [
+        ("w", "t", 1, 1),
+        ("w", "t", 2, 1),
+    ]
+
+
+def test_metadata_is_kept(workflows: InProcessWorkflows):
+    before = time.time()
+    graph = add.options(**workflow.options(task_id="t", metadata={"k": 1})).bind(1)
+    workflows.run(graph, workflow_id="w", metadata={"owner": "me"})
+    described = workflows.get_metadata("w")
+    assert described["status"] == "SUCCESSFUL"
+    assert described["user_metadata"] == {"owner": "me"}
+    assert before <= described["stats"]["start_time"] <= described["stats"]["end_time"]
+    assert workflows.get_metadata("w", "t")["user_metadata"] == {"k": 1}
+
+
+def test_a_sleep_and_an_event_are_waited_for(workflows: InProcessWorkflows):
+    class Ready(workflow.EventListener):
+        async def poll_for_event(self, name):
+            effects.gate.wait()
+            return f"{name} is ready"
+
+        async def event_checkpointed(self, event):
+            calls.append(event)
+
+    graph = add.bind(workflow.wait_for_event(Ready, "data"), "!")
+    running = workflows.run_async(graph)
+    effects.gate.set()
+    assert ray.get(running) == "data is ready!"
+    assert calls == ["data is ready", "add"]
+    assert workflows.run(workflow.sleep(0.01)) is None
+
+
+# ---- stopping
+
+
+def test_a_canceled_workflow_is_final(workflows: InProcessWorkflows):
+    running = workflows.run_async(wait_at_gate.bind(1), workflow_id="w")
+    workflows.cancel("w")
+    assert workflows.get_status("w") == "CANCELED"
+    with pytest.raises(workflow.WorkflowCancellationError):
+        ray.get(running)
+    with pytest.raises(CanceledOutputError):
+        workflows.get_output("w")
+    with pytest.raises(workflow.WorkflowNotResumableError, match="canceled"):
+        workflows.resume("w")
+
+
+def test_a_suspended_workflow_is_resumed(workflows: InProcessWorkflows):
+    running = workflows.run_async(wait_at_gate.bind(add.bind(1)), workflow_id="w")
+    while "waits" not in calls:
+        ray.wait([running], timeout=0.01)
+    workflows.suspend("w")
+    assert workflows.get_status("w") == "RESUMABLE"
+    with pytest.raises(workflow.WorkflowSuspendedError):
+        ray.get(running)
+    effects.gate.set()
+    assert workflows.resume("w") == 1
+    assert tasks_of("add") == 1
+
+
+def test_a_listener_is_stopped_with_its_workflow(workflows: InProcessWorkflows):
+    running = workflows.run_async(workflow.sleep(3_600), workflow_id="w")
+    ray.wait([running], timeout=0.01)
+    workflows.cancel("w")
+    with pytest.raises(workflow.WorkflowCancellationError):
+        ray.get(running)
+
+
+def test_a_deleted_workflow_is_gone(workflows: InProcessWorkflows):
+    workflows.run(add.bind(1), workflow_id="w")
+    workflows.delete("w")
+    with pytest.raises(workflow.WorkflowNotFoundError):
+        workflows.get_status("w")
+    assert list(workflows.store.list("v1/workflows")) == []
+    assert list(workflows.store.list("v1/status")) == []
+    assert workflows.run(add.bind(2), workflow_id="w") == 2
+
+
+def test_a_running_workflow_can_not_be_deleted(workflows: InProcessWorkflows):
+    workflows.run_async(wait_at_gate.bind(1), workflow_id="w")
+    with pytest.raises(workflow.WorkflowStillActiveError):
+        workflows.delete("w")
+
+
+def test_a_successful_workflow_can_not_be_canceled(workflows: InProcessWorkflows):
+    workflows.run(add.bind(1), workflow_id="w")
+    with pytest.raises(IllegalTransitionError):
+        workflows.cancel("w")
+
+
+# ---- several workflows
+
+
+def test_workflows_are_listed_and_resumed_together(workflows: InProcessWorkflows):
+    workflows.run(add.bind(1), workflow_id="good")
+    with pytest.raises(workflow.WorkflowExecutionError):
+        workflows.run(fail_until.bind(9), workflow_id="bad")
+    assert workflows.list_all() == [("bad", "FAILED"), ("good", "SUCCESSFUL")]
+    assert workflows.list_all("FAILED") == [("bad", "FAILED")]
+    calls[:] = ["x"] * 9
+    [(workflow_id, output)] = workflows.resume_all(include_failed=True)
+    assert (workflow_id, ray.get(output)) == ("bad", 10)
+
+
+def test_limits_hold(workflows: InProcessWorkflows):
+    workflows.init(max_running_workflows=1, max_pending_workflows=1)
+    first = workflows.run_async(wait_at_gate.bind(1), workflow_id="first")
+    second = workflows.run_async(add.bind(2), workflow_id="second")
+    assert workflows.get_status("second") == "PENDING"
+    with pytest.raises(queue.Full):
+        workflows.run_async(add.bind(3), workflow_id="third")
+    effects.gate.set()
+    assert ray.get([first, second]) == [1, 2]
+
+
+def test_a_hundred_tasks_run_though_threads_are_limited(workflows: InProcessWorkflows):
+    @ray.remote
+    def total(*numbers):
+        return sum(numbers)
+
+    assert workflows.run(total.bind(*[add.bind(number) for number in range(100)])) == 4_950
+
+
+def test_a_task_that_was_stopped_before_it_began_never_begins(workflows: InProcessWorkflows):
+    @ray.remote
+    def all_of(*values):
+        return None
+
+    graph = all_of.bind(*[wait_at_gate.bind(number) for number in range(50)])
+    running = workflows.run_async(graph, workflow_id="w")
+    while tasks_of("waits") < 16:
+        ray.wait([running], timeout=0.01)
+    workflows.cancel("w")
+    effects.gate.set()
+    assert tasks_of("waits") == 16
+
+
+# ---- blocks and stores
+
+
+def test_the_whole_api_works_so_inside_of_the_block():
+    with testing.in_process():
+        workflow.init(storage="s3://not/used")
+        assert workflow.run(add.bind(1), workflow_id="w") == 1
+        assert workflow.get_status("w") == "SUCCESSFUL"
+
+
+def test_a_workflow_can_be_run_by_a_task(workflows: InProcessWorkflows):
+    @ray.remote
+    def outer():
+        return workflow.run(add.bind(1), workflow_id="inner")
+
+    assert workflows.run(outer.bind(), workflow_id="outer") == 1
+    assert [name for name, _ in workflows.list_all()] == ["inner", "outer"]
+
+
+def test_blocks_are_apart_unless_they_share_a_store():
+    store = MemoryStore()
+    with testing.in_process(store) as workflows:
+        workflows.run(add.bind(1), workflow_id="w")
+    with testing.in_process() as workflows, pytest.raises(workflow.WorkflowNotFoundError):
+        workflows.get_status("w")
+    with testing.in_process(store) as workflows:
+        assert workflows.get_output("w") == 1
+
+
+def test_a_block_may_keep_its_workflows_in_files(tmp_path: Path):
+    with testing.in_process(str(tmp_path)) as workflows:
+        workflows.run(large.bind(), workflow_id="w")
+    with testing.in_process(str(tmp_path)) as workflows:
+        assert workflows.get_output("w").nbytes == 100_000
+    with testing.in_process(f"file://{tmp_path}") as workflows:
+        assert workflows.get_status("w") == "SUCCESSFUL"
+
+
+def test_a_storage_that_can_not_be_written_is_refused(tmp_path: Path):
+    (tmp_path / "file").touch()
+    refused = pytest.raises(DataSaveError, match="can't be written")
+    with refused, testing.in_process(str(tmp_path / "file")):
+        pass
+    assert ray.get.__module__ == "ray._private.worker"
+
+
+def test_what_runs_at_the_end_of_the_block_is_suspended():
+    store = MemoryStore()
+    with testing.in_process(store) as workflows:
+        workflows.run_async(wait_at_gate.bind(1), workflow_id="w")
+    effects.gate.set()
+    with testing.in_process(store) as workflows:
+        assert workflows.get_status("w") == "RESUMABLE"
+        assert workflows.resume("w") == 1
+
+
+def test_after_a_crash_the_next_block_takes_over_at_once():
+    store = MemoryStore()
+    with testing.in_process(store) as workflows:
+        running = workflows.run_async(wait_at_gate.bind(add.bind(1)), workflow_id="w")
+        while "waits" not in calls:
+            ray.wait([running], timeout=0.01)
+        workflows.crash()
+        with pytest.raises(RayActorError):
+            ray.get(running)
+        with pytest.raises(RayActorError):
+            workflows.get_status("w")
+    effects.gate.set()
+    with testing.in_process(store) as workflows:
+        assert workflows.get_status("w") == "RESUMABLE"
+        assert workflows.resume("w") == 1
+    assert tasks_of("add") == 1
+
+
+def test_a_block_leaves_a_workflow_alone_that_another_block_runs():
+    store = MemoryStore()
+    with testing.in_process(store) as outer:
+        running = outer.run_async(wait_at_gate.bind(1), workflow_id="w")
+        with testing.in_process(store) as inner:
+            assert inner.get_status("w") == "RUNNING"
+            with pytest.raises(workflow.WorkflowStillActiveError):
+                inner.delete("w")
+            assert inner.run_async(wait_at_gate.bind(1), workflow_id="w") is not None
+        effects.gate.set()
+        assert ray.get(running) == 1
+    assert tasks_of("waits") == 1
+
+
+def test_the_log_goes_where_the_tests_log_goes(
+    workflows: InProcessWorkflows, caplog: pytest.LogCaptureFixture
+):
+    with caplog.at_level(logging.INFO, logger="airflow_provider_rayworkflow"):
+        workflows.run(add.options(**workflow.options(task_id="t")).bind(1), workflow_id="w")
+    assert "Task status [RUNNING]\t[w@t]" in caplog.messages
+    assert "Workflow status [SUCCESSFUL]\t[w]" in caplog.messages
+
+
+# ---- bad input
+
+
+@pytest.mark.parametrize(
+    ("graph", "arguments", "error"),
+    [
+        (add.bind(1), {"workflow_id": "../x"}, ValueError),
+        (add.bind(1), {"workflow_id": ""}, ValueError),
+        (add.bind(1), {"metadata": {"a": object()}}, ValueError),
+        (add.bind(1), {"on_existing": "maybe"}, ValueError),
+        (1, {}, TypeError),
+        (add, {}, TypeError),
+    ],
+    ids=["relative id", "empty id", "metadata", "on_existing", "a number", "not bound"],
+)
+def test_bad_input_is_refused_and_nothing_is_written(
+    workflows: InProcessWorkflows, graph: object, arguments: dict, error: type[Exception]
+):
+    before = set(workflows.store.list("v1"))
+    with pytest.raises(error):
+        workflows.run(graph, **arguments)
+    assert set(workflows.store.list("v1")) == before
+
+
+def test_an_id_that_exists_may_be_refused_or_begun_anew(workflows: InProcessWorkflows):
+    workflows.run(add.bind(1), workflow_id="w")
+    with pytest.raises(WorkflowAlreadyExistsError):
+        workflows.run(add.bind(2), workflow_id="w", on_existing="fail")
+    assert workflows.run(add.bind(2), workflow_id="w", on_existing="restart") == 2
+    assert workflows.get_output("w") == 2

@@ -1,0 +1,192 @@
+"""A manager obeys stop requests that lie in the storage, and only those of the owner."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from airflow_provider_rayworkflow.workflow import stop_requests
+from airflow_provider_rayworkflow.workflow.concurrency import Limits
+from airflow_provider_rayworkflow.workflow.exceptions import DataLoadError
+from airflow_provider_rayworkflow.workflow.executor import Completion, Lost, TaskRun
+from airflow_provider_rayworkflow.workflow.graph import Graph, Task
+from airflow_provider_rayworkflow.workflow.manager import Manager
+from airflow_provider_rayworkflow.workflow.model import StatusRecord, TaskFailure
+from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
+from airflow_provider_rayworkflow.workflow.storage.handover import Handover, Owner, StopRequest
+from airflow_provider_rayworkflow.workflow.storage.memory import MemoryStore
+
+GRAPH = Graph(tasks=[Task(name="endless", function=0, arguments=0)], blobs=[b""]).to_bytes()
+OWNER = Owner(workflow_id="w", token="try", submission_id="", since=0.0)
+SUSPEND = StopRequest(workflow_id="w", token="try", how="suspend", requested_at=0.0)
+
+
+class EndlessRunner:
+    """Tasks run until they are stopped."""
+
+    def start(self, run: TaskRun, on_done: Callable[[Completion], None]) -> Any:
+        return run, on_done
+
+    def stop(self, handle: Any) -> None:
+        run, on_done = handle
+        gone = TaskFailure(task_id=run.task_id, type="", message="", traceback="", system=True)
+        asyncio.get_running_loop().call_soon(on_done, Lost(failure=gone))
+
+
+class MoodyStore(MemoryStore):
+    """Counts the looks for requests, and fails them while it is told to."""
+
+    is_down = False
+    looks = 0
+
+    def list(self, folder: str) -> Any:
+        if folder == "v1/requests":
+            self.looks += 1
+            if self.is_down:
+                raise DataLoadError("The storage is down")
+        return super().list(folder)
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> MoodyStore:
+    monkeypatch.setattr(stop_requests, "POLL_INTERVAL_S", 0.01)
+    return MoodyStore()
+
+
+@pytest.fixture
+def handover(store: MoodyStore) -> Handover:
+    return Handover(store)
+
+
+@asynccontextmanager
+async def running(store: MoodyStore, manager_id: str = "m") -> AsyncIterator[Manager]:
+    """A manager with the workflow ``w``."""
+    manager = Manager(
+        store=WorkflowStore(store),
+        runner=EndlessRunner(),
+        manager_id=manager_id,
+        actor_id="a",
+        limits=Limits(),
+    )
+    await manager.start()
+    await manager.submit("w", GRAPH, user_metadata={})
+    try:
+        yield manager
+    finally:
+        await manager.close()
+
+
+async def ended(manager: Manager, store: MoodyStore) -> StatusRecord:
+    async with asyncio.timeout(10):
+        await manager.wait_output("w")
+        while list(store.list("v1/requests")):
+            await asyncio.sleep(0.01)
+    record = WorkflowStore(store).read_status("w")
+    assert record is not None
+    return record
+
+
+async def dropped(handover: Handover) -> None:
+    async with asyncio.timeout(10):
+        while list(handover.list_requests()):
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("how", "status"),
+    [("suspend", WorkflowStatus.RESUMABLE), ("cancel", WorkflowStatus.CANCELED)],
+)
+def test_a_request_of_the_owner_is_obeyed(store, handover, how, status):
+    async def check() -> None:
+        async with running(store) as manager:
+            handover.take_over(OWNER)
+            handover.request_stop(replace(SUSPEND, how=how))
+            record = await ended(manager, store)
+            assert (record.status, record.stopped_by) == (status, "try")
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize("owner", [None, replace(OWNER, token="later")])
+def test_a_request_of_anybody_else_is_dropped(store, handover, owner):
+    async def check() -> None:
+        async with running(store) as manager:
+            if owner is not None:
+                handover.take_over(owner)
+            handover.request_stop(SUSPEND)
+            await dropped(handover)
+            assert await manager.get_status("w") is WorkflowStatus.RUNNING
+
+    asyncio.run(check())
+
+
+def test_a_request_that_came_before_the_workflow_is_obeyed_when_it_begins(store, handover):
+    async def check() -> None:
+        handover.take_over(OWNER)
+        handover.request_stop(SUSPEND)
+        async with running(store) as manager:
+            record = await ended(manager, store)
+            assert record.status is WorkflowStatus.RESUMABLE
+
+    asyncio.run(check())
+
+
+def test_what_stopped_a_run_is_forgotten_by_the_next_one(store, handover):
+    async def check() -> None:
+        async with running(store) as manager:
+            handover.take_over(OWNER)
+            handover.request_stop(SUSPEND)
+            assert (await ended(manager, store)).stopped_by == "try"
+            await manager.resume("w")
+            await manager.suspend("w")
+            assert (await ended(manager, store)).stopped_by == ""
+
+    asyncio.run(check())
+
+
+def test_requests_for_workflows_of_others_are_left_alone_until_they_are_old(store, handover):
+    async def check() -> None:
+        async with running(store) as manager:
+            other = replace(SUSPEND, workflow_id="other", requested_at=manager._clock())
+            old = replace(other, token="old", requested_at=manager._clock() - 90_000)
+            handover.request_stop(old)
+            handover.request_stop(other)
+            async with asyncio.timeout(10):
+                while list(handover.list_requests()) != [other]:
+                    await asyncio.sleep(0.01)
+
+    asyncio.run(check())
+
+
+def test_a_storage_that_fails_for_a_while_stops_nothing(store, handover):
+    async def check() -> None:
+        async with running(store) as manager:
+            handover.take_over(OWNER)
+            store.is_down = True
+            handover.request_stop(SUSPEND)
+            looks = store.looks
+            async with asyncio.timeout(10):
+                while store.looks < looks + 3:
+                    await asyncio.sleep(0.01)
+            store.is_down = False
+            assert (await ended(manager, store)).status is WorkflowStatus.RESUMABLE
+
+    asyncio.run(check())
+
+
+def test_the_storage_is_not_asked_while_the_manager_holds_nothing(store):
+    async def check() -> None:
+        async with running(store) as manager:
+            async with asyncio.timeout(10):
+                while not store.looks:
+                    await asyncio.sleep(0.01)
+            await manager.suspend("w")
+            looks = store.looks
+            await asyncio.sleep(0.1)
+            assert store.looks <= looks + 1  # one may have been under way
+
+    asyncio.run(check())
