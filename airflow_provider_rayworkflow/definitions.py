@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib
-import inspect
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,44 +14,48 @@ import cloudpickle
 from airflow_provider_rayworkflow.exceptions import RayWorkflowInputError
 from airflow_provider_rayworkflow.identity import METADATA_KEY, fingerprint
 from airflow_provider_rayworkflow.workflow.ids import check_workflow_id
+from airflow_provider_rayworkflow.workflow.import_path import check_call, load_function
 
 Json = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkflowDefinition:
-    """A function that returns a workflow's graph, and the arguments to call it with."""
+    """A function that returns a workflow's graph, and the arguments to call it with.
+
+    :ivar name: the import path, or the name of a function of the DAG file.
+    :ivar function: None where it is to be imported elsewhere.
+    """
 
     name: str
-    function: Callable[..., Any]
+    function: Callable[..., Any] | None
     arguments: Json
 
     @classmethod
-    def load(cls, workflow: str | Callable[..., Any], arguments: Any) -> WorkflowDefinition:
+    def load(
+        cls, workflow: str | Callable[..., Any], arguments: Any, *, is_remote: bool = False
+    ) -> WorkflowDefinition:
         """Find the function and check that it can be called. It is not called.
 
         An error that the module itself raises when it is imported goes through as it is.
 
         :param workflow: ``"package.module:function"``, or the function.
         :param arguments: keywords for the function; JSON, or None.
+        :param is_remote: an import path is looked up on the cluster, not here.
         :raises RayWorkflowInputError: when one of them can't be used.
         """
         check_workflow(workflow)
-        name = workflow if isinstance(workflow, str) else _name_of(workflow)
-        function = _load_function(workflow) if isinstance(workflow, str) else workflow
-        if hasattr(function, "bind") and hasattr(function, "remote"):
-            raise RayWorkflowInputError(
-                f"The workflow {name!r} is a Ray remote function. Give a function that returns "
-                "what .bind() of a remote function returns."
-            )
         checked = _check_dict(arguments, "arguments")
+        if isinstance(workflow, str):
+            if is_remote:
+                return cls(name=workflow, function=None, arguments=checked)
+            name, function = workflow, _load_function(workflow)
+        else:
+            name, function = _name_of(workflow), workflow
         try:
-            inspect.signature(function).bind(**checked)
-        except TypeError as exc:
-            raise RayWorkflowInputError(
-                f"The workflow {name!r} can't be called with the arguments {sorted(checked)}: "
-                f"{exc}."
-            ) from exc
+            check_call(name, function, checked)
+        except ValueError as exc:
+            raise RayWorkflowInputError(str(exc)) from exc
         return cls(name=name, function=function, arguments=checked)
 
     @property
@@ -71,6 +73,8 @@ class WorkflowDefinition:
         """
         from airflow_provider_rayworkflow.workflow.runtime.dag import check_dag
 
+        if self.function is None:
+            raise RayWorkflowInputError(f"The workflow {self.name!r} is to be built elsewhere.")
         module = sys.modules.get(getattr(_unwrapped(self.function), "__module__", None) or "")
         if module is not None and not _is_importable(module.__name__):
             cloudpickle.register_pickle_by_value(module)
@@ -127,28 +131,12 @@ def check_metadata(metadata: Any) -> Json:
 
 
 def _load_function(workflow: str) -> Callable[..., Any]:
-    module_name, _, path = workflow.partition(":")
     try:
-        found: Any = importlib.import_module(module_name)
-    except ModuleNotFoundError as exc:
-        if exc.name is None or not f"{module_name}.".startswith(f"{exc.name}."):
-            raise
+        return load_function(workflow)
+    except ValueError as exc:
         raise RayWorkflowInputError(
-            f"The workflow {workflow!r} can't be imported: there is no module {exc.name!r}. "
-            "Put it into the DAGs folder, or install it where tasks run."
+            f"{exc} Put it into the DAGs folder, or install it where tasks run."
         ) from exc
-    for name in path.split("."):
-        if not hasattr(found, name):
-            raise RayWorkflowInputError(
-                f"The workflow {workflow!r} can't be imported: {module_name!r} has no {path!r}."
-            )
-        found = getattr(found, name)
-    if not callable(found):
-        raise RayWorkflowInputError(
-            f"The workflow {workflow!r} is a {type(found).__name__} and not a function."
-        )
-    function: Callable[..., Any] = found
-    return function
 
 
 def _check_dict(value: Any, name: str) -> Json:

@@ -13,16 +13,19 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any, Literal
 
 from airflow_provider_rayworkflow import workflow
+from airflow_provider_rayworkflow.connections import ConnectionSettings
+from airflow_provider_rayworkflow.definitions import WorkflowDefinition
 from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowInputError,
     RayWorkflowInterruptedError,
     RayWorkflowStillActiveError,
     RayWorkflowStorageError,
 )
-from airflow_provider_rayworkflow.hooks import ConnectionSettings
+from airflow_provider_rayworkflow.hooks import Found, RayWorkflowHook
 from airflow_provider_rayworkflow.workflow.exceptions import (
     StorageError,
     WorkflowStillActiveError,
@@ -36,27 +39,37 @@ _CLOSE_TIMEOUT_S = 10.0
 
 
 class EmbeddedRay:
-    """Runs a workflow on a Ray cluster of this process alone. Not to be used for two.
+    """Runs one workflow on a Ray cluster of this process alone.
 
-    :param settings: of the connection.
-    :param storage: where workflows are stored.
+    :param definition: what to run, its function loaded.
+    :param metadata: for a workflow that starts from scratch.
     """
 
-    def __init__(self, settings: ConnectionSettings, storage: str) -> None:
-        self._settings = settings
-        self._storage = storage
-        self._has_manager = False
-        self._output: Any = None
-
-    def submit(
+    def __init__(
         self,
-        graph: Any,
+        hook: RayWorkflowHook,
+        definition: WorkflowDefinition,
         *,
         workflow_id: str,
         metadata: Json,
-        on_existing: Literal["resume", "restart"],
     ) -> None:
-        """Start, resume or attach to a workflow; starts Ray if it is not running yet.
+        self._hook = hook
+        self._definition = definition
+        self._workflow_id = workflow_id
+        self._metadata = metadata
+        self._has_manager = False
+        self._is_ours = False
+        self._output: Any = None
+
+    def prepare(self) -> None:
+        """Build the graph.
+
+        :raises RayWorkflowInputError: when the author's function returns none.
+        """
+        self._graph  # noqa: B018 builds it
+
+    def submit(self, on_existing: Literal["resume", "restart"]) -> None:
+        """Start, resume or attach to the workflow; starts Ray if it is not running yet.
 
         When this returns, the workflow is stored.
 
@@ -65,17 +78,22 @@ class EmbeddedRay:
         :raises RayWorkflowStorageError: if the storage can't be used.
         :raises RayWorkflowInterruptedError: if Ray does not work.
         """
+        workflow_id = self._workflow_id
         import ray
 
         if not ray.is_initialized():
-            _start_ray(self._settings)
+            _start_ray(self._hook.settings)
         try:
-            workflow.init(storage=self._storage)
+            workflow.init(storage=self._hook.storage_uri)
             self._has_manager = True
             # Kept: Ray complains about a reference to an error that is dropped without a look.
             self._output = workflow.run_async(
-                graph, workflow_id=workflow_id, metadata=metadata, on_existing=on_existing
+                self._graph,
+                workflow_id=workflow_id,
+                metadata=self._metadata,
+                on_existing=on_existing,
             )
+            self._is_ours = True
         except WorkflowStillActiveError as exc:
             raise RayWorkflowStillActiveError(workflow_id) from exc
         except (TypeError, ValueError) as exc:
@@ -85,15 +103,26 @@ class EmbeddedRay:
         except ray.exceptions.RayError as exc:
             raise RayWorkflowInterruptedError(workflow_id, f"Ray failed ({exc})") from exc
 
-    def suspend(self, workflow_id: str) -> None:
-        """Stop the workflow; its status becomes RESUMABLE."""
-        workflow.suspend(workflow_id)
+    def attach(self) -> None:
+        """Nothing to do: another process runs it, and the storage says how it stands."""
 
-    def cancel(self, workflow_id: str) -> None:
-        """Stop the workflow for good."""
-        workflow.cancel(workflow_id)
+    def has_begun(self, found: Found | None) -> bool:
+        """True: whatever is submitted here is stored at once."""
+        return True
 
-    def close(self) -> None:
+    def was_stopped_by_other(self, found: Found) -> bool:
+        """False: nobody else reaches a manager in this process."""
+        return False
+
+    def stop(self, how: Literal["suspend", "cancel"]) -> None:
+        """Stop the workflow if this process runs it."""
+        if self._is_ours:
+            if how == "cancel":
+                workflow.cancel(self._workflow_id)
+            else:
+                workflow.suspend(self._workflow_id)
+
+    def close(self, *, suspend: bool = False) -> None:
         """Suspend what still runs and stop Ray. Never raises; nothing is lost if it fails."""
         if "ray" not in sys.modules:
             return
@@ -107,6 +136,11 @@ class EmbeddedRay:
             except Exception as exc:  # Ray may be broken: then the lease just runs out
                 log.warning("The workflow manager did not close: %s", exc)
         ray.shutdown()
+
+    @cached_property
+    def _graph(self) -> Any:
+        with keeping_sigterm_handler():  # the author's function may start Ray
+            return self._definition.build_graph()
 
 
 @contextmanager

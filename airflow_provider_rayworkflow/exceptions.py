@@ -5,6 +5,8 @@
     RayWorkflowError
     ├── RayWorkflowInputError         what the DAG's author gave can't be run (not retried)
     ├── RayWorkflowConnectionError    the Airflow connection can't be used
+    ├── RayWorkflowUnreachableError   the Ray cluster does not answer; the next try goes on
+    ├── RayWorkflowJobError           the job that should start the workflow on the cluster failed
     ├── RayWorkflowStorageError       the workflow storage can't be read or written
     ├── RayWorkflowFailedError        a workflow task failed; the next try resumes
     ├── RayWorkflowInterruptedError   the workflow was stopped; the next try resumes
@@ -29,6 +31,26 @@ class RayWorkflowInputError(RayWorkflowError, AirflowFailException):
 
 class RayWorkflowConnectionError(RayWorkflowError):
     """The Airflow connection has something that is unknown, of a wrong type, or not supported."""
+
+
+class RayWorkflowUnreachableError(RayWorkflowError):
+    """The Ray cluster, or the way to it, does not answer. What it runs may go on."""
+
+
+class RayWorkflowJobError(RayWorkflowError):
+    """The Ray job that should start the workflow ended before the workflow began.
+
+    :ivar workflow_id: the workflow.
+    :ivar submission_id: of the job.
+    """
+
+    def __init__(self, workflow_id: str, submission_id: str, message: str) -> None:
+        super().__init__(
+            f"Workflow {workflow_id!r} was not started: the Ray job {submission_id!r} ended "
+            f"before. {message}"
+        )
+        self.workflow_id = workflow_id
+        self.submission_id = submission_id
 
 
 class RayWorkflowStorageError(RayWorkflowError):

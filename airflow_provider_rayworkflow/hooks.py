@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
 import time
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
-from airflow.sdk import BaseHook, Connection
+from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 
+from airflow_provider_rayworkflow.connection_tests import (
+    check_cluster,
+    check_embedded_ray,
+    run_checks,
+)
+from airflow_provider_rayworkflow.connections import ConnectionSettings
 from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowConnectionError,
     RayWorkflowStorageError,
@@ -23,52 +26,10 @@ from airflow_provider_rayworkflow.workflow.storage import (
     WorkflowStore,
     open_store,
     resolve_storage,
+    shown,
 )
+from airflow_provider_rayworkflow.workflow.storage.handover import Handover
 from airflow_provider_rayworkflow.workflow.storage.workflows import HonestStatuses
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ConnectionSettings:
-    """What a connection of type ``ray_workflow`` says; None where it says nothing.
-
-    :ivar storage: absolute path or URI where workflows are stored.
-    :ivar num_cpus: how many CPUs Ray may use in the task process.
-    :ivar object_store_memory_mb: shared memory for values that pass between workflow tasks.
-    """
-
-    storage: str | None = None
-    num_cpus: int | None = None
-    object_store_memory_mb: int | None = None
-
-    @classmethod
-    def from_connection(cls, connection: Connection) -> ConnectionSettings:
-        """Read a connection.
-
-        :raises RayWorkflowConnectionError: for a host, and for extras that are unknown or of a
-            wrong type.
-        """
-        conn_id = connection.conn_id
-        if connection.host:
-            raise RayWorkflowConnectionError(
-                f"The connection {conn_id!r} has the host {connection.host!r}, and remote Ray "
-                "clusters are not supported yet. Leave the host empty to run Ray in the task."
-            )
-        known = [field.name for field in fields(cls)]
-        values: dict[str, Any] = {}
-        for name, value in connection.extra_dejson.items():
-            if name not in known:
-                raise RayWorkflowConnectionError(
-                    f"The connection {conn_id!r} has the unknown extra {name!r}. "
-                    f"Known ones are {known}."
-                )
-            if value not in (None, ""):
-                values[name] = value
-        if not isinstance(values.get("storage", ""), str):
-            raise _wrong_type(conn_id, "storage", "a path or URI", values["storage"])
-        for name, least in (("num_cpus", 1), ("object_store_memory_mb", _LEAST_OBJECT_STORE_MB)):
-            if name in values:
-                values[name] = _whole_number(conn_id, name, values[name], least)
-        return cls(**values)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -164,34 +125,32 @@ class RayWorkflowHook(BaseHook):
         except StorageError as exc:
             raise RayWorkflowStorageError(str(exc)) from exc
 
+    @property
+    def handover(self) -> Handover:
+        """What is left in the storage for a cluster, and for other tries."""
+        return Handover(self.store.bytes)
+
     def test_connection(self) -> tuple[bool, str]:
-        """Say whether Ray is installed here and the storage can be written and read."""
+        """Say what works and what does not. Never raises; ends within the time limit."""
         try:
-            if importlib.util.find_spec("ray") is None:
-                return False, "Ray is not installed here: pip install 'ray[default]'."
-            ray_version = importlib.metadata.version("ray")
-            self.check_storage()
-            self.find("connection-test")
+            cluster, uri = self.settings.cluster, shown(self.storage_uri)
+            self.store  # noqa: B018 opens it
         except Exception as exc:  # the form shows the text
             return False, f"{type(exc).__name__}: {exc}"
-        return True, (
-            f"Ray {ray_version} is installed and runs in the task process. "
-            f"Workflows can be written to and read from {self.storage_uri}."
+
+        def read() -> str:
+            self.find("connection-test")
+            return f"Workflows can be read from {uri}"
+
+        def write() -> str:
+            self.check_storage()
+            return f"Workflows can be written to {uri}"
+
+        ray = (lambda: check_cluster(cluster)) if cluster else check_embedded_ray
+        return run_checks(
+            [("Ray", ray), ("Reading the storage", read), ("Writing the storage", write)],
+            timeout_s=cluster.timeout_s if cluster else _TEST_TIMEOUT_S,
         )
 
 
-_LEAST_OBJECT_STORE_MB = 80  # Ray takes no less
-
-
-def _whole_number(conn_id: str, name: str, value: Any, least: int) -> int:
-    if isinstance(value, str) and value.isdecimal():  # a connection that was given as a URI
-        value = int(value)
-    if type(value) is not int or value < least:
-        raise _wrong_type(conn_id, name, f"a whole number of at least {least}", value)
-    return value
-
-
-def _wrong_type(conn_id: str, name: str, expected: str, value: Any) -> RayWorkflowConnectionError:
-    return RayWorkflowConnectionError(
-        f"The connection {conn_id!r} has the extra {name}={value!r:.200}; it must be {expected}."
-    )
+_TEST_TIMEOUT_S = 30.0

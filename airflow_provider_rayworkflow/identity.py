@@ -76,20 +76,24 @@ class Origin:
         return None
 
 
-def derive_workflow_id(key: TaskInstanceKey) -> str:
+def derive_workflow_id(key: TaskInstanceKey, *, namespace: str | None = None) -> str:
     """``{dag_id}.{task_id}.{run_id}[.{map_index}]``, different for every task instance.
 
     Up to 200 characters, good for paths. Where that takes a change, or another task instance
     could read the same (dots in a task group's name), ``~`` and a hash of the key follow.
+
+    :param namespace: of this Airflow, where several share a storage. It stands in front, and
+        there is a hash.
     """
     parts = [key.dag_id, key.task_id, key.run_id]
     if key.map_index >= 0:
         parts.append(str(key.map_index))
-    readable = ".".join(parts)
+    readable = ".".join([namespace, *parts] if namespace else parts)
     safe = _UNSAFE.sub("_", readable)
-    if safe == readable and len(safe) <= _MAX_LENGTH and not _is_ambiguous(key):
+    if safe == readable and len(safe) <= _MAX_LENGTH and not namespace and not _is_ambiguous(key):
         return safe
-    return f"{safe[: _MAX_LENGTH - _HASH_LENGTH - 1]}~{_hash(parts)}"
+    unique = _hash([[namespace], *parts] if namespace else parts)
+    return f"{safe[: _MAX_LENGTH - _HASH_LENGTH - 1]}~{unique}"
 
 
 def fingerprint(workflow: str, arguments: dict[str, Any]) -> str:

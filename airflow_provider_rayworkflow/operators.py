@@ -14,6 +14,7 @@ from airflow_provider_rayworkflow.definitions import (
     check_metadata,
     check_workflow,
 )
+from airflow_provider_rayworkflow.embedded import EmbeddedRay
 from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowCanceledError,
     RayWorkflowFailedError,
@@ -22,7 +23,9 @@ from airflow_provider_rayworkflow.exceptions import (
 from airflow_provider_rayworkflow.hooks import Found, RayWorkflowHook
 from airflow_provider_rayworkflow.identity import METADATA_KEY, Origin, derive_workflow_id
 from airflow_provider_rayworkflow.kills import OnKill, stop_if_asked
-from airflow_provider_rayworkflow.runs import WorkflowRun
+from airflow_provider_rayworkflow.patience import Patience
+from airflow_provider_rayworkflow.remote import RemoteRay
+from airflow_provider_rayworkflow.runs import Engine, WorkflowRun
 from airflow_provider_rayworkflow.task_instances import (
     key_of,
     origin_of,
@@ -52,13 +55,15 @@ class RayWorkflowRunOperator(BaseOperator):
     stays in storage, the log says why, and the task is successful all the same.
 
     :param workflow: an import path ``"package.module:function"``, or a function. It gets the
-        arguments as keywords, in the task process, and returns what ``.bind()`` of a Ray remote
-        function returns. A later try calls it again.
+        arguments as keywords and returns what ``.bind()`` of a Ray remote function returns. A
+        function is called in the task process, an import path where Ray runs: there or on the
+        cluster. A later try calls it again.
     :param arguments: JSON. (templated)
     :param workflow_id: by default one of the task instance alone, the same at every try. Whoever
         uses the same id shares the workflow. (templated)
-    :param ray_workflow_conn_id: a connection of type ``ray_workflow``. Without a host, or if the
-        default one does not exist, Ray runs in the task process. (templated)
+    :param ray_workflow_conn_id: a connection of type ``ray_workflow``. With a host, the workflow
+        runs on that cluster; without one, or if the default connection does not exist, Ray runs
+        in the task process. (templated)
     :param metadata: JSON to keep with the workflow; the key ``airflow`` is taken. (templated)
     :param poll_interval_s: how often the storage is asked how the workflow stands.
     :param on_clear: what a person's clear does. ``"auto"`` starts a successful workflow over and
@@ -68,6 +73,11 @@ class RayWorkflowRunOperator(BaseOperator):
         failed or successful, fails its DAG run). ``"suspend"``: it can be resumed; ``"cancel"``:
         it is stopped for good; ``"leave"``: nothing, but Ray in the task process ends with it.
         A clear while it runs and the ``execution_timeout`` always suspend.
+    :param runtime_env: Ray's runtime environment for the workflow's tasks on a cluster
+        (``working_dir``, ``py_modules``, ``pip``, ``env_vars`` …); local folders are uploaded. Ray
+        in the task process has none. (templated)
+    :param unreachable_timeout_s: how long to bear with a cluster or storage that can't be
+        reached, before the try fails. The workflow is not concerned.
     """
 
     template_fields: Sequence[str] = (
@@ -75,8 +85,13 @@ class RayWorkflowRunOperator(BaseOperator):
         "workflow_id",
         "metadata",
         "ray_workflow_conn_id",
+        "runtime_env",
     )
-    template_fields_renderers = {"arguments": "json", "metadata": "json"}  # noqa: RUF012 Airflow's
+    template_fields_renderers = {  # noqa: RUF012 Airflow's
+        "arguments": "json",
+        "metadata": "json",
+        "runtime_env": "json",
+    }
     ui_color = "#cfe8fc"
 
     def __init__(
@@ -90,6 +105,8 @@ class RayWorkflowRunOperator(BaseOperator):
         poll_interval_s: float = 1.0,
         on_clear: OnClear = "auto",
         on_kill: OnKill = "suspend",
+        runtime_env: Json | None = None,
+        unreachable_timeout_s: float = 600.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -106,6 +123,8 @@ class RayWorkflowRunOperator(BaseOperator):
         self.poll_interval_s = poll_interval_s
         self.on_clear = on_clear
         self.kill_policy = on_kill
+        self.runtime_env = runtime_env
+        self.unreachable_timeout_s = unreachable_timeout_s
         self._running: tuple[WorkflowRun, Any] | None = None
 
     def execute(self, context: Context) -> Any:
@@ -116,10 +135,15 @@ class RayWorkflowRunOperator(BaseOperator):
         :raises RayWorkflowInterruptedError: when the workflow was stopped.
         :raises RayWorkflowCanceledError: when it was canceled; Airflow does not retry.
         """
-        definition = WorkflowDefinition.load(self.workflow, self.arguments)
-        metadata = check_metadata(self.metadata)
-        workflow_id = check_id(self.workflow_id or derive_workflow_id(key_of(context)))
         hook = RayWorkflowHook(self.ray_workflow_conn_id)
+        settings = hook.settings
+        definition = WorkflowDefinition.load(
+            self.workflow, self.arguments, is_remote=settings.cluster is not None
+        )
+        metadata = check_metadata(self.metadata)
+        workflow_id = check_id(
+            self.workflow_id or derive_workflow_id(key_of(context), namespace=settings.namespace)
+        )
         memory = read_memory(context)
         origin = origin_of(context, memory=memory, inputs=definition.fingerprint)
         found = hook.find(workflow_id)
@@ -142,18 +166,26 @@ class RayWorkflowRunOperator(BaseOperator):
         )
         run = WorkflowRun(
             hook=hook,
-            definition=definition,
+            engine=self._engine(
+                hook,
+                definition,
+                workflow_id=workflow_id,
+                metadata=metadata | {METADATA_KEY: origin.to_metadata()},
+                token=str(context["ti"].id),
+            ),
             workflow_id=workflow_id,
-            metadata=metadata | {METADATA_KEY: origin.to_metadata()},
             poll_interval_s=self.poll_interval_s,
+            patience=Patience(self.unreachable_timeout_s if settings.cluster else 0.0),
         )
         run.prepare(action)
         write_memory(context, memory, went_on=action.goes_on)
         context["ti"].xcom_push(WORKFLOW_ID_KEY, workflow_id)
         self._running = (run, context["ti"])
+        timed_out = False
         try:
             ended = run.run(action)
         except AirflowTaskTimeout:
+            timed_out = True
             self.log.error(
                 "The execution_timeout of %s is over. Workflow %s is suspended; the next try "
                 "resumes it.",
@@ -163,7 +195,7 @@ class RayWorkflowRunOperator(BaseOperator):
             raise
         finally:
             self._running = None
-            run.close()
+            run.close(suspend=timed_out)
         return self._output_of(ended)
 
     def on_kill(self) -> None:
@@ -171,6 +203,29 @@ class RayWorkflowRunOperator(BaseOperator):
         if self._running is not None:
             run, ti = self._running
             stop_if_asked(run, ti, self.kill_policy)
+
+    def _engine(
+        self,
+        hook: RayWorkflowHook,
+        definition: WorkflowDefinition,
+        *,
+        workflow_id: str,
+        metadata: Json,
+        token: str,
+    ) -> Engine:
+        cluster = hook.settings.cluster
+        if cluster is None:
+            return EmbeddedRay(hook, definition, workflow_id=workflow_id, metadata=metadata)
+        return RemoteRay(
+            hook,
+            cluster,
+            definition,
+            workflow_id=workflow_id,
+            metadata=metadata,
+            token=token,
+            runtime_env=self.runtime_env,
+            patience=Patience(self.unreachable_timeout_s),
+        )
 
     def _output_of(self, ended: Found) -> Any:
         record = ended.record

@@ -4,44 +4,68 @@ from __future__ import annotations
 
 import logging
 import threading
-from functools import cached_property
-from typing import Any, Literal
+import time
+from typing import Literal, Protocol
 
-from airflow_provider_rayworkflow.definitions import WorkflowDefinition
-from airflow_provider_rayworkflow.embedded import EmbeddedRay, keeping_sigterm_handler
 from airflow_provider_rayworkflow.exceptions import RayWorkflowStorageError
 from airflow_provider_rayworkflow.hooks import Found, RayWorkflowHook
+from airflow_provider_rayworkflow.patience import Patience
 from airflow_provider_rayworkflow.tries import Action
 from airflow_provider_rayworkflow.workflow.model import StatusRecord
 
 log = logging.getLogger(__name__)
 
-#: How often one try goes on with a workflow whose owner vanished.
+#: How often one try goes on with a workflow that was taken from it.
 _MAX_TAKEOVERS = 3
+
+_STOPPING_POLL_INTERVAL_S = 0.2
+
+
+class Engine(Protocol):
+    """Where one workflow runs: :class:`~.embedded.EmbeddedRay`, :class:`~.remote.RemoteRay`."""
+
+    def prepare(self) -> None:
+        """Find out what can't work, before anything is written or started."""
+
+    def submit(self, on_existing: Literal["resume", "restart"]) -> None:
+        """Start, resume or attach to the workflow."""
+
+    def attach(self) -> None:
+        """Wait for a workflow that runs already."""
+
+    def has_begun(self, found: Found | None) -> bool:
+        """True if what is stored is of what was submitted, and not of a time before."""
+
+    def was_stopped_by_other(self, found: Found) -> bool:
+        """True if somebody who had no right to has suspended it."""
+
+    def stop(self, how: Literal["suspend", "cancel"]) -> None:
+        """Stop the workflow, if that is ours to do; from another thread, within seconds."""
+
+    def close(self, *, suspend: bool = False) -> None:
+        """Let go. With ``suspend``, the workflow does not go on without us."""
 
 
 class WorkflowRun:
     """Brings one workflow to its end.
 
-    :param metadata: for a workflow that starts from scratch.
+    :param patience: with a storage that can't be read.
     """
 
     def __init__(
         self,
         *,
         hook: RayWorkflowHook,
-        definition: WorkflowDefinition,
+        engine: Engine,
         workflow_id: str,
-        metadata: dict[str, Any],
         poll_interval_s: float,
+        patience: Patience,
     ) -> None:
         self._hook = hook
-        self._ray = EmbeddedRay(hook.settings, hook.storage_uri)
-        self._definition = definition
+        self._engine = engine
         self._workflow_id = workflow_id
-        self._metadata = metadata
         self._poll_interval_s = poll_interval_s
-        self._is_ours = False
+        self._patience = patience
         self._is_stopping = False
         self._wake = threading.Event()
         self._progress = (0, 0)
@@ -53,16 +77,21 @@ class WorkflowRun:
         :raises RayWorkflowStorageError: when the storage can't be written.
         """
         if action.submits:
-            self._graph  # noqa: B018 builds it
+            self._engine.prepare()
             self._hook.check_storage()
 
     def run(self, action: Action) -> Found:
         """Do what was decided, wait for the workflow's end, and return what is stored then."""
         if action.submits:
-            self._submit("restart" if action is Action.START_OVER else "resume")
+            self._engine.submit("restart" if action is Action.START_OVER else "resume")
+        elif action is Action.ATTACH:
+            self._engine.attach()
         takeovers = 0
         while True:
-            found = self._hook.find(self._workflow_id)
+            found = self._find()
+            if action.submits and not self._engine.has_begun(found):
+                self._pause(self._poll_interval_s)
+                continue
             if found is None:
                 raise RayWorkflowStorageError(
                     f"Nothing is stored of workflow {self._workflow_id!r} any more: it was "
@@ -70,42 +99,60 @@ class WorkflowRun:
                 )
             if found.status.is_active:
                 self._log_progress(found.record)
-                self._wake.wait(self._poll_interval_s)
-            elif found.has_lost_owner and not self._is_stopping and takeovers < _MAX_TAKEOVERS:
+                self._pause(self._poll_interval_s)
+            elif self._was_taken(found) and takeovers < _MAX_TAKEOVERS:
                 takeovers += 1
-                log.warning("Workflow %s has lost its owner: resuming it", self._workflow_id)
-                self._submit("resume")
+                self._engine.prepare()
+                self._engine.submit("resume")
+                action = Action.RESUME
             else:
                 self._log_progress(found.record)
                 return found
 
     def stop(self, how: Literal["suspend", "cancel"]) -> None:
-        """Stop the workflow if this process runs it, and wake :meth:`run`; from another thread."""
+        """Stop the workflow as far as it is ours, and wake :meth:`run`; from another thread."""
         self._is_stopping = True
-        if self._is_ours:
-            if how == "cancel":
-                self._ray.cancel(self._workflow_id)
-            else:
-                self._ray.suspend(self._workflow_id)
+        self._engine.stop(how)
         self._wake.set()
 
-    def close(self) -> None:
-        """Leave nothing running in this process; what still runs is suspended."""
-        self._ray.close()
+    def close(self, *, suspend: bool = False) -> None:
+        """Leave nothing running in this process.
 
-    @cached_property
-    def _graph(self) -> Any:
-        with keeping_sigterm_handler():  # the author's function may start Ray
-            return self._definition.build_graph()
+        :param suspend: what runs elsewhere shall not go on either.
+        """
+        self._engine.close(suspend=suspend)
 
-    def _submit(self, on_existing: Literal["resume", "restart"]) -> None:
-        self._ray.submit(
-            self._graph,
-            workflow_id=self._workflow_id,
-            metadata=self._metadata,
-            on_existing=on_existing,
-        )
-        self._is_ours = True
+    def _find(self) -> Found | None:
+        while True:
+            try:
+                found = self._hook.find(self._workflow_id)
+            except RayWorkflowStorageError as exc:
+                wait_s = None if self._is_stopping else self._patience.failed()
+                if wait_s is None:
+                    raise
+                log.warning("%s Next attempt in %.0f s", exc, wait_s)
+                self._pause(wait_s)
+            else:
+                self._patience.worked()
+                return found
+
+    def _pause(self, seconds: float) -> None:
+        if self._wake.wait(seconds):
+            time.sleep(min(seconds, _STOPPING_POLL_INTERVAL_S))
+
+    def _was_taken(self, found: Found) -> bool:
+        if self._is_stopping:
+            return False
+        if found.has_lost_owner:
+            log.warning("Workflow %s has lost its owner: resuming it", self._workflow_id)
+            return True
+        if found.status.can_be_resumed and self._engine.was_stopped_by_other(found):
+            log.warning(
+                "Workflow %s was suspended at the end of an earlier try: resuming it",
+                self._workflow_id,
+            )
+            return True
+        return False
 
     def _log_progress(self, record: StatusRecord) -> None:
         progress = (record.tasks_done, record.tasks_total)

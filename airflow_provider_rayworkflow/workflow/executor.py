@@ -475,7 +475,8 @@ class Executor:
         self._commit_result(state, catcher, record, then)
 
     def _inputs_lost(self, state: _State, node: Node, lost: InputsLost) -> None:
-        names = [node.upstream[position].task_id for position in lost.positions]
+        upstream = [node.upstream[position] for position in lost.positions]
+        names = [other.task_id for other in upstream]
         log.warning(
             "Workflow %s: %s of the tasks %s, which task %s takes; they run again.",
             *(self.workflow_id, lost.reason, names, node.task_id),
@@ -491,9 +492,12 @@ class Executor:
             )
             self._end(Outcome(failure=failure))
             return
-        for name in names:
-            record = TaskRecord(task_id=name, is_revoked=True)
-            self._commit(state, record, lambda: None)
+        for other in upstream:
+            if other.result is not None and other.result.blob is not None:
+                record = TaskRecord(
+                    task_id=other.task_id, result=Result(blob=other.result.blob), is_revoked=True
+                )
+                self._commit(state, record, lambda: None)
         state.must_rebuild = True
 
     # ---- committing

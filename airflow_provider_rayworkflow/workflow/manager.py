@@ -681,6 +681,8 @@ class Manager:
         if task_id is not None:
             result = checkpoints.result_of(task_id)
             if result is None and record.failure is None:
+                if checkpoints.damaged:
+                    raise checkpoints.damaged[0]
                 raise ValueError(
                     f"Cannot load output from task id '{task_id}' in workflow '{workflow_id}'"
                 )

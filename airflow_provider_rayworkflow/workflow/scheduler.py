@@ -213,9 +213,8 @@ class Schedule:
         catcher = None if system else self.catcher(node)
         if catcher is None:
             return Verdict.FAIL
-        self._has_caught = catcher.is_caught = (
-            True  # by this exception, whatever fails beside it meanwhile
-        )
+        # By this exception, whatever fails beside it until that is committed.
+        self._has_caught = catcher.is_caught = True
         return Verdict.CATCH
 
     def retry(self, node: Node) -> None:

@@ -60,12 +60,13 @@ class LiveAirflow:
         """Stop all, with the tasks that still run and their Ray."""
         ours = [psutil.Process(process.pid) for process in self._processes]
         ours += [child for process in ours for child in process.children(recursive=True)]
-        for process in self._processes:
-            process.terminate()
+        for started in self._processes:
+            started.terminate()
         _, alive = psutil.wait_procs(ours, timeout=10)
         for process in alive:
             process.kill()
-        psutil.wait_procs(alive, timeout=10)
+        for started in self._processes:
+            started.wait(timeout=10)
         self._client.close()
 
     # ---- what a person does
@@ -77,7 +78,12 @@ class LiveAirflow:
         self._call("POST", f"/dags/{dag_id}/dagRuns", {"dag_run_id": run_id, "logical_date": None})
 
     def delete_run(self, dag_id: str, run_id: str) -> None:
-        self._call("DELETE", f"/dags/{dag_id}/dagRuns/{run_id}")
+        path = f"/dags/{dag_id}/dagRuns/{run_id}"
+        wait_for(
+            f"the end of run {run_id} of {dag_id}",
+            lambda: self._call("GET", path)["state"] in ("success", "failed"),
+        )
+        self._call("DELETE", path)
 
     def clear(self, dag_id: str, run_id: str, task_id: str) -> None:
         self._call(

@@ -93,7 +93,6 @@ class WorkflowManagementActor:
     async def resume_all(self, include_failed: bool) -> list[tuple[str, Exception | None]]:
         return await (await self._ready()).resume_all(include_failed=include_failed)
 
-    @ray.method(max_task_retries=-1)
     async def wait_output(self, workflow_id: str, task_id: str | None, was_waiting: bool) -> Reply:
         """The output as :class:`~.outputs.Reply`.
 
@@ -137,11 +136,9 @@ class WorkflowManagementActor:
         events = (await self._ready()).http_events
         return await events.post(workflow_id, event_key, payload, wait_s=wait_s)
 
-    @ray.method(max_task_retries=-1)
     async def wait_event(self, workflow_id: str, event_key: str, task_id: str) -> Any:
         return await (await self._ready()).http_events.wait(workflow_id, event_key, task_id)
 
-    @ray.method(max_task_retries=-1)
     async def report_event(self, workflow_id: str, event_key: str, is_committed: bool) -> None:
         events = (await self._ready()).http_events
         await events.report(workflow_id, event_key, is_committed)

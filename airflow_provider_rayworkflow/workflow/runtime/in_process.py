@@ -52,9 +52,8 @@ class InProcessManager:
         self._store = _Severable(store)
         self._location = f"in-process:{uuid.uuid4().hex}"
         self._started: Future[None] = Future()
-        self._thread = threading.Thread(
-            target=lambda: asyncio.run(self._serve()), name="workflow manager", daemon=True
-        )
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._work, name="workflow manager", daemon=True)
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -62,7 +61,7 @@ class InProcessManager:
 
         At the end, what is running is suspended.
 
-        :raises DataSaveError: when the storage can't be written.
+        :raises StorageError: when the storage can't be written.
         """
         with (
             local_refs(),
@@ -80,6 +79,7 @@ class InProcessManager:
     def crash(self) -> None:
         """End as if the process had been killed."""
         self._store.sever()
+        self._loop.set_exception_handler(lambda loop, context: None)  # the dead don't complain
         self._end()
 
     def __getattr__(self, method: str) -> _Method:
@@ -101,6 +101,14 @@ class InProcessManager:
         with suppress(RuntimeError):  # it has ended before
             self._loop.call_soon_threadsafe(self._ending.set)
         self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+    def _work(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except BaseException as exc:  # it belongs to the one who ends this thread
+            self._error = exc
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()

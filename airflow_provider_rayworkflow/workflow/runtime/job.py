@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import queue
 import sys
 import time
@@ -42,7 +41,11 @@ from airflow_provider_rayworkflow.workflow.runtime.logs import log_to_stderr
 from airflow_provider_rayworkflow.workflow.runtime.task_logs import printing_logs_of
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, shown
-from airflow_provider_rayworkflow.workflow.storage.handover import Handover, Submission
+from airflow_provider_rayworkflow.workflow.storage.handover import (
+    Handover,
+    Submission,
+    python_version,
+)
 from airflow_provider_rayworkflow.workflow.storage.workflows import HonestStatuses
 
 _POLL_INTERVAL_S = 1.0
@@ -187,26 +190,22 @@ def build_graph(submission: Submission) -> bytes:
         ) from exc
 
 
-def python_version() -> str:
-    """What two Pythons must have in common to exchange pickled functions."""
-    return ".".join(platform.python_version_tuple()[:2])
-
-
 def _start_manager(store: WorkflowStore, uri: str, own_modules: int) -> None:
     """Start a manager of this version, in place of one of another version.
 
     It gets a Ray job of its own, since it keeps the runtime environment of the job that starts
     it, and one author's would be in the way of the others'.
     """
-    config = os.environ.pop(_JOB_CONFIG_VARIABLE, "{}")
-    modules = json.loads(config).get("runtime_env", {}).get("py_modules", [])[:own_modules]
+    config = os.environ.pop(_JOB_CONFIG_VARIABLE, None)
+    modules = json.loads(config or "{}").get("runtime_env", {}).get("py_modules", [])[:own_modules]
     ray.init(runtime_env={"py_modules": modules} if modules else None, log_to_driver=False)
     try:
         versions.replace_other_version(store, wait_s=_WAIT_FOR_OTHER_VERSION_S)
         connect.manager(storage=uri)
     finally:
         ray.shutdown()
-        os.environ[_JOB_CONFIG_VARIABLE] = config
+        if config is not None:
+            os.environ[_JOB_CONFIG_VARIABLE] = config
 
 
 def _parser() -> argparse.ArgumentParser:

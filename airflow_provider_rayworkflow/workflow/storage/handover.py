@@ -7,6 +7,7 @@ before it asks how that stands, so that what an earlier try still wants is recog
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -81,6 +82,11 @@ class StopRequest:
     token: str
     how: How
     requested_at: float
+
+
+def python_version() -> str:
+    """What two Pythons must have in common to exchange pickled functions: ``"3.11"``."""
+    return ".".join(platform.python_version_tuple()[:2])
 
 
 class Handover:

@@ -89,7 +89,8 @@ class TaskRecord:
     :ivar catches: with a graph: the task catches exceptions, also of the continuation.
     :ivar is_failure: the result's bytes are the exception that failed the workflow. Kept for
         people and ``__cause__``; it is no checkpoint.
-    :ivar is_revoked: what was committed of the task proved to be damaged; it has to run again.
+    :ivar is_revoked: the blob of the result proved to be damaged. The task that made it, this one
+        or one of its continuation, has to run again.
     :ivar json_output: of the task that gave the workflow's output.
     """
 
@@ -130,8 +131,6 @@ class TaskRecord:
     @classmethod
     def from_frame(cls, header: Json, payload: memoryview) -> TaskRecord:
         times = header.get("times")
-        if "revoked" in header:
-            return cls(task_id=header["task"], is_revoked=True)
         if "task_ids" in header:
             return cls(
                 task_id=header["task"],
@@ -145,6 +144,7 @@ class TaskRecord:
             task_id=header["task"],
             times=times and TaskTimes.from_json(times),
             is_failure=header.get("failure", False),
+            is_revoked=header.get("revoked", False),
             json_output=output and JsonOutput.from_json(output),
             result=Result(
                 form=Form(header["form"]),
@@ -329,10 +329,11 @@ class WorkflowStore:
         if record.is_failure:
             found.failures[record.task_id] = record
             return
-        if record.is_revoked:
-            found.records.pop(record.task_id, None)
-            return
         blob = record.result.blob if record.result else None
+        if record.is_revoked:
+            for task_id in [name for name, other in found.records.items() if _has(other, blob)]:
+                del found.records[task_id]
+            return
         if blob and sizes.get(blob.key) != blob.size:
             found.damaged.append(
                 CorruptedDataError(
@@ -344,9 +345,13 @@ class WorkflowStore:
         found.records[record.task_id] = record
 
     def _read_journal(self, key: str) -> Iterator[TaskRecord]:
-        _, frames = load_frames(key, "journal", self.bytes.get(key))
+        data = self.bytes.get(key)
+        body, frames = load_frames(key, "journal", data)
         for header, payload in frames:
             yield TaskRecord.from_frame(header, payload)
+        missing = body["size"] - (len(data) - data.index(b"\n") - 1)
+        if missing:
+            raise CorruptedDataError(key, f"{missing} bytes of its records are missing")
 
     def write_value(
         self,
@@ -442,6 +447,10 @@ class WorkflowStore:
 _MAX_READS = 20
 
 
+def _has(record: TaskRecord, blob: Blob | None) -> bool:
+    return blob is not None and record.result is not None and record.result.blob == blob
+
+
 def _key_of(record: StatusRecord) -> keys.StatusKey:
     return keys.status_key(
         record.workflow_id,
@@ -516,19 +525,18 @@ class JournalWriter:
         if len(self._content) > _SEGMENT_BYTES:
             self._segment += 1
             self._content = bytearray()
-        content = self._content or bytearray(dump_line("journal", {"epoch": self._epoch}))
-        begin = len(content)
+        begin = len(self._content)
         for record in records:
             for part in record.to_frame():
-                content += part
+                self._content += part
+        # The size shows a loss that ends between two records.
+        line = dump_line("journal", {"epoch": self._epoch, "size": len(self._content)})
+        key = keys.journal_key(self._workflow_id, self._epoch, self._segment)
         try:
-            self._store.put(
-                keys.journal_key(self._workflow_id, self._epoch, self._segment), content
-            )
+            self._store.put(key, [line, self._content])
         except BaseException:
-            del content[begin:]
+            self._content = self._content[:begin]
             raise
-        self._content = content
 
 
 _SEGMENT_BYTES = 64 * 1024

@@ -38,6 +38,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def ray_cluster() -> Iterator[None]:
     os.environ["PYTHONPATH"] = str(HERE)
     ray.init(
+        "local",  # not one that happens to run on this machine
         num_cpus=4,
         object_store_memory=300 * 1024 * 1024,
         include_dashboard=False,

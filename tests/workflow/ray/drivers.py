@@ -24,7 +24,7 @@ ledger, gate, crash = Ledger(here / "ledger"), Gate(here / "gate"), Crash(here /
 """
 
 _CLUSTER = """
-ray.init(num_cpus=2, object_store_memory=100 * 1024 * 1024, include_dashboard=False)
+ray.init("local", num_cpus=2, object_store_memory=100 * 1024 * 1024, include_dashboard=False)
 workflow.init(storage={storage!r})
 """
 
@@ -41,7 +41,8 @@ def start(text: str, folder: Path, **env: str) -> subprocess.Popen[str]:
     with (folder / "output").open("a") as output:
         return subprocess.Popen(
             [sys.executable, "-u", str(script)],
-            env=os.environ | {"PYTHONPATH": str(HERE)} | env,
+            # A program that names no cluster gets its own, whatever else runs on this machine.
+            env=os.environ | {"PYTHONPATH": str(HERE), "RAY_ADDRESS": "local"} | env,
             stdout=output,
             stderr=subprocess.STDOUT,
             text=True,

@@ -187,7 +187,7 @@ LINES = [
 def test_a_driver_that_starts_the_cluster_prints_what_its_workflows_do(tmp_path):
     drivers.run(
         f"""
-        ray.init(num_cpus=2, object_store_memory=10**8, include_dashboard=False)
+        ray.init("local", num_cpus=2, object_store_memory=10**8, include_dashboard=False)
         workflow.init(storage="{tmp_path}/storage")
         """
         + LOGGED.replace("\n", "\n        "),

@@ -11,13 +11,22 @@ from contextlib import contextmanager
 
 calls: list[object] = []
 gate = threading.Event()
+broken: set[object] = set()
+
+
+def note(what: object) -> None:
+    """Leave a trace, and fail if this is broken."""
+    calls.append(what)
+    if what in broken:
+        raise OSError(f"{what} is broken")
 
 
 @contextmanager
 def fresh() -> Iterator[None]:
-    """No calls, and a closed gate; at the end no task is left running."""
+    """No calls, a closed gate, nothing broken; at the end no task is left running."""
     calls.clear()
     gate.clear()
+    broken.clear()
     yield
     gate.set()
     join_tasks()

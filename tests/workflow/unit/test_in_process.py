@@ -387,7 +387,7 @@ def test_a_sleep_and_an_event_are_waited_for(workflows: InProcessWorkflows):
             return f"{name} is ready"
 
         async def event_checkpointed(self, event):
-            calls.append(event)
+            effects.calls.append(event)
 
     graph = add.bind(workflow.wait_for_event(Ready, "data"), "!")
     running = workflows.run_async(graph)

@@ -1,0 +1,234 @@
+"""What a connection of type ``ray_workflow`` may say."""
+
+from __future__ import annotations
+
+import json
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from airflow.sdk import Connection
+from airflow.sdk.log import mask_secret
+
+from airflow_provider_rayworkflow.exceptions import RayWorkflowConnectionError
+from airflow_provider_rayworkflow.workflow.storage import shown
+
+Json = dict[str, Any]
+
+_LEAST_OBJECT_STORE_MB = 80  # Ray takes no less
+_DEFAULT_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cluster:
+    """How a remote Ray cluster is reached.
+
+    :ivar address: URL of its dashboard, where the Jobs API is.
+    :ivar token: Ray's authentication token, ``""`` for none.
+    :ivar verify: check the server's TLS certificate.
+    :ivar ca: path of a bundle of trusted certificates, None for the machine's own.
+    :ivar headers: sent with every request, beside the token.
+    :ivar timeout_s: of one request.
+    """
+
+    address: str
+    token: str = field(default="", repr=False)
+    verify: bool = True
+    ca: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    timeout_s: float = _DEFAULT_TIMEOUT_S
+
+    @property
+    def all_headers(self) -> dict[str, str]:
+        """The headers of a request, with the token."""
+        token = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        return {**self.headers, **token}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ConnectionSettings:
+    """What a connection says; None where it says nothing.
+
+    :ivar cluster: the Ray cluster to run workflows on; None for Ray in the task process.
+    :ivar storage: absolute path or URI where workflows are stored.
+    :ivar namespace: stands before the ids of workflows that are made from task instances.
+    :ivar num_cpus: how many CPUs Ray may use in the task process.
+    :ivar object_store_memory_mb: shared memory for values that pass between workflow tasks
+        in the task process.
+    """
+
+    cluster: Cluster | None = None
+    storage: str | None = None
+    namespace: str | None = None
+    num_cpus: int | None = None
+    object_store_memory_mb: int | None = None
+
+    @classmethod
+    def from_connection(cls, connection: Connection) -> ConnectionSettings:
+        """Read a connection.
+
+        :raises RayWorkflowConnectionError: for a host that is no URL, for extras that are
+            unknown or of a wrong type, and where a cluster lacks a storage of its own.
+        """
+        conn_id = connection.conn_id
+        extras = _read_extras(conn_id, connection.extra_dejson)
+        cluster = _read_cluster(connection, extras) if connection.host else None
+        storage = extras.get("storage")
+        if cluster is not None:
+            _check_remote_storage(conn_id, storage)
+        return cls(
+            cluster=cluster,
+            storage=storage,
+            namespace=extras.get("namespace"),
+            num_cpus=extras.get("num_cpus"),
+            object_store_memory_mb=extras.get("object_store_memory_mb"),
+        )
+
+
+def _read_extras(conn_id: str, given: Json) -> Json:
+    values: Json = {}
+    for name, value in given.items():
+        if name not in _EXTRAS:
+            raise RayWorkflowConnectionError(
+                f"The connection {conn_id!r} has the unknown extra {name!r}. "
+                f"Known ones are {list(_EXTRAS)}."
+            )
+        if value not in (None, ""):
+            expected, read = _EXTRAS[name]
+            try:
+                values[name] = read(value)
+            except (TypeError, ValueError):
+                secret = name == "headers"
+                raise RayWorkflowConnectionError(
+                    f"The connection {conn_id!r} has the extra "
+                    f"{name}={'***' if secret else f'{value!r:.200}'}; it must be {expected}."
+                ) from None
+    return values
+
+
+def _read_cluster(connection: Connection, extras: Json) -> Cluster:
+    conn_id, ca = connection.conn_id, extras.get("ca")
+    if ca is not None:
+        _check_ca(conn_id, ca)
+    for secret in extras.get("headers", {}).values():
+        mask_secret(secret)
+    return Cluster(
+        address=_address(conn_id, connection.host or "", connection.port),
+        token=connection.password or "",
+        verify=extras.get("verify", True),
+        ca=ca,
+        headers=extras.get("headers", {}),
+        timeout_s=extras.get("timeout_s", _DEFAULT_TIMEOUT_S),
+    )
+
+
+def _address(conn_id: str, host: str, port: int | None) -> str:
+    try:
+        parts = urlsplit(host)
+        own_port = parts.port
+    except ValueError:
+        raise _wrong_host(conn_id, "it is no URL") from None
+    if parts.username or parts.password:
+        raise _wrong_host(conn_id, "it has a user or password; put the token into the password")
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise _wrong_host(conn_id, f"{host!r} does not begin with http:// or https://")
+    if parts.query or parts.fragment:
+        raise _wrong_host(conn_id, "it has a query")
+    if port and own_port and port != own_port:
+        raise _wrong_host(conn_id, f"it has the port {own_port}, and the port field {port}")
+    netloc = parts.netloc if own_port or not port else f"{parts.netloc}:{port}"
+    return f"{parts.scheme}://{netloc}{parts.path.rstrip('/')}"
+
+
+def _check_ca(conn_id: str, ca: str) -> None:
+    try:
+        ssl.create_default_context(cafile=ca)
+    except OSError as exc:  # ssl.SSLError is one
+        raise RayWorkflowConnectionError(
+            f"The connection {conn_id!r} has the extra ca={ca!r}, which can't be used: {exc}."
+        ) from exc
+
+
+def _check_remote_storage(conn_id: str, storage: str | None) -> None:
+    if storage is None:
+        raise RayWorkflowConnectionError(
+            f"The connection {conn_id!r} has a host and no storage. Give the extra 'storage': a "
+            "URI such as s3://bucket/prefix, or the path of a shared folder, which Airflow's "
+            "machines and the cluster both see."
+        )
+    if shown(storage) != storage:
+        raise RayWorkflowConnectionError(
+            f"The connection {conn_id!r} has credentials in its storage {shown(storage)!r}. The "
+            "cluster's dashboard would show them. Leave them out of the URI; give them to both "
+            "sides by their environments (roles, or variables such as AWS_ACCESS_KEY_ID)."
+        )
+
+
+def _wrong_host(conn_id: str, problem: str) -> RayWorkflowConnectionError:
+    return RayWorkflowConnectionError(
+        f"The connection {conn_id!r} has a host that can't be used: {problem}. Give the URL of "
+        "the cluster's dashboard, for example http://ray-head:8265, or leave the host empty to "
+        "run Ray in the task."
+    )
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _flag(value: Any) -> bool:
+    if isinstance(value, str):  # a connection that was given as a URI
+        value = {"true": True, "false": False}.get(value.lower())
+    if type(value) is not bool:
+        raise TypeError
+    return value
+
+
+def _whole_number(least: int) -> Callable[[Any], int]:
+    def read(value: Any) -> int:
+        if isinstance(value, str) and value.isdecimal():  # a connection that was given as a URI
+            value = int(value)
+        if type(value) is not int or value < least:
+            raise ValueError
+        return value
+
+    return read
+
+
+def _seconds(value: Any) -> float:
+    if isinstance(value, bool):
+        raise TypeError
+    seconds = float(value)
+    if not 0 < seconds < float("inf"):
+        raise ValueError
+    return seconds
+
+
+def _headers(value: Any) -> dict[str, str]:
+    headers = json.loads(value) if isinstance(value, str) else value
+    if not isinstance(headers, dict):
+        raise TypeError
+    for name, text in headers.items():
+        if not isinstance(name, str) or not isinstance(text, str):
+            raise TypeError
+    return headers
+
+
+#: Each extra, what it must be, and how it is read.
+_EXTRAS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "storage": ("a path or URI", _text),
+    "namespace": ("text", _text),
+    "num_cpus": ("a whole number of at least 1", _whole_number(1)),
+    "object_store_memory_mb": (
+        f"a whole number of at least {_LEAST_OBJECT_STORE_MB}",
+        _whole_number(_LEAST_OBJECT_STORE_MB),
+    ),
+    "verify": ("true or false", _flag),
+    "ca": ("the path of a file with certificates", _text),
+    "headers": ("a JSON object of texts", _headers),
+    "timeout_s": ("a number of seconds of more than 0", _seconds),
+}

@@ -1,0 +1,147 @@
+"""A Ray cluster of its own, as ``ray start --head`` makes it, with its dashboard."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+
+RAY = Path(sys.executable).with_name("ray")
+
+
+def wait_for(condition: Callable[[], T], what: str, timeout_s: float = 90.0) -> T:
+    """Ask until the answer is true, and return it."""
+    deadline = time.monotonic() + timeout_s
+    while not (answer := condition()):
+        assert time.monotonic() < deadline, f"{what} did not happen within {timeout_s} s"
+        time.sleep(0.1)
+    return answer
+
+
+class Cluster:
+    """Processes that end with :meth:`stop`.
+
+    :param token: for Ray's token authentication; None for none.
+    """
+
+    def __init__(self, *, token: str | None = None, port: int | None = None) -> None:
+        self.token = token
+        self.port = port or _free_ports(1)[0]
+        self.address = f"http://127.0.0.1:{self.port}"
+        self._temp = tempfile.mkdtemp(prefix="rr-", dir="/tmp")  # Ray's sockets need a short path
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        gcs, client, agent, grpc, metrics = _free_ports(5)
+        command = [str(RAY), "start", "--head", "--block", "--disable-usage-stats"]
+        command += [f"--port={gcs}", f"--ray-client-server-port={client}"]
+        command += [f"--dashboard-port={self.port}", "--dashboard-host=127.0.0.1"]
+        command += [f"--dashboard-agent-listen-port={agent}"]
+        command += [f"--dashboard-agent-grpc-port={grpc}", f"--metrics-export-port={metrics}"]
+        command += ["--num-cpus=4", f"--object-store-memory={300 * 1024 * 1024}"]
+        command += [f"--temp-dir={self._temp}", "--node-ip-address=127.0.0.1"]
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("AIRFLOW", "PYTHONPATH", "RAY_WORKFLOW"))
+        }
+        # `python` is looked up on the cluster.
+        environment["PATH"] = f"{RAY.parent}{os.pathsep}{environment['PATH']}"
+        environment["HOME"] = self._temp
+        if self.token is not None:
+            environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token}
+        with open(Path(self._temp, "start.log"), "ab") as log:
+            self._process = subprocess.Popen(
+                command,
+                env=environment,
+                cwd=self._temp,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        wait_for(self.answers, "the start of the cluster", 150)
+
+    def answers(self) -> bool:
+        """True once jobs can be submitted."""
+        assert self._process is not None
+        assert self._process.poll() is None, Path(self._temp, "start.log").read_text()
+        request = urllib.request.Request(f"{self.address}/api/jobs/")
+        if self.token:
+            request.add_header("Authorization", f"Bearer {self.token}")
+        try:
+            with urllib.request.urlopen(request, timeout=5) as response:
+                return response.status == 200 and isinstance(json.load(response), list)
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def stop(self) -> None:
+        """End the processes of this cluster, and no others."""
+        if self._process is not None:
+            for sent in (signal.SIGTERM, signal.SIGKILL):
+                for pid in _session(self._process.pid):
+                    _kill(pid, sent)
+                try:
+                    self._process.wait(15)
+                except subprocess.TimeoutExpired:
+                    continue
+            for pid in _of_cluster(self._temp):
+                _kill(pid, signal.SIGKILL)
+        shutil.rmtree(self._temp, ignore_errors=True)
+
+
+def _session(leader: int) -> list[int]:
+    return [pid for pid, stat in _stats() if int(stat[3]) == leader]
+
+
+def _of_cluster(temp: str) -> list[int]:
+    """What has left the session: its command line names the cluster's folder."""
+    found = []
+    for pid, _ in _stats():
+        try:
+            if temp.encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+                found.append(pid)
+        except OSError:
+            continue
+    return found
+
+
+def _stats() -> list[tuple[int, list[str]]]:
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        found.append((int(folder.name), fields))
+    return found
+
+
+def _kill(pid: int, sent: signal.Signals) -> None:
+    try:
+        os.kill(pid, sent)
+    except ProcessLookupError:
+        return
+
+
+def _free_ports(count: int) -> list[int]:
+    with_sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in with_sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in with_sockets]
+    finally:
+        for each in with_sockets:
+            each.close()

@@ -1,0 +1,98 @@
+"""Workflows on a remote cluster, which gets this package with the job."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from dag_test import Outcome, test_dag
+
+from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, open_store
+
+HERE = Path(__file__).parent
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture(scope="module")
+def witness(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("witness")
+
+
+@pytest.fixture(scope="module")
+def outcome(airflow_home: Path, connection, witness: Path) -> Outcome:
+    nowhere = json.loads(connection()) | {"host": "http://127.0.0.1:9"}
+    return test_dag(
+        airflow_home,
+        HERE / "dags" / "on_cluster.py",
+        {
+            "AIRFLOW__CORE__DAGS_FOLDER": str(HERE / "dags"),
+            "AIRFLOW_CONN_RAY_WORKFLOW_DEFAULT": connection(),
+            "AIRFLOW_CONN_NO_CLUSTER": json.dumps(nowhere),
+            "WITNESS": str(witness),
+            "SHIPPED": str(HERE / "shipped"),
+        },
+    )
+
+
+def test_the_retry_resumes_on_the_cluster(outcome: Outcome, witness: Path, root: Path):
+    assert outcome.states["by_path"] == "success", outcome.log
+    assert outcome.tries["by_path"] == 2
+    assert Counter((witness / "ran").read_text().split()) == {"a": 1, "b": 2}
+    record = WorkflowStore(open_store(str(root))).read_status(f"on_cluster.by_path.{outcome.run_id}")
+    assert record.status is WorkflowStatus.SUCCESSFUL
+    assert (record.tasks_total, record.tasks_done, record.tasks_reused) == (3, 3, 1)
+
+
+def test_the_cluster_gets_the_package_and_the_runtime_env_with_the_job(outcome: Outcome):
+    output = outcome.xcoms["by_path", "return_value"]
+    assert output["before"] == ["a", 9]
+    assert "runtime_resources/py_modules_files" in output["package"]
+    assert "runtime_resources/working_dir_files" in output["pipeline"]
+    assert output["flavour"] == "on_cluster"
+    assert output["airflow_home"] is None
+
+
+def test_a_function_of_the_dag_file_runs_on_the_cluster(outcome: Outcome):
+    assert outcome.states["by_function"] == "success"
+    assert outcome.xcoms["by_function", "return_value"] == 42
+
+
+def test_the_output_of_the_workflows_tasks_is_in_the_task_log_once(outcome: Outcome):
+    lines = [line for line in outcome.log.splitlines() if "a says hello" in line]
+    assert len(lines) == 1, lines
+    assert f"on_cluster.by_path.{outcome.run_id}@pipeline.a" in lines[0]
+
+
+def test_the_log_has_the_original_traceback_of_the_failure(outcome: Outcome):
+    assert "RayWorkflowFailedError: Task 'b' of workflow" in outcome.log
+    assert 'raise RuntimeError("b fails once")' in outcome.log
+
+
+def test_what_the_cluster_can_not_import_fails_the_task_with_the_reason(outcome: Outcome):
+    assert outcome.states["no_module"] == "failed"
+    assert "there is no module 'no_such_module'. It is looked up on the cluster" in outcome.log
+
+
+def test_a_runtime_env_that_can_not_be_made_fails_the_task_with_the_reason(outcome: Outcome):
+    assert outcome.states["bad_environment"] == "failed"
+    assert "no-such-distribution-for-tests" in outcome.log
+
+
+def test_a_cluster_that_can_not_be_reached_fails_the_task_after_its_time(outcome: Outcome):
+    assert outcome.states["no_cluster"] == "failed"
+    assert "RayWorkflowUnreachableError: The Ray cluster at http://127.0.0.1:9 can't" in outcome.log
+    assert "Given up after 1 s" in outcome.log
+
+
+def test_arguments_are_not_on_rays_dashboard_and_not_left_in_the_storage(
+    outcome: Outcome, cluster, root: Path
+):
+    import httpx
+
+    headers = {"Authorization": f"Bearer {cluster.token}"}
+    jobs = httpx.get(f"{cluster.address}/api/jobs/", headers=headers)
+    assert f"on_cluster.by_path.{outcome.run_id}" in jobs.text
+    assert "swordfish" not in jobs.text
+    assert list((root / "v1" / "submissions").glob("*by_path*/*")) == []

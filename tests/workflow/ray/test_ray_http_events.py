@@ -1,0 +1,253 @@
+"""Events by HTTP: stored when they come, delivered once, answered when they are checkpointed."""
+
+import json
+import socket
+import threading
+import urllib.error
+import urllib.request
+
+import pytest
+import ray
+from airflow_provider_rayworkflow import workflow
+from airflow_provider_rayworkflow.workflow.http_event_provider import (
+    HTTP_EVENT_PROVIDER_NAME,
+    HTTPEventProvider,
+    HTTPListener,
+)
+from managers import crash_manager
+from ray import serve
+from witness import wait_until
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+
+
+@pytest.fixture(scope="module")
+def port(ray_cluster):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    serve.start(http_options={"host": "127.0.0.1", "port": port})
+    yield port
+    serve.shutdown()
+
+
+def start_provider():
+    serve.run(HTTPEventProvider.bind(), name=HTTP_EVENT_PROVIDER_NAME, route_prefix="/event")
+
+
+@pytest.fixture
+def provider(port, manager):
+    start_provider()
+    return port
+
+
+class Post(threading.Thread):
+    """A POST under way; ``answer()`` waits for its status."""
+
+    def __init__(self, port, workflow_id, body):
+        super().__init__(daemon=True)
+        self._url = f"http://127.0.0.1:{port}/event/send_event/{workflow_id}"
+        self._body = body if isinstance(body, bytes) else json.dumps(body).encode()
+        self._status = None
+        self.start()
+
+    def run(self):
+        request = urllib.request.Request(self._url, self._body, method="POST")
+        try:
+            with urllib.request.urlopen(request, timeout=60) as response:
+                self._status = response.status
+        except urllib.error.HTTPError as error:
+            self._status = error.code
+            error.close()
+
+    def answer(self):
+        self.join(timeout=60)
+        return self._status
+
+
+def post(port, workflow_id, key, payload):
+    return Post(port, workflow_id, {"event_key": key, "event_payload": payload})
+
+
+@ray.remote
+def gather(*events):
+    return list(events)
+
+
+def wait_for(key=None):
+    args = () if key is None else (key,)
+    return workflow.wait_for_event(HTTPListener, *args)
+
+
+@pytest.mark.parametrize("payload", ["text", 5, None, [1, {"a": None}], {"key": "value"}], ids=str)
+def test_an_event_reaches_the_workflow_that_waits_for_it(provider, new_id, payload):
+    ref = workflow.run_async(gather.bind(wait_for("key")), workflow_id=new_id)
+    assert workflow.get_status(new_id) is workflow.RUNNING
+    assert post(provider, new_id, "key", payload).answer() == 200
+    assert ray.get(ref) == [("key", payload)]
+
+
+def test_an_event_that_comes_before_anybody_waits_is_kept(provider, new_id):
+    posted = post(provider, new_id, "key", "early")
+    wait_until(lambda: list_events(new_id))
+    assert workflow.run(gather.bind(wait_for("key")), workflow_id=new_id) == [("key", "early")]
+    assert posted.answer() == 200
+
+
+def test_events_have_keys(provider, new_id):
+    dag = gather.bind(wait_for("a"), wait_for("b"))
+    ref = workflow.run_async(dag, workflow_id=new_id)
+    assert post(provider, new_id, "b", "for b").answer() == 200
+    assert ray.wait([ref], timeout=0.5)[0] == []
+    assert post(provider, new_id, "a", "for a").answer() == 200
+    assert ray.get(ref) == [("a", "for a"), ("b", "for b")]
+
+
+def test_one_key_in_two_workflows_is_two_events(provider, new_id):
+    refs = [workflow.run_async(wait_for("key"), workflow_id=f"{new_id}.{n}") for n in range(2)]
+    assert post(provider, f"{new_id}.1", "key", "for 1").answer() == 200
+    assert ray.get(refs[1]) == ("key", "for 1")
+    assert ray.wait([refs[0]], timeout=0.5)[0] == []
+    assert post(provider, f"{new_id}.0", "key", "for 0").answer() == 200
+    assert ray.get(refs[0]) == ("key", "for 0")
+
+
+def test_the_default_key_is_the_tasks_id(provider, new_id):
+    class Tell(HTTPListener):
+        async def poll_for_event(self, ledger):
+            ledger.write(workflow.get_context().task_id)
+            return await super().poll_for_event()
+
+    ref = workflow.run_async(wait_for(), workflow_id=new_id)
+    task_id = "airflow_provider_rayworkflow.workflow.runtime.events.get_message"
+    assert workflow.get_metadata(new_id, task_id)["task_id"] == task_id
+    assert post(provider, new_id, task_id, "payload").answer() == 200
+    assert ray.get(ref) == (task_id, "payload")
+
+
+def test_an_event_in_a_continuation(provider, new_id):
+    @ray.remote
+    def start():
+        return workflow.continuation(gather.bind(wait_for("inner")))
+
+    ref = workflow.run_async(start.bind(), workflow_id=new_id)
+    assert post(provider, new_id, "inner", 1).answer() == 200
+    assert ray.get(ref) == [("inner", 1)]
+
+
+def test_the_same_event_twice_is_delivered_once(provider, new_id):
+    class Counts(HTTPListener):
+        pass
+
+    dag = gather.bind(wait_for("key"))
+    posts = [post(provider, new_id, "key", "same") for _ in range(3)]
+    wait_until(lambda: list_events(new_id))
+    ref = workflow.run_async(dag, workflow_id=new_id)
+    assert ray.get(ref) == [("key", "same")]
+    assert posts[0].answer() == 200
+    assert {posts[1].answer(), posts[2].answer()} <= {200, 202}
+
+
+def test_two_waits_for_one_key_get_two_events(provider, new_id):
+    @ray.remote
+    def then(first):
+        return workflow.continuation(gather.bind(first, wait_for("key")))
+
+    ref = workflow.run_async(then.bind(wait_for("key")), workflow_id=new_id)
+    assert post(provider, new_id, "key", 1).answer() == 200
+    assert post(provider, new_id, "key", 2).answer() == 200
+    assert ray.get(ref) == [("key", 1), ("key", 2)]
+
+
+def test_a_listener_that_refuses_has_the_post_answered_with_500(provider, new_id):
+    class Refuses(HTTPListener):
+        async def event_checkpointed(self, event):
+            key, _ = event
+            workflow_id = workflow.get_context().workflow_id
+            await self.handle.report_checkpointed.remote(workflow_id, key, False)
+
+    ref = workflow.run_async(workflow.wait_for_event(Refuses, "key"), workflow_id=new_id)
+    assert post(provider, new_id, "key", 1).answer() == 500
+    assert ray.get(ref) == ("key", 1)
+
+
+def test_a_resumed_workflow_gets_an_event_that_was_not_checkpointed(provider, new_id, gate, ledger):
+    class Stumbles(HTTPListener):
+        async def poll_for_event(self, key):
+            event = await super().poll_for_event(key)
+            ledger.write("polled")
+            if not gate.is_open:
+                raise ConnectionError("lost it")
+            return event
+
+    ref = workflow.run_async(workflow.wait_for_event(Stumbles, "key"), workflow_id=new_id)
+    posted = post(provider, new_id, "key", "payload")
+    with pytest.raises(workflow.WorkflowExecutionError, match="lost it"):
+        ray.get(ref)
+    gate.open()
+    assert workflow.resume(new_id) == ("key", "payload")
+    assert posted.answer() == 200
+    assert ledger.count("polled") == 2
+
+
+def test_a_deleted_id_can_wait_for_its_key_again(provider, new_id):
+    for payload in ("first", "second"):
+        ref = workflow.run_async(wait_for("key"), workflow_id=new_id)
+        assert post(provider, new_id, "key", payload).answer() == 200
+        assert ray.get(ref) == ("key", payload)
+        workflow.delete(new_id)
+
+
+def test_an_event_survives_a_restart_of_serve(provider, new_id):
+    ref = workflow.run_async(wait_for("key"), workflow_id=new_id)
+    other = workflow.run_async(wait_for("other"), workflow_id=f"{new_id}-2")
+    post(provider, f"{new_id}-3", "key", "stored")
+    wait_until(lambda: list_events(f"{new_id}-3"))
+    serve.delete(HTTP_EVENT_PROVIDER_NAME)
+    start_provider()
+    assert post(provider, new_id, "key", 1).answer() == 200
+    assert post(provider, f"{new_id}-2", "other", 2).answer() == 200
+    assert ray.get([ref, other]) == [("key", 1), ("other", 2)]
+    assert workflow.run(wait_for("key"), workflow_id=f"{new_id}-3") == ("key", "stored")
+
+
+def test_an_event_survives_a_crash_of_the_manager(port, fresh_manager):
+    root = fresh_manager()
+    start_provider()
+    post(port, "later", "key", "stored")
+    wait_until(lambda: [path for path in root.rglob("*") if "later" in str(path)])
+    ref = workflow.run_async(wait_for("key"), workflow_id="waits")
+    crash_manager(root)
+    assert workflow.run(wait_for("key"), workflow_id="later") == ("key", "stored")
+    wait_until(lambda: post(port, "waits", "key", 1).answer() == 200)
+    assert ray.get(ref) == ("key", 1)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"no json", [], {"event_key": "key"}, {"event_payload": 1}, {"event_key": 5, "event_payload": 1}],
+    ids=str,
+)
+def test_a_body_that_is_no_event_is_refused(provider, new_id, body):
+    assert Post(provider, new_id, body).answer() in (400, 404)
+
+
+def test_an_unknown_path_is_404(provider):
+    url = f"http://127.0.0.1:{provider}/event/nothing"
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(url, b"{}", timeout=30)
+    assert caught.value.code == 404
+    caught.value.close()
+
+
+@pytest.fixture(autouse=True)
+def _root(shared_root):
+    global _shared_root
+    _shared_root = shared_root
+
+
+def list_events(workflow_id):
+    """The files of the events of a workflow."""
+    from airflow_provider_rayworkflow.workflow.storage.keys import quote_id
+
+    return [path for path in _shared_root.rglob("*") if quote_id(workflow_id) in str(path)]
