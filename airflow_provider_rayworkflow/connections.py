@@ -90,13 +90,13 @@ class ConnectionSettings:
 def _read_extras(conn_id: str, given: Json) -> Json:
     values: Json = {}
     for name, value in given.items():
-        if name not in _EXTRAS:
+        if name not in EXTRAS:
             raise RayWorkflowConnectionError(
                 f"The connection {conn_id!r} has the unknown extra {name!r}. "
-                f"Known ones are {list(_EXTRAS)}."
+                f"Known ones are {list(EXTRAS)}."
             )
         if value not in (None, ""):
-            expected, read = _EXTRAS[name]
+            expected, read = EXTRAS[name]
             try:
                 values[name] = read(value)
             except (TypeError, ValueError):
@@ -219,7 +219,7 @@ def _headers(value: Any) -> dict[str, str]:
 
 
 #: Each extra, what it must be, and how it is read.
-_EXTRAS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+EXTRAS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "storage": ("a path or URI", _text),
     "namespace": ("text", _text),
     "num_cpus": ("a whole number of at least 1", _whole_number(1)),

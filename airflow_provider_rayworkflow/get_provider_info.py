@@ -37,22 +37,33 @@ _CONNECTION_TYPE: Json = {
     "hook-class-name": "airflow_provider_rayworkflow.hooks.RayWorkflowHook",
     "hook-name": "Ray Workflow",
     "ui-field-behaviour": {
-        "hidden-fields": ["host", "port", "login", "password", "schema"],
-        "relabeling": {},
-        "placeholders": {},
+        "hidden-fields": ["login", "schema"],
+        "relabeling": {"host": "Ray dashboard URL", "password": "Ray token"},
+        "placeholders": {
+            "host": "http://ray-head:8265; empty: Ray runs in the task process",
+            "password": "of a cluster with RAY_AUTH_MODE=token",
+        },
     },
-    # Kept in the connection's extra under these names; hooks.ConnectionSettings reads them.
+    # Kept in the connection's extra under these names; connections.EXTRAS reads them.
     "conn-fields": {
         "storage": {
             "label": "Workflow storage",
             "description": "Absolute path or URI where workflows are stored, the same for every "
-            "machine that may run a task of this connection. Without it: the environment "
-            "variable RAY_WORKFLOW_STORAGE, else a folder of this machine.",
+            "machine that may run a task of this connection, and for the cluster. Without a "
+            "cluster it may be empty: then the environment variable RAY_WORKFLOW_STORAGE counts, "
+            "else a folder of this machine.",
+            "schema": {"type": ["string", "null"]},
+        },
+        "namespace": {
+            "label": "Namespace",
+            "description": "Stands in front of the ids of this Airflow's workflows. Needed where "
+            "several Airflows share a storage.",
             "schema": {"type": ["string", "null"]},
         },
         "num_cpus": {
             "label": "CPUs",
-            "description": "How many CPUs Ray may use in a task. Without it: all of the machine's.",
+            "description": "How many CPUs Ray may use in a task process. Without it: all of the "
+            "machine's.",
             "schema": {"type": ["integer", "null"], "minimum": 1},
         },
         "object_store_memory_mb": {
@@ -60,6 +71,26 @@ _CONNECTION_TYPE: Json = {
             "description": "Shared memory for values that pass between workflow tasks. Without "
             "it: as much as Ray takes by itself, about 30 % of the machine's memory.",
             "schema": {"type": ["integer", "null"], "minimum": 80},
+        },
+        "verify": {
+            "label": "Verify TLS",
+            "description": "Check the certificate of an https cluster.",
+            "schema": {"type": ["boolean", "null"], "default": True},
+        },
+        "ca": {
+            "label": "CA bundle",
+            "description": "Path of a file with the certificates to trust, on Airflow's machines.",
+            "schema": {"type": ["string", "null"]},
+        },
+        "headers": {
+            "label": "Headers",
+            "description": "A JSON object of further HTTP headers for the cluster.",
+            "schema": {"type": ["string", "null"], "format": "password"},
+        },
+        "timeout_s": {
+            "label": "Timeout (s)",
+            "description": "Of one request to the cluster.",
+            "schema": {"type": ["number", "null"], "default": 30},
         },
     },
 }

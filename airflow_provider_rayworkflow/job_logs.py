@@ -14,6 +14,7 @@ MAX_CHARACTERS = 1_000_000
 
 _FIRST_WAIT_S = 1.0
 _LONGEST_WAIT_S = 30.0
+_CANCEL_TIMEOUT_S = 1.0
 
 
 class JobLog:
@@ -53,7 +54,7 @@ class JobLog:
                 loop.call_soon_threadsafe(task.cancel)
             except RuntimeError:
                 return  # it has just ended
-            self._thread.join(timeout_s)
+            self._thread.join(_CANCEL_TIMEOUT_S)
 
     def _run(self) -> None:
         try:

@@ -60,7 +60,7 @@ def test_a_workflow_that_names_nothing_is_refused_when_the_dag_is_parsed(workflo
         ("no_such_module:f", "no module 'no_such_module'"),
         ("json.no_such_part:f", "no module 'json.no_such_part'"),
         ("json:no_such_function", "'json' has no 'no_such_function'"),
-        ("test_definitions:not_a_function", "is a int and not a function"),
+        ("test_definitions:not_a_function", "is a int and no function"),
         ("test_definitions:double", "is a Ray remote function"),
         (double, "is a Ray remote function"),
     ],

@@ -1,6 +1,7 @@
 """The connection says where Ray runs and where workflows are stored, and nothing unknown."""
 
 import json
+import socket
 import time
 
 import pytest
@@ -66,7 +67,7 @@ def test_the_connections_storage_comes_before_the_environments(connect, monkeypa
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        ({"stoarge": "/data"}, "unknown extra 'stoarge'. Known ones are \\['storage', 'num_cpus'"),
+        ({"stoarge": "/data"}, "unknown extra 'stoarge'. Known ones are \\['storage', 'namespace'"),
         ({"storage": 5}, "storage=5; it must be a path or URI"),
         ({"num_cpus": 0}, "num_cpus=0; it must be a whole number of at least 1"),
         ({"num_cpus": 1.5}, "num_cpus=1.5; it must be a whole number"),
@@ -78,11 +79,6 @@ def test_the_connections_storage_comes_before_the_environments(connect, monkeypa
 def test_extras_are_checked(connect, extra: dict, message: str):
     with pytest.raises(RayWorkflowConnectionError, match=message):
         connect(extra).settings  # noqa: B018
-
-
-def test_a_host_is_refused(connect):
-    with pytest.raises(RayWorkflowConnectionError, match="'http://ray:8265', and remote Ray clus"):
-        connect(host="http://ray:8265").settings  # noqa: B018
 
 
 @pytest.mark.parametrize("storage", ["relative/path", "nonsense://bucket"])
@@ -148,3 +144,109 @@ def test_test_connection_never_raises(connect, extra: dict, message: str):
     works, said = connect(extra).test_connection()
     assert not works
     assert message in said
+
+
+# ---- a connection to a cluster
+
+
+REMOTE = {"storage": "s3://bucket/prefix"}
+
+
+def test_a_host_is_a_cluster(connect):
+    cluster = connect(REMOTE, host="http://ray-head", port=8265, password="t").settings.cluster
+    assert cluster.address == "http://ray-head:8265"
+    assert cluster.all_headers == {"Authorization": "Bearer t"}
+    assert (cluster.verify, cluster.ca, cluster.timeout_s) == (True, None, 30.0)
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "address"),
+    [
+        ("http://ray:8265", None, "http://ray:8265"),
+        ("http://ray:8265", 8265, "http://ray:8265"),
+        ("https://proxy/ray/", None, "https://proxy/ray"),
+        ("https://[::1]", 8265, "https://[::1]:8265"),
+    ],
+)
+def test_the_address_is_the_host_with_the_port(connect, host, port, address):
+    assert connect(REMOTE, host=host, port=port).settings.cluster.address == address
+
+
+@pytest.mark.parametrize(
+    ("host", "message"),
+    [
+        ("ray-head", "'ray-head' does not begin with http:// or https://"),
+        ("ray://head:10001", "does not begin with http://"),
+        ("http://", "does not begin with http://"),
+        ("http://user:hidden@ray:8265", "it has a user or password"),
+        ("http://ray:8265?x=1", "it has a query"),
+        ("http://ray:1", "it has the port 1, and the port field 8265"),
+        ("http://ray:x", "it is no URL"),
+    ],
+)
+def test_a_host_that_is_no_url_is_refused(connect, host: str, message: str):
+    with pytest.raises(RayWorkflowConnectionError, match=message) as refused:
+        connect(REMOTE, host=host, port=8265).settings  # noqa: B018
+    assert "hidden" not in str(refused.value)
+
+
+def test_a_cluster_needs_a_storage_of_its_own(connect, monkeypatch):
+    monkeypatch.setenv("RAY_WORKFLOW_STORAGE", "/from/environment")
+    with pytest.raises(RayWorkflowConnectionError, match="has a host and no storage"):
+        connect(host="http://ray:8265").settings  # noqa: B018
+
+
+def test_a_clusters_storage_may_not_have_credentials(connect):
+    with pytest.raises(RayWorkflowConnectionError, match="has credentials in its storage") as error:
+        connect({"storage": "s3://key:hidden@bucket"}, host="http://ray").settings  # noqa: B018
+    assert "hidden" not in str(error.value)
+
+
+def test_headers_and_certificates_are_taken(connect):
+    settings = connect(
+        REMOTE | {"headers": '{"X-Key": "v"}', "verify": False, "timeout_s": 2.5},
+        host="https://ray",
+    ).settings
+    assert settings.cluster.all_headers == {"X-Key": "v"}
+    assert settings.cluster.verify is False
+    assert settings.cluster.timeout_s == 2.5
+    assert "v" not in repr(settings.cluster).split("X-Key")
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        ({"verify": "maybe"}, "verify='maybe'; it must be true or false"),
+        ({"headers": '{"a": 1, "b": "hidden"}'}, r"headers=\*\*\*; it must be a JSON object of"),
+        ({"headers": "{hidden"}, r"headers=\*\*\*; it must be a JSON object"),
+        ({"timeout_s": 0}, "timeout_s=0; it must be a number of seconds"),
+        ({"timeout_s": True}, "timeout_s=True; it must be a number of seconds"),
+        ({"ca": "/no/such/file"}, "ca='/no/such/file', which can't be used"),
+        ({"namespace": 1}, "namespace=1; it must be text"),
+    ],
+)
+def test_extras_of_a_cluster_are_checked(connect, extra: dict, message: str):
+    with pytest.raises(RayWorkflowConnectionError, match=message) as error:
+        connect(REMOTE | extra, host="https://ray").settings  # noqa: B018
+    assert "hidden" not in str(error.value)
+
+
+def test_test_connection_says_what_of_a_cluster_does_not_work(connect, tmp_path):
+    hook = connect({"storage": str(tmp_path), "timeout_s": 5}, host="http://127.0.0.1:9")
+    works, said = hook.test_connection()
+    assert not works
+    assert said.startswith("Ray: RayWorkflowUnreachableError: The Ray cluster at http://127.0.0.1:9")
+    assert f"Workflows can be read from {tmp_path}. Workflows can be written to" in said
+
+
+def test_test_connection_ends_in_time(connect, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        hook = connect(
+            {"storage": str(tmp_path), "timeout_s": 0.2},
+            host=f"http://127.0.0.1:{silent.getsockname()[1]}",
+        )
+        begun = time.monotonic()
+        works, said = hook.test_connection()
+    assert not works
+    assert time.monotonic() - begun < 5
+    assert "Ray: " in said

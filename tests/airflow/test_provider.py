@@ -12,7 +12,8 @@ import pytest
 
 import airflow_provider_rayworkflow
 from airflow_provider_rayworkflow.get_provider_info import get_provider_info
-from airflow_provider_rayworkflow.hooks import ConnectionSettings, RayWorkflowHook
+from airflow_provider_rayworkflow.connections import EXTRAS
+from airflow_provider_rayworkflow.hooks import RayWorkflowHook
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -89,4 +90,4 @@ def test_everything_that_the_provider_info_names_exists():
 
 def test_the_forms_fields_are_the_settings_of_a_connection():
     (connection_type,) = get_provider_info()["connection-types"]
-    assert list(connection_type["conn-fields"]) == list(ConnectionSettings.__slots__)
+    assert list(connection_type["conn-fields"]) == list(EXTRAS)

@@ -83,7 +83,7 @@ def test_an_authors_mistake_is_not_retried(outcome: Outcome, task_id: str, messa
 @pytest.mark.parametrize(
     ("task_id", "message"),
     [
-        ("bad_host", "RayWorkflowConnectionError: The connection 'remote' has the host"),
+        ("bad_host", "RayWorkflowConnectionError: The connection 'remote' has a host and no"),
         ("bad_storage", "RayWorkflowStorageError: The workflow storage"),
     ],
 )

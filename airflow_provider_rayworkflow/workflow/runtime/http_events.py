@@ -39,8 +39,10 @@ class HTTPEventProvider:
     """
 
     async def __call__(self, request: Request) -> JSONResponse:
-        workflow_id = request.url.path.removeprefix(f"{_ROUTE}/send_event/")
-        if request.method != "POST" or workflow_id == request.url.path or not workflow_id:
+        # Not request.url: there, an id with "?" or "#" would end at that.
+        path = request.scope["path"].removeprefix(_ROUTE)
+        workflow_id = path.removeprefix("/send_event/")
+        if request.method != "POST" or workflow_id == path or not workflow_id:
             return JSONResponse({"error": "POST to /event/send_event/{workflow_id}."}, 404)
         try:
             body = await request.json()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import queue
 import sys
@@ -90,11 +91,11 @@ class _Job:
             print(f"Workflow {self._workflow_id} is not started: {reason}", flush=True)
             self._handover.delete_submission(self._workflow_id, self._submission_id)
             return 1
-        ray.init()
+        ray.init(logging_level=logging.WARNING)
         if not versions.is_in_place(self._store):
             ray.shutdown()
             _start_manager(self._store, self._uri, self._own_modules)
-            ray.init()
+            ray.init(logging_level=logging.WARNING)
         manager = connect.manager(
             storage=self._uri,
             limits=check_limits(submission.max_running_workflows, submission.max_pending_workflows),
@@ -198,7 +199,11 @@ def _start_manager(store: WorkflowStore, uri: str, own_modules: int) -> None:
     """
     config = os.environ.pop(_JOB_CONFIG_VARIABLE, None)
     modules = json.loads(config or "{}").get("runtime_env", {}).get("py_modules", [])[:own_modules]
-    ray.init(runtime_env={"py_modules": modules} if modules else None, log_to_driver=False)
+    ray.init(
+        runtime_env={"py_modules": modules} if modules else None,
+        logging_level=logging.WARNING,
+        log_to_driver=False,
+    )
     try:
         versions.replace_other_version(store, wait_s=_WAIT_FOR_OTHER_VERSION_S)
         connect.manager(storage=uri)

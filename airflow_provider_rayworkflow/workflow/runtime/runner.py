@@ -24,6 +24,8 @@ OnDone = Callable[[Completion], None]
 #: How many events may be waited for at once.
 MAX_EVENTS = 100_000
 
+_MAX_EVENT_RETRIES = 10
+
 
 @dataclass(slots=True, eq=False)
 class _Started:
@@ -63,7 +65,12 @@ class RayRunner:
     def _event_host(self) -> Any:
         if self._events is None:
             host = ray.remote(EventHost).options(
-                num_cpus=0, max_restarts=-1, max_concurrency=MAX_EVENTS
+                num_cpus=0,
+                max_restarts=-1,
+                # All who wait there lose a try when one listener kills the process, and another
+                # one when they come back before it has restarted.
+                max_task_retries=_MAX_EVENT_RETRIES,
+                max_concurrency=MAX_EVENTS,
             )
             self._events = host.remote()
         return self._events

@@ -6,6 +6,7 @@ unpickles.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -18,6 +19,7 @@ from airflow_provider_rayworkflow.workflow.documents import (
 )
 from airflow_provider_rayworkflow.workflow.exceptions import (
     CorruptedDataError,
+    DataLoadError,
     KeyNotFoundError,
     WorkflowNotFoundError,
 )
@@ -35,6 +37,8 @@ from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import keys
 from airflow_provider_rayworkflow.workflow.storage.bytes import ByteStore
 from airflow_provider_rayworkflow.workflow.storage.leases import Lease
+
+log = logging.getLogger(__name__)
 
 Json = dict[str, Any]
 _Buffer = bytes | bytearray | memoryview
@@ -411,10 +415,17 @@ class WorkflowStore:
             return None
 
     def list_leases(self) -> list[Lease]:
-        """The leases of all managers, dead ones included."""
-        names = [entry.key.rpartition("/")[2] for entry in self.bytes.list(keys.LEASES)]
-        leases = (self.read_lease(name.removesuffix(".json")) for name in names)
-        return [lease for lease in leases if lease is not None]
+        """The leases of all managers, dead ones included; those that can't be read are left out."""
+        leases = []
+        for entry in self.bytes.list(keys.LEASES):
+            try:
+                lease = self.read_lease(entry.key.rpartition("/")[2].removesuffix(".json"))
+            except DataLoadError as exc:
+                log.warning("A manager's lease can't be read: %s", exc)
+                continue
+            if lease is not None:
+                leases.append(lease)
+        return leases
 
     def delete_lease(self, manager_id: str) -> None:
         self.bytes.delete([keys.lease_key(manager_id)])

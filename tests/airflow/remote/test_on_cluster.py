@@ -23,7 +23,7 @@ def witness(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def outcome(airflow_home: Path, connection, witness: Path) -> Outcome:
     nowhere = json.loads(connection()) | {"host": "http://127.0.0.1:9"}
-    return test_dag(
+    return _debug(
         airflow_home,
         HERE / "dags" / "on_cluster.py",
         {
@@ -56,7 +56,7 @@ def test_the_cluster_gets_the_package_and_the_runtime_env_with_the_job(outcome: 
 
 def test_a_function_of_the_dag_file_runs_on_the_cluster(outcome: Outcome):
     assert outcome.states["by_function"] == "success"
-    assert outcome.xcoms["by_function", "return_value"] == 42
+    assert outcome.xcoms["by_function", "return_value"] == {"doubled": 42}
 
 
 def test_the_output_of_the_workflows_tasks_is_in_the_task_log_once(outcome: Outcome):
@@ -77,7 +77,7 @@ def test_what_the_cluster_can_not_import_fails_the_task_with_the_reason(outcome:
 
 def test_a_runtime_env_that_can_not_be_made_fails_the_task_with_the_reason(outcome: Outcome):
     assert outcome.states["bad_environment"] == "failed"
-    assert "no-such-distribution-for-tests" in outcome.log
+    assert "no-such-code.zip" in outcome.log
 
 
 def test_a_cluster_that_can_not_be_reached_fails_the_task_after_its_time(outcome: Outcome):
@@ -96,3 +96,9 @@ def test_arguments_are_not_on_rays_dashboard_and_not_left_in_the_storage(
     assert f"on_cluster.by_path.{outcome.run_id}" in jobs.text
     assert "swordfish" not in jobs.text
     assert list((root / "v1" / "submissions").glob("*by_path*/*")) == []
+
+
+def _debug(*args):
+    outcome = test_dag(*args)
+    Path("/tmp/on_cluster.log").write_text(outcome.log)
+    return outcome

@@ -26,7 +26,9 @@ def nothing_stored(manager, new_id):
 
 
 @pytest.mark.parametrize(
-    "wrong", [1, None, "text", task, task._function, [task.bind()]], ids=lambda value: type(value).__name__
+    "wrong",
+    [1, None, "text", task, task._function, [task.bind()]],
+    ids=lambda value: type(value).__name__,
 )
 def test_only_graphs_can_run(nothing_stored, wrong):
     with pytest.raises(TypeError, match=r"Input should be a DAG\."):
@@ -129,7 +131,12 @@ def test_arguments_have_to_fit_the_signature(nothing_stored):
     def needs(a, b, *, c):
         return a, b, c
 
-    for args, kwargs in [((1,), {"c": 3}), ((1, 2, 3), {"c": 3}), ((1, 2), {}), ((1, 2), {"c": 3, "d": 4})]:
+    for args, kwargs in [
+        ((1,), {"c": 3}),
+        ((1, 2, 3), {"c": 3}),
+        ((1, 2), {}),
+        ((1, 2), {"c": 3, "d": 4}),
+    ]:
         with pytest.raises(TypeError):
             workflow.run(needs.bind(*args, **kwargs), workflow_id=nothing_stored)
 
@@ -181,7 +188,9 @@ def test_options_are_checked_where_they_are_written(options, message):
         workflow.options(**options)
 
 
-@pytest.mark.parametrize("wrong", [lambda: 1, 5, Counter, None], ids=["function", "number", "actor", "None"])
+@pytest.mark.parametrize(
+    "wrong", [lambda: 1, 5, Counter, None], ids=["function", "number", "actor", "None"]
+)
 def test_options_decorate_remote_functions_only(wrong):
     with pytest.raises(ValueError, match=r"Only apply 'workflow\.options' to Ray remote functions"):
         workflow.options(task_id="a")(wrong)

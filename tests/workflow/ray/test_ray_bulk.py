@@ -285,9 +285,7 @@ def test_fifty_workflows_fail_or_succeed_and_the_failed_ones_are_resumed(
 # ---- resume_all
 
 
-def test_after_the_manager_is_gone_those_that_ran_are_resumed_first(
-    fresh_manager, gate, ledger
-):
+def test_after_the_manager_is_gone_those_that_ran_are_resumed_first(fresh_manager, gate, ledger):
     root = fresh_manager(max_running_workflows=2, max_pending_workflows=2)
     submit(["z ran", "y ran", "b waited", "a waited"], gate, ledger)
     kill_manager()
@@ -322,9 +320,7 @@ def test_a_workflow_that_cannot_be_resumed_does_not_stop_the_others(fresh_manage
     workflow.delete("broken")
 
 
-def test_resume_all_with_a_full_queue_reports_those_that_did_not_fit(
-    fresh_manager, gate, ledger
-):
+def test_resume_all_with_a_full_queue_reports_those_that_did_not_fit(fresh_manager, gate, ledger):
     root = fresh_manager()
     submit("abc", gate, ledger)
     for name in "abc":

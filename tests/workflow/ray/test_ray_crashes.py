@@ -73,7 +73,9 @@ def test_a_resume_may_crash_again(manager, new_id, crash, ledger):
     assert ledger.lines() == ["b", "a", "a", "a"]
 
 
-def test_branches_that_ended_before_the_crash_do_not_run_again(manager, new_id, crash, ledger, gate):
+def test_branches_that_ended_before_the_crash_do_not_run_again(
+    manager, new_id, crash, ledger, gate
+):
     @ray.remote(max_retries=0)
     def crash_last(*inputs):
         ledger.wait_for("three")
@@ -268,9 +270,7 @@ def half_done(manager, new_id, shared_root, ledger, gate):
 
 
 @pytest.mark.parametrize("damage", [cut_off, change, remove])
-def test_a_damaged_checkpoint_is_noticed_and_its_task_runs_again(
-    half_done, new_id, ledger, damage
-):
+def test_a_damaged_checkpoint_is_noticed_and_its_task_runs_again(half_done, new_id, ledger, damage):
     damage(half_done)
     assert workflow.resume(new_id) == 2**17
     assert ledger.count("make") == 2

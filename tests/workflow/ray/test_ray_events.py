@@ -6,9 +6,10 @@ import time
 
 import pytest
 import ray
-from airflow_provider_rayworkflow import workflow
 from managers import crash_manager
 from witness import wait_until
+
+from airflow_provider_rayworkflow import workflow
 
 
 @ray.remote
@@ -97,7 +98,9 @@ def test_a_workflow_waits_for_an_event_and_gets_it(manager, new_id, ledger, gate
 
 
 def test_an_event_alone_is_a_workflow(manager, new_id, ledger, gate):
-    ref = workflow.run_async(workflow.wait_for_event(GateListener, ledger, gate), workflow_id=new_id)
+    ref = workflow.run_async(
+        workflow.wait_for_event(GateListener, ledger, gate), workflow_id=new_id
+    )
     ledger.wait_for("poll event")
     assert workflow.get_status(new_id) is workflow.RUNNING
     gate.open()

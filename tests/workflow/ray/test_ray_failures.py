@@ -247,7 +247,9 @@ def test_a_list_of_exceptions_says_which_ones_are_retried(manager, ledger):
     options = {"max_retries": 5, "retry_exceptions": [ValueError, KeyError]}
     assert workflow.run(unsteady.options(**options).bind(ledger, "ee")) == "value"
     with pytest.raises(workflow.WorkflowExecutionError) as caught:
-        workflow.run(unsteady.options(max_retries=5, retry_exceptions=[KeyError]).bind(ledger, "e" * 9))
+        workflow.run(
+            unsteady.options(max_retries=5, retry_exceptions=[KeyError]).bind(ledger, "e" * 9)
+        )
     assert isinstance(caught.value.__cause__, ValueError)
     assert ledger.count() == 4
 

@@ -4,19 +4,22 @@ import json
 import socket
 import threading
 import urllib.error
+import urllib.parse
 import urllib.request
 
 import pytest
 import ray
+from managers import crash_manager
+from ray import serve
+from witness import wait_until
+
 from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.workflow.http_event_provider import (
     HTTP_EVENT_PROVIDER_NAME,
     HTTPEventProvider,
     HTTPListener,
 )
-from managers import crash_manager
-from ray import serve
-from witness import wait_until
+from airflow_provider_rayworkflow.workflow.storage.keys import quote_id
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
@@ -32,7 +35,8 @@ def port(ray_cluster):
 
 
 def start_provider():
-    serve.run(HTTPEventProvider.bind(), name=HTTP_EVENT_PROVIDER_NAME, route_prefix="/event")
+    if HTTP_EVENT_PROVIDER_NAME not in serve.status().applications:
+        serve.run(HTTPEventProvider.bind(), name=HTTP_EVENT_PROVIDER_NAME, route_prefix="/event")
 
 
 @pytest.fixture
@@ -46,7 +50,8 @@ class Post(threading.Thread):
 
     def __init__(self, port, workflow_id, body):
         super().__init__(daemon=True)
-        self._url = f"http://127.0.0.1:{port}/event/send_event/{workflow_id}"
+        quoted = urllib.parse.quote(workflow_id, safe="")
+        self._url = f"http://127.0.0.1:{port}/event/send_event/{quoted}"
         self._body = body if isinstance(body, bytes) else json.dumps(body).encode()
         self._status = None
         self.start()
@@ -63,6 +68,16 @@ class Post(threading.Thread):
     def answer(self):
         self.join(timeout=60)
         return self._status
+
+
+@pytest.fixture
+def is_stored(shared_root):
+    """Whether an event of a workflow is in the storage."""
+
+    def is_stored(workflow_id):
+        return any(quote_id(workflow_id) in str(path) for path in shared_root.rglob("*"))
+
+    return is_stored
 
 
 def post(port, workflow_id, key, payload):
@@ -87,9 +102,16 @@ def test_an_event_reaches_the_workflow_that_waits_for_it(provider, new_id, paylo
     assert ray.get(ref) == [("key", payload)]
 
 
-def test_an_event_that_comes_before_anybody_waits_is_kept(provider, new_id):
+@pytest.mark.parametrize("odd", ["a b", "ü", "per%cent", "a?b#c", "a/b"])
+def test_the_id_of_the_workflow_may_be_any(provider, odd):
+    ref = workflow.run_async(wait_for("key"), workflow_id=odd)
+    assert post(provider, odd, "key", 1).answer() == 200
+    assert ray.get(ref) == ("key", 1)
+
+
+def test_an_event_that_comes_before_anybody_waits_is_kept(provider, new_id, is_stored):
     posted = post(provider, new_id, "key", "early")
-    wait_until(lambda: list_events(new_id))
+    wait_until(lambda: is_stored(new_id))
     assert workflow.run(gather.bind(wait_for("key")), workflow_id=new_id) == [("key", "early")]
     assert posted.answer() == 200
 
@@ -113,11 +135,6 @@ def test_one_key_in_two_workflows_is_two_events(provider, new_id):
 
 
 def test_the_default_key_is_the_tasks_id(provider, new_id):
-    class Tell(HTTPListener):
-        async def poll_for_event(self, ledger):
-            ledger.write(workflow.get_context().task_id)
-            return await super().poll_for_event()
-
     ref = workflow.run_async(wait_for(), workflow_id=new_id)
     task_id = "airflow_provider_rayworkflow.workflow.runtime.events.get_message"
     assert workflow.get_metadata(new_id, task_id)["task_id"] == task_id
@@ -135,13 +152,10 @@ def test_an_event_in_a_continuation(provider, new_id):
     assert ray.get(ref) == [("inner", 1)]
 
 
-def test_the_same_event_twice_is_delivered_once(provider, new_id):
-    class Counts(HTTPListener):
-        pass
-
+def test_the_same_event_twice_is_delivered_once(provider, new_id, is_stored):
     dag = gather.bind(wait_for("key"))
     posts = [post(provider, new_id, "key", "same") for _ in range(3)]
-    wait_until(lambda: list_events(new_id))
+    wait_until(lambda: is_stored(new_id))
     ref = workflow.run_async(dag, workflow_id=new_id)
     assert ray.get(ref) == [("key", "same")]
     assert posts[0].answer() == 200
@@ -198,11 +212,11 @@ def test_a_deleted_id_can_wait_for_its_key_again(provider, new_id):
         workflow.delete(new_id)
 
 
-def test_an_event_survives_a_restart_of_serve(provider, new_id):
+def test_an_event_survives_a_restart_of_serve(provider, new_id, is_stored):
     ref = workflow.run_async(wait_for("key"), workflow_id=new_id)
     other = workflow.run_async(wait_for("other"), workflow_id=f"{new_id}-2")
     post(provider, f"{new_id}-3", "key", "stored")
-    wait_until(lambda: list_events(f"{new_id}-3"))
+    wait_until(lambda: is_stored(f"{new_id}-3"))
     serve.delete(HTTP_EVENT_PROVIDER_NAME)
     start_provider()
     assert post(provider, new_id, "key", 1).answer() == 200
@@ -225,7 +239,13 @@ def test_an_event_survives_a_crash_of_the_manager(port, fresh_manager):
 
 @pytest.mark.parametrize(
     "body",
-    [b"no json", [], {"event_key": "key"}, {"event_payload": 1}, {"event_key": 5, "event_payload": 1}],
+    [
+        b"no json",
+        [],
+        {"event_key": "key"},
+        {"event_payload": 1},
+        {"event_key": 5, "event_payload": 1},
+    ],
     ids=str,
 )
 def test_a_body_that_is_no_event_is_refused(provider, new_id, body):
@@ -238,16 +258,3 @@ def test_an_unknown_path_is_404(provider):
         urllib.request.urlopen(url, b"{}", timeout=30)
     assert caught.value.code == 404
     caught.value.close()
-
-
-@pytest.fixture(autouse=True)
-def _root(shared_root):
-    global _shared_root
-    _shared_root = shared_root
-
-
-def list_events(workflow_id):
-    """The files of the events of a workflow."""
-    from airflow_provider_rayworkflow.workflow.storage.keys import quote_id
-
-    return [path for path in _shared_root.rglob("*") if quote_id(workflow_id) in str(path)]

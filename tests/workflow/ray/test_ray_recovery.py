@@ -129,9 +129,7 @@ def test_continuations_and_large_values_are_recovered(fresh_manager, ledger, gat
     @ray.remote
     def start(values):
         ledger.write("start")
-        return workflow.continuation(
-            total.bind(values * 2, pass_gate.bind(ledger, gate, "inside"))
-        )
+        return workflow.continuation(total.bind(values * 2, pass_gate.bind(ledger, gate, "inside")))
 
     root = fresh_manager()
     ref = workflow.run_async(start.bind(make.bind()), workflow_id="large")

@@ -19,6 +19,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
 )
 from airflow_provider_rayworkflow.workflow.storage import LocalStore, WorkflowStore
 from airflow_provider_rayworkflow.workflow.storage.leases import Lease, Process
+from airflow_provider_rayworkflow.workflow.storage.memory import MemoryStore
 
 ID = "w"
 
@@ -333,18 +334,19 @@ def test_no_byte_of_a_journal_can_change_unnoticed(finished: LocalStore):
 def no_byte_changes_unnoticed(
     store: LocalStore, key: str, read: Callable[[WorkflowStore], object], whole: object
 ) -> None:
-    data = store.get(key)
-    path = Path(store.uri) / key
-    for position in range(0, len(data), max(1, len(data) // 1_500)):
+    data, copy = store.get(key), MemoryStore()
+    for entry in store.list("v1"):
+        copy.put(entry.key, store.get(entry.key))
+    for position in range(0, len(data), max(1, len(data) // 500)):
         for changed in (
             data[:position],
             data[:position] + bytes([data[position] ^ 0x01]) + data[position + 1 :],
             data[:position] + bytes([data[position] ^ 0xFF]) + data[position + 1 :],
             data[:position] + data[position + 1 :],
         ):
-            path.write_bytes(changed)
+            copy.put(key, changed)
             try:
-                found = read(WorkflowStore(store))
+                found = read(WorkflowStore(copy))
             except DataLoadError as exc:
                 assert exc.key == key  # noqa: PT017
             else:
@@ -361,3 +363,11 @@ def test_a_damaged_lease_is_named(tmp_path: Path):
         path.write_bytes(data[:position])
         with pytest.raises(CorruptedDataError, match=r"v1/leases/m\.json"):
             store.read_lease("m")
+
+
+def test_a_damaged_lease_keeps_no_other_manager_from_starting(
+    failed: LocalStore, caplog: pytest.LogCaptureFixture
+):
+    failed.put("v1/leases/torn.json", b'{"body":')
+    assert resume(failed) == OUTPUT
+    assert "The stored object 'v1/leases/torn.json' is corrupted" in caplog.text

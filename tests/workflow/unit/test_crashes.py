@@ -26,6 +26,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
 from airflow_provider_rayworkflow.workflow.graph import allocate_ids
 from airflow_provider_rayworkflow.workflow.ids import TaskIds
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
+from airflow_provider_rayworkflow.workflow.storage import workflows as stored_workflows
 from airflow_provider_rayworkflow.workflow.storage.bytes import ByteStore
 from airflow_provider_rayworkflow.workflow.storage.local import LocalStore
 from airflow_provider_rayworkflow.workflow.storage.memory import MemoryStore
@@ -161,7 +162,7 @@ def live(
 ) -> Life:
     """Let a process begin something and follow it to its end, or to its death at a write."""
     calls.clear()
-    before = committed(store)
+    existed, before = WorkflowStore(store).read_status(ID) is not None, committed(store)
     faulty, life = FaultyStore(store, at=at, how=how), Life()
     try:
         with testing.in_process(faulty) as workflows:
@@ -178,6 +179,8 @@ def live(
     effects.join_tasks()
     life.has_died, life.writes, life.ran = faulty.died.done(), faulty.writes, Counter(calls)
     assert not before & life.ran.keys(), "a committed task ran again"
+    assert before <= committed(store), "a checkpoint was lost"
+    assert not existed or WorkflowStore(store).read_status(ID) is not None, "it was lost"
     return life
 
 
@@ -238,6 +241,14 @@ def test_a_run_goes_on_after_a_crash_at_any_write(in_memory, how: str):
         assert life.output == OUTPUT
         assert committed(store) == TASKS - {"unchecked"}
         assert live(store, resume).ran == {}
+
+
+def test_it_goes_on_too_where_each_commit_has_a_journal_of_its_own(
+    in_memory, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(stored_workflows, "_SEGMENT_BYTES", 0)
+    for store in each_crash(in_memory, run, "after"):
+        assert live(store, go_on).output == OUTPUT
 
 
 @pytest.mark.parametrize("how", ["before", "after", "torn"])

@@ -102,11 +102,11 @@ def test_payloads_are_views_of_what_was_read():
 # ---- what is damaged is refused by name
 
 
-@pytest.mark.parametrize("length", range(len(LINE)))
-def test_a_line_that_is_cut_off_anywhere_is_refused_by_name(length: int):
-    with pytest.raises(CorruptedDataError, match=KEY) as raised:
-        load_line(KEY, "journal", LINE[:length])
-    assert raised.value.key == KEY
+def test_a_line_that_is_cut_off_anywhere_is_refused_by_name():
+    for length in range(len(LINE)):
+        with pytest.raises(CorruptedDataError, match=KEY) as raised:
+            load_line(KEY, "journal", LINE[:length])
+        assert raised.value.key == KEY
 
 
 def test_a_document_that_is_cut_off_gives_the_frames_that_are_whole_and_then_its_name():
@@ -190,12 +190,12 @@ def test_any_other_bytes_are_refused_by_name(data: bytes):
     assert raised.value.key == KEY
 
 
-@pytest.mark.parametrize("depth", [*range(300, 1_010, 10), 5_000])
-def test_a_body_nested_too_deep_is_refused_by_name(depth: int):
-    body = '{"a":' * depth + "1" + "}" * depth
-    line = f'{{"body":{body},"kind":"journal","sum":"00000000","v":1}}\n'.encode()
-    with pytest.raises(CorruptedDataError, match=KEY):
-        load(line)
+def test_a_body_nested_too_deep_is_refused_by_name():
+    for depth in [*range(300, 1_010, 10), 5_000]:
+        body = '{"a":' * depth + "1" + "}" * depth
+        line = f'{{"body":{body},"kind":"journal","sum":"00000000","v":1}}\n'.encode()
+        with pytest.raises(CorruptedDataError, match=KEY):
+            load(line)
 
 
 def test_what_a_newer_version_wrote_is_refused_with_the_remedy():

@@ -21,7 +21,7 @@ def double(x: int):
 
     @ray.remote
     def twice():
-        return doubled(x)
+        return {"doubled": doubled(x)}
 
     return twice.bind()
 
@@ -42,7 +42,7 @@ with DAG("on_cluster", schedule=None, default_args={"retry_delay": timedelta(0)}
         task_id="bad_environment",
         workflow="pipeline:daily",
         arguments={"folder": WITNESS, "secret": ""},
-        runtime_env={"pip": ["no-such-distribution-for-tests @ file:///nowhere/at/all.whl"]},
+        runtime_env={"working_dir": "https://127.0.0.1:9/no-such-code.zip"},
     )
     no_cluster = RayWorkflowRunOperator(
         task_id="no_cluster",

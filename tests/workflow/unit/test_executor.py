@@ -1,0 +1,155 @@
+"""The executor against random workflows, orders of completion, and crashes at its commits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import Executor as ThreadPool
+from concurrent.futures import Future
+from random import Random
+
+from faulty import FaultyStore, Killed
+from hypothesis import given
+from hypothesis import strategies as st
+from plans import Plan, call, expected, from_result, plans, to_graph, to_result
+from test_scheduler import committed
+
+from airflow_provider_rayworkflow.workflow.executor import (
+    Completion,
+    Continued,
+    Executor,
+    Lost,
+    Outcome,
+    Raised,
+    Returned,
+    TaskRun,
+)
+from airflow_provider_rayworkflow.workflow.model import TaskFailure, TaskTimes
+from airflow_provider_rayworkflow.workflow.storage.bytes import ByteStore
+from airflow_provider_rayworkflow.workflow.storage.memory import MemoryStore
+from airflow_provider_rayworkflow.workflow.storage.workflows import WorkflowStore
+
+ID = "w"
+TIMES = TaskTimes(started_at=1.0, ended_at=2.0, attempt=1)
+
+
+class AtOnce(ThreadPool):
+    """Runs what it is given here and now."""
+
+    def submit(self, function, /, *args, **kwargs) -> Future:
+        future: Future = Future()
+        try:
+            future.set_result(function(*args, **kwargs))
+        except BaseException as exc:
+            future.set_exception(exc)
+        return future
+
+
+class PlanRunner:
+    """Does what a plan says; tasks that are under way end in any order."""
+
+    def __init__(self, plan: Plan, random: Random) -> None:
+        self.plan = plan
+        self.random = random
+        self.started: Counter[str] = Counter()
+        self.under_way: list[tuple[TaskRun, Callable[[Completion], None]]] = []
+
+    def start(self, run: TaskRun, on_done: Callable[[Completion], None]) -> object:
+        self.started[run.task_id] += run.attempt == 1
+        task = (run, on_done)
+        self.under_way.append(task)
+        asyncio.get_running_loop().call_soon(self.end_one)
+        return task
+
+    def stop(self, handle: object) -> None:
+        if handle in self.under_way:
+            self.under_way.remove(handle)
+            run, on_done = handle
+            on_done(Lost(failure=failure(run, system=True)))
+
+    def end_one(self) -> None:
+        if self.under_way:
+            run, on_done = self.under_way.pop(self.random.randrange(len(self.under_way)))
+            on_done(self.completion(run))
+
+    def completion(self, run: TaskRun) -> Completion:
+        called = call(self.plan, run.arguments)
+        did = called.task.attempt(run.attempt)
+        if isinstance(did, tuple):
+            graph = called.continuation(did, run.inputs)
+            return Continued(graph=graph.to_bytes(), times=TIMES)
+        if did == "value":
+            return Returned(result=to_result(called.value(run.inputs)), times=TIMES)
+        if did == "S":
+            return Lost(failure=failure(run, system=True))
+        failed = failure(run, system=False)
+        return Raised(failure=failed, exception=b"!", retryable=True, times=TIMES)
+
+
+def failure(run: TaskRun, *, system: bool) -> TaskFailure:
+    return TaskFailure(task_id=run.task_id, type="E", message="", traceback="", system=system)
+
+
+def execute(
+    plan: Plan, store: ByteStore, random: Random, *, epoch: int, at: int = -1
+) -> tuple[Outcome | None, PlanRunner]:
+    """Run a workflow to its end, or to the death of the process at a write."""
+    runner, faulty = PlanRunner(plan, random), FaultyStore(store, at=at, how="after")
+
+    async def main() -> Outcome | None:
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
+        executor = Executor(
+            workflow_id=ID,
+            epoch=epoch,
+            base_epoch=1,
+            graph=to_graph(plan),
+            store=WorkflowStore(faulty),
+            runner=runner,
+            threads=AtOnce(),
+            on_result=lambda task_id, result: None,
+        )
+        run = asyncio.ensure_future(executor.run())
+        died = asyncio.wrap_future(faulty.died)
+        await asyncio.wait([run, died], return_when=asyncio.FIRST_COMPLETED)
+        if not died.done():
+            return run.result()
+        run.cancel()
+        await asyncio.wait([run])
+        return None
+
+    try:
+        return asyncio.run(main()), runner
+    except Killed:
+        return None, runner
+
+
+def records(store: ByteStore) -> dict:
+    return WorkflowStore(store).read_checkpoints(ID).records
+
+
+def value_of(outcome: Outcome | None) -> object:
+    return outcome and outcome.result and from_result(outcome.result)
+
+
+SEEDS = st.integers(0, 2**32)
+
+
+@given(plans(), SEEDS)
+def test_a_run_ends_as_its_plan_says(plan: Plan, seed: int):
+    outcome, _ = execute(plan, MemoryStore(), Random(seed), epoch=1)
+    assert value_of(outcome) == expected(plan)
+    assert (outcome.failure is None) == (outcome.result is not None)
+
+
+@given(plans(), SEEDS, st.lists(st.integers(0, 6), max_size=4))
+def test_a_run_after_any_crashes_ends_the_same_and_repeats_no_committed_task(
+    plan: Plan, seed: int, crashes: list[int]
+):
+    store = MemoryStore()
+    for epoch, at in enumerate([*crashes, -1], start=1):
+        before = committed(plan, records(store))
+        outcome, runner = execute(plan, store, Random(seed + epoch), epoch=epoch, at=at)
+        assert not before & runner.started.keys()
+        assert outcome is None or value_of(outcome) == expected(plan)
+    assert outcome is not None
