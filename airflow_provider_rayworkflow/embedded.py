@@ -81,6 +81,11 @@ class EmbeddedRay:
         workflow_id = self._workflow_id
         import ray
 
+        if self._is_ours and ray.is_initialized():
+            # Submitted before, so the manager died. If Ray did, calls of what is left of it wait
+            # for ever.
+            log.warning("Ray in the task process starts anew")
+            ray.shutdown()
         if not ray.is_initialized():
             _start_ray(self._hook.settings)
         try:
@@ -189,6 +194,7 @@ def _passing_on_sys_path() -> Iterator[None]:
 def _close_manager() -> None:
     import ray
 
-    from airflow_provider_rayworkflow.workflow.runtime import connect
+    from airflow_provider_rayworkflow.workflow.runtime.actor import ACTOR_NAME, NAMESPACE
 
-    ray.get(connect.manager().close.remote(), timeout=_CLOSE_TIMEOUT_S)
+    manager = ray.get_actor(ACTOR_NAME, namespace=NAMESPACE)
+    ray.get(manager.close.remote(), timeout=_CLOSE_TIMEOUT_S)

@@ -289,10 +289,10 @@ class Executor:
                 "Workflow %s goes on: %d of its %d tasks have a checkpoint and don't run again",
                 *(self.workflow_id, schedule.reused, schedule.total),
             )
-        if schedule.dropped:
+        if dropped := schedule.dropped - checkpoints.created:
             log.warning(
                 "Workflow %s: %d tasks with a checkpoint are not in its graph any more: %s",
-                *(self.workflow_id, len(schedule.dropped), sorted(schedule.dropped)[:20]),
+                *(self.workflow_id, len(dropped), sorted(dropped)[:20]),
             )
         output = checkpoints.records.get(schedule.output.task_id)
         while output is not None and output.graph is not None:

@@ -129,8 +129,6 @@ class Schedule:
 
     def __init__(self, graph: Graph, records: Mapping[str, TaskRecord] | None = None) -> None:
         self._records = dict(records or {})
-        # What tasks committed whose creator did not: it runs again, and may create others.
-        self._orphans = set(self._records)
         self._ids = TaskIds()
         self._ready: deque[Node] = deque()
         self._added: deque[Node] = deque()
@@ -139,12 +137,13 @@ class Schedule:
         self.total = 0
         self.done = 0
         self.reused = 0
-        #: Committed tasks that the graph does not have any more.
+        #: Committed tasks that the graph does not have any more, or whose creator was not
+        #: committed: it runs again, and may create others.
         self.dropped = set(self._records)
         self.output = self._add(graph, self.allocate_ids(graph), creator=None)
         self._begin_added()
         self._records.clear()
-        self._ids.avoid(self._orphans)
+        self._ids.avoid(self.dropped)
 
     # ---- asking
 
@@ -249,7 +248,6 @@ class Schedule:
 
     def _add(self, graph: Graph, task_ids: Sequence[str], *, creator: Node | None) -> Node:
         """Add those tasks of a graph whose results are needed; returns the last one's node."""
-        self._orphans.difference_update(task_ids)
         inherited = creator.checkpoint if creator else True
         last = len(graph.tasks) - 1
         nodes: dict[int, Node] = {}

@@ -17,7 +17,7 @@ _TIMEOUT_S = 280
 
 def connection(**extra: object) -> str:
     """A connection for an environment variable; Ray is small."""
-    small = {"num_cpus": 2, "object_store_memory_mb": 300}
+    small = {"num_cpus": 1, "object_store_memory_mb": 300}
     return json.dumps({"conn_type": "ray_workflow", "extra": small | extra})
 
 

@@ -78,12 +78,7 @@ class LiveAirflow:
         self._call("POST", f"/dags/{dag_id}/dagRuns", {"dag_run_id": run_id, "logical_date": None})
 
     def delete_run(self, dag_id: str, run_id: str) -> None:
-        path = f"/dags/{dag_id}/dagRuns/{run_id}"
-        wait_for(
-            f"the end of run {run_id} of {dag_id}",
-            lambda: self._call("GET", path)["state"] in ("success", "failed"),
-        )
-        self._call("DELETE", path)
+        self._call("DELETE", f"/dags/{dag_id}/dagRuns/{run_id}")
 
     def clear(self, dag_id: str, run_id: str, task_id: str) -> None:
         self._call(
@@ -102,6 +97,14 @@ class LiveAirflow:
         self._call("PATCH", _task_instance(dag_id, run_id, task_id), {"new_state": state})
 
     # ---- what a person sees
+
+    def wait_for_run(self, dag_id: str, run_id: str) -> None:
+        """Wait until the DAG run has ended."""
+        path = f"/dags/{dag_id}/dagRuns/{run_id}"
+        wait_for(
+            f"the end of run {run_id} of {dag_id}",
+            lambda: self._call("GET", path)["state"] in ("success", "failed"),
+        )
 
     def wait_for_end(self, dag_id: str, run_id: str, task_id: str, *, try_number: int) -> str:
         """Wait until this try has ended, and return its state."""

@@ -235,7 +235,9 @@ def test_test_connection_says_what_of_a_cluster_does_not_work(connect, tmp_path)
     hook = connect({"storage": str(tmp_path), "timeout_s": 5}, host="http://127.0.0.1:9")
     works, said = hook.test_connection()
     assert not works
-    assert said.startswith("Ray: RayWorkflowUnreachableError: The Ray cluster at http://127.0.0.1:9")
+    assert said.startswith(
+        "Ray: RayWorkflowUnreachableError: The Ray cluster at http://127.0.0.1:9"
+    )
     assert f"Workflows can be read from {tmp_path}. Workflows can be written to" in said
 
 

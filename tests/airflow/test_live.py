@@ -9,7 +9,7 @@ import pytest
 from dag_test import connection
 from live_airflow import LiveAirflow, wait_for
 
-from airflow_provider_rayworkflow.hooks import ConnectionSettings, Found, RayWorkflowHook
+from airflow_provider_rayworkflow.hooks import Found, RayWorkflowHook
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 
 pytestmark = [pytest.mark.airflow, pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -22,14 +22,18 @@ def witness(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("witness")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _connection(witness: Path) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AIRFLOW_CONN_LIVE", connection(storage=str(witness / "storage")))
+        yield
+
+
 @pytest.fixture(scope="module")
 def live(airflow_home: Path, witness: Path, tmp_path_factory) -> Iterator[LiveAirflow]:
     airflow = LiveAirflow(
         tmp_path_factory.mktemp("live"),
-        {
-            "WITNESS": str(witness),
-            "AIRFLOW_CONN_RAY_WORKFLOW_DEFAULT": connection(storage=str(witness / "storage")),
-        },
+        {"WITNESS": str(witness)},
     )
     try:
         airflow.start(airflow_home / "airflow.db")
@@ -45,12 +49,21 @@ class Task:
         self.of = (f"live_{on_clear}", "r", "gated")
         self._live = live
         self._folder = witness / on_clear
-        self._hook = RayWorkflowHook()
-        self._hook.settings = ConnectionSettings(storage=str(witness / "storage"))
+        self._hook = RayWorkflowHook("live")
 
     def trigger(self) -> None:
         self._live.unpause(self.of[0])
         self._live.trigger(*self.of[:2])
+
+    def clear(self) -> None:
+        """Clear the task instance after its end."""
+        # Airflow's scheduler, about to end the run, would miss what is cleared just then.
+        self._live.wait_for_run(*self.of[:2])
+        self._live.clear(*self.of)
+
+    def delete_run(self) -> None:
+        self._live.wait_for_run(*self.of[:2])
+        self._live.delete_run(*self.of[:2])
 
     def ends(self, *, try_number: int) -> str:
         return self._live.wait_for_end(*self.of, try_number=try_number)
@@ -111,9 +124,9 @@ def test_a_task_process_killed_in_the_middle_is_resumed_by_the_next_try(killed: 
 
 
 @pytest.fixture(scope="module")
-def cleared(killed: Task, live: LiveAirflow) -> Task:
+def cleared(killed: Task) -> Task:
     """The same, cleared by a person after its success."""
-    live.clear(*killed.of)
+    killed.clear()
     assert killed.ends(try_number=3) == "success"
     return killed
 
@@ -124,9 +137,9 @@ def test_a_clear_of_a_successful_task_instance_starts_over(cleared: Task):
 
 
 @pytest.fixture(scope="module")
-def made_again(cleared: Task, live: LiveAirflow) -> Task:
+def made_again(cleared: Task) -> Task:
     """The same in a DAG run that was deleted and made again, sent a SIGTERM while it ran."""
-    live.delete_run(*cleared.of[:2])
+    cleared.delete_run()
     cleared.close_gate()
     cleared.trigger()
     cleared.wait_until_ran("a", "gate", "gate", "z", "a", "gate", "z", "a", "gate")
@@ -166,10 +179,9 @@ def test_marking_a_running_task_instance_failed_suspends_its_workflow(marked_fai
 
 
 @pytest.fixture(scope="module")
-def cleared_after_failure(marked_failed: Task, live: LiveAirflow) -> Task:
-    assert marked_failed.ends(try_number=1) == "failed"
+def cleared_after_failure(marked_failed: Task) -> Task:
     marked_failed.open_gate()
-    live.clear(*marked_failed.of)
+    marked_failed.clear()
     assert marked_failed.ends(try_number=2) == "success"
     return marked_failed
 
@@ -179,11 +191,9 @@ def test_a_clear_of_a_failed_task_instance_resumes(cleared_after_failure: Task):
     assert cleared_after_failure.output() == OUTPUT
 
 
-def test_on_clear_resume_gives_the_stored_output_of_a_successful_one(
-    cleared_after_failure: Task, live: LiveAirflow
-):
+def test_on_clear_resume_gives_the_stored_output_of_a_successful_one(cleared_after_failure: Task):
     task = cleared_after_failure
-    live.clear(*task.of)
+    task.clear()
     assert task.ends(try_number=3) == "success"
     assert task.ran() == ["a", "gate", "gate", "z"]
     assert task.output() == OUTPUT

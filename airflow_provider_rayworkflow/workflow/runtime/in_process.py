@@ -39,7 +39,7 @@ from airflow_provider_rayworkflow.workflow.storage import ByteStore
 from airflow_provider_rayworkflow.workflow.storage.leases import LEASE_TTL_S, Process
 
 #: How many tasks run at once; those that wait for an event don't count.
-_TASKS_AT_ONCE = 16
+_TASKS_AT_ONCE = 100
 
 
 class InProcessManager:

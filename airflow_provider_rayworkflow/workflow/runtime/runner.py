@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import pickle
 from collections import deque
@@ -48,7 +49,7 @@ class RayRunner:
         self._execute = ray.remote(max_retries=0)(execute_task)
         # A GPU is free for others only when its process has ended.
         self._execute_once = ray.remote(max_retries=0, max_calls=1)(execute_task)
-        self._events: Any = None
+        self._events: dict[str, Any] = {}
         self._completed: deque[tuple[_Started, Any]] = deque()
 
     def start(self, run: TaskRun, on_done: OnDone) -> _Started:
@@ -62,8 +63,10 @@ class RayRunner:
         if handle.ref is not None and not ray.wait([handle.ref], timeout=0, fetch_local=False)[0]:
             ray.cancel(handle.ref, force=not handle.run.is_event)
 
-    def _event_host(self) -> Any:
-        if self._events is None:
+    def _event_host(self, runtime_env: Any) -> Any:
+        """The actor on which all events of a runtime environment are waited for."""
+        name = json.dumps(runtime_env or {}, sort_keys=True, default=repr)
+        if name not in self._events:
             host = ray.remote(EventHost).options(
                 num_cpus=0,
                 max_restarts=-1,
@@ -71,9 +74,10 @@ class RayRunner:
                 # one when they come back before it has restarted.
                 max_task_retries=_MAX_EVENT_RETRIES,
                 max_concurrency=MAX_EVENTS,
+                runtime_env=runtime_env,
             )
-            self._events = host.remote()
-        return self._events
+            self._events[name] = host.remote()
+        return self._events[name]
 
     def _submit(self, started: _Started) -> None:
         run = started.run
@@ -86,7 +90,9 @@ class RayRunner:
                 options |= pickle.loads(run.ray_options)
             once = options.pop("max_calls", None) or options.get("num_gpus")
             if run.is_event:
-                started.ref = self._event_host().execute.remote(payload, *values)
+                started.ref = self._event_host(options.get("runtime_env")).execute.remote(
+                    payload, *values
+                )
             else:
                 function = self._execute_once if once else self._execute
                 started.ref = function.options(**options).remote(payload, *values)

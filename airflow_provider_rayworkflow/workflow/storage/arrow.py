@@ -74,7 +74,7 @@ class ArrowStore:
     def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
         with self._loading(key), self._filesystem.open_input_file(self._path(key)) as file:
             if start:
-                file.seek(start)
+                file.seek(min(start, file.size()))  # pyarrow can't read behind the end
             content: bytes = file.read() if length is None else file.read(length)
             return content
 
@@ -82,8 +82,13 @@ class ArrowStore:
         from pyarrow.fs import FileSelector, FileType
 
         selector = FileSelector(self._path(folder), recursive=True, allow_not_found=True)
-        with self._loading(folder):
-            infos = self._filesystem.get_file_info(selector)
+        try:
+            with self._loading(folder):
+                infos = self._filesystem.get_file_info(selector)
+        except DataLoadError as exc:
+            if isinstance(exc.__cause__, NotADirectoryError):
+                return  # it is an object
+            raise
         prefix = len(self._root) + 1 if self._root else 0
         for info in infos:
             if info.type == FileType.File and not info.base_name.startswith("."):

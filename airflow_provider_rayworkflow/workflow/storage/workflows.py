@@ -165,11 +165,13 @@ class Checkpoints:
 
     :ivar records: the latest record of each task, in the order in which they were committed.
     :ivar failures: the exception of each task that failed in the latest epoch that had one.
+    :ivar created: the tasks of all continuations, also of those that are of no use any more.
     :ivar damaged: what was found torn or changed; its tasks count as not committed.
     """
 
     records: dict[str, TaskRecord] = field(default_factory=dict)
     failures: dict[str, TaskRecord] = field(default_factory=dict)
+    created: set[str] = field(default_factory=set)
     damaged: list[CorruptedDataError] = field(default_factory=list)
 
     def result_of(self, task_id: str) -> Result | None:
@@ -345,6 +347,7 @@ class WorkflowStore:
                 )
             )
             return
+        found.created.update(record.task_ids)
         found.records.pop(record.task_id, None)
         found.records[record.task_id] = record
 

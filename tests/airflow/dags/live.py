@@ -15,6 +15,7 @@ for on_clear in ("auto", "resume", "restart"):
             task_id="gated",
             workflow="counted:gated",
             arguments={"folder": f"{WITNESS}/{on_clear}"},
+            ray_workflow_conn_id="live",
             on_clear=on_clear,
             poll_interval_s=0.2,
             retries=1,

@@ -1,9 +1,11 @@
 """Tasks that return a graph: its output becomes theirs."""
 
 import warnings
+from pathlib import Path
 
 import pytest
 import ray
+from managers import manager_pid
 
 from airflow_provider_rayworkflow import workflow
 
@@ -120,6 +122,26 @@ def test_a_hundred_continuations_in_a_row(manager, new_id):
     assert workflow.run(nested.bind(100), workflow_id=new_id) == "bottom"
     assert workflow.get_output(new_id) == "bottom"
     assert workflow.resume(new_id) == "bottom"
+
+
+@pytest.mark.slow
+def test_a_long_tail_recursion_does_not_grow_the_manager(fresh_manager):
+    @ray.remote
+    def count(number, end):
+        if number == end:
+            return number
+        return workflow.continuation(count.bind(number + 1, end))
+
+    def resident_mb():
+        status = Path(f"/proc/{manager_pid(root)}/status").read_text()
+        return int(status.split("VmRSS:")[1].split()[0]) / 1024
+
+    root = fresh_manager()
+    assert workflow.run(count.bind(0, 500)) == 500
+    before = resident_mb()
+    assert workflow.run(count.bind(0, 3_000), workflow_id="long") == 3_000
+    assert resident_mb() - before < 30
+    assert workflow.resume("long") == 3_000
 
 
 def test_every_task_of_a_chain_of_continuations_has_the_final_value(manager, new_id):

@@ -403,6 +403,26 @@ def test_a_large_output_is_loaded_from_the_storage(manager, new_id):
     assert len(stored) == 2**20
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_dataset_goes_from_task_to_task(manager, new_id):
+    @ray.remote
+    def make():
+        return ray.data.range(100, override_num_blocks=2).materialize()
+
+    @ray.remote
+    def transform(dataset):
+        return dataset.map(lambda row: {"id": row["id"] * 2}).materialize()
+
+    @ray.remote
+    def total(dataset):
+        return dataset.sum("id")
+
+    assert workflow.run(total.bind(transform.bind(make.bind())), workflow_id=new_id) == 9900
+    name = "test_ray_graphs.test_a_dataset_goes_from_task_to_task.locals.transform"
+    assert workflow.get_output(new_id, task_id=name).count() == 100
+
+
 def test_many_values_for_one_task_arrive_in_their_order(manager):
     assert workflow.run(get_all.bind([pass_on.bind(number) for number in range(200)])) == list(
         range(200)

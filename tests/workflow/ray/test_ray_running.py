@@ -90,19 +90,10 @@ def test_get_output_waits_while_the_workflow_is_running(manager, new_id, gate, l
 @pytest.mark.parametrize(
     "value",
     [
-        None,
-        True,
-        0,
-        -1.5,
-        "",
-        "text ü \U0001f600",
-        b"\x00\xff",
-        (1, (2,)),
-        [1, [2]],
-        {1: "a"},
-        {"a": None},
-    ]
-    + [float("inf"), {1, 2}, 2**70, range(3), "\ud800"],
+        *(None, True, 0, -1.5, float("inf"), 2**70, range(3)),
+        *("", "text ü \U0001f600", "\ud800", b"\x00\xff"),
+        *((1, (2,)), [1, [2]], {1: "a"}, {"a": None}, {1, 2}),
+    ],
     ids=ascii,
 )
 def test_a_value_comes_back_as_it_was(manager, value):
@@ -244,6 +235,26 @@ def test_a_failed_workflow_runs_again_from_the_task_that_failed(manager, new_id,
     with pytest.raises(FailedOutputError, match="not yet"):
         workflow.get_output(new_id)
     assert workflow.run(dag, workflow_id=new_id) == 2
+    assert ledger.count() == 1
+
+
+def test_a_failed_workflow_goes_on_with_the_code_that_is_given_now(manager, new_id, ledger):
+    def graph(mend):
+        @workflow.options(task_id="work")
+        @ray.remote
+        def work(value):
+            return mend(value)
+
+        return work.bind(write.bind(ledger, 1))
+
+    def broken(value):
+        raise ValueError("broken")
+
+    with pytest.raises(workflow.WorkflowExecutionError, match="broken"):
+        workflow.run(graph(broken), workflow_id=new_id)
+    with pytest.raises(workflow.WorkflowExecutionError, match="broken"):
+        workflow.resume(new_id)  # what is stored
+    assert workflow.run(graph(lambda value: value + 41), workflow_id=new_id) == 42
     assert ledger.count() == 1
 
 

@@ -286,7 +286,7 @@ def test_a_resume_after_a_crash_goes_on_after_another_one_at_any_write(in_memory
         assert live(store, run, at=first).has_died
         return store
 
-    for store in each_crash(crashed, go_on, "after", writes=3):
+    for store in each_crash(crashed, go_on, "after", writes=2):
         assert live(store, go_on).output == OUTPUT
 
 

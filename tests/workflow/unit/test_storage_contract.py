@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyarrow.fs import LocalFileSystem
 
 from airflow_provider_rayworkflow.workflow.exceptions import (
     DataLoadError,
@@ -16,6 +17,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     StorageError,
 )
 from airflow_provider_rayworkflow.workflow.storage import open_store, resolve_storage
+from airflow_provider_rayworkflow.workflow.storage.arrow import ArrowStore
 from airflow_provider_rayworkflow.workflow.storage.bytes import ByteStore, Entry
 from airflow_provider_rayworkflow.workflow.storage.keys import quote_id
 from airflow_provider_rayworkflow.workflow.storage.local import LocalStore
@@ -24,6 +26,7 @@ from airflow_provider_rayworkflow.workflow.storage.memory import MemoryStore
 STORES: dict[str, Callable[[Path], ByteStore]] = {
     "memory": lambda folder: MemoryStore(),
     "local": lambda folder: LocalStore(folder / "root"),
+    "arrow": lambda folder: ArrowStore(LocalFileSystem(), str(folder / "root"), location=""),
 }
 
 
@@ -117,6 +120,8 @@ class TestEveryStore:
 
     @pytest.mark.parametrize("content", ["the same", "their own"])
     def test_of_sixteen_racing_callers_exactly_one_writes(self, store: ByteStore, content: str):
+        if isinstance(store, ArrowStore):
+            pytest.skip("pyarrow.fs can't create an object only if it is absent: see ArrowStore")
         for number in range(20):
             key = f"v1/race{number}/a"
             data = [b"x" if content == "the same" else b"%d" % i for i in range(16)]

@@ -1,0 +1,98 @@
+"""A manager of another version is replaced when it is idle; here without a cluster."""
+
+from dataclasses import replace
+
+import pytest
+
+from airflow_provider_rayworkflow import __version__
+from airflow_provider_rayworkflow.workflow.model import StatusRecord
+from airflow_provider_rayworkflow.workflow.runtime import versions
+from airflow_provider_rayworkflow.workflow.runtime.environments import merged, with_environment
+from airflow_provider_rayworkflow.workflow.runtime.versions import ManagerVersionError
+from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
+from airflow_provider_rayworkflow.workflow.storage.leases import Lease, Process
+from airflow_provider_rayworkflow.workflow.storage.memory import MemoryStore
+
+LEASE = Lease(
+    manager_id="m",
+    actor_id="a0",
+    process=Process.current(),
+    renewed_at=0.0,
+    package_version="0.0.1",
+)
+RUNNING = StatusRecord(
+    workflow_id="w",
+    status=WorkflowStatus.RUNNING,
+    epoch=1,
+    number=0,
+    manager_id="m",
+    created_at=0.0,
+)
+
+
+class Handle:
+    class _actor_id:
+        @staticmethod
+        def hex() -> str:
+            return "a0"
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> WorkflowStore:
+    monkeypatch.setattr(versions, "manager_handle", Handle)
+    monkeypatch.setattr(versions, "_LOOK_INTERVAL_S", 0.01)
+    store = WorkflowStore(MemoryStore())
+    store.write_lease(LEASE)
+    return store
+
+
+def test_a_busy_manager_of_another_version_is_left_alone_and_the_message_says_what_to_do(store):
+    store.write_status(RUNNING)
+    assert not versions.is_in_place(store)
+    with pytest.raises(ManagerVersionError, match=r"version 0.0.1, .* still runs \['w'\]. Wait for"):
+        versions.replace_other_version(store, wait_s=0.05)
+
+
+def test_an_idle_manager_of_another_version_is_ended(store, monkeypatch):
+    ended = []
+    monkeypatch.setattr(versions, "_end", lambda handle, lease: ended.append(lease.manager_id))
+    store.write_status(replace(RUNNING, manager_id="other"))
+    store.write_status(replace(RUNNING, workflow_id="done", status=WorkflowStatus.SUCCESSFUL))
+    versions.replace_other_version(store, wait_s=0)
+    assert ended == ["m"]
+
+
+def test_a_manager_of_this_version_is_in_place(store):
+    store.write_lease(replace(LEASE, package_version=__version__))
+    store.write_status(RUNNING)
+    assert versions.is_in_place(store)
+    versions.replace_other_version(store, wait_s=0)
+
+
+def test_environments_are_merged_as_ray_does():
+    outer = {"working_dir": "gcs://a", "env_vars": {"A": "1", "B": "1"}}
+    inner = {"pip": ["x"], "env_vars": {"B": "2"}}
+    assert merged(outer, inner) == {
+        "working_dir": "gcs://a",
+        "pip": ["x"],
+        "env_vars": {"A": "1", "B": "2"},
+    }
+    assert merged({}, {}) == {}
+
+
+def test_every_task_of_a_graph_gets_the_environment_of_its_maker():
+    import pickle
+
+    from airflow_provider_rayworkflow.workflow.codec import dumps
+    from airflow_provider_rayworkflow.workflow.graph import Graph, Task
+
+    own = dumps({"num_cpus": 2, "runtime_env": {"env_vars": {"B": "2"}}})
+    task = Task(name="f", function=0, arguments=0)
+    graph = Graph(tasks=[task, replace(task, ray_options=1)], blobs=[b"", own])
+    placed = with_environment(graph, {"env_vars": {"A": "1"}})
+    assert [pickle.loads(placed.blobs[task.ray_options]) for task in placed.tasks] == [
+        {"runtime_env": {"env_vars": {"A": "1"}}},
+        {"num_cpus": 2, "runtime_env": {"env_vars": {"A": "1", "B": "2"}}},
+    ]
+    assert with_environment(graph, {}) is graph
