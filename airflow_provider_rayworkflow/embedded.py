@@ -194,7 +194,7 @@ def _passing_on_sys_path() -> Iterator[None]:
 def _close_manager() -> None:
     import ray
 
-    from airflow_provider_rayworkflow.workflow.runtime.actor import ACTOR_NAME, NAMESPACE
+    from airflow_provider_rayworkflow.workflow.runtime.names import ACTOR_NAME, NAMESPACE
 
     manager = ray.get_actor(ACTOR_NAME, namespace=NAMESPACE)
     ray.get(manager.close.remote(), timeout=_CLOSE_TIMEOUT_S)

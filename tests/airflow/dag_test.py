@@ -12,7 +12,7 @@ from typing import Any
 
 DAGS = Path(__file__).parent / "dags"
 
-_TIMEOUT_S = 280
+_TIMEOUT_S = 500
 
 
 def connection(**extra: object) -> str:

@@ -9,7 +9,7 @@ from airflow_provider_rayworkflow.workflow.model import JsonOutput, StatusRecord
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, open_store
 
-pytestmark = [pytest.mark.airflow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.airflow, pytest.mark.timeout(550)]
 
 STORED = {
     "taken": (WorkflowStatus.SUCCESSFUL, JsonOutput(value={"n": 5})),

@@ -9,7 +9,7 @@ from dag_test import DAGS, Outcome, connection, test_dag
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, open_store
 
-pytestmark = [pytest.mark.airflow, pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.airflow, pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(550)]
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +71,15 @@ def test_the_execution_timeout_suspends_and_the_retry_resumes(outcome: Outcome, 
     assert "The execution_timeout of 1:00:00 is over" in outcome.log
     ran = Counter((witness / "in_time" / "ran").read_text().split())
     assert ran == {"a": 1, "time_out": 2, "z": 1}
+
+
+def test_ray_that_dies_in_the_task_process_starts_anew_in_the_same_try(
+    outcome: Outcome, witness: Path
+):
+    assert outcome.states["without_ray"] == "success"
+    assert outcome.tries["without_ray"] == 1
+    ran = Counter((witness / "without_ray" / "ran").read_text().split())
+    assert ran == {"a": 1, "lose_ray": 2, "z": 1}
 
 
 def test_mapped_task_instances_have_a_workflow_each(outcome: Outcome):

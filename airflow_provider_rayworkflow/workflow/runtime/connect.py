@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import ray
-from ray.exceptions import RayTaskError
+from ray.exceptions import RaySystemError, RayTaskError
 
 from airflow_provider_rayworkflow.workflow.concurrency import Limits
 from airflow_provider_rayworkflow.workflow.exceptions import StorageError
@@ -93,6 +93,8 @@ def call(ref: Any) -> Any:
         return ray.get(ref)
     except RayTaskError as exc:
         error = exc.cause if isinstance(exc.cause, Exception) else exc
+    except RaySystemError as exc:  # what comes of loading the value in this process
+        error = exc.client_exc if isinstance(exc.client_exc, StorageError) else exc
     raise error  # not inside of the except clause: the error has a cause of its own
 
 

@@ -274,6 +274,11 @@ def _check_num_returns(node: FunctionNode, num_returns: Any) -> None:
             f"Workflow task can only have one return. {default_task_id(node._body)} has "
             f"num_returns={num_returns!r}; return a tuple and take it apart in another task."
         )
+    if inspect.isgeneratorfunction(node._body):
+        raise ValueError(
+            f"Workflow task can only have one return. {default_task_id(node._body)} is a "
+            "generator; return a list."
+        )
 
 
 def _retryable(node: DAGNode) -> tuple[type[BaseException], ...] | None:

@@ -248,5 +248,3 @@ class _Pickled:
 def _with_cause(exc: BaseException, cause: BaseException | None) -> BaseException:
     exc.__cause__ = cause
     return exc
-
-

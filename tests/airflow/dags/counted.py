@@ -5,6 +5,7 @@ import signal
 import time
 from pathlib import Path
 
+import psutil
 import ray
 
 
@@ -37,6 +38,20 @@ def time_out(folder, *inputs):
     return ["time_out", *inputs]
 
 
+@ray.remote(max_retries=0)
+def lose_ray(folder, *inputs):
+    """At first, takes Ray and all its workers down."""
+    count(folder, "lose_ray")
+    if not Path(folder, "lost").exists():
+        Path(folder, "lost").touch()
+        raylet = psutil.Process().parent()
+        for process in [*raylet.children(recursive=True), raylet]:
+            if process.pid != os.getpid():
+                process.kill()
+        time.sleep(60)
+    return ["lose_ray", *inputs]
+
+
 def failing(folder: str):
     """a, b → c, which fails once → d."""
     begin(folder)
@@ -55,6 +70,12 @@ def slow(folder: str):
     """a → time_out → z."""
     begin(folder)
     return step.bind("z", folder, time_out.bind(folder, step.bind("a", folder)))
+
+
+def losing_ray(folder: str):
+    """a → lose_ray → z."""
+    begin(folder)
+    return step.bind("z", folder, lose_ray.bind(folder, step.bind("a", folder)))
 
 
 def begin(folder):

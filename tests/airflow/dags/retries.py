@@ -42,6 +42,11 @@ with DAG("retries", schedule=None, default_args={"retry_delay": timedelta(0)}):
         on_kill="cancel",
         retries=1,
     )
+    without_ray = RayWorkflowRunOperator(
+        task_id="without_ray",
+        workflow="counted:losing_ray",
+        arguments={"folder": WITNESS + "/without_ray"},
+    )
     mapped = RayWorkflowRunOperator.partial(
         task_id="mapped", workflow=scale_and_shape, poll_interval_s=0.1
     ).expand(arguments=[{"x": 3, "as_set": False}, {"x": 4, "as_set": True}])
@@ -50,4 +55,4 @@ with DAG("retries", schedule=None, default_args={"retry_delay": timedelta(0)}):
     def collect(output, outputs):
         return [output, *outputs]
 
-    in_time >> collect(by_path.output, mapped.output)
+    [in_time, without_ray] >> collect(by_path.output, mapped.output)

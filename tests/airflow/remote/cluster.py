@@ -87,6 +87,12 @@ class Cluster:
         except (urllib.error.URLError, OSError):
             return False
 
+    def kill(self) -> None:
+        """Lose the cluster at once: the manager can't write down what happens to its workers."""
+        assert self._process is not None
+        for pid in sorted(_descendants(self._process.pid), key=_is_no_manager):
+            _kill(pid, signal.SIGKILL)
+
     def stop(self) -> None:
         """End the processes of this cluster, and no others."""
         if self._process is not None:
@@ -100,6 +106,23 @@ class Cluster:
             for pid in _of_cluster(self._temp):
                 _kill(pid, signal.SIGKILL)
         shutil.rmtree(self._temp, ignore_errors=True)
+
+
+def _descendants(parent: int) -> list[int]:
+    children: dict[int, list[int]] = {}
+    for pid, stat in _stats():
+        children.setdefault(int(stat[1]), []).append(pid)
+    found = [parent]
+    for pid in found:
+        found.extend(children.get(pid, []))
+    return found
+
+
+def _is_no_manager(pid: int) -> bool:
+    try:
+        return b"WorkflowManagementActor" not in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return True
 
 
 def _session(leader: int) -> list[int]:

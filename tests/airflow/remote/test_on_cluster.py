@@ -23,7 +23,7 @@ def witness(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def outcome(airflow_home: Path, connection, witness: Path) -> Outcome:
     nowhere = json.loads(connection()) | {"host": "http://127.0.0.1:9"}
-    return _debug(
+    return test_dag(
         airflow_home,
         HERE / "dags" / "on_cluster.py",
         {
@@ -40,7 +40,9 @@ def test_the_retry_resumes_on_the_cluster(outcome: Outcome, witness: Path, root:
     assert outcome.states["by_path"] == "success", outcome.log
     assert outcome.tries["by_path"] == 2
     assert Counter((witness / "ran").read_text().split()) == {"a": 1, "b": 2}
-    record = WorkflowStore(open_store(str(root))).read_status(f"on_cluster.by_path.{outcome.run_id}")
+    record = WorkflowStore(open_store(str(root))).read_status(
+        f"on_cluster.by_path.{outcome.run_id}"
+    )
     assert record.status is WorkflowStatus.SUCCESSFUL
     assert (record.tasks_total, record.tasks_done, record.tasks_reused) == (3, 3, 1)
 
@@ -96,9 +98,3 @@ def test_arguments_are_not_on_rays_dashboard_and_not_left_in_the_storage(
     assert f"on_cluster.by_path.{outcome.run_id}" in jobs.text
     assert "swordfish" not in jobs.text
     assert list((root / "v1" / "submissions").glob("*by_path*/*")) == []
-
-
-def _debug(*args):
-    outcome = test_dag(*args)
-    Path("/tmp/on_cluster.log").write_text(outcome.log)
-    return outcome

@@ -103,7 +103,8 @@ def test_an_event_reaches_the_workflow_that_waits_for_it(provider, new_id, paylo
 
 
 @pytest.mark.parametrize("odd", ["a b", "ü", "per%cent", "a?b#c", "a/b"])
-def test_the_id_of_the_workflow_may_be_any(provider, odd):
+def test_the_id_of_the_workflow_may_be_any(provider, new_id, odd):
+    odd = f"{odd} {new_id}"
     ref = workflow.run_async(wait_for("key"), workflow_id=odd)
     assert post(provider, odd, "key", 1).answer() == 200
     assert ray.get(ref) == ("key", 1)

@@ -50,7 +50,9 @@ def store(monkeypatch: pytest.MonkeyPatch) -> WorkflowStore:
 def test_a_busy_manager_of_another_version_is_left_alone_and_the_message_says_what_to_do(store):
     store.write_status(RUNNING)
     assert not versions.is_in_place(store)
-    with pytest.raises(ManagerVersionError, match=r"version 0.0.1, .* still runs \['w'\]. Wait for"):
+    with pytest.raises(
+        ManagerVersionError, match=r"version 0.0.1, .* still runs \['w'\]. Wait for"
+    ):
         versions.replace_other_version(store, wait_s=0.05)
 
 

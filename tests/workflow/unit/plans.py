@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from hypothesis import strategies as st
 
-from airflow_provider_rayworkflow.workflow.graph import Graph, RetryOptions, Task, TaskOptions
+from airflow_provider_rayworkflow.workflow.graph import (
+    Graph,
+    RetryOptions,
+    Task,
+    TaskOptions,
+    allocate_ids,
+)
+from airflow_provider_rayworkflow.workflow.ids import TaskIds
 from airflow_provider_rayworkflow.workflow.model import Encoding, Form, Result
+from airflow_provider_rayworkflow.workflow.storage.workflows import TaskRecord
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,11 +178,16 @@ def from_result(result: Result) -> Expected:
     return Expected(result.form, json.loads(result.inline))
 
 
-def all_tasks(plan: Plan) -> Iterator[PlannedTask]:
-    for task in plan:
-        yield task
-        if isinstance(task.ends_with, tuple):
-            yield from all_tasks(task.ends_with)
+def committed(plan: Plan, records: dict[str, TaskRecord]) -> set[str]:
+    """The tasks that a resume finds: committed, and so are the continuations they belong to."""
+    found: set[str] = set()
+    pending = allocate_ids(to_graph(plan), TaskIds())
+    while pending:
+        record = records.get(pending.pop())
+        if record is not None:
+            found.add(record.task_id)
+            pending.extend(record.task_ids)
+    return found
 
 
 # ---- making them

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, wait
@@ -223,7 +224,8 @@ def in_memory() -> Callable[[], ByteStore]:
 
 
 @pytest.fixture
-def in_files(tmp_path: Path) -> Callable[[], ByteStore]:
+def in_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], ByteStore]:
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # no power cut here, only deaths
     numbers = itertools.count()
     return lambda: LocalStore(tmp_path / str(next(numbers)))
 

@@ -12,8 +12,7 @@ from random import Random
 from faulty import FaultyStore, Killed
 from hypothesis import given
 from hypothesis import strategies as st
-from plans import Plan, call, expected, from_result, plans, to_graph, to_result
-from test_scheduler import committed
+from plans import Plan, call, committed, expected, from_result, plans, to_graph, to_result
 
 from airflow_provider_rayworkflow.workflow.executor import (
     Completion,

@@ -14,6 +14,7 @@ from plans import (
     Plan,
     PlannedTask,
     call,
+    committed,
     expected,
     from_result,
     plans,
@@ -157,18 +158,6 @@ def run_to_the_end(plan: Plan, records: dict[str, TaskRecord], choose: Callable[
         if not run.step():
             return run
     raise AssertionError("the workflow does not end")
-
-
-def committed(plan: Plan, records: dict[str, TaskRecord]) -> set[str]:
-    """The tasks that a resume finds: committed, and so are the continuations they belong to."""
-    found: set[str] = set()
-    pending = allocate_ids(to_graph(plan), TaskIds())
-    while pending:
-        record = records.get(pending.pop())
-        if record is not None:
-            found.add(record.task_id)
-            pending.extend(record.task_ids)
-    return found
 
 
 RANDOMS = st.randoms(use_true_random=False)
