@@ -54,6 +54,7 @@ class TaskRun:
     :ivar wants_json: its value is the workflow's output.
     :ivar timeout_s: the worker stops an attempt that takes longer.
     :ivar is_event: it waits for something, and so runs beside the workers.
+    :ivar name: what it asked to be called; tasks of a loop share it, and so do workflows.
     """
 
     workflow_id: str
@@ -68,6 +69,7 @@ class TaskRun:
     wants_json: bool
     timeout_s: float | None = None
     is_event: bool = False
+    name: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -328,6 +330,7 @@ class Executor:
             wants_json=node.is_output,
             timeout_s=task.options.timeout_s,
             is_event=task.options.is_event,
+            name=task.name,
         )
 
     def _check_finished(self, state: _State) -> None:

@@ -6,6 +6,8 @@ import functools
 import logging
 import sys
 
+from ray._private.ray_constants import LOG_PREFIX_TASK_NAME
+
 _PACKAGE = "airflow_provider_rayworkflow.workflow"
 
 
@@ -18,3 +20,12 @@ def log_to_stderr() -> None:
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False
+
+
+def label_output(label: str) -> None:
+    """Have Ray put this in front of what the process prints from here on, where a driver shows it.
+
+    It is how Ray's workers tell its log monitor the name of a task.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        print(f"{LOG_PREFIX_TASK_NAME}{label}", file=stream, flush=True)

@@ -85,7 +85,9 @@ class RayRunner:
             values = [result.ref for result in run.inputs if result.ref is not None]
             started.used_refs = bool(values)
             payload = pickle.dumps((self._uri, with_positions(run)), protocol=5)
-            options: dict[str, Any] = {"name": f"{run.workflow_id}@{run.task_id}"}
+            # Not a name of its own for each task: Ray keeps metrics of every name for good, in this
+            # process and in the workers. What tells tasks apart in the logs is `label_output`.
+            options: dict[str, Any] = {"name": run.name or run.task_id}
             if run.ray_options:
                 options |= pickle.loads(run.ray_options)
             once = options.pop("max_calls", None) or options.get("num_gpus")

@@ -38,7 +38,7 @@ from airflow_provider_rayworkflow.workflow.runtime import functions
 from airflow_provider_rayworkflow.workflow.runtime.dag import encode_dag, is_dag
 from airflow_provider_rayworkflow.workflow.runtime.inputs import Argument, unpickling_with
 from airflow_provider_rayworkflow.workflow.runtime.locations import store_at
-from airflow_provider_rayworkflow.workflow.runtime.logs import log_to_stderr
+from airflow_provider_rayworkflow.workflow.runtime.logs import label_output, log_to_stderr
 from airflow_provider_rayworkflow.workflow.runtime.refs import RefPickling
 from airflow_provider_rayworkflow.workflow.runtime.timeouts import time_limit
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
@@ -56,6 +56,8 @@ def execute_task(payload: bytes, *values: Any) -> Completion:
     """
     log_to_stderr()
     uri, run = pickle.loads(payload)
+    if not run.is_event:
+        label_output(f"{run.workflow_id}@{run.task_id}")
     return run_task(store_at(uri), run, values)
 
 

@@ -155,7 +155,7 @@ def test_functions_and_classes_of_a_script_are_known_where_it_resumes(
 
 LOGGED = """
 @workflow.options(task_id="greet")
-@ray.remote
+@ray.remote(name="shown by Ray")
 def greet():
     print("hello from the task")
     return 1
@@ -183,57 +183,45 @@ LINES = [
 ]
 
 
+@pytest.fixture(scope="module")
+def printed(tmp_path_factory):
+    """What a program prints that names no cluster and calls no init."""
+    folder = tmp_path_factory.mktemp("first")
+    first = 'print("list", workflow.list_all())\n'
+    drivers.run(first + LOGGED, folder, RAY_WORKFLOW_STORAGE=str(folder / "storage"))
+    assert list((folder / "storage").rglob("*logged*"))
+    return (folder / "output").read_text()
+
+
 @pytest.mark.slow
-def test_a_driver_that_starts_the_cluster_prints_what_its_workflows_do(tmp_path):
-    drivers.run(
-        f"""
-        ray.init("local", num_cpus=2, object_store_memory=10**8, include_dashboard=False)
-        workflow.init(storage="{tmp_path}/storage")
-        """
-        + LOGGED.replace("\n", "\n        "),
-        tmp_path,
-    )
-    output = (tmp_path / "output").read_text()
-    assert [line for line in LINES if line not in output] == []
+def test_the_first_call_starts_ray_and_uses_the_storage_of_the_environment(printed):
+    assert "list []" in printed
+
+
+@pytest.mark.slow
+def test_a_driver_prints_what_its_workflows_do(printed):
+    assert [line for line in LINES if line not in printed] == []
+
+
+@pytest.mark.slow
+def test_what_a_task_prints_has_its_workflow_and_id_in_front(printed):
+    [line] = [line for line in printed.splitlines() if line.endswith("hello from the task")]
+    assert "(logged@greet pid=" in line
 
 
 @pytest.mark.xfail(
     strict=True, reason="Ray sends a worker's output to the driver that started the manager"
 )
 def test_a_driver_of_a_running_manager_prints_what_its_workflows_do(address, tmp_path):
-    drivers.run(
-        f"""
-        ray.init("{address}")
-        """
-        + LOGGED.replace("\n", "\n        "),
-        tmp_path,
-    )
+    try:
+        drivers.run(f'ray.init("{address}")\n{LOGGED}', tmp_path)
+    finally:
+        workflow.delete("logged")
     output = (tmp_path / "output").read_text()
-    workflow.delete("logged")
     assert [line for line in LINES if line not in output] == []
 
 
 # ---- without init
-
-
-@pytest.mark.slow
-def test_the_first_call_starts_ray_and_uses_the_storage_of_the_environment(tmp_path):
-    output = drivers.run(
-        """
-        print("list", workflow.list_all())
-
-        @ray.remote
-        def task():
-            return "value"
-
-        print("output", workflow.run(task.bind(), workflow_id="first"))
-        """,
-        tmp_path,
-        RAY_WORKFLOW_STORAGE=str(tmp_path / "storage"),
-    )
-    assert "list []" in output
-    assert "output value" in output
-    assert list((tmp_path / "storage").rglob("*first*"))
 
 
 @pytest.mark.slow

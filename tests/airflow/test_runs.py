@@ -1,0 +1,131 @@
+"""One try waits for what it submitted, bears with a storage in trouble, and takes over."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from airflow_provider_rayworkflow.exceptions import RayWorkflowStorageError
+from airflow_provider_rayworkflow.hooks import Found
+from airflow_provider_rayworkflow.patience import Patience
+from airflow_provider_rayworkflow.runs import WorkflowRun
+from airflow_provider_rayworkflow.tries import Action
+from airflow_provider_rayworkflow.workflow.model import StatusRecord
+from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
+
+RECORD = StatusRecord(
+    workflow_id="w",
+    status=WorkflowStatus.RUNNING,
+    epoch=1,
+    number=0,
+    manager_id="m",
+    created_at=0.0,
+)
+
+
+def found(status: WorkflowStatus, **changes: object) -> Found:
+    record = replace(RECORD, status=status, **changes)
+    return Found(record=record, status=status)
+
+
+RUNNING = found(WorkflowStatus.RUNNING)
+SUCCESSFUL = found(WorkflowStatus.SUCCESSFUL, epoch=2)
+LOST = Found(record=RECORD, status=WorkflowStatus.RESUMABLE)
+BAD_STORAGE = RayWorkflowStorageError("The storage is down.")
+
+
+class Stored:
+    """A hook that finds one thing after the other; the last one for ever."""
+
+    def __init__(self, *findings: Found | Exception | None) -> None:
+        self._findings = list(findings)
+
+    def find(self, workflow_id: str) -> Found | None:
+        finding = self._findings.pop(0) if len(self._findings) > 1 else self._findings[0]
+        if isinstance(finding, Exception):
+            raise finding
+        return finding
+
+
+class Engine:
+    """Notes what it is asked for. What is found counts as begun from an epoch on."""
+
+    def __init__(self, *, begins_at: int = 1) -> None:
+        self.calls: list[str] = []
+        self._begins_at = begins_at
+
+    def prepare(self) -> None:
+        self.calls.append("prepare")
+
+    def submit(self, on_existing: str) -> None:
+        self.calls.append(f"submit {on_existing}")
+
+    def attach(self) -> None:
+        self.calls.append("attach")
+
+    def has_begun(self, found: Found | None) -> bool:
+        return found is not None and found.record.epoch >= self._begins_at
+
+    def was_stopped_by_other(self, found: Found) -> bool:
+        return found.record.stopped_by == "other"
+
+
+def run(stored: Stored, engine: Engine, action: Action, *, patience_s: float = 0) -> Found:
+    attempt = WorkflowRun(
+        hook=stored,
+        engine=engine,
+        workflow_id="w",
+        poll_interval_s=0.001,
+        patience=Patience(patience_s),
+    )
+    return attempt.run(action)
+
+
+def test_what_an_earlier_run_left_is_not_taken_for_the_one_that_was_submitted():
+    failed = found(WorkflowStatus.FAILED)
+    engine = Engine(begins_at=2)
+    assert run(Stored(None, failed, failed, SUCCESSFUL), engine, Action.RESUME) is SUCCESSFUL
+    assert engine.calls == ["submit resume"]
+
+
+def test_a_workflow_that_lost_its_owner_is_resumed():
+    engine = Engine()
+    assert run(Stored(RUNNING, LOST, RUNNING, SUCCESSFUL), engine, Action.ATTACH) is SUCCESSFUL
+    assert engine.calls == ["attach", "prepare", "submit resume"]
+
+
+def test_a_workflow_that_the_end_of_an_earlier_try_suspended_is_resumed():
+    stopped = found(WorkflowStatus.RESUMABLE, stopped_by="other")
+    engine = Engine()
+    assert run(Stored(RUNNING, stopped, SUCCESSFUL), engine, Action.ATTACH) is SUCCESSFUL
+    assert engine.calls == ["attach", "prepare", "submit resume"]
+
+
+def test_a_workflow_that_a_person_suspended_stays_so():
+    stopped = found(WorkflowStatus.RESUMABLE)
+    engine = Engine()
+    assert run(Stored(RUNNING, stopped), engine, Action.RUN) is stopped
+    assert engine.calls == ["submit resume"]
+
+
+def test_a_workflow_is_not_taken_over_without_end():
+    engine = Engine()
+    assert run(Stored(LOST), engine, Action.ATTACH) is LOST
+    assert engine.calls.count("submit resume") == 3
+
+
+def test_a_storage_that_fails_for_a_moment_is_asked_again(monkeypatch):
+    monkeypatch.setattr("airflow_provider_rayworkflow.patience._FIRST_WAIT_S", 0.001)
+    stored = Stored(RUNNING, BAD_STORAGE, BAD_STORAGE, SUCCESSFUL)
+    assert run(stored, Engine(), Action.RUN, patience_s=60) is SUCCESSFUL
+
+
+def test_a_storage_that_fails_for_longer_fails_the_try():
+    with pytest.raises(RayWorkflowStorageError, match="The storage is down"):
+        run(Stored(RUNNING, BAD_STORAGE), Engine(), Action.RUN)
+
+
+def test_a_workflow_that_was_deleted_meanwhile_is_an_error():
+    with pytest.raises(RayWorkflowStorageError, match="it was deleted while a task waited"):
+        run(Stored(RUNNING, None), Engine(), Action.ATTACH)
