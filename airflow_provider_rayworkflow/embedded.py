@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -166,7 +167,7 @@ def _start_ray(settings: ConnectionSettings) -> None:
 
     begun = time.monotonic()
     memory_mb = settings.object_store_memory_mb
-    with keeping_sigterm_handler(), _passing_on_sys_path():
+    with keeping_sigterm_handler(), _passing_on_sys_path(), _starting_in_another_group():
         ray.init(
             address="local",  # never a cluster that RAY_ADDRESS or a file of this machine names
             num_cpus=settings.num_cpus,
@@ -189,6 +190,27 @@ def _passing_on_sys_path() -> Iterator[None]:
             del os.environ["PYTHONPATH"]
         else:
             os.environ["PYTHONPATH"] = before
+
+
+@contextmanager
+def _starting_in_another_group() -> Iterator[None]:
+    """Start Ray's processes outside of this process's group.
+
+    Airflow stops a task with a SIGTERM to the whole group: Ray would be gone before ``on_kill``
+    can suspend or cancel the workflow. Ray's processes end with this one all the same, because Ray
+    asks the kernel for that.
+    """
+    own_group = os.getpgrp()
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, process_group=0) as leader:
+        try:
+            os.setpgid(0, leader.pid)
+        except PermissionError:  # the leader of a session, and so not started by Airflow
+            yield
+            return
+        try:
+            yield
+        finally:
+            os.setpgid(0, own_group)
 
 
 def _close_manager() -> None:

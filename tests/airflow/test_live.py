@@ -89,8 +89,10 @@ class Task:
 
         return wait_for(f"the status {status}", look)
 
-    def signal_task_process(self, number: signal.Signals) -> None:
-        os.kill(int((self._folder / "task_process").read_text()), number)
+    @property
+    def process(self) -> int:
+        """The process of the Airflow task, which leads a process group."""
+        return int((self._folder / "task_process").read_text())
 
     def open_gate(self) -> None:
         (self._folder / "open").touch()
@@ -109,7 +111,7 @@ def killed(live: LiveAirflow, witness: Path) -> Task:
     task = Task(live, witness, "auto")
     task.trigger()
     task.wait_until_ran("a", "gate")
-    task.signal_task_process(signal.SIGKILL)
+    os.kill(task.process, signal.SIGKILL)
     task.wait_for_status(WorkflowStatus.RESUMABLE)
     task.open_gate()
     assert task.ends(try_number=2) == "success"
@@ -143,7 +145,7 @@ def made_again(cleared: Task) -> Task:
     cleared.close_gate()
     cleared.trigger()
     cleared.wait_until_ran("a", "gate", "gate", "z", "a", "gate", "z", "a", "gate")
-    cleared.signal_task_process(signal.SIGTERM)
+    os.killpg(cleared.process, signal.SIGTERM)  # as Airflow does it
     wait_for("on_kill", lambda: "Asked to stop" in cleared.log(try_number=1))
     cleared.open_gate()
     assert cleared.ends(try_number=1) == "success"

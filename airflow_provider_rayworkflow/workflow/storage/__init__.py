@@ -36,7 +36,7 @@ def resolve_storage(storage: str | None) -> str:
 
 def shown(uri: str) -> str:
     """The URI for people: without the credentials that it may carry."""
-    without_user = re.sub("://[^/@]*@", "://***@", uri)
+    without_user = re.sub("://.*@", "://***@", uri)  # a secret may have slashes
     return re.sub(
         r"([?&](?:access_key|secret_key|[^=&]*token[^=&]*)=)[^&]*", r"\1***", without_user
     )
