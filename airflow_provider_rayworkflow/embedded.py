@@ -25,6 +25,7 @@ from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowInterruptedError,
     RayWorkflowStillActiveError,
     RayWorkflowStorageError,
+    RayWorkflowUnreachableError,
 )
 from airflow_provider_rayworkflow.hooks import Found, RayWorkflowHook
 from airflow_provider_rayworkflow.workflow.exceptions import (
@@ -36,6 +37,7 @@ log = logging.getLogger(__name__)
 
 Json = dict[str, Any]
 
+_START_ATTEMPTS = 3
 _CLOSE_TIMEOUT_S = 10.0
 
 
@@ -77,6 +79,7 @@ class EmbeddedRay:
         :raises RayWorkflowStillActiveError: if it should restart and another process runs it.
         :raises RayWorkflowInputError: if the graph can't be a workflow.
         :raises RayWorkflowStorageError: if the storage can't be used.
+        :raises RayWorkflowUnreachableError: if Ray does not start.
         :raises RayWorkflowInterruptedError: if Ray does not work.
         """
         workflow_id = self._workflow_id
@@ -165,17 +168,35 @@ def keeping_sigterm_handler() -> Iterator[None]:
 def _start_ray(settings: ConnectionSettings) -> None:
     import ray
 
-    begun = time.monotonic()
+    for attempt in range(1, _START_ATTEMPTS + 1):
+        begun = time.monotonic()
+        try:
+            with keeping_sigterm_handler(), _passing_on_sys_path(), _starting_in_another_group():
+                _init_ray(settings)
+        except Exception as exc:  # Ray raises just that when the machine is too busy for it
+            ray.shutdown()
+            if attempt == _START_ATTEMPTS:
+                raise RayWorkflowUnreachableError(
+                    f"Ray did not start in the task process: {exc}"
+                ) from exc
+            log.warning("Ray did not start in the task process, trying again: %s", exc)
+        else:
+            seconds = time.monotonic() - begun
+            log.info("Ray started in the task process in %.1f s", seconds)
+            return
+
+
+def _init_ray(settings: ConnectionSettings) -> None:
+    import ray
+
     memory_mb = settings.object_store_memory_mb
-    with keeping_sigterm_handler(), _passing_on_sys_path(), _starting_in_another_group():
-        ray.init(
-            address="local",  # never a cluster that RAY_ADDRESS or a file of this machine names
-            num_cpus=settings.num_cpus,
-            object_store_memory=memory_mb and memory_mb * 1024 * 1024,
-            include_dashboard=False,
-            configure_logging=False,  # Airflow's logging is set up already
-        )
-    log.info("Ray started in the task process in %.1f s", time.monotonic() - begun)
+    ray.init(
+        address="local",  # never a cluster that RAY_ADDRESS or a file of this machine names
+        num_cpus=settings.num_cpus,
+        object_store_memory=memory_mb and memory_mb * 1024 * 1024,
+        include_dashboard=False,
+        configure_logging=False,  # Airflow's logging is set up already
+    )
 
 
 @contextmanager
@@ -209,6 +230,10 @@ def _starting_in_another_group() -> Iterator[None]:
             return
         try:
             yield
+        except BaseException:
+            os.setpgid(0, own_group)
+            os.killpg(leader.pid, signal.SIGKILL)  # what of Ray has started
+            raise
         finally:
             os.setpgid(0, own_group)
 

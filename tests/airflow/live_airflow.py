@@ -50,8 +50,8 @@ class LiveAirflow:
         """
         shutil.copy(database, self.home / "airflow.db")
         self._spawn("api-server", "--workers", "1")
-        self._run("dags", "reserialize")
         self._spawn("scheduler")
+        self._run("dags", "reserialize")
         wait_for("the API server", self._is_healthy)
         token = self._client.get("/auth/token").json()["access_token"]
         self._client.headers["Authorization"] = f"Bearer {token}"

@@ -11,19 +11,19 @@ from witness import wait_until
 from airflow_provider_rayworkflow import workflow
 
 
-@ray.remote(num_cpus=0.5)
+@ray.remote
 def pass_gate(gate, ledger, name):
     ledger.write(name)
     gate.wait()
     return name
 
 
-@ray.remote(num_cpus=0.5)
+@ray.remote
 def value(given):
     return given
 
 
-@ray.remote(num_cpus=0.5)
+@ray.remote
 def fail_while_closed(gate):
     if not gate.is_open:
         raise ValueError("closed")
@@ -84,8 +84,8 @@ def test_no_queue_means_no_queue(fresh_manager, gate, ledger):
 
 def test_minus_one_means_no_limit(fresh_manager, gate, ledger):
     fresh_manager(max_running_workflows=-1, max_pending_workflows=-1)
-    refs = submit("abcdefgh", gate, ledger)
-    assert {workflow.get_status(name) for name in "abcdefgh"} == {"RUNNING"}
+    refs = submit("abcdef", gate, ledger)
+    assert {workflow.get_status(name) for name in "abcdef"} == {"RUNNING"}
     gate.open()
     ray.get(list(refs.values()))
 
@@ -253,7 +253,7 @@ def test_fifty_workflows_fail_or_succeed_and_the_failed_ones_are_resumed(
 
     fixed = Gate(tmp_path / "fixed")
 
-    @ray.remote(num_cpus=0.5)
+    @ray.remote
     def work(number):
         gate.wait()
         if number % 2 and not fixed.is_open:

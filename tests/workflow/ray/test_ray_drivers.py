@@ -5,9 +5,11 @@ import subprocess
 import uuid
 
 import drivers
+import numpy as np
 import pytest
 import ray
 from managers import kill_manager
+from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 from witness import wait_until
 
 from airflow_provider_rayworkflow import workflow
@@ -214,7 +216,8 @@ def test_what_a_task_prints_has_its_workflow_and_id_in_front(printed):
 )
 def test_a_driver_of_a_running_manager_prints_what_its_workflows_do(address, tmp_path):
     try:
-        drivers.run(f'ray.init("{address}")\n{LOGGED}', tmp_path)
+        soon = LOGGED.replace("deadline_s=20", "deadline_s=5")
+        drivers.run(f'ray.init("{address}")\n{soon}', tmp_path)
     finally:
         workflow.delete("logged")
     output = (tmp_path / "output").read_text()
@@ -281,6 +284,25 @@ def test_a_file_uri_is_a_path(fresh_manager, tmp_path):
 
     assert workflow.run(task.bind(), workflow_id="a") == 1
     assert list((tmp_path / "by-uri").rglob("*.journal"))
+
+
+def test_a_pyarrow_file_system_is_a_storage(fresh_manager, tmp_path):
+    fresh_manager()
+    kill_manager()
+    (tmp_path / "by-object").mkdir()
+    workflow.init(storage=SubTreeFileSystem(str(tmp_path / "by-object"), LocalFileSystem()))
+
+    @ray.remote
+    def make():
+        return np.ones(2**14)
+
+    @ray.remote
+    def total(values):
+        return float(values.sum())
+
+    assert workflow.run(total.bind(make.bind()), workflow_id="a") == 2**14
+    assert list((tmp_path / "by-object").rglob("*.value"))
+    assert workflow.list_all() == [("a", "SUCCESSFUL")]
 
 
 # ---- the cluster dies

@@ -63,10 +63,8 @@ def test_calls_during_a_restart_are_answered(fresh_manager, ledger, gate):
     crash_manager(root)
     assert workflow.get_status("before") is workflow.SUCCESSFUL
     crash_manager(root)
-    assert workflow.get_output("before") == ["before"]
-    crash_manager(root)
     assert workflow.run(note.bind(ledger, "after"), workflow_id="after") == ["after"]
-    crash_manager(root)
+    assert workflow.get_output("before") == ["before"]
     assert dict(workflow.list_all()) == {"before": "SUCCESSFUL", "after": "SUCCESSFUL"}
     assert ledger.lines() == ["before", "after"]
 
@@ -145,9 +143,8 @@ def test_the_crash_of_a_manager_does_not_count_as_a_retry(fresh_manager, ledger,
     task = pass_gate.options(max_retries=0)
     ref = workflow.run_async(task.bind(ledger, gate, "waits"), workflow_id="once")
     ledger.wait_for("waits")
-    for times in (2, 3):
-        crash_manager(root)
-        ledger.wait_for("waits", times=times)
+    crash_manager(root)
+    ledger.wait_for("waits", times=2)
     gate.open()
     assert ray.get(ref) == ["waits"]
 

@@ -38,6 +38,34 @@ def pass_on(value):
     return value
 
 
+# ---- names
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("init", "run", "run_async", "resume", "resume_async", "resume_all", "cancel"),
+        *("list_all", "delete", "get_output", "get_output_async", "get_status", "get_metadata"),
+        *("sleep", "wait_for_event", "options", "continuation", "EventListener"),
+        *("WorkflowError", "WorkflowExecutionError", "WorkflowCancellationError"),
+    ],
+)
+def test_every_name_that_ray_workflow_exported_is_exported(name):
+    assert name in workflow.__all__
+    assert hasattr(workflow, name)
+
+
+@pytest.mark.parametrize("name", ["exceptions", "event_listener", "common", "api"])
+def test_every_module_of_ray_workflow_is_an_attribute(name):
+    assert hasattr(workflow, name)
+
+
+def test_statuses_are_constants_and_strings():
+    names = {"NONE", "RUNNING", "CANCELED", "SUCCESSFUL", "FAILED", "RESUMABLE", "PENDING"}
+    assert {getattr(workflow, name) for name in names} == set(workflow.WorkflowStatus) == names
+    assert workflow.WorkflowStatus.non_terminating_status() == ("RUNNING", "PENDING")
+
+
 # ---- outputs
 
 
