@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export UV_PYTHON_DOWNLOADS = never
 
-.PHONY: setup demo test check lint format types layers constraints clean
+.PHONY: setup demo test test-remote check lint format types layers constraints clean
 
 setup: $(READY)
 
@@ -24,7 +24,12 @@ demo: $(READY)
 
 test: $(READY)
 	$(MAKE) --no-print-directory check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --ignore tests/airflow/remote
+
+# A Ray cluster with its dashboard, and Airflow against it. Apart from `test` until remote clusters
+# are finished: it takes as long as half of the rest.
+test-remote: $(READY)
+	$(BIN)/python -m pytest tests/airflow/remote
 
 check: lint layers types
 
