@@ -1,4 +1,4 @@
-"""Operators that run and manage durable Ray workflows."""
+"""The operator that runs a durable Ray workflow."""
 
 from __future__ import annotations
 

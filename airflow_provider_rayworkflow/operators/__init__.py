@@ -1,0 +1,5 @@
+"""Operators that run and manage durable Ray workflows, a module each."""
+
+from airflow_provider_rayworkflow.operators.run import WORKFLOW_ID_KEY, RayWorkflowRunOperator
+
+__all__ = ["WORKFLOW_ID_KEY", "RayWorkflowRunOperator"]
