@@ -5,10 +5,11 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "airflow_provider_rayworkflow"
 AIRFLOW_FACING = [
-    f"airflow_provider_rayworkflow.{path.stem}"
-    for path in sorted((ROOT / "airflow_provider_rayworkflow").glob("*.py"))
-    if path.stem != "__init__"
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    for path in sorted(PACKAGE.rglob("*.py"))
+    if PACKAGE / "workflow" not in path.parents
 ]
 
 
