@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from functools import cached_property
 
 from airflow.sdk import BaseHook
@@ -20,8 +19,6 @@ from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowStorageError,
 )
 from airflow_provider_rayworkflow.workflow.exceptions import StorageError
-from airflow_provider_rayworkflow.workflow.model import StatusRecord
-from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import (
     WorkflowStore,
     open_store,
@@ -29,23 +26,9 @@ from airflow_provider_rayworkflow.workflow.storage import (
     shown,
 )
 from airflow_provider_rayworkflow.workflow.storage.handover import Handover
-from airflow_provider_rayworkflow.workflow.storage.workflows import HonestStatuses
+from airflow_provider_rayworkflow.workflow.storage.workflows import Found, HonestStatuses
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Found:
-    """What is stored of a workflow.
-
-    :ivar record: as it was written.
-    :ivar status: the honest one: RESUMABLE if it was written as active and its owner is gone.
-    """
-
-    record: StatusRecord
-    status: WorkflowStatus
-
-    @property
-    def has_lost_owner(self) -> bool:
-        return self.record.status is not self.status
+__all__ = ["Found", "RayWorkflowHook"]
 
 
 class RayWorkflowHook(BaseHook):
@@ -103,17 +86,12 @@ class RayWorkflowHook(BaseHook):
         :raises RayWorkflowStorageError: when it can't be read.
         """
         try:
-            record = self.store.read_status(workflow_id)
-            if record is None:
-                return None
-            honest = HonestStatuses(self.store, now=time.time())
-            status = honest.of(record.status, record.manager_id)
+            return HonestStatuses(self.store, now=time.time()).read(workflow_id)
         except StorageError as exc:
             raise RayWorkflowStorageError(
                 f"The status of workflow {workflow_id!r} can't be read from "
                 f"{self.storage_uri!r}: {exc}"
             ) from exc
-        return Found(record=record, status=status)
 
     def check_storage(self) -> None:
         """Return if the storage can be written.

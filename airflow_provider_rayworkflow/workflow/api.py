@@ -124,11 +124,19 @@ def resume_all(include_failed: bool = False) -> list[tuple[str, ray.ObjectRef[An
     """
     from airflow_provider_rayworkflow.workflow.runtime import connect
 
-    manager = connect.manager()
     return [
-        (workflow_id, _reference(workflow_id) if error is None else manager.fail.remote(error))
-        for workflow_id, error in connect.call(manager.resume_all.remote(include_failed))
+        (
+            workflow_id,
+            _reference(workflow_id) if error is None else connect.manager().fail.remote(error),
+        )
+        for workflow_id, error in resume_each(include_failed)
     ]
+
+
+def resume_each(include_failed: bool = False) -> list[tuple[str, Exception | None]]:
+    """As :func:`resume_all`, for callers that don't wait: each id with what kept it from resuming."""
+    resumed: list[tuple[str, Exception | None]] = _call("resume_all", include_failed)
+    return resumed
 
 
 def list_all(

@@ -11,11 +11,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import queue
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -324,11 +323,10 @@ def _open(options: Any) -> WorkflowStore:
 
 def _read(store: WorkflowStore, workflow_id: str) -> StatusRecord:
     """The status record with its honest status."""
-    record = store.read_status(workflow_id)
-    if record is None:
+    found = HonestStatuses(store, now=time.time()).read(workflow_id)
+    if found is None:
         raise UnavailableError(f"There is no workflow {workflow_id!r} in {shown(store.bytes.uri)}.")
-    honest = HonestStatuses(store, now=time.time())
-    return replace(record, status=honest.of(record.status, record.manager_id))
+    return found.honest_record
 
 
 # ---- acting
@@ -342,17 +340,10 @@ def _resume(options: Any) -> Answer:
 
 def _resume_all(options: Any) -> Answer:
     _connect(options)
-    wanted: set[WorkflowStatus | str] = {WorkflowStatus.RESUMABLE}
-    if options.include_failed:
-        wanted.add(WorkflowStatus.FAILED)
-    results: list[Json] = []
-    for workflow_id, _ in api.list_all(wanted):  # those that were running come first
-        error = None
-        try:
-            api.resume_async(workflow_id)
-        except (WorkflowError, queue.Full) as exc:
-            error = _one_line(exc)
-        results.append({"workflow_id": workflow_id, "resumed": error is None, "error": error})
+    results: list[Json] = [
+        {"workflow_id": workflow_id, "resumed": error is None, "error": error and _one_line(error)}
+        for workflow_id, error in api.resume_each(options.include_failed)
+    ]
     rows = [(result["workflow_id"], "yes" if result["resumed"] else "no") for result in results]
     return Answer(
         value=results,

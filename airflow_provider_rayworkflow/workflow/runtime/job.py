@@ -146,11 +146,8 @@ class _Job:
             time.sleep(_POLL_INTERVAL_S)
 
     def _stored(self) -> tuple[StatusRecord | None, WorkflowStatus]:
-        record = self._store.read_status(self._workflow_id)
-        if record is None:
-            return None, WorkflowStatus.NONE
-        honest = HonestStatuses(self._store, now=time.time())
-        return record, honest.of(record.status, record.manager_id)
+        found = HonestStatuses(self._store, now=time.time()).read(self._workflow_id)
+        return (found.record, found.status) if found else (None, WorkflowStatus.NONE)
 
 
 def build_graph(submission: Submission) -> bytes:

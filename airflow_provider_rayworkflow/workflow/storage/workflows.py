@@ -475,6 +475,26 @@ def _key_of(record: StatusRecord) -> keys.StatusKey:
     )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Found:
+    """What is stored of a workflow.
+
+    :ivar record: as it was written.
+    :ivar status: the honest one: RESUMABLE if it was written as active and its owner is gone.
+    """
+
+    record: StatusRecord
+    status: WorkflowStatus
+
+    @property
+    def has_lost_owner(self) -> bool:
+        return self.record.status is not self.status
+
+    @property
+    def honest_record(self) -> StatusRecord:
+        return replace(self.record, status=self.status) if self.has_lost_owner else self.record
+
+
 class HonestStatuses:
     """Statuses as they are, not as they were written: an owner must be alive.
 
@@ -488,6 +508,13 @@ class HonestStatuses:
         self._store = store
         self._now = now
         self._alive = dict.fromkeys(dead, False)
+
+    def read(self, workflow_id: str) -> Found | None:
+        """How a workflow stands, None if nothing is stored. Up to three reads."""
+        record = self._store.read_status(workflow_id)
+        if record is None:
+            return None
+        return Found(record=record, status=self.of(record.status, record.manager_id))
 
     def of(self, status: WorkflowStatus, manager_id: str) -> WorkflowStatus:
         """RUNNING or PENDING only while the owner's lease is alive, else RESUMABLE."""
