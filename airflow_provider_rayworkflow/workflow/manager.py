@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
+from airflow_provider_rayworkflow.workflow import unowned
 from airflow_provider_rayworkflow.workflow.concurrency import Limits
 from airflow_provider_rayworkflow.workflow.exceptions import (
     OwnershipLostError,
@@ -43,6 +44,7 @@ from airflow_provider_rayworkflow.workflow.storage.keys import StatusKey
 from airflow_provider_rayworkflow.workflow.storage.leases import LEASE_TTL_S, Lease, Process
 from airflow_provider_rayworkflow.workflow.storage.workflows import (
     Claim,
+    Found,
     HonestStatuses,
     WorkflowStore,
     list_workflows,
@@ -128,9 +130,10 @@ class Manager:
         self._threads = ThreadPoolExecutor(_STORAGE_THREADS, thread_name_prefix="storage")
         self.http_events = HttpEvents(store, self._threads)
         self._requests = StopRequests(
-            store.bytes,
+            store,
             self._threads,
-            held=lambda: self._live.keys(),
+            manager_id=manager_id,
+            held=lambda: {name: live.claim.base_epoch for name, live in self._live.items()},
             stop=self._stop_as_requested,
             clock=clock,
         )
@@ -295,6 +298,8 @@ class Manager:
                                 reason="It was canceled, which is final. Run it under another "
                                 'id, or again from the start with on_existing="restart".',
                             )
+                        if await self._in_thread(self._obey_pending_cancel, workflow_id):
+                            continue
                 continued = found if on_existing != "restart" else None
                 if await self._claim_and_start(workflow_id, epoch, continued, graph, user_metadata):
                     return
@@ -514,42 +519,28 @@ class Manager:
                 self._stop(live, reason)
                 await asyncio.wait([live.ended])
                 return
-            found = await self._in_thread(self._read_status, workflow_id)
+            found = await self._in_thread(self._find, workflow_id)
             if found is None:
                 raise WorkflowNotFoundError(workflow_id)
             if found.status.is_active:
                 raise WorkflowStillActiveError(reason.value.upper(), workflow_id)
             target = _status_after(Outcome(stopped=reason))
-            if found.status is target:
-                return
-            check_transition(workflow_id, found.status, target)
-            await self._claim_and_write(found, target)
+            if found.status is not target:
+                await self._in_thread(self._change_unowned, found, target)
 
-    async def _claim_and_write(self, found: StatusRecord, status: WorkflowStatus) -> None:
-        """Give a workflow that nobody holds another status, under an epoch of our own."""
-        workflow_id = found.workflow_id
-        earlier = await self._in_thread(self._store.read_claim, workflow_id, found.epoch)
-        claim = await self._in_thread(
-            lambda: self._store.claim(
-                workflow_id,
-                after=found.epoch,
-                manager_id=self._manager_id,
-                now=self._clock(),
-                user_metadata=found.user_metadata,
-                continues=earlier,
-            )
+    def _change_unowned(self, found: Found, status: WorkflowStatus) -> None:
+        unowned.change_status(
+            self._store, found, status, manager_id=self._manager_id, now=self._clock()
         )
-        if claim is None:
-            raise WorkflowStillActiveError(status.value, workflow_id)
-        record = replace(
-            found,
-            status=status,
-            epoch=claim.epoch,
-            number=0,
-            manager_id=self._manager_id,
-            ended_at=None,
+
+    def _delete_unowned(self, found: Found) -> None:
+        unowned.delete(self._store, found, manager_id=self._manager_id, now=self._clock())
+
+    def _obey_pending_cancel(self, workflow_id: str) -> bool:
+        found = self._find(workflow_id)
+        return found is not None and unowned.obey_pending_cancel(
+            self._store, found, manager_id=self._manager_id, now=self._clock()
         )
-        await self._in_thread(lambda: self._store.write_status(record, replaces=found))
 
     def _stop(self, live: _Live, reason: Stop) -> None:
         live.stop = live.stop or reason
@@ -573,12 +564,12 @@ class Manager:
         :raises WorkflowStillActiveError: when it is running or pending.
         """
         async with self._locked(workflow_id):
-            found = await self._in_thread(self._read_status, workflow_id)
-            if workflow_id in self._live or (found and found.status.is_active):
+            found = await self._in_thread(self._find, workflow_id)
+            if workflow_id in self._live:
                 raise WorkflowStillActiveError("DELETE", workflow_id)
             if found is None:
                 raise WorkflowNotFoundError(workflow_id)
-            await self._in_thread(self._store.delete, workflow_id)
+            await self._in_thread(self._delete_unowned, found)
 
     # ---- asking
 
@@ -702,10 +693,15 @@ class Manager:
         exception = failed.result.inline if failed and failed.result else None
         return replace(output, failure=record.failure, exception=exception or b"")
 
+    def _find(self, workflow_id: str) -> Found | None:
+        """What is stored, and the honest status. Blocks."""
+        record = self._store.read_status(workflow_id)
+        return Found(record=record, status=self._honest(record).status) if record else None
+
     def _read_status(self, workflow_id: str) -> StatusRecord | None:
         """The stored record, with its honest status. Blocks."""
-        record = self._store.read_status(workflow_id)
-        return record and self._honest(record)
+        found = self._find(workflow_id)
+        return found.honest_record if found else None
 
     def _honest(self, record: StatusRecord) -> StatusRecord:
         status = record.status

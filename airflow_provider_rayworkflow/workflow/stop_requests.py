@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor as ThreadPool
 from typing import Any, TypeVar
 
 from airflow_provider_rayworkflow.workflow.exceptions import StorageError, WorkflowError
-from airflow_provider_rayworkflow.workflow.storage.bytes import ByteStore
 from airflow_provider_rayworkflow.workflow.storage.handover import Handover, StopRequest
+from airflow_provider_rayworkflow.workflow.storage.leases import LEASE_TTL_S
+from airflow_provider_rayworkflow.workflow.storage.workflows import HonestStatuses, WorkflowStore
+from airflow_provider_rayworkflow.workflow.unowned import obey_pending_cancel
 
 log = logging.getLogger(__name__)
 
@@ -25,26 +27,30 @@ _MAX_AGE_S = 24 * 3600.0
 class StopRequests:
     """The requests for the workflows of one manager.
 
-    A request is obeyed if it comes from the workflow's owner, and dropped if somebody else has
-    taken the workflow over since. It is deleted when the stop is stored, so that a manager which
-    is restarted in between finds it again.
+    A request is obeyed if it is still valid (see :class:`~.storage.handover.StopRequest`), and
+    dropped if not. It is deleted when the stop is stored, so that a manager which is restarted in
+    between finds it again. To cancel a workflow whose manager is dead, any manager will do.
 
     :param threads: where storage calls block.
-    :param held: the ids of the workflows that the manager holds.
+    :param manager_id: of the manager.
+    :param held: the ids of the workflows that the manager holds, each with its base epoch.
     :param stop: stops one of them and returns when that is stored.
     :param clock: seconds since the epoch.
     """
 
     def __init__(
         self,
-        store: ByteStore,
+        store: WorkflowStore,
         threads: ThreadPool,
         *,
-        held: Callable[[], Collection[str]],
+        manager_id: str,
+        held: Callable[[], Mapping[str, int]],
         stop: Callable[[StopRequest], Awaitable[None]],
         clock: Callable[[], float],
     ) -> None:
-        self._handover = Handover(store)
+        self._store = store
+        self._handover = Handover(store.bytes)
+        self._manager_id = manager_id
         self._threads = threads
         self._held = held
         self._stop = stop
@@ -78,18 +84,36 @@ class StopRequests:
     async def _consider(self, request: StopRequest) -> None:
         if request in self._obeying:
             return
-        if request.workflow_id in self._held():
-            if await self._in_thread(self._handover.is_from_owner, request):
+        base_epoch = self._held().get(request.workflow_id)
+        if base_epoch is not None:
+            if await self._in_thread(self._handover.is_valid, request, base_epoch):
                 self._obeying[request] = asyncio.create_task(self._obey(request))
                 return
             log.info(
-                "Workflow %s goes on: the one who asked to %s it does not own it any more",
+                "Workflow %s goes on: it was taken over, or started over, since it was to %s",
                 request.workflow_id,
                 request.how,
             )
             await self._in_thread(self._handover.delete_request, request)
-        elif self._clock() > request.requested_at + _MAX_AGE_S:
+            return
+        age_s = self._clock() - request.requested_at
+        if request.how == "cancel" and age_s > LEASE_TTL_S:
+            await self._in_thread(self._cancel_unowned, request)
+        if age_s > _MAX_AGE_S:
             await self._in_thread(self._handover.delete_request, request)
+
+    def _cancel_unowned(self, request: StopRequest) -> None:
+        now = self._clock()
+        found = HonestStatuses(self._store, now=now).read(request.workflow_id)
+        if found is None or found.status.is_active:
+            return  # it may begin; or another manager runs it and will look
+        try:
+            if obey_pending_cancel(self._store, found, manager_id=self._manager_id, now=now):
+                log.info("Workflow %s is canceled: it was asked for", request.workflow_id)
+            else:
+                self._handover.delete_request(request)
+        except WorkflowError as exc:
+            log.warning("Workflow %s could not be canceled: %s", request.workflow_id, exc)
 
     async def _obey(self, request: StopRequest) -> None:
         log.info("Workflow %s: its owner asks to %s it", request.workflow_id, request.how)

@@ -27,6 +27,9 @@ Json = dict[str, Any]
 #: How to stop a workflow: so that it can be resumed, or for good.
 How = Literal["suspend", "cancel"]
 
+#: The token of a request that does not come from an owner.
+ANYBODY = "anybody"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Submission:
@@ -73,15 +76,29 @@ class Owner:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StopRequest:
-    """An owner's wish that its workflow be stopped. Void once somebody else owns it.
+    """A wish that a workflow be stopped: its owner's, or that of anybody who manages workflows.
 
-    :ivar token: of the owner.
+    An owner's is void once somebody else owns the workflow; anybody's, once it is started over.
+
+    :ivar token: of the owner, or :data:`ANYBODY`.
+    :ivar base_epoch: with :data:`ANYBODY`: of the workflow that is meant.
     """
 
     workflow_id: str
     token: str
     how: How
     requested_at: float
+    base_epoch: int = 0
+
+    @classmethod
+    def by_anybody(cls, workflow_id: str, base_epoch: int, *, how: How, now: float) -> StopRequest:
+        return cls(
+            workflow_id=workflow_id,
+            token=ANYBODY,
+            how=how,
+            requested_at=now,
+            base_epoch=base_epoch,
+        )
 
 
 def python_version() -> str:
@@ -138,17 +155,26 @@ class Handover:
         """What an owner has requested."""
         return self._load_request(keys.request_key(workflow_id, token))
 
-    def list_requests(self) -> Iterator[StopRequest]:
-        """All requests that nobody has dealt with: one listing, and a read for each."""
-        for entry in self._store.list(keys.REQUESTS):
+    def list_requests(self, workflow_id: str | None = None) -> Iterator[StopRequest]:
+        """The requests that nobody has dealt with: one listing, and a read for each.
+
+        :param workflow_id: only those for this workflow.
+        """
+        folder = keys.REQUESTS if workflow_id is None else keys.requests_folder(workflow_id)
+        for entry in self._store.list(folder):
             if (request := self._load_request(entry.key)) is not None:
                 yield request
 
     def delete_request(self, request: StopRequest) -> None:
         self._store.delete([keys.request_key(request.workflow_id, request.token)])
 
-    def is_from_owner(self, request: StopRequest) -> bool:
-        """True if nobody has taken the workflow over since."""
+    def is_valid(self, request: StopRequest, base_epoch: int) -> bool:
+        """True if nobody has taken the workflow over, or started it over, since.
+
+        :param base_epoch: of the workflow as it is now.
+        """
+        if request.token == ANYBODY:
+            return request.base_epoch == base_epoch
         owner = self.read_owner(request.workflow_id)
         return owner is not None and owner.token == request.token
 

@@ -70,12 +70,12 @@ def test_the_latest_owner_counts(handover: Handover):
 
 def test_a_request_of_an_earlier_owner_is_void(handover: Handover):
     request = StopRequest(workflow_id="Dag.task", token="try", how="suspend", requested_at=1.0)
-    assert not handover.is_from_owner(request)  # nobody owns it
+    assert not handover.is_valid(request, 1)  # nobody owns it
     owner = Owner(workflow_id="Dag.task", token="try", submission_id="", since=1.0)
     handover.take_over(owner)
-    assert handover.is_from_owner(request)
+    assert handover.is_valid(request, 1)
     handover.take_over(replace(owner, token="later"))
-    assert not handover.is_from_owner(request)
+    assert not handover.is_valid(request, 1)
 
 
 def test_requests_are_listed_until_they_are_dealt_with(handover: Handover):

@@ -10,7 +10,10 @@ import pytest
 
 from airflow_provider_rayworkflow.workflow import stop_requests
 from airflow_provider_rayworkflow.workflow.concurrency import Limits
-from airflow_provider_rayworkflow.workflow.exceptions import DataLoadError
+from airflow_provider_rayworkflow.workflow.exceptions import (
+    DataLoadError,
+    WorkflowNotResumableError,
+)
 from airflow_provider_rayworkflow.workflow.executor import Completion, Lost, TaskRun
 from airflow_provider_rayworkflow.workflow.graph import Graph, Task
 from airflow_provider_rayworkflow.workflow.manager import Manager
@@ -63,8 +66,17 @@ def handover(store: MoodyStore) -> Handover:
 
 
 @asynccontextmanager
-async def running(store: MoodyStore, manager_id: str = "m") -> AsyncIterator[Manager]:
-    """A manager with the workflow ``w``."""
+async def running(
+    store: MoodyStore, manager_id: str = "m", *, workflow_id: str = "w"
+) -> AsyncIterator[Manager]:
+    """A manager with a workflow."""
+    async with managing(store, manager_id) as manager:
+        await manager.submit(workflow_id, GRAPH, user_metadata={})
+        yield manager
+
+
+@asynccontextmanager
+async def managing(store: MoodyStore, manager_id: str) -> AsyncIterator[Manager]:
     manager = Manager(
         store=WorkflowStore(store),
         runner=EndlessRunner(),
@@ -73,7 +85,6 @@ async def running(store: MoodyStore, manager_id: str = "m") -> AsyncIterator[Man
         limits=Limits(),
     )
     await manager.start()
-    await manager.submit("w", GRAPH, user_metadata={})
     try:
         yield manager
     finally:
@@ -144,6 +155,81 @@ def test_what_stopped_a_run_is_forgotten_by_the_next_one(store, handover):
             await manager.resume("w")
             await manager.suspend("w")
             assert (await ended(manager, store)).stopped_by == ""
+
+    asyncio.run(check())
+
+
+def cancel_by_anybody(base_epoch: int) -> StopRequest:
+    return StopRequest.by_anybody("w", base_epoch, how="cancel", now=0.0)
+
+
+def test_anybody_may_cancel_whoever_owns_it(store, handover):
+    async def check() -> None:
+        async with running(store) as manager:
+            handover.take_over(OWNER)
+            handover.request_stop(cancel_by_anybody(1))
+            assert (await ended(manager, store)).status is WorkflowStatus.CANCELED
+
+    asyncio.run(check())
+
+
+def test_a_cancel_of_a_run_that_was_given_up_is_dropped(store, handover):
+    async def check() -> None:
+        async with running(store) as manager:
+            await manager.suspend("w")
+            await manager.submit("w", GRAPH, user_metadata={}, on_existing="restart")
+            handover.request_stop(cancel_by_anybody(1))
+            await dropped(handover)
+            assert await manager.get_status("w") is WorkflowStatus.RUNNING
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [replace(SUSPEND, how="cancel"), cancel_by_anybody(1)],
+    ids=["of the owner", "of anybody"],
+)
+def test_a_cancel_that_nobody_could_obey_is_obeyed_instead_of_a_resume(store, handover, request_):
+    async def check() -> None:
+        handover.take_over(OWNER)
+        async with running(store):
+            pass  # the manager leaves it RESUMABLE
+        handover.request_stop(request_)
+        async with managing(store, "later") as later:
+            with pytest.raises(WorkflowNotResumableError, match="It was canceled"):
+                await later.resume("w")
+            assert await later.get_status("w") is WorkflowStatus.CANCELED
+        assert list(handover.list_requests()) == []
+
+    asyncio.run(check())
+
+
+def test_a_cancel_of_an_earlier_owner_does_not_hinder_a_resume(store, handover):
+    async def check() -> None:
+        handover.take_over(OWNER)
+        async with running(store):
+            pass
+        handover.request_stop(replace(SUSPEND, how="cancel"))
+        handover.take_over(replace(OWNER, token="later"))
+        async with managing(store, "later") as later:
+            await later.resume("w")
+            assert await later.get_status("w") is WorkflowStatus.RUNNING
+
+    asyncio.run(check())
+
+
+def test_any_manager_cancels_what_a_dead_one_can_not(store, handover):
+    async def check() -> None:
+        handover.take_over(OWNER)
+        async with running(store):
+            pass
+        handover.request_stop(replace(SUSPEND, how="cancel"))
+        async with running(store, "other", workflow_id="another"):
+            await dropped(handover)
+        record = WorkflowStore(store).read_status("w")
+        assert record is not None
+        assert record.status is WorkflowStatus.CANCELED
 
     asyncio.run(check())
 
