@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export UV_PYTHON_DOWNLOADS = never
 
-.PHONY: setup demo test test-remote check lint format types layers constraints clean
+.PHONY: setup demo test test-remote check lint format types layers constraints azurite clean
 
 setup: $(READY)
 
@@ -51,6 +51,10 @@ format: $(READY)
 constraints: $(BIN)/uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header --no-emit-index-url \
 	  --group dev --output-file constraints.txt pyproject.toml
+
+# Azure's storage for tests, which are skipped without it.
+azurite:
+	npm install --no-save --no-package-lock --no-audit --no-fund azurite
 
 clean:
 	rm -rf $(VENV)

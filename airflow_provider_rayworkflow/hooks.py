@@ -90,7 +90,7 @@ class RayWorkflowHook(BaseHook):
         except StorageError as exc:
             raise RayWorkflowStorageError(
                 f"The status of workflow {workflow_id!r} can't be read from "
-                f"{self.storage_uri!r}: {exc}"
+                f"{shown(self.storage_uri)!r}: {exc}"
             ) from exc
 
     def check_storage(self) -> None:
@@ -122,7 +122,7 @@ class RayWorkflowHook(BaseHook):
 
         def write() -> str:
             self.check_storage()
-            return f"Workflows can be written to {uri}"
+            return f"Workflows can be written to {uri}. {self.store.bytes.weakness}".rstrip(". ")
 
         ray = (lambda: check_cluster(cluster)) if cluster else check_embedded_ray
         return run_checks(

@@ -199,11 +199,13 @@ class StorageError(WorkflowError):
     """Something is wrong with the storage.
 
     :ivar key: the object that was concerned, ``""`` where it is the storage as a whole.
+    :ivar is_transient: the same call may work a moment later; it has been tried again already.
     """
 
-    def __init__(self, message: str, *, key: str = "") -> None:
+    def __init__(self, message: str, *, key: str = "", is_transient: bool = False) -> None:
         super().__init__(message)
         self.key = key
+        self.is_transient = is_transient
 
 
 class DataLoadError(StorageError):

@@ -180,6 +180,11 @@ class Manager:
         for manager_id in self._dead:
             await self._in_thread(self._store.delete_lease, manager_id)
 
+    @property
+    def storage_weakness(self) -> str:
+        """See :attr:`~.storage.bytes.ByteStore.weakness`."""
+        return self._store.bytes.weakness
+
     def renew_lease(self) -> None:
         """Write the lease anew; it is good for its time from before this call. Blocks."""
         self._lease = replace(self._lease, renewed_at=self._clock())

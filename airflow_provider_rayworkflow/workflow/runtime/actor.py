@@ -68,7 +68,7 @@ class WorkflowManagementActor:
             return self._manager
 
     async def configure(self, uri: str | None, limits: Limits) -> str:
-        """Check that the manager is as the caller wants it; returns the storage's URI."""
+        """Check that the manager is as the caller wants it; returns what its storage lacks."""
         if uri is not None and uri != self._uri:
             raise ValueError(
                 f"The workflow manager of this cluster stores in {shown(self._uri)!r}, and "
@@ -77,7 +77,7 @@ class WorkflowManagementActor:
         manager = await self._ready()
         if manager.set_limits(limits):
             await asyncio.to_thread(manager.renew_lease)
-        return self._uri
+        return manager.storage_weakness
 
     async def submit(
         self, workflow_id: str, graph: bytes, user_metadata: Json, on_existing: OnExisting

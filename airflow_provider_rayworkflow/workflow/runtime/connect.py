@@ -40,8 +40,14 @@ def manager(*, storage: Any = None, limits: Limits | None = None) -> Any:
         return _start(to_location(storage), limits or Limits())
     if storage is not None or limits is not None:
         location = None if storage is None or _stand_ins else to_location(storage)
-        call(handle.configure.remote(location, limits or Limits()))
+        _configure(handle, location, limits or Limits())
     return handle
+
+
+def _configure(handle: Any, location: str | None, limits: Limits) -> None:
+    weakness = call(handle.configure.remote(location, limits))
+    if weakness:
+        warnings.warn(f"The workflow storage is not safe against races: {weakness}", stacklevel=5)
 
 
 def _start(location: str, limits: Limits) -> Any:
@@ -66,7 +72,7 @@ def _start(location: str, limits: Limits) -> Any:
         .remote(location, limits)
     )
     try:
-        call(handle.configure.remote(location, limits))
+        _configure(handle, location, limits)
     except StorageError:
         ray.kill(handle)  # it can't start; the next one may be given a storage that works
         raise

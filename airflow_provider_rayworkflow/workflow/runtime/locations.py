@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import functools
 import pickle
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from airflow_provider_rayworkflow.workflow.storage import (
     ByteStore,
     WorkflowStore,
+    open_filesystem,
     open_store,
     resolve_storage,
 )
@@ -23,31 +25,38 @@ _PICKLED = "pyarrow-filesystem:"
 def to_location(storage: Any) -> str:
     """What names the storage to every process of the cluster.
 
-    :param storage: a URI, an absolute path, a ``pyarrow.fs.FileSystem`` whose root is the
-        storage's root (use ``SubTreeFileSystem`` for a folder of it), or None for the default.
+    :param storage: a URI, an absolute path, a ``pyarrow.fs.FileSystem`` or an fsspec one whose
+        root is the storage's root (use ``SubTreeFileSystem`` or ``DirFileSystem`` for a folder of
+        it), or None for the default.
     :raises TypeError: for anything else.
     :raises ValueError: for a URI that can't be opened.
     """
     if storage is None or isinstance(storage, str):
         return open_location(resolve_storage(storage)).uri
-    from pyarrow.fs import FileSystem
+    from pyarrow.fs import FileSystem, FSSpecHandler, PyFileSystem
 
+    if _is_fsspec(storage):
+        storage = PyFileSystem(FSSpecHandler(storage))
     if not isinstance(storage, FileSystem):
         raise TypeError(
-            "storage must be a URI, an absolute path or a pyarrow.fs.FileSystem, not "
-            f"{storage!r:.200}."
+            "storage must be a URI, an absolute path, a pyarrow.fs.FileSystem or an fsspec file "
+            f"system, not {storage!r:.200}."
         )
     return _PICKLED + base64.urlsafe_b64encode(pickle.dumps(storage)).decode()
+
+
+def _is_fsspec(storage: Any) -> bool:
+    # Whoever has such an object has fsspec imported; it is not ours to depend on.
+    fsspec = sys.modules.get("fsspec")
+    return fsspec is not None and isinstance(storage, fsspec.AbstractFileSystem)
 
 
 def open_location(location: str) -> ByteStore:
     """Open a storage by its location."""
     if not location.startswith(_PICKLED):
         return open_store(location)
-    from airflow_provider_rayworkflow.workflow.storage.arrow import ArrowStore
-
     filesystem = pickle.loads(base64.urlsafe_b64decode(location.removeprefix(_PICKLED)))
-    return ArrowStore(filesystem, "", location=location)
+    return open_filesystem(filesystem, "", location=location)
 
 
 def store_at(location: str) -> WorkflowStore:

@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from airflow_provider_rayworkflow.workflow.storage.bytes import ByteStore, Data, Entry
 from airflow_provider_rayworkflow.workflow.storage.local import LocalStore
+from airflow_provider_rayworkflow.workflow.storage.retrying import RetryingStore
 from airflow_provider_rayworkflow.workflow.storage.workflows import Checkpoints, WorkflowStore
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Data",
     "Entry",
     "WorkflowStore",
+    "open_filesystem",
     "open_store",
     "resolve_storage",
     "shown",
@@ -51,18 +53,26 @@ def open_store(uri: str) -> ByteStore:
     """
     parts = urlsplit(uri)
     if parts.scheme == "file" and parts.netloc in ("", "localhost"):
-        return LocalStore(unquote(parts.path))
+        return RetryingStore(LocalStore(unquote(parts.path)))
     if not parts.scheme and os.path.isabs(uri):
-        return LocalStore(uri)
+        return RetryingStore(LocalStore(uri))
     if "://" not in uri:
         raise ValueError(
             f"The workflow storage {shown(uri)!r} can't be used. Give an absolute path or a URI, "
             "for example s3://bucket/prefix."
         )
-    from airflow_provider_rayworkflow.workflow.storage.arrow import ArrowStore
-
     filesystem, root = _from_uri(uri)
-    return ArrowStore(filesystem, root, location=uri)
+    return open_filesystem(filesystem, root, location=uri)
+
+
+def open_filesystem(filesystem: Any, root: str, *, location: str) -> ByteStore:
+    """Open a folder of a ``pyarrow.fs.FileSystem``. Nothing is written.
+
+    :param location: what opens the same storage elsewhere.
+    """
+    from airflow_provider_rayworkflow.workflow.storage.clients import store_on
+
+    return RetryingStore(store_on(filesystem, root, location=location))
 
 
 def _from_uri(uri: str) -> tuple[Any, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -13,6 +14,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     KeyNotFoundError,
 )
 from airflow_provider_rayworkflow.workflow.storage.bytes import Data, Entry, buffers
+from airflow_provider_rayworkflow.workflow.storage.weak_create import create_by_looking
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
@@ -24,23 +26,35 @@ _OBJECT_STORES = frozenset({"s3", "gcs", "abfs"})
 class ArrowStore:
     """A :class:`~.bytes.ByteStore` below one folder of a pyarrow file system.
 
-    An object store's writes replace atomically; elsewhere a temporary file is renamed. There is
-    no atomic create-if-absent in pyarrow: here it is a look, a write and a look again, so that
-    two managers which claim the same workflow within milliseconds may both succeed.
+    An object store's writes replace atomically; elsewhere a temporary file is renamed. pyarrow
+    has no atomic create-if-absent: see :func:`~.weak_create.create_by_looking`.
 
     :param location: what opens the same storage elsewhere.
+    :param settle_s: see there.
     """
 
-    def __init__(self, filesystem: FileSystem, root: str, *, location: str) -> None:
+    def __init__(
+        self, filesystem: FileSystem, root: str, *, location: str, settle_s: float = 1.0
+    ) -> None:
         self._filesystem = filesystem
         self._root = root.rstrip("/")
         self._location = location
+        self._settle_s = settle_s
         base = getattr(filesystem, "base_fs", filesystem)
         self._has_folders = base.type_name not in _OBJECT_STORES
 
     @property
     def uri(self) -> str:
         return self._location
+
+    @property
+    def weakness(self) -> str:
+        return (
+            f"pyarrow's {self._filesystem.type_name} file system can't create a file only if there "
+            "is none. Two clusters that claim the same workflow at the same moment might both run "
+            "it: let one cluster at a time use this storage. (For S3, Azure and Google, given as a "
+            "URI or a pyarrow object with plain keys, install obstore on the cluster.)"
+        )
 
     def check_writable(self) -> None:
         key = f"probe/{uuid.uuid4().hex}"
@@ -50,7 +64,8 @@ class ArrowStore:
         except DataSaveError as exc:
             raise DataSaveError(
                 f"The workflow storage {self._root!r} can't be written: {exc.__cause__}. "
-                "Check that it exists and that the credentials allow writing."
+                "Check that it exists and that the credentials allow writing.",
+                is_transient=exc.is_transient,
             ) from exc
 
     def put(self, key: str, data: Data) -> None:
@@ -66,17 +81,20 @@ class ArrowStore:
             self._filesystem.move(temporary, target)
 
     def put_if_absent(self, key: str, data: Data) -> bool:
-        if self._exists(key):
-            return False
-        self.put(key, data)
-        return self.get(key) == b"".join(buffers(data))
+        return create_by_looking(self, self._exists, key, data, settle_s=self._settle_s)
 
     def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
-        with self._loading(key), self._filesystem.open_input_file(self._path(key)) as file:
-            if start:
-                file.seek(min(start, file.size()))  # pyarrow can't read behind the end
-            content: bytes = file.read() if length is None else file.read(length)
-            return content
+        path = self._path(key)
+        with self._loading(key):
+            if not start:
+                # Not as a file: of an object that is replaced meanwhile that would read nothing.
+                with self._filesystem.open_input_stream(path, compression=None) as stream:
+                    return bytes(stream.read(length))
+            with self._filesystem.open_input_file(path) as file:
+                if start >= file.size():
+                    return b""  # pyarrow can't read behind the end
+                file.seek(start)
+                return bytes(file.read(length))
 
     def list(self, folder: str) -> Iterator[Entry]:
         from pyarrow.fs import FileSelector, FileType
@@ -100,8 +118,9 @@ class ArrowStore:
                 self._filesystem.delete_file(self._path(key))
 
     def delete_folder(self, folder: str) -> None:
-        with self._saving(folder), suppress(FileNotFoundError):
-            self._filesystem.delete_dir(self._path(folder))
+        if self._exists(folder):
+            with self._saving(folder), suppress(FileNotFoundError):
+                self._filesystem.delete_dir(self._path(folder))
 
     def _path(self, key: str) -> str:
         return f"{self._root}/{key}" if self._root else key
@@ -125,7 +144,9 @@ class ArrowStore:
         try:
             yield
         except OSError as exc:
-            raise DataSaveError(f"Can't write {key!r}: {exc}.", key=key) from exc
+            raise DataSaveError(
+                f"Can't write {key!r}: {exc}.", key=key, is_transient=_is_transient(exc)
+            ) from exc
 
     @contextmanager
     def _loading(self, key: str) -> Iterator[None]:
@@ -134,4 +155,16 @@ class ArrowStore:
         except FileNotFoundError:
             raise KeyNotFoundError(key) from None
         except OSError as exc:
-            raise DataLoadError(f"Can't read {key!r}: {exc}.", key=key) from exc
+            raise DataLoadError(
+                f"Can't read {key!r}: {exc}.", key=key, is_transient=_is_transient(exc)
+            ) from exc
+
+
+# What the SDKs below pyarrow call it; they have tried for some seconds themselves.
+_NO_ANSWER = re.compile(
+    "NETWORK_CONNECTION|SLOW_DOWN|SERVICE_UNAVAILABLE|INTERNAL_FAILURE|timed out"
+)
+
+
+def _is_transient(exc: OSError) -> bool:
+    return isinstance(exc, (ConnectionError, TimeoutError)) or bool(_NO_ANSWER.search(str(exc)))

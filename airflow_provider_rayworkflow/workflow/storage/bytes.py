@@ -1,6 +1,7 @@
 """The one way to bytes: a small interface that every back end implements.
 
-Keys are ``/``-separated relative paths made by :mod:`.keys`; nothing else makes keys.
+Keys are ``/``-separated relative paths made by :mod:`.keys`, of characters that every store takes
+as they are; nothing else makes keys.
 """
 
 from __future__ import annotations
@@ -32,6 +33,13 @@ class ByteStore(Protocol):
     def uri(self) -> str:
         """What :func:`~.open_store` takes to open the same storage elsewhere."""
 
+    @property
+    def weakness(self) -> str:
+        """What :meth:`put_if_absent` does not keep here, for people; ``""`` for nothing.
+
+        Known once :meth:`check_writable` has been called.
+        """
+
     def check_writable(self) -> None:
         """Raise :class:`~..exceptions.DataSaveError` with the reason if nothing can be written."""
 
@@ -39,7 +47,10 @@ class ByteStore(Protocol):
         """Write the object, in place of an earlier one."""
 
     def put_if_absent(self, key: str, data: Data) -> bool:
-        """Write the object unless there is one; of two racing callers exactly one gets True."""
+        """Write the object unless there is one.
+
+        Of two racing callers exactly one gets True, but for what :attr:`weakness` says.
+        """
 
     def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
         """Read an object or a range of it.

@@ -6,6 +6,7 @@ create-if-absent, hard-linked, which fails if the name is taken); then the folde
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import threading
@@ -25,16 +26,22 @@ _MAX_BUFFERS_A_WRITE = 512  # below IOV_MAX, which is 1024 on Linux
 
 
 class LocalStore:
-    """A :class:`~.bytes.ByteStore` below one folder, which the first write creates."""
+    """A :class:`~.bytes.ByteStore` below one folder, which the first write creates.
 
-    def __init__(self, root: str | os.PathLike[str]) -> None:
+    :param location: what opens the same storage elsewhere, if not the path.
+    """
+
+    weakness = ""
+
+    def __init__(self, root: str | os.PathLike[str], *, location: str = "") -> None:
         self._root = Path(root)
+        self._location = location or str(self._root)
         self._known_folders: set[Path] = set()
         self._lock = threading.Lock()
 
     @property
     def uri(self) -> str:
-        return str(self._root)
+        return self._location
 
     def check_writable(self) -> None:
         # The folder stays: making it is how a missing right shows.
@@ -81,7 +88,9 @@ class LocalStore:
         except FileNotFoundError:
             raise KeyNotFoundError(key) from None
         except OSError as exc:
-            raise DataLoadError(f"Can't read {key!r}: {exc.strerror}.", key=key) from exc
+            raise DataLoadError(
+                f"Can't read {key!r}: {exc.strerror}.", key=key, is_transient=_is_transient(exc)
+            ) from exc
 
     def list(self, folder: str) -> Iterator[Entry]:
         pending = [folder]
@@ -104,7 +113,11 @@ class LocalStore:
         except (FileNotFoundError, NotADirectoryError):
             return ()
         except OSError as exc:
-            raise DataLoadError(f"Can't list {folder!r}: {exc.strerror}.", key=folder) from exc
+            raise DataLoadError(
+                f"Can't list {folder!r}: {exc.strerror}.",
+                key=folder,
+                is_transient=_is_transient(exc),
+            ) from exc
 
     def delete(self, keys: Iterable[str]) -> None:
         for key in keys:
@@ -155,8 +168,20 @@ class LocalStore:
             yield
         except OSError as exc:
             raise DataSaveError(
-                f"Can't write {key!r} below {str(self._root)!r}: {exc.strerror}.", key=key
+                f"Can't write {key!r} below {str(self._root)!r}: {exc.strerror}.",
+                key=key,
+                is_transient=_is_transient(exc),
             ) from exc
+
+
+# Of network file systems whose server restarts or moves.
+_NO_ANSWER = frozenset(
+    {errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EBUSY, errno.EHOSTDOWN, errno.ENETUNREACH}
+)
+
+
+def _is_transient(exc: OSError) -> bool:
+    return exc.errno in _NO_ANSWER
 
 
 def _write_all(descriptor: int, data: Data) -> None:

@@ -13,6 +13,7 @@ class MemoryStore:
     """A :class:`~.bytes.ByteStore` that lives in this process."""
 
     uri = "memory://"
+    weakness = ""
 
     def __init__(self) -> None:
         self._objects: dict[str, bytes] = {}

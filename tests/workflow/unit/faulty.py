@@ -39,6 +39,10 @@ class FaultyStore:
     def uri(self) -> str:
         return self._store.uri
 
+    @property
+    def weakness(self) -> str:
+        return self._store.weakness
+
     def check_writable(self) -> None:
         self._check_alive()
         self._store.check_writable()
