@@ -1,6 +1,9 @@
-"""The environment of every test: set before anything imports Ray."""
+"""The environment of every test, set before anything imports Ray, and the order of the tests."""
 
 import os
+from pathlib import Path
+
+import pytest
 
 os.environ |= {
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
@@ -12,3 +15,10 @@ os.environ |= {
     "RAY_AUTH_MODE": "disabled",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
+
+_WITH_RAY = Path(__file__).parent / "workflow" / "ray"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What shares one Ray in this process comes last: the other tests want none to be up."""
+    items.sort(key=lambda item: _WITH_RAY in item.path.parents)
