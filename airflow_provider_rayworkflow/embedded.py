@@ -133,23 +133,33 @@ class EmbeddedRay:
 
     def close(self, *, suspend: bool = False) -> None:
         """Suspend what still runs and stop Ray. Never raises; nothing is lost if it fails."""
-        if "ray" not in sys.modules:
-            return
-        import ray
-
-        if not ray.is_initialized():
-            return
-        if self._has_manager:
-            try:
-                _close_manager()
-            except Exception as exc:  # Ray may be broken: then the lease just runs out
-                log.warning("The workflow manager did not close: %s", exc)
-        ray.shutdown()
+        _stop_ray(has_manager=self._has_manager)
 
     @cached_property
     def _graph(self) -> Any:
         with keeping_sigterm_handler():  # the author's function may start Ray
             return self._definition.build_graph()
+
+
+def resume_all(hook: RayWorkflowHook, *, include_failed: bool) -> dict[str, Exception | None]:
+    """Resume what was interrupted with Ray in this process, and wait for the end of it.
+
+    :returns: the ids, each with the error that kept it from being resumed.
+    """
+    import ray
+
+    _start_ray(hook.settings)
+    try:
+        workflow.init(storage=hook.storage_uri)
+        resumed = dict(workflow.api.resume_each(include_failed))
+        outputs = [workflow.get_output_async(name) for name, error in resumed.items() if not error]
+        if outputs:
+            ray.wait(outputs, num_returns=len(outputs), fetch_local=False)
+        return resumed
+    except StorageError as exc:
+        raise RayWorkflowStorageError(str(exc)) from exc
+    finally:
+        _stop_ray(has_manager=True)
 
 
 @contextmanager
@@ -236,6 +246,21 @@ def _starting_in_another_group() -> Iterator[None]:
             raise
         finally:
             os.setpgid(0, own_group)
+
+
+def _stop_ray(*, has_manager: bool) -> None:
+    if "ray" not in sys.modules:
+        return
+    import ray
+
+    if not ray.is_initialized():
+        return
+    if has_manager:
+        try:
+            _close_manager()
+        except Exception as exc:  # Ray may be broken: then the lease just runs out
+            log.warning("The workflow manager did not close: %s", exc)
+    ray.shutdown()
 
 
 def _close_manager() -> None:

@@ -8,9 +8,11 @@
     ├── RayWorkflowUnreachableError   the Ray cluster does not answer; the next try goes on
     ├── RayWorkflowJobError           the job that should start the workflow on the cluster failed
     ├── RayWorkflowStorageError       the workflow storage can't be read or written
+    ├── RayWorkflowNotFoundError      there is no workflow of the given id
+    ├── RayWorkflowNotResumedError    of several workflows, some could not be resumed
     ├── RayWorkflowFailedError        a workflow task failed; the next try resumes
     ├── RayWorkflowInterruptedError   the workflow was stopped; the next try resumes
-    ├── RayWorkflowStillActiveError   it should start over, and somebody else runs it
+    ├── RayWorkflowStillActiveError   it should start over or go, and somebody else runs it
     └── RayWorkflowCanceledError      the workflow was canceled (not retried)
 """
 
@@ -57,6 +59,17 @@ class RayWorkflowStorageError(RayWorkflowError):
     """The workflow storage can't be used."""
 
 
+class RayWorkflowNotFoundError(RayWorkflowError):
+    """Nothing is stored under the id.
+
+    :ivar workflow_id: the id.
+    """
+
+    def __init__(self, workflow_id: str, storage: str) -> None:
+        super().__init__(f"There is no workflow {workflow_id!r} in {storage}.")
+        self.workflow_id = workflow_id
+
+
 class RayWorkflowFailedError(RayWorkflowError):
     """A task of the workflow failed with an exception of its own.
 
@@ -91,17 +104,32 @@ class RayWorkflowInterruptedError(RayWorkflowError):
         self.workflow_id = workflow_id
 
 
+class RayWorkflowNotResumedError(RayWorkflowError):
+    """Some workflows could not be resumed. The log says why, of each.
+
+    :ivar workflow_ids: of these.
+    """
+
+    def __init__(self, workflow_ids: list[str]) -> None:
+        super().__init__(
+            f"{len(workflow_ids)} workflows could not be resumed, {workflow_ids[:5]} among them."
+        )
+        self.workflow_ids = workflow_ids
+
+
 class RayWorkflowStillActiveError(RayWorkflowError):
-    """The workflow should start over, and a process of an earlier task instance still runs it.
+    """Somebody runs the workflow, and what was asked for needs one that nobody runs.
 
     :ivar workflow_id: the workflow.
     """
 
-    def __init__(self, workflow_id: str) -> None:
-        super().__init__(
-            f"Workflow {workflow_id!r} should start over, and it is still running for an earlier "
-            "task instance. Suspend or cancel that one, or wait for its end; then try again."
-        )
+    def __init__(
+        self,
+        workflow_id: str,
+        problem: str = "should start over, and it is still running for an earlier task instance. "
+        "Suspend or cancel that one, or wait for its end; then try again",
+    ) -> None:
+        super().__init__(f"Workflow {workflow_id!r} {problem}.")
         self.workflow_id = workflow_id
 
 

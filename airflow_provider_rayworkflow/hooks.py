@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from functools import cached_property
 
 from airflow.sdk import BaseHook
@@ -16,9 +18,17 @@ from airflow_provider_rayworkflow.connection_tests import (
 from airflow_provider_rayworkflow.connections import ConnectionSettings
 from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowConnectionError,
+    RayWorkflowNotFoundError,
+    RayWorkflowStillActiveError,
     RayWorkflowStorageError,
 )
-from airflow_provider_rayworkflow.workflow.exceptions import StorageError
+from airflow_provider_rayworkflow.workflow import unowned
+from airflow_provider_rayworkflow.workflow.exceptions import (
+    StorageError,
+    WorkflowNotFoundError,
+    WorkflowStillActiveError,
+)
+from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import (
     WorkflowStore,
     open_store,
@@ -26,7 +36,11 @@ from airflow_provider_rayworkflow.workflow.storage import (
     shown,
 )
 from airflow_provider_rayworkflow.workflow.storage.handover import Handover
-from airflow_provider_rayworkflow.workflow.storage.workflows import Found, HonestStatuses
+from airflow_provider_rayworkflow.workflow.storage.workflows import (
+    Found,
+    HonestStatuses,
+    list_workflows,
+)
 
 __all__ = ["Found", "RayWorkflowHook"]
 
@@ -91,6 +105,70 @@ class RayWorkflowHook(BaseHook):
             raise RayWorkflowStorageError(
                 f"The status of workflow {workflow_id!r} can't be read from "
                 f"{shown(self.storage_uri)!r}: {exc}"
+            ) from exc
+
+    def list_ids(self, statuses: Collection[WorkflowStatus]) -> dict[str, int]:
+        """Ids of the workflows that have one of these statuses, each with its latest epoch.
+
+        A listing, and a read for each manager.
+
+        :raises RayWorkflowStorageError: when they can't be listed.
+        """
+        with self._storage_errors():
+            honest = HonestStatuses(self.store, now=time.time())
+            return {
+                workflow_id: key.epoch
+                for workflow_id, status, key in list_workflows(self.store, honest)
+                if status in statuses
+            }
+
+    def cancel(self, workflow_id: str) -> WorkflowStatus:
+        """Cancel a workflow if nobody runs it, else ask whoever does. See :func:`~.unowned.cancel`.
+
+        :raises RayWorkflowNotFoundError: when there is no such workflow.
+        :raises IllegalTransitionError: when it has been successful.
+        :raises RayWorkflowStorageError: when the storage can't be used.
+        """
+        with self._storage_errors():
+            return unowned.cancel(self.store, workflow_id, now=time.time())
+
+    def delete(self, workflow_id: str) -> None:
+        """Delete all that is stored of a workflow.
+
+        :raises RayWorkflowNotFoundError: when there is no such workflow.
+        :raises RayWorkflowStillActiveError: when somebody runs it.
+        :raises RayWorkflowStorageError: when the storage can't be used.
+        """
+        found = self.find(workflow_id)
+        if found is None:
+            raise RayWorkflowNotFoundError(workflow_id, shown(self.storage_uri))
+        visitor = unowned.new_visitor_id()
+        with self._storage_errors():
+            unowned.delete(self.store, found, manager_id=visitor, now=time.time())
+
+    def settle(self, workflow_id: str) -> None:
+        """Cancel a workflow if that was asked for while nobody could do it.
+
+        :raises RayWorkflowStorageError: when the storage can't be used.
+        """
+        found = self.find(workflow_id)
+        if found is None:
+            return
+        visitor = unowned.new_visitor_id()
+        with self._storage_errors(), suppress(RayWorkflowStillActiveError):
+            unowned.obey_pending_cancel(self.store, found, manager_id=visitor, now=time.time())
+
+    @contextmanager
+    def _storage_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except StorageError as exc:
+            raise RayWorkflowStorageError(str(exc)) from exc
+        except WorkflowNotFoundError as exc:
+            raise RayWorkflowNotFoundError(exc.workflow_id, shown(self.storage_uri)) from exc
+        except WorkflowStillActiveError as exc:
+            raise RayWorkflowStillActiveError(
+                exc.workflow_id, "is running or pending. Cancel or suspend it, or wait for its end"
             ) from exc
 
     def check_storage(self) -> None:

@@ -112,6 +112,11 @@ class RayJobs:
             if self.find(submission_id) is None:
                 raise self._refused(f"the job was not taken: {exc}") from exc
 
+    def read_log(self, submission_id: str) -> str:
+        """What a job has printed until now."""
+        response = self._get(f"/api/jobs/{quote(submission_id, safe='')}/logs")
+        return str(response.json().get("logs") or "")
+
     async def tail_log(self, submission_id: str) -> AsyncIterator[str]:
         """What a job prints, from its beginning to its end, while it comes."""
         async for text in self._client().tail_job_logs(submission_id):

@@ -43,7 +43,7 @@ T = TypeVar("T")
 
 _ENTRYPOINT = ("python", "-m", "airflow_provider_rayworkflow.workflow.runtime.job")
 #: Folders that the cluster gets with each job: it needs no more than Ray and pyarrow.
-_OWN_MODULES = tuple(
+OWN_MODULES = tuple(
     str(Path(module.__file__ or "").parent)
     for module in (airflow_provider_rayworkflow, cloudpickle)
 )
@@ -220,7 +220,7 @@ class RemoteRay:
         entrypoint = [*_ENTRYPOINT, "--storage", self._hook.storage_uri]
         entrypoint += ["--workflow-id", self._workflow_id]
         entrypoint += ["--submission-id", self._submission_id]
-        entrypoint += ["--own-modules", str(len(_OWN_MODULES))]
+        entrypoint += ["--own-modules", str(len(OWN_MODULES))]
         self._jobs.submit(
             submission_id=self._submission_id,
             entrypoint=shlex.join(entrypoint),
@@ -291,6 +291,6 @@ def job_environment(runtime_env: Json | None) -> Json:
     if not isinstance(modules, (list, tuple)):
         raise RayWorkflowInputError("runtime_env['py_modules'] must be a list of paths or URIs.")
     return given | {
-        "py_modules": [*_OWN_MODULES, *modules],
+        "py_modules": [*OWN_MODULES, *modules],
         "excludes": [*(given.get("excludes") or []), *_EXCLUDED],
     }

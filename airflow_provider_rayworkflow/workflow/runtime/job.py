@@ -22,7 +22,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
-from airflow_provider_rayworkflow.workflow.concurrency import check_limits
+from airflow_provider_rayworkflow.workflow.concurrency import Limits, check_limits
 from airflow_provider_rayworkflow.workflow.exceptions import (
     KeyNotFoundError,
     StorageError,
@@ -91,13 +91,10 @@ class _Job:
             print(f"Workflow {self._workflow_id} is not started: {reason}", flush=True)
             self._handover.delete_submission(self._workflow_id, self._submission_id)
             return 1
-        ray.init(logging_level=logging.WARNING)
-        if not versions.is_in_place(self._store):
-            ray.shutdown()
-            _start_manager(self._store, self._uri, self._own_modules)
-            ray.init(logging_level=logging.WARNING)
-        manager = connect.manager(
-            storage=self._uri,
+        manager = join_manager(
+            self._store,
+            self._uri,
+            own_modules=self._own_modules,
             limits=check_limits(submission.max_running_workflows, submission.max_pending_workflows),
         )
         graph = build_graph(submission)
@@ -148,6 +145,21 @@ class _Job:
     def _stored(self) -> tuple[StatusRecord | None, WorkflowStatus]:
         found = HonestStatuses(self._store, now=time.time()).read(self._workflow_id)
         return (found.record, found.status) if found else (None, WorkflowStatus.NONE)
+
+
+def join_manager(
+    store: WorkflowStore, uri: str, *, own_modules: int, limits: Limits | None = None
+) -> Any:
+    """The manager of this job's cluster, of this version; started if need be.
+
+    :param own_modules: how many of the job's ``py_modules``, from the first one on, are ours.
+    """
+    ray.init(logging_level=logging.WARNING)
+    if not versions.is_in_place(store):
+        ray.shutdown()
+        _start_manager(store, uri, own_modules)
+        ray.init(logging_level=logging.WARNING)
+    return connect.manager(storage=uri, limits=limits)
 
 
 def build_graph(submission: Submission) -> bytes:

@@ -204,7 +204,7 @@ def test_an_idle_manager_of_another_version_is_replaced(
     source = (older / "__init__.py").read_text()
     (older / "__init__.py").write_text(source.replace(f'"{__version__}"', '"0.0.1"'))
     with monkeypatch.context() as patched:
-        patched.setattr(remote, "_OWN_MODULES", (str(older), *remote._OWN_MODULES[1:]))
+        patched.setattr(remote, "OWN_MODULES", (str(older), *remote.OWN_MODULES[1:]))
         before = begin(Action.RUN, token="older", workflow_id="older", **what)
         record = before.wait().record
     hook = before.run._hook
