@@ -48,6 +48,8 @@ class EmbeddedRay:
     :param metadata: for a workflow that starts from scratch.
     """
 
+    ends_with_process = True
+
     def __init__(
         self,
         hook: RayWorkflowHook,
@@ -115,6 +117,13 @@ class EmbeddedRay:
     def attach(self) -> None:
         """Nothing to do: another process runs it, and the storage says how it stands."""
 
+    def rejoin(self, carried: Json) -> None:
+        """Nothing to do: a try with Ray in its process is not deferred."""
+
+    @property
+    def carried(self) -> Json:
+        return {}
+
     def has_begun(self, found: Found | None) -> bool:
         """True: whatever is submitted here is stored at once."""
         return True
@@ -131,7 +140,7 @@ class EmbeddedRay:
             else:
                 workflow.suspend(self._workflow_id)
 
-    def close(self, *, suspend: bool = False) -> None:
+    def close(self, *, suspend: bool = False, detach: bool = False) -> None:
         """Suspend what still runs and stop Ray. Never raises; nothing is lost if it fails."""
         _stop_ray(has_manager=self._has_manager)
 

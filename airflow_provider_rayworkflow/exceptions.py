@@ -12,6 +12,7 @@
     ├── RayWorkflowNotResumedError    of several workflows, some could not be resumed
     ├── RayWorkflowFailedError        a workflow task failed; the next try resumes
     ├── RayWorkflowInterruptedError   the workflow was stopped; the next try resumes
+    ├── RayWorkflowTimeoutError       the time to wait is over; the workflow is suspended
     ├── RayWorkflowStillActiveError   it should start over or go, and somebody else runs it
     └── RayWorkflowCanceledError      the workflow was canceled (not retried)
 """
@@ -115,6 +116,22 @@ class RayWorkflowNotResumedError(RayWorkflowError):
             f"{len(workflow_ids)} workflows could not be resumed, {workflow_ids[:5]} among them."
         )
         self.workflow_ids = workflow_ids
+
+
+class RayWorkflowTimeoutError(RayWorkflowError):
+    """The time to wait for the workflow is over. It is suspended; what it committed is kept.
+
+    :ivar workflow_id: the workflow.
+    :ivar clock: which time is over.
+    """
+
+    def __init__(self, workflow_id: str, clock: str) -> None:
+        super().__init__(
+            f"{clock} is over. Workflow {workflow_id!r} is being suspended, which leaves it "
+            "RESUMABLE: the next try resumes it."
+        )
+        self.workflow_id = workflow_id
+        self.clock = clock
 
 
 class RayWorkflowStillActiveError(RayWorkflowError):

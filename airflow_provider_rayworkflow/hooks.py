@@ -35,7 +35,7 @@ from airflow_provider_rayworkflow.workflow.storage import (
     resolve_storage,
     shown,
 )
-from airflow_provider_rayworkflow.workflow.storage.handover import Handover
+from airflow_provider_rayworkflow.workflow.storage.handover import Handover, How, StopRequest
 from airflow_provider_rayworkflow.workflow.storage.workflows import (
     Found,
     HonestStatuses,
@@ -178,6 +178,19 @@ class RayWorkflowHook(BaseHook):
         """
         try:
             self.store.bytes.check_writable()
+        except StorageError as exc:
+            raise RayWorkflowStorageError(str(exc)) from exc
+
+    def request_stop(self, workflow_id: str, *, token: str, how: How) -> None:
+        """Ask the cluster to stop a workflow; one write. Void unless the token owns it then.
+
+        :raises RayWorkflowStorageError: when it can't be written.
+        """
+        request = StopRequest(
+            workflow_id=workflow_id, token=token, how=how, requested_at=time.time()
+        )
+        try:
+            self.handover.request_stop(request)
         except StorageError as exc:
             raise RayWorkflowStorageError(str(exc)) from exc
 

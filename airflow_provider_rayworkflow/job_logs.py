@@ -22,6 +22,7 @@ class JobLog:
 
     :param tail: gives the job's output from its beginning to its end, as often as it is called.
     :param write: takes a line.
+    :param taken: how much of it, in characters, was copied before.
     """
 
     def __init__(
@@ -31,15 +32,21 @@ class JobLog:
         *,
         write: Callable[[str], None],
         max_characters: int = MAX_CHARACTERS,
+        taken: int = 0,
     ) -> None:
-        self._submission_id = submission_id
+        self.submission_id = submission_id
         self._tail = tail
         self._write = write
         self._max_characters = max_characters
-        self._taken = 0  # characters of the job's output that have been written
+        self._taken = taken
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
         self._thread = threading.Thread(target=self._run, name="ray-job-log", daemon=True)
+
+    @property
+    def taken(self) -> int:
+        """How many characters of the job's output have been copied."""
+        return self._taken
 
     def start(self) -> None:
         """Begin to copy, in a thread."""
@@ -57,12 +64,14 @@ class JobLog:
             self._thread.join(_CANCEL_TIMEOUT_S)
 
     def _run(self) -> None:
+        if self._taken >= self._max_characters:
+            return
         try:
             asyncio.run(self._copy())
         except asyncio.CancelledError:
             pass
         except Exception:  # a log that is not copied must not fail the task
-            log.exception("The output of the Ray job %s can't be copied", self._submission_id)
+            log.exception("The output of the Ray job %s can't be copied", self.submission_id)
 
     async def _copy(self) -> None:
         self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
@@ -73,13 +82,13 @@ class JobLog:
                 await self._copy_once()
                 return
             except (OSError, RuntimeError) as exc:  # what Ray's client raises
-                log.debug("The output of the Ray job %s broke off: %s", self._submission_id, exc)
+                log.debug("The output of the Ray job %s broke off: %s", self.submission_id, exc)
             wait_s = _FIRST_WAIT_S if self._taken > before else min(wait_s * 2, _LONGEST_WAIT_S)
             await asyncio.sleep(wait_s)
 
     async def _copy_once(self) -> None:
         position, partial = 0, ""
-        async for text in self._tail(self._submission_id):
+        async for text in self._tail(self.submission_id):
             partial += text
             *lines, partial = partial.split("\n")
             for line in lines:
@@ -96,5 +105,5 @@ class JobLog:
             self._write(line.rstrip("\r"))
         if position < self._max_characters:
             return True
-        self._write(f"[the rest of the output is on Ray's dashboard, job {self._submission_id}]")
+        self._write(f"[the rest of the output is on Ray's dashboard, job {self.submission_id}]")
         return False

@@ -49,6 +49,25 @@ def how_to_stop(state: str | None, policy: OnKill) -> OnKill:
     return policy
 
 
+def how_to_stop_deferred(state: str | None, policy: OnKill) -> OnKill:
+    """The same for a task instance that was deferred, and that a person ended or cleared.
+
+    Cleared, it may be in any state that leads to its next try, and even in that.
+    """
+    if policy == "cancel" and state not in _ENDED:
+        return "suspend"  # the next try goes on with it
+    return policy
+
+
+_ENDED = frozenset(
+    {
+        TaskInstanceState.SUCCESS,
+        TaskInstanceState.FAILED,
+        TaskInstanceState.SKIPPED,
+        TaskInstanceState.UPSTREAM_FAILED,
+        TaskInstanceState.REMOVED,
+    }
+)
 _SAY = {"leave": "is left alone", "suspend": "is suspended", "cancel": "is canceled"}
 
 

@@ -31,7 +31,6 @@ from airflow_provider_rayworkflow.workflow.exceptions import StorageError
 from airflow_provider_rayworkflow.workflow.storage.handover import (
     How,
     Owner,
-    StopRequest,
     Submission,
     python_version,
 )
@@ -63,6 +62,8 @@ class RemoteRay:
     :param runtime_env: Ray's, for the workflow's tasks.
     :param patience: with a cluster that does not answer.
     """
+
+    ends_with_process = False
 
     def __init__(
         self,
@@ -108,24 +109,11 @@ class RemoteRay:
         """
         self._on_existing = on_existing
         self._submissions += 1
-        self._submission_id = f"rayworkflow-{self._token}-{self._submissions}"
         self._has_begun = False
-        submission = Submission(
-            workflow_id=self._workflow_id,
-            submission_id=self._submission_id,
-            token=self._token,
-            workflow="" if self._definition.function else self._definition.name,
-            arguments=self._definition.arguments,
-            user_metadata=self._metadata,
-            on_existing=on_existing,
-            submitted_at=time.time(),
-            python=python_version(),
-            package_version=__version__,
-            graph=self._graph,
-        )
         try:
+            self._submission_id = self._next_submission_id()
             self._epoch_before = self._hook.store.last_epoch(self._workflow_id)
-            self._hook.handover.write_submission(submission)
+            self._hook.handover.write_submission(self._submission())
             self._take_over(self._submission_id)
         except StorageError as exc:
             raise RayWorkflowStorageError(str(exc)) from exc
@@ -144,6 +132,18 @@ class RemoteRay:
         self._has_begun = True
         if submission_id:
             self._follow(submission_id)
+
+    def rejoin(self, carried: Json) -> None:
+        """Go on as the same try in another process: show what its job has printed meanwhile."""
+        self._has_begun = True
+        if carried["submission_id"]:
+            self._follow(carried["submission_id"], taken=carried["log_taken"])
+
+    @property
+    def carried(self) -> Json:
+        if self._log is None:
+            return {"submission_id": "", "log_taken": 0}
+        return {"submission_id": self._log.submission_id, "log_taken": self._log.taken}
 
     def has_begun(self, found: Found | None) -> bool:
         """True as soon as what is found in the storage is what was submitted.
@@ -182,24 +182,21 @@ class RemoteRay:
     def stop(self, how: How) -> None:
         """Ask the cluster to stop the workflow; one write. Void if another try owns it by now."""
         self._stopping.set()
-        self._hook.handover.request_stop(
-            StopRequest(
-                workflow_id=self._workflow_id,
-                token=self._token,
-                how=how,
-                requested_at=time.time(),
-            )
-        )
+        self._hook.request_stop(self._workflow_id, token=self._token, how=how)
 
-    def close(self, *, suspend: bool = False) -> None:
-        """Let go of the cluster; the workflow goes on unless it shall be suspended."""
+    def close(self, *, suspend: bool = False, detach: bool = False) -> None:
+        """Let go of the cluster; the workflow goes on unless it shall be suspended.
+
+        :param detach: what its job prints is copied by another process of the same try.
+        """
+        is_killed = self._stopping.is_set()
         if suspend:
             try:
                 self.stop("suspend")
-            except StorageError as exc:
+            except RayWorkflowStorageError as exc:
                 log.warning("Workflow %s could not be suspended: %s", self._workflow_id, exc)
         if self._log is not None:
-            self._log.finish(0.0 if self._stopping.is_set() else _LOG_TIMEOUT_S)
+            self._log.finish(0.0 if detach or is_killed else _LOG_TIMEOUT_S)
 
     @cached_property
     def _graph(self) -> bytes | None:
@@ -215,6 +212,21 @@ class RemoteRay:
             raise RayWorkflowInputError(
                 f"Workflow {self._workflow_id!r} can't be run: {exc}"
             ) from exc
+
+    def _submission(self) -> Submission:
+        return Submission(
+            workflow_id=self._workflow_id,
+            submission_id=self._submission_id,
+            token=self._token,
+            workflow="" if self._definition.function else self._definition.name,
+            arguments=self._definition.arguments,
+            user_metadata=self._metadata,
+            on_existing=self._on_existing,
+            submitted_at=time.time(),
+            python=python_version(),
+            package_version=__version__,
+            graph=self._graph,
+        )
 
     def _submit_job(self) -> None:
         entrypoint = [*_ENTRYPOINT, "--storage", self._hook.storage_uri]
@@ -238,11 +250,22 @@ class RemoteRay:
             )
         )
 
-    def _follow(self, submission_id: str) -> None:
+    def _next_submission_id(self) -> str:
+        """A new one: an earlier process of this try may have submitted, too."""
+        prefix, number = f"rayworkflow-{self._token}-", 0
+        owner = self._hook.handover.read_owner(self._workflow_id)
+        if owner is not None and owner.submission_id.startswith(prefix):
+            number = int(owner.submission_id.removeprefix(prefix))
+        return f"{prefix}{number + 1}"
+
+    def _follow(self, submission_id: str, *, taken: int = 0) -> None:
         if self._log is not None:
             self._log.finish(_LOG_TIMEOUT_S)
         self._log = JobLog(
-            submission_id, self._jobs.tail_log, write=lambda line: log.info("%s", line)
+            submission_id,
+            self._jobs.tail_log,
+            write=lambda line: log.info("%s", line),
+            taken=taken,
         )
         self._log.start()
 

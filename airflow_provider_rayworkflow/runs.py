@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from airflow_provider_rayworkflow.exceptions import RayWorkflowStorageError
 from airflow_provider_rayworkflow.hooks import Found, RayWorkflowHook
@@ -14,6 +14,8 @@ from airflow_provider_rayworkflow.tries import Action
 from airflow_provider_rayworkflow.workflow.model import StatusRecord
 
 log = logging.getLogger(__name__)
+
+Json = dict[str, Any]
 
 #: How often one try goes on with a workflow that was taken from it.
 _MAX_TAKEOVERS = 3
@@ -24,6 +26,9 @@ _STOPPING_POLL_INTERVAL_S = 0.2
 class Engine(Protocol):
     """Where one workflow runs: :class:`~.embedded.EmbeddedRay`, :class:`~.remote.RemoteRay`."""
 
+    #: True if the workflow stops when the process of the task does.
+    ends_with_process: bool
+
     def prepare(self) -> None:
         """Find out what can't work, before anything is written or started."""
 
@@ -32,6 +37,13 @@ class Engine(Protocol):
 
     def attach(self) -> None:
         """Wait for a workflow that runs already."""
+
+    def rejoin(self, carried: Json) -> None:
+        """Go on as the same try, in a process after the one that submitted or attached."""
+
+    @property
+    def carried(self) -> Json:
+        """What :meth:`rejoin` has to know; call it after :meth:`close`."""
 
     def has_begun(self, found: Found | None) -> bool:
         """True if what is stored is of what was submitted, and not of a time before."""
@@ -42,8 +54,12 @@ class Engine(Protocol):
     def stop(self, how: Literal["suspend", "cancel"]) -> None:
         """Stop the workflow, if that is ours to do; from another thread, within seconds."""
 
-    def close(self, *, suspend: bool = False) -> None:
-        """Let go. With ``suspend``, the workflow does not go on without us."""
+    def close(self, *, suspend: bool = False, detach: bool = False) -> None:
+        """Let go.
+
+        :param suspend: the workflow does not go on without us.
+        :param detach: another process of the same try takes over.
+        """
 
 
 class WorkflowRun:
@@ -63,12 +79,13 @@ class WorkflowRun:
     ) -> None:
         self._hook = hook
         self._engine = engine
-        self._workflow_id = workflow_id
+        self.workflow_id = workflow_id
         self._poll_interval_s = poll_interval_s
         self._patience = patience
         self._is_stopping = False
         self._wake = threading.Event()
         self._progress = (0, 0)
+        self._takeovers = 0
 
     def prepare(self, action: Action) -> None:
         """Find out what can't work, before anything is written or started.
@@ -82,32 +99,50 @@ class WorkflowRun:
 
     def run(self, action: Action) -> Found:
         """Do what was decided, wait for the workflow's end, and return what is stored then."""
+        return self.wait(self.start(action))
+
+    def start(self, action: Action) -> Found:
+        """Do what was decided, and return what is stored as soon as that is of it."""
         if action.submits:
-            self._engine.submit("restart" if action is Action.START_OVER else "resume")
-        elif action is Action.ATTACH:
+            return self._submit("restart" if action is Action.START_OVER else "resume")
+        if action is Action.ATTACH:
             self._engine.attach()
-        takeovers = 0
-        while True:
-            found = self._find()
-            if action.submits and not self._engine.has_begun(found):
-                self._pause(self._poll_interval_s)
-                continue
-            if found is None:
-                raise RayWorkflowStorageError(
-                    f"Nothing is stored of workflow {self._workflow_id!r} any more: it was "
-                    "deleted while a task waited for it. The next try runs it from the start."
-                )
-            if found.status.is_active:
-                self._log_progress(found.record)
-                self._pause(self._poll_interval_s)
-            elif self._was_taken(found) and takeovers < _MAX_TAKEOVERS:
-                takeovers += 1
-                self._engine.prepare()
-                self._engine.submit("resume")
-                action = Action.RESUME
-            else:
-                self._log_progress(found.record)
-                return found
+        return self._look()
+
+    def rejoin(self, carried: Json) -> Found:
+        """Go on as the same try in another process.
+
+        :param carried: what :attr:`carried` was there.
+        """
+        self._takeovers = carried["takeovers"]
+        self._engine.rejoin(carried)
+        return self._look()
+
+    @property
+    def ends_with_process(self) -> bool:
+        """True if nobody else could go on waiting for the workflow."""
+        return self._engine.ends_with_process
+
+    @property
+    def carried(self) -> Json:
+        """What :meth:`rejoin` has to know; JSON. Call it after :meth:`close`."""
+        return {"takeovers": self._takeovers, **self._engine.carried}
+
+    def settle(self, found: Found) -> Found:
+        """Resume the workflow if it was taken from this try; then it is active, or has ended."""
+        while not found.status.is_active and self._was_taken(found):
+            self._takeovers += 1
+            self._engine.prepare()
+            found = self._submit("resume")
+        self._log_progress(found.record)
+        return found
+
+    def wait(self, found: Found) -> Found:
+        """Wait for the workflow's end, and return what is stored then."""
+        while (found := self.settle(found)).status.is_active:
+            self._pause(self._poll_interval_s)
+            found = self._look()
+        return found
 
     def stop(self, how: Literal["suspend", "cancel"]) -> None:
         """Stop the workflow as far as it is ours, and wake :meth:`run`; from another thread."""
@@ -115,17 +150,33 @@ class WorkflowRun:
         self._engine.stop(how)
         self._wake.set()
 
-    def close(self, *, suspend: bool = False) -> None:
+    def close(self, *, suspend: bool = False, detach: bool = False) -> None:
         """Leave nothing running in this process.
 
         :param suspend: what runs elsewhere shall not go on either.
+        :param detach: it goes on, and :meth:`rejoin` follows in another process.
         """
-        self._engine.close(suspend=suspend)
+        self._engine.close(suspend=suspend, detach=detach)
+
+    def _submit(self, on_existing: Literal["resume", "restart"]) -> Found:
+        self._engine.submit(on_existing)
+        while not self._engine.has_begun(found := self._find()):
+            self._pause(self._poll_interval_s)
+        return found or self._look()
+
+    def _look(self) -> Found:
+        found = self._find()
+        if found is None:
+            raise RayWorkflowStorageError(
+                f"Nothing is stored of workflow {self.workflow_id!r} any more: it was "
+                "deleted while a task waited for it. The next try runs it from the start."
+            )
+        return found
 
     def _find(self) -> Found | None:
         while True:
             try:
-                found = self._hook.find(self._workflow_id)
+                found = self._hook.find(self.workflow_id)
             except RayWorkflowStorageError as exc:
                 wait_s = None if self._is_stopping else self._patience.failed()
                 if wait_s is None:
@@ -141,15 +192,15 @@ class WorkflowRun:
             time.sleep(min(seconds, _STOPPING_POLL_INTERVAL_S))
 
     def _was_taken(self, found: Found) -> bool:
-        if self._is_stopping:
+        if self._is_stopping or self._takeovers >= _MAX_TAKEOVERS:
             return False
         if found.has_lost_owner:
-            log.warning("Workflow %s has lost its owner: resuming it", self._workflow_id)
+            log.warning("Workflow %s has lost its owner: resuming it", self.workflow_id)
             return True
         if found.status.can_be_resumed and self._engine.was_stopped_by_other(found):
             log.warning(
                 "Workflow %s was suspended at the end of an earlier try: resuming it",
-                self._workflow_id,
+                self.workflow_id,
             )
             return True
         return False
@@ -160,7 +211,7 @@ class WorkflowRun:
             self._progress = progress
             log.info(
                 "Workflow %s: %d of %d tasks done, %d of them by earlier tries",
-                self._workflow_id,
+                self.workflow_id,
                 record.tasks_done,
                 record.tasks_total,
                 record.tasks_reused,

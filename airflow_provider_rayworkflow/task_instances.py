@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -58,8 +59,19 @@ def state_of(ti: Any) -> str | None:
 
     Talks to Airflow's supervisor, and so may wait for a call that another thread makes.
     """
+    return _ask_state(ti, ti.get_task_states)
+
+
+def state_of_deferred(ti: Any) -> str | None:
+    """The same in the triggerer, where less is known of the task instance. Call it in a thread."""
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+    return _ask_state(ti, RuntimeTaskInstance.get_task_states)
+
+
+def _ask_state(ti: Any, ask: Callable[..., Any]) -> str | None:
     try:
-        states = ti.get_task_states(
+        states = ask(
             dag_id=ti.dag_id,
             task_ids=[ti.task_id],
             run_ids=[ti.run_id],

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, get_args
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowTaskTimeout
+from airflow.sdk.configuration import conf
+from airflow.sdk.exceptions import AirflowTaskTimeout, TaskDeferralTimeout
 
 from airflow_provider_rayworkflow.definitions import (
     WorkflowDefinition,
@@ -18,7 +21,10 @@ from airflow_provider_rayworkflow.embedded import EmbeddedRay
 from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowCanceledError,
     RayWorkflowFailedError,
+    RayWorkflowInputError,
     RayWorkflowInterruptedError,
+    RayWorkflowStorageError,
+    RayWorkflowTimeoutError,
 )
 from airflow_provider_rayworkflow.hooks import Found, RayWorkflowHook
 from airflow_provider_rayworkflow.identity import METADATA_KEY, Origin, derive_workflow_id
@@ -33,6 +39,7 @@ from airflow_provider_rayworkflow.task_instances import (
     write_memory,
 )
 from airflow_provider_rayworkflow.tries import OnClear, decide
+from airflow_provider_rayworkflow.triggers import RayWorkflowTrigger
 from airflow_provider_rayworkflow.workflow.model import StatusRecord
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 
@@ -43,6 +50,9 @@ Json = dict[str, Any]
 
 #: XCom key of the workflow's id, there before the task waits.
 WORKFLOW_ID_KEY = "workflow_id"
+
+# How much later than its own deadline a deferral is ended by Airflow's scheduler.
+_TRIGGERER_MARGIN_S = 10.0
 
 
 class RayWorkflowRunOperator(BaseOperator):
@@ -65,14 +75,21 @@ class RayWorkflowRunOperator(BaseOperator):
         runs on that cluster; without one, or if the default connection does not exist, Ray runs
         in the task process. (templated)
     :param metadata: JSON to keep with the workflow; the key ``airflow`` is taken. (templated)
-    :param poll_interval_s: how often the storage is asked how the workflow stands.
+    :param deferrable: wait in Airflow's triggerer instead of a worker's slot, once the workflow
+        has begun. By default Airflow's ``[operators] default_deferrable``. Ray in the task process
+        ends with it, so without a cluster the task waits there all the same.
+    :param wait: wait for the workflow's end. If not, the task is successful as soon as the
+        workflow has begun on the cluster, and its XCom is the ``workflow_id``.
+    :param poll_interval_s: how often the storage is asked how the workflow stands. Deferred tasks
+        of one connection share one look, as often as the shortest of their intervals says.
     :param on_clear: what a person's clear does. ``"auto"`` starts a successful workflow over and
         resumes any other; ``"resume"`` returns the stored output of a successful one;
         ``"restart"`` starts over whatever there is.
     :param on_kill: what becomes of the workflow when a person ends the running task (marks it
         failed or successful, fails its DAG run). ``"suspend"``: it can be resumed; ``"cancel"``:
         it is stopped for good; ``"leave"``: nothing, but Ray in the task process ends with it.
-        A clear while it runs and the ``execution_timeout`` always suspend.
+        A clear of a running one and the ``execution_timeout`` always suspend. While deferred,
+        the same holds, except that with ``"leave"`` a clear leaves the workflow alone.
     :param runtime_env: Ray's runtime environment for the workflow's tasks on a cluster
         (``working_dir``, ``py_modules``, ``pip``, ``env_vars`` …); local folders are uploaded. Ray
         in the task process has none. (templated)
@@ -102,6 +119,8 @@ class RayWorkflowRunOperator(BaseOperator):
         workflow_id: str | None = None,
         ray_workflow_conn_id: str = RayWorkflowHook.default_conn_name,
         metadata: Json | None = None,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        wait: bool = True,
         poll_interval_s: float = 1.0,
         on_clear: OnClear = "auto",
         on_kill: OnKill = "suspend",
@@ -120,6 +139,8 @@ class RayWorkflowRunOperator(BaseOperator):
         self.workflow_id = workflow_id
         self.ray_workflow_conn_id = ray_workflow_conn_id
         self.metadata = metadata
+        self.deferrable = deferrable
+        self.wait = wait
         self.poll_interval_s = poll_interval_s
         self.on_clear = on_clear
         self.kill_policy = on_kill
@@ -133,16 +154,14 @@ class RayWorkflowRunOperator(BaseOperator):
         :raises RayWorkflowInputError: before anything is written or started.
         :raises RayWorkflowFailedError: when a workflow task failed.
         :raises RayWorkflowInterruptedError: when the workflow was stopped.
+        :raises RayWorkflowTimeoutError: when the ``execution_timeout`` ends a deferred wait.
         :raises RayWorkflowCanceledError: when it was canceled; Airflow does not retry.
         """
-        hook = RayWorkflowHook(self.ray_workflow_conn_id)
-        settings = hook.settings
-        definition = WorkflowDefinition.load(
-            self.workflow, self.arguments, is_remote=settings.cluster is not None
-        )
-        metadata = check_metadata(self.metadata)
+        deadline = self._deadline()
+        hook, definition = self._load()
         workflow_id = check_id(
-            self.workflow_id or derive_workflow_id(key_of(context), namespace=settings.namespace)
+            self.workflow_id
+            or derive_workflow_id(key_of(context), namespace=hook.settings.namespace)
         )
         memory = read_memory(context)
         origin = origin_of(context, memory=memory, inputs=definition.fingerprint)
@@ -164,39 +183,41 @@ class RayWorkflowRunOperator(BaseOperator):
             action.value,
             decision.reason,
         )
-        run = WorkflowRun(
-            hook=hook,
-            engine=self._engine(
-                hook,
-                definition,
-                workflow_id=workflow_id,
-                metadata=metadata | {METADATA_KEY: origin.to_metadata()},
-                token=str(context["ti"].id),
-            ),
-            workflow_id=workflow_id,
-            poll_interval_s=self.poll_interval_s,
-            patience=Patience(self.unreachable_timeout_s if settings.cluster else 0.0),
-        )
+        run = self._make_run(hook, definition, workflow_id, origin, context)
         run.prepare(action)
         write_memory(context, memory, went_on=action.goes_on)
         context["ti"].xcom_push(WORKFLOW_ID_KEY, workflow_id)
-        self._running = (run, context["ti"])
-        timed_out = False
-        try:
-            ended = run.run(action)
-        except AirflowTaskTimeout:
-            timed_out = True
-            self.log.error(
-                "The execution_timeout of %s is over. Workflow %s is suspended; the next try "
-                "resumes it.",
-                self.execution_timeout,
-                workflow_id,
+        return self._see_through(run, lambda: run.start(action), context, deadline)
+
+    def execute_complete(self, context: Context, event: Json) -> Any:
+        """Take the end of the workflow, or wait again; called when the trigger has fired."""
+        workflow_id, carried = event["workflow_id"], event["carried"]
+        if event["reason"] == "unreachable":
+            raise RayWorkflowStorageError(
+                f"{event['error']} Given up after {self.unreachable_timeout_s:g} s. Workflow "
+                f"{workflow_id!r} may go on, else it is RESUMABLE: the next try finds out."
             )
-            raise
-        finally:
-            self._running = None
-            run.close(suspend=timed_out)
-        return self._output_of(ended)
+        hook, definition = self._load()
+        memory = read_memory(context)
+        origin = origin_of(context, memory=memory, inputs=definition.fingerprint)
+        run = self._make_run(hook, definition, workflow_id, origin, context)
+        return self._see_through(run, lambda: run.rejoin(carried), context, carried["deadline"])
+
+    def resume_execution(self, next_method: str, next_kwargs: Json | None, context: Context) -> Any:
+        """Airflow's entry after a deferral; here for the one that it ends by its own clock."""
+        try:
+            return super().resume_execution(next_method, next_kwargs, context)
+        except TaskDeferralTimeout as exc:
+            ti = context["ti"]
+            workflow_id = ti.xcom_pull(task_ids=self.task_id, key=WORKFLOW_ID_KEY)
+            RayWorkflowHook(self.ray_workflow_conn_id).request_stop(
+                workflow_id, token=str(ti.id), how="suspend"
+            )
+            raise RayWorkflowTimeoutError(
+                workflow_id,
+                "The time limit of the deferral (no triggerer has noticed the end of the "
+                f"execution_timeout of {self.execution_timeout})",
+            ) from exc
 
     def on_kill(self) -> None:
         """Stop the workflow as ``on_kill`` says, if a person asked for it."""
@@ -204,28 +225,118 @@ class RayWorkflowRunOperator(BaseOperator):
             run, ti = self._running
             stop_if_asked(run, ti, self.kill_policy)
 
-    def _engine(
+    def _load(self) -> tuple[RayWorkflowHook, WorkflowDefinition]:
+        hook = RayWorkflowHook(self.ray_workflow_conn_id)
+        is_remote = hook.settings.cluster is not None
+        if not (self.wait or is_remote):
+            raise RayWorkflowInputError(
+                f"The task has wait=False, and its connection {self.ray_workflow_conn_id!r} has no "
+                "host: Ray in the task process would end with it, and so would the workflow. Give "
+                "the connection a cluster, or leave wait=False out."
+            )
+        return hook, WorkflowDefinition.load(self.workflow, self.arguments, is_remote=is_remote)
+
+    def _make_run(
         self,
         hook: RayWorkflowHook,
         definition: WorkflowDefinition,
-        *,
         workflow_id: str,
-        metadata: Json,
-        token: str,
-    ) -> Engine:
+        origin: Origin,
+        context: Context,
+    ) -> WorkflowRun:
+        metadata = check_metadata(self.metadata) | {METADATA_KEY: origin.to_metadata()}
         cluster = hook.settings.cluster
+        engine: Engine
         if cluster is None:
-            return EmbeddedRay(hook, definition, workflow_id=workflow_id, metadata=metadata)
-        return RemoteRay(
-            hook,
-            cluster,
-            definition,
+            engine = EmbeddedRay(hook, definition, workflow_id=workflow_id, metadata=metadata)
+        else:
+            engine = RemoteRay(
+                hook,
+                cluster,
+                definition,
+                workflow_id=workflow_id,
+                metadata=metadata,
+                token=str(context["ti"].id),
+                runtime_env=self.runtime_env,
+                patience=Patience(self.unreachable_timeout_s),
+            )
+        return WorkflowRun(
+            hook=hook,
+            engine=engine,
             workflow_id=workflow_id,
-            metadata=metadata,
-            token=token,
-            runtime_env=self.runtime_env,
-            patience=Patience(self.unreachable_timeout_s),
+            poll_interval_s=self.poll_interval_s,
+            patience=Patience(self.unreachable_timeout_s if cluster else 0.0),
         )
+
+    def _see_through(
+        self,
+        run: WorkflowRun,
+        begin: Callable[[], Found],
+        context: Context,
+        deadline: float | None,
+    ) -> Any:
+        """Wait here or in the triggerer, and return what the task returns."""
+        stays = run.ends_with_process or not self.deferrable
+        if stays and self.deferrable:
+            self.log.info("Ray runs in the task process, so the task waits here: not deferred")
+        self._running = (run, context["ti"])
+        suspend = detach = False
+        try:
+            found = begin()
+            if self.wait and stays:
+                found = run.wait(found)
+            elif self.wait:
+                found = run.settle(found)
+                suspend = found.status.is_active and _is_over(deadline)
+            detach = found.status.is_active and not suspend
+        except AirflowTaskTimeout:
+            suspend = True
+            self.log.error(
+                "%s is over. Workflow %s is suspended; the next try resumes it.",
+                self._clock,
+                run.workflow_id,
+            )
+            raise
+        finally:
+            self._running = None
+            run.close(suspend=suspend, detach=detach)
+        if not self.wait:
+            return run.workflow_id
+        if suspend:
+            raise RayWorkflowTimeoutError(run.workflow_id, self._clock)
+        if detach:
+            self._defer(run, context, deadline)
+        return self._output_of(found)
+
+    def _defer(self, run: WorkflowRun, context: Context, deadline: float | None) -> None:
+        """Leave this process; :meth:`execute_complete` goes on in another one."""
+        self.log.info("Workflow %s has begun; waiting in the triggerer", run.workflow_id)
+        late_s = 2 * self.poll_interval_s + _TRIGGERER_MARGIN_S
+        self.defer(
+            trigger=RayWorkflowTrigger(
+                workflow_id=run.workflow_id,
+                statuses=[status.value for status in WorkflowStatus if not status.is_active],
+                ray_workflow_conn_id=self.ray_workflow_conn_id,
+                poll_interval_s=self.poll_interval_s,
+                deadline=deadline,
+                unreachable_timeout_s=self.unreachable_timeout_s,
+                token=str(context["ti"].id),
+                on_kill=self.kill_policy,
+                carried={**run.carried, "deadline": deadline},
+            ),
+            method_name="execute_complete",
+            # Only if there is no triggerer to see the deadline.
+            timeout=deadline and timedelta(seconds=max(0.0, deadline - time.time()) + late_s),
+        )
+
+    def _deadline(self) -> float | None:
+        """When the execution_timeout ends: Airflow keeps no time for deferred tasks."""
+        timeout = self.execution_timeout
+        return time.time() + timeout.total_seconds() if timeout else None
+
+    @property
+    def _clock(self) -> str:
+        return f"The execution_timeout of {self.execution_timeout}"
 
     def _output_of(self, ended: Found) -> Any:
         record = ended.record
@@ -260,6 +371,10 @@ class RayWorkflowRunOperator(BaseOperator):
             )
             return None
         return output.value
+
+
+def _is_over(deadline: float | None) -> bool:
+    return deadline is not None and time.time() >= deadline
 
 
 def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:

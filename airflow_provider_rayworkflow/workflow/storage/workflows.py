@@ -290,10 +290,14 @@ class WorkflowStore:
 
     def list_statuses(self) -> dict[str, keys.StatusKey]:
         """The latest status of every workflow by id, from one listing without a read each."""
+        return {self._id_of(key): key for key in self.list_segments().values()}
+
+    def list_segments(self) -> dict[str, keys.StatusKey]:
+        """The same by :func:`~.keys.quote_id` of the id, for long ids too without a read."""
         latest: dict[str, keys.StatusKey] = {}
         for key in self._status_keys(keys.STATUSES):
             latest[key.segment] = max(latest.get(key.segment, key), key)
-        return {self._id_of(key): key for key in latest.values()}
+        return latest
 
     def _id_of(self, key: keys.StatusKey) -> str:
         return keys.unquote_id(key.segment) or self._load_status(key).workflow_id

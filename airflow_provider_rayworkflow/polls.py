@@ -1,0 +1,153 @@
+"""One look at a storage for all who wait in this process.
+
+Every trigger of a triggerer runs on one event loop. Those of one connection share a poll: however
+many wait, one listing of the statuses a round answers all of them. Storage is asked in a thread,
+so that the loop never waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Self
+from weakref import WeakKeyDictionary
+
+from airflow_provider_rayworkflow.exceptions import RayWorkflowStorageError
+from airflow_provider_rayworkflow.hooks import RayWorkflowHook
+from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.storage.keys import StatusKey, quote_id
+from airflow_provider_rayworkflow.workflow.storage.workflows import HonestStatuses
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Standing:
+    """How a workflow stands, as far as the name of its status document tells.
+
+    :ivar status: the honest one; NONE if nothing is stored.
+    :ivar key: what is written; None if nothing is.
+    """
+
+    status: WorkflowStatus
+    key: StatusKey | None = None
+
+
+class Watch:
+    """One who waits for one workflow. A context manager: inside, the poll looks for it.
+
+    :param interval_s: how long at most to wait between two looks.
+    """
+
+    def __init__(self, ray_workflow_conn_id: str, workflow_id: str, *, interval_s: float) -> None:
+        self.segment = quote_id(workflow_id)
+        self.interval_s = interval_s
+        self._conn_id = ray_workflow_conn_id
+        self._poll: _Poll | None = None
+
+    def __enter__(self) -> Self:
+        polls = _POLLS.setdefault(asyncio.get_running_loop(), {})
+        self._poll = polls.setdefault(self._conn_id, _Poll(self._conn_id))
+        self._poll.add(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._poll is not None and self._poll.remove(self):
+            del _POLLS[asyncio.get_running_loop()][self._conn_id]
+        self._poll = None
+
+    async def next(self) -> Standing:
+        """How the workflow stands at the next look.
+
+        :raises RayWorkflowStorageError: when the storage or the connection could not be read.
+        """
+        if self._poll is None:
+            raise RuntimeError("Enter the watch first.")
+        standings = await self._poll.next()
+        if isinstance(standings, Exception):  # one for all who wait: each raises its own
+            raise RayWorkflowStorageError(str(standings)) from standings
+        return standings.get(self.segment, Standing(status=WorkflowStatus.NONE))
+
+
+_Standings = dict[str, Standing]
+_Answer = _Standings | Exception
+
+
+class _Poll:
+    """Looks at one connection's storage for as long as anybody watches."""
+
+    def __init__(self, conn_id: str) -> None:
+        self._conn_id = conn_id
+        self._watches: set[Watch] = set()
+        self._waiting: list[asyncio.Future[_Answer]] = []
+        self._changed = asyncio.Event()
+        self._threads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ray-workflow-poll")
+        self._task: asyncio.Task[None] | None = None
+        self._hook: RayWorkflowHook | None = None
+
+    def add(self, watch: Watch) -> None:
+        self._watches.add(watch)
+        self._changed.set()
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._run())
+
+    def remove(self, watch: Watch) -> bool:
+        """True if that was the last one."""
+        self._watches.discard(watch)
+        if self._watches:
+            return False
+        if self._task is not None:
+            self._task.cancel()
+        self._threads.shutdown(wait=False)  # a storage that hangs must not hang the loop
+        return True
+
+    async def next(self) -> _Answer:
+        answer: asyncio.Future[_Answer] = asyncio.get_running_loop().create_future()
+        self._waiting.append(answer)
+        return await answer
+
+    async def _run(self) -> None:
+        while True:
+            # Whoever asks while the storage is being read may have come too late for this look.
+            begun, asked, self._waiting = time.monotonic(), self._waiting, []
+            found = await self._in_thread(self._look, {watch.segment for watch in self._watches})
+            for answer in asked:
+                if not answer.done():  # its trigger has been cancelled
+                    answer.set_result(found)
+            await self._pause(begun)
+
+    async def _pause(self, begun: float) -> None:
+        """Sleep until one interval has passed, of the one with the shortest."""
+        while True:
+            interval_s = min((watch.interval_s for watch in self._watches), default=0.0)
+            left_s = begun + interval_s - time.monotonic()
+            if left_s <= 0:
+                return
+            self._changed.clear()
+            try:
+                await asyncio.wait_for(self._changed.wait(), left_s)
+            except TimeoutError:
+                return
+
+    def _look(self, segments: set[str]) -> _Answer:
+        try:
+            if self._hook is None:
+                self._hook = RayWorkflowHook(self._conn_id)
+            store = self._hook.store
+            latest = store.list_segments()
+            honest = HonestStatuses(store, now=time.time())
+            return {
+                segment: Standing(status=honest.of(key.status, key.manager_id), key=key)
+                for segment, key in latest.items()
+                if segment in segments
+            }
+        except Exception as exc:  # those who wait judge it
+            self._hook = None  # the connection may be corrected meanwhile
+            return exc
+
+    async def _in_thread(self, function: Callable[[set[str]], _Answer], given: set[str]) -> _Answer:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function, given)
+
+
+_POLLS: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, _Poll]] = WeakKeyDictionary()

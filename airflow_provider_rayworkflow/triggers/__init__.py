@@ -1,0 +1,5 @@
+"""What waits for Ray workflows in Airflow's triggerer."""
+
+from airflow_provider_rayworkflow.triggers.workflow import RayWorkflowTrigger
+
+__all__ = ["RayWorkflowTrigger"]

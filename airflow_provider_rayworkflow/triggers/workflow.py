@@ -1,0 +1,159 @@
+"""The wait of a deferred task instance."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Literal
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from airflow_provider_rayworkflow.exceptions import RayWorkflowStorageError
+from airflow_provider_rayworkflow.hooks import RayWorkflowHook
+from airflow_provider_rayworkflow.kills import OnKill, how_to_stop_deferred
+from airflow_provider_rayworkflow.patience import Patience
+from airflow_provider_rayworkflow.polls import Standing, Watch
+from airflow_provider_rayworkflow.task_instances import state_of_deferred
+from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.storage.handover import How
+
+log = logging.getLogger(__name__)
+
+Json = dict[str, Any]
+
+#: Why a trigger fired: the workflow got one of the statuses, the deadline passed, or the storage
+#: could not be read for too long.
+Reason = Literal["status", "deadline", "unreachable"]
+
+_ASK_TIMEOUT_S = 5.0
+# How long a storage that hangs may put off the deadline.
+_LAST_LOOK_S = 10.0
+
+
+class RayWorkflowTrigger(BaseTrigger):
+    """Fires once, when a workflow has one of some statuses.
+
+    Reads the storage only, in threads; all triggers of one connection share one listing a round.
+    Its event is ``{"reason", "workflow_id", "status", "error", "carried"}``, see :data:`Reason`.
+
+    :param statuses: names of :class:`~.workflow.status.WorkflowStatus`; ``"NONE"`` if nothing is
+        stored.
+    :param deadline: when to give up waiting, in seconds since the epoch; None for never.
+    :param unreachable_timeout_s: how long to bear with a storage that can't be read.
+    :param token: of the try that owns the workflow; ``""`` if it must not be stopped from here.
+    :param on_kill: what becomes of the workflow when a person ends the deferred task instance.
+        Void if a later try has taken the workflow over by then.
+    :param carried: JSON for the event: what the next part of the task has to know.
+    """
+
+    def __init__(
+        self,
+        *,
+        workflow_id: str,
+        statuses: Sequence[str],
+        ray_workflow_conn_id: str,
+        poll_interval_s: float,
+        deadline: float | None = None,
+        unreachable_timeout_s: float = 600.0,
+        token: str = "",
+        on_kill: OnKill = "leave",
+        carried: Json | None = None,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call] # Airflow's
+        self.workflow_id = workflow_id
+        self.statuses = list(statuses)
+        self.ray_workflow_conn_id = ray_workflow_conn_id
+        self.poll_interval_s = poll_interval_s
+        self.deadline = deadline
+        self.unreachable_timeout_s = unreachable_timeout_s
+        self.token = token
+        self.kill_policy: OnKill = on_kill
+        self.carried = carried or {}
+
+    def serialize(self) -> tuple[str, Json]:
+        return (
+            "airflow_provider_rayworkflow.triggers.RayWorkflowTrigger",
+            {
+                "workflow_id": self.workflow_id,
+                "statuses": self.statuses,
+                "ray_workflow_conn_id": self.ray_workflow_conn_id,
+                "poll_interval_s": self.poll_interval_s,
+                "deadline": self.deadline,
+                "unreachable_timeout_s": self.unreachable_timeout_s,
+                "token": self.token,
+                "on_kill": self.kill_policy,
+                "carried": self.carried,
+            },
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Wait. Begins anew in another triggerer, and leaves nothing there or here."""
+        yield await self._wait()
+
+    async def on_kill(self) -> None:
+        """A person ended or cleared the deferred task instance; never at a triggerer's restart."""
+        if not self.token:
+            return
+        state = await self._state()
+        how = how_to_stop_deferred(state, self.kill_policy)
+        log.info("The deferred task instance is %s: workflow %s: %s", state, self.workflow_id, how)
+        if how != "leave":
+            await asyncio.to_thread(self._request_stop, how)
+
+    async def _wait(self) -> TriggerEvent:
+        patience = Patience(self.unreachable_timeout_s)
+        status = WorkflowStatus.NONE
+        interval_s = self.poll_interval_s
+        with Watch(self.ray_workflow_conn_id, self.workflow_id, interval_s=interval_s) as watch:
+            while True:
+                try:
+                    standing = await self._next(watch)
+                except RayWorkflowStorageError as exc:
+                    if patience.failed() is None:
+                        return self._event("unreachable", status, error=str(exc))
+                    log.warning("Workflow %s: %s", self.workflow_id, exc)
+                else:
+                    patience.worked()
+                    status = standing.status if standing else status
+                    if standing and status in self.statuses:
+                        return self._event("status", status)
+                # The status counts more than the clock: what has ended has ended.
+                if self.deadline is not None and time.time() >= self.deadline:
+                    return self._event("deadline", status)
+
+    async def _next(self, watch: Watch) -> Standing | None:
+        """The next look's answer, None if it does not come until the deadline, or soon after."""
+        if self.deadline is None:
+            return await watch.next()
+        left_s = max(0.0, self.deadline - time.time())
+        try:
+            return await asyncio.wait_for(watch.next(), left_s + _LAST_LOOK_S)
+        except TimeoutError:
+            return None
+
+    def _event(self, reason: Reason, status: WorkflowStatus, *, error: str = "") -> TriggerEvent:
+        return TriggerEvent(  # type: ignore[no-untyped-call] # Airflow's
+            {
+                "reason": reason,
+                "workflow_id": self.workflow_id,
+                "status": status.value,
+                "error": error,
+                "carried": self.carried,
+            }
+        )
+
+    async def _state(self) -> str | None:
+        """The task instance's state for Airflow by now; None if it can't be had."""
+        ti = self.task_instance
+        if ti is None:  # Airflow runs the DAG without its processes
+            return None
+        try:
+            return await asyncio.wait_for(asyncio.to_thread(state_of_deferred, ti), _ASK_TIMEOUT_S)
+        except TimeoutError:
+            return None
+
+    def _request_stop(self, how: How) -> None:
+        hook = RayWorkflowHook(self.ray_workflow_conn_id)
+        hook.request_stop(self.workflow_id, token=self.token, how=how)
