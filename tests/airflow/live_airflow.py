@@ -1,4 +1,4 @@
-"""Airflow's own processes (scheduler, API server) and what a person does through the REST API."""
+"""Airflow's own processes (scheduler, triggerer, API server) and what a person does through the REST API."""
 
 import json
 import os
@@ -34,14 +34,17 @@ def wait_for(what: str, look: Callable[[], T], *, patience_s: float = PATIENCE_S
 class LiveAirflow:
     """A deployment on SQLite with the LocalExecutor. DAGs are read once, at the start."""
 
-    def __init__(self, home: Path, environment: dict[str, str]) -> None:
+    def __init__(
+        self, home: Path, environment: dict[str, str], *, has_triggerer: bool = False
+    ) -> None:
         self.home = home
+        self._has_triggerer = has_triggerer
         port = free_port()
         self._environment = os.environ | _settings(home, port) | environment
         self._client = httpx.Client(
             base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False
         )
-        self._processes: list[subprocess.Popen[bytes]] = []
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, database: Path) -> None:
         """Start all; ready when this returns.
@@ -51,6 +54,8 @@ class LiveAirflow:
         shutil.copy(database, self.home / "airflow.db")
         self._spawn("api-server", "--workers", "1")
         self._spawn("scheduler")
+        if self._has_triggerer:
+            self._spawn("triggerer")
         self._run("dags", "reserialize")
         wait_for("the API server", self._is_healthy)
         token = self._client.get("/auth/token").json()["access_token"]
@@ -58,16 +63,15 @@ class LiveAirflow:
 
     def stop(self) -> None:
         """Stop all, with the tasks that still run and their Ray."""
-        ours = [psutil.Process(process.pid) for process in self._processes]
-        ours += [child for process in ours for child in process.children(recursive=True)]
-        for started in self._processes:
-            started.terminate()
-        _, alive = psutil.wait_procs(ours, timeout=10)
-        for process in alive:
-            process.kill()
-        for started in self._processes:
-            started.wait(timeout=10)
+        self._end(*self._processes)
         self._client.close()
+
+    def stop_one(self, name: str) -> None:
+        """End ``"scheduler"`` or ``"triggerer"`` as an operator of Airflow does."""
+        self._end(name)
+
+    def start_one(self, name: str) -> None:
+        self._spawn(name)
 
     # ---- what a person does
 
@@ -106,13 +110,25 @@ class LiveAirflow:
             lambda: self._call("GET", path)["state"] in ("success", "failed"),
         )
 
+    def state(self, dag_id: str, run_id: str, task_id: str) -> tuple[str | None, int]:
+        """The state of the latest try, and its number."""
+        ti = self._call("GET", _task_instance(dag_id, run_id, task_id))
+        return ti["state"], ti["try_number"]
+
+    def wait_for_state(
+        self, dag_id: str, run_id: str, task_id: str, state: str, *, try_number: int
+    ) -> None:
+        wait_for(
+            f"{dag_id}.{task_id} to be {state} in try {try_number}",
+            lambda: self.state(dag_id, run_id, task_id) == (state, try_number),
+        )
+
     def wait_for_end(self, dag_id: str, run_id: str, task_id: str, *, try_number: int) -> str:
         """Wait until this try has ended, and return its state."""
 
         def look() -> str | None:
-            ti = self._call("GET", _task_instance(dag_id, run_id, task_id))
-            is_over = ti["try_number"] == try_number and ti["state"] in ("success", "failed")
-            return ti["state"] if is_over else None
+            state, number = self.state(dag_id, run_id, task_id)
+            return state if number == try_number and state in ("success", "failed") else None
 
         return wait_for(f"the end of try {try_number} of {dag_id}.{task_id}", look)
 
@@ -121,10 +137,10 @@ class LiveAirflow:
         return self._call("GET", f"{entry}?deserialize=true")["value"]
 
     def log(self, dag_id: str, run_id: str, task_id: str, *, try_number: int) -> str:
-        """The task log as it is written."""
+        """The task log as it is written, the triggerer's part after the worker's."""
         folder = self.home / "logs" / f"dag_id={dag_id}" / f"run_id={run_id}"
-        path = folder / f"task_id={task_id}" / f"attempt={try_number}.log"
-        return path.read_text() if path.exists() else ""
+        parts = sorted((folder / f"task_id={task_id}").glob(f"attempt={try_number}.log*"))
+        return "".join(part.read_text() for part in parts)
 
     # ---- plumbing
 
@@ -135,7 +151,7 @@ class LiveAirflow:
         return answer.json() if answer.content else None
 
     def _is_healthy(self) -> bool:
-        for process in self._processes:
+        for process in self._processes.values():
             if process.poll() is not None:
                 raise RuntimeError(f"{process.args} ended: see {self.home}")
         try:
@@ -145,7 +161,7 @@ class LiveAirflow:
         return health["scheduler"]["status"] == "healthy"
 
     def _spawn(self, *command: str) -> None:
-        with (self.home / f"{command[0]}.log").open("wb") as log:
+        with (self.home / f"{command[0]}.log").open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "airflow", *command],
                 env=self._environment,
@@ -153,7 +169,19 @@ class LiveAirflow:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        self._processes.append(process)
+        self._processes[command[0]] = process
+
+    def _end(self, *names: str) -> None:
+        ending = [self._processes.pop(name) for name in names]
+        ours = [psutil.Process(process.pid) for process in ending]
+        ours += [child for process in ours for child in process.children(recursive=True)]
+        for started in ending:
+            started.terminate()
+        _, alive = psutil.wait_procs(ours, timeout=10)
+        for process in alive:
+            process.kill()
+        for started in ending:
+            started.wait(timeout=10)
 
     def _run(self, *command: str) -> None:
         subprocess.run(

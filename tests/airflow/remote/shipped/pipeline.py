@@ -38,19 +38,33 @@ def where(before):
     }
 
 
-@ray.remote(max_retries=0)
-def gate(folder):
+@ray.remote(max_retries=0, num_cpus=0)
+def gate(folder, before):
     count(folder, "gate")
     print("the gate is watched")
     while not Path(folder, "open").exists():
         time.sleep(0.05)
-    return "open"
+    return before
 
 
 @ray.remote(max_retries=0)
 def after(folder, before):
     count(folder, "after")
     return [before, "after"]
+
+
+@ray.remote(max_retries=0)
+def fragile(folder, before):
+    count(folder, "fragile")
+    if not Path(folder, "fragile failed").exists():
+        Path(folder, "fragile failed").touch()
+        raise RuntimeError("fragile fails once")
+    return [before, "fragile"]
+
+
+def fails_once(folder: str):
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    return fragile.bind(folder, a.bind(folder))
 
 
 def daily(folder: str, secret: str):
@@ -61,7 +75,7 @@ def daily(folder: str, secret: str):
 
 def gated(folder: str):
     Path(folder).mkdir(parents=True, exist_ok=True)
-    return after.bind(folder, gate.bind(folder))
+    return after.bind(folder, gate.bind(folder, a.bind(folder)))
 
 
 def count(folder, name):

@@ -1,0 +1,231 @@
+"""Retry, clear and kill, with Airflow's real processes against a real cluster.
+
+What can go on beside each other does: all workflows are started at once, and each fixture then
+does one thing to one of them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from live_airflow import LiveAirflow, wait_for
+
+from airflow_provider_rayworkflow.hooks import Found, RayWorkflowHook
+from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
+
+HERE = Path(__file__).parent
+
+pytestmark = pytest.mark.timeout(600)
+
+DEFERRED = ("fails", "cleared", "failed", "success", "restart", "timeout")
+
+
+class Task:
+    """The task of one DAG of ``dags/waiting.py`` in one run, and the traces of its workflow."""
+
+    def __init__(self, live: LiveAirflow, witness: Path, dag_id: str) -> None:
+        self.of = (dag_id, "r", "t")
+        self._live = live
+        self._folder = witness / dag_id
+        self.hook = RayWorkflowHook("live")
+
+    @property
+    def workflow_id(self) -> str:
+        dag_id, run_id, task_id = self.of
+        return f"{dag_id}.{task_id}.{run_id}"
+
+    def trigger(self) -> None:
+        self._live.unpause(self.of[0])
+        self._live.trigger(*self.of[:2])
+
+    def clear(self) -> None:
+        """Clear the task instance after its end."""
+        # Airflow's scheduler, about to end the run, would miss what is cleared just then.
+        self._live.wait_for_run(*self.of[:2])
+        self._live.clear(*self.of)
+
+    def is_deferred(self, *, try_number: int = 1) -> None:
+        self._live.wait_for_state(*self.of, "deferred", try_number=try_number)
+
+    def ends(self, *, try_number: int) -> str:
+        return self._live.wait_for_end(*self.of, try_number=try_number)
+
+    def output(self) -> object:
+        return self._live.xcom(*self.of)
+
+    def log(self, *, try_number: int) -> str:
+        return self._live.log(*self.of, try_number=try_number)
+
+    def ran(self) -> Counter[str]:
+        path = self._folder / "ran"
+        return Counter(path.read_text().split()) if path.exists() else Counter()
+
+    def wait_until_at_gate(self, *, times: int = 1) -> None:
+        wait_for("the gate", lambda: self.ran()["gate"] == times)
+
+    def wait_for_status(self, status: WorkflowStatus) -> Found:
+        def look() -> Found | None:
+            found = self.hook.find(self.workflow_id)
+            return found if found and found.status is status else None
+
+        return wait_for(f"the status {status} of {self.workflow_id}", look)
+
+    def open_gate(self) -> None:
+        (self._folder / "open").touch()
+
+
+@pytest.fixture(scope="module")
+def witness(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("live-witness")
+
+
+@pytest.fixture(scope="module")
+def live(
+    airflow_home: Path, connection: Callable[..., str], witness: Path, tmp_path_factory
+) -> Iterator[LiveAirflow]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AIRFLOW_CONN_LIVE", connection())
+        airflow = LiveAirflow(
+            tmp_path_factory.mktemp("live"),
+            {
+                "AIRFLOW__CORE__DAGS_FOLDER": str(HERE / "dags"),
+                "AIRFLOW__CORE__PARALLELISM": "4",
+                "AIRFLOW__SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "2",
+                "WITNESS": str(witness),
+                "SHIPPED": str(HERE / "shipped"),
+            },
+            has_triggerer=True,
+        )
+        try:
+            airflow.start(airflow_home / "airflow.db")
+            yield airflow
+        finally:
+            airflow.stop()
+
+
+@pytest.fixture(scope="module")
+def tasks(live: LiveAirflow, witness: Path) -> dict[str, Task]:
+    """All of them, started."""
+    tasks = {name: Task(live, witness, f"deferred_{name}") for name in DEFERRED}
+    for task in tasks.values():
+        task.trigger()
+    return tasks
+
+
+def test_an_automatic_retry_resumes(tasks: dict[str, Task]):
+    task = tasks["fails"]
+    assert task.ends(try_number=2) == "success"
+    assert task.ran() == {"a": 1, "fragile": 2}
+    assert task.output() == ["a", "fragile"]
+    assert 'raise RuntimeError("fragile fails once")' in task.log(try_number=1)
+
+
+def test_what_the_tasks_print_while_deferred_is_in_the_log_once(tasks: dict[str, Task]):
+    task = tasks["fails"]
+    log = task.log(try_number=1)
+    assert "waiting in the triggerer" in log
+    lines = [line for line in log.splitlines() if "a says hello" in line]
+    assert len(lines) == 1, lines
+
+
+def test_a_clear_while_deferred_lets_the_next_try_own_the_workflow(
+    tasks: dict[str, Task], live: LiveAirflow
+):
+    """Its on_kill is "cancel", and the old trigger's stop request may come at any time."""
+    task = tasks["cleared"]
+    task.wait_until_at_gate()
+    task.is_deferred()
+    before = task.hook.handover.read_owner(task.workflow_id)
+    live.clear(*task.of)
+    task.is_deferred(try_number=2)
+    after = task.hook.handover.read_owner(task.workflow_id)
+    assert before.token != after.token
+    wait_for("the old on_kill", lambda: "invoking on_kill" in task.log(try_number=1))
+    wait_for("its stop request", lambda: not list(task.hook.handover.list_requests()))
+    task.open_gate()
+    assert task.ends(try_number=2) == "success"
+    assert task.ran()["a"] == 1
+    assert task.output() == ["a", "after"]
+
+
+def test_marking_a_deferred_task_failed_suspends_and_a_clear_resumes(
+    tasks: dict[str, Task], live: LiveAirflow
+):
+    task = tasks["failed"]
+    task.wait_until_at_gate()
+    task.is_deferred()
+    token = task.hook.handover.read_owner(task.workflow_id).token
+    live.mark(*task.of, "failed")
+    found = task.wait_for_status(WorkflowStatus.RESUMABLE)
+    assert (found.record.stopped_by, found.has_lost_owner) == (token, False)
+    task.open_gate()
+    task.clear()
+    assert task.ends(try_number=2) == "success"
+    assert task.ran() == {"a": 1, "gate": 2, "after": 1}
+
+
+def test_marking_a_deferred_task_successful_follows_on_kill(
+    tasks: dict[str, Task], live: LiveAirflow
+):
+    task = tasks["success"]
+    task.wait_until_at_gate()
+    task.is_deferred()
+    live.mark(*task.of, "success")
+    assert task.wait_for_status(WorkflowStatus.CANCELED).record.stopped_by
+
+
+def test_the_execution_timeout_counts_while_deferred_and_the_retry_resumes(tasks: dict[str, Task]):
+    task = tasks["timeout"]
+    wait_for("the second try", lambda: task._live.state(*task.of)[1] == 2)
+    task.open_gate()
+    assert task.ends(try_number=2) == "success"
+    log = task.log(try_number=1)
+    assert "waiting in the triggerer" in log
+    assert "RayWorkflowTimeoutError: The execution_timeout of 0:00:45 is over." in log
+    assert task.ran() == {"a": 1, "gate": 2, "after": 1}
+
+
+@pytest.fixture(scope="module")
+def without_triggerer(tasks: dict[str, Task], live: LiveAirflow, witness: Path) -> dict[str, Task]:
+    """Two deferred task instances whose triggerer ends."""
+    forgotten = Task(live, witness, "deferred_forgotten")
+    forgotten.trigger()
+    of_these = {"restart": tasks["restart"], "forgotten": forgotten}
+    for task in of_these.values():
+        task.wait_until_at_gate()
+        task.is_deferred()
+    live.stop_one("triggerer")
+    return of_these
+
+
+def test_the_end_of_a_triggerer_leaves_the_workflow_running(without_triggerer: dict[str, Task]):
+    task = without_triggerer["restart"]
+    assert list(task.hook.handover.list_requests()) == []
+    assert task.hook.find(task.workflow_id).status is WorkflowStatus.RUNNING
+
+
+def test_airflows_clock_ends_a_deferral_that_no_triggerer_ends(
+    without_triggerer: dict[str, Task], live: LiveAirflow
+):
+    task = without_triggerer["forgotten"]
+    assert task.ends(try_number=1) == "failed"
+    assert "The time limit of the deferral (no triggerer has noticed" in task.log(try_number=1)
+    found = task.wait_for_status(WorkflowStatus.RESUMABLE)
+    assert found.record.stopped_by
+    live.start_one("triggerer")
+    task.open_gate()
+    task.clear()
+    assert task.ends(try_number=2) == "success"
+    assert task.ran() == {"a": 1, "gate": 2, "after": 1}
+
+
+def test_the_next_triggerer_goes_on_waiting(without_triggerer: dict[str, Task]):
+    task = without_triggerer["restart"]
+    task.open_gate()
+    assert task.ends(try_number=1) == "success"
+    assert task.ran() == {"a": 1, "gate": 1, "after": 1}
+    assert task.output() == ["a", "after"]
+    assert "invoking on_kill" not in task.log(try_number=1)
