@@ -14,6 +14,7 @@
     ├── RayWorkflowInterruptedError   the workflow was stopped; the next try resumes
     ├── RayWorkflowTimeoutError       the time to wait is over; the workflow is suspended
     ├── RayWorkflowStillActiveError   it should start over or go, and somebody else runs it
+    ├── RayWorkflowEndedError         what a sensor waits for can't come any more (not retried)
     └── RayWorkflowCanceledError      the workflow was canceled (not retried)
 """
 
@@ -148,6 +149,26 @@ class RayWorkflowStillActiveError(RayWorkflowError):
     ) -> None:
         super().__init__(f"Workflow {workflow_id!r} {problem}.")
         self.workflow_id = workflow_id
+
+
+class RayWorkflowEndedError(RayWorkflowError, AirflowFailException):
+    """A workflow that a sensor waits for has a status that ends the wait.
+
+    :ivar workflow_id: the workflow.
+    :ivar status: of it.
+    """
+
+    def __init__(
+        self, workflow_id: str, status: str, wanted: str, failure: TaskFailure | None = None
+    ) -> None:
+        why = ""
+        if failure is not None:
+            why = f" (task {failure.task_id!r}: {failure.type}: {failure.message})"
+        super().__init__(
+            f"Workflow {workflow_id!r} is {status}{why}, and the sensor waits until {wanted}."
+        )
+        self.workflow_id = workflow_id
+        self.status = status
 
 
 class RayWorkflowCanceledError(RayWorkflowError, AirflowFailException):

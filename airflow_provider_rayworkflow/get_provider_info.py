@@ -28,6 +28,18 @@ def get_provider_info() -> Json:
                 "python-modules": ["airflow_provider_rayworkflow.hooks"],
             }
         ],
+        "sensors": [
+            {
+                "integration-name": "Ray Workflow",
+                "python-modules": ["airflow_provider_rayworkflow.sensors"],
+            }
+        ],
+        "triggers": [
+            {
+                "integration-name": "Ray Workflow",
+                "python-modules": ["airflow_provider_rayworkflow.triggers"],
+            }
+        ],
         "connection-types": [_CONNECTION_TYPE],
     }
 

@@ -35,6 +35,7 @@ from airflow_provider_rayworkflow.workflow.storage import (
     resolve_storage,
     shown,
 )
+from airflow_provider_rayworkflow.workflow.storage.finished import FinishedTasks
 from airflow_provider_rayworkflow.workflow.storage.handover import Handover, How, StopRequest
 from airflow_provider_rayworkflow.workflow.storage.workflows import (
     Found,
@@ -106,6 +107,15 @@ class RayWorkflowHook(BaseHook):
                 f"The status of workflow {workflow_id!r} can't be read from "
                 f"{shown(self.storage_uri)!r}: {exc}"
             ) from exc
+
+    def has_finished(self, found: Found, task_id: str) -> bool:
+        """True if a task of the workflow has a committed result. Reads all of its checkpoints.
+
+        :raises RayWorkflowStorageError: when they can't be read.
+        """
+        with self._storage_errors():
+            tasks = FinishedTasks(self.store, found.record.workflow_id)
+            return tasks.has(task_id, epoch=found.record.epoch)
 
     def list_ids(self, statuses: Collection[WorkflowStatus]) -> dict[str, int]:
         """Ids of the workflows that have one of these statuses, each with its latest epoch.
@@ -189,10 +199,8 @@ class RayWorkflowHook(BaseHook):
         request = StopRequest(
             workflow_id=workflow_id, token=token, how=how, requested_at=time.time()
         )
-        try:
+        with self._storage_errors():
             self.handover.request_stop(request)
-        except StorageError as exc:
-            raise RayWorkflowStorageError(str(exc)) from exc
 
     @property
     def handover(self) -> Handover:

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 from weakref import WeakKeyDictionary
 
 from airflow_provider_rayworkflow.exceptions import RayWorkflowStorageError
 from airflow_provider_rayworkflow.hooks import RayWorkflowHook
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
+from airflow_provider_rayworkflow.workflow.storage.finished import FinishedTasks
 from airflow_provider_rayworkflow.workflow.storage.keys import StatusKey, quote_id
 from airflow_provider_rayworkflow.workflow.storage.workflows import HonestStatuses
 
@@ -28,21 +29,34 @@ class Standing:
 
     :ivar status: the honest one; NONE if nothing is stored.
     :ivar key: what is written; None if nothing is.
+    :ivar finished: those tasks that were asked for and have a committed result.
     """
 
     status: WorkflowStatus
     key: StatusKey | None = None
+    finished: frozenset[str] = frozenset()
 
 
 class Watch:
     """One who waits for one workflow. A context manager: inside, the poll looks for it.
 
     :param interval_s: how long at most to wait between two looks.
+    :param task_id: of the workflow, to know whether it has finished. That costs each look a listing
+        of the workflow's own.
     """
 
-    def __init__(self, ray_workflow_conn_id: str, workflow_id: str, *, interval_s: float) -> None:
+    def __init__(
+        self,
+        ray_workflow_conn_id: str,
+        workflow_id: str,
+        *,
+        interval_s: float,
+        task_id: str | None = None,
+    ) -> None:
+        self.workflow_id = workflow_id
         self.segment = quote_id(workflow_id)
         self.interval_s = interval_s
+        self.task_id = task_id
         self._conn_id = ray_workflow_conn_id
         self._poll: _Poll | None = None
 
@@ -85,6 +99,7 @@ class _Poll:
         self._threads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ray-workflow-poll")
         self._task: asyncio.Task[None] | None = None
         self._hook: RayWorkflowHook | None = None
+        self._tasks: dict[str, FinishedTasks] = {}
 
     def add(self, watch: Watch) -> None:
         self._watches.add(watch)
@@ -111,7 +126,9 @@ class _Poll:
         while True:
             # Whoever asks while the storage is being read may have come too late for this look.
             begun, asked, self._waiting = time.monotonic(), self._waiting, []
-            found = await self._in_thread(self._look, {watch.segment for watch in self._watches})
+            found = await asyncio.get_running_loop().run_in_executor(
+                self._threads, self._look, list(self._watches)
+            )
             for answer in asked:
                 if not answer.done():  # its trigger has been cancelled
                     answer.set_result(found)
@@ -130,24 +147,39 @@ class _Poll:
             except TimeoutError:
                 return
 
-    def _look(self, segments: set[str]) -> _Answer:
+    def _look(self, watches: list[Watch]) -> _Answer:
         try:
             if self._hook is None:
                 self._hook = RayWorkflowHook(self._conn_id)
             store = self._hook.store
+            segments = {watch.segment for watch in watches}
             latest = store.list_segments()
             honest = HonestStatuses(store, now=time.time())
-            return {
+            standings = {
                 segment: Standing(status=honest.of(key.status, key.manager_id), key=key)
                 for segment, key in latest.items()
                 if segment in segments
             }
+            self._look_at_tasks(store, watches, standings)
         except Exception as exc:  # those who wait judge it
             self._hook = None  # the connection may be corrected meanwhile
             return exc
+        return standings
 
-    async def _in_thread(self, function: Callable[[set[str]], _Answer], given: set[str]) -> _Answer:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, function, given)
+    def _look_at_tasks(
+        self, store: WorkflowStore, watches: list[Watch], standings: _Standings
+    ) -> None:
+        with_task = [watch for watch in watches if watch.task_id and watch.segment in standings]
+        asked = {watch.workflow_id for watch in with_task}
+        self._tasks = {
+            workflow_id: self._tasks.get(workflow_id) or FinishedTasks(store, workflow_id)
+            for workflow_id in asked
+        }
+        for watch in with_task:
+            standing = standings[watch.segment]
+            tasks, task_id, key = self._tasks[watch.workflow_id], watch.task_id, standing.key
+            if task_id and key and tasks.has(task_id, epoch=key.epoch):
+                standings[watch.segment] = replace(standing, finished=standing.finished | {task_id})
 
 
 _POLLS: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, _Poll]] = WeakKeyDictionary()

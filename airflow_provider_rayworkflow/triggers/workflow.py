@@ -23,9 +23,9 @@ log = logging.getLogger(__name__)
 
 Json = dict[str, Any]
 
-#: Why a trigger fired: the workflow got one of the statuses, the deadline passed, or the storage
-#: could not be read for too long.
-Reason = Literal["status", "deadline", "unreachable"]
+#: Why a trigger fired: the workflow has one of the statuses, its task has finished, the deadline
+#: passed, or the storage could not be read for too long.
+Reason = Literal["status", "task", "deadline", "unreachable"]
 
 _ASK_TIMEOUT_S = 5.0
 # How long a storage that hangs may put off the deadline.
@@ -33,13 +33,14 @@ _LAST_LOOK_S = 10.0
 
 
 class RayWorkflowTrigger(BaseTrigger):
-    """Fires once, when a workflow has one of some statuses.
+    """Fires once, when a workflow has one of some statuses, or one of its tasks has finished.
 
     Reads the storage only, in threads; all triggers of one connection share one listing a round.
     Its event is ``{"reason", "workflow_id", "status", "error", "carried"}``, see :data:`Reason`.
 
     :param statuses: names of :class:`~.workflow.status.WorkflowStatus`; ``"NONE"`` if nothing is
         stored.
+    :param workflow_task_id: a task of the workflow to wait for besides.
     :param deadline: when to give up waiting, in seconds since the epoch; None for never.
     :param unreachable_timeout_s: how long to bear with a storage that can't be read.
     :param token: of the try that owns the workflow; ``""`` if it must not be stopped from here.
@@ -55,6 +56,7 @@ class RayWorkflowTrigger(BaseTrigger):
         statuses: Sequence[str],
         ray_workflow_conn_id: str,
         poll_interval_s: float,
+        workflow_task_id: str | None = None,
         deadline: float | None = None,
         unreachable_timeout_s: float = 600.0,
         token: str = "",
@@ -66,6 +68,7 @@ class RayWorkflowTrigger(BaseTrigger):
         self.statuses = list(statuses)
         self.ray_workflow_conn_id = ray_workflow_conn_id
         self.poll_interval_s = poll_interval_s
+        self.workflow_task_id = workflow_task_id
         self.deadline = deadline
         self.unreachable_timeout_s = unreachable_timeout_s
         self.token = token
@@ -80,6 +83,7 @@ class RayWorkflowTrigger(BaseTrigger):
                 "statuses": self.statuses,
                 "ray_workflow_conn_id": self.ray_workflow_conn_id,
                 "poll_interval_s": self.poll_interval_s,
+                "workflow_task_id": self.workflow_task_id,
                 "deadline": self.deadline,
                 "unreachable_timeout_s": self.unreachable_timeout_s,
                 "token": self.token,
@@ -105,8 +109,12 @@ class RayWorkflowTrigger(BaseTrigger):
     async def _wait(self) -> TriggerEvent:
         patience = Patience(self.unreachable_timeout_s)
         status = WorkflowStatus.NONE
-        interval_s = self.poll_interval_s
-        with Watch(self.ray_workflow_conn_id, self.workflow_id, interval_s=interval_s) as watch:
+        with Watch(
+            self.ray_workflow_conn_id,
+            self.workflow_id,
+            interval_s=self.poll_interval_s,
+            task_id=self.workflow_task_id,
+        ) as watch:
             while True:
                 try:
                     standing = await self._next(watch)
@@ -117,6 +125,8 @@ class RayWorkflowTrigger(BaseTrigger):
                 else:
                     patience.worked()
                     status = standing.status if standing else status
+                    if standing and self.workflow_task_id in standing.finished:
+                        return self._event("task", status)
                     if standing and status in self.statuses:
                         return self._event("status", status)
                 # The status counts more than the clock: what has ended has ended.

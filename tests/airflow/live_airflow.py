@@ -140,7 +140,8 @@ class LiveAirflow:
         """The task log as it is written, the triggerer's part after the worker's."""
         folder = self.home / "logs" / f"dag_id={dag_id}" / f"run_id={run_id}"
         parts = sorted((folder / f"task_id={task_id}").glob(f"attempt={try_number}.log*"))
-        return "".join(part.read_text() for part in parts)
+        text = "".join(part.read_text() for part in parts)
+        return text.replace(r"\"", '"')  # its lines are JSON
 
     # ---- plumbing
 
