@@ -113,9 +113,12 @@ class RayWorkflowHook(BaseHook):
 
         :raises RayWorkflowStorageError: when they can't be read.
         """
+        tasks = FinishedTasks(self.store, found.record.workflow_id)
         with self._storage_errors():
-            tasks = FinishedTasks(self.store, found.record.workflow_id)
-            return tasks.has(task_id, epoch=found.record.epoch)
+            try:
+                return tasks.has(task_id, epoch=found.record.epoch)
+            except WorkflowNotFoundError:
+                return False  # it has just been deleted
 
     def list_ids(self, statuses: Collection[WorkflowStatus]) -> dict[str, int]:
         """Ids of the workflows that have one of these statuses, each with its latest epoch.
