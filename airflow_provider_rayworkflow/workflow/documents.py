@@ -16,6 +16,7 @@ import json
 import re
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from airflow_provider_rayworkflow.workflow.exceptions import CorruptedDataError, DataLoadError
@@ -67,6 +68,18 @@ def load_frames(key: str, kind: str, data: bytes) -> tuple[Json, Iterator[tuple[
     return body, _frames(key, data, position)
 
 
+@contextmanager
+def understanding(key: str, kind: str) -> Iterator[None]:
+    """Around what makes a record of a body: fields that are missing or strange are damage.
+
+    :raises CorruptedDataError: for these.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as exc:
+        raise CorruptedDataError(key, f"its content is not that of a {kind} ({exc!r})") from exc
+
+
 def _frames(key: str, data: bytes, position: int) -> Iterator[tuple[Json, memoryview]]:
     view = memoryview(data)
     while position < len(data):
@@ -80,7 +93,12 @@ def _frames(key: str, data: bytes, position: int) -> Iterator[tuple[Json, memory
             raise CorruptedDataError(key, f"the frame at byte {position} is cut off")
         if zlib.crc32(view[start:end]) != int(match[1], 16):
             raise CorruptedDataError(key, f"the frame at byte {position} has a wrong checksum")
-        header = json.loads(data[start : start + head_size])
+        with understanding(key, "frame"):
+            header = json.loads(data[start : start + head_size])
+        if not isinstance(header, dict):
+            raise CorruptedDataError(
+                key, f"the header of the frame at byte {position} is no object"
+            )
         yield header, view[start + head_size : end]
         position = end + 1
 

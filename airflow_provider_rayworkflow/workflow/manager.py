@@ -282,12 +282,16 @@ class Manager:
                 # The epoch is read before the status: if another manager claims in between, the
                 # claim below fails, and we look again.
                 epoch = await self._in_thread(self._store.last_epoch, workflow_id)
-                found = await self._in_thread(self._read_status, workflow_id)
+                stored = await self._in_thread(self._find, workflow_id)
+                found = stored.honest_record if stored else None
                 if found is None and graph is None:
                     raise WorkflowNotResumableError(workflow_id, reason="It does not exist.")
                 if epoch > (found.epoch if found else 0) and await self._is_starting(
                     workflow_id, epoch
                 ):
+                    await asyncio.sleep(WATCH_INTERVAL_S)
+                    continue
+                if stored is not None and self._owner_may_live(stored):
                     await asyncio.sleep(WATCH_INTERVAL_S)
                     continue
                 if found is not None:
@@ -314,7 +318,14 @@ class Manager:
         claim = await self._in_thread(self._store.read_claim, workflow_id, epoch)
         if claim.manager_id == self._manager_id:
             return False  # a start of ours that failed
-        return await self._in_thread(self._honest_statuses().is_alive, claim.manager_id)
+        is_alive = await self._in_thread(self._honest_statuses().is_alive, claim.manager_id)
+        return is_alive or self._store.lease_watch.is_doubtful(claim.manager_id)
+
+    def _owner_may_live(self, found: Found) -> bool:
+        """True if its owner looks dead by our clock only: then nobody takes it over yet."""
+        owner = found.record.manager_id
+        is_known = owner == self._manager_id or owner in self._dead
+        return found.has_lost_owner and not is_known and self._store.lease_watch.is_doubtful(owner)
 
     async def _claim_and_start(
         self,

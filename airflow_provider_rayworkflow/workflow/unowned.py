@@ -121,6 +121,8 @@ def _claim(
 ) -> Claim:
     record = found.record
     workflow_id = record.workflow_id
+    if found.has_lost_owner and store.lease_watch.is_doubtful(record.manager_id):
+        raise WorkflowStillActiveError(why, workflow_id)  # dead by our clock only
     latest = store.last_epoch(workflow_id)
     status_now = store.read_status(workflow_id)
     if status_now is None or status_now.epoch > record.epoch:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
 import time
@@ -27,7 +28,11 @@ from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import shown
 from airflow_provider_rayworkflow.workflow.storage.leases import LEASE_TTL_S
 
+log = logging.getLogger(__name__)
+
 Json = dict[str, Any]
+
+_WAKE_INTERVAL_S = 2.0
 
 
 class WorkflowManagementActor:
@@ -48,8 +53,14 @@ class WorkflowManagementActor:
             context.current_actor.wake.remote()
 
     async def wake(self) -> None:
-        """Make sure that the manager has started."""
-        await self._ready()
+        """Make sure that the manager has started; as long as the storage can't be used, wait."""
+        while True:
+            try:
+                await self._ready()
+                return
+            except StorageError as exc:
+                log.warning("The manager waits for its storage: %s", exc)
+                await asyncio.sleep(_WAKE_INTERVAL_S)
 
     async def _ready(self) -> Manager:
         async with self._starting:
@@ -149,20 +160,29 @@ class WorkflowManagementActor:
 
 
 def _keep_lease(manager: Manager, loop: asyncio.AbstractEventLoop) -> None:
-    """Renew the lease from a thread; a lease that can't be renewed stops the manager in time."""
+    """Renew the lease from a thread; a lease that can't be renewed stops the manager in time.
 
-    def keep() -> None:
-        good_until = time.monotonic() + LEASE_TTL_S
+    Another thread looks at the time: a renewal may hang as long as the storage does.
+    """
+    good_until = time.monotonic() + LEASE_TTL_S
+
+    def renew() -> None:
+        nonlocal good_until
         while True:
             time.sleep(LEASE_TTL_S / 3)
             begun = time.monotonic()
             try:
                 manager.renew_lease()
                 good_until = begun + LEASE_TTL_S
-            except StorageError:
-                pass
-            if time.monotonic() > good_until - LEASE_TTL_S / 3:
-                loop.call_soon_threadsafe(manager.fence)
-                os._exit(1)
+            except StorageError as exc:
+                log.warning("The manager's lease could not be renewed: %s", exc)
 
-    threading.Thread(target=keep, name="lease", daemon=True).start()
+    def watch() -> None:
+        while time.monotonic() < good_until - LEASE_TTL_S / 3:
+            time.sleep(0.5)
+        log.error("The manager's lease could not be renewed for too long: it stops all its work")
+        loop.call_soon_threadsafe(manager.fence)
+        os._exit(1)
+
+    threading.Thread(target=renew, name="lease", daemon=True).start()
+    threading.Thread(target=watch, name="lease-watch", daemon=True).start()

@@ -17,8 +17,9 @@ from airflow_provider_rayworkflow.workflow.documents import (
     dump_line,
     load_frames,
     load_line,
+    understanding,
 )
-from airflow_provider_rayworkflow.workflow.exceptions import CorruptedDataError, KeyNotFoundError
+from airflow_provider_rayworkflow.workflow.exceptions import KeyNotFoundError
 from airflow_provider_rayworkflow.workflow.storage import keys
 from airflow_provider_rayworkflow.workflow.storage.bytes import ByteStore
 
@@ -127,10 +128,8 @@ class Handover:
         key = keys.submission_key(workflow_id, submission_id)
         body, frames = load_frames(key, "submission", self._store.get(key))
         graph = next((bytes(payload) for _, payload in frames), None)
-        try:
+        with understanding(key, "submission"):
             return Submission(**body, graph=graph)
-        except TypeError as exc:
-            raise CorruptedDataError(key, f"its content is not a submission ({exc})") from exc
 
     def delete_submission(self, workflow_id: str, submission_id: str) -> None:
         self._store.delete([keys.submission_key(workflow_id, submission_id)])
@@ -142,9 +141,11 @@ class Handover:
     def read_owner(self, workflow_id: str) -> Owner | None:
         key = keys.owner_key(workflow_id)
         try:
-            return Owner(**load_line(key, "owner", self._store.get(key)))
+            body = load_line(key, "owner", self._store.get(key))
         except KeyNotFoundError:
             return None
+        with understanding(key, "owner"):
+            return Owner(**body)
 
     def request_stop(self, request: StopRequest) -> None:
         """Ask for a stop; one write, and obeyed within seconds by the manager that runs it."""
@@ -180,6 +181,8 @@ class Handover:
 
     def _load_request(self, key: str) -> StopRequest | None:
         try:
-            return StopRequest(**load_line(key, "request", self._store.get(key)))
+            body = load_line(key, "request", self._store.get(key))
         except KeyNotFoundError:
             return None  # dealt with since it was listed
+        with understanding(key, "request"):
+            return StopRequest(**body)

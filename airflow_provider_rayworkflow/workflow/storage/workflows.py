@@ -16,6 +16,7 @@ from airflow_provider_rayworkflow.workflow.documents import (
     dump_line,
     load_frames,
     load_line,
+    understanding,
 )
 from airflow_provider_rayworkflow.workflow.exceptions import (
     CorruptedDataError,
@@ -36,7 +37,7 @@ from airflow_provider_rayworkflow.workflow.model import (
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import keys
 from airflow_provider_rayworkflow.workflow.storage.bytes import ByteStore
-from airflow_provider_rayworkflow.workflow.storage.leases import Lease
+from airflow_provider_rayworkflow.workflow.storage.leases import Lease, LeaseWatch, Verdict
 
 log = logging.getLogger(__name__)
 
@@ -193,6 +194,7 @@ class WorkflowStore:
 
     def __init__(self, store: ByteStore) -> None:
         self.bytes = store
+        self.lease_watch = LeaseWatch()
 
     # ---- claims and graphs
 
@@ -261,7 +263,8 @@ class WorkflowStore:
             raise WorkflowNotFoundError(workflow_id) from exc
         graph_body = body.pop("graph", None)
         graph = read_graph(key, graph_body, list(frames)) if graph_body else None
-        return Claim(**body), graph
+        with understanding(key, "epoch"):
+            return Claim(**body), graph
 
     # ---- statuses
 
@@ -309,10 +312,8 @@ class WorkflowStore:
 
     def _load_status(self, key: keys.StatusKey) -> StatusRecord:
         body = load_line(key.key, "status", self.bytes.get(key.key))
-        try:
+        with understanding(key.key, "status"):
             return StatusRecord.from_json(body)
-        except (KeyError, TypeError, ValueError) as exc:
-            raise CorruptedDataError(key.key, f"its content is not a status ({exc})") from exc
 
     # ---- checkpoints
 
@@ -359,8 +360,12 @@ class WorkflowStore:
         data = self.bytes.get(key)
         body, frames = load_frames(key, "journal", data)
         for header, payload in frames:
-            yield TaskRecord.from_frame(header, payload)
-        missing = body["size"] - (len(data) - data.index(b"\n") - 1)
+            with understanding(key, "journal"):
+                record = TaskRecord.from_frame(header, payload)
+            yield record
+        with understanding(key, "journal"):
+            size = int(body["size"])
+        missing = size - (len(data) - data.index(b"\n") - 1)
         if missing:
             raise CorruptedDataError(key, f"{missing} bytes of its records are missing")
 
@@ -407,7 +412,9 @@ class WorkflowStore:
         return sorted(found, key=lambda event: event.number)
 
     def _load_event(self, key: str) -> StoredEvent:
-        return StoredEvent(**load_line(key, "event", self.bytes.get(key)))
+        body = load_line(key, "event", self.bytes.get(key))
+        with understanding(key, "event"):
+            return StoredEvent(**body)
 
     # ---- leases
 
@@ -417,9 +424,11 @@ class WorkflowStore:
     def read_lease(self, manager_id: str) -> Lease | None:
         key = keys.lease_key(manager_id)
         try:
-            return Lease.from_json(load_line(key, "lease", self.bytes.get(key)))
+            data = self.bytes.get(key)
         except KeyNotFoundError:
             return None
+        with understanding(key, "lease"):
+            return Lease.from_json(load_line(key, "lease", data))
 
     def list_leases(self) -> list[Lease]:
         """The leases of all managers, dead ones included; those that can't be read are left out."""
@@ -529,9 +538,17 @@ class HonestStatuses:
     def is_alive(self, manager_id: str) -> bool:
         """True while the manager's lease is."""
         if manager_id not in self._alive:
-            lease = self._store.read_lease(manager_id)
-            self._alive[manager_id] = lease is not None and lease.is_alive(self._now)
+            self._alive[manager_id] = self._judge(manager_id) == "alive"
         return self._alive[manager_id]
+
+    def _judge(self, manager_id: str) -> Verdict:
+        watch = self._store.lease_watch
+        try:
+            lease = self._store.read_lease(manager_id)
+        except CorruptedDataError as exc:
+            log.warning("The lease of a workflow's owner is of no use: %s", exc)
+            return watch.judge_damaged(manager_id)
+        return "dead" if lease is None else watch.judge(lease, self._now)
 
 
 def list_workflows(

@@ -22,6 +22,7 @@ from servers import (
     S3_SECRET,
     azurite,
     fake_gcs,
+    s3_address,
     seaweedfs,
 )
 
@@ -49,14 +50,6 @@ def s3_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 def s3_proxy(s3_port: int) -> Iterator[Proxy]:
     with Proxy(s3_port) as proxy:
         yield proxy
-
-
-def s3_address(port: int, *, path: str = "", key: str = S3_KEY, secret: str = S3_SECRET) -> str:
-    """A URI of the S3 server as pyarrow takes it, with the keys in it."""
-    return (
-        f"s3://{key}:{quote(secret, safe='')}@{BUCKET}/{path or uuid.uuid4().hex}"
-        f"?region=us-east-1&endpoint_override=127.0.0.1:{port}&scheme=http"
-    )
 
 
 @pytest.fixture

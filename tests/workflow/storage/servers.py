@@ -12,9 +12,11 @@ import sysconfig
 import time
 import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -31,6 +33,14 @@ AZURE_KEY = (
 )
 
 _START_S = 60.0
+
+
+def s3_address(port: int, *, path: str = "", key: str = S3_KEY, secret: str = S3_SECRET) -> str:
+    """A URI of the S3 server as pyarrow takes it, with the keys in it."""
+    return (
+        f"s3://{key}:{quote(secret, safe='')}@{BUCKET}/{path or uuid.uuid4().hex}"
+        f"?region=us-east-1&endpoint_override=127.0.0.1:{port}&scheme=http"
+    )
 
 
 @contextmanager

@@ -6,9 +6,9 @@ import sys
 import threading
 
 import pytest
-from conftest import s3_address
 from proxy import Proxy
 from pyarrow.fs import FileSystem, LocalFileSystem, SubTreeFileSystem
+from servers import S3_KEY, S3_SECRET, s3_address
 
 from airflow_provider_rayworkflow.workflow.exceptions import (
     DataLoadError,
@@ -107,8 +107,6 @@ def test_an_fsspec_file_system_may_be_given(tmp_path):
 def test_keys_may_come_from_the_environment_or_the_users_aws_files(
     s3_port: int, tmp_path, monkeypatch: pytest.MonkeyPatch
 ):
-    from servers import S3_KEY, S3_SECRET
-
     uri = s3_address(s3_port).replace(s3_address(s3_port).split("@")[0], "s3://", 1)
     uri = "s3://" + uri.split("@", 1)[1]
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
