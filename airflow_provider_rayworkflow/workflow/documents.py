@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -66,6 +66,32 @@ def load_frames(key: str, kind: str, data: bytes) -> tuple[Json, Iterator[tuple[
     """
     body, position = _load_line(key, kind, data)
     return body, _frames(key, data, position)
+
+
+def check_frame(key: str, kind: str, size: int, read: Callable[[int, int], bytes]) -> None:
+    """Check a document of one frame without ever having it whole in memory.
+
+    :param size: of the document.
+    :param read: gives so many bytes from a position on.
+    :raises CorruptedDataError: when it is not whole.
+    """
+    start = read(0, _PIECE_BYTES)
+    _, position = _load_line(key, kind, start)
+    match = _FRAME.match(start, position)
+    if match is None or match.end() + int(match[2]) + int(match[3]) + 1 != size:
+        raise CorruptedDataError(key, f"no frame of its size begins at byte {position}")
+    checksum = 0
+    for at in range(match.end(), size, _PIECE_BYTES):
+        piece = read(at, min(_PIECE_BYTES, size - at))
+        if at + _PIECE_BYTES >= size and piece[-1:] != b"\n":
+            raise CorruptedDataError(key, f"the frame at byte {position} is cut off")
+        content = piece[:-1] if at + _PIECE_BYTES >= size else piece
+        checksum = zlib.crc32(content, checksum)
+    if checksum != int(match[1], 16):
+        raise CorruptedDataError(key, f"the frame at byte {position} has a wrong checksum")
+
+
+_PIECE_BYTES = 8 * 1024 * 1024
 
 
 @contextmanager

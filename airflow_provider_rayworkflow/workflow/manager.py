@@ -300,7 +300,9 @@ class Manager:
                         return  # another manager runs it
                     if on_existing != "restart":
                         if found.status is WorkflowStatus.SUCCESSFUL:
-                            return
+                            if not await self._in_thread(self._has_lost_output, found):
+                                return
+                            found = replace(found, status=WorkflowStatus.RESUMABLE)
                         if found.status is WorkflowStatus.CANCELED:
                             raise WorkflowNotResumableError(
                                 workflow_id,
@@ -312,6 +314,27 @@ class Manager:
                 continued = found if on_existing != "restart" else None
                 if await self._claim_and_start(workflow_id, epoch, continued, graph, user_metadata):
                     return
+
+    def _has_lost_output(self, record: StatusRecord) -> bool:
+        """True if the output of a successful workflow can't be loaded any more. Blocks.
+
+        What is damaged of it is deleted: then its task counts as not committed and runs again.
+        """
+        workflow_id = record.workflow_id
+        graph = self._store.read_graph(workflow_id, record.epoch)
+        claim = self._store.read_claim(workflow_id, record.epoch)
+        checkpoints = self._store.read_checkpoints(workflow_id, since_epoch=claim.base_epoch)
+        result = checkpoints.result_of(allocate_ids(graph, TaskIds())[-1])
+        if result is None:
+            for problem in checkpoints.damaged:
+                log.warning("Workflow %s: %s Its task runs again.", workflow_id, problem)
+            return True
+        damage = self._store.find_damage(result)
+        if damage is None:
+            return False
+        log.warning("Workflow %s: %s It is deleted, and its task runs again.", workflow_id, damage)
+        self._store.bytes.delete([damage.key])
+        return True
 
     async def _is_starting(self, workflow_id: str, epoch: int) -> bool:
         """True if a live manager has claimed the epoch and not written its status yet."""

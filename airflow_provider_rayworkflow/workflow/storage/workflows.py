@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from airflow_provider_rayworkflow.workflow.documents import (
+    check_frame,
     dump_frame,
     dump_line,
     load_frames,
@@ -398,6 +399,21 @@ class WorkflowStore:
         for _, payload in frames:
             return payload
         raise CorruptedDataError(blob.key, "it is empty")
+
+    def find_damage(self, result: Result) -> CorruptedDataError | None:
+        """What is wrong with a result's large value, None if it is whole. Reads it piece by piece."""
+        blob = result.blob
+        if blob is None:
+            return None
+        try:
+            check_frame(
+                blob.key, "value", blob.size, lambda start, n: self.bytes.get(blob.key, start, n)
+            )
+        except KeyNotFoundError:
+            return CorruptedDataError(blob.key, "it is missing")
+        except CorruptedDataError as exc:
+            return exc
+        return None
 
     # ---- events
 

@@ -232,6 +232,39 @@ def test_a_damaged_value_is_named_by_who_asks_for_it(
         assert read_everything(finished) == WHOLE | {question: key}, how
 
 
+def test_a_resume_repairs_the_damaged_output_of_a_successful_workflow(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    store = LocalStore(tmp_path)
+    with testing.in_process(store) as workflows:
+        whole = workflows.run(large.options(**named("large")).bind(2), workflow_id=ID)
+    key = value_key_of(store, "large")
+    for how in each_damage(store, key):
+        calls.clear()
+        caplog.clear()
+        with testing.in_process(store) as workflows:
+            assert workflows.resume(ID) == whole, how
+            assert workflows.get_status(ID) == "SUCCESSFUL"
+        assert calls == ["large"], how
+        assert key in caplog.text
+    calls.clear()
+    with testing.in_process(store) as workflows:
+        assert workflows.resume(ID) == whole
+    assert calls == []
+
+
+def test_a_resume_of_a_successful_workflow_repairs_what_its_output_needs_and_no_more(
+    finished: LocalStore,
+):
+    finished.delete(keys(finished, ".journal"))
+    assert resume(finished) == OUTPUT
+    assert sorted(calls) == sorted([*TASKS, "output"])
+    calls.clear()
+    finished.delete([value_key_of(finished, "large")])
+    assert resume(finished) == OUTPUT
+    assert calls == []
+
+
 # ---- a failed workflow
 
 
