@@ -6,30 +6,29 @@ All state changes in one loop, fed by one queue; nothing here knows Ray, and not
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import random
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor as ThreadPool
 from dataclasses import dataclass, field, replace
-from enum import Enum
-from typing import Any, Protocol
+from typing import Any
 
 from airflow_provider_rayworkflow.workflow.codec import encode
+from airflow_provider_rayworkflow.workflow.commits import Commit, GroupCommit
 from airflow_provider_rayworkflow.workflow.exceptions import (
     StorageError,
     WorkflowTaskTimeoutError,
 )
 from airflow_provider_rayworkflow.workflow.graph import Graph
 from airflow_provider_rayworkflow.workflow.model import (
-    Encoding,
     Form,
     JsonOutput,
     Result,
     TaskFailure,
     TaskTimes,
 )
+from airflow_provider_rayworkflow.workflow.outcomes import Outcome, Stop, describe_output
 from airflow_provider_rayworkflow.workflow.scheduler import Node, Schedule, Verdict
 from airflow_provider_rayworkflow.workflow.storage.workflows import (
     Checkpoints,
@@ -37,124 +36,21 @@ from airflow_provider_rayworkflow.workflow.storage.workflows import (
     TaskRecord,
     WorkflowStore,
 )
+from airflow_provider_rayworkflow.workflow.task_runs import (
+    Completion,
+    Continued,
+    InputsLost,
+    Lost,
+    Raised,
+    Returned,
+    Runner,
+    TaskRun,
+)
 
 log = logging.getLogger(__name__)
 
 #: How often a run may lose results that it had, before it is left for a later resume.
 MAX_REBUILDS = 10
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TaskRun:
-    """One attempt of a task, as a runner takes it.
-
-    :ivar function: pickled function; :ivar arguments: its pickled arguments, which refer to
-        ``inputs`` by position; :ivar ray_options: pickled Ray options, ``b""`` for none.
-    :ivar checkpoint: the worker stores a large value before it returns.
-    :ivar wants_json: its value is the workflow's output.
-    :ivar timeout_s: the worker stops an attempt that takes longer.
-    :ivar is_event: it waits for something, and so runs beside the workers.
-    :ivar name: what it asked to be called; tasks of a loop share it, and so do workflows.
-    """
-
-    workflow_id: str
-    epoch: int
-    task_id: str
-    attempt: int
-    function: bytes
-    arguments: bytes
-    ray_options: bytes
-    inputs: tuple[Result, ...]
-    checkpoint: bool
-    wants_json: bool
-    timeout_s: float | None = None
-    is_event: bool = False
-    name: str = ""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Returned:
-    """The task returned a value."""
-
-    result: Result
-    times: TaskTimes
-    json_output: JsonOutput | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Continued:
-    """The task returned a graph, whose output is to be its result."""
-
-    graph: bytes
-    times: TaskTimes
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Raised:
-    """The task raised an exception.
-
-    :ivar exception: encoded, for ``__cause__`` and ``catch_exceptions``.
-    :ivar retryable: one of those that the author wants retried.
-    """
-
-    failure: TaskFailure
-    exception: bytes
-    retryable: bool
-    times: TaskTimes
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Lost:
-    """Ray could not run the task to its end: a worker, node or object was lost."""
-
-    failure: TaskFailure
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class InputsLost:
-    """The task did not begin, because results that it takes are gone or damaged.
-
-    :ivar positions: of these inputs.
-    """
-
-    positions: tuple[int, ...]
-    reason: str
-
-
-Completion = Returned | Continued | Raised | Lost | InputsLost
-
-
-class Runner(Protocol):
-    """Runs tasks somewhere else."""
-
-    def start(self, run: TaskRun, on_done: Callable[[Completion], None]) -> Any:
-        """Start a task; ``on_done`` is called once, in the caller's event loop."""
-
-    def stop(self, handle: Any) -> None:
-        """Stop a started task for good; ``on_done`` is still called."""
-
-
-class Stop(Enum):
-    """Why somebody stops a run from outside."""
-
-    CANCEL = "cancel"
-    SUSPEND = "suspend"
-    #: The manager may not go on: another one owns the workflow.
-    FENCED = "fenced"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Outcome:
-    """How a run ended: by an output, a failure, or a stop.
-
-    :ivar exception: the encoded exception of the failure, ``b""`` where there is none.
-    """
-
-    result: Result | None = None
-    json_output: JsonOutput | None = None
-    failure: TaskFailure | None = None
-    exception: bytes = b""
-    stopped: Stop | None = None
 
 
 @dataclass(slots=True)
@@ -166,18 +62,9 @@ class _Attempt:
 
 
 @dataclass(slots=True)
-class _Commit:
-    """A record on its way to the storage, and what to do when it is there."""
-
-    record: TaskRecord
-    then: Callable[[], None]
-
-
-@dataclass(slots=True)
 class _State:
     schedule: Schedule
     attempts: dict[Node, _Attempt] = field(default_factory=dict)
-    to_commit: list[_Commit] = field(default_factory=list)
     timers: dict[Node, asyncio.TimerHandle] = field(default_factory=dict)
     must_rebuild: bool = False
 
@@ -209,9 +96,14 @@ class Executor:
         self._runner = runner
         self._threads = threads
         self._on_result = on_result
-        self._journal = JournalWriter(store.bytes, workflow_id, epoch)
         self._queue: asyncio.Queue[Callable[[], None]] = asyncio.Queue()
-        self._flush: asyncio.Task[None] | None = None
+        self._commits = GroupCommit(
+            JournalWriter(store.bytes, workflow_id, epoch),
+            threads,
+            on_written=lambda batch, error: self._queue.put_nowait(
+                lambda: self._written(batch, error)
+            ),
+        )
         self._outcome: Outcome | None = None
         self._json_output: JsonOutput | None = None
         self._rebuilds = 0
@@ -260,8 +152,8 @@ class Executor:
                 self._start_ready(state)
                 self._check_finished(state)
             if self._outcome is not None and self._outcome.stopped is Stop.FENCED:
-                state.to_commit.clear()
-            self._start_flush(state)
+                self._commits.discard_waiting()
+            self._commits.write_waiting()
             if self._is_idle(state):
                 if self._outcome is not None:
                     return self._outcome
@@ -273,7 +165,7 @@ class Executor:
                 self._queue.get_nowait()()
 
     def _is_idle(self, state: _State) -> bool:
-        return not (state.attempts or state.to_commit or state.timers or self._flush)
+        return not (state.attempts or state.timers or self._commits.is_busy)
 
     async def _build(self) -> _State:
         def build() -> tuple[Checkpoints, Schedule]:
@@ -335,21 +227,11 @@ class Executor:
 
     def _check_finished(self, state: _State) -> None:
         output = state.schedule.output
-        if state.schedule.is_finished and not state.to_commit and self._flush is None:
+        if state.schedule.is_finished and not self._commits.is_busy:
             result = output.result
-            self._end(Outcome(result=result, json_output=self._describe_output(result)))
-
-    def _describe_output(self, result: Result | None) -> JsonOutput:
-        described = self._json_output
-        if result is None or result.form is Form.CAUGHT_ERROR:
-            return JsonOutput(problem="the output is a caught exception")
-        if described is None and result.encoding is Encoding.JSON and result.inline is not None:
-            described = JsonOutput(value=json.loads(result.inline))
-        if described is None:
-            return JsonOutput(problem="the output is not JSON")
-        if result.form is Form.CAUGHT_VALUE and not described.problem:
-            return JsonOutput(value=[described.value, None])
-        return described
+            self._end(
+                Outcome(result=result, json_output=describe_output(result, self._json_output))
+            )
 
     # ---- what came back
 
@@ -406,7 +288,7 @@ class Executor:
             task_ids=tuple(task_ids),
             catches=node.catches,
         )
-        self._commit(state, record if node.checkpoint else None, then)
+        self._commit(record if node.checkpoint else None, then)
 
     def _timed_out(self, node: Node, lost: Lost) -> Raised:
         error = WorkflowTaskTimeoutError(node.task_id, node.task.options.timeout_s or 0)
@@ -443,7 +325,7 @@ class Executor:
                 result=Result(form=Form.CAUGHT_ERROR, inline=exception),
                 is_failure=True,
             )
-            self._commit(state, record if exception else None, lambda: None)
+            self._commit(record if exception else None, lambda: None)
             self._end(Outcome(failure=failure, exception=exception))
 
     def _retry(self, state: _State, node: Node, wait_s: float) -> None:
@@ -500,7 +382,7 @@ class Executor:
                 record = TaskRecord(
                     task_id=other.task_id, result=Result(blob=other.result.blob), is_revoked=True
                 )
-                self._commit(state, record, lambda: None)
+                self._commit(record, lambda: None)
         state.must_rebuild = True
 
     # ---- committing
@@ -513,32 +395,15 @@ class Executor:
             # A reader could not follow the continuations to it, so it gets the output's own id.
             output_id, result = state.schedule.output.task_id, node.as_output(record.result)
             record = replace(record, task_id=output_id, result=result)
-        self._commit(state, record if keeps else None, then)
+        self._commit(record if keeps else None, then)
 
-    def _commit(self, state: _State, record: TaskRecord | None, then: Callable[[], None]) -> None:
+    def _commit(self, record: TaskRecord | None, then: Callable[[], None]) -> None:
         if record is None:
             then()
         else:
-            state.to_commit.append(_Commit(record, then))
+            self._commits.add(record, then)
 
-    def _start_flush(self, state: _State) -> None:
-        # Group commit: while one write is under way, what comes back meanwhile waits for the next.
-        if state.to_commit and self._flush is None:
-            batch, state.to_commit = state.to_commit, []
-            self._flush = asyncio.ensure_future(self._write(batch))
-
-    async def _write(self, batch: Sequence[_Commit]) -> None:
-        records = [commit.record for commit in batch]
-        error: StorageError | None = None
-        try:
-            loop = asyncio.get_running_loop()
-            await loop.run_in_executor(self._threads, self._journal.commit, records)
-        except StorageError as exc:
-            error = exc
-        self._queue.put_nowait(lambda: self._written(batch, error))
-
-    def _written(self, batch: Sequence[_Commit], error: StorageError | None) -> None:
-        self._flush = None
+    def _written(self, batch: Sequence[Commit], error: StorageError | None) -> None:
         if error is not None:
             log.error("Workflow %s: a checkpoint can't be written: %s", self.workflow_id, error)
             failure = TaskFailure(

@@ -110,8 +110,8 @@ class WorkflowManagementActor:
         :param was_waiting: the caller ran or resumed it, and so wants it to go on here if the
             manager that runs it elsewhere dies.
         """
-        manager = await self._ready()
-        output = await manager.wait_output(workflow_id, task_id, take_over=was_waiting)
+        answers = (await self._ready()).answers
+        output = await answers.wait_output(workflow_id, task_id, take_over=was_waiting)
         return reply(self._uri, output, was_waiting=was_waiting)
 
     async def fail(self, error: Exception) -> None:
@@ -121,13 +121,13 @@ class WorkflowManagementActor:
     async def list_all(
         self, statuses: Collection[WorkflowStatus]
     ) -> list[tuple[str, WorkflowStatus]]:
-        return await (await self._ready()).list_all(statuses)
+        return await (await self._ready()).answers.list_all(statuses)
 
     async def get_status(self, workflow_id: str) -> WorkflowStatus:
-        return await (await self._ready()).get_status(workflow_id)
+        return await (await self._ready()).answers.get_status(workflow_id)
 
     async def get_metadata(self, workflow_id: str, task_id: str | None) -> Json:
-        return await (await self._ready()).get_metadata(workflow_id, task_id)
+        return await (await self._ready()).answers.get_metadata(workflow_id, task_id)
 
     async def cancel(self, workflow_id: str) -> None:
         await (await self._ready()).cancel(workflow_id)

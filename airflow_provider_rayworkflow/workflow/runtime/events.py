@@ -20,9 +20,9 @@ import ray
 from ray.dag import FunctionNode
 
 from airflow_provider_rayworkflow.workflow.event_listener import Event, EventListener, TimerListener
-from airflow_provider_rayworkflow.workflow.executor import Completion
 from airflow_provider_rayworkflow.workflow.runtime.options import carrier_key
 from airflow_provider_rayworkflow.workflow.runtime.worker import execute_task
+from airflow_provider_rayworkflow.workflow.task_runs import Completion
 
 #: What runs on the event host in place of a worker.
 ON_EVENT_HOST = {carrier_key("is_event"): True}

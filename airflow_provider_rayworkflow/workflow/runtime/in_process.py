@@ -21,7 +21,6 @@ from airflow_provider_rayworkflow import __version__
 from airflow_provider_rayworkflow.workflow.codec import dumps
 from airflow_provider_rayworkflow.workflow.concurrency import Limits
 from airflow_provider_rayworkflow.workflow.exceptions import DataSaveError, StorageError
-from airflow_provider_rayworkflow.workflow.executor import Completion, Lost, TaskRun
 from airflow_provider_rayworkflow.workflow.manager import Manager
 from airflow_provider_rayworkflow.workflow.runtime.actor import WorkflowManagementActor
 from airflow_provider_rayworkflow.workflow.runtime.connect import stand_in
@@ -37,6 +36,7 @@ from airflow_provider_rayworkflow.workflow.runtime.runner import system_failure,
 from airflow_provider_rayworkflow.workflow.runtime.worker import run_task
 from airflow_provider_rayworkflow.workflow.storage import ByteStore
 from airflow_provider_rayworkflow.workflow.storage.leases import LEASE_TTL_S, Process
+from airflow_provider_rayworkflow.workflow.task_runs import Completion, Lost, TaskRun
 
 #: How many tasks run at once; those that wait for an event don't count.
 _TASKS_AT_ONCE = 100

@@ -14,7 +14,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     WorkflowExecutionError,
     WorkflowSuspendedError,
 )
-from airflow_provider_rayworkflow.workflow.manager import Output
+from airflow_provider_rayworkflow.workflow.live import Output
 from airflow_provider_rayworkflow.workflow.model import Result
 from airflow_provider_rayworkflow.workflow.runtime.locations import store_at
 from airflow_provider_rayworkflow.workflow.runtime.worker import (

@@ -13,10 +13,10 @@ from typing import Any
 
 import ray
 
-from airflow_provider_rayworkflow.workflow.executor import Completion, Lost, TaskRun
 from airflow_provider_rayworkflow.workflow.model import Result, TaskFailure
 from airflow_provider_rayworkflow.workflow.runtime.events import EventHost
 from airflow_provider_rayworkflow.workflow.runtime.worker import execute_task
+from airflow_provider_rayworkflow.workflow.task_runs import Completion, Lost, TaskRun
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from types import FrameType
 import ray
 
 from airflow_provider_rayworkflow.workflow.exceptions import WorkflowTaskTimeoutError
-from airflow_provider_rayworkflow.workflow.executor import TaskRun
 from airflow_provider_rayworkflow.workflow.runtime.names import ACTOR_NAME, NAMESPACE
+from airflow_provider_rayworkflow.workflow.task_runs import TaskRun
 
 #: How long a task may go on after its time, in code that can't be interrupted or that catches
 #: the error, before the manager has its process killed.

@@ -18,15 +18,6 @@ import ray
 from airflow_provider_rayworkflow.workflow import workflow_context as context
 from airflow_provider_rayworkflow.workflow.codec import Encoded, decode, encode, json_output
 from airflow_provider_rayworkflow.workflow.exceptions import StorageError
-from airflow_provider_rayworkflow.workflow.executor import (
-    Completion,
-    Continued,
-    InputsLost,
-    Lost,
-    Raised,
-    Returned,
-    TaskRun,
-)
 from airflow_provider_rayworkflow.workflow.model import (
     Encoding,
     Form,
@@ -42,6 +33,15 @@ from airflow_provider_rayworkflow.workflow.runtime.logs import label_output, log
 from airflow_provider_rayworkflow.workflow.runtime.refs import RefPickling
 from airflow_provider_rayworkflow.workflow.runtime.timeouts import time_limit
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
+from airflow_provider_rayworkflow.workflow.task_runs import (
+    Completion,
+    Continued,
+    InputsLost,
+    Lost,
+    Raised,
+    Returned,
+    TaskRun,
+)
 
 log = logging.getLogger(__name__)
 

@@ -14,20 +14,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from plans import Plan, call, committed, expected, from_result, plans, to_graph, to_result
 
-from airflow_provider_rayworkflow.workflow.executor import (
+from airflow_provider_rayworkflow.workflow.executor import Executor
+from airflow_provider_rayworkflow.workflow.model import TaskFailure, TaskTimes
+from airflow_provider_rayworkflow.workflow.outcomes import Outcome
+from airflow_provider_rayworkflow.workflow.storage.bytes import ByteStore
+from airflow_provider_rayworkflow.workflow.storage.memory import MemoryStore
+from airflow_provider_rayworkflow.workflow.storage.workflows import WorkflowStore
+from airflow_provider_rayworkflow.workflow.task_runs import (
     Completion,
     Continued,
-    Executor,
     Lost,
-    Outcome,
     Raised,
     Returned,
     TaskRun,
 )
-from airflow_provider_rayworkflow.workflow.model import TaskFailure, TaskTimes
-from airflow_provider_rayworkflow.workflow.storage.bytes import ByteStore
-from airflow_provider_rayworkflow.workflow.storage.memory import MemoryStore
-from airflow_provider_rayworkflow.workflow.storage.workflows import WorkflowStore
 
 ID = "w"
 TIMES = TaskTimes(started_at=1.0, ended_at=2.0, attempt=1)

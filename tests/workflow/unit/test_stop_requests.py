@@ -1,6 +1,7 @@
 """A manager obeys stop requests that lie in the storage, and only those of the owner."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -14,7 +15,6 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     DataLoadError,
     WorkflowNotResumableError,
 )
-from airflow_provider_rayworkflow.workflow.executor import Completion, Lost, TaskRun
 from airflow_provider_rayworkflow.workflow.graph import Graph, Task
 from airflow_provider_rayworkflow.workflow.manager import Manager
 from airflow_provider_rayworkflow.workflow.model import StatusRecord, TaskFailure
@@ -22,6 +22,7 @@ from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 from airflow_provider_rayworkflow.workflow.storage.handover import Handover, Owner, StopRequest
 from airflow_provider_rayworkflow.workflow.storage.memory import MemoryStore
+from airflow_provider_rayworkflow.workflow.task_runs import Completion, Lost, TaskRun
 
 GRAPH = Graph(tasks=[Task(name="endless", function=0, arguments=0)], blobs=[b""]).to_bytes()
 OWNER = Owner(workflow_id="w", token="try", submission_id="", since=0.0)
@@ -93,7 +94,7 @@ async def managing(store: MoodyStore, manager_id: str) -> AsyncIterator[Manager]
 
 async def ended(manager: Manager, store: MoodyStore) -> StatusRecord:
     async with asyncio.timeout(10):
-        await manager.wait_output("w")
+        await manager.answers.wait_output("w")
         while list(store.list("v1/requests")):
             await asyncio.sleep(0.01)
     record = WorkflowStore(store).read_status("w")
@@ -130,7 +131,7 @@ def test_a_request_of_anybody_else_is_dropped(store, handover, owner):
                 handover.take_over(owner)
             handover.request_stop(SUSPEND)
             await dropped(handover)
-            assert await manager.get_status("w") is WorkflowStatus.RUNNING
+            assert await manager.answers.get_status("w") is WorkflowStatus.RUNNING
 
     asyncio.run(check())
 
@@ -180,7 +181,7 @@ def test_a_cancel_of_a_run_that_was_given_up_is_dropped(store, handover):
             await manager.submit("w", GRAPH, user_metadata={}, on_existing="restart")
             handover.request_stop(cancel_by_anybody(1))
             await dropped(handover)
-            assert await manager.get_status("w") is WorkflowStatus.RUNNING
+            assert await manager.answers.get_status("w") is WorkflowStatus.RUNNING
 
     asyncio.run(check())
 
@@ -199,7 +200,7 @@ def test_a_cancel_that_nobody_could_obey_is_obeyed_instead_of_a_resume(store, ha
         async with managing(store, "later") as later:
             with pytest.raises(WorkflowNotResumableError, match="It was canceled"):
                 await later.resume("w")
-            assert await later.get_status("w") is WorkflowStatus.CANCELED
+            assert await later.answers.get_status("w") is WorkflowStatus.CANCELED
         assert list(handover.list_requests()) == []
 
     asyncio.run(check())
@@ -214,7 +215,7 @@ def test_a_cancel_of_an_earlier_owner_does_not_hinder_a_resume(store, handover):
         handover.take_over(replace(OWNER, token="later"))
         async with managing(store, "later") as later:
             await later.resume("w")
-            assert await later.get_status("w") is WorkflowStatus.RUNNING
+            assert await later.answers.get_status("w") is WorkflowStatus.RUNNING
 
     asyncio.run(check())
 
@@ -236,9 +237,9 @@ def test_any_manager_cancels_what_a_dead_one_can_not(store, handover):
 
 def test_requests_for_workflows_of_others_are_left_alone_until_they_are_old(store, handover):
     async def check() -> None:
-        async with running(store) as manager:
-            other = replace(SUSPEND, workflow_id="other", requested_at=manager._clock())
-            old = replace(other, token="old", requested_at=manager._clock() - 90_000)
+        async with running(store):
+            other = replace(SUSPEND, workflow_id="other", requested_at=time.time())
+            old = replace(other, token="old", requested_at=time.time() - 90_000)
             handover.request_stop(old)
             handover.request_stop(other)
             async with asyncio.timeout(10):

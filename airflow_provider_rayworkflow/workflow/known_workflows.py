@@ -1,0 +1,82 @@
+"""What a manager knows of all workflows: the storage's word, and its own of those it holds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from airflow_provider_rayworkflow.workflow.live import Live
+from airflow_provider_rayworkflow.workflow.model import StatusRecord
+from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.storage.keys import StatusKey
+from airflow_provider_rayworkflow.workflow.storage.workflows import (
+    Found,
+    HonestStatuses,
+    WorkflowStore,
+    list_workflows,
+)
+
+T = TypeVar("T")
+
+_STORAGE_THREADS = 16
+
+
+class KnownWorkflows:
+    """All workflows, as one manager sees them.
+
+    :ivar live: the workflows that the manager holds, by id.
+    :ivar dead: earlier managers of the same actor, whatever their leases say.
+    :ivar threads: where storage calls block.
+    """
+
+    def __init__(
+        self, store: WorkflowStore, *, manager_id: str, clock: Callable[[], float]
+    ) -> None:
+        self.store = store
+        self.manager_id = manager_id
+        self.clock = clock
+        self.live: dict[str, Live] = {}
+        self.dead: Collection[str] = ()
+        self.threads = ThreadPoolExecutor(_STORAGE_THREADS, thread_name_prefix="storage")
+
+    async def in_thread(self, function: Callable[..., T], *args: Any) -> T:
+        """Call what blocks."""
+        return await asyncio.get_running_loop().run_in_executor(self.threads, function, *args)
+
+    def find(self, workflow_id: str) -> Found | None:
+        """What is stored, and the honest status; None for nothing. Blocks."""
+        record = self.store.read_status(workflow_id)
+        return Found(record=record, status=self.honest(record).status) if record else None
+
+    def read_status(self, workflow_id: str) -> StatusRecord | None:
+        """The stored record, with its honest status. Blocks."""
+        found = self.find(workflow_id)
+        return found.honest_record if found else None
+
+    def honest(self, record: StatusRecord) -> StatusRecord:
+        """A stored record with its honest status. Blocks."""
+        status = record.status
+        if record.manager_id != self.manager_id:
+            status = self.honest_statuses().of(status, record.manager_id)
+        elif record.workflow_id not in self.live and status.is_active:
+            status = WorkflowStatus.RESUMABLE  # its start or its end failed
+        return replace(record, status=status) if status is not record.status else record
+
+    def honest_statuses(self) -> HonestStatuses:
+        """For one question. Its methods block."""
+        return HonestStatuses(self.store, now=self.clock(), dead=self.dead)
+
+    def list_all(self) -> list[tuple[str, WorkflowStatus, StatusKey]]:
+        """All workflows, with the statuses that this manager knows better than the storage. Blocks."""
+        found = []
+        for workflow_id, status, key in list_workflows(self.store, self.honest_statuses()):
+            live = self.live.get(workflow_id)
+            if live is not None:
+                status = live.record.status
+            elif key.manager_id == self.manager_id and status.is_active:
+                status = WorkflowStatus.RESUMABLE
+            found.append((workflow_id, status, key))
+        return found

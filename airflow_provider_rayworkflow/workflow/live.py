@@ -1,0 +1,69 @@
+"""A workflow that a manager holds, and what those who wait for it are told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from airflow_provider_rayworkflow.workflow.executor import Executor
+from airflow_provider_rayworkflow.workflow.graph import Graph
+from airflow_provider_rayworkflow.workflow.model import Result, StatusRecord, TaskFailure
+from airflow_provider_rayworkflow.workflow.outcomes import Stop
+from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.storage.workflows import Claim
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Output:
+    """How a workflow or task ended, for the side that may unpickle.
+
+    :ivar result: the result, or None for one of the others.
+    :ivar failure: why it failed; ``exception`` is the encoded exception, ``b""`` if unknown.
+    :ivar status: of the workflow.
+    """
+
+    workflow_id: str
+    status: WorkflowStatus
+    result: Result | None = None
+    failure: TaskFailure | None = None
+    exception: bytes = b""
+
+
+@dataclass(slots=True, eq=False)
+class Live:
+    """A workflow that this manager holds."""
+
+    claim: Claim
+    graph: Graph
+    record: StatusRecord
+    executor: Executor | None = None
+    stop: Stop | None = None
+    stopped_by: str = ""
+    task: asyncio.Task[None] | None = None
+    ended: asyncio.Future[Output] = field(default_factory=asyncio.Future)
+    waiters: dict[str, list[asyncio.Future[Result]]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
+
+    def __post_init__(self) -> None:
+        self.ended.add_done_callback(_retrieve)
+
+    def tell_waiters(self, task_id: str, result: Result) -> None:
+        """A task has its result: tell those who wait for it."""
+        for waiter in self.waiters.get(task_id, ()):
+            if not waiter.done():
+                waiter.set_result(result)
+
+    def release_waiters(self) -> None:
+        """The workflow has ended: those who still wait for a task wait in vain."""
+        for futures in self.waiters.values():
+            for future in futures:
+                if not future.done():
+                    future.cancel()
+
+
+def _retrieve(future: asyncio.Future[Output]) -> None:
+    # Nobody may be waiting; then asyncio would complain about an error that nobody saw.
+    if not future.cancelled():
+        future.exception()

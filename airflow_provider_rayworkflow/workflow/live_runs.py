@@ -1,0 +1,128 @@
+"""Runs the workflows that a manager holds, one at a time each, to a status that is stored."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import replace
+from typing import Any
+
+from airflow_provider_rayworkflow.workflow.concurrency import Limits
+from airflow_provider_rayworkflow.workflow.exceptions import OwnershipLostError, StorageError
+from airflow_provider_rayworkflow.workflow.executor import Executor
+from airflow_provider_rayworkflow.workflow.known_workflows import KnownWorkflows
+from airflow_provider_rayworkflow.workflow.live import Live, Output
+from airflow_provider_rayworkflow.workflow.model import TaskFailure
+from airflow_provider_rayworkflow.workflow.outcomes import (
+    Outcome,
+    Stop,
+    status_after,
+    system_failure,
+)
+from airflow_provider_rayworkflow.workflow.slots import Slots
+from airflow_provider_rayworkflow.workflow.status import WorkflowStatus, check_transition
+from airflow_provider_rayworkflow.workflow.task_runs import Runner
+
+log = logging.getLogger(__name__)
+
+
+class LiveRuns:
+    """The runs of one manager.
+
+    :ivar slots: starts a run for each workflow that gets a slot.
+    """
+
+    def __init__(self, known: KnownWorkflows, runner: Runner, *, limits: Limits) -> None:
+        self._known = known
+        self._runner = runner
+        self.slots = Slots(limits, start=self._start)
+
+    def stop(self, live: Live, reason: Stop) -> None:
+        """Stop a run; it ends soon after. The first reason counts."""
+        live.stop = live.stop or reason
+        if live.executor is not None:
+            live.executor.stop(live.stop)
+        else:
+            self.slots.start_at_once(live)
+
+    def _start(self, live: Live) -> None:
+        live.task = asyncio.ensure_future(self._run(live))
+
+    async def _run(self, live: Live) -> None:
+        workflow_id = live.claim.workflow_id
+        outcome: Outcome | None = None
+        try:
+            if live.record.status is WorkflowStatus.PENDING and live.stop is None:
+                await self._change_status(
+                    live, WorkflowStatus.RUNNING, started_at=self._known.clock()
+                )
+            if live.stop is None:
+                live.executor = Executor(
+                    workflow_id=workflow_id,
+                    epoch=live.claim.epoch,
+                    base_epoch=live.claim.base_epoch,
+                    graph=live.graph,
+                    store=self._known.store,
+                    runner=self._runner,
+                    threads=self._known.threads,
+                    on_result=live.tell_waiters,
+                )
+                outcome = await live.executor.run()
+            else:
+                outcome = Outcome(stopped=live.stop)
+        except Exception as exc:  # one workflow must not take the others along
+            log.exception("Workflow %s stopped by an error of its own", workflow_id)
+            outcome = Outcome(failure=system_failure(exc))
+        finally:
+            self.slots.free()
+        await self._finish(live, outcome)
+        self.slots.start_pending()
+
+    async def _finish(self, live: Live, outcome: Outcome) -> None:
+        """Write the final status, then tell all who wait; in this order, so that it is true."""
+        workflow_id = live.claim.workflow_id
+        status, failure = status_after(outcome), outcome.failure
+        if outcome.stopped is not Stop.FENCED:
+            try:
+                total, done, reused = live.executor.progress if live.executor else (0, 0, 0)
+                await self._change_status(
+                    live,
+                    status,
+                    ended_at=None if status is WorkflowStatus.CANCELED else self._known.clock(),
+                    tasks_total=total or live.record.tasks_total,
+                    tasks_done=done,
+                    tasks_reused=reused,
+                    failure=failure,
+                    output=outcome.json_output,
+                    stopped_by=live.stopped_by if outcome.stopped else "",
+                )
+            except StorageError as exc:
+                log.error("Workflow %s: status %s can't be written: %s", workflow_id, status, exc)
+                status, failure = WorkflowStatus.RESUMABLE, system_failure(exc)
+        del self._known.live[workflow_id]
+        self._tell_all(live, status, failure, outcome)
+
+    def _tell_all(
+        self, live: Live, status: WorkflowStatus, failure: TaskFailure | None, outcome: Outcome
+    ) -> None:
+        workflow_id = live.claim.workflow_id
+        output = Output(
+            workflow_id=workflow_id,
+            status=status,
+            result=outcome.result if status is WorkflowStatus.SUCCESSFUL else None,
+            failure=failure,
+            exception=outcome.exception,
+        )
+        if outcome.stopped is Stop.FENCED:
+            live.ended.set_exception(OwnershipLostError(workflow_id, live.claim.epoch))
+        else:
+            live.ended.set_result(output)
+        live.release_waiters()
+
+    async def _change_status(self, live: Live, status: WorkflowStatus, **changes: Any) -> None:
+        before = live.record
+        check_transition(before.workflow_id, before.status, status)
+        record = replace(before, status=status, number=before.number + 1, **changes)
+        await self._known.in_thread(lambda: self._known.store.write_status(record, replaces=before))
+        live.record = record
+        log.info("Workflow status [%s]\t[%s]", status, record.workflow_id)

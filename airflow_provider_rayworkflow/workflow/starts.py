@@ -1,0 +1,224 @@
+"""Begins workflows: looks at what is stored, takes a slot, claims the next epoch."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import replace
+from typing import Any
+
+from airflow_provider_rayworkflow.workflow import unowned
+from airflow_provider_rayworkflow.workflow.exceptions import (
+    WorkflowAlreadyExistsError,
+    WorkflowNotResumableError,
+    WorkflowStillActiveError,
+)
+from airflow_provider_rayworkflow.workflow.graph import Graph, allocate_ids
+from airflow_provider_rayworkflow.workflow.ids import TaskIds
+from airflow_provider_rayworkflow.workflow.known_workflows import KnownWorkflows
+from airflow_provider_rayworkflow.workflow.live import Live
+from airflow_provider_rayworkflow.workflow.locks import Locks
+from airflow_provider_rayworkflow.workflow.model import OnExisting, StatusRecord
+from airflow_provider_rayworkflow.workflow.slots import Slots
+from airflow_provider_rayworkflow.workflow.status import WorkflowStatus, check_transition
+from airflow_provider_rayworkflow.workflow.storage.workflows import Claim, Found
+
+log = logging.getLogger(__name__)
+
+Json = dict[str, Any]
+
+#: How often the storage is asked about a workflow that another manager is starting.
+_WATCH_INTERVAL_S = 0.5
+
+
+class Starts:
+    """How one manager begins workflows.
+
+    :param locks: no two calls about the same workflow are under way at once.
+    :param slots: a workflow that is begun is entered there.
+    """
+
+    def __init__(self, known: KnownWorkflows, *, locks: Locks, slots: Slots) -> None:
+        self._known = known
+        self._locks = locks
+        self._slots = slots
+
+    async def begin(
+        self, workflow_id: str, graph: Graph | None, user_metadata: Json, on_existing: OnExisting
+    ) -> None:
+        """Run, resume, or attach to a workflow; see :meth:`~.manager.Manager.submit`.
+
+        :param graph: None for the stored one.
+        """
+        async with self._locks.of(workflow_id):
+            while True:
+                if (live := self._known.live.get(workflow_id)) is not None:
+                    _check_existing(workflow_id, live.record.status, on_existing)
+                    return
+                # The epoch is read before the status: if another manager claims in between, the
+                # claim below fails, and we look again.
+                epoch = await self._known.in_thread(self._known.store.last_epoch, workflow_id)
+                stored = await self._known.in_thread(self._known.find, workflow_id)
+                found = stored.honest_record if stored else None
+                if found is None and graph is None:
+                    raise WorkflowNotResumableError(workflow_id, reason="It does not exist.")
+                if epoch > (found.epoch if found else 0) and await self._is_starting(
+                    workflow_id, epoch
+                ):
+                    await asyncio.sleep(_WATCH_INTERVAL_S)
+                    continue
+                if stored is not None and self._owner_may_live(stored):
+                    await asyncio.sleep(_WATCH_INTERVAL_S)
+                    continue
+                if found is not None:
+                    _check_existing(workflow_id, found.status, on_existing)
+                    if found.status.is_active:
+                        return  # another manager runs it
+                    if on_existing != "restart":
+                        if found.status is WorkflowStatus.SUCCESSFUL:
+                            if not await self._known.in_thread(self._has_lost_output, found):
+                                return
+                            found = replace(found, status=WorkflowStatus.RESUMABLE)
+                        if found.status is WorkflowStatus.CANCELED:
+                            raise WorkflowNotResumableError(
+                                workflow_id,
+                                reason="It was canceled, which is final. Run it under another "
+                                'id, or again from the start with on_existing="restart".',
+                            )
+                        if await self._known.in_thread(self._obey_pending_cancel, workflow_id):
+                            continue
+                continued = found if on_existing != "restart" else None
+                if await self._claim_and_start(workflow_id, epoch, continued, graph, user_metadata):
+                    return
+
+    def _has_lost_output(self, record: StatusRecord) -> bool:
+        """True if the output of a successful workflow can't be loaded any more. Blocks.
+
+        What is damaged of it is deleted: then its task counts as not committed and runs again.
+        """
+        workflow_id, store = record.workflow_id, self._known.store
+        graph = store.read_graph(workflow_id, record.epoch)
+        claim = store.read_claim(workflow_id, record.epoch)
+        checkpoints = store.read_checkpoints(workflow_id, since_epoch=claim.base_epoch)
+        result = checkpoints.result_of(allocate_ids(graph, TaskIds())[-1])
+        if result is None:
+            for problem in checkpoints.damaged:
+                log.warning("Workflow %s: %s Its task runs again.", workflow_id, problem)
+            return True
+        damage = store.find_damage(result)
+        if damage is None:
+            return False
+        log.warning("Workflow %s: %s It is deleted, and its task runs again.", workflow_id, damage)
+        store.bytes.delete([damage.key])
+        return True
+
+    async def _is_starting(self, workflow_id: str, epoch: int) -> bool:
+        """True if a live manager has claimed the epoch and not written its status yet."""
+        claim = await self._known.in_thread(self._known.store.read_claim, workflow_id, epoch)
+        if claim.manager_id == self._known.manager_id:
+            return False  # a start of ours that failed
+        honest = self._known.honest_statuses()
+        is_alive = await self._known.in_thread(honest.is_alive, claim.manager_id)
+        return is_alive or self._known.store.lease_watch.is_doubtful(claim.manager_id)
+
+    def _owner_may_live(self, found: Found) -> bool:
+        """True if its owner looks dead by our clock only: then nobody takes it over yet."""
+        owner = found.record.manager_id
+        is_known = owner == self._known.manager_id or owner in self._known.dead
+        return (
+            found.has_lost_owner
+            and not is_known
+            and self._known.store.lease_watch.is_doubtful(owner)
+        )
+
+    async def _claim_and_start(
+        self,
+        workflow_id: str,
+        epoch: int,
+        found: StatusRecord | None,
+        graph: Graph | None,
+        user_metadata: Json,
+    ) -> bool:
+        # The slot is taken before anything is awaited, and given back if the start fails.
+        has_slot = self._slots.take()
+        live = None
+        try:
+            live = await self._claim(workflow_id, epoch, found, graph, user_metadata, has_slot)
+        finally:
+            if live is None:
+                self._slots.give_back(has_slot=has_slot)
+        if live is None:
+            return False
+        self._known.live[workflow_id] = live
+        log.info('Workflow job created. [id="%s"]', workflow_id)
+        self._slots.enter(live, has_slot=has_slot)
+        return True
+
+    async def _claim(
+        self,
+        workflow_id: str,
+        epoch: int,
+        found: StatusRecord | None,
+        graph: Graph | None,
+        user_metadata: Json,
+        has_slot: bool,
+    ) -> Live | None:
+        status = WorkflowStatus.RUNNING if has_slot else WorkflowStatus.PENDING
+        check_transition(workflow_id, found.status if found else WorkflowStatus.NONE, status)
+        earlier: Claim | None = None
+        if found is not None:
+            earlier = await self._known.in_thread(
+                self._known.store.read_claim, workflow_id, found.epoch
+            )
+        to_store = graph
+        if graph is None:
+            if found is None:
+                raise WorkflowNotResumableError(workflow_id, reason="It does not exist.")
+            graph = await self._known.in_thread(
+                self._known.store.read_graph, workflow_id, found.epoch
+            )
+        now = self._known.clock()
+        claim = await self._known.in_thread(
+            lambda: self._known.store.claim(
+                workflow_id,
+                after=epoch,
+                manager_id=self._known.manager_id,
+                now=now,
+                user_metadata=user_metadata,
+                graph=to_store,
+                continues=earlier,
+            )
+        )
+        if claim is None:
+            return None
+        record = StatusRecord(
+            workflow_id=workflow_id,
+            status=status,
+            epoch=claim.epoch,
+            number=0,
+            manager_id=self._known.manager_id,
+            created_at=found.created_at if found else now,
+            started_at=now if has_slot else None,
+            user_metadata=found.user_metadata if found else user_metadata,
+            tasks_total=len(graph.tasks),
+        )
+        await self._known.in_thread(lambda: self._known.store.write_status(record, replaces=found))
+        if claim.base_epoch == claim.epoch > 1:
+            await self._known.in_thread(self._known.store.delete_earlier, workflow_id, claim.epoch)
+        return Live(claim=claim, graph=graph, record=record)
+
+    def _obey_pending_cancel(self, workflow_id: str) -> bool:
+        found = self._known.find(workflow_id)
+        return found is not None and unowned.obey_pending_cancel(
+            self._known.store,
+            found,
+            manager_id=self._known.manager_id,
+            now=self._known.clock(),
+        )
+
+
+def _check_existing(workflow_id: str, status: WorkflowStatus, on_existing: OnExisting) -> None:
+    if on_existing == "fail":
+        raise WorkflowAlreadyExistsError(workflow_id, status)
+    if on_existing == "restart" and status.is_active:
+        raise WorkflowStillActiveError("RESTART", workflow_id)
