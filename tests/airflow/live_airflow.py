@@ -84,14 +84,14 @@ class LiveAirflow:
     def delete_run(self, dag_id: str, run_id: str) -> None:
         self._call("DELETE", f"/dags/{dag_id}/dagRuns/{run_id}")
 
-    def clear(self, dag_id: str, run_id: str, task_id: str) -> None:
+    def clear(self, dag_id: str, run_id: str, *task_ids: str) -> None:
         self._call(
             "POST",
             f"/dags/{dag_id}/clearTaskInstances",
             {
                 "dry_run": False,
                 "dag_run_id": run_id,
-                "task_ids": [task_id],
+                "task_ids": list(task_ids),
                 "only_failed": False,
                 "reset_dag_runs": True,
             },
@@ -115,6 +115,11 @@ class LiveAirflow:
         ti = self._call("GET", _task_instance(dag_id, run_id, task_id))
         return ti["state"], ti["try_number"]
 
+    def process(self, dag_id: str, run_id: str, task_id: str) -> int:
+        """The process of the task that runs."""
+        pid: int = self._call("GET", _task_instance(dag_id, run_id, task_id))["pid"]
+        return pid
+
     def wait_for_state(
         self, dag_id: str, run_id: str, task_id: str, state: str, *, try_number: int
     ) -> None:
@@ -135,6 +140,13 @@ class LiveAirflow:
     def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value") -> Any:
         entry = f"{_task_instance(dag_id, run_id, task_id)}/xcomEntries/{key}"
         return self._call("GET", f"{entry}?deserialize=true")["value"]
+
+    def mapped_xcoms(
+        self, dag_id: str, run_id: str, task_id: str, key: str = "return_value"
+    ) -> list[Any]:
+        """Of both instances of a task that is mapped over two items."""
+        entry = f"{_task_instance(dag_id, run_id, task_id)}/xcomEntries/{key}?deserialize=true"
+        return [self._call("GET", f"{entry}&map_index={index}")["value"] for index in (0, 1)]
 
     def log(self, dag_id: str, run_id: str, task_id: str, *, try_number: int) -> str:
         """The task log as it is written, the triggerer's part after the worker's."""

@@ -11,6 +11,7 @@
     v1/submissions/<workflow>/<submission>.submission   what a job on the cluster shall run
     v1/owners/<workflow>.json                                       who waits for it
     v1/requests/<workflow>/<owner token>.json                       who wants it stopped
+    v1/watchers/<watcher>.json                              which ends it has passed on
 
 The names of status documents sort by epoch, then number, so that a listing alone tells the status
 and an owner that lost its epoch can't overwrite what its successor wrote.
@@ -34,6 +35,7 @@ _WORKFLOWS = f"{FORMAT}/workflows"
 # stay apart where file names do not.
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_-.+=,@")
 _MAX_NAME = 200  # file names end at 255 bytes
+_CUT = 100  # how much of a longer one is kept
 _HASHED = "~"  # never the result of quoting
 
 
@@ -47,7 +49,18 @@ def quote_id(text: str) -> str:
         quoted = "%2e" + quoted[1:]
     if len(quoted) <= _MAX_NAME:
         return quoted
-    return f"{quoted[:100]}{_HASHED}{hashlib.sha256(text.encode()).hexdigest()}"
+    return f"{quoted[:_CUT]}{_HASHED}{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def quote_prefix(text: str) -> str:
+    """What the segments of all ids begin with that begin with this text.
+
+    :raises ValueError: when it is too long to be told from the segments of long ids.
+    """
+    quoted = quote_id(text)
+    if len(quoted) > _CUT:
+        raise ValueError(f"The prefix {text!r:.200} is too long; give a shorter one.")
+    return quoted
 
 
 def unquote_id(segment: str) -> str | None:
@@ -114,6 +127,10 @@ def requests_folder(workflow_id: str) -> str:
 
 def request_key(workflow_id: str, token: str) -> str:
     return f"{requests_folder(workflow_id)}/{quote_id(token)}.json"
+
+
+def watcher_key(name: str) -> str:
+    return f"{FORMAT}/watchers/{name}.json"
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -294,7 +294,7 @@ class WorkflowStore:
 
     def list_statuses(self) -> dict[str, keys.StatusKey]:
         """The latest status of every workflow by id, from one listing without a read each."""
-        return {self._id_of(key): key for key in self.list_segments().values()}
+        return {self.id_of(key): key for key in self.list_segments().values()}
 
     def list_segments(self) -> dict[str, keys.StatusKey]:
         """The same by :func:`~.keys.quote_id` of the id, for long ids too without a read."""
@@ -303,7 +303,11 @@ class WorkflowStore:
             latest[key.segment] = max(latest.get(key.segment, key), key)
         return latest
 
-    def _id_of(self, key: keys.StatusKey) -> str:
+    def id_of(self, key: keys.StatusKey) -> str:
+        """The workflow's id; a read where it is too long for the name.
+
+        :raises KeyNotFoundError: when a read is needed and the status has been replaced since.
+        """
         return keys.unquote_id(key.segment) or self._load_status(key).workflow_id
 
     def _status_keys(self, folder: str) -> Iterator[keys.StatusKey]:

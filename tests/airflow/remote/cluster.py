@@ -19,6 +19,8 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+_START_ATTEMPTS = 3
+
 RAY = Path(sys.executable).with_name("ray")
 
 
@@ -42,9 +44,21 @@ class Cluster:
         self.port = port or _free_ports(1)[0]
         self.address = f"http://127.0.0.1:{self.port}"
         self._temp = tempfile.mkdtemp(prefix="rr-", dir="/tmp")  # Ray's sockets need a short path
+        self._log = Path(self._temp, "start.log")
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
+        for attempt in range(1, _START_ATTEMPTS + 1):
+            self._spawn()
+            try:
+                wait_for(self._is_up, "the start of the cluster", 150)
+                return
+            except RuntimeError:  # Ray gives itself 30 s, too little on a busy machine
+                if attempt == _START_ATTEMPTS:
+                    raise
+                self._end_processes()
+
+    def _spawn(self) -> None:
         gcs, client, agent, grpc, metrics = _free_ports(5)
         command = [str(RAY), "start", "--head", "--block", "--disable-usage-stats"]
         command += [f"--port={gcs}", f"--ray-client-server-port={client}"]
@@ -63,7 +77,7 @@ class Cluster:
         environment["HOME"] = self._temp
         if self.token is not None:
             environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token}
-        with open(Path(self._temp, "start.log"), "ab") as log:
+        with open(self._log, "wb") as log:
             self._process = subprocess.Popen(
                 command,
                 env=environment,
@@ -72,12 +86,17 @@ class Cluster:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        wait_for(self.answers, "the start of the cluster", 150)
+
+    def _is_up(self) -> bool:
+        assert self._process is not None
+        log = self._log.read_text()
+        if self._process.poll() is not None:
+            raise RuntimeError(log)
+        # Ray's dashboard answers already while the rest may still time out.
+        return "Ray runtime started" in log and self.answers()
 
     def answers(self) -> bool:
         """True once jobs can be submitted."""
-        assert self._process is not None
-        assert self._process.poll() is None, Path(self._temp, "start.log").read_text()
         request = urllib.request.Request(f"{self.address}/api/jobs/")
         if self.token:
             request.add_header("Authorization", f"Bearer {self.token}")
@@ -95,6 +114,10 @@ class Cluster:
 
     def stop(self) -> None:
         """End the processes of this cluster, and no others."""
+        self._end_processes()
+        shutil.rmtree(self._temp, ignore_errors=True)
+
+    def _end_processes(self) -> None:
         if self._process is not None:
             for sent in (signal.SIGTERM, signal.SIGKILL):
                 for pid in _session(self._process.pid):
@@ -105,7 +128,6 @@ class Cluster:
                     continue
             for pid in _of_cluster(self._temp):
                 _kill(pid, signal.SIGKILL)
-        shutil.rmtree(self._temp, ignore_errors=True)
 
 
 def _descendants(parent: int) -> list[int]:

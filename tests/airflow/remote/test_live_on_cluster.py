@@ -6,6 +6,10 @@ does one thing to one of them.
 
 from __future__ import annotations
 
+import json
+import os
+import re
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -88,11 +92,16 @@ def live(
 ) -> Iterator[LiveAirflow]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AIRFLOW_CONN_LIVE", connection())
+        in_other = json.loads(connection())
+        in_other["extra"]["namespace"] = "other"
+        patch.setenv("AIRFLOW_CONN_LIVE_OTHER", json.dumps(in_other))
         airflow = LiveAirflow(
             tmp_path_factory.mktemp("live"),
             {
                 "AIRFLOW__CORE__DAGS_FOLDER": str(HERE / "dags"),
-                "AIRFLOW__CORE__PARALLELISM": "4",
+                "AIRFLOW__CORE__PARALLELISM": "6",
+                "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
+                "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
                 "AIRFLOW__SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "2",
                 "WITNESS": str(witness),
                 "SHIPPED": str(HERE / "shipped"),
@@ -208,6 +217,91 @@ def test_the_end_of_a_triggerer_leaves_the_workflow_running(without_triggerer: d
     assert task.hook.find(task.workflow_id).status is WorkflowStatus.RUNNING
 
 
+# ---- tasks that wait in their own process: started now, as nobody needs the triggerer
+
+
+@pytest.fixture(scope="module")
+def sync(without_triggerer: dict[str, Task], live: LiveAirflow, witness: Path) -> dict[str, Task]:
+    tasks = {name: Task(live, witness, f"sync_{name}") for name in ("killed", "failed", "restart")}
+    for task in tasks.values():
+        task.trigger()
+    (witness / "items").write_text("x y")
+    live.unpause("mapped")
+    live.trigger("mapped", "r")
+    return tasks
+
+
+@pytest.fixture(scope="module")
+def killed(sync: dict[str, Task], live: LiveAirflow) -> Task:
+    """Its worker was shut down, and then its process killed, while the workflow ran."""
+    task = sync["killed"]
+    task.wait_until_at_gate()
+    os.kill(live.process(*task.of), signal.SIGTERM)
+    wait_for("on_kill", lambda: "Asked to stop" in task.log(try_number=1))
+    os.kill(live.process(*task.of), signal.SIGKILL)
+    return task
+
+
+def test_the_shutdown_of_a_worker_leaves_the_workflow_running(killed: Task):
+    assert "the task instance is running: workflow is left alone" in killed.log(try_number=1)
+    assert killed.hook.find(killed.workflow_id).status is WorkflowStatus.RUNNING
+
+
+def test_after_a_killed_task_process_the_next_try_attaches(killed: Task):
+    wait_for("the next try", lambda: "this try will attach" in killed.log(try_number=2))
+    killed.open_gate()
+    assert killed.ends(try_number=2) == "success"
+    assert killed.ran() == {"a": 1, "gate": 1, "after": 1}
+    assert killed.output() == ["a", "after"]
+
+
+def test_a_clear_of_a_successful_task_instance_starts_over(killed: Task):
+    killed.clear()
+    assert killed.ends(try_number=3) == "success"
+    assert killed.ran() == {"a": 2, "gate": 2, "after": 2}
+
+
+def test_marking_a_running_task_failed_suspends(sync: dict[str, Task], live: LiveAirflow):
+    task = sync["failed"]
+    task.wait_until_at_gate()
+    live.mark(*task.of, "failed")
+    assert task.wait_for_status(WorkflowStatus.RESUMABLE).record.stopped_by
+    assert "the task instance is failed: workflow is suspended" in task.log(try_number=1)
+
+
+def test_a_dag_run_made_again_with_the_same_run_id_starts_over(
+    sync: dict[str, Task], live: LiveAirflow
+):
+    task = sync["failed"]
+    live.wait_for_run(*task.of[:2])
+    live.delete_run(*task.of[:2])
+    task.open_gate()
+    task.trigger()
+    assert task.ends(try_number=1) == "success"
+    assert task.ran() == {"a": 2, "gate": 2, "after": 1}
+    assert "of a deleted DAG run" in task.log(try_number=1)
+
+
+def test_mapped_task_instances_never_take_each_others_workflow(
+    sync: dict[str, Task], live: LiveAirflow, witness: Path
+):
+    """Their list changes its order before a clear, with which they would resume."""
+    live.wait_for_run("mapped", "r")
+    assert live.mapped_xcoms("mapped", "r", "t") == ["x", "y"]
+    (witness / "items").write_text("y x")
+    live.clear("mapped", "r", "items", "t")
+    live.wait_for_run("mapped", "r")
+    assert live.mapped_xcoms("mapped", "r", "t") == ["y", "x"]
+
+
+def test_a_namespace_stands_in_front_of_the_ids(sync: dict[str, Task], live: LiveAirflow):
+    ids = live.mapped_xcoms("mapped", "r", "t", key="workflow_id")
+    assert [re.sub("~.*", "", workflow_id) for workflow_id in ids] == [
+        "other.mapped.t.r.0",
+        "other.mapped.t.r.1",
+    ]
+
+
 def test_airflows_clock_ends_a_deferral_that_no_triggerer_ends(
     without_triggerer: dict[str, Task], live: LiveAirflow
 ):
@@ -221,6 +315,22 @@ def test_airflows_clock_ends_a_deferral_that_no_triggerer_ends(
     task.clear()
     assert task.ends(try_number=2) == "success"
     assert task.ran() == {"a": 1, "gate": 2, "after": 1}
+
+
+def test_after_the_end_of_a_scheduler_the_tasks_find_their_workflows_again(
+    sync: dict[str, Task], live: LiveAirflow
+):
+    """With the scheduler ends the process of the task that it runs."""
+    task = sync["restart"]
+    task.wait_until_at_gate()
+    live.stop_one("scheduler")
+    assert task.hook.find(task.workflow_id).status is WorkflowStatus.RUNNING
+    live.start_one("scheduler")
+    wait_for("the next try", lambda: "this try will attach" in task.log(try_number=2))
+    task.open_gate()
+    assert task.ends(try_number=2) == "success"
+    assert task.ran() == {"a": 1, "gate": 1, "after": 1}
+    assert task.output() == ["a", "after"]
 
 
 def test_the_next_triggerer_goes_on_waiting(without_triggerer: dict[str, Task]):

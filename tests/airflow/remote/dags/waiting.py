@@ -2,8 +2,9 @@
 
 import os
 from datetime import timedelta
+from pathlib import Path
 
-from airflow.sdk import DAG
+from airflow.sdk import DAG, task
 
 from airflow_provider_rayworkflow.operators import RayWorkflowRunOperator
 
@@ -32,3 +33,20 @@ dag("deferred_success", deferrable=True, on_kill="cancel")
 dag("deferred_restart", deferrable=True)
 dag("deferred_timeout", deferrable=True, retries=1, execution_timeout=timedelta(seconds=45))
 dag("deferred_forgotten", deferrable=True, execution_timeout=timedelta(seconds=45))
+dag("sync_killed", retries=1)
+dag("sync_failed", on_clear="resume")
+dag("sync_restart", retries=1)
+
+with DAG("mapped", schedule=None):
+
+    @task
+    def items() -> list[dict[str, str]]:
+        return [{"item": item} for item in Path(WITNESS, "items").read_text().split()]
+
+    RayWorkflowRunOperator.partial(
+        task_id="t",
+        workflow="pipeline:echo",
+        runtime_env={"working_dir": SHIPPED},
+        ray_workflow_conn_id="live_other",
+        on_clear="resume",
+    ).expand(arguments=items())

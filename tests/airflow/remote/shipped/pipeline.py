@@ -73,6 +73,15 @@ def daily(folder: str, secret: str):
     return where.bind(b.options(**named).bind(folder, a.bind(folder), secret))
 
 
+@ray.remote(max_retries=0)
+def said(item):
+    return item
+
+
+def echo(item: str):
+    return said.bind(item)
+
+
 def gated(folder: str):
     Path(folder).mkdir(parents=True, exist_ok=True)
     return after.bind(folder, gate.bind(folder, a.bind(folder)))

@@ -1,0 +1,136 @@
+"""Which workflows have ended since somebody last looked, remembered over restarts."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_provider_rayworkflow.workflow.documents import dump_line, load_line
+from airflow_provider_rayworkflow.workflow.exceptions import KeyNotFoundError
+from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.storage import keys
+from airflow_provider_rayworkflow.workflow.storage.workflows import HonestStatuses, WorkflowStore
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Completion:
+    """That a workflow got a status.
+
+    :ivar key: of its status document; another one for each end.
+    """
+
+    workflow_id: str
+    status: WorkflowStatus
+    key: keys.StatusKey
+
+    def to_json(self) -> Json:
+        """``{"workflow_id", "status", "epoch"}``; the epoch rises with each start and resume."""
+        return {
+            "workflow_id": self.workflow_id,
+            "status": self.status.value,
+            "epoch": self.key.epoch,
+        }
+
+
+class Completions:
+    """One watcher's ledger of the workflows whose end it has passed on.
+
+    Its document has the latest end of each workflow that it has passed on, and nothing of those
+    that are deleted. What had ended before the first look counts as passed on.
+
+    What is told twice and what is lost is up to the caller: :meth:`look` gives an end once, and
+    gives it again in another process until it is confirmed.
+
+    :param name: of the watcher; unique on the storage.
+    :param statuses: that count as an end.
+    :param prefix: of the workflow ids to look at.
+    :raises ValueError: for a prefix that is too long.
+    """
+
+    def __init__(
+        self,
+        store: WorkflowStore,
+        name: str,
+        *,
+        statuses: Collection[WorkflowStatus],
+        prefix: str = "",
+    ) -> None:
+        self._store = store
+        self._key = keys.watcher_key(name)
+        self._statuses = statuses
+        self._prefix = keys.quote_prefix(prefix)
+        self._confirmed: dict[str, str] | None = None
+        self._given: dict[str, str] = {}
+
+    def look(self, *, now: float) -> list[Completion]:
+        """The ends that this object has not given yet. One listing, and a read for each manager.
+
+        :param now: seconds since the epoch.
+        :raises StorageError: when that can't be read, or the first look not be noted.
+        """
+        ended = self._ended(now)
+        if self._confirmed is None:
+            self._confirmed = self._read()
+        if self._confirmed is None:
+            self._confirmed = self._write({segment: _name(key) for segment, key in ended.items()})
+        for known in (self._confirmed, self._given):
+            for segment in known.keys() - ended.keys():
+                del known[segment]
+        return [
+            completion
+            for segment, key in ended.items()
+            if _name(key) not in (self._confirmed.get(segment), self._given.get(segment))
+            and (completion := self._give(key)) is not None
+        ]
+
+    def confirm(self, passed_on: Iterable[Completion]) -> None:
+        """Note that these need not be given again. One write.
+
+        :raises StorageError: when that can't be written; confirm any later one to try again.
+        """
+        if self._confirmed is None:
+            raise ValueError("Look first.")
+        for completion in passed_on:
+            self._confirmed[completion.key.segment] = _name(completion.key)
+        self._write(self._confirmed)
+
+    def give_again(self, lost: Completion) -> None:
+        """Give it once more at the next look."""
+        self._given.pop(lost.key.segment, None)
+
+    def _give(self, key: keys.StatusKey) -> Completion | None:
+        try:
+            workflow_id = self._store.id_of(key)
+        except KeyNotFoundError:
+            return None  # replaced since the listing: the next look finds out by what
+        self._given[key.segment] = _name(key)
+        # What was active when it was written and is an end all the same has lost its owner.
+        status = WorkflowStatus.RESUMABLE if key.status.is_active else key.status
+        return Completion(workflow_id=workflow_id, status=status, key=key)
+
+    def _ended(self, now: float) -> dict[str, keys.StatusKey]:
+        honest = HonestStatuses(self._store, now=now)
+        return {
+            segment: key
+            for segment, key in self._store.list_segments().items()
+            if segment.startswith(self._prefix)
+            and honest.of(key.status, key.manager_id) in self._statuses
+        }
+
+    def _read(self) -> dict[str, str] | None:
+        try:
+            body = load_line(self._key, "watcher", self._store.bytes.get(self._key))
+        except KeyNotFoundError:
+            return None
+        return dict(body["confirmed"])
+
+    def _write(self, confirmed: dict[str, str]) -> dict[str, str]:
+        self._store.bytes.put(self._key, dump_line("watcher", {"confirmed": confirmed}))
+        return confirmed
+
+
+def _name(key: keys.StatusKey) -> str:
+    return key.key.rpartition("/")[2]
