@@ -7,6 +7,7 @@
     ├── RayWorkflowConnectionError    the Airflow connection can't be used
     ├── RayWorkflowUnreachableError   the Ray cluster does not answer; the next try goes on
     ├── RayWorkflowJobError           the job that should start the workflow on the cluster failed
+    ├── RayWorkflowQueueFullError     the cluster has no place for the workflow now
     ├── RayWorkflowStorageError       the workflow storage can't be read or written
     ├── RayWorkflowNotFoundError      there is no workflow of the given id
     ├── RayWorkflowNotResumedError    of several workflows, some could not be resumed
@@ -55,6 +56,20 @@ class RayWorkflowJobError(RayWorkflowError):
         )
         self.workflow_id = workflow_id
         self.submission_id = submission_id
+
+
+class RayWorkflowQueueFullError(RayWorkflowError):
+    """As many workflows run and wait on the cluster as its limits allow. Nothing was written.
+
+    :ivar workflow_id: the workflow.
+    """
+
+    def __init__(self, workflow_id: str) -> None:
+        super().__init__(
+            f"Workflow {workflow_id!r} was not started: all slots and all places in the queue of "
+            "the cluster's manager are taken. See max_running_workflows and max_pending_workflows."
+        )
+        self.workflow_id = workflow_id
 
 
 class RayWorkflowStorageError(RayWorkflowError):

@@ -35,11 +35,13 @@ class Job:
 
     :ivar status: Ray's name for it.
     :ivar message: why it has this status; of a failed one with the end of its log.
+    :ivar exit_code: of its driver; None while that runs, and if Ray could not start it.
     """
 
     submission_id: str
     status: str
     message: str
+    exit_code: int | None = None
 
     @property
     def has_ended(self) -> bool:
@@ -74,6 +76,7 @@ class RayJobs:
             submission_id=submission_id,
             status=str(found.get("status", "")),
             message=str(found.get("message") or ""),
+            exit_code=found.get("driver_exit_code"),
         )
 
     def submit(

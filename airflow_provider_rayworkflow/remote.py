@@ -20,6 +20,7 @@ from airflow_provider_rayworkflow.definitions import WorkflowDefinition
 from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowInputError,
     RayWorkflowJobError,
+    RayWorkflowQueueFullError,
     RayWorkflowStorageError,
     RayWorkflowUnreachableError,
 )
@@ -29,6 +30,7 @@ from airflow_provider_rayworkflow.jobs import RayJobs
 from airflow_provider_rayworkflow.patience import Patience
 from airflow_provider_rayworkflow.workflow.exceptions import StorageError
 from airflow_provider_rayworkflow.workflow.storage.handover import (
+    QUEUE_FULL_EXIT_CODE,
     How,
     Owner,
     Submission,
@@ -61,6 +63,7 @@ class RemoteRay:
     :param token: unique for this try; it owns the workflow from its first call here on.
     :param runtime_env: Ray's, for the workflow's tasks.
     :param patience: with a cluster that does not answer.
+    :param limits: ``max_running_workflows`` and ``max_pending_workflows`` of the cluster.
     """
 
     ends_with_process = False
@@ -76,8 +79,10 @@ class RemoteRay:
         token: str,
         runtime_env: Json | None,
         patience: Patience,
+        limits: tuple[int | None, int | None] = (None, None),
     ) -> None:
         self._hook = hook
+        self._limits = limits
         self._jobs = RayJobs(cluster)
         self._definition = definition
         self._workflow_id = workflow_id
@@ -149,6 +154,7 @@ class RemoteRay:
         """True as soon as what is found in the storage is what was submitted.
 
         :raises RayWorkflowJobError: when the job ended before that.
+        :raises RayWorkflowQueueFullError: when the cluster has no place for the workflow.
         :raises RayWorkflowUnreachableError: when the cluster does not answer for too long.
         """
         if self._has_begun or self._is_ours(found):
@@ -171,6 +177,8 @@ class RemoteRay:
             self.submit(self._on_existing)
         elif job.was_successful or (job.has_ended and self._is_ours(self._find())):
             self._has_begun = True  # look once more at what is stored
+        elif job.exit_code == QUEUE_FULL_EXIT_CODE:
+            raise RayWorkflowQueueFullError(self._workflow_id)
         elif job.has_ended:
             raise RayWorkflowJobError(self._workflow_id, self._submission_id, job.message)
         return False
@@ -225,6 +233,8 @@ class RemoteRay:
             submitted_at=time.time(),
             python=python_version(),
             package_version=__version__,
+            max_running_workflows=self._limits[0],
+            max_pending_workflows=self._limits[1],
             graph=self._graph,
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -14,8 +15,11 @@ from airflow_provider_rayworkflow.tries import MEMORY_KEY, Memory
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+    from pydantic import JsonValue
 
 log = logging.getLogger(__name__)
+
+_BEGUN_KEY = "ray_workflow_begun"
 
 
 def key_of(context: Context) -> TaskInstanceKey:
@@ -41,6 +45,20 @@ def write_memory(context: Context, memory: Memory, *, went_on: bool) -> None:
     if went_on:
         memory = replace(memory, went_on_at=_max_tries(context))
     context["task_state_store"].set(MEMORY_KEY, memory.to_json(), retention=NEVER_EXPIRE)
+
+
+def begun_at(context: Context) -> float:
+    """When this try began, in seconds since the epoch: it may have been rescheduled since."""
+    match context["task_state_store"].get(_BEGUN_KEY):
+        case {"ti": str(ti_id), "at": float(at)} if ti_id == str(context["ti"].id):
+            return at
+    return time.time()
+
+
+def remember_begin(context: Context, at: float) -> None:
+    """Keep when this try began for its next part, after a reschedule."""
+    begun: JsonValue = {"ti": str(context["ti"].id), "at": at}
+    context["task_state_store"].set(_BEGUN_KEY, begun, retention=NEVER_EXPIRE)
 
 
 def origin_of(context: Context, *, memory: Memory, inputs: str) -> Origin:

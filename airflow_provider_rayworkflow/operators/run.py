@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any, get_args
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.configuration import conf
-from airflow.sdk.exceptions import AirflowTaskTimeout, TaskDeferralTimeout
+from airflow.sdk.exceptions import (
+    AirflowRescheduleException,
+    AirflowTaskTimeout,
+    TaskDeferralTimeout,
+)
 
 from airflow_provider_rayworkflow.definitions import (
     WorkflowDefinition,
@@ -23,6 +27,7 @@ from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowFailedError,
     RayWorkflowInputError,
     RayWorkflowInterruptedError,
+    RayWorkflowQueueFullError,
     RayWorkflowStorageError,
     RayWorkflowTimeoutError,
 )
@@ -33,13 +38,16 @@ from airflow_provider_rayworkflow.patience import Patience
 from airflow_provider_rayworkflow.remote import RemoteRay
 from airflow_provider_rayworkflow.runs import Engine, WorkflowRun
 from airflow_provider_rayworkflow.task_instances import (
+    begun_at,
     key_of,
     origin_of,
     read_memory,
+    remember_begin,
     write_memory,
 )
 from airflow_provider_rayworkflow.tries import OnClear, decide
 from airflow_provider_rayworkflow.triggers import RayWorkflowTrigger
+from airflow_provider_rayworkflow.workflow.concurrency import check_limits
 from airflow_provider_rayworkflow.workflow.model import StatusRecord
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 
@@ -53,6 +61,8 @@ WORKFLOW_ID_KEY = "workflow_id"
 
 # How much later than its own deadline a deferral is ended by Airflow's scheduler.
 _TRIGGERER_MARGIN_S = 10.0
+# How long to leave a cluster alone that has no place for the workflow.
+_QUEUE_FULL_WAIT_S = 30.0
 
 
 class RayWorkflowRunOperator(BaseOperator):
@@ -93,6 +103,11 @@ class RayWorkflowRunOperator(BaseOperator):
     :param runtime_env: Ray's runtime environment for the workflow's tasks on a cluster
         (``working_dir``, ``py_modules``, ``pip``, ``env_vars`` …); local folders are uploaded. Ray
         in the task process has none. (templated)
+    :param max_running_workflows: how many workflows may run on the cluster at once, and
+    :param max_pending_workflows: how many may wait for that. All users of the cluster have to say
+        the same, or nothing; whoever says it first decides. Not for Ray in the task process.
+    :param on_queue_full: what to do if so many run and wait already. ``"wait"``: leave the worker
+        and submit again every 30 s, until the ``execution_timeout``; ``"fail"``: fail the try.
     :param unreachable_timeout_s: how long to bear with a cluster or storage that can't be
         reached, before the try fails. The workflow is not concerned.
     """
@@ -125,6 +140,9 @@ class RayWorkflowRunOperator(BaseOperator):
         on_clear: OnClear = "auto",
         on_kill: OnKill = "suspend",
         runtime_env: Json | None = None,
+        max_running_workflows: int | None = None,
+        max_pending_workflows: int | None = None,
+        on_queue_full: Literal["wait", "fail"] = "wait",
         unreachable_timeout_s: float = 600.0,
         **kwargs: Any,
     ) -> None:
@@ -132,6 +150,8 @@ class RayWorkflowRunOperator(BaseOperator):
         check_workflow(workflow)
         _check_choice("on_clear", on_clear, get_args(OnClear))
         _check_choice("on_kill", on_kill, get_args(OnKill))
+        _check_choice("on_queue_full", on_queue_full, ("wait", "fail"))
+        check_limits(max_running_workflows, max_pending_workflows)
         if poll_interval_s <= 0:
             raise ValueError(f"poll_interval_s must be more than 0, not {poll_interval_s!r}.")
         self.workflow = workflow
@@ -145,6 +165,9 @@ class RayWorkflowRunOperator(BaseOperator):
         self.on_clear = on_clear
         self.kill_policy = on_kill
         self.runtime_env = runtime_env
+        self.max_running_workflows = max_running_workflows
+        self.max_pending_workflows = max_pending_workflows
+        self.on_queue_full = on_queue_full
         self.unreachable_timeout_s = unreachable_timeout_s
         self._running: tuple[WorkflowRun, Any] | None = None
 
@@ -155,9 +178,11 @@ class RayWorkflowRunOperator(BaseOperator):
         :raises RayWorkflowFailedError: when a workflow task failed.
         :raises RayWorkflowInterruptedError: when the workflow was stopped.
         :raises RayWorkflowTimeoutError: when the ``execution_timeout`` ends a deferred wait.
+        :raises RayWorkflowQueueFullError: when the cluster has no place for it, see
+            ``on_queue_full``.
         :raises RayWorkflowCanceledError: when it was canceled; Airflow does not retry.
         """
-        deadline = self._deadline()
+        deadline = self._deadline(begun_at(context))
         hook, definition = self._load()
         workflow_id = check_id(
             self.workflow_id
@@ -259,6 +284,7 @@ class RayWorkflowRunOperator(BaseOperator):
                 token=str(context["ti"].id),
                 runtime_env=self.runtime_env,
                 patience=Patience(self.unreachable_timeout_s),
+                limits=(self.max_running_workflows, self.max_pending_workflows),
             )
         return WorkflowRun(
             hook=hook,
@@ -297,6 +323,10 @@ class RayWorkflowRunOperator(BaseOperator):
                 run.workflow_id,
             )
             raise
+        except RayWorkflowQueueFullError:
+            if self.on_queue_full == "wait":
+                self._reschedule(context, deadline)
+            raise
         finally:
             self._running = None
             run.close(suspend=suspend, detach=detach)
@@ -329,10 +359,21 @@ class RayWorkflowRunOperator(BaseOperator):
             timeout=deadline and timedelta(seconds=max(0.0, deadline - time.time()) + late_s),
         )
 
-    def _deadline(self) -> float | None:
+    def _reschedule(self, context: Context, deadline: float | None) -> None:
+        """Leave the worker, and submit again as the same try."""
+        if _is_over(deadline):
+            return
+        at = time.time() + _QUEUE_FULL_WAIT_S
+        remember_begin(context, begun_at(context))
+        self.log.warning("The cluster has no place for the workflow; it is submitted again later")
+        raise AirflowRescheduleException(  # type: ignore[no-untyped-call] # Airflow's
+            datetime.fromtimestamp(at, tz=UTC)
+        )
+
+    def _deadline(self, begun_at: float) -> float | None:
         """When the execution_timeout ends: Airflow keeps no time for deferred tasks."""
         timeout = self.execution_timeout
-        return time.time() + timeout.total_seconds() if timeout else None
+        return begun_at + timeout.total_seconds() if timeout else None
 
     @property
     def _clock(self) -> str:

@@ -43,6 +43,7 @@ from airflow_provider_rayworkflow.workflow.runtime.task_logs import printing_log
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, shown
 from airflow_provider_rayworkflow.workflow.storage.handover import (
+    QUEUE_FULL_EXIT_CODE,
     Handover,
     Submission,
     python_version,
@@ -60,7 +61,7 @@ class JobError(WorkflowError):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a submission; 0 if its workflow was successful."""
+    """Run a submission; 0 if its workflow was successful, 75 if there is no place for it now."""
     options = _parser().parse_args(arguments)
     log_to_stderr()
     try:
@@ -71,7 +72,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             own_modules=options.own_modules,
         )
         return job.run()
-    except (WorkflowError, ValueError, queue.Full) as exc:
+    except queue.Full as exc:
+        print(f"Workflow {options.workflow_id} is not started: {exc}", flush=True)
+        return QUEUE_FULL_EXIT_CODE
+    except (WorkflowError, ValueError) as exc:
         print(f"{type(exc).__name__}: {exc}", file=sys.stderr, flush=True)
         return 1
 
@@ -99,11 +103,15 @@ class _Job:
         )
         graph = build_graph(submission)
         with printing_logs_of(self._workflow_id):
-            connect.call(
-                manager.submit.remote(
-                    self._workflow_id, graph, submission.user_metadata, submission.on_existing
+            try:
+                connect.call(
+                    manager.submit.remote(
+                        self._workflow_id, graph, submission.user_metadata, submission.on_existing
+                    )
                 )
-            )
+            except queue.Full:
+                self._handover.delete_submission(self._workflow_id, self._submission_id)
+                raise
             # The workflow is stored: nobody needs its arguments here any more.
             self._handover.delete_submission(self._workflow_id, self._submission_id)
             record, status = self._wait(manager)

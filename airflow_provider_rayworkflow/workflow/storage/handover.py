@@ -28,6 +28,10 @@ Json = dict[str, Any]
 #: How to stop a workflow: so that it can be resumed, or for good.
 How = Literal["suspend", "cancel"]
 
+#: How a job ends if the manager has neither a slot nor a place in its queue: it may be submitted
+#: again later.
+QUEUE_FULL_EXIT_CODE = 75
+
 #: The token of a request that does not come from an owner.
 ANYBODY = "anybody"
 

@@ -19,6 +19,7 @@ from live_airflow import LiveAirflow, wait_for
 
 from airflow_provider_rayworkflow.hooks import Found, RayWorkflowHook
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.storage.handover import StopRequest
 
 HERE = Path(__file__).parent
 
@@ -76,6 +77,10 @@ class Task:
             return found if found and found.status is status else None
 
         return wait_for(f"the status {status} of {self.workflow_id}", look)
+
+    def requests(self) -> list[StopRequest]:
+        """Stop requests that nobody has dealt with."""
+        return list(self.hook.handover.list_requests(self.workflow_id))
 
     def open_gate(self) -> None:
         (self._folder / "open").touch()
@@ -153,7 +158,7 @@ def test_a_clear_while_deferred_lets_the_next_try_own_the_workflow(
     after = task.hook.handover.read_owner(task.workflow_id)
     assert before.token != after.token
     wait_for("the old on_kill", lambda: "invoking on_kill" in task.log(try_number=1))
-    wait_for("its stop request", lambda: not list(task.hook.handover.list_requests()))
+    wait_for("its stop request", lambda: not task.requests())
     task.open_gate()
     assert task.ends(try_number=2) == "success"
     assert task.ran()["a"] == 1
@@ -194,7 +199,7 @@ def test_the_execution_timeout_counts_while_deferred_and_the_retry_resumes(tasks
     log = task.log(try_number=1)
     assert "waiting in the triggerer" in log
     assert "RayWorkflowTimeoutError" in log
-    assert "The execution_timeout of 0:00:45 is over. Workflow" in log
+    assert "The execution_timeout of 0:02:00 is over. Workflow" in log
     assert task.ran() == {"a": 1, "gate": 2, "after": 1}
 
 
@@ -213,7 +218,7 @@ def without_triggerer(tasks: dict[str, Task], live: LiveAirflow, witness: Path) 
 
 def test_the_end_of_a_triggerer_leaves_the_workflow_running(without_triggerer: dict[str, Task]):
     task = without_triggerer["restart"]
-    assert list(task.hook.handover.list_requests()) == []
+    assert task.requests() == []
     assert task.hook.find(task.workflow_id).status is WorkflowStatus.RUNNING
 
 
