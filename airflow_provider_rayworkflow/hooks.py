@@ -22,7 +22,7 @@ from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowStillActiveError,
     RayWorkflowStorageError,
 )
-from airflow_provider_rayworkflow.workflow import unowned
+from airflow_provider_rayworkflow.workflow import retention, unowned
 from airflow_provider_rayworkflow.workflow.exceptions import (
     StorageError,
     WorkflowNotFoundError,
@@ -158,6 +158,29 @@ class RayWorkflowHook(BaseHook):
         visitor = unowned.new_visitor_id()
         with self._storage_errors():
             unowned.delete(self.store, found, manager_id=visitor, now=time.time())
+
+    def prune(
+        self,
+        *,
+        older_than_s: float,
+        statuses: Collection[str],
+        keep_outputs: bool,
+        dry_run: bool,
+    ) -> list[str]:
+        """Delete workflows that ended long ago; their ids. See :func:`~.workflow.retention.prune`.
+
+        :raises RayWorkflowStorageError: when the storage can't be used.
+        """
+        with self._storage_errors():
+            pruned = retention.prune(
+                self.store,
+                older_than_s=older_than_s,
+                now=time.time(),
+                statuses=statuses,
+                keep_outputs=keep_outputs,
+                dry_run=dry_run,
+            )
+        return [one.workflow_id for one in pruned]
 
     def settle(self, workflow_id: str) -> None:
         """Cancel a workflow if that was asked for while nobody could do it.

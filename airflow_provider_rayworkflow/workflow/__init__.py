@@ -15,6 +15,7 @@ from airflow_provider_rayworkflow.workflow.api import (
     init,
     list_all,
     options,
+    prune,
     resume,
     resume_all,
     resume_async,
@@ -65,6 +66,7 @@ __all__ = [
     "cancel",
     "suspend",
     "delete",
+    "prune",
     # Writing tasks
     "options",
     "Retry",

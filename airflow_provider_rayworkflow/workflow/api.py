@@ -7,7 +7,7 @@ Every call starts Ray and the manager if they are not there yet.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from airflow_provider_rayworkflow.workflow.concurrency import check_limits
 from airflow_provider_rayworkflow.workflow.event_listener import EventListener
 from airflow_provider_rayworkflow.workflow.ids import check_workflow_id, new_workflow_id
 from airflow_provider_rayworkflow.workflow.model import OnExisting
+from airflow_provider_rayworkflow.workflow.retention import PRUNED_BY_DEFAULT, check_statuses
 from airflow_provider_rayworkflow.workflow.retry import Retry, seconds
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 
@@ -218,6 +219,29 @@ def delete(workflow_id: str) -> None:
     """
     check_workflow_id(workflow_id)
     _call("delete", workflow_id)
+
+
+def prune(
+    older_than: float | timedelta,
+    *,
+    statuses: Collection[str] = PRUNED_BY_DEFAULT,
+    keep_outputs: bool = False,
+    dry_run: bool = False,
+) -> list[str]:
+    """Delete workflows that ended long ago.
+
+    :param older_than: since they ended (or began, if they have no end): seconds or a timedelta.
+    :param statuses: which ones; RESUMABLE ones only if asked for, active ones never.
+    :param keep_outputs: keep status, graph and output of successful ones, and delete their other
+        checkpoints.
+    :param dry_run: only say which ones.
+    :returns: their ids.
+    :raises ValueError: for a negative duration, and for other statuses.
+    """
+    older_than_s = seconds("older_than", older_than)
+    wanted = check_statuses(statuses)
+    ids: list[str] = _call("prune", older_than_s, wanted, keep_outputs, dry_run)
+    return ids
 
 
 def continuation(dag_node: DAGNode) -> Any:

@@ -28,6 +28,7 @@ from airflow_provider_rayworkflow.workflow.metadata import (
     describe_workflow,
 )
 from airflow_provider_rayworkflow.workflow.model import Encoding, Form, Result, StatusRecord
+from airflow_provider_rayworkflow.workflow.retention import PRUNED_BY_DEFAULT, prune
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import (
     DEFAULT_STORAGE,
@@ -129,6 +130,29 @@ def _parser() -> argparse.ArgumentParser:
     resume_all.add_argument(
         "--include-failed", action="store_true", help="also those that have failed"
     )
+    pruning = add("prune", _prune, "Delete workflows that ended long ago; needs no cluster.")
+    pruning.add_argument(
+        "--older-than",
+        metavar="TIME",
+        type=_duration,
+        required=True,
+        help="since they ended: 90s, 15m, 12h, 30d",
+    )
+    pruning.add_argument(
+        "--status",
+        metavar="STATUS",
+        nargs="+",
+        action="extend",
+        type=str.upper,
+        choices=_PRUNED,
+        help=f"which ones; by default {', '.join(PRUNED_BY_DEFAULT)}",
+    )
+    pruning.add_argument(
+        "--keep-outputs",
+        action="store_true",
+        help="of successful ones keep status, graph and output, and delete the other checkpoints",
+    )
+    pruning.add_argument("--dry-run", action="store_true", help="only say which ones")
     acting = [
         add_of_one("resume", _resume, "Go on with a workflow where it stopped; don't wait for it."),
         resume_all,
@@ -144,6 +168,16 @@ def _parser() -> argparse.ArgumentParser:
 
 
 _LISTED = [status.value for status in WorkflowStatus if status is not WorkflowStatus.NONE]
+
+
+_PRUNED = ["SUCCESSFUL", "FAILED", "RESUMABLE", "CANCELED"]
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def _duration(text: str) -> float:
+    if text[-1:] not in _UNITS_S or not text[:-1].isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no duration: give 90s, 15m, 12h or 30d")
+    return float(text[:-1]) * _UNITS_S[text[-1]]
 
 
 def _workflow_id(text: str) -> str:
@@ -369,6 +403,26 @@ def _delete(options: Any) -> Answer:
     api.delete(options.workflow_id)
     value = {"workflow_id": options.workflow_id, "deleted": True}
     return Answer(value=value, text=f"{options.workflow_id} is deleted")
+
+
+def _prune(options: Any) -> Answer:
+    store = _open(options)
+    pruned = prune(
+        store,
+        older_than_s=options.older_than,
+        now=time.time(),
+        statuses=options.status or PRUNED_BY_DEFAULT,
+        keep_outputs=options.keep_outputs,
+        dry_run=options.dry_run,
+    )
+    names = ("workflow_id", "status", "kept_output")
+    rows = [(one.workflow_id, one.status.value, one.kept_output) for one in pruned]
+    verb = "would be pruned" if options.dry_run else "are pruned"
+    lines = [f"{workflow_id}  {status}" for workflow_id, status, _ in rows]
+    return Answer(
+        value=[dict(zip(names, row, strict=True)) for row in rows],
+        text="\n".join([*lines, f"{len(rows)} workflows {verb}."]),
+    )
 
 
 def _connect(options: Any) -> None:

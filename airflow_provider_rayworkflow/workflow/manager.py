@@ -9,11 +9,11 @@ import asyncio
 import logging
 import queue
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any
 
-from airflow_provider_rayworkflow.workflow import unowned
+from airflow_provider_rayworkflow.workflow import retention, unowned
 from airflow_provider_rayworkflow.workflow.answers import Answers
 from airflow_provider_rayworkflow.workflow.concurrency import Limits
 from airflow_provider_rayworkflow.workflow.exceptions import (
@@ -287,3 +287,19 @@ class Manager:
             if found is None:
                 raise WorkflowNotFoundError(workflow_id)
             await self._known.in_thread(self._delete_unowned, found)
+
+    async def prune(
+        self, *, older_than_s: float, statuses: Collection[str], keep_outputs: bool, dry_run: bool
+    ) -> list[str]:
+        """See :func:`~.retention.prune`; returns the ids."""
+        pruned = await self._known.in_thread(
+            lambda: retention.prune(
+                self._known.store,
+                older_than_s=older_than_s,
+                now=self._known.clock(),
+                statuses=statuses,
+                keep_outputs=keep_outputs,
+                dry_run=dry_run,
+            )
+        )
+        return [one.workflow_id for one in pruned]

@@ -56,6 +56,7 @@ class InProcessWorkflows:
     cancel = staticmethod(api.cancel)
     suspend = staticmethod(api.suspend)
     delete = staticmethod(api.delete)
+    prune = staticmethod(api.prune)
     init = staticmethod(api.init)
 
     def __init__(self, store: ByteStore) -> None:

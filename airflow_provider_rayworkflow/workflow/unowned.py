@@ -35,11 +35,9 @@ def change_status(
     record = found.record
     check_transition(record.workflow_id, found.status, status)
     earlier = store.read_claim(record.workflow_id, record.epoch)
-    claim = _claim(
-        store, found, why=status.value, manager_id=manager_id, now=now, continues=earlier
-    )
+    taken = claim(store, found, why=status.value, manager_id=manager_id, now=now, continues=earlier)
     changed = replace(
-        record, status=status, epoch=claim.epoch, number=0, manager_id=manager_id, ended_at=None
+        record, status=status, epoch=taken.epoch, number=0, manager_id=manager_id, ended_at=None
     )
     store.write_status(changed, replaces=record)
 
@@ -51,7 +49,7 @@ def delete(store: WorkflowStore, found: Found, *, manager_id: str, now: float) -
     """
     if found.status.is_active:
         raise WorkflowStillActiveError("DELETE", found.record.workflow_id)
-    _claim(store, found, why="DELETE", manager_id=manager_id, now=now)
+    claim(store, found, why="DELETE", manager_id=manager_id, now=now)
     store.delete(found.record.workflow_id)
 
 
@@ -110,7 +108,7 @@ def new_visitor_id() -> str:
     return f"visitor-{uuid.uuid4().hex}"
 
 
-def _claim(
+def claim(
     store: WorkflowStore,
     found: Found,
     *,
@@ -119,6 +117,11 @@ def _claim(
     now: float,
     continues: Claim | None = None,
 ) -> Claim:
+    """Claim a workflow that nobody runs.
+
+    :param why: what for, for the error.
+    :raises WorkflowStillActiveError: when somebody runs it, or has begun to.
+    """
     record = found.record
     workflow_id = record.workflow_id
     if found.has_lost_owner and store.lease_watch.is_doubtful(record.manager_id):
@@ -132,7 +135,7 @@ def _claim(
         starter = store.read_claim(workflow_id, latest).manager_id
         if starter != manager_id and HonestStatuses(store, now=now).is_alive(starter):
             raise WorkflowStillActiveError(why, workflow_id)
-    claim = store.claim(
+    taken = store.claim(
         workflow_id,
         after=latest,
         manager_id=manager_id,
@@ -140,6 +143,6 @@ def _claim(
         user_metadata=record.user_metadata,
         continues=continues,
     )
-    if claim is None:
+    if taken is None:
         raise WorkflowStillActiveError(why, workflow_id)
-    return claim
+    return taken

@@ -18,6 +18,7 @@ from airflow_provider_rayworkflow.hooks import RayWorkflowHook
 from airflow_provider_rayworkflow.operators import (
     RayWorkflowCancelOperator,
     RayWorkflowDeleteOperator,
+    RayWorkflowPruneOperator,
     RayWorkflowResumeAllOperator,
 )
 from airflow_provider_rayworkflow.workflow.graph import Graph, Task
@@ -135,6 +136,26 @@ def test_what_is_old_is_deleted(hook):
         "SUCCESSFUL",
         "FAILED",
     ]
+
+
+def test_what_ended_long_ago_is_pruned_and_what_can_go_on_is_not(hook):
+    put(hook, "old", "SUCCESSFUL", hours=50)
+    put(hook, "old.failed", "FAILED", hours=50)
+    put(hook, "old.stopped", "RESUMABLE", hours=50)
+    put(hook, "new", "SUCCESSFUL", hours=1)
+    for dry_run in (True, False):
+        operator = RayWorkflowPruneOperator(
+            task_id="prune", older_than=timedelta(days=2), dry_run=dry_run
+        )
+        assert operator.execute({}) == ["old", "old.failed"]
+    assert [status(hook, name) for name in ("old", "old.failed", "old.stopped", "new")] == [
+        "NONE",
+        "NONE",
+        "RESUMABLE",
+        "SUCCESSFUL",
+    ]
+    with pytest.raises(ValueError, match="statuses must be of"):
+        RayWorkflowPruneOperator(task_id="p", older_than=timedelta(0), statuses=["RUNNING"])
 
 
 def test_what_is_running_is_not_deleted(hook):

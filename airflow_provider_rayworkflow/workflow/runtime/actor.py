@@ -141,6 +141,16 @@ class WorkflowManagementActor:
     async def delete(self, workflow_id: str) -> None:
         await (await self._ready()).delete(workflow_id)
 
+    async def prune(
+        self, older_than_s: float, statuses: Collection[str], keep_outputs: bool, dry_run: bool
+    ) -> list[str]:
+        return await (await self._ready()).prune(
+            older_than_s=older_than_s,
+            statuses=statuses,
+            keep_outputs=keep_outputs,
+            dry_run=dry_run,
+        )
+
     async def post_event(
         self, workflow_id: str, event_key: str, payload: Any, wait_s: float
     ) -> Fate:

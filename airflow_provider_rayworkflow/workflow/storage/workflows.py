@@ -7,7 +7,7 @@ unpickles.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -484,6 +484,13 @@ class WorkflowStore:
         events = self.bytes.list(keys.events_folder(workflow_id))
         used = [event.key for event in events if self._load_event(event.key).consumer]
         self.bytes.delete([*files, *(key.key for key in statuses if key.epoch < epoch), *used])
+
+    def delete_files(
+        self, workflow_id: str, *, unless: Callable[[keys.WorkflowFile], bool]
+    ) -> None:
+        """Delete claims, journals and values of a workflow, but not those that are to be kept."""
+        files = list(self._files(workflow_id))
+        self.bytes.delete(file.key for file in files if not unless(file))
 
     def _files(self, workflow_id: str) -> Iterable[keys.WorkflowFile]:
         for entry in self.bytes.list(keys.workflow_folder(workflow_id)):

@@ -1,0 +1,167 @@
+"""What becomes of workflows that ended long ago: deleted, or cut down to their outputs.
+
+Needs the storage only. What runs, waits, or has begun again meanwhile is left alone.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+
+from airflow_provider_rayworkflow.workflow import unowned
+from airflow_provider_rayworkflow.workflow.exceptions import (
+    CorruptedDataError,
+    WorkflowStillActiveError,
+)
+from airflow_provider_rayworkflow.workflow.graph import allocate_ids
+from airflow_provider_rayworkflow.workflow.ids import TaskIds
+from airflow_provider_rayworkflow.workflow.model import StatusRecord
+from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.storage.workflows import (
+    Claim,
+    Found,
+    HonestStatuses,
+    JournalWriter,
+    TaskRecord,
+    WorkflowStore,
+    list_workflows,
+)
+
+log = logging.getLogger(__name__)
+
+#: What is pruned if nobody says otherwise: what nobody can resume, and what failed.
+PRUNED_BY_DEFAULT = ("SUCCESSFUL", "FAILED", "CANCELED")
+_PRUNABLE = ("SUCCESSFUL", "FAILED", "RESUMABLE", "CANCELED")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pruned:
+    """One workflow that was pruned, or would be.
+
+    :ivar last_active_at: when it ended; began or was made, if it has no end. Seconds since the
+        epoch.
+    :ivar kept_output: its output and status are still there.
+    """
+
+    workflow_id: str
+    status: WorkflowStatus
+    last_active_at: float
+    kept_output: bool
+
+
+def check_statuses(statuses: Collection[str]) -> set[str]:
+    """Return them if workflows may be pruned by them.
+
+    :raises ValueError: if not.
+    """
+    wanted = {statuses} if isinstance(statuses, str) else set(statuses)
+    if not wanted or not wanted <= set(_PRUNABLE):
+        raise ValueError(f"statuses must be of {list(_PRUNABLE)}, not {sorted(wanted)}.")
+    return {str(status) for status in wanted}
+
+
+def prune(
+    store: WorkflowStore,
+    *,
+    older_than_s: float,
+    now: float,
+    statuses: Collection[str] = PRUNED_BY_DEFAULT,
+    keep_outputs: bool = False,
+    dry_run: bool = False,
+) -> list[Pruned]:
+    """Delete workflows that ended long ago. One listing, a read for each that has such a status.
+
+    :param older_than_s: seconds since it ended (or began, if it has no end).
+    :param now: seconds since the epoch.
+    :param keep_outputs: of successful ones keep the status, the graph and the output, and delete
+        all other checkpoints.
+    :param dry_run: only say what would be done.
+    """
+    wanted = check_statuses(statuses)
+    done = []
+    for workflow_id, status, _ in list_workflows(store, HonestStatuses(store, now=now)):
+        if status not in wanted:
+            continue
+        try:
+            pruned = _prune_one(
+                store, workflow_id, wanted, now, older_than_s, keep_outputs, dry_run
+            )
+        except (CorruptedDataError, WorkflowStillActiveError) as exc:
+            log.warning("Workflow %s is not pruned: %s", workflow_id, exc)
+            continue
+        if pruned is not None:
+            done.append(pruned)
+    return done
+
+
+def _prune_one(
+    store: WorkflowStore,
+    workflow_id: str,
+    wanted: set[str],
+    now: float,
+    older_than_s: float,
+    keep_outputs: bool,
+    dry_run: bool,
+) -> Pruned | None:
+    found = HonestStatuses(store, now=now).read(workflow_id)
+    if found is None or found.status not in wanted:
+        return None  # somebody was faster
+    record = found.record
+    last = record.ended_at or record.started_at or record.created_at
+    if last > now - older_than_s:
+        return None
+    keeps = keep_outputs and found.status is WorkflowStatus.SUCCESSFUL
+    if keeps and _is_cut_down(store, record):
+        return None
+    if not dry_run:
+        visitor = unowned.new_visitor_id()
+        if keeps:
+            _cut_down(store, found, manager_id=visitor, now=now)
+        else:
+            unowned.delete(store, found, manager_id=visitor, now=now)
+    return Pruned(
+        workflow_id=workflow_id, status=found.status, last_active_at=last, kept_output=keeps
+    )
+
+
+def _is_cut_down(store: WorkflowStore, record: StatusRecord) -> bool:
+    claim = store.read_claim(record.workflow_id, record.epoch)
+    checkpoints = store.read_checkpoints(record.workflow_id, since_epoch=claim.base_epoch)
+    return len(checkpoints.records) <= 1 and not checkpoints.failures
+
+
+def _cut_down(store: WorkflowStore, found: Found, *, manager_id: str, now: float) -> None:
+    """Under an epoch of our own, write the output's record alone; then delete the others."""
+    record = found.record
+    workflow_id = record.workflow_id
+    before = store.read_claim(workflow_id, record.epoch)
+    output = _output_record(store, record, before)
+    claim = unowned.claim(
+        store, found, why="PRUNE", manager_id=manager_id, now=now, continues=before
+    )
+    JournalWriter(store.bytes, workflow_id, claim.epoch).commit([output])
+    blob = output.result.blob if output.result else None
+    store.write_status(
+        replace(record, epoch=claim.epoch, number=0, manager_id=manager_id), replaces=record
+    )
+    kept = {claim.epoch, claim.graph_epoch}
+    store.delete_files(
+        workflow_id,
+        unless=lambda file: (
+            file.epoch == claim.epoch
+            or (file.kind == "epoch" and file.epoch in kept)
+            or (blob is not None and file.key == blob.key)
+        ),
+    )
+
+
+def _output_record(store: WorkflowStore, record: StatusRecord, claim: Claim) -> TaskRecord:
+    workflow_id = record.workflow_id
+    graph = store.read_graph(workflow_id, record.epoch)
+    checkpoints = store.read_checkpoints(workflow_id, since_epoch=claim.base_epoch)
+    task_id = allocate_ids(graph, TaskIds())[-1]
+    result = checkpoints.result_of(task_id)
+    if result is None:
+        raise CorruptedDataError(task_id, "the output's checkpoint is damaged; resume it first")
+    return TaskRecord(task_id=task_id, result=result, json_output=record.output)
