@@ -12,16 +12,26 @@ of the others too; only payloads are pickled, and only the runtime unpickles the
 
 from __future__ import annotations
 
+import hmac
 import json
+import os
 import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from airflow_provider_rayworkflow.workflow.exceptions import CorruptedDataError, DataLoadError
+from airflow_provider_rayworkflow.workflow.exceptions import (
+    CorruptedDataError,
+    DataLoadError,
+    UntrustedDataError,
+)
 
 VERSION = 1
+
+#: A secret of the processes that write and read workflows. With it, what is pickled is signed, and
+#: what is not signed so is refused.
+SIGNING_KEY_VARIABLE = "RAY_WORKFLOW_SIGNING_KEY"
 
 Json = dict[str, Any]
 _Buffer = bytes | bytearray | memoryview
@@ -33,6 +43,50 @@ def dump_line(kind: str, body: Json) -> bytes:
     content = _dumps(body)
     line = f'{{"body":{content},"kind":"{kind}","sum":"{_crc(content.encode())}","v":{VERSION}}}\n'
     return line.encode()
+
+
+def dump_document(
+    key: str, kind: str, body: Json, rest: Sequence[_Buffer] = ()
+) -> tuple[_Buffer, ...]:
+    """A document with pickled payloads, signed if there is a key to sign with."""
+    line = dump_line(kind, body)
+    if _signing_key():
+        line = line.replace(b"}\n", b',"mac":"%b"}\n' % _mac(key, kind, body, rest))
+    return (line, *rest)
+
+
+def document_size(kind: str, body: Json, rest: Sequence[_Buffer]) -> int:
+    """How large :func:`dump_document` makes it."""
+    return sum(memoryview(part).nbytes for part in dump_document("", kind, body, rest))
+
+
+# What has pickled payloads and lies in the storage by itself; a graph lies in one of these.
+_SIGNED = frozenset({"epoch", "journal", "value", "submission"})
+
+
+def _signing_key() -> bytes:
+    return os.environ.get(SIGNING_KEY_VARIABLE, "").encode()
+
+
+def _mac(key: str, kind: str, body: Json, rest: Sequence[_Buffer]) -> bytes:
+    # With the key of the object: a signed one can't be put in the place of another.
+    mac = hmac.new(_signing_key(), digestmod="sha256")
+    for part in (key.encode(), kind.encode(), _dumps(body).encode()):
+        mac.update(b"%d:%b" % (len(part), part))
+    for buffer in rest:
+        mac.update(buffer)
+    return mac.hexdigest().encode()
+
+
+def _check_signature(key: str, kind: str, body: Json, data: bytes, position: int) -> None:
+    if kind not in _SIGNED or not _signing_key():
+        return
+    found = json.loads(data[:position]).get("mac")
+    expected = _mac(key, kind, body, [memoryview(data)[position:]]).decode()
+    if not isinstance(found, str) or not hmac.compare_digest(found.encode(), expected.encode()):
+        raise UntrustedDataError(
+            key, f"it is not signed with this process's {SIGNING_KEY_VARIABLE}, and not unpickled"
+        )
 
 
 def load_line(key: str, kind: str, data: bytes) -> Json:
@@ -65,6 +119,7 @@ def load_frames(key: str, kind: str, data: bytes) -> tuple[Json, Iterator[tuple[
     all that come before it.
     """
     body, position = _load_line(key, kind, data)
+    _check_signature(key, kind, body, data, position)
     return body, _frames(key, data, position)
 
 

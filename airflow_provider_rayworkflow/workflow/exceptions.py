@@ -219,6 +219,10 @@ class CorruptedDataError(DataLoadError):
         super().__init__(f"The stored object {key!r} is corrupted: {what}.", key=key)
 
 
+class UntrustedDataError(CorruptedDataError):
+    """An object is not signed with our key; nothing of it is unpickled."""
+
+
 class DataSaveError(StorageError):
     """An object could not be written."""
 

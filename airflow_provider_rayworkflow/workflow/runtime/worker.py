@@ -7,6 +7,7 @@ the system, not of the task.
 from __future__ import annotations
 
 import logging
+import os
 import pickle
 import time
 import traceback
@@ -47,6 +48,8 @@ log = logging.getLogger(__name__)
 
 #: Larger values get an object of their own and go from worker to worker by reference.
 INLINE_BYTES = 32 * 1024
+#: The largest value that a task may return, in bytes; by default there is no limit.
+MAX_VALUE_VARIABLE = "RAY_WORKFLOW_MAX_VALUE_BYTES"
 
 
 def execute_task(payload: bytes, *values: Any) -> Completion:
@@ -113,8 +116,12 @@ def _execute(store: WorkflowStore, run: TaskRun, inputs: list[Any]) -> Completio
 
 
 def _encode(run: TaskRun, value: Any) -> Encoded:
+    limit = int(os.environ.get(MAX_VALUE_VARIABLE) or 0)
     try:
-        return encode(value, override=RefPickling())
+        encoded = encode(value, override=RefPickling())
+        if limit and encoded.size > limit:
+            raise ValueError(f"it has {encoded.size} bytes, and {MAX_VALUE_VARIABLE} is {limit}")
+        return encoded
     except Exception as exc:
         raise TypeError(
             f"Task[id={run.task_id}] returned a {type(value).__name__} that can't be stored: {exc}. "

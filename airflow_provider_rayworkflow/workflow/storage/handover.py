@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from airflow_provider_rayworkflow.workflow.documents import (
+    dump_document,
     dump_frame,
     dump_line,
     load_frames,
@@ -122,7 +123,7 @@ class Handover:
         body = {name: getattr(submission, name) for name in submission.__slots__ if name != "graph"}
         graph = [] if submission.graph is None else dump_frame({}, [submission.graph])
         key = keys.submission_key(submission.workflow_id, submission.submission_id)
-        self._store.put(key, [dump_line("submission", body), *graph])
+        self._store.put(key, dump_document(key, "submission", body, graph))
 
     def read_submission(self, workflow_id: str, submission_id: str) -> Submission:
         """Read a submission.

@@ -13,6 +13,8 @@ from typing import Any
 
 from airflow_provider_rayworkflow.workflow.documents import (
     check_frame,
+    document_size,
+    dump_document,
     dump_frame,
     dump_line,
     load_frames,
@@ -230,9 +232,9 @@ class WorkflowStore:
         if graph:
             body["graph"] = graph.to_json()
             data = graph.dump_blobs()
-        data.insert(0, dump_line("epoch", body))
         key = keys.epoch_key(workflow_id, claim.epoch)
-        return claim if self.bytes.put_if_absent(key, data) else None
+        document = dump_document(key, "epoch", body, data)
+        return claim if self.bytes.put_if_absent(key, document) else None
 
     def last_epoch(self, workflow_id: str) -> int:
         """The latest claimed epoch, 0 for none. One listing."""
@@ -384,10 +386,10 @@ class WorkflowStore:
         parts: Sequence[_Buffer],
     ) -> Blob:
         """Write a large value; one write. Called by the worker that made it."""
-        data = [dump_line("value", {"task": task_id}), *dump_frame({}, parts)]
-        size = sum(memoryview(part).nbytes for part in data)
+        body, frame = {"task": task_id}, dump_frame({}, parts)
+        size = document_size("value", body, frame)
         key = keys.value_key(workflow_id, epoch, task_id, attempt, size)
-        self.bytes.put(key, data)
+        self.bytes.put(key, dump_document(key, "value", body, frame))
         return Blob(key=key, size=size)
 
     def read_value(self, blob: Blob) -> memoryview:
@@ -619,10 +621,10 @@ class JournalWriter:
             for part in record.to_frame():
                 self._content += part
         # The size shows a loss that ends between two records.
-        line = dump_line("journal", {"epoch": self._epoch, "size": len(self._content)})
+        body = {"epoch": self._epoch, "size": len(self._content)}
         key = keys.journal_key(self._workflow_id, self._epoch, self._segment)
         try:
-            self._store.put(key, [line, self._content])
+            self._store.put(key, dump_document(key, "journal", body, [self._content]))
         except BaseException:
             self._content = self._content[:begin]
             raise
