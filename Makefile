@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export UV_PYTHON_DOWNLOADS = never
 
-.PHONY: setup demo test test-remote check lint format types layers constraints azurite clean
+.PHONY: setup demo test test-remote check lint format types layers docs constraints azurite clean
 
 setup: $(READY)
 
@@ -46,6 +46,10 @@ types: $(READY)
 format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# The pages, in docs/_build/html; every warning is an error.
+docs: $(READY)
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
 
 # No index address gets into the file: it pins versions only.
 constraints: $(BIN)/uv
