@@ -12,16 +12,15 @@ from urllib.parse import quote
 import pytest
 from hypothesis import settings
 from proxy import Proxy
-from pyarrow.fs import AzureFileSystem, S3FileSystem
+from pyarrow.fs import AzureFileSystem
 from servers import (
     AZURE_ACCOUNT,
     AZURE_KEY,
     BUCKET,
     OPEN_BUCKET,
-    S3_KEY,
-    S3_SECRET,
     azurite,
     fake_gcs,
+    make_buckets,
     s3_address,
     seaweedfs,
 )
@@ -33,16 +32,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 @pytest.fixture(scope="session")
 def s3_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     with seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as port:
-        filesystem = S3FileSystem(
-            access_key=S3_KEY,
-            secret_key=S3_SECRET,
-            endpoint_override=f"127.0.0.1:{port}",
-            scheme="http",
-            region="us-east-1",
-            allow_bucket_creation=True,
-        )
-        for bucket in (BUCKET, OPEN_BUCKET):
-            filesystem.create_dir(bucket)
+        make_buckets(port)
         yield port
 
 

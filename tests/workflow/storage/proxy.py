@@ -5,10 +5,24 @@ from __future__ import annotations
 import http.client
 import threading
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+
+class Unanswered(Exception):
+    """Raised to close the connection without an answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a client gets."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...] = ()
+    content: bytes = b""
 
 
 class Proxy:
@@ -18,6 +32,9 @@ class Proxy:
     :ivar counts: requests by kind: ``"PUT"``, ``"GET"``, ``"LIST"``, ``"DELETE MANY"`` …
     :ivar failures: answers to give instead of forwarding, the next first: a status code; 0 to
         forward the request and close the connection without an answer.
+    :ivar intercept: what is done with a request of a kind: it may call its second argument to
+        forward it, before that or after that do whatever it likes, and returns an answer or raises
+        :class:`Unanswered`.
     """
 
     def __init__(self, target: int, *, drop: Collection[str] = ()) -> None:
@@ -25,6 +42,7 @@ class Proxy:
         self.drop = drop
         self.counts: Counter[str] = Counter()
         self.failures: list[int] = []
+        self.intercept: Callable[[str, Callable[[], Answer]], Answer] = pass_on
         self._lock = threading.Lock()
         proxy = self
 
@@ -50,40 +68,53 @@ class Proxy:
             return self.failures.pop(0) if self.failures else None
 
 
+def pass_on(kind: str, forward: Callable[[], Answer]) -> Answer:
+    """Interfere with nothing."""
+    return forward()
+
+
 class _Handler(BaseHTTPRequestHandler):
     owner: Proxy
     protocol_version = "HTTP/1.1"
 
-    def forward(self) -> None:
+    def handle_request(self) -> None:
         body = self._body()
-        failure = self.owner.note(_kind(self.command, self.path))
+        kind = _kind(self.command, self.path)
+        failure = self.owner.note(kind)
         if failure:
-            self.send_response(failure)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
+            self._answer(Answer(failure))
             return
+        try:
+            answer = self.owner.intercept(kind, lambda: self._forward(body))
+            if failure == 0:
+                raise Unanswered
+            self._answer(answer)
+        except (Unanswered, OSError, http.client.HTTPException):  # also when the server is down
+            self.close_connection = True
+
+    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = handle_request
+
+    def _forward(self, body: bytes | None) -> Answer:
         headers = {k: v for k, v in self.headers.items() if k.lower() not in self.owner.drop}
         headers.pop("Transfer-Encoding", None)
         connection = http.client.HTTPConnection("127.0.0.1", self.owner.target, timeout=60)
         try:
             connection.request(self.command, self.path, body, headers)
             answer = connection.getresponse()
-            content = answer.read()
+            return Answer(answer.status, tuple(answer.getheaders()), answer.read())
         finally:
             connection.close()
-        if failure == 0:
-            self.close_connection = True
-            return
-        self.send_response_only(answer.status, answer.reason)
-        for name, value in answer.getheaders():
+
+    def _answer(self, answer: Answer) -> None:
+        self.send_response_only(answer.status)
+        sizes = [value for name, value in answer.headers if name.lower() == "content-length"]
+        for name, value in answer.headers:
             if name.lower() not in ("transfer-encoding", "connection", "content-length"):
                 self.send_header(name, value)
-        size = answer.getheader("Content-Length") if self.command == "HEAD" else len(content)
-        self.send_header("Content-Length", str(size or 0))
+        is_head = self.command == "HEAD" and sizes
+        self.send_header("Content-Length", sizes[0] if is_head else str(len(answer.content)))
         self.end_headers()
-        self.wfile.write(content)
-
-    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = forward
+        self.wfile.write(answer.content)
 
     def _body(self) -> bytes | None:
         length = self.headers.get("Content-Length")

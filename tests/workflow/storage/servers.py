@@ -43,32 +43,77 @@ def s3_address(port: int, *, path: str = "", key: str = S3_KEY, secret: str = S3
     )
 
 
+class SeaweedFS:
+    """An S3 server, which can be killed and started again with what it has.
+
+    It checks signatures, but not for the open bucket.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        config = folder / "s3.json"
+        admin = {"accessKey": S3_KEY, "secretKey": S3_SECRET}
+        rights = [f"{right}:{OPEN_BUCKET}" for right in ("Read", "Write", "List")]
+        identities = [
+            {
+                "name": "admin",
+                "credentials": [admin],
+                "actions": ["Admin", "Read", "Write", "List"],
+            },
+            {"name": "anonymous", "actions": rights},
+        ]
+        config.write_text(json.dumps({"identities": identities}))
+        self.port, *others = _free_ports(8)
+        names = ("master", "volume", "filer", "master.grpc", "volume.grpc", "filer.grpc", "s3.grpc")
+        flags = [
+            f"-{name.replace('.', '.port.') if '.' in name else f'{name}.port'}={port}"
+            for name, port in zip(names, others, strict=True)
+        ]
+        weed = Path(sysconfig.get_path("scripts"), "weed")
+        self._command = [
+            *(str(weed), "server", "-s3", f"-s3.port={self.port}", *flags, f"-dir={folder}"),
+            *("-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.config={config}", "-s3.port.iceberg=0"),
+            "-s3.port.lance=0",
+            "-s3.autoCreateBucket=false",
+            *("-master.volumeSizeLimitMB=64", "-volume.max=40", "-master.electionTimeout=1s"),
+        ]
+        self._log = folder / "weed.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it; it answers when this returns."""
+        self._process = _start(self._command, self._log, f"http://127.0.0.1:{self.port}/{BUCKET}")
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+
 @contextmanager
 def seaweedfs(folder: Path) -> Iterator[int]:
-    """An S3 server; gives its port. It checks signatures, but not for the open bucket."""
-    config = folder / "s3.json"
-    admin = {"accessKey": S3_KEY, "secretKey": S3_SECRET}
-    rights = [f"{right}:{OPEN_BUCKET}" for right in ("Read", "Write", "List")]
-    identities = [
-        {"name": "admin", "credentials": [admin], "actions": ["Admin", "Read", "Write", "List"]},
-        {"name": "anonymous", "actions": rights},
-    ]
-    config.write_text(json.dumps({"identities": identities}))
-    s3, *others = _free_ports(8)
-    names = ("master", "volume", "filer", "master.grpc", "volume.grpc", "filer.grpc", "s3.grpc")
-    flags = [
-        f"-{name.replace('.', '.port.') if '.' in name else f'{name}.port'}={port}"
-        for name, port in zip(names, others, strict=True)
-    ]
-    weed = Path(sysconfig.get_path("scripts"), "weed")
-    command = [
-        *(str(weed), "server", "-s3", f"-s3.port={s3}", *flags, f"-dir={folder}"),
-        *("-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.config={config}", "-s3.port.iceberg=0"),
-        "-s3.autoCreateBucket=false",
-        *("-master.volumeSizeLimitMB=64", "-volume.max=40", "-master.electionTimeout=1s"),
-    ]
-    with _running(command, folder / "weed.log", f"http://127.0.0.1:{s3}/{BUCKET}"):
-        yield s3
+    """An S3 server; gives its port."""
+    server = SeaweedFS(folder)
+    try:
+        server.start()
+        yield server.port
+    finally:
+        server.kill()  # what it has is thrown away anyhow
+
+
+def make_buckets(port: int) -> None:
+    """Make the buckets of an S3 server."""
+    from pyarrow.fs import S3FileSystem
+
+    filesystem = S3FileSystem(
+        access_key=S3_KEY,
+        secret_key=S3_SECRET,
+        endpoint_override=f"127.0.0.1:{port}",
+        scheme="http",
+        region="us-east-1",
+        allow_bucket_creation=True,
+    )
+    for bucket in (BUCKET, OPEN_BUCKET):
+        filesystem.create_dir(bucket)
 
 
 @contextmanager
@@ -100,18 +145,25 @@ def fake_gcs(folder: Path) -> Iterator[int]:
 
 @contextmanager
 def _running(command: Sequence[str], log: Path, url: str) -> Iterator[None]:
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, cwd=log.parent)
+    process = _start(command, log, url)
     try:
-        deadline = time.monotonic() + _START_S
-        while not _answers(url):
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"{command[0]} did not start:\n{log.read_text()[-3000:]}")
-            time.sleep(0.05)
         yield
     finally:
         process.kill()  # what it has is thrown away anyhow
         process.wait()
+
+
+def _start(command: Sequence[str], log: Path, url: str) -> subprocess.Popen[bytes]:
+    with log.open("ab") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, cwd=log.parent)
+    deadline = time.monotonic() + _START_S
+    while not _answers(url):
+        if process.poll() is not None or time.monotonic() > deadline:
+            process.kill()
+            process.wait()
+            raise RuntimeError(f"{command[0]} did not start:\n{log.read_text()[-3000:]}")
+        time.sleep(0.05)
+    return process
 
 
 def _answers(url: str) -> bool:
