@@ -5,7 +5,13 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export UV_PYTHON_DOWNLOADS = never
 
-.PHONY: setup demo test test-remote check lint format types layers docs constraints azurite clean
+# Tests mostly wait for the processes that they start: more of them at once than there are cores.
+WORKERS ?= 4
+
+# Azure's storage for tests comes from npm. Where that is missing, they are skipped.
+AZURITE := $(if $(shell command -v npm),node_modules/.bin/azurite-blob)
+
+.PHONY: setup demo test check lint format types layers docs constraints clean
 
 setup: $(READY)
 
@@ -22,14 +28,12 @@ $(READY): pyproject.toml constraints.txt | $(BIN)/uv
 demo: $(READY)
 	$(BIN)/python example_dags/demo.py
 
-test: $(READY)
+test: $(READY) $(AZURITE)
 	$(MAKE) --no-print-directory check
-	$(BIN)/python -m pytest --ignore tests/airflow/remote
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --durations 10
 
-# A Ray cluster with its dashboard, and Airflow against it. Apart from `test` until remote clusters
-# are finished: it takes as long as half of the rest.
-test-remote: $(READY)
-	$(BIN)/python -m pytest tests/airflow/remote
+node_modules/.bin/azurite-blob:
+	npm install --no-save --no-package-lock --no-audit --no-fund --loglevel error azurite@3.37.0
 
 check: lint layers types
 
@@ -56,9 +60,5 @@ constraints: $(BIN)/uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header --no-emit-index-url \
 	  --group dev --output-file constraints.txt pyproject.toml
 
-# Azure's storage for tests, which are skipped without it.
-azurite:
-	npm install --no-save --no-package-lock --no-audit --no-fund azurite
-
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) node_modules

@@ -1,6 +1,8 @@
 """Airflow's environment: set before anything imports Airflow."""
 
+import fcntl
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,12 +24,21 @@ os.environ |= {
 
 
 @pytest.fixture(scope="session")
-def airflow_home() -> Path:
-    """An Airflow home whose database has its tables."""
-    subprocess.run(
-        [sys.executable, "-m", "airflow", "db", "migrate"],
-        check=True,
-        timeout=180,
-        stdout=subprocess.DEVNULL,
-    )
+def airflow_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An Airflow home whose database has its tables, which are made once for all worker processes."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    database = shared / "airflow.db"
+    with (shared / "airflow.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not database.exists():
+            subprocess.run(
+                [sys.executable, "-m", "airflow", "db", "migrate"],
+                check=True,
+                timeout=180,
+                stdout=subprocess.DEVNULL,
+            )
+            shutil.copy(Path(HOME.name, "airflow.db"), database)
+    shutil.copy(database, HOME.name)
     return Path(HOME.name)

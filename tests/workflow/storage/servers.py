@@ -121,7 +121,7 @@ def azurite(folder: Path) -> Iterator[int]:
     """An Azure Blob server; gives its port. Skips the test where it is not installed."""
     command = shutil.which("azurite-blob", path=_npm_path())
     if command is None:
-        pytest.skip("azurite-blob is not installed: npm install -g azurite")
+        pytest.skip("azurite-blob is not installed: `make test` does that where npm is there")
     (port,) = _free_ports(1)
     flags = ["--blobPort", str(port), "--inMemoryPersistence", "--silent", "--skipApiVersionCheck"]
     with _running([command, *flags], folder / "azurite.log", f"http://127.0.0.1:{port}/"):
