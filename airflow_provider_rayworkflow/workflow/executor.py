@@ -22,9 +22,13 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
 )
 from airflow_provider_rayworkflow.workflow.graph import Graph
 from airflow_provider_rayworkflow.workflow.model import (
+    SHOWN_TASKS,
+    FailedAttempt,
     Form,
     JsonOutput,
+    Progress,
     Result,
+    RunningTask,
     TaskFailure,
     TaskTimes,
 )
@@ -52,11 +56,14 @@ log = logging.getLogger(__name__)
 #: How often a run may lose results that it had, before it is left for a later resume.
 MAX_REBUILDS = 10
 
+_MAX_ERROR_LENGTH = 300
+
 
 @dataclass(slots=True)
 class _Attempt:
     node: Node
     handle: Any = None
+    running: RunningTask | None = None
     is_useless: bool = False
     is_overdue: bool = False
 
@@ -108,6 +115,7 @@ class Executor:
         self._json_output: JsonOutput | None = None
         self._rebuilds = 0
         self._state: _State | None = None
+        self._retried: dict[str, FailedAttempt] = {}
 
     @property
     def progress(self) -> tuple[int, int, int]:
@@ -120,6 +128,30 @@ class Executor:
     def running_task_ids(self) -> list[str]:
         """The tasks that are being run now."""
         return [node.task_id for node in self._state.attempts] if self._state else []
+
+    def activity(self, now: float) -> Progress:
+        """What is being done now.
+
+        :param now: seconds since the epoch.
+        """
+        attempts = self._state.attempts.values() if self._state else ()
+        running = sorted(
+            (attempt.running for attempt in attempts if attempt.running is not None),
+            key=lambda task: task.started_at,
+        )
+        return Progress(
+            at=now,
+            submitted=len(attempts),
+            running_total=len(running),
+            running=tuple(running[:SHOWN_TASKS]),
+            retried=tuple(self._retried.values())[:SHOWN_TASKS],
+        )
+
+    def has_begun(self, task: RunningTask) -> None:
+        """A worker has begun an attempt."""
+        for attempt in self._state.attempts.values() if self._state else ():
+            if (attempt.node.task_id, attempt.node.attempts) == (task.task_id, task.attempt):
+                attempt.running = task
 
     def result_of(self, task_id: str) -> Result | None:
         """A result that is only in memory: of the output, or of a task that keeps no checkpoint."""
@@ -158,6 +190,7 @@ class Executor:
                 if self._outcome is not None:
                     return self._outcome
                 if state.must_rebuild:
+                    self._retried.clear()
                     self._state = await self._build()
                     continue
             (await self._queue.get())()
@@ -199,6 +232,10 @@ class Executor:
     def _start_ready(self, state: _State) -> None:
         while (node := state.schedule.take_ready()) is not None:
             attempt = state.attempts[node] = _Attempt(node)
+            if node.task.options.is_event:
+                attempt.running = RunningTask(
+                    task_id=node.task_id, attempt=node.attempts, started_at=time.time()
+                )
             attempt.handle = self._runner.start(self._task_run(node), self._on_done(state, attempt))
 
     def _on_done(self, state: _State, attempt: _Attempt) -> Callable[[Completion], None]:
@@ -238,6 +275,7 @@ class Executor:
     def _completed(self, state: _State, attempt: _Attempt, completion: Completion) -> None:
         node = attempt.node
         state.attempts.pop(node, None)
+        self._retried.pop(node.task_id, None)
         if attempt.is_useless:
             return
         if attempt.is_overdue and isinstance(completion, Lost):
@@ -252,7 +290,7 @@ class Executor:
             case Lost(failure=failure):
                 self._log_status("FAILED", node.task_id)
                 verdict = state.schedule.attempt_failed(node, system=True)
-                self._after_failure(state, node, verdict, failure, b"")
+                self._after_failure(state, node, verdict, failure)
             case InputsLost():
                 self._inputs_lost(state, node, completion)
 
@@ -304,11 +342,17 @@ class Executor:
 
     def _raised(self, state: _State, node: Node, raised: Raised) -> None:
         verdict = state.schedule.attempt_failed(node, system=False, retryable=raised.retryable)
-        self._after_failure(state, node, verdict, raised.failure, raised.exception)
+        self._after_failure(state, node, verdict, raised.failure, raised)
 
     def _after_failure(
-        self, state: _State, node: Node, verdict: Verdict, failure: TaskFailure, exception: bytes
+        self,
+        state: _State,
+        node: Node,
+        verdict: Verdict,
+        failure: TaskFailure,
+        raised: Raised | None = None,
     ) -> None:
+        exception = raised.exception if raised else b""
         if self._outcome is not None or verdict is Verdict.IGNORE:
             return  # it failed because it was stopped, or too late to matter
         if verdict is Verdict.RETRY:
@@ -316,14 +360,21 @@ class Executor:
                 "Task status [RETRY]\t[%s@%s] attempt %d failed: %s: %s",
                 *(self.workflow_id, node.task_id, node.attempts, failure.type, failure.message),
             )
+            self._retried[node.task_id] = FailedAttempt(
+                task_id=node.task_id,
+                attempt=node.attempts,
+                error=f"{failure.type}: {failure.message}"[:_MAX_ERROR_LENGTH],
+            )
             self._retry(state, node, 0 if failure.system else node.wait_s(random.random()))
         elif verdict is Verdict.CATCH:
-            self._catch(state, node, exception)
+            self._catch(state, node, failure, raised)
         else:
             record = TaskRecord(
                 task_id=node.task_id,
+                times=raised.times if raised else None,
                 result=Result(form=Form.CAUGHT_ERROR, inline=exception),
                 is_failure=True,
+                failure=failure,
             )
             self._commit(record if exception else None, lambda: None)
             self._end(Outcome(failure=failure, exception=exception))
@@ -340,11 +391,13 @@ class Executor:
         loop = asyncio.get_running_loop()
         state.timers[node] = loop.call_later(wait_s, self._queue.put_nowait, due)
 
-    def _catch(self, state: _State, node: Node, exception: bytes) -> None:
+    def _catch(
+        self, state: _State, node: Node, failure: TaskFailure, raised: Raised | None
+    ) -> None:
         catcher = state.schedule.catcher(node)
         if catcher is None:
             raise RuntimeError(f"nobody catches for {node.task_id}")  # a bug in the scheduler
-        result = Result(form=Form.CAUGHT_ERROR, inline=exception)
+        result = Result(form=Form.CAUGHT_ERROR, inline=raised.exception if raised else b"")
 
         def then() -> None:
             resolved, useless = state.schedule.caught(catcher, result)
@@ -356,7 +409,8 @@ class Executor:
                 if done.result is not None:
                     self._on_result(done.task_id, done.result)
 
-        record = TaskRecord(task_id=catcher.task_id, result=result)
+        times = raised.times if raised and catcher is node else None
+        record = TaskRecord(task_id=catcher.task_id, times=times, result=result, failure=failure)
         self._commit_result(state, catcher, record, then)
 
     def _inputs_lost(self, state: _State, node: Node, lost: InputsLost) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +13,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import OwnershipLostError,
 from airflow_provider_rayworkflow.workflow.executor import Executor
 from airflow_provider_rayworkflow.workflow.known_workflows import KnownWorkflows
 from airflow_provider_rayworkflow.workflow.live import Live, Output
-from airflow_provider_rayworkflow.workflow.model import TaskFailure
+from airflow_provider_rayworkflow.workflow.model import StatusRecord, TaskFailure
 from airflow_provider_rayworkflow.workflow.outcomes import (
     Outcome,
     Stop,
@@ -24,6 +25,9 @@ from airflow_provider_rayworkflow.workflow.status import WorkflowStatus, check_t
 from airflow_provider_rayworkflow.workflow.task_runs import Runner
 
 log = logging.getLogger(__name__)
+
+#: How often at most a run writes how far it is; it does only when that has changed.
+PROGRESS_INTERVAL_S = 5.0
 
 
 class LiveRuns:
@@ -67,7 +71,7 @@ class LiveRuns:
                     threads=self._known.threads,
                     on_result=live.tell_waiters,
                 )
-                outcome = await live.executor.run()
+                outcome = await self._run_and_report(live, live.executor)
             else:
                 outcome = Outcome(stopped=live.stop)
         except Exception as exc:  # one workflow must not take the others along
@@ -77,6 +81,36 @@ class LiveRuns:
             self.slots.free()
         await self._finish(live, outcome)
         self.slots.start_pending()
+
+    async def _run_and_report(self, live: Live, executor: Executor) -> Outcome:
+        has_ended = asyncio.Event()
+        reporting = asyncio.ensure_future(self._report_progress(live, executor, has_ended))
+        try:
+            return await executor.run()
+        finally:
+            # A write that is under way comes to its end before the one of the final status.
+            has_ended.set()
+            await reporting
+
+    async def _report_progress(
+        self, live: Live, executor: Executor, has_ended: asyncio.Event
+    ) -> None:
+        while True:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(has_ended.wait(), PROGRESS_INTERVAL_S)
+            if has_ended.is_set() or live.stop is not None:
+                return
+            record = _with_progress(live.record, executor, self._known.clock())
+            if record == live.record:
+                continue
+            try:
+                await self._known.in_thread(self._known.store.rewrite_status, record)
+            except StorageError as exc:  # the final status matters, and is tried again
+                log.warning(
+                    "Workflow %s: its progress can't be written: %s", record.workflow_id, exc
+                )
+            else:
+                live.record = record
 
     async def _finish(self, live: Live, outcome: Outcome) -> None:
         """Write the final status, then tell all who wait; in this order, so that it is true."""
@@ -95,6 +129,7 @@ class LiveRuns:
                     failure=failure,
                     output=outcome.json_output,
                     stopped_by=live.stopped_by if outcome.stopped else "",
+                    progress=None,
                 )
             except StorageError as exc:
                 log.error("Workflow %s: status %s can't be written: %s", workflow_id, status, exc)
@@ -126,3 +161,14 @@ class LiveRuns:
         await self._known.in_thread(lambda: self._known.store.write_status(record, replaces=before))
         live.record = record
         log.info("Workflow status [%s]\t[%s]", status, record.workflow_id)
+
+
+def _with_progress(record: StatusRecord, executor: Executor, now: float) -> StatusRecord:
+    total, done, reused = executor.progress
+    progress = executor.activity(now)
+    known = record.progress
+    if known is not None and replace(progress, at=known.at) == known:
+        progress = known
+    return replace(
+        record, tasks_total=total, tasks_done=done, tasks_reused=reused, progress=progress
+    )

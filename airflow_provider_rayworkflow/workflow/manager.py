@@ -26,7 +26,7 @@ from airflow_provider_rayworkflow.workflow.http_events import HttpEvents
 from airflow_provider_rayworkflow.workflow.known_workflows import KnownWorkflows
 from airflow_provider_rayworkflow.workflow.live_runs import LiveRuns
 from airflow_provider_rayworkflow.workflow.locks import Locks
-from airflow_provider_rayworkflow.workflow.model import OnExisting
+from airflow_provider_rayworkflow.workflow.model import OnExisting, RunningTask
 from airflow_provider_rayworkflow.workflow.outcomes import Outcome, Stop, status_after
 from airflow_provider_rayworkflow.workflow.starts import Starts
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
@@ -273,6 +273,12 @@ class Manager:
         live = self._known.live.get(workflow_id)
         if live is not None and live.executor is not None and live.claim.epoch == epoch:
             live.executor.kill_overdue(task_id, attempt)
+
+    def has_begun(self, workflow_id: str, epoch: int, task: RunningTask) -> None:
+        """A worker has begun an attempt of a task."""
+        live = self._known.live.get(workflow_id)
+        if live is not None and live.executor is not None and live.claim.epoch == epoch:
+            live.executor.has_begun(task)
 
     async def delete(self, workflow_id: str) -> None:
         """Delete all that is stored of a workflow.

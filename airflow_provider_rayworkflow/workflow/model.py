@@ -23,6 +23,7 @@ class TaskFailure:
     :ivar message: its text.
     :ivar traceback: its traceback, as Python prints it.
     :ivar system: True for a lost worker, node or object, False for an exception of the task.
+    :ivar output: the end of what the task printed, ``""`` where that is not known.
     """
 
     task_id: str
@@ -30,6 +31,7 @@ class TaskFailure:
     message: str
     traceback: str
     system: bool = False
+    output: str = ""
 
     def to_json(self) -> Json:
         return asdict(self)
@@ -59,6 +61,68 @@ class JsonOutput:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class RunningTask:
+    """A task that a worker has begun, or an event that is waited for.
+
+    :ivar attempt: which one of this epoch.
+    :ivar started_at: seconds since the epoch.
+    :ivar node: the host name of the worker's machine or pod, ``""`` for an event.
+    """
+
+    task_id: str
+    attempt: int
+    started_at: float
+    node: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FailedAttempt:
+    """A task that is tried again, and why its last attempt failed.
+
+    :ivar attempt: the one that failed.
+    :ivar error: type and message, shortened.
+    """
+
+    task_id: str
+    attempt: int
+    error: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Progress:
+    """What a running workflow is doing, as far as it is written down: some seconds late.
+
+    A task counts as running when its worker has said so, which it does after a second. Until then
+    it may still wait for a worker.
+
+    :ivar at: when this was so, in seconds since the epoch.
+    :ivar submitted: tasks that are handed to Ray and have not come back.
+    :ivar running_total: of these, how many are known to run.
+    :ivar running: of these, those that run longest; at most :data:`SHOWN_TASKS`.
+    :ivar retried: tasks whose last attempt failed and that are tried again; as many at most.
+    """
+
+    at: float
+    submitted: int = 0
+    running_total: int = 0
+    running: tuple[RunningTask, ...] = ()
+    retried: tuple[FailedAttempt, ...] = ()
+
+    def to_json(self) -> Json:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Json) -> Progress:
+        running = tuple(RunningTask(**task) for task in value.pop("running"))
+        retried = tuple(FailedAttempt(**attempt) for attempt in value.pop("retried"))
+        return cls(**value, running=running, retried=retried)
+
+
+#: How many tasks of a kind a progress names.
+SHOWN_TASKS = 50
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class StatusRecord:
     """One status document.
 
@@ -72,6 +136,7 @@ class StatusRecord:
     :ivar tasks_done: of these, how many have a checkpoint or have ended.
     :ivar tasks_reused: of these, how many an earlier run had committed.
     :ivar stopped_by: whose stop request ended it, the token of an owner; ``""`` for none.
+    :ivar progress: while it runs, and when it has run for some seconds.
     """
 
     workflow_id: str
@@ -89,21 +154,25 @@ class StatusRecord:
     failure: TaskFailure | None = None
     output: JsonOutput | None = None
     stopped_by: str = ""
+    progress: Progress | None = None
 
     def to_json(self) -> Json:
         value = {name: getattr(self, name) for name in self.__slots__}
         value["status"] = self.status.value
         value["failure"] = self.failure and self.failure.to_json()
         value["output"] = self.output and self.output.to_json()
+        value["progress"] = self.progress and self.progress.to_json()
         return value
 
     @classmethod
     def from_json(cls, value: Json) -> StatusRecord:
         failure, output = value.pop("failure"), value.pop("output")
+        progress = value.pop("progress", None)
         return cls(
             **value | {"status": WorkflowStatus(value["status"])},
             failure=failure and TaskFailure.from_json(failure),
             output=output and JsonOutput.from_json(output),
+            progress=progress and Progress.from_json(progress),
         )
 
 
@@ -163,14 +232,21 @@ class Result:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TaskTimes:
-    """When a task's last attempt began and ended, in seconds since the epoch, and which it was."""
+    """When a task's last attempt began and ended, in seconds since the epoch, and which it was.
+
+    :ivar node: the host name of the machine or pod that ran it, ``""`` where that is not known.
+    """
 
     started_at: float
     ended_at: float
     attempt: int
+    node: str = ""
 
     def to_json(self) -> Json:
-        return asdict(self)
+        value = asdict(self)
+        if not self.node:
+            del value["node"]
+        return value
 
     @classmethod
     def from_json(cls, value: Json) -> TaskTimes:

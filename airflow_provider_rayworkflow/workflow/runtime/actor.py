@@ -19,7 +19,7 @@ from airflow_provider_rayworkflow.workflow.concurrency import Limits
 from airflow_provider_rayworkflow.workflow.exceptions import StorageError
 from airflow_provider_rayworkflow.workflow.http_events import Fate
 from airflow_provider_rayworkflow.workflow.manager import Manager
-from airflow_provider_rayworkflow.workflow.model import OnExisting
+from airflow_provider_rayworkflow.workflow.model import OnExisting, RunningTask
 from airflow_provider_rayworkflow.workflow.runtime.locations import store_at
 from airflow_provider_rayworkflow.workflow.runtime.logs import log_to_stderr
 from airflow_provider_rayworkflow.workflow.runtime.outputs import Reply, reply
@@ -137,6 +137,9 @@ class WorkflowManagementActor:
 
     async def kill_overdue(self, workflow_id: str, task_id: str, epoch: int, attempt: int) -> None:
         (await self._ready()).kill_overdue(workflow_id, task_id, epoch, attempt)
+
+    async def has_begun(self, workflow_id: str, epoch: int, task: RunningTask) -> None:
+        (await self._ready()).has_begun(workflow_id, epoch, task)
 
     async def delete(self, workflow_id: str) -> None:
         await (await self._ready()).delete(workflow_id)

@@ -31,7 +31,9 @@ from airflow_provider_rayworkflow.workflow.runtime.dag import encode_dag, is_dag
 from airflow_provider_rayworkflow.workflow.runtime.inputs import Argument, unpickling_with
 from airflow_provider_rayworkflow.workflow.runtime.locations import store_at
 from airflow_provider_rayworkflow.workflow.runtime.logs import label_output, log_to_stderr
+from airflow_provider_rayworkflow.workflow.runtime.presence import NODE, reported
 from airflow_provider_rayworkflow.workflow.runtime.refs import RefPickling
+from airflow_provider_rayworkflow.workflow.runtime.task_output import Printed
 from airflow_provider_rayworkflow.workflow.runtime.timeouts import time_limit
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 from airflow_provider_rayworkflow.workflow.task_runs import (
@@ -59,9 +61,12 @@ def execute_task(payload: bytes, *values: Any) -> Completion:
     """
     log_to_stderr()
     uri, run = pickle.loads(payload)
-    if not run.is_event:
-        label_output(f"{run.workflow_id}@{run.task_id}")
-    return run_task(store_at(uri), run, values)
+    if run.is_event:
+        return run_task(store_at(uri), run, values)
+    label_output(f"{run.workflow_id}@{run.task_id}")
+    printed = Printed()
+    with reported(run):
+        return printed.beside(run_task(store_at(uri), run, values))
 
 
 def run_task(store: WorkflowStore, run: TaskRun, values: Sequence[Any]) -> Completion:
@@ -96,23 +101,25 @@ def _execute(store: WorkflowStore, run: TaskRun, inputs: list[Any]) -> Completio
         if is_dag(value):
             return Continued(
                 graph=encode_dag(value).to_bytes(),
-                times=TaskTimes(started_at=started_at, ended_at=ended_at, attempt=run.attempt),
+                times=_times(run, started_at, ended_at),
             )
         encoded = _encode(run, value)
     except (Exception, SystemExit) as exc:
         log.info("Task status [FAILED]\t[%s@%s]", run.workflow_id, run.task_id)
-        times = TaskTimes(started_at=started_at, ended_at=time.time(), attempt=run.attempt)
-        return _raised(run, exc, retryable, times)
-    times = TaskTimes(started_at=started_at, ended_at=ended_at, attempt=run.attempt)
+        return _raised(run, exc, retryable, _times(run, started_at, time.time()))
     try:
         return Returned(
             result=_store(store, run, value, encoded),
-            times=times,
+            times=_times(run, started_at, ended_at),
             json_output=json_output(value) if run.wants_json else None,
         )
     except StorageError as exc:
         failure = describe(run.task_id, exc)
         return Lost(failure=TaskFailure(**failure.to_json() | {"system": True}))
+
+
+def _times(run: TaskRun, started_at: float, ended_at: float) -> TaskTimes:
+    return TaskTimes(started_at=started_at, ended_at=ended_at, attempt=run.attempt, node=NODE)
 
 
 def _encode(run: TaskRun, value: Any) -> Encoded:

@@ -35,6 +35,7 @@ from airflow_provider_rayworkflow.workflow.model import (
     JsonOutput,
     Result,
     StatusRecord,
+    TaskFailure,
     TaskTimes,
 )
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
@@ -100,6 +101,8 @@ class TaskRecord:
     :ivar is_revoked: the blob of the result proved to be damaged. The task that made it, this one
         or one of its continuation, has to run again.
     :ivar json_output: of the task that gave the workflow's output.
+    :ivar failure: with an exception as the result: the same as text, for readers that must not
+        unpickle.
     """
 
     task_id: str
@@ -111,6 +114,7 @@ class TaskRecord:
     is_failure: bool = False
     is_revoked: bool = False
     json_output: JsonOutput | None = None
+    failure: TaskFailure | None = None
 
     def to_frame(self) -> list[_Buffer]:
         header: Json = {"task": self.task_id}
@@ -123,6 +127,8 @@ class TaskRecord:
             header["revoked"] = True
         if self.json_output:
             header["json_output"] = self.json_output.to_json()
+        if self.failure:
+            header["error"] = self.failure.to_json()
         if self.graph is not None:
             header["task_ids"] = self.task_ids
             header["catches"] = self.catches
@@ -148,12 +154,14 @@ class TaskRecord:
                 catches=header["catches"],
             )
         blob, output = header.get("blob"), header.get("json_output")
+        error = header.get("error")
         return cls(
             task_id=header["task"],
             times=times and TaskTimes.from_json(times),
             is_failure=header.get("failure", False),
             is_revoked=header.get("revoked", False),
             json_output=output and JsonOutput.from_json(output),
+            failure=error and TaskFailure.from_json(error),
             result=Result(
                 form=Form(header["form"]),
                 encoding=Encoding(header["encoding"]),
@@ -281,6 +289,10 @@ class WorkflowStore:
         self.bytes.put(_key_of(record).key, body)
         if replaces is not None:
             self.bytes.delete([_key_of(replaces).key])
+
+    def rewrite_status(self, record: StatusRecord) -> None:
+        """Write a status again, with what has changed of it besides the status; one write."""
+        self.bytes.put(_key_of(record).key, dump_line("status", record.to_json()))
 
     def read_status(self, workflow_id: str) -> StatusRecord | None:
         """The status as written, None if there is none. One listing and one read."""

@@ -1,0 +1,64 @@
+"""The end of what a task printed, to stand beside its error."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ray._private.ray_constants import LOG_PREFIX_TASK_NAME
+
+from airflow_provider_rayworkflow.workflow.task_runs import Completion, Raised
+
+#: How much is kept of each of standard output and standard error.
+KEPT_BYTES = 3000
+
+
+class Printed:
+    """What this process prints from here on. Ray's workers print into files of their own.
+
+    Where that is not so, nothing is known.
+
+    :param descriptors: where it prints to.
+    """
+
+    def __init__(self, descriptors: Sequence[int] = (1, 2)) -> None:
+        _flush()
+        self._begins = {
+            descriptor: os.fstat(descriptor).st_size
+            for descriptor in descriptors
+            if stat.S_ISREG(os.fstat(descriptor).st_mode)
+        }
+
+    def tail(self) -> str:
+        """The last lines of it."""
+        _flush()
+        return "".join(_read(descriptor, begin) for descriptor, begin in self._begins.items())
+
+    def beside(self, completion: Completion) -> Completion:
+        """The completion, with what was printed if it is an error."""
+        if not isinstance(completion, Raised):
+            return completion
+        return replace(completion, failure=replace(completion.failure, output=self.tail()))
+
+
+def _flush() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+
+
+def _read(descriptor: int, begin: int) -> str:
+    try:
+        # The descriptor itself is open for writing only.
+        with open(f"/proc/self/fd/{descriptor}", "rb") as file:
+            end = file.seek(0, os.SEEK_END)
+            file.seek(max(begin, end - KEPT_BYTES))
+            content = file.read(KEPT_BYTES)
+    except OSError:  # its file is gone: the error itself matters more
+        return ""
+    lines = content.decode(errors="replace").splitlines(keepends=True)
+    if end - begin > KEPT_BYTES:
+        lines[:1] = ["…\n"]
+    return "".join(line for line in lines if not line.startswith(LOG_PREFIX_TASK_NAME))

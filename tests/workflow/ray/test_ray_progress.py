@@ -1,0 +1,62 @@
+"""What a running workflow says of itself in the storage, and what its tasks leave there."""
+
+import os
+import platform
+import sys
+
+import pytest
+import ray
+from witness import wait_until
+
+from airflow_provider_rayworkflow import workflow
+from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, open_store
+
+
+@ray.remote
+def pass_gate(gate):
+    gate.wait()
+
+
+@ray.remote
+def fail_with_output():
+    print("on standard output")
+    os.system("echo from a program")
+    print("on standard error", file=sys.stderr)
+    raise ValueError("at last")
+
+
+@pytest.mark.usefixtures("manager")
+def test_a_task_that_takes_long_is_shown_as_running_on_its_node(gate, new_id, shared_root):
+    store = WorkflowStore(open_store(str(shared_root)))
+    # Of five tasks on four CPUs one waits for a worker.
+    tasks = [pass_gate.options(num_cpus=1).bind(gate) for _ in range(5)]
+    end = workflow.run_async(pass_all.bind(*tasks), workflow_id=new_id)
+
+    def look():
+        record = store.read_status(new_id)
+        progress = record and record.progress
+        return progress if progress and progress.running_total == 4 else None
+
+    progress = wait_until(look)
+    assert progress.submitted == 5
+    assert {task.node for task in progress.running} == {platform.node()}
+    assert {task.attempt for task in progress.running} == {1}
+    gate.open()
+    ray.get(end)
+    records = store.read_checkpoints(new_id).records
+    assert {record.times.node for record in records.values()} == {platform.node()}
+
+
+@ray.remote
+def pass_all(*values):
+    pass
+
+
+@pytest.mark.usefixtures("manager")
+def test_what_a_failed_task_printed_stands_beside_its_error(new_id, shared_root):
+    with pytest.raises(workflow.WorkflowExecutionError):
+        workflow.run(fail_with_output.bind(), workflow_id=new_id)
+    record = WorkflowStore(open_store(str(shared_root))).read_status(new_id)
+    output = record.failure.output
+    assert "on standard output\nfrom a program\n" in output
+    assert "on standard error\n" in output

@@ -1,0 +1,230 @@
+"""A running workflow writes how far it is: seldom, in place of its status, and only changes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from airflow_provider_rayworkflow.workflow import live_runs
+from airflow_provider_rayworkflow.workflow.concurrency import Limits
+from airflow_provider_rayworkflow.workflow.graph import Graph, RetryOptions, Task, TaskOptions
+from airflow_provider_rayworkflow.workflow.manager import Manager
+from airflow_provider_rayworkflow.workflow.model import (
+    Encoding,
+    FailedAttempt,
+    Progress,
+    Result,
+    RunningTask,
+    StatusRecord,
+    TaskFailure,
+    TaskTimes,
+)
+from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
+from airflow_provider_rayworkflow.workflow.storage.memory import MemoryStore
+from airflow_provider_rayworkflow.workflow.task_runs import (
+    Completion,
+    Lost,
+    Raised,
+    Returned,
+    TaskRun,
+)
+
+TIMES = TaskTimes(started_at=1.0, ended_at=2.0, attempt=1, node="pod-1")
+RESULT = Result(encoding=Encoding.JSON, inline=b"1")
+RETRIED = TaskOptions(retry=RetryOptions(attempts=2, wait_initial_s=0))
+GRAPH = Graph(
+    tasks=[
+        Task(name="a", function=0, arguments=0),
+        Task(name="b", function=0, arguments=0, options=RETRIED),
+        Task(name="end", function=0, arguments=0, upstream=(0, 1)),
+    ],
+    blobs=[b""],
+)
+
+
+class Runner:
+    """Tasks end when they are told to."""
+
+    def __init__(self) -> None:
+        self.on_done: dict[str, Callable[[Completion], None]] = {}
+
+    def start(self, run: TaskRun, on_done: Callable[[Completion], None]) -> Any:
+        self.on_done[run.task_id] = on_done
+        return run.task_id
+
+    def stop(self, handle: Any) -> None:
+        lost = TaskFailure(task_id=handle, type="", message="", traceback="", system=True)
+        asyncio.get_running_loop().call_soon(self.on_done[handle], Lost(failure=lost))
+
+    async def end(self, task_id: str, completion: Completion | None = None) -> None:
+        async with asyncio.timeout(10):
+            while task_id not in self.on_done:
+                await asyncio.sleep(0.01)
+        self.on_done.pop(task_id)(completion or Returned(result=RESULT, times=TIMES))
+
+
+class CountingStore(MemoryStore):
+    """Counts the writes of the status while it is RUNNING."""
+
+    writes = 0
+
+    def put(self, key: str, data: Any) -> None:
+        self.writes += "-RUNNING-" in key
+        super().put(key, data)
+
+
+class Running:
+    def __init__(self, manager: Manager, runner: Runner, store: CountingStore) -> None:
+        self.manager = manager
+        self.runner = runner
+        self.store = store
+
+    def status(self) -> StatusRecord:
+        record = WorkflowStore(self.store).read_status("w")
+        assert record is not None
+        return record
+
+    async def wait_for(self, condition: Callable[[Progress], bool]) -> StatusRecord:
+        async with asyncio.timeout(10):
+            while True:
+                record = self.status()
+                if record.progress is not None and condition(record.progress):
+                    return record
+                await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def running() -> AsyncIterator[Running]:
+    store, runner = CountingStore(), Runner()
+    manager = Manager(
+        store=WorkflowStore(store),
+        runner=runner,
+        manager_id="m",
+        actor_id="a",
+        limits=Limits(),
+        clock=lambda: 100.0,
+    )
+    await manager.start()
+    try:
+        await manager.submit("w", GRAPH.to_bytes(), user_metadata={})
+        yield Running(manager, runner, store)
+    finally:
+        await manager.close()
+
+
+@pytest.fixture
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_runs, "PROGRESS_INTERVAL_S", 0.01)
+
+
+@pytest.mark.usefixtures("often")
+def test_it_says_what_is_done_running_and_tried_again():
+    async def check() -> None:
+        async with running() as run:
+            await run.runner.end("a")
+            boom = TaskFailure(task_id="b", type="ValueError", message="boom", traceback="t")
+            await run.runner.end(
+                "b", Raised(failure=boom, exception=b"!", retryable=True, times=TIMES)
+            )
+            begun = RunningTask(task_id="b", attempt=2, started_at=50.0, node="pod-2")
+            await run.wait_for(lambda progress: bool(progress.retried))
+            run.manager.has_begun("w", 1, begun)
+            record = await run.wait_for(lambda progress: progress.running_total == 1)
+        assert record.status == "RUNNING"
+        assert (record.tasks_total, record.tasks_done, record.tasks_reused) == (3, 1, 0)
+        assert record.progress == Progress(
+            at=100.0,
+            submitted=1,
+            running_total=1,
+            running=(begun,),
+            retried=(FailedAttempt(task_id="b", attempt=1, error="ValueError: boom"),),
+        )
+
+    asyncio.run(check())
+
+
+@pytest.mark.usefixtures("often")
+def test_what_begins_in_an_attempt_that_is_over_counts_for_nothing():
+    async def check() -> None:
+        async with running() as run:
+            await run.wait_for(lambda progress: progress.submitted == 2)
+            run.manager.has_begun("w", 1, RunningTask(task_id="b", attempt=7, started_at=50.0))
+            run.manager.has_begun("w", 9, RunningTask(task_id="b", attempt=1, started_at=50.0))
+            run.manager.has_begun("v", 1, RunningTask(task_id="b", attempt=1, started_at=50.0))
+            await run.runner.end("a")
+            record = await run.wait_for(lambda progress: progress.submitted == 1)
+        assert record.progress is not None
+        assert record.progress.running == ()
+
+    asyncio.run(check())
+
+
+@pytest.mark.usefixtures("often")
+def test_nothing_is_written_while_nothing_changes():
+    async def check() -> None:
+        async with running() as run:
+            await run.wait_for(lambda progress: progress.submitted == 2)
+            before = run.store.writes
+            await asyncio.sleep(0.1)  # ten looks
+            assert run.store.writes == before
+            await run.runner.end("a")
+            await run.wait_for(lambda progress: progress.submitted == 1)
+            assert run.store.writes == before + 1
+
+    asyncio.run(check())
+
+
+def test_a_short_run_writes_none():
+    async def check() -> None:
+        async with running() as run:
+            for task_id in ("a", "b", "end"):
+                await run.runner.end(task_id)
+            async with asyncio.timeout(4):
+                await run.manager.answers.wait_output("w")
+            assert run.store.writes == 1  # that it is RUNNING
+            assert run.status().progress is None
+
+    asyncio.run(check())
+
+
+@pytest.mark.usefixtures("often")
+def test_the_end_has_no_progress_and_leaves_no_other_status():
+    async def check() -> None:
+        async with running() as run:
+            await run.wait_for(lambda progress: progress.submitted == 2)
+            for task_id in ("a", "b", "end"):
+                await run.runner.end(task_id)
+            async with asyncio.timeout(10):
+                await run.manager.answers.wait_output("w")
+            record = run.status()
+            assert (record.status, record.tasks_done, record.progress) == ("SUCCESSFUL", 3, None)
+            assert len(list(run.store.list("v1/status"))) == 1
+
+    asyncio.run(check())
+
+
+def test_a_caught_error_is_stored_as_text_too():
+    async def check() -> None:
+        graph = Graph(
+            tasks=[
+                Task(name="c", function=0, arguments=0, options=TaskOptions(catch_exceptions=True))
+            ],
+            blobs=[b""],
+        )
+        async with running() as run:
+            await run.manager.submit("v", graph.to_bytes(), user_metadata={})
+            boom = TaskFailure(task_id="c", type="ValueError", message="boom", traceback="t")
+            await run.runner.end(
+                "c", Raised(failure=boom, exception=b"!", retryable=True, times=TIMES)
+            )
+            async with asyncio.timeout(10):
+                await run.manager.answers.wait_output("v")
+            record = WorkflowStore(run.store).read_checkpoints("v").records["c"]
+        assert record.failure == boom
+        assert record.times == TIMES
+
+    asyncio.run(check())
