@@ -6,7 +6,7 @@ import functools
 import logging
 import sys
 
-from ray._private.ray_constants import LOG_PREFIX_TASK_NAME
+from airflow_provider_rayworkflow.workflow.runtime.private_ray import LOG_PREFIX_TASK_NAME
 
 _PACKAGE = "airflow_provider_rayworkflow.workflow"
 

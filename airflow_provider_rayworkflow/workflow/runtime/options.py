@@ -2,15 +2,16 @@
 
 Ray removed the option that carried them for Ray Workflows. We register one option a workflow
 option instead: they then merge, copy and pickle as Ray's own do, and Ray ignores what it does
-not know. The one private part of Ray that this needs is the table of valid options.
+not know.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from ray._common import ray_option_utils
 from ray.remote_function import RemoteFunction
+
+from airflow_provider_rayworkflow.workflow.runtime import private_ray
 
 WORKFLOW_OPTIONS = (
     "task_id",
@@ -32,8 +33,7 @@ def carrier_key(option: str) -> str:
 def register() -> None:
     """Make Ray accept the carriers. In every process in which somebody calls ``.options()``."""
     for option in WORKFLOW_OPTIONS:
-        for table in (ray_option_utils.task_options, ray_option_utils.valid_options):
-            table.setdefault(carrier_key(option), ray_option_utils.Option())
+        private_ray.accept_option(carrier_key(option))
 
 
 def apply(function: Any, options: dict[str, Any]) -> Any:
@@ -46,7 +46,7 @@ def apply(function: Any, options: dict[str, Any]) -> Any:
             "Only apply 'workflow.options' to Ray remote functions: put it above @ray.remote."
         )
     register()
-    function._default_options.update({carrier_key(k): v for k, v in options.items()})
+    private_ray.set_default_options(function, {carrier_key(k): v for k, v in options.items()})
     return function
 
 

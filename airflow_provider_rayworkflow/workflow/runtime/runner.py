@@ -14,6 +14,7 @@ from typing import Any
 import ray
 
 from airflow_provider_rayworkflow.workflow.model import Result, TaskFailure
+from airflow_provider_rayworkflow.workflow.runtime import private_ray
 from airflow_provider_rayworkflow.workflow.runtime.events import EventHost
 from airflow_provider_rayworkflow.workflow.runtime.worker import execute_task
 from airflow_provider_rayworkflow.workflow.task_runs import Completion, Lost, TaskRun
@@ -98,7 +99,9 @@ class RayRunner:
             else:
                 function = self._execute_once if once else self._execute
                 started.ref = function.options(**options).remote(payload, *values)
-            started.ref._on_completed(lambda value: self._on_completed(started, value))
+            private_ray.when_completed(
+                started.ref, lambda value: self._on_completed(started, value)
+            )
         except Exception as exc:
             self._loop.call_soon(started.on_done, Lost(failure=system_failure(run, exc)))
 

@@ -10,11 +10,12 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from airflow_provider_rayworkflow.workflow.runtime.names import ACTOR_NAME
+from airflow_provider_rayworkflow.workflow.runtime.private_ray import listen_to_logs
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ _MAX_WAIT_S = 5.0
 def printing_logs_of(workflow_id: str) -> Iterator[None]:
     """Print what the workflow's tasks print, and what the manager says of it."""
     printer = _Printer(workflow_id)
-    if not _listen(printer.print):
+    if not listen_to_logs(printer.print):
         log.warning("This version of Ray does not let us print what the workflow's tasks print")
     try:
         yield
@@ -63,17 +64,3 @@ class _Printer:
             while time.monotonic() < deadline:
                 if not self._changed.wait(_QUIET_S):
                     return
-
-
-def _listen(handle: Callable[[dict[str, Any]], None]) -> bool:
-    # Ray has no public way to this; Ray Serve and Ray Client do the same.
-    try:
-        from ray._private.ray_logging import global_worker_stdstream_dispatcher as dispatcher
-        from ray._private.worker import global_worker
-
-        dispatcher.remove_handler("ray_print_logs")
-        dispatcher.add_handler("workflow", handle)
-        global_worker._filter_logs_by_job = False
-    except (ImportError, AttributeError):
-        return False
-    return True

@@ -1,0 +1,76 @@
+"""The parts of Ray that are not public do what we need them for; a docstring says what breaks if not."""
+
+import threading
+import uuid
+
+import pytest
+import ray
+
+from airflow_provider_rayworkflow.workflow.runtime import private_ray
+
+
+@ray.remote
+def give(value):
+    if isinstance(value, Exception):
+        raise value
+    return value
+
+
+def test_ray_takes_an_option_that_was_registered():
+    """Without it ``workflow.options`` raises ValueError: no task can have an id, retries or a time limit."""
+    name = f"_of_a_test_{uuid.uuid4().hex}"
+    with pytest.raises(ValueError, match=f"Invalid option keyword {name}"):
+        give.options(**{name: 1})
+    private_ray.accept_option(name)
+    assert give.options(**{name: 1}).bind(2).get_options()[name] == 1
+
+
+def test_default_options_are_those_of_later_calls():
+    """Without it the decorator ``@workflow.options`` has no effect."""
+    private_ray.accept_option("_of_a_test")
+
+    @ray.remote
+    def decorated():
+        return None
+
+    private_ray.set_default_options(decorated, {"_of_a_test": 1, "num_cpus": 2})
+    assert decorated.bind().get_options() == decorated.options(num_cpus=2).bind().get_options()
+    assert decorated.bind().get_options()["_of_a_test"] == 1
+
+
+@pytest.mark.parametrize("value", [7, KeyError("k")], ids=["a value", "an error"])
+def test_the_end_of_a_task_is_told_by_a_callback(ray_cluster, value):
+    """Without it the manager never learns that a task ended: every workflow stays RUNNING."""
+    told, got = threading.Event(), []
+
+    def take(result):
+        got.append(result)
+        told.set()
+
+    ref = give.remote(value)
+    private_ray.when_completed(ref, take)
+    assert told.wait(60)
+    if value == 7:
+        assert got == [7]
+    else:
+        assert isinstance(got[0], ray.exceptions.RayTaskError)
+        assert isinstance(got[0].cause, KeyError)
+
+
+def test_rays_dispatcher_of_logs_can_be_listened_to():
+    """Without it the Airflow task's log lacks what workflow tasks print; a warning there says so."""
+    from ray._private.ray_logging import global_worker_stdstream_dispatcher as dispatcher
+
+    got = []
+    data = {"task_name": "w@t", "lines": ["hello"], "job": "02000000"}
+    try:
+        assert private_ray.listen_to_logs(got.append)
+        dispatcher.emit(data)
+    finally:
+        dispatcher.remove_handler("workflow")
+    assert got == [data]
+
+
+def test_a_worker_tells_the_log_monitor_its_label():
+    """Without it lines in the Airflow task's log don't say which workflow and task printed them."""
+    assert private_ray.LOG_PREFIX_TASK_NAME == ":task_name:"
