@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterator
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from airflow_provider_rayworkflow.workflow import workflow_context as context
 from airflow_provider_rayworkflow.workflow.concurrency import check_limits
 from airflow_provider_rayworkflow.workflow.event_listener import EventListener
 from airflow_provider_rayworkflow.workflow.ids import check_workflow_id, new_workflow_id
-from airflow_provider_rayworkflow.workflow.model import OnExisting
+from airflow_provider_rayworkflow.workflow.model import OnChange, OnExisting
 from airflow_provider_rayworkflow.workflow.retention import PRUNED_BY_DEFAULT, check_statuses
 from airflow_provider_rayworkflow.workflow.retry import Retry, seconds
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
@@ -304,10 +304,16 @@ class options:
     :param retry: a :class:`~.retry.Retry`: how its exceptions are retried.
     :param timeout_s: an attempt that takes longer, in seconds (or a timedelta), is stopped and
         fails with a :class:`~.exceptions.WorkflowTaskTimeoutError`.
+    :param version: stands for the task's code where that is compared: it has changed if the
+        version has. A string or a whole number.
+    :param on_change: what a resume does with the task if it has changed, whatever the call says.
     :raises ValueError: for other options and for values that can't be used.
     """
 
-    _VALID = ("task_id", "metadata", "catch_exceptions", "checkpoint", "retry", "timeout_s")
+    _VALID = (
+        *("task_id", "metadata", "catch_exceptions", "checkpoint", "retry", "timeout_s"),
+        *("version", "on_change"),
+    )
 
     def __init__(self, **workflow_options: Any) -> None:
         unknown = sorted(set(workflow_options) - set(self._VALID))
@@ -327,6 +333,12 @@ class options:
             raise ValueError(f"retry must be a workflow.Retry, not {retry!r}.")
         if timeout is not None:
             workflow_options["timeout_s"] = seconds("timeout_s", timeout)
+        if (version := workflow_options.get("version")) is not None:
+            if not isinstance(version, (str, int)) or isinstance(version, bool):
+                raise ValueError(f"version must be a string or a whole number, not {version!r}.")
+            workflow_options["version"] = str(version)
+        if (on_change := workflow_options.get("on_change")) is not None:
+            _check_on_change(on_change)
         _check_metadata(workflow_options.get("metadata"))
         self._options = workflow_options
 
@@ -412,6 +424,11 @@ def _reference(
         workflow_id, task_id, was_waiting
     )
     return reference
+
+
+def _check_on_change(on_change: Any) -> None:
+    if on_change not in get_args(OnChange):
+        raise ValueError(f"on_change must be one of {get_args(OnChange)}, not {on_change!r}.")
 
 
 def _check_metadata(metadata: Any) -> Json:

@@ -112,6 +112,12 @@ def dump_frame(header: Json, payload: Sequence[_Buffer] = ()) -> list[_Buffer]:
     return [b"%08x %d %d\n%b" % (checksum, len(head), size, head), *payload, b"\n"]
 
 
+def content_sum(frame: Sequence[_Buffer]) -> str:
+    """What :func:`dump_frame` found of its payload: checksum and length, the same for the same."""
+    checksum, _, length = bytes(frame[0]).partition(b"\n")[0].split()
+    return f"{checksum.decode()}-{length.decode()}"
+
+
 def load_frames(key: str, kind: str, data: bytes) -> tuple[Json, Iterator[tuple[Json, memoryview]]]:
     """Read a document's line now and its frames on the way.
 

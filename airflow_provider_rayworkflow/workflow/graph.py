@@ -7,7 +7,7 @@ pickled arguments refer to them, so that a graph can be put into another one unc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -18,6 +18,7 @@ from airflow_provider_rayworkflow.workflow.documents import (
 )
 from airflow_provider_rayworkflow.workflow.exceptions import CorruptedDataError
 from airflow_provider_rayworkflow.workflow.ids import TaskIds
+from airflow_provider_rayworkflow.workflow.model import OnChange
 
 Json = dict[str, Any]
 
@@ -60,6 +61,7 @@ class TaskOptions:
     :ivar retry: how exceptions are retried, in place of ``retry_exceptions``.
     :ivar timeout_s: an attempt that takes longer is stopped; None = no limit.
     :ivar is_event: it waits for something, and so runs beside the workers.
+    :ivar on_change: what a resume does if it has changed; None = as the call says.
     """
 
     catch_exceptions: bool = False
@@ -70,6 +72,7 @@ class TaskOptions:
     retry: RetryOptions | None = None
     timeout_s: float | None = None
     is_event: bool = False
+    on_change: OnChange | None = None
 
     def to_json(self) -> Json:
         changed = {
@@ -101,6 +104,8 @@ class Task:
     :ivar ray_options: index of the blob with the Ray options, -1 for none.
     :ivar upstream: indexes of the tasks whose results it takes, in the order of its arguments.
     :ivar shown_options: the Ray options as text, for people; no values of environment variables.
+    :ivar literals: the fingerprint of its arguments, but for the results that it takes.
+    :ivar code: the fingerprint of its function, or of the version that its author gave.
     """
 
     name: str
@@ -111,21 +116,52 @@ class Task:
     ray_options: int = -1
     options: TaskOptions = _DEFAULTS
     shown_options: Json = field(default_factory=dict)
+    literals: str = ""
+    code: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NamedFunction:
+    """A function that is pickled with its code, and that its module and name find again.
+
+    :ivar blob: index of its blob.
+    :ivar code: its fingerprint.
+    """
+
+    blob: int
+    code: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Graph:
-    """Tasks, inputs before the tasks that use them; the last one gives the output."""
+    """Tasks, inputs before the tasks that use them; the last one gives the output.
+
+    :ivar functions: by name, the functions of its tasks and of those that its tasks may make.
+    """
 
     tasks: Sequence[Task]
     blobs: Sequence[bytes]
+    functions: Mapping[str, NamedFunction] = field(default_factory=dict)
 
     def to_json(self) -> Json:
-        return {"tasks": [_task_to_json(task) for task in self.tasks]}
+        codes: dict[str, int] = {}  # each stored once, as many tasks share one
+        tasks = [_task_to_json(task, codes) for task in self.tasks]
+        value: Json = {"tasks": tasks}
+        if codes:
+            value["codes"] = list(codes)
+        if self.functions:
+            value["functions"] = {name: asdict(known) for name, known in self.functions.items()}
+        return value
 
     @classmethod
     def from_json(cls, value: Json, blobs: Sequence[bytes]) -> Graph:
-        return cls(tasks=[_task_from_json(task) for task in value["tasks"]], blobs=blobs)
+        codes = value.get("codes", ())
+        functions = value.get("functions", {})
+        return cls(
+            tasks=[_task_from_json(task, codes) for task in value["tasks"]],
+            blobs=blobs,
+            functions={name: NamedFunction(**known) for name, known in functions.items()},
+        )
 
     def to_bytes(self) -> bytes:
         """The graph on its own, as a worker returns a continuation."""
@@ -163,7 +199,7 @@ def read_graph(key: str, body: Json, frames: list[tuple[Json, memoryview]]) -> G
     return Graph.from_json(body, blobs)
 
 
-def _task_to_json(task: Task) -> Json:
+def _task_to_json(task: Task, codes: dict[str, int]) -> Json:
     value: Json = {"name": task.name, "function": task.function, "arguments": task.arguments}
     if task.upstream:
         value["upstream"] = task.upstream
@@ -175,14 +211,19 @@ def _task_to_json(task: Task) -> Json:
         value["options"] = options
     if task.shown_options:
         value["shown_options"] = task.shown_options
+    if task.literals:
+        value["literals"] = task.literals
+    if task.code:
+        value["code"] = codes.setdefault(task.code, len(codes))
     return value
 
 
-def _task_from_json(value: Json) -> Task:
+def _task_from_json(value: Json, codes: Sequence[str]) -> Task:
     return Task(
         **value
         | {
             "upstream": tuple(value.get("upstream", ())),
             "options": TaskOptions.from_json(value.get("options", {})),
+            "code": codes[value["code"]] if "code" in value else "",
         }
     )

@@ -7,6 +7,7 @@ import time
 import unicodedata
 import uuid
 from collections.abc import Callable, Collection
+from types import ModuleType
 from typing import Any
 
 #: Long enough for a uuid with a time stamp or an Airflow-made id, short enough for every store.
@@ -63,9 +64,14 @@ def default_task_id(function: Callable[..., Any]) -> str:
     file's name: the module name that Airflow makes up changes with the place of the file, and the
     id must not, or committed tasks would not be found again.
     """
-    module = getattr(function, "__module__", None) or "__anonymous_module__"
     name = getattr(function, "__qualname__", None) or "__anonymous_func__"
-    return f"{_DAG_FILE_PREFIX.sub('', module)}.{_slug(name)}"
+    return f"{stable_module_name(function)}.{_slug(name)}"
+
+
+def stable_module_name(value: Any) -> str:
+    """The module of a function or class, or the name of a module, without what Airflow makes up."""
+    module = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
+    return _DAG_FILE_PREFIX.sub("", module or "__anonymous_module__")
 
 
 _DAG_FILE_PREFIX = re.compile("^unusual_prefix_[0-9a-f]{40}_")

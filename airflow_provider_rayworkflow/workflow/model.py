@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
@@ -12,6 +13,10 @@ Json = dict[str, Any]
 
 #: What ``run`` does when the id exists: go on with it, raise, or start over.
 OnExisting = Literal["resume", "fail", "restart"]
+
+#: What a resume does with a committed task that has changed since: keep it if only its code has
+#: changed, run it again, or raise.
+OnChange = Literal["reuse", "rerun_changed", "refuse"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -199,10 +204,12 @@ class Blob:
     """A large value in an object of its own, written by the worker that made it.
 
     :ivar size: of the object, in bytes.
+    :ivar sum: the same for the same content, ``""`` where that was not noted.
     """
 
     key: str
     size: int
+    sum: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -228,6 +235,34 @@ class Result:
     def is_stored(self) -> bool:
         """True if the result outlives the cluster's memory."""
         return self.inline is not None or self.blob is not None
+
+    @property
+    def identity(self) -> str:
+        """The same for the same content, ``""`` if it is not stored."""
+        if self.inline is not None:
+            content = hashlib.sha256(self.inline).hexdigest()
+        elif self.blob is not None:
+            content = self.blob.sum or self.blob.key
+        else:
+            return ""
+        text = f"{self.form.value} {self.encoding.value} {content}"
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fingerprints:
+    """What a checkpoint was made of; ``""`` for what is not known. See :mod:`.fingerprints`.
+
+    :ivar literals: of the arguments, but for the results that the task took.
+    :ivar recipe: of the arguments of all tasks that went into it, its own and those upstream.
+    :ivar taken: of the results that it took.
+    :ivar code: of its function; with that of tasks upstream that keep no checkpoint.
+    """
+
+    literals: str = ""
+    recipe: str = ""
+    taken: str = ""
+    code: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -16,11 +16,14 @@ from typing import Any, cast
 import ray
 from ray.dag import ClassMethodNode, ClassNode, DAGNode, FunctionNode, InputNode
 from ray.dag.input_node import DAGInputData, InputAttributeNode
+from ray.remote_function import RemoteFunction
 
+from airflow_provider_rayworkflow.workflow import fingerprints
 from airflow_provider_rayworkflow.workflow.codec import dumps
 from airflow_provider_rayworkflow.workflow.graph import (
     DEFAULT_MAX_RETRIES,
     Graph,
+    NamedFunction,
     Task,
     TaskOptions,
 )
@@ -89,10 +92,15 @@ def execute_plainly(dag: DAGNode) -> Any:
 
 @dataclass(slots=True)
 class _Read:
-    """A node whose arguments have been pickled."""
+    """A node whose arguments have been pickled.
+
+    :ivar literals: their fingerprint; :ivar named: functions that count in it by their name only.
+    """
 
     arguments: bytes
     children: list[DAGNode] = field(default_factory=list)
+    literals: str = ""
+    named: list[Any] = field(default_factory=list)
 
 
 class _Encoder:
@@ -105,6 +113,9 @@ class _Encoder:
         self._signatures: dict[Any, inspect.Signature] = {}
         self._children: list[DAGNode] = []
         self._pickling = RefPickling(also=self._reduce)
+        self._codes: dict[Any, str] = {}
+        self._named: dict[str, NamedFunction] = {}
+        self._met: list[RemoteFunction] = []
 
     def encode(self, dag: DAGNode) -> Graph:
         indexes: dict[DAGNode, int] = {}
@@ -114,8 +125,9 @@ class _Encoder:
             read = self._read.pop(node)
             upstream = tuple(indexes[child] for child in read.children)
             # _read_node has refused all other nodes
-            tasks.append(self._task(cast(FunctionNode, node), read.arguments, upstream))
-        return Graph(tasks=tasks, blobs=list(self._blobs))
+            tasks.append(self._task(cast(FunctionNode, node), read, upstream))
+        self._name_met_functions()
+        return Graph(tasks=tasks, blobs=list(self._blobs), functions=self._named)
 
     # ---- arguments
 
@@ -131,7 +143,8 @@ class _Encoder:
         args = tuple(self._argument(value) for value in node._bound_args)
         kwargs = {name: self._argument(value) for name, value in node._bound_kwargs.items()}
         arguments = dumps((args, kwargs, _retryable(node)), override=self._pickling)
-        read = self._read[node] = _Read(arguments, self._children)
+        literals, named = fingerprints.of_value((args, kwargs), replace=self._literal)
+        read = self._read[node] = _Read(arguments, self._children, literals, named)
         return read
 
     def _argument(self, value: Any) -> Any:
@@ -151,6 +164,16 @@ class _Encoder:
         if isinstance(obj, DAGNode):
             return nested_input, (self._position(obj),)
         return NotImplemented
+
+    def _literal(self, obj: Any) -> Any:
+        """What is looked at for the fingerprint of arguments."""
+        if isinstance(obj, (InputNode, InputAttributeNode)):
+            return self._input(obj)
+        if isinstance(obj, DAGNode):
+            return "nested input", self._position(obj)
+        if isinstance(obj, ray.ObjectRef):
+            return ray.get(obj)
+        return obj._function if isinstance(obj, RemoteFunction) else NotImplemented
 
     def _position(self, node: DAGNode) -> int:
         for position, child in enumerate(self._children):
@@ -190,7 +213,7 @@ class _Encoder:
 
     # ---- tasks
 
-    def _task(self, node: FunctionNode, arguments: bytes, upstream: tuple[int, ...]) -> Task:
+    def _task(self, node: FunctionNode, read: _Read, upstream: tuple[int, ...]) -> Task:
         ours, rays = ray_options.split(node._bound_options)
         name = ours.get("task_id")
         _check_num_returns(node, rays.pop("num_returns", None))
@@ -203,17 +226,58 @@ class _Encoder:
             retry=ours["retry"].to_options() if ours.get("retry") else None,
             timeout_s=ours.get("timeout_s"),
             is_event=ours.get("is_event", False),
+            on_change=ours.get("on_change"),
         )
         return Task(
             name=name or default_task_id(node._body),
             named_by_author=bool(name),
             function=self._function(node._body),
-            arguments=self._blob(arguments),
+            arguments=self._blob(read.arguments),
             upstream=upstream,
             ray_options=self._blob(dumps(rays)) if rays else -1,
             options=options,
             shown_options={key: _shown(key, value) for key, value in rays.items()},
+            literals=read.literals,
+            code=self._code_of_task(node._body, ours.get("version"), read.named),
         )
+
+    # ---- code
+
+    def _code_of_task(self, body: Any, version: str | None, named: list[Any]) -> str:
+        code = self._code(body, version)
+        if body.__qualname__ and "<" not in body.__qualname__:
+            name = default_task_id(body)
+            self._named.setdefault(name, NamedFunction(blob=self._function(body), code=code))
+        if version is not None or not named:
+            return code
+        return fingerprints.combine(code, *(self._code(function) for function in named))
+
+    def _code(self, body: Any, version: str | None = None) -> str:
+        if version is not None:
+            return fingerprints.of_version(version)
+        if body not in self._codes:
+            self._codes[body] = fingerprints.of_code(body, replace=self._meet)
+        return self._codes[body]
+
+    def _meet(self, obj: Any) -> Any:
+        if not isinstance(obj, RemoteFunction):
+            return NotImplemented
+        self._met.append(obj)
+        return obj._function
+
+    def _name_met_functions(self) -> None:
+        """Note the functions of which tasks may make others: a resume puts them in the place of older ones."""
+        while self._met:
+            remote = self._met.pop()
+            body = remote._function
+            name = default_task_id(body)
+            if name in self._named or "<" in body.__qualname__:
+                continue
+            ours, _ = ray_options.split(remote._default_options)
+            with suppress(TypeError):  # it can't be pickled, and perhaps need not be
+                self._named[name] = NamedFunction(
+                    blob=self._function(body), code=self._code(body, ours.get("version"))
+                )
 
     def _function(self, body: Callable[..., Any]) -> int:
         if body not in self._functions:

@@ -44,4 +44,4 @@ def with_environment(graph: Graph, environment: Json) -> Graph:
             known[task.ray_options] = len(blobs)
             blobs.append(dumps(options))
         tasks.append(replace(task, ray_options=known[task.ray_options]))
-    return Graph(tasks=tasks, blobs=blobs)
+    return replace(graph, tasks=tasks, blobs=blobs)

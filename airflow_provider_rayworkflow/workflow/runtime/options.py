@@ -20,6 +20,8 @@ WORKFLOW_OPTIONS = (
     "checkpoint",
     "retry",
     "timeout_s",
+    "version",
+    "on_change",
     "is_event",  # ours alone: runs on the event host
 )
 _PREFIX = "_workflow_"

@@ -7,12 +7,13 @@ unpickles.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, field, fields, replace
 from typing import Any
 
 from airflow_provider_rayworkflow.workflow.documents import (
     check_frame,
+    content_sum,
     document_size,
     dump_document,
     dump_frame,
@@ -31,8 +32,10 @@ from airflow_provider_rayworkflow.workflow.graph import Graph, read_graph
 from airflow_provider_rayworkflow.workflow.model import (
     Blob,
     Encoding,
+    Fingerprints,
     Form,
     JsonOutput,
+    OnChange,
     Result,
     StatusRecord,
     TaskFailure,
@@ -55,6 +58,9 @@ class Claim:
 
     :ivar graph_epoch: the epoch whose document has the graph.
     :ivar base_epoch: checkpoints of earlier epochs are of a run that was given up.
+    :ivar on_change: what becomes of committed tasks that have changed.
+    :ivar restarts: from which tasks the workflow was started again, each with the epoch of that:
+        earlier checkpoints of the task, and of what depends on it, don't count.
     """
 
     workflow_id: str
@@ -64,6 +70,8 @@ class Claim:
     graph_epoch: int
     base_epoch: int
     user_metadata: Json
+    on_change: OnChange = "reuse"
+    restarts: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,6 +111,8 @@ class TaskRecord:
     :ivar json_output: of the task that gave the workflow's output.
     :ivar failure: with an exception as the result: the same as text, for readers that must not
         unpickle.
+    :ivar fingerprints: what it was made of; None if it was written before that was noted.
+    :ivar epoch: under which it was written, known when it was read.
     """
 
     task_id: str
@@ -115,6 +125,8 @@ class TaskRecord:
     is_revoked: bool = False
     json_output: JsonOutput | None = None
     failure: TaskFailure | None = None
+    fingerprints: Fingerprints | None = None
+    epoch: int = 0
 
     def to_frame(self) -> list[_Buffer]:
         header: Json = {"task": self.task_id}
@@ -129,6 +141,8 @@ class TaskRecord:
             header["json_output"] = self.json_output.to_json()
         if self.failure:
             header["error"] = self.failure.to_json()
+        if self.fingerprints:
+            header["made_of"] = astuple(self.fingerprints)
         if self.graph is not None:
             header["task_ids"] = self.task_ids
             header["catches"] = self.catches
@@ -139,12 +153,13 @@ class TaskRecord:
             if self.result.inline is not None:
                 payload = [self.result.inline]
             elif self.result.blob is not None:
-                header["blob"] = [self.result.blob.key, self.result.blob.size]
+                header["blob"] = astuple(self.result.blob)
         return dump_frame(header, payload)
 
     @classmethod
-    def from_frame(cls, header: Json, payload: memoryview) -> TaskRecord:
-        times = header.get("times")
+    def from_frame(cls, header: Json, payload: memoryview, *, epoch: int = 0) -> TaskRecord:
+        times, made_of = header.get("times"), header.get("made_of")
+        fingerprints = made_of and Fingerprints(**dict(zip(_FINGERPRINTS, made_of, strict=True)))
         if "task_ids" in header:
             return cls(
                 task_id=header["task"],
@@ -152,6 +167,8 @@ class TaskRecord:
                 graph=bytes(payload),
                 task_ids=tuple(header["task_ids"]),
                 catches=header["catches"],
+                fingerprints=fingerprints,
+                epoch=epoch,
             )
         blob, output = header.get("blob"), header.get("json_output")
         error = header.get("error")
@@ -162,13 +179,19 @@ class TaskRecord:
             is_revoked=header.get("revoked", False),
             json_output=output and JsonOutput.from_json(output),
             failure=error and TaskFailure.from_json(error),
+            fingerprints=fingerprints,
+            epoch=epoch,
             result=Result(
                 form=Form(header["form"]),
                 encoding=Encoding(header["encoding"]),
                 inline=None if blob else bytes(payload),
-                blob=Blob(key=blob[0], size=blob[1]) if blob else None,
+                blob=Blob(**dict(zip(_BLOB, blob, strict=False))) if blob else None,
             ),
         )
+
+
+_FINGERPRINTS = tuple(field.name for field in fields(Fingerprints))
+_BLOB = tuple(field.name for field in fields(Blob))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -179,12 +202,14 @@ class Checkpoints:
     :ivar failures: the exception of each task that failed in the latest epoch that had one.
     :ivar created: the tasks of all continuations, also of those that are of no use any more.
     :ivar damaged: what was found torn or changed; its tasks count as not committed.
+    :ivar lost: of these tasks, the ones whose names are known.
     """
 
     records: dict[str, TaskRecord] = field(default_factory=dict)
     failures: dict[str, TaskRecord] = field(default_factory=dict)
     created: set[str] = field(default_factory=set)
     damaged: list[CorruptedDataError] = field(default_factory=list)
+    lost: set[str] = field(default_factory=set)
 
     def result_of(self, task_id: str) -> Result | None:
         """The committed result of a task, through its continuations; None if it has none."""
@@ -219,13 +244,18 @@ class WorkflowStore:
         user_metadata: Json,
         graph: Graph | None = None,
         continues: Claim | None = None,
+        on_change: OnChange | None = None,
+        from_task: str = "",
     ) -> Claim | None:
         """Claim the epoch after ``after``; None if somebody else was first.
 
         One atomic write. With a graph, the claim carries it.
 
         :param continues: the claim whose checkpoints count (and whose graph, if none is given).
+        :param on_change: None: as in that claim, else ``"reuse"``.
+        :param from_task: a task whose checkpoint does not count any more.
         """
+        restarts = dict(continues.restarts) if continues else {}
         claim = Claim(
             workflow_id=workflow_id,
             epoch=after + 1,
@@ -234,6 +264,8 @@ class WorkflowStore:
             graph_epoch=continues.graph_epoch if continues and not graph else after + 1,
             base_epoch=continues.base_epoch if continues else after + 1,
             user_metadata=user_metadata,
+            on_change=on_change or (continues.on_change if continues else "reuse"),
+            restarts=restarts | ({from_task: after + 1} if from_task else {}),
         )
         body: Json = {name: getattr(claim, name) for name in claim.__slots__}
         data: list[_Buffer] = []
@@ -349,7 +381,7 @@ class WorkflowStore:
             if file.kind != "journal" or file.epoch < since_epoch:
                 continue
             try:
-                for record in self._read_journal(file.key):
+                for record in self._read_journal(file):
                     self._take(record, sizes, found)
             except CorruptedDataError as exc:
                 found.damaged.append(exc)
@@ -363,6 +395,7 @@ class WorkflowStore:
         if record.is_revoked:
             for task_id in [name for name, other in found.records.items() if _has(other, blob)]:
                 del found.records[task_id]
+                found.lost.add(task_id)
             return
         if blob and sizes.get(blob.key) != blob.size:
             found.damaged.append(
@@ -370,17 +403,19 @@ class WorkflowStore:
                     blob.key, f"it has {sizes.get(blob.key)} bytes instead of {blob.size}"
                 )
             )
+            found.lost.add(record.task_id)
             return
         found.created.update(record.task_ids)
         found.records.pop(record.task_id, None)
         found.records[record.task_id] = record
 
-    def _read_journal(self, key: str) -> Iterator[TaskRecord]:
+    def _read_journal(self, file: keys.WorkflowFile) -> Iterator[TaskRecord]:
+        key = file.key
         data = self.bytes.get(key)
         body, frames = load_frames(key, "journal", data)
         for header, payload in frames:
             with understanding(key, "journal"):
-                record = TaskRecord.from_frame(header, payload)
+                record = TaskRecord.from_frame(header, payload, epoch=file.epoch)
             yield record
         with understanding(key, "journal"):
             size = int(body["size"])
@@ -402,7 +437,7 @@ class WorkflowStore:
         size = document_size("value", body, frame)
         key = keys.value_key(workflow_id, epoch, task_id, attempt, size)
         self.bytes.put(key, dump_document(key, "value", body, frame))
-        return Blob(key=key, size=size)
+        return Blob(key=key, size=size, sum=content_sum(frame))
 
     def read_value(self, blob: Blob) -> memoryview:
         """Read a large value's bytes.
