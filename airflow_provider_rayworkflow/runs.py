@@ -12,6 +12,7 @@ from airflow_provider_rayworkflow.hooks import Found, RayWorkflowHook
 from airflow_provider_rayworkflow.patience import Patience
 from airflow_provider_rayworkflow.tries import Action
 from airflow_provider_rayworkflow.workflow.model import StatusRecord
+from airflow_provider_rayworkflow.workflow.progress import Throttle, progress_line
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +85,7 @@ class WorkflowRun:
         self._patience = patience
         self._is_stopping = False
         self._wake = threading.Event()
-        self._progress = (0, 0)
+        self._throttle = Throttle()
         self._takeovers = 0
 
     def prepare(self, action: Action) -> None:
@@ -206,13 +207,6 @@ class WorkflowRun:
         return False
 
     def _log_progress(self, record: StatusRecord) -> None:
-        progress = (record.tasks_done, record.tasks_total)
-        if record.tasks_done and progress != self._progress:
-            self._progress = progress
-            log.info(
-                "Workflow %s: %d of %d tasks done, %d of them by earlier tries",
-                self.workflow_id,
-                record.tasks_done,
-                record.tasks_total,
-                record.tasks_reused,
-            )
+        line = progress_line(record)
+        if record.tasks_done and self._throttle.is_due(line, time.monotonic()):
+            log.info("Workflow %s: %s", self.workflow_id, line)

@@ -1,6 +1,6 @@
 """The command ``rayworkflow``.
 
-What only reads (list, status, graph, output) needs the storage and nothing else: no Ray, and nothing
+What only reads (list, status, watch, graph, output) needs the storage and nothing else: no Ray, and nothing
 is unpickled. What acts goes through the API and so through the manager of a Ray cluster.
 
 Exit codes: 0, 1 when the call failed (one line on standard error says why), 2 for wrong usage.
@@ -28,6 +28,7 @@ from airflow_provider_rayworkflow.workflow.metadata import (
     describe_workflow,
 )
 from airflow_provider_rayworkflow.workflow.model import Encoding, Form, Result, StatusRecord
+from airflow_provider_rayworkflow.workflow.progress import progress_line
 from airflow_provider_rayworkflow.workflow.retention import PRUNED_BY_DEFAULT, prune
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import (
@@ -42,6 +43,7 @@ from airflow_provider_rayworkflow.workflow.storage.workflows import (
     HonestStatuses,
     list_workflows,
 )
+from airflow_provider_rayworkflow.workflow.watch import watch
 
 Json = dict[str, Any]
 
@@ -54,10 +56,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         answer: Answer = options.command(options)
-        print(json.dumps(answer.value, indent=2) if options.json else answer.text, flush=True)
+        text = json.dumps(answer.value, indent=2) if options.json else answer.text
+        if text is not None:
+            print(text, flush=True)
     except BrokenPipeError:  # of ``| head``; Python would complain once more at its exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except KeyboardInterrupt:  # the usual end of ``watch``
+        return 130
     except Exception as exc:  # Ray and storages raise of every kind; a traceback helps nobody here
         print(f"rayworkflow: {_one_line(exc)}", file=sys.stderr)
         return 1
@@ -71,12 +77,12 @@ class Answer:
     """What a command prints.
 
     :ivar value: for ``--json``.
-    :ivar text: for people.
+    :ivar text: for people; None if the command has written it already.
     :ivar problems: what failed of a command that does several things.
     """
 
     value: Any
-    text: str
+    text: str | None
     problems: tuple[str, ...] = ()
 
 
@@ -123,6 +129,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     status = add_of_one("status", _status, "Show how a workflow stands, or one of its tasks.")
     status.add_argument("--task", metavar="TASK", help="the id of one of its tasks")
+    watching = add_of_one("watch", _watch, "Show how a workflow runs, until it has stopped.")
+    watching.add_argument(
+        "--interval", metavar="SECONDS", type=float, default=2.0, help="between two looks"
+    )
+    watching.add_argument("--once", action="store_true", help="show it once, and don't wait")
     add_of_one("graph", _graph, "Show the tasks of a workflow and which of them are committed.")
     output = add_of_one("output", _output, "Print the output of a workflow, if it is JSON.")
     output.add_argument("--task", metavar="TASK", help="the output of this task instead")
@@ -214,19 +225,26 @@ def _status(options: Any) -> Answer:
     if options.task is not None:
         task = describe_task(store, record, options.task)
         return Answer(value=task, text=_describe_task(task))
+    value = _status_value(record)
+    return Answer(value=value, text=_describe_status(record, value))
+
+
+def _status_value(record: StatusRecord) -> Json:
     value = {
         "workflow_id": record.workflow_id,
         **describe_workflow(record),
         "epoch": record.epoch,
         "created_at": record.created_at,
     }
-    if record.ended_at is not None:  # they are counted at the end of a run
+    if record.ended_at is not None or record.progress is not None:  # they are counted by then
         value["tasks"] = {
             "total": record.tasks_total,
             "done": record.tasks_done,
             "reused": record.tasks_reused,
         }
-    return Answer(value=value, text=_describe_status(record, value))
+    if record.status.is_active and record.progress is not None:
+        value["progress"] = record.progress.to_json()
+    return value
 
 
 def _describe_status(record: StatusRecord, value: Json) -> str:
@@ -241,6 +259,8 @@ def _describe_status(record: StatusRecord, value: Json) -> str:
     if "tasks" in value:
         tasks = "{total}, of which {done} are done ({reused} reused from earlier runs)"
         rows.append(("tasks", tasks.format(**value["tasks"])))
+    if "progress" in value:
+        rows.append(("progress", progress_line(record)))
     if record.user_metadata:
         rows.append(("metadata", json.dumps(record.user_metadata)))
     failure = record.failure
@@ -262,6 +282,25 @@ def _describe_task(task: Json) -> str:
         ("ended", _time(stats.get("end_time"))),
     ]
     return _fields(rows)
+
+
+def _watch(options: Any) -> Answer:
+    store = _open(options)
+    _read(store, options.workflow_id)
+
+    def look() -> StatusRecord | None:
+        found = HonestStatuses(store, now=time.time()).read(options.workflow_id)
+        return None if found is None else found.honest_record
+
+    record = watch(
+        look,
+        interval_s=options.interval,
+        once=options.once,
+        out=None if options.json else sys.stdout,
+    )
+    problem = f"workflow {record.workflow_id} is {record.status}"
+    is_well = options.once or record.status is WorkflowStatus.SUCCESSFUL
+    return Answer(value=_status_value(record), text=None, problems=() if is_well else (problem,))
 
 
 def _graph(options: Any) -> Answer:
