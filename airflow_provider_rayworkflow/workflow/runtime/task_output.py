@@ -8,8 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ray._private.ray_constants import LOG_PREFIX_TASK_NAME
-
+from airflow_provider_rayworkflow.workflow.runtime.private_ray import LOG_PREFIX_TASK_NAME
 from airflow_provider_rayworkflow.workflow.task_runs import Completion, Raised
 
 #: How much is kept of each of standard output and standard error.
