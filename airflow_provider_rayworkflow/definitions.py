@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.machinery import PathFinder
 from typing import Any
@@ -25,11 +26,14 @@ class WorkflowDefinition:
 
     :ivar name: the import path, or the name of a function of the DAG file.
     :ivar function: None where it is to be imported elsewhere.
+    :ivar inputs: JSON, what the fingerprint is made of; the arguments, unless the function has
+        them already.
     """
 
     name: str
     function: Callable[..., Any] | None
     arguments: Json
+    inputs: Json | None = None
 
     @classmethod
     def load(
@@ -58,10 +62,25 @@ class WorkflowDefinition:
             raise RayWorkflowInputError(str(exc)) from exc
         return cls(name=name, function=function, arguments=checked)
 
+    @classmethod
+    def of_call(
+        cls, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> WorkflowDefinition:
+        """The call of a function, with arguments of whatever kind. It is not called.
+
+        :raises RayWorkflowInputError: when it can't be called so.
+        """
+        name = _name_of(function)
+        try:
+            inspect.signature(function).bind(*args, **kwargs)
+        except TypeError as exc:
+            raise RayWorkflowInputError(f"The workflow {name!r} can't be called: {exc}.") from exc
+        return cls(name=name, function=functools.partial(function, *args, **kwargs), arguments={})
+
     @property
     def fingerprint(self) -> str:
         """The same for the same name and arguments."""
-        return fingerprint(self.name, self.arguments)
+        return fingerprint(self.name, self.arguments if self.inputs is None else self.inputs)
 
     def build_graph(self) -> Any:
         """Call the function and return its Ray DAG. Imports Ray; does not start it.
@@ -157,7 +176,8 @@ def _as_json(value: Any, where: str) -> Any:
                     f"{where} must be JSON, and its key {key!r:.200} is not a string."
                 )
         return {key: _as_json(item, f"{where}[{key!r}]") for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
+    # Airflow gives what mapped tasks returned as a sequence of its own kind.
+    if isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray)):
         return [_as_json(item, f"{where}[{index}]") for index, item in enumerate(value)]
     if isinstance(value, float) and value - value != 0:
         raise RayWorkflowInputError(f"{where} must be JSON, which has no {value!r}.")

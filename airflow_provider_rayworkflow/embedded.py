@@ -21,6 +21,7 @@ from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.connections import ConnectionSettings
 from airflow_provider_rayworkflow.definitions import WorkflowDefinition
 from airflow_provider_rayworkflow.exceptions import (
+    RayWorkflowError,
     RayWorkflowInputError,
     RayWorkflowInterruptedError,
     RayWorkflowStillActiveError,
@@ -30,6 +31,7 @@ from airflow_provider_rayworkflow.exceptions import (
 from airflow_provider_rayworkflow.hooks import Found, RayWorkflowHook
 from airflow_provider_rayworkflow.workflow.exceptions import (
     StorageError,
+    WorkflowNotResumableError,
     WorkflowStillActiveError,
 )
 
@@ -44,7 +46,7 @@ _CLOSE_TIMEOUT_S = 10.0
 class EmbeddedRay:
     """Runs one workflow on a Ray cluster of this process alone.
 
-    :param definition: what to run, its function loaded.
+    :param definition: what to run, its function loaded; None for what is stored.
     :param metadata: for a workflow that starts from scratch.
     """
 
@@ -53,7 +55,7 @@ class EmbeddedRay:
     def __init__(
         self,
         hook: RayWorkflowHook,
-        definition: WorkflowDefinition,
+        definition: WorkflowDefinition | None,
         *,
         workflow_id: str,
         metadata: Json,
@@ -98,15 +100,12 @@ class EmbeddedRay:
             workflow.init(storage=self._hook.storage_uri)
             self._has_manager = True
             # Kept: Ray complains about a reference to an error that is dropped without a look.
-            self._output = workflow.run_async(
-                self._graph,
-                workflow_id=workflow_id,
-                metadata=self._metadata,
-                on_existing=on_existing,
-            )
+            self._output = self._begin(on_existing)
             self._is_ours = True
         except WorkflowStillActiveError as exc:
             raise RayWorkflowStillActiveError(workflow_id) from exc
+        except WorkflowNotResumableError as exc:
+            raise RayWorkflowError(f"Workflow {workflow_id!r} can't be resumed: {exc}") from exc
         except (TypeError, ValueError) as exc:
             raise RayWorkflowInputError(f"Workflow {workflow_id!r} can't be run: {exc}") from exc
         except StorageError as exc:
@@ -144,8 +143,21 @@ class EmbeddedRay:
         """Suspend what still runs and stop Ray. Never raises; nothing is lost if it fails."""
         _stop_ray(has_manager=self._has_manager)
 
+    def _begin(self, on_existing: Literal["resume", "restart"]) -> Any:
+        if self._definition is None:
+            return workflow.resume_async(self._workflow_id)
+        return workflow.run_async(
+            self._graph,
+            workflow_id=self._workflow_id,
+            metadata=self._metadata,
+            on_existing=on_existing,
+        )
+
     @cached_property
     def _graph(self) -> Any:
+        """The Ray DAG of the author's function; None for what is stored."""
+        if self._definition is None:
+            return None
         with keeping_sigterm_handler():  # the author's function may start Ray
             return self._definition.build_graph()
 

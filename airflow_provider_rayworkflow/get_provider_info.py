@@ -40,6 +40,16 @@ def get_provider_info() -> Json:
                 "python-modules": ["airflow_provider_rayworkflow.triggers"],
             }
         ],
+        "task-decorators": [
+            {
+                "name": "ray_workflow",
+                "class-name": "airflow_provider_rayworkflow.decorators.ray_workflow_task",
+            }
+        ],
+        "extra-links": [
+            "airflow_provider_rayworkflow.links.RayWorkflowLink",
+            "airflow_provider_rayworkflow.links.RayDashboardLink",
+        ],
         "connection-types": [_CONNECTION_TYPE],
     }
 

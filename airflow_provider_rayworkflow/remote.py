@@ -60,10 +60,12 @@ class RemoteRay:
     What is to be run lies in the storage before the job is submitted that reads it; so neither
     the job's command line nor Ray's dashboard show arguments.
 
+    :param definition: what to run; None for what is stored.
     :param token: unique for this try; it owns the workflow from its first call here on.
     :param runtime_env: Ray's, for the workflow's tasks.
     :param patience: with a cluster that does not answer.
     :param limits: ``max_running_workflows`` and ``max_pending_workflows`` of the cluster.
+    :param on_job: is told the id of the Ray job that this try follows, before it waits.
     """
 
     ends_with_process = False
@@ -72,7 +74,7 @@ class RemoteRay:
         self,
         hook: RayWorkflowHook,
         cluster: Cluster,
-        definition: WorkflowDefinition,
+        definition: WorkflowDefinition | None,
         *,
         workflow_id: str,
         metadata: Json,
@@ -80,8 +82,10 @@ class RemoteRay:
         runtime_env: Json | None,
         patience: Patience,
         limits: tuple[int | None, int | None] = (None, None),
+        on_job: Callable[[str], object] = lambda _: None,
     ) -> None:
         self._hook = hook
+        self._on_job = on_job
         self._limits = limits
         self._jobs = RayJobs(cluster)
         self._definition = definition
@@ -209,7 +213,7 @@ class RemoteRay:
     @cached_property
     def _graph(self) -> bytes | None:
         """The graph of a function of the DAG file, which the cluster can't import."""
-        if self._definition.function is None:
+        if self._definition is None or self._definition.function is None:
             return None
         graph = self._definition.build_graph()
         from airflow_provider_rayworkflow.workflow.runtime.dag import encode_dag
@@ -222,12 +226,13 @@ class RemoteRay:
             ) from exc
 
     def _submission(self) -> Submission:
+        by_path = self._definition if self._definition and not self._definition.function else None
         return Submission(
             workflow_id=self._workflow_id,
             submission_id=self._submission_id,
             token=self._token,
-            workflow="" if self._definition.function else self._definition.name,
-            arguments=self._definition.arguments,
+            workflow=by_path.name if by_path else "",
+            arguments=by_path.arguments if by_path else {},
             user_metadata=self._metadata,
             on_existing=self._on_existing,
             submitted_at=time.time(),
@@ -271,6 +276,7 @@ class RemoteRay:
     def _follow(self, submission_id: str, *, taken: int = 0) -> None:
         if self._log is not None:
             self._log.finish(_LOG_TIMEOUT_S)
+        self._on_job(submission_id)
         self._log = JobLog(
             submission_id,
             self._jobs.tail_log,

@@ -111,15 +111,16 @@ def decide(
         cleared = found.max_tries != mine.max_tries or found.life != mine.life
         started_by = "an earlier try of this task instance started it"
     if not cleared or memory.went_on_at == mine.max_tries:
-        return _go_on(status, started_by)
+        return go_on(status, started_by)
     if on_clear == "restart":
         return _start_over('the task instance was cleared and has on_clear="restart"')
     if on_clear == "auto" and status is WorkflowStatus.SUCCESSFUL:
         return _start_over("it was successful and the task instance was cleared")
-    return _go_on(status, f'the task instance was cleared and has on_clear="{on_clear}"')
+    return go_on(status, f'the task instance was cleared and has on_clear="{on_clear}"')
 
 
-def _go_on(status: WorkflowStatus, reason: str) -> Decision:
+def go_on(status: WorkflowStatus, reason: str) -> Decision:
+    """Attach to what is active, resume what can be resumed, take what has ended for good."""
     if status.is_active:
         return Decision(action=Action.ATTACH, reason=reason)
     return Decision(action=Action.RESUME if status.can_be_resumed else Action.TAKE, reason=reason)

@@ -2,18 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal, get_args
-
-from airflow.sdk import BaseOperator
-from airflow.sdk.configuration import conf
-from airflow.sdk.exceptions import (
-    AirflowRescheduleException,
-    AirflowTaskTimeout,
-    TaskDeferralTimeout,
-)
+from typing import TYPE_CHECKING, Any, get_args
 
 from airflow_provider_rayworkflow.definitions import (
     WorkflowDefinition,
@@ -21,34 +11,18 @@ from airflow_provider_rayworkflow.definitions import (
     check_metadata,
     check_workflow,
 )
-from airflow_provider_rayworkflow.embedded import EmbeddedRay
-from airflow_provider_rayworkflow.exceptions import (
-    RayWorkflowCanceledError,
-    RayWorkflowFailedError,
-    RayWorkflowInputError,
-    RayWorkflowInterruptedError,
-    RayWorkflowQueueFullError,
-    RayWorkflowStorageError,
-    RayWorkflowTimeoutError,
-)
-from airflow_provider_rayworkflow.hooks import Found, RayWorkflowHook
+from airflow_provider_rayworkflow.hooks import RayWorkflowHook
 from airflow_provider_rayworkflow.identity import METADATA_KEY, Origin, derive_workflow_id
-from airflow_provider_rayworkflow.kills import OnKill, stop_if_asked
-from airflow_provider_rayworkflow.patience import Patience
-from airflow_provider_rayworkflow.remote import RemoteRay
-from airflow_provider_rayworkflow.runs import Engine, WorkflowRun
+from airflow_provider_rayworkflow.operators.base import RayWorkflowBaseOperator, check_choice
+from airflow_provider_rayworkflow.runs import WorkflowRun
 from airflow_provider_rayworkflow.task_instances import (
-    begun_at,
     key_of,
     origin_of,
     read_memory,
-    remember_begin,
     write_memory,
 )
 from airflow_provider_rayworkflow.tries import OnClear, decide
-from airflow_provider_rayworkflow.triggers import RayWorkflowTrigger
 from airflow_provider_rayworkflow.workflow.concurrency import check_limits
-from airflow_provider_rayworkflow.workflow.model import StatusRecord
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 
 if TYPE_CHECKING:
@@ -56,16 +30,8 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
-#: XCom key of the workflow's id, there before the task waits.
-WORKFLOW_ID_KEY = "workflow_id"
 
-# How much later than its own deadline a deferral is ended by Airflow's scheduler.
-_TRIGGERER_MARGIN_S = 10.0
-# How long to leave a cluster alone that has no place for the workflow.
-_QUEUE_FULL_WAIT_S = 30.0
-
-
-class RayWorkflowRunOperator(BaseOperator):
+class RayWorkflowRunOperator(RayWorkflowBaseOperator):
     """Run a durable Ray workflow, or go on with it where it stopped.
 
     A try that finds the workflow unfinished resumes it: tasks that have committed their result
@@ -124,7 +90,6 @@ class RayWorkflowRunOperator(BaseOperator):
         "metadata": "json",
         "runtime_env": "json",
     }
-    ui_color = "#cfe8fc"
 
     def __init__(
         self,
@@ -132,44 +97,23 @@ class RayWorkflowRunOperator(BaseOperator):
         workflow: str | Callable[..., Any],
         arguments: Json | None = None,
         workflow_id: str | None = None,
-        ray_workflow_conn_id: str = RayWorkflowHook.default_conn_name,
         metadata: Json | None = None,
-        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
-        wait: bool = True,
-        poll_interval_s: float = 1.0,
         on_clear: OnClear = "auto",
-        on_kill: OnKill = "suspend",
-        runtime_env: Json | None = None,
         max_running_workflows: int | None = None,
         max_pending_workflows: int | None = None,
-        on_queue_full: Literal["wait", "fail"] = "wait",
-        unreachable_timeout_s: float = 600.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         check_workflow(workflow)
-        _check_choice("on_clear", on_clear, get_args(OnClear))
-        _check_choice("on_kill", on_kill, get_args(OnKill))
-        _check_choice("on_queue_full", on_queue_full, ("wait", "fail"))
+        check_choice("on_clear", on_clear, get_args(OnClear))
         check_limits(max_running_workflows, max_pending_workflows)
-        if poll_interval_s <= 0:
-            raise ValueError(f"poll_interval_s must be more than 0, not {poll_interval_s!r}.")
         self.workflow = workflow
         self.arguments = arguments
         self.workflow_id = workflow_id
-        self.ray_workflow_conn_id = ray_workflow_conn_id
         self.metadata = metadata
-        self.deferrable = deferrable
-        self.wait = wait
-        self.poll_interval_s = poll_interval_s
         self.on_clear = on_clear
-        self.kill_policy = on_kill
-        self.runtime_env = runtime_env
         self.max_running_workflows = max_running_workflows
         self.max_pending_workflows = max_pending_workflows
-        self.on_queue_full = on_queue_full
-        self.unreachable_timeout_s = unreachable_timeout_s
-        self._running: tuple[WorkflowRun, Any] | None = None
 
     def execute(self, context: Context) -> Any:
         """Bring the workflow to its end and return its output.
@@ -182,8 +126,9 @@ class RayWorkflowRunOperator(BaseOperator):
             ``on_queue_full``.
         :raises RayWorkflowCanceledError: when it was canceled; Airflow does not retry.
         """
-        deadline = self._deadline(begun_at(context))
-        hook, definition = self._load()
+        deadline = self._deadline(context)
+        hook = self._connect()
+        definition = self._define(context, hook)
         workflow_id = check_id(
             self.workflow_id
             or derive_workflow_id(key_of(context), namespace=hook.settings.namespace)
@@ -208,60 +153,23 @@ class RayWorkflowRunOperator(BaseOperator):
             action.value,
             decision.reason,
         )
-        run = self._make_run(hook, definition, workflow_id, origin, context)
+        run = self._run_of(hook, definition, workflow_id, origin, context)
         run.prepare(action)
         write_memory(context, memory, went_on=action.goes_on)
-        context["ti"].xcom_push(WORKFLOW_ID_KEY, workflow_id)
+        self._announce(context, workflow_id)
         return self._see_through(run, lambda: run.start(action), context, deadline)
 
-    def execute_complete(self, context: Context, event: Json) -> Any:
-        """Take the end of the workflow, or wait again; called when the trigger has fired."""
-        workflow_id, carried = event["workflow_id"], event["carried"]
-        if event["reason"] == "unreachable":
-            raise RayWorkflowStorageError(
-                f"{event['error']} Given up after {self.unreachable_timeout_s:g} s. Workflow "
-                f"{workflow_id!r} may go on, else it is RESUMABLE: the next try finds out."
-            )
-        hook, definition = self._load()
-        memory = read_memory(context)
-        origin = origin_of(context, memory=memory, inputs=definition.fingerprint)
-        run = self._make_run(hook, definition, workflow_id, origin, context)
-        return self._see_through(run, lambda: run.rejoin(carried), context, carried["deadline"])
+    def _run_again(self, context: Context, workflow_id: str) -> WorkflowRun:
+        hook = self._connect()
+        definition = self._define(context, hook)
+        origin = origin_of(context, memory=read_memory(context), inputs=definition.fingerprint)
+        return self._run_of(hook, definition, workflow_id, origin, context)
 
-    def resume_execution(self, next_method: str, next_kwargs: Json | None, context: Context) -> Any:
-        """Airflow's entry after a deferral; here for the one that it ends by its own clock."""
-        try:
-            return super().resume_execution(next_method, next_kwargs, context)
-        except TaskDeferralTimeout as exc:
-            ti = context["ti"]
-            workflow_id = ti.xcom_pull(task_ids=self.task_id, key=WORKFLOW_ID_KEY)
-            RayWorkflowHook(self.ray_workflow_conn_id).request_stop(
-                workflow_id, token=str(ti.id), how="suspend"
-            )
-            raise RayWorkflowTimeoutError(
-                workflow_id,
-                "The time limit of the deferral (no triggerer has noticed the end of the "
-                f"execution_timeout of {self.execution_timeout})",
-            ) from exc
-
-    def on_kill(self) -> None:
-        """Stop the workflow as ``on_kill`` says, if a person asked for it."""
-        if self._running is not None:
-            run, ti = self._running
-            stop_if_asked(run, ti, self.kill_policy)
-
-    def _load(self) -> tuple[RayWorkflowHook, WorkflowDefinition]:
-        hook = RayWorkflowHook(self.ray_workflow_conn_id)
+    def _define(self, context: Context, hook: RayWorkflowHook) -> WorkflowDefinition:
         is_remote = hook.settings.cluster is not None
-        if not (self.wait or is_remote):
-            raise RayWorkflowInputError(
-                f"The task has wait=False, and its connection {self.ray_workflow_conn_id!r} has no "
-                "host: Ray in the task process would end with it, and so would the workflow. Give "
-                "the connection a cluster, or leave wait=False out."
-            )
-        return hook, WorkflowDefinition.load(self.workflow, self.arguments, is_remote=is_remote)
+        return WorkflowDefinition.load(self.workflow, self.arguments, is_remote=is_remote)
 
-    def _make_run(
+    def _run_of(
         self,
         hook: RayWorkflowHook,
         definition: WorkflowDefinition,
@@ -269,155 +177,11 @@ class RayWorkflowRunOperator(BaseOperator):
         origin: Origin,
         context: Context,
     ) -> WorkflowRun:
-        metadata = check_metadata(self.metadata) | {METADATA_KEY: origin.to_metadata()}
-        cluster = hook.settings.cluster
-        engine: Engine
-        if cluster is None:
-            engine = EmbeddedRay(hook, definition, workflow_id=workflow_id, metadata=metadata)
-        else:
-            engine = RemoteRay(
-                hook,
-                cluster,
-                definition,
-                workflow_id=workflow_id,
-                metadata=metadata,
-                token=str(context["ti"].id),
-                runtime_env=self.runtime_env,
-                patience=Patience(self.unreachable_timeout_s),
-                limits=(self.max_running_workflows, self.max_pending_workflows),
-            )
-        return WorkflowRun(
-            hook=hook,
-            engine=engine,
-            workflow_id=workflow_id,
-            poll_interval_s=self.poll_interval_s,
-            patience=Patience(self.unreachable_timeout_s if cluster else 0.0),
+        return self._make_run(
+            hook,
+            definition,
+            workflow_id,
+            context,
+            metadata=check_metadata(self.metadata) | {METADATA_KEY: origin.to_metadata()},
+            limits=(self.max_running_workflows, self.max_pending_workflows),
         )
-
-    def _see_through(
-        self,
-        run: WorkflowRun,
-        begin: Callable[[], Found],
-        context: Context,
-        deadline: float | None,
-    ) -> Any:
-        """Wait here or in the triggerer, and return what the task returns."""
-        stays = run.ends_with_process or not self.deferrable
-        if stays and self.deferrable:
-            self.log.info("Ray runs in the task process, so the task waits here: not deferred")
-        self._running = (run, context["ti"])
-        suspend = detach = False
-        try:
-            found = begin()
-            if self.wait and stays:
-                found = run.wait(found)
-            elif self.wait:
-                found = run.settle(found)
-                suspend = found.status.is_active and _is_over(deadline)
-            detach = found.status.is_active and not suspend
-        except AirflowTaskTimeout:
-            suspend = True
-            self.log.error(
-                "%s is over. Workflow %s is suspended; the next try resumes it.",
-                self._clock,
-                run.workflow_id,
-            )
-            raise
-        except RayWorkflowQueueFullError:
-            if self.on_queue_full == "wait":
-                self._reschedule(context, deadline)
-            raise
-        finally:
-            self._running = None
-            run.close(suspend=suspend, detach=detach)
-        if not self.wait:
-            return run.workflow_id
-        if suspend:
-            raise RayWorkflowTimeoutError(run.workflow_id, self._clock)
-        if detach:
-            self._defer(run, context, deadline)
-        return self._output_of(found)
-
-    def _defer(self, run: WorkflowRun, context: Context, deadline: float | None) -> None:
-        """Leave this process; :meth:`execute_complete` goes on in another one."""
-        self.log.info("Workflow %s has begun; waiting in the triggerer", run.workflow_id)
-        late_s = 2 * self.poll_interval_s + _TRIGGERER_MARGIN_S
-        self.defer(
-            trigger=RayWorkflowTrigger(
-                workflow_id=run.workflow_id,
-                statuses=[status.value for status in WorkflowStatus if not status.is_active],
-                ray_workflow_conn_id=self.ray_workflow_conn_id,
-                poll_interval_s=self.poll_interval_s,
-                deadline=deadline,
-                unreachable_timeout_s=self.unreachable_timeout_s,
-                token=str(context["ti"].id),
-                on_kill=self.kill_policy,
-                carried={**run.carried, "deadline": deadline},
-            ),
-            method_name="execute_complete",
-            # Only if there is no triggerer to see the deadline.
-            timeout=deadline and timedelta(seconds=max(0.0, deadline - time.time()) + late_s),
-        )
-
-    def _reschedule(self, context: Context, deadline: float | None) -> None:
-        """Leave the worker, and submit again as the same try."""
-        if _is_over(deadline):
-            return
-        at = time.time() + _QUEUE_FULL_WAIT_S
-        remember_begin(context, begun_at(context))
-        self.log.warning("The cluster has no place for the workflow; it is submitted again later")
-        raise AirflowRescheduleException(  # type: ignore[no-untyped-call] # Airflow's
-            datetime.fromtimestamp(at, tz=UTC)
-        )
-
-    def _deadline(self, begun_at: float) -> float | None:
-        """When the execution_timeout ends: Airflow keeps no time for deferred tasks."""
-        timeout = self.execution_timeout
-        return begun_at + timeout.total_seconds() if timeout else None
-
-    @property
-    def _clock(self) -> str:
-        return f"The execution_timeout of {self.execution_timeout}"
-
-    def _output_of(self, ended: Found) -> Any:
-        record = ended.record
-        failure = record.failure
-        if ended.status is WorkflowStatus.SUCCESSFUL:
-            return self._json_output_of(record)
-        if ended.status is WorkflowStatus.CANCELED:
-            raise RayWorkflowCanceledError(record.workflow_id)
-        if ended.status is WorkflowStatus.FAILED and failure is not None:
-            self.log.error(
-                "Workflow %s: task %s failed\n%s",
-                record.workflow_id,
-                failure.task_id,
-                failure.traceback,
-            )
-            raise RayWorkflowFailedError(record.workflow_id, failure)
-        if ended.has_lost_owner:
-            reason = "the process that ran it is gone"
-        elif failure is not None:
-            reason = f"{failure.type}: {failure.message}"
-        else:
-            reason = "it was suspended"
-        raise RayWorkflowInterruptedError(record.workflow_id, reason)
-
-    def _json_output_of(self, record: StatusRecord) -> Any:
-        output = record.output
-        if output is None or output.problem:
-            self.log.warning(
-                "Workflow %s was successful, and its output is not in XCom: %s",
-                record.workflow_id,
-                output.problem if output else "it was not stored as JSON",
-            )
-            return None
-        return output.value
-
-
-def _is_over(deadline: float | None) -> bool:
-    return deadline is not None and time.time() >= deadline
-
-
-def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {list(choices)}, not {value!r}.")

@@ -52,7 +52,7 @@ def see_through(context: dict, **changes: object) -> None:
     task = RayWorkflowRunOperator(task_id="t", workflow="m:f", **changes)
     run = Full()
     try:
-        task._see_through(run, begin, context, task._deadline(begun_at(context)))
+        task._see_through(run, begin, context, task._deadline(context))
     finally:
         assert run.is_closed
 

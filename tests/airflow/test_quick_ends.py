@@ -49,9 +49,19 @@ def outcome(airflow_home: Path, storage: Path) -> Outcome:
     )
 
 
-def test_a_stored_output_is_returned_without_running_anything(outcome: Outcome):
-    assert outcome.states["taken"] == "success"
-    assert outcome.xcoms["taken", "return_value"] == {"n": 5}
+@pytest.mark.parametrize("task_id", ["taken", "resume_taken"])
+def test_a_stored_output_is_returned_without_running_anything(outcome: Outcome, task_id: str):
+    assert outcome.states[task_id] == "success"
+    assert outcome.xcoms[task_id, "return_value"] == {"n": 5}
+
+
+def test_the_id_the_connection_and_the_link_are_in_xcom(outcome: Outcome):
+    assert outcome.xcoms["taken", "workflow_id"] == "taken"
+    assert outcome.xcoms["taken", "ray_workflow_conn_id"] == "ray_workflow_default"
+    assert outcome.xcoms["taken", "_link_RayWorkflowLink"] == (
+        "/rayworkflow/workflow?conn_id=ray_workflow_default&workflow_id=taken"
+    )
+    assert outcome.xcoms["taken", "_link_RayDashboardLink"] == ""
 
 
 def test_a_stored_output_that_is_not_json_is_no_failure(outcome: Outcome):
@@ -60,8 +70,16 @@ def test_a_stored_output_that_is_not_json_is_no_failure(outcome: Outcome):
     assert "not in XCom: the output is a secret" in outcome.log
 
 
-def test_a_canceled_workflow_fails_without_retry_and_says_what_to_do(outcome: Outcome):
-    assert (outcome.states["canceled"], outcome.tries["canceled"]) == ("failed", 1)
+def test_what_does_not_exist_is_not_resumed(outcome: Outcome, storage: Path):
+    assert (outcome.states["resume_missing"], outcome.tries["resume_missing"]) == ("failed", 3)
+    assert f"There is no workflow 'missing' in {storage}" in outcome.log
+
+
+@pytest.mark.parametrize("task_id", ["canceled", "resume_canceled"])
+def test_a_canceled_workflow_fails_without_retry_and_says_what_to_do(
+    outcome: Outcome, task_id: str
+):
+    assert (outcome.states[task_id], outcome.tries[task_id]) == ("failed", 1)
     assert "Workflow 'canceled' was canceled, which is final. To run it again" in outcome.log
 
 

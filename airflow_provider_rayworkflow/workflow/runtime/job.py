@@ -104,11 +104,7 @@ class _Job:
         graph = build_graph(submission)
         with printing_logs_of(self._workflow_id):
             try:
-                connect.call(
-                    manager.submit.remote(
-                        self._workflow_id, graph, submission.user_metadata, submission.on_existing
-                    )
-                )
+                self._hand_over(manager, graph, submission)
             except queue.Full:
                 self._handover.delete_submission(self._workflow_id, self._submission_id)
                 raise
@@ -120,6 +116,16 @@ class _Job:
             failure = record.failure
             print(f"Task {failure.task_id}: {failure.type}: {failure.message}", flush=True)
         return 0 if status is WorkflowStatus.SUCCESSFUL else 1
+
+    def _hand_over(self, manager: Any, graph: bytes | None, submission: Submission) -> None:
+        if graph is None:
+            connect.call(manager.resume.remote(self._workflow_id))
+            return
+        connect.call(
+            manager.submit.remote(
+                self._workflow_id, graph, submission.user_metadata, submission.on_existing
+            )
+        )
 
     def _read_submission(self) -> Submission:
         try:
@@ -170,8 +176,8 @@ def join_manager(
     return connect.manager(storage=uri, limits=limits)
 
 
-def build_graph(submission: Submission) -> bytes:
-    """The graph to run, its tasks in the runtime environment of this job.
+def build_graph(submission: Submission) -> bytes | None:
+    """The graph to run, its tasks in the runtime environment of this job; None for the stored one.
 
     :raises JobError: when there is none to be had; its message has the author's traceback.
     """
@@ -185,6 +191,8 @@ def build_graph(submission: Submission) -> bytes:
             )
         graph = Graph.from_bytes(submission.graph)
         return with_environment(graph, current_environment()).to_bytes()
+    if not submission.workflow:
+        return None
     try:
         function = load_function(submission.workflow)
         check_call(submission.workflow, function, submission.arguments)

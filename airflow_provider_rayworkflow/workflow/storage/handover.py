@@ -43,7 +43,8 @@ class Submission:
 
     :ivar submission_id: of the Ray job.
     :ivar token: of the owner that submits it.
-    :ivar workflow: import path of a function that returns a graph; ``""`` with ``graph``.
+    :ivar workflow: import path of a function that returns a graph; ``""`` with ``graph``. Without
+        either, the workflow is resumed as it is stored.
     :ivar arguments: keywords for that function.
     :ivar on_existing: as for ``run``.
     :ivar python: ``"3.11"``: the Python that pickled ``graph``.

@@ -5,7 +5,7 @@ from datetime import date, timedelta
 import ray
 from airflow.sdk import DAG
 
-from airflow_provider_rayworkflow.operators import RayWorkflowRunOperator
+from airflow_provider_rayworkflow.operators import RayWorkflowResumeOperator, RayWorkflowRunOperator
 
 
 def never(x=None):
@@ -23,6 +23,8 @@ def graph():
 with DAG("quick", schedule=None, default_args={"retries": 2, "retry_delay": timedelta(0)}):
     for name in ("taken", "not_json", "canceled"):
         RayWorkflowRunOperator(task_id=name, workflow=never, workflow_id=name)
+    for name in ("taken", "canceled", "missing"):
+        RayWorkflowResumeOperator(task_id=f"resume_{name}", workflow_id=name)
     RayWorkflowRunOperator(task_id="bad_id", workflow=never, workflow_id="../x")
     RayWorkflowRunOperator(task_id="bad_arguments", workflow=never, arguments={"x": date.max})
     RayWorkflowRunOperator(task_id="bad_metadata", workflow=never, metadata={"airflow": 1})

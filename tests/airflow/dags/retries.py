@@ -16,16 +16,6 @@ def scaled(x):
     return FACTOR * x
 
 
-def scale_and_shape(x: int, as_set: bool):
-    """A function of the DAG file that uses others of the file, on the workers too."""
-
-    @ray.remote
-    def scale():
-        return {scaled(x)} if as_set else {"scaled": scaled(x)}
-
-    return scale.bind()
-
-
 with DAG("retries", schedule=None, default_args={"retry_delay": timedelta(0)}):
     by_path = RayWorkflowRunOperator(
         task_id="by_path",
@@ -47,12 +37,23 @@ with DAG("retries", schedule=None, default_args={"retry_delay": timedelta(0)}):
         workflow="counted:losing_ray",
         arguments={"folder": WITNESS + "/without_ray"},
     )
-    mapped = RayWorkflowRunOperator.partial(
-        task_id="mapped", workflow=scale_and_shape, poll_interval_s=0.1
-    ).expand(arguments=[{"x": 3, "as_set": False}, {"x": 4, "as_set": True}])
+
+    @task.ray_workflow(task_id="mapped", poll_interval_s=0.1)
+    def scale_and_shape(x: int, as_set: bool, name: str, ds=None):
+        """Uses others of the file, on the workers too."""
+
+        @ray.remote
+        def scale():
+            return {scaled(x)} if as_set else {name: scaled(x), "ds": ds}
+
+        return scale.bind()
+
+    mapped = scale_and_shape.partial(name="{{ dag.dag_id }}").expand_kwargs(
+        [{"x": 3, "as_set": False}, {"x": 4, "as_set": True}]
+    )
 
     @task
     def collect(output, outputs):
         return [output, *outputs]
 
-    [in_time, without_ray] >> collect(by_path.output, mapped.output)
+    [in_time, without_ray] >> collect(by_path.output, mapped)

@@ -1,0 +1,51 @@
+"""Links from a task instance to its workflow's page and to Ray's dashboard.
+
+The operator leaves each URL in an XCom as soon as it knows it; so a link is there while the task
+runs or is deferred, and it does not depend on what the operator of another process knows.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlencode
+
+from airflow.sdk import BaseOperatorLink
+from airflow.sdk.configuration import conf
+from airflow.sdk.execution_time.xcom import XCom
+
+if TYPE_CHECKING:
+    from airflow.sdk import BaseOperator
+    from airflow.sdk.types import TaskInstanceKey
+
+
+class _LeftInXCom(BaseOperatorLink):
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
+        """What the operator has left; ``""`` if nothing."""
+        found = XCom.get_value(ti_key=ti_key, key=self.xcom_key)
+        return found if isinstance(found, str) else ""
+
+
+class RayWorkflowLink(_LeftInXCom):
+    """To the page of the workflow, which all tries of a task instance share."""
+
+    name = "Ray workflow"
+
+    @staticmethod
+    def url(ray_workflow_conn_id: str, workflow_id: str) -> str:
+        """The page's address, below that of Airflow's API server."""
+        base = conf.get("api", "base_url", fallback="") or ""
+        query = urlencode(
+            {"conn_id": ray_workflow_conn_id, "workflow_id": workflow_id}, quote_via=quote, safe=""
+        )
+        return f"{base.rstrip('/')}/rayworkflow/workflow?{query}"
+
+
+class RayDashboardLink(_LeftInXCom):
+    """To the job of the latest try on the cluster's dashboard; none for Ray in the task process."""
+
+    name = "Ray dashboard"
+
+    @staticmethod
+    def url(address: str, submission_id: str) -> str:
+        """The job's address on a dashboard."""
+        return f"{address}/#/jobs/{quote(submission_id, safe='')}"

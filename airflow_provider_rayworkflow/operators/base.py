@@ -1,0 +1,324 @@
+"""What the operators that bring a workflow to its end have in common."""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.configuration import conf
+from airflow.sdk.exceptions import (
+    AirflowRescheduleException,
+    AirflowTaskTimeout,
+    TaskDeferralTimeout,
+)
+from airflow.sdk.execution_time.xcom import XCom
+
+from airflow_provider_rayworkflow.definitions import WorkflowDefinition
+from airflow_provider_rayworkflow.embedded import EmbeddedRay
+from airflow_provider_rayworkflow.exceptions import (
+    RayWorkflowCanceledError,
+    RayWorkflowFailedError,
+    RayWorkflowInputError,
+    RayWorkflowInterruptedError,
+    RayWorkflowQueueFullError,
+    RayWorkflowStorageError,
+    RayWorkflowTimeoutError,
+)
+from airflow_provider_rayworkflow.hooks import Found, RayWorkflowHook
+from airflow_provider_rayworkflow.kills import OnKill, stop_if_asked
+from airflow_provider_rayworkflow.links import RayDashboardLink, RayWorkflowLink
+from airflow_provider_rayworkflow.patience import Patience
+from airflow_provider_rayworkflow.remote import RemoteRay
+from airflow_provider_rayworkflow.runs import Engine, WorkflowRun
+from airflow_provider_rayworkflow.task_instances import begun_at, remember_begin
+from airflow_provider_rayworkflow.triggers import RayWorkflowTrigger
+from airflow_provider_rayworkflow.workflow.model import StatusRecord
+from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+Json = dict[str, Any]
+
+#: XCom keys of the workflow's id and of its connection, there before the task waits.
+WORKFLOW_ID_KEY = "workflow_id"
+CONN_ID_KEY = "ray_workflow_conn_id"
+
+# How much later than its own deadline a deferral is ended by Airflow's scheduler.
+_TRIGGERER_MARGIN_S = 10.0
+# How long to leave a cluster alone that has no place for the workflow.
+_QUEUE_FULL_WAIT_S = 30.0
+
+
+class RayWorkflowBaseOperator(BaseOperator):
+    """Sees one workflow through: in this process, or deferred in the triggerer.
+
+    What its parameters mean is said at the operators that have them.
+    """
+
+    operator_extra_links = (RayWorkflowLink(), RayDashboardLink())
+    ui_color = "#cfe8fc"
+
+    def __init__(
+        self,
+        *,
+        ray_workflow_conn_id: str = RayWorkflowHook.default_conn_name,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        wait: bool = True,
+        poll_interval_s: float = 1.0,
+        on_kill: OnKill = "suspend",
+        runtime_env: Json | None = None,
+        on_queue_full: Literal["wait", "fail"] = "wait",
+        unreachable_timeout_s: float = 600.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        check_choice("on_kill", on_kill, get_args(OnKill))
+        check_choice("on_queue_full", on_queue_full, ("wait", "fail"))
+        if poll_interval_s <= 0:
+            raise ValueError(f"poll_interval_s must be more than 0, not {poll_interval_s!r}.")
+        self.ray_workflow_conn_id = ray_workflow_conn_id
+        self.deferrable = deferrable
+        self.wait = wait
+        self.poll_interval_s = poll_interval_s
+        self.kill_policy = on_kill
+        self.runtime_env = runtime_env
+        self.on_queue_full = on_queue_full
+        self.unreachable_timeout_s = unreachable_timeout_s
+        self._running: tuple[WorkflowRun, Any] | None = None
+
+    @abstractmethod
+    def _run_again(self, context: Context, workflow_id: str) -> WorkflowRun:
+        """The run of this try, in a process after the one that began it."""
+
+    def execute_complete(self, context: Context, event: Json) -> Any:
+        """Take the end of the workflow, or wait again; called when the trigger has fired."""
+        workflow_id, carried = event["workflow_id"], event["carried"]
+        if event["reason"] == "unreachable":
+            raise RayWorkflowStorageError(
+                f"{event['error']} Given up after {self.unreachable_timeout_s:g} s. Workflow "
+                f"{workflow_id!r} may go on, else it is RESUMABLE: the next try finds out."
+            )
+        run = self._run_again(context, workflow_id)
+        return self._see_through(run, lambda: run.rejoin(carried), context, carried["deadline"])
+
+    def resume_execution(self, next_method: str, next_kwargs: Json | None, context: Context) -> Any:
+        """Airflow's entry after a deferral; here for the one that it ends by its own clock."""
+        try:
+            return super().resume_execution(next_method, next_kwargs, context)
+        except TaskDeferralTimeout as exc:
+            ti = context["ti"]
+            # Not xcom_pull, which gives a mapped task instance those of all.
+            workflow_id = XCom.get_value(ti_key=ti, key=WORKFLOW_ID_KEY)
+            RayWorkflowHook(self.ray_workflow_conn_id).request_stop(
+                workflow_id, token=str(ti.id), how="suspend"
+            )
+            raise RayWorkflowTimeoutError(
+                workflow_id,
+                "The time limit of the deferral (no triggerer has noticed the end of the "
+                f"execution_timeout of {self.execution_timeout})",
+            ) from exc
+
+    def on_kill(self) -> None:
+        """Stop the workflow as ``on_kill`` says, if a person asked for it."""
+        if self._running is not None:
+            run, ti = self._running
+            stop_if_asked(run, ti, self.kill_policy)
+
+    def _connect(self) -> RayWorkflowHook:
+        hook = RayWorkflowHook(self.ray_workflow_conn_id)
+        if not self.wait and hook.settings.cluster is None:
+            raise RayWorkflowInputError(
+                f"The task has wait=False, and its connection {self.ray_workflow_conn_id!r} has no "
+                "host: Ray in the task process would end with it, and so would the workflow. Give "
+                "the connection a cluster, or leave wait=False out."
+            )
+        return hook
+
+    def _make_run(
+        self,
+        hook: RayWorkflowHook,
+        definition: WorkflowDefinition | None,
+        workflow_id: str,
+        context: Context,
+        *,
+        metadata: Json | None = None,
+        limits: tuple[int | None, int | None] = (None, None),
+    ) -> WorkflowRun:
+        """The run of a workflow, on the cluster or in this process.
+
+        :param definition: None for what is stored.
+        :param limits: ``max_running_workflows`` and ``max_pending_workflows`` of the cluster.
+        """
+        cluster = hook.settings.cluster
+        engine: Engine
+        if cluster is None:
+            engine = EmbeddedRay(hook, definition, workflow_id=workflow_id, metadata=metadata or {})
+        else:
+            ti, address = context["ti"], cluster.address
+            engine = RemoteRay(
+                hook,
+                cluster,
+                definition,
+                workflow_id=workflow_id,
+                metadata=metadata or {},
+                token=str(ti.id),
+                runtime_env=self.runtime_env,
+                patience=Patience(self.unreachable_timeout_s),
+                limits=limits,
+                on_job=lambda job: ti.xcom_push(
+                    RayDashboardLink().xcom_key, RayDashboardLink.url(address, job)
+                ),
+            )
+        return WorkflowRun(
+            hook=hook,
+            engine=engine,
+            workflow_id=workflow_id,
+            poll_interval_s=self.poll_interval_s,
+            patience=Patience(self.unreachable_timeout_s if cluster else 0.0),
+        )
+
+    def _announce(self, context: Context, workflow_id: str) -> None:
+        """Say which workflow it is, before the task waits."""
+        ti = context["ti"]
+        ti.xcom_push(WORKFLOW_ID_KEY, workflow_id)
+        ti.xcom_push(CONN_ID_KEY, self.ray_workflow_conn_id)
+        ti.xcom_push(
+            RayWorkflowLink().xcom_key, RayWorkflowLink.url(self.ray_workflow_conn_id, workflow_id)
+        )
+
+    def _see_through(
+        self,
+        run: WorkflowRun,
+        begin: Callable[[], Found],
+        context: Context,
+        deadline: float | None,
+    ) -> Any:
+        """Wait here or in the triggerer, and return what the task returns."""
+        stays = run.ends_with_process or not self.deferrable
+        if stays and self.deferrable:
+            self.log.info("Ray runs in the task process, so the task waits here: not deferred")
+        self._running = (run, context["ti"])
+        suspend = detach = False
+        try:
+            found = begin()
+            if self.wait and stays:
+                found = run.wait(found)
+            elif self.wait:
+                found = run.settle(found)
+                suspend = found.status.is_active and _is_over(deadline)
+            detach = found.status.is_active and not suspend
+        except AirflowTaskTimeout:
+            suspend = True
+            self.log.error(
+                "%s is over. Workflow %s is suspended; the next try resumes it.",
+                self._clock,
+                run.workflow_id,
+            )
+            raise
+        except RayWorkflowQueueFullError:
+            if self.on_queue_full == "wait":
+                self._reschedule(context, deadline)
+            raise
+        finally:
+            self._running = None
+            run.close(suspend=suspend, detach=detach)
+        if not self.wait:
+            return run.workflow_id
+        if suspend:
+            raise RayWorkflowTimeoutError(run.workflow_id, self._clock)
+        if detach:
+            self._defer(run, context, deadline)
+        return self._output_of(found)
+
+    def _defer(self, run: WorkflowRun, context: Context, deadline: float | None) -> None:
+        """Leave this process; :meth:`execute_complete` goes on in another one."""
+        self.log.info("Workflow %s has begun; waiting in the triggerer", run.workflow_id)
+        late_s = 2 * self.poll_interval_s + _TRIGGERER_MARGIN_S
+        self.defer(
+            trigger=RayWorkflowTrigger(
+                workflow_id=run.workflow_id,
+                statuses=[status.value for status in WorkflowStatus if not status.is_active],
+                ray_workflow_conn_id=self.ray_workflow_conn_id,
+                poll_interval_s=self.poll_interval_s,
+                deadline=deadline,
+                unreachable_timeout_s=self.unreachable_timeout_s,
+                token=str(context["ti"].id),
+                on_kill=self.kill_policy,
+                carried={**run.carried, "deadline": deadline},
+            ),
+            method_name="execute_complete",
+            # Only if there is no triggerer to see the deadline.
+            timeout=deadline and timedelta(seconds=max(0.0, deadline - time.time()) + late_s),
+        )
+
+    def _reschedule(self, context: Context, deadline: float | None) -> None:
+        """Leave the worker, and submit again as the same try."""
+        if _is_over(deadline):
+            return
+        at = time.time() + _QUEUE_FULL_WAIT_S
+        remember_begin(context, begun_at(context))
+        self.log.warning("The cluster has no place for the workflow; it is submitted again later")
+        raise AirflowRescheduleException(  # type: ignore[no-untyped-call] # Airflow's
+            datetime.fromtimestamp(at, tz=UTC)
+        )
+
+    def _deadline(self, context: Context) -> float | None:
+        """When the execution_timeout ends: Airflow keeps no time for deferred tasks."""
+        timeout = self.execution_timeout
+        return begun_at(context) + timeout.total_seconds() if timeout else None
+
+    @property
+    def _clock(self) -> str:
+        return f"The execution_timeout of {self.execution_timeout}"
+
+    def _output_of(self, ended: Found) -> Any:
+        record = ended.record
+        failure = record.failure
+        if ended.status is WorkflowStatus.SUCCESSFUL:
+            return self._json_output_of(record)
+        if ended.status is WorkflowStatus.CANCELED:
+            raise RayWorkflowCanceledError(record.workflow_id)
+        if ended.status is WorkflowStatus.FAILED and failure is not None:
+            self.log.error(
+                "Workflow %s: task %s failed\n%s",
+                record.workflow_id,
+                failure.task_id,
+                failure.traceback,
+            )
+            raise RayWorkflowFailedError(record.workflow_id, failure)
+        if ended.has_lost_owner:
+            reason = "the process that ran it is gone"
+        elif failure is not None:
+            reason = f"{failure.type}: {failure.message}"
+        else:
+            reason = "it was suspended"
+        raise RayWorkflowInterruptedError(record.workflow_id, reason)
+
+    def _json_output_of(self, record: StatusRecord) -> Any:
+        output = record.output
+        if output is None or output.problem:
+            self.log.warning(
+                "Workflow %s was successful, and its output is not in XCom: %s",
+                record.workflow_id,
+                output.problem if output else "it was not stored as JSON",
+            )
+            return None
+        return output.value
+
+
+def _is_over(deadline: float | None) -> bool:
+    return deadline is not None and time.time() >= deadline
+
+
+def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    """Return if an argument is one of its choices.
+
+    :raises ValueError: if not.
+    """
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {list(choices)}, not {value!r}.")

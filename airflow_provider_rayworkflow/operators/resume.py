@@ -1,0 +1,79 @@
+"""The operator that goes on with one workflow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_rayworkflow.definitions import check_id
+from airflow_provider_rayworkflow.exceptions import RayWorkflowNotFoundError
+from airflow_provider_rayworkflow.operators.base import RayWorkflowBaseOperator
+from airflow_provider_rayworkflow.runs import WorkflowRun
+from airflow_provider_rayworkflow.tries import go_on
+from airflow_provider_rayworkflow.workflow.storage import shown
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+Json = dict[str, Any]
+
+
+class RayWorkflowResumeOperator(RayWorkflowBaseOperator):
+    """Go on with a workflow that exists, whoever started it, from its stored graph.
+
+    A failed or interrupted one is resumed: tasks that have committed their result don't run
+    again. One that runs is attached to, and of a successful one the stored output is returned.
+    Its code is that of its last run; a ``RayWorkflowRunOperator`` brings the code of today.
+
+    XCom: the output, as of ``RayWorkflowRunOperator``.
+
+    :param workflow_id: of the workflow. (templated)
+    :param ray_workflow_conn_id: a connection of type ``ray_workflow``: the cluster need not be
+        the one that the workflow ran on before. (templated)
+    :param deferrable: wait in Airflow's triggerer. By default Airflow's ``[operators]
+        default_deferrable``. Ray in the task process ends with it, so there the task waits.
+    :param wait: wait for the workflow's end. If not, the task is successful as soon as the
+        workflow goes on, on the cluster, and its XCom is the ``workflow_id``.
+    :param poll_interval_s: how often the storage is asked how the workflow stands.
+    :param on_kill: what becomes of the workflow when a person ends the task: ``"suspend"``,
+        ``"cancel"`` or ``"leave"``.
+    :param runtime_env: folders that the tasks of the workflow need, as they were given when it was
+        started: a cluster that does not have them any more gets them again. What a task runs in
+        is stored with it and does not change. (templated)
+    :param on_queue_full: if so many workflows run and wait already: ``"wait"`` or ``"fail"``.
+    :param unreachable_timeout_s: how long to bear with a cluster or storage that can't be
+        reached.
+    """
+
+    template_fields: Sequence[str] = ("workflow_id", "ray_workflow_conn_id", "runtime_env")
+    template_fields_renderers = {"runtime_env": "json"}  # noqa: RUF012 Airflow's
+
+    def __init__(self, *, workflow_id: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.workflow_id = workflow_id
+
+    def execute(self, context: Context) -> Any:
+        """Bring the workflow to its end and return its output.
+
+        :raises RayWorkflowNotFoundError: when there is no such workflow.
+        :raises RayWorkflowFailedError: when a workflow task failed.
+        :raises RayWorkflowInterruptedError: when the workflow was stopped.
+        :raises RayWorkflowTimeoutError: when the ``execution_timeout`` ends a deferred wait.
+        :raises RayWorkflowCanceledError: when it was canceled; Airflow does not retry.
+        """
+        deadline = self._deadline(context)
+        hook, workflow_id = self._connect(), check_id(self.workflow_id)
+        found = hook.find(workflow_id)
+        if found is None:
+            raise RayWorkflowNotFoundError(workflow_id, shown(hook.storage_uri))
+        action = go_on(found.status, "it exists").action
+        self.log.info(
+            "Workflow %s is %s, so this try will %s", workflow_id, found.status, action.value
+        )
+        run = self._make_run(hook, None, workflow_id, context)
+        run.prepare(action)
+        self._announce(context, workflow_id)
+        return self._see_through(run, lambda: run.start(action), context, deadline)
+
+    def _run_again(self, context: Context, workflow_id: str) -> WorkflowRun:
+        return self._make_run(self._connect(), None, workflow_id, context)

@@ -1,0 +1,115 @@
+"""``@task.ray_workflow``: a TaskFlow function is a workflow; its arguments are those of TaskFlow."""
+
+import datetime
+
+import pytest
+from airflow.sdk import DAG, task
+
+from airflow_provider_rayworkflow.decorators import ray_workflow_task
+from airflow_provider_rayworkflow.definitions import WorkflowDefinition
+from airflow_provider_rayworkflow.exceptions import RayWorkflowInputError
+from airflow_provider_rayworkflow.hooks import RayWorkflowHook
+from airflow_provider_rayworkflow.operators import RayWorkflowRunOperator
+
+HOOK = RayWorkflowHook()
+
+
+def grow(n, by=1, *, ds=None):
+    """Grow a number."""
+    import ray
+
+    @ray.remote
+    def grown():
+        return n + by, ds
+
+    return grown.bind()
+
+
+def defined(*args: object, context: dict | None = None, **kwargs: object) -> WorkflowDefinition:
+    with DAG("d", schedule=None):
+        operator = ray_workflow_task(grow)(*args, **kwargs).operator
+    return operator._define(context or {}, HOOK)
+
+
+def test_it_is_a_run_operator_with_all_of_its_arguments():
+    with DAG("d", schedule=None, default_args={"on_clear": "resume", "poll_interval_s": 7}):
+        operator = task.ray_workflow(deferrable=True, retries=2)(grow)(1).operator
+    assert isinstance(operator, RayWorkflowRunOperator)
+    assert (operator.task_id, operator.operator_name) == ("grow", "@task.ray_workflow")
+    assert (operator.on_clear, operator.poll_interval_s) == ("resume", 7)
+    assert (operator.deferrable, operator.retries) == (True, 2)
+    assert operator.doc_md == "Grow a number."
+
+
+def test_what_is_called_with_is_templated():
+    with DAG("d", schedule=None):
+        operator = task.ray_workflow(grow)("{{ ds }}", by="{{ run_id }}").operator
+    operator.render_template_fields({"ds": "2026-11-25", "run_id": "r"})
+    assert (operator.op_args, operator.op_kwargs) == (("2026-11-25",), {"by": "r"})
+
+
+def test_the_context_comes_by_its_names():
+    definition = defined(1, context={"ds": "2026-11-25", "run_id": "r"})
+    assert definition.function.keywords == {"ds": "2026-11-25"}
+
+
+def test_what_is_given_counts_more_than_the_context():
+    definition = defined(1, ds="mine", context={"ds": "2026-11-25"})
+    assert definition.function.keywords == {"ds": "mine"}
+
+
+def test_the_fingerprint_is_of_what_is_given_and_not_of_the_context():
+    one = defined(1, context={"ds": "2026-11-25"})
+    assert defined(1, context={"ds": "2026-11-26"}).fingerprint == one.fingerprint
+    assert defined(2).fingerprint != one.fingerprint
+    assert defined(1, by=2).fingerprint != one.fingerprint
+
+
+def test_arguments_are_whatever_airflow_keeps_in_xcom():
+    day = datetime.date(2026, 11, 25)
+    assert defined(day).function.args == (day,)
+    assert defined(day).fingerprint != defined(datetime.date(2026, 11, 26)).fingerprint
+    with pytest.raises(RayWorkflowInputError, match="what Airflow can keep in XCom: Cannot serial"):
+        defined(object())
+
+
+def test_what_mapped_tasks_returned_comes_as_a_list():
+    """Airflow's own sequence would need Airflow where Ray runs."""
+    from airflow.sdk.execution_time.lazy_sequence import LazyXComSequence
+
+    class Outputs(LazyXComSequence):
+        def __init__(self) -> None:
+            pass
+
+        def __iter__(self):
+            return iter([1, 2])
+
+        def __len__(self) -> int:
+            return 2
+
+    definition = defined({"outputs": [Outputs()]})
+    assert definition.function.args == ({"outputs": [[1, 2]]},)
+    by_path = WorkflowDefinition.load("m:f", {"outputs": Outputs()}, is_remote=True)
+    assert by_path.arguments == {"outputs": [1, 2]}
+
+
+def test_a_call_that_does_not_fit_is_refused_when_the_dag_is_parsed():
+    with DAG("d", schedule=None), pytest.raises(TypeError, match="missing a required argument: 'n"):
+        ray_workflow_task(grow)()
+
+
+@pytest.mark.parametrize("name", ["workflow", "arguments"])
+def test_what_the_function_says_already_can_not_be_said_again(name: str):
+    with (
+        DAG("d", schedule=None),
+        pytest.raises(RayWorkflowInputError, match=f"@task.ray_workflow has no '{name}'"),
+    ):
+        ray_workflow_task(grow, **{name: {}})(1)
+
+
+def test_it_may_be_mapped_and_each_item_has_inputs_of_its_own():
+    with DAG("d", schedule=None):
+        mapped = ray_workflow_task(grow).partial(by=2).expand(n=[1, 2]).operator
+    items = [mapped.unmap({"op_kwargs": {"n": n}})._define({}, HOOK).fingerprint for n in (1, 2, 1)]
+    assert items[0] == items[2]
+    assert items[0] != items[1]

@@ -1,0 +1,60 @@
+"""Workflows that were left failed or interrupted, resumed by Airflow with Ray in its task process."""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from dag_test import DAGS, Outcome, connection, test_dag
+from live_airflow import wait_for
+
+from airflow_provider_rayworkflow.workflow.exceptions import WorkflowExecutionError
+from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, open_store
+from airflow_provider_rayworkflow.workflow.testing import in_process
+
+pytestmark = [pytest.mark.airflow, pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(550)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("resumes")
+
+
+@pytest.fixture(scope="module")
+def left(folder: Path) -> Iterator[Path]:
+    """A storage with a failed and a suspended workflow."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(DAGS)
+        import counted
+
+        with in_process(str(folder / "storage")) as workflows:
+            with pytest.raises(WorkflowExecutionError):
+                workflows.run(counted.failing(str(folder / "failed")), workflow_id="failed")
+            workflows.run_async(counted.gated(str(folder / "stopped")), workflow_id="stopped")
+            wait_for("the gate", lambda: ran(folder / "stopped")["gate"])
+        (folder / "stopped" / "open").touch()
+        yield folder / "storage"
+
+
+@pytest.fixture(scope="module")
+def outcome(airflow_home: Path, left: Path) -> Outcome:
+    connected = {"AIRFLOW_CONN_RAY_WORKFLOW_DEFAULT": connection(storage=str(left))}
+    return test_dag(airflow_home, DAGS / "resumes.py", connected)
+
+
+def ran(folder: Path) -> Counter[str]:
+    path = folder / "ran"
+    return Counter(path.read_text().split()) if path.exists() else Counter()
+
+
+def test_a_failed_workflow_is_resumed_from_what_is_stored(outcome: Outcome, folder: Path):
+    assert outcome.states["failed"] == "success", outcome.log
+    assert outcome.xcoms["failed", "return_value"] == ["d", ["c", ["a"], ["b"]]]
+    assert ran(folder / "failed") == {"a": 1, "b": 1, "c": 2, "d": 1}
+
+
+def test_all_that_was_interrupted_is_resumed(outcome: Outcome, folder: Path, left: Path):
+    assert outcome.xcoms["stopped", "return_value"] == ["stopped"], outcome.log
+    assert ran(folder / "stopped") == {"a": 1, "gate": 2, "z": 1}
+    record = WorkflowStore(open_store(str(left))).read_status("stopped")
+    assert record.output.value == ["z", ["gate", ["a"]]]
