@@ -33,6 +33,7 @@ def init(
     max_running_workflows: int | None = None,
     max_pending_workflows: int | None = None,
     storage: str | FileSystem | None = None,
+    sharing: bool | None = None,
 ) -> None:
     """Start the manager of this Ray cluster, or check that it is as asked for.
 
@@ -41,14 +42,19 @@ def init(
     :param storage: absolute path, URI (``s3://bucket/prefix?region=…`` and whatever else
         ``pyarrow.fs`` opens) or ``pyarrow.fs.FileSystem``. By default the environment variable
         ``RAY_WORKFLOW_STORAGE``, and without it ``/tmp/ray/workflow_data`` with a warning.
-    :raises TypeError: for a limit that is not a whole number.
-    :raises ValueError: for a limit that makes no sense, or if the manager runs with others.
+    :param sharing: False: every workflow task gets a Ray task of its own. By default short ones
+        share, unless the environment variable ``RAY_WORKFLOW_SHARING`` is ``0``.
+    :raises TypeError: for a limit that is not a whole number, and ``sharing`` that is not a bool.
+    :raises ValueError: for a limit that makes no sense, or if the manager runs with others, or
+        with the other ``sharing``.
     :raises DataSaveError: when the storage can't be written.
     """
     limits = check_limits(max_running_workflows, max_pending_workflows)
+    if not isinstance(sharing, (bool, type(None))):
+        raise TypeError(f"'sharing' must be True, False or None, not {sharing!r}.")
     from airflow_provider_rayworkflow.workflow.runtime import connect
 
-    connect.manager(storage=storage, limits=limits)
+    connect.manager(storage=storage, limits=limits, sharing=sharing)
 
 
 def run(
@@ -307,12 +313,13 @@ class options:
     :param version: stands for the task's code where that is compared: it has changed if the
         version has. A string or a whole number.
     :param on_change: what a resume does with the task if it has changed, whatever the call says.
+    :param isolate: True: it shares no Ray task with others; see the page on performance.
     :raises ValueError: for other options and for values that can't be used.
     """
 
     _VALID = (
         *("task_id", "metadata", "catch_exceptions", "checkpoint", "retry", "timeout_s"),
-        *("version", "on_change"),
+        *("isolate", "version", "on_change"),
     )
 
     def __init__(self, **workflow_options: Any) -> None:
@@ -325,7 +332,7 @@ class options:
         task_id = workflow_options.get("task_id")
         if task_id is not None and (not isinstance(task_id, str) or not task_id):
             raise ValueError(f"task_id must be a string that is not empty, not {task_id!r}.")
-        for flag in ("catch_exceptions", "checkpoint"):
+        for flag in ("catch_exceptions", "checkpoint", "isolate"):
             if not isinstance(workflow_options.get(flag), (bool, type(None))):
                 raise ValueError(f"{flag} must be True or False, not {workflow_options[flag]!r}.")
         retry, timeout = workflow_options.get("retry"), workflow_options.get("timeout_s")

@@ -13,9 +13,12 @@ from airflow_provider_rayworkflow.workflow.storage.workflows import JournalWrite
 
 @dataclass(slots=True)
 class Commit:
-    """A record on its way to the storage, and what to do when it is there."""
+    """A record on its way to the storage, and what to do when it is there.
 
-    record: TaskRecord
+    :ivar record: None for what only has to come after the records before it.
+    """
+
+    record: TaskRecord | None
     then: Callable[[], None]
 
 
@@ -44,8 +47,8 @@ class GroupCommit:
         """True while anything waits or is being written."""
         return bool(self._waiting) or self._write is not None
 
-    def add(self, record: TaskRecord, then: Callable[[], None]) -> None:
-        """Let a record wait for the next write."""
+    def add(self, record: TaskRecord | None, then: Callable[[], None]) -> None:
+        """Let a record wait for the next write, or something for all that was added before it."""
         self._waiting.append(Commit(record, then))
 
     def discard_waiting(self) -> None:
@@ -59,11 +62,12 @@ class GroupCommit:
             self._write = asyncio.ensure_future(self._write_batch(batch))
 
     async def _write_batch(self, batch: Sequence[Commit]) -> None:
-        records = [commit.record for commit in batch]
+        records = [commit.record for commit in batch if commit.record is not None]
         error: StorageError | None = None
         try:
-            loop = asyncio.get_running_loop()
-            await loop.run_in_executor(self._threads, self._journal.commit, records)
+            if records:
+                loop = asyncio.get_running_loop()
+                await loop.run_in_executor(self._threads, self._journal.commit, records)
         except StorageError as exc:
             error = exc
         self._write = None

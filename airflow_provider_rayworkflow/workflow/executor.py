@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor as ThreadPool
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from airflow_provider_rayworkflow.workflow.codec import encode
 from airflow_provider_rayworkflow.workflow.commits import Commit, GroupCommit
@@ -41,10 +40,15 @@ from airflow_provider_rayworkflow.workflow.storage.workflows import (
     WorkflowStore,
 )
 from airflow_provider_rayworkflow.workflow.task_runs import (
+    Accept,
     Completion,
     Continued,
+    Earlier,
+    Errand,
     InputsLost,
+    Interrupted,
     Lost,
+    NotBegun,
     Raised,
     Returned,
     Runner,
@@ -61,8 +65,15 @@ _MAX_ERROR_LENGTH = 300
 
 @dataclass(slots=True)
 class _Attempt:
+    """A task that is under way.
+
+    :ivar follows: it runs after another one in the same Ray task, whose result may not be
+        committed when this one has ended.
+    """
+
     node: Node
-    handle: Any = None
+    errand: Errand
+    follows: bool
     running: RunningTask | None = None
     is_useless: bool = False
     is_overdue: bool = False
@@ -164,7 +175,7 @@ class Executor:
         for running in self._state.attempts.values() if self._state else ():
             if running.node.task_id == task_id and running.node.attempts == attempt:
                 running.is_overdue = True
-                self._runner.stop(running.handle)
+                self._runner.stop(running.errand)
 
     def stop(self, reason: Stop) -> None:
         """Stop the run: no task is started any more, running ones are stopped."""
@@ -231,36 +242,32 @@ class Executor:
 
     def _start_ready(self, state: _State) -> None:
         while (node := state.schedule.take_ready()) is not None:
-            attempt = state.attempts[node] = _Attempt(node)
-            if node.task.options.is_event:
-                attempt.running = RunningTask(
-                    task_id=node.task_id, attempt=node.attempts, started_at=time.time()
-                )
-            attempt.handle = self._runner.start(self._task_run(node), self._on_done(state, attempt))
+            run = _task_run(self.workflow_id, self.epoch, node, node.attempts)
+            self._runner.start(self._errand(state, node, run, follows=False))
 
-    def _on_done(self, state: _State, attempt: _Attempt) -> Callable[[Completion], None]:
+    def _errand(self, state: _State, node: Node, run: TaskRun, *, follows: bool) -> Errand:
         def on_done(completion: Completion) -> None:
             self._queue.put_nowait(lambda: self._completed(state, attempt, completion))
 
-        return on_done
+        def follow(accept: Accept) -> Errand | None:
+            if attempt.is_useless or state.must_rebuild or self._outcome is not None:
+                return None
+            after = state.schedule.follower(node)
+            if after is None:
+                return None
+            after_run = _task_run(self.workflow_id, self.epoch, after, after.attempts + 1)
+            if not accept(after_run):
+                return None
+            state.schedule.take_follower(node, after)
+            return self._errand(state, after, after_run, follows=True)
 
-    def _task_run(self, node: Node) -> TaskRun:
-        blobs, task = node.graph.blobs, node.task
-        return TaskRun(
-            workflow_id=self.workflow_id,
-            epoch=self.epoch,
-            task_id=node.task_id,
-            attempt=node.attempts,
-            function=blobs[task.function],
-            arguments=blobs[task.arguments],
-            ray_options=blobs[task.ray_options] if task.ray_options >= 0 else b"",
-            inputs=node.inputs(),
-            checkpoint=node.checkpoint or node.is_output,
-            wants_json=node.is_output,
-            timeout_s=task.options.timeout_s,
-            is_event=task.options.is_event,
-            name=task.name,
-        )
+        errand = Errand(run, on_done, follow)
+        attempt = state.attempts[node] = _Attempt(node, errand, follows)
+        if run.is_event:
+            attempt.running = RunningTask(
+                task_id=run.task_id, attempt=run.attempt, started_at=time.time()
+            )
+        return errand
 
     def _check_finished(self, state: _State) -> None:
         output = state.schedule.output
@@ -276,11 +283,24 @@ class Executor:
         node = attempt.node
         state.attempts.pop(node, None)
         self._retried.pop(node.task_id, None)
+        if attempt.follows and not isinstance(completion, Returned | Continued):
+            # What it followed may be on its way to the storage: that comes first.
+            attempt.follows = False
+            self._commits.add(None, lambda: self._completed(state, attempt, completion))
+            return
         if attempt.is_useless:
             return
         if attempt.is_overdue and isinstance(completion, Lost):
             completion = self._timed_out(node, completion)
         match completion:
+            case NotBegun():
+                state.schedule.not_begun(node)
+            case Interrupted():
+                log.warning(
+                    "Task status [RETRY]\t[%s@%s] the Ray task that it shared with others was lost",
+                    *(self.workflow_id, node.task_id),
+                )
+                state.schedule.interrupted(node)
             case Returned():
                 self._returned(state, node, completion)
             case Continued():
@@ -404,7 +424,7 @@ class Executor:
             for other in useless:
                 if (attempt := state.attempts.get(other)) is not None:
                     attempt.is_useless = True
-                    self._runner.stop(attempt.handle)
+                    self._runner.stop(attempt.errand)
             for done in resolved:
                 if done.result is not None:
                     self._on_result(done.task_id, done.result)
@@ -452,7 +472,7 @@ class Executor:
         self._commit(record if keeps else None, then)
 
     def _commit(self, record: TaskRecord | None, then: Callable[[], None]) -> None:
-        if record is None:
+        if record is None and not self._commits.is_busy:
             then()
         else:
             self._commits.add(record, then)
@@ -461,7 +481,7 @@ class Executor:
         if error is not None:
             log.error("Workflow %s: a checkpoint can't be written: %s", self.workflow_id, error)
             failure = TaskFailure(
-                task_id=batch[0].record.task_id,
+                task_id=next(commit.record.task_id for commit in batch if commit.record),
                 type=type(error).__name__,
                 message=str(error),
                 traceback="",
@@ -470,8 +490,9 @@ class Executor:
             self._end(Outcome(failure=failure))
             return
         for commit in batch:
-            if not commit.record.is_failure and not commit.record.is_revoked:
-                self._log_status("SUCCESSFUL", commit.record.task_id)
+            record = commit.record
+            if record and not record.is_failure and not record.is_revoked:
+                self._log_status("SUCCESSFUL", record.task_id)
             commit.then()
 
     # ---- ending
@@ -486,7 +507,28 @@ class Executor:
                 timer.cancel()
             self._state.timers.clear()
             for attempt in self._state.attempts.values():
-                self._runner.stop(attempt.handle)
+                self._runner.stop(attempt.errand)
 
     def _log_status(self, status: str, task_id: str) -> None:
         log.info("Task status [%s]\t[%s@%s]", status, self.workflow_id, task_id)
+
+
+def _task_run(workflow_id: str, epoch: int, node: Node, attempt: int) -> TaskRun:
+    blobs, task = node.graph.blobs, node.task
+    return TaskRun(
+        workflow_id=workflow_id,
+        epoch=epoch,
+        task_id=node.task_id,
+        attempt=attempt,
+        function=blobs[task.function],
+        arguments=blobs[task.arguments],
+        ray_options=blobs[task.ray_options] if task.ray_options >= 0 else b"",
+        inputs=tuple(other.result or Earlier(other.task_id) for other in node.upstream),
+        checkpoint=node.checkpoint or node.is_output,
+        wants_json=node.is_output,
+        timeout_s=task.options.timeout_s,
+        is_event=task.options.is_event,
+        name=task.name,
+        can_share=node.can_share,
+        catches=node.catches,
+    )

@@ -61,6 +61,7 @@ class TaskOptions:
     :ivar retry: how exceptions are retried, in place of ``retry_exceptions``.
     :ivar timeout_s: an attempt that takes longer is stopped; None = no limit.
     :ivar is_event: it waits for something, and so runs beside the workers.
+    :ivar isolate: it shares no Ray task with others.
     :ivar on_change: what a resume does if it has changed; None = as the call says.
     """
 
@@ -72,6 +73,7 @@ class TaskOptions:
     retry: RetryOptions | None = None
     timeout_s: float | None = None
     is_event: bool = False
+    isolate: bool = False
     on_change: OnChange | None = None
 
     def to_json(self) -> Json:

@@ -39,6 +39,9 @@ class Node:
     :ivar errors: how often it failed of what ``retry`` allows.
     :ivar is_caught: an exception is its result, or will be once that is committed.
     :ivar users: dependents that have not ended; the result is dropped with the last one.
+    :ivar is_alone: it shares no Ray task any more.
+    :ivar run: the linear run that it was started in; see :meth:`Schedule.follower`.
+    :ivar covered: how many of its inputs the run ``covered_by`` gives.
     """
 
     task_id: str
@@ -57,6 +60,10 @@ class Node:
     failures: int = 0
     errors: int = 0
     is_caught: bool = False
+    is_alone: bool = False
+    run: object = None
+    covered: int = 0
+    covered_by: object = None
 
     @property
     def catches(self) -> bool:
@@ -101,9 +108,16 @@ class Node:
         retry = self.task.options.retry
         return retry.wait_s(self.errors, random) if retry else 0.0
 
-    def inputs(self) -> tuple[Result, ...]:
-        """The results that it takes, in the order of its arguments."""
-        return tuple(_result_of(node) for node in self.upstream)
+    @property
+    def can_share(self) -> bool:
+        """True if it may run in one Ray task with others.
+
+        One that asks for anything of its own may not, nor one that must not run twice because
+        another one took its worker along.
+        """
+        options = self.task.options
+        asks = self.is_alone or options.isolate or options.is_event or self.task.shown_options
+        return not asks and options.max_retries != 0
 
 
 class Verdict(Enum):
@@ -165,11 +179,34 @@ class Schedule:
         while self._ready:
             node = self._ready.popleft()
             if node.state is _State.READY:
-                node.state = _State.RUNNING
-                node.attempts += 1
-                self.running.add(node)
+                self._take(node, run=object())
                 return node
         return None
+
+    def follower(self, node: Node) -> Node | None:
+        """The one task that will be ready when this one, and all before it in its run, have ended.
+
+        None if there is none, or more than one: those may run side by side. Ask once for each
+        attempt; :meth:`take_follower` makes it part of the run.
+        """
+        ready = []
+        for dependent in node.dependents:
+            if dependent.covered_by is not node.run:
+                dependent.covered_by, dependent.covered = node.run, 0
+            dependent.covered += 1
+            if dependent.covered == dependent.waiting_for and dependent.state is _State.WAITING:
+                ready.append(dependent)
+        return ready[0] if len(ready) == 1 else None
+
+    def take_follower(self, node: Node, follower: Node) -> None:
+        """Count the task as running, right after this one."""
+        self._take(follower, run=node.run)
+
+    def _take(self, node: Node, *, run: object) -> None:
+        node.state = _State.RUNNING
+        node.attempts += 1
+        node.run = run
+        self.running.add(node)
 
     def allocate_ids(self, graph: Graph) -> list[str]:
         """Unique ids for the tasks of a continuation."""
@@ -220,6 +257,25 @@ class Schedule:
         """Make a task ready again after a failed attempt."""
         if not self.is_needless(node):
             self._make_ready(node)
+
+    def not_begun(self, node: Node) -> None:
+        """An attempt did not begin, and does not count."""
+        node.attempts -= 1
+        self._put_back(node)
+
+    def interrupted(self, node: Node) -> None:
+        """An attempt was lost with a Ray task that several shared: it runs again, but alone."""
+        node.is_alone = True
+        self._put_back(node)
+
+    def _put_back(self, node: Node) -> None:
+        self.running.discard(node)
+        if self.is_needless(node):
+            return
+        if node.waiting_for == 0:
+            self._make_ready(node)
+        else:
+            node.state = _State.WAITING  # what it was to follow has not ended
 
     def catcher(self, node: Node) -> Node | None:
         """The nearest task that catches an exception of this one: itself or a creator."""
@@ -278,7 +334,7 @@ class Schedule:
         return nodes[last]
 
     def _connect(self, nodes: Mapping[int, Node]) -> None:
-        for node in nodes.values():
+        for _, node in sorted(nodes.items()):  # so that dependents start in the graph's order
             if node.task_id in self._records:
                 continue
             node.upstream = [nodes[index] for index in node.task.upstream]
@@ -354,12 +410,6 @@ class Schedule:
             if upstream.users == 0:
                 upstream.result = None
         node.upstream = []
-
-
-def _result_of(node: Node) -> Result:
-    if node.result is None:
-        raise RuntimeError(f"{node.task_id} has no result")  # a bug in the scheduler
-    return node.result
 
 
 def _may_retry(node: Node, *, system: bool, retryable: bool) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from airflow_provider_rayworkflow.workflow.model import (
     JsonOutput,
@@ -15,6 +15,13 @@ from airflow_provider_rayworkflow.workflow.model import (
     TaskFailure,
     TaskTimes,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """Stands for the result of a task of the same workflow that runs before, in the same Ray task."""
+
+    task_id: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,6 +35,8 @@ class TaskRun:
     :ivar timeout_s: the worker stops an attempt that takes longer.
     :ivar is_event: it waits for something, and so runs beside the workers.
     :ivar name: what it asked to be called; tasks of a loop share it, and so do workflows.
+    :ivar can_share: it may run in one Ray task with others.
+    :ivar catches: those who take its result get ``(value, None)``.
     """
 
     workflow_id: str
@@ -37,12 +46,14 @@ class TaskRun:
     function: bytes
     arguments: bytes
     ray_options: bytes
-    inputs: tuple[Result, ...]
+    inputs: tuple[Result | Earlier, ...]
     checkpoint: bool
     wants_json: bool
     timeout_s: float | None = None
     is_event: bool = False
     name: str = ""
+    can_share: bool = False
+    catches: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,14 +105,46 @@ class InputsLost:
     reason: str
 
 
-Completion = Returned | Continued | Raised | Lost | InputsLost
+@dataclass(frozen=True, slots=True)
+class NotBegun:
+    """The task did not begin, and nothing is wrong with it: it is ready, or waits, as before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """A Ray task that several shared was lost. This one may have begun; it runs again by itself."""
+
+
+Completion = Returned | Continued | Raised | Lost | InputsLost | NotBegun | Interrupted
+
+#: Whether a runner would have a task run right after another one.
+Accept = Callable[[TaskRun], bool]
+
+
+def _no_follower(accept: Accept) -> None:
+    return None
+
+
+@dataclass(slots=True, eq=False)
+class Errand:
+    """One attempt of a task on its way through a runner.
+
+    :ivar on_done: called once, in the caller's event loop.
+    :ivar follow: gives the task that is ready as soon as this one and those before it in the same
+        Ray task have ended, if there is exactly one and the runner accepts it. It is then under
+        way, too: its own ``on_done`` will be called after this one's.
+    """
+
+    run: TaskRun
+    on_done: Callable[[Completion], None]
+    follow: Callable[[Accept], Errand | None] = _no_follower
 
 
 class Runner(Protocol):
     """Runs tasks somewhere else."""
 
-    def start(self, run: TaskRun, on_done: Callable[[Completion], None]) -> Any:
-        """Start a task; ``on_done`` is called once, in the caller's event loop."""
+    def start(self, errand: Errand) -> None:
+        """Start a task."""
 
-    def stop(self, handle: Any) -> None:
+    def stop(self, errand: Errand) -> None:
         """Stop a started task for good; ``on_done`` is still called."""

@@ -23,6 +23,7 @@ from airflow_provider_rayworkflow.workflow.model import OnExisting, RunningTask
 from airflow_provider_rayworkflow.workflow.runtime.locations import store_at
 from airflow_provider_rayworkflow.workflow.runtime.logs import log_to_stderr
 from airflow_provider_rayworkflow.workflow.runtime.outputs import Reply, reply
+from airflow_provider_rayworkflow.workflow.runtime.packs import Done
 from airflow_provider_rayworkflow.workflow.runtime.runner import RayRunner
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import shown
@@ -36,12 +37,17 @@ _WAKE_INTERVAL_S = 2.0
 
 
 class WorkflowManagementActor:
-    """Calls go to one :class:`~..manager.Manager`, made at the first of them."""
+    """Calls go to one :class:`~..manager.Manager`, made at the first of them.
 
-    def __init__(self, uri: str, limits: Limits) -> None:
+    :param sharing: short tasks may share a Ray task.
+    """
+
+    def __init__(self, uri: str, limits: Limits, sharing: bool) -> None:
         log_to_stderr()
         self._uri = uri
         self._limits = limits
+        self._sharing = sharing
+        self._runner: RayRunner | None = None
         self._manager: Manager | None = None
         self._starting = asyncio.Lock()
         context = ray.get_runtime_context()
@@ -65,9 +71,10 @@ class WorkflowManagementActor:
     async def _ready(self) -> Manager:
         async with self._starting:
             if self._manager is None:
+                self._runner = RayRunner(self._uri, sharing=self._sharing)
                 manager = Manager(
                     store=store_at(self._uri),
-                    runner=RayRunner(self._uri),
+                    runner=self._runner,
                     manager_id=uuid.uuid4().hex,
                     actor_id=ray.get_runtime_context().get_actor_id() or "",
                     limits=self._limits,
@@ -78,12 +85,18 @@ class WorkflowManagementActor:
                 self._manager = manager
             return self._manager
 
-    async def configure(self, uri: str | None, limits: Limits) -> str:
+    async def configure(self, uri: str | None, limits: Limits, sharing: bool | None) -> str:
         """Check that the manager is as the caller wants it; returns what its storage lacks."""
         if uri is not None and uri != self._uri:
             raise ValueError(
                 f"The workflow manager of this cluster stores in {shown(self._uri)!r}, and "
                 f"{shown(uri)!r} was asked for. Use the same storage, or another Ray cluster."
+            )
+        if sharing is not None and sharing != self._sharing:
+            raise ValueError(
+                f"The workflow manager of this cluster runs with sharing={self._sharing}, and "
+                f"sharing={sharing} was asked for. Pass the same value or None, or use another "
+                "Ray cluster."
             )
         manager = await self._ready()
         if manager.set_limits(limits):
@@ -140,6 +153,11 @@ class WorkflowManagementActor:
 
     async def has_begun(self, workflow_id: str, epoch: int, task: RunningTask) -> None:
         (await self._ready()).has_begun(workflow_id, epoch, task)
+
+    async def hand_back(self, number: int, done: list[Done]) -> None:
+        """See :meth:`~.runner.RayRunner.hand_back`; a worker calls it."""
+        if self._runner is not None:
+            self._runner.hand_back(number, done)
 
     async def delete(self, workflow_id: str) -> None:
         await (await self._ready()).delete(workflow_id)

@@ -21,6 +21,9 @@ from airflow_provider_rayworkflow.workflow.storage import DEFAULT_STORAGE
 
 log = logging.getLogger(__name__)
 
+#: "0": tasks don't share Ray tasks, unless ``init`` says so.
+SHARING_VARIABLE = "RAY_WORKFLOW_SHARING"
+
 _MAX_CALLS_AT_ONCE = 100_000  # one waits for each output that somebody wants
 
 # A call is sent again when the manager restarts meanwhile; each takes a try or two. Not without
@@ -28,29 +31,36 @@ _MAX_CALLS_AT_ONCE = 100_000  # one waits for each output that somebody wants
 _MAX_CALL_RETRIES = 10
 
 
-def manager(*, storage: Any = None, limits: Limits | None = None) -> Any:
+def manager(
+    *, storage: Any = None, limits: Limits | None = None, sharing: bool | None = None
+) -> Any:
     """The manager's actor handle; Ray and the manager are started if need be.
 
     :param storage: see :func:`~.locations.to_location`.
-    :raises ValueError: when the manager runs with another storage or other limits.
+    :param sharing: short tasks may share a Ray task; None: as it is, or as the environment says.
+    :raises ValueError: when the manager runs with another storage, other limits or sharing.
     :raises DataSaveError: when the storage can't be written.
     """
     handle: Any = _stand_ins[-1] if _stand_ins else _find()
     if handle is None:
-        return _start(to_location(storage), limits or Limits())
-    if storage is not None or limits is not None:
+        if sharing is None:
+            sharing = os.environ.get(SHARING_VARIABLE) != "0"
+        return _start(to_location(storage), limits or Limits(), sharing)
+    if storage is not None or limits is not None or sharing is not None:
         location = None if storage is None or _stand_ins else to_location(storage)
-        _configure(handle, location, limits or Limits())
+        _configure(handle, location, limits or Limits(), sharing)
     return handle
 
 
-def _configure(handle: Any, location: str | None, limits: Limits) -> None:
-    weakness = call(handle.configure.remote(location, limits))
+def _configure(
+    handle: Any, location: str | None, limits: Limits, sharing: bool | None = None
+) -> None:
+    weakness = call(handle.configure.remote(location, limits, sharing))
     if weakness:
         warnings.warn(f"The workflow storage is not safe against races: {weakness}", stacklevel=5)
 
 
-def _start(location: str, limits: Limits) -> Any:
+def _start(location: str, limits: Limits, sharing: bool) -> Any:
     if location == DEFAULT_STORAGE:
         warnings.warn(
             f"Workflows are stored in {location}, which only this machine has. Give a storage "
@@ -69,7 +79,7 @@ def _start(location: str, limits: Limits) -> Any:
             max_task_retries=_MAX_CALL_RETRIES,
             max_concurrency=_MAX_CALLS_AT_ONCE,
         )
-        .remote(location, limits)
+        .remote(location, limits, sharing)
     )
     try:
         _configure(handle, location, limits)

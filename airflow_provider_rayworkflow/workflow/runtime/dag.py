@@ -226,6 +226,7 @@ class _Encoder:
             retry=ours["retry"].to_options() if ours.get("retry") else None,
             timeout_s=ours.get("timeout_s"),
             is_event=ours.get("is_event", False),
+            isolate=bool(ours.get("isolate", False)),
             on_change=ours.get("on_change"),
         )
         return Task(

@@ -12,17 +12,18 @@ import functools
 import resource
 import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 from ray.dag import FunctionNode
 
 from airflow_provider_rayworkflow.workflow.event_listener import Event, EventListener, TimerListener
 from airflow_provider_rayworkflow.workflow.runtime.options import carrier_key
-from airflow_provider_rayworkflow.workflow.runtime.worker import execute_task
-from airflow_provider_rayworkflow.workflow.task_runs import Completion
+from airflow_provider_rayworkflow.workflow.runtime.packs import Done, execute_pack
+
+T = TypeVar("T")
 
 #: What runs on the event host in place of a worker.
 ON_EVENT_HOST = {carrier_key("is_event"): True}
@@ -68,13 +69,13 @@ class EventHost:
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
-    async def execute(self, payload: bytes, *values: Any) -> Completion:
-        """See :func:`~.worker.execute_task`; may be canceled."""
+    async def execute(self, payload: bytes, *values: Any) -> list[Done]:
+        """See :func:`~.packs.execute_pack`; may be canceled."""
         waiting = Waiting()
-        done: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[list[Done]] = asyncio.get_running_loop().create_future()
         thread = threading.Thread(
             target=contextvars.copy_context().run,
-            args=(work_for, waiting, done, functools.partial(execute_task, payload, *values)),
+            args=(work_for, waiting, done, functools.partial(execute_pack, payload, *values)),
             daemon=True,
         )
         thread.start()
@@ -109,7 +110,7 @@ class Waiting:
 _waiting: ContextVar[Waiting | None] = ContextVar("waiting", default=None)
 
 
-def work_for(waiting: Waiting, done: asyncio.Future[Completion], task: Any) -> None:
+def work_for(waiting: Waiting, done: asyncio.Future[T], task: Callable[[], T]) -> None:
     """Run a task in this thread; ``done`` is of another thread's event loop."""
     _waiting.set(waiting)
     try:
@@ -120,8 +121,8 @@ def work_for(waiting: Waiting, done: asyncio.Future[Completion], task: Any) -> N
 
 
 def _settle(
-    done: asyncio.Future[Completion],
-    completion: Completion | None = None,
+    done: asyncio.Future[T],
+    completion: T | None = None,
     error: BaseException | None = None,
 ) -> None:
     if done.done():  # canceled meanwhile

@@ -36,7 +36,7 @@ from airflow_provider_rayworkflow.workflow.runtime.runner import system_failure,
 from airflow_provider_rayworkflow.workflow.runtime.worker import run_task
 from airflow_provider_rayworkflow.workflow.storage import ByteStore
 from airflow_provider_rayworkflow.workflow.storage.leases import LEASE_TTL_S, Process
-from airflow_provider_rayworkflow.workflow.task_runs import Completion, Lost, TaskRun
+from airflow_provider_rayworkflow.workflow.task_runs import Completion, Errand, Lost, TaskRun
 
 #: How many tasks run at once; those that wait for an event don't count.
 _TASKS_AT_ONCE = 100
@@ -160,6 +160,8 @@ class _Actor(WorkflowManagementActor):
     def __init__(self, location: str) -> None:
         self._uri = location
         self._limits = Limits()
+        self._sharing = True
+        self._runner = None
         self._manager: Manager | None = None
         self._starting = asyncio.Lock()
 
@@ -184,13 +186,9 @@ def _kill_overdue(manager: Manager, run: TaskRun) -> None:
     manager.kill_overdue(run.workflow_id, run.task_id, run.epoch, run.attempt)
 
 
-OnDone = Callable[[Completion], None]
-
-
 @dataclass(slots=True, eq=False)
 class _Started:
-    run: TaskRun
-    on_done: OnDone
+    errand: Errand
     done: asyncio.Future[Completion]
     waiting: Waiting = field(default_factory=Waiting)
     timer: asyncio.TimerHandle | None = None
@@ -210,21 +208,24 @@ class _ThreadRunner:
         self._loop = asyncio.get_running_loop()
         self._queue: deque[_Started] = deque()
         self._running: set[_Started] = set()
+        self._started: dict[Errand, _Started] = {}
 
-    def start(self, run: TaskRun, on_done: OnDone) -> _Started:
-        started = _Started(run, on_done, self._loop.create_future())
+    def start(self, errand: Errand) -> None:
+        started = self._started[errand] = _Started(errand, self._loop.create_future())
         started.done.add_done_callback(lambda done: self._ended(started))
-        if run.is_event:
+        if errand.run.is_event:
             self._begin(started)
         else:
             self._queue.append(started)
             self._begin_next()
-        return started
 
-    def stop(self, handle: _Started) -> None:
-        handle.waiting.cancel()
-        if not handle.done.done():
-            handle.done.set_result(_lost(handle.run, InterruptedError("it was stopped")))
+    def stop(self, errand: Errand) -> None:
+        started = self._started.get(errand)
+        if started is None:
+            return
+        started.waiting.cancel()
+        if not started.done.done():
+            started.done.set_result(_lost(errand.run, InterruptedError("it was stopped")))
 
     def _begin_next(self) -> None:
         while self._queue and len(self._running) < _TASKS_AT_ONCE:
@@ -234,7 +235,7 @@ class _ThreadRunner:
                 self._begin(started)
 
     def _begin(self, started: _Started) -> None:
-        run = started.run
+        run = started.errand.run
         if run.timeout_s is not None:
             started.timer = self._loop.call_later(run.timeout_s, self._on_overdue, run)
         threading.Thread(
@@ -246,18 +247,21 @@ class _ThreadRunner:
 
     def _work(self, started: _Started) -> None:
         with suppress(RuntimeError):  # nobody waits any more: the event loop is closed
-            work_for(started.waiting, started.done, lambda: self._execute(started.run))
+            work_for(started.waiting, started.done, lambda: self._execute(started.errand.run))
 
     def _execute(self, run: TaskRun) -> Completion:
-        values = [ray.get(result.ref) for result in run.inputs if result.ref is not None]
-        return run_task(store_at(self._location), with_positions(run), values)
+        refs: list[Any] = []
+        run = with_positions(run, refs)
+        return run_task(store_at(self._location), run, [ray.get(ref) for ref in refs])
 
     def _ended(self, started: _Started) -> None:
         if started.timer is not None:
             started.timer.cancel()
         self._running.discard(started)
+        errand = started.errand
+        del self._started[errand]
         error = started.done.exception()
-        started.on_done(started.done.result() if error is None else _lost(started.run, error))
+        errand.on_done(started.done.result() if error is None else _lost(errand.run, error))
         self._begin_next()
 
 

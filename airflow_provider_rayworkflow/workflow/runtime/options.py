@@ -20,6 +20,7 @@ WORKFLOW_OPTIONS = (
     "checkpoint",
     "retry",
     "timeout_s",
+    "isolate",
     "version",
     "on_change",
     "is_event",  # ours alone: runs on the event host

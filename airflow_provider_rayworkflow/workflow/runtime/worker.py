@@ -1,4 +1,4 @@
-"""What runs on a Ray worker: one workflow task, its inputs loaded before, its value stored after.
+"""One workflow task on a worker: its inputs loaded before, its value stored after.
 
 A task's exception comes back as data. So whatever exception Ray itself reports is a failure of
 the system, not of the task.
@@ -29,16 +29,14 @@ from airflow_provider_rayworkflow.workflow.model import (
 from airflow_provider_rayworkflow.workflow.runtime import functions
 from airflow_provider_rayworkflow.workflow.runtime.dag import encode_dag, is_dag
 from airflow_provider_rayworkflow.workflow.runtime.inputs import Argument, unpickling_with
-from airflow_provider_rayworkflow.workflow.runtime.locations import store_at
-from airflow_provider_rayworkflow.workflow.runtime.logs import label_output, log_to_stderr
-from airflow_provider_rayworkflow.workflow.runtime.presence import NODE, reported
+from airflow_provider_rayworkflow.workflow.runtime.presence import NODE
 from airflow_provider_rayworkflow.workflow.runtime.refs import RefPickling
-from airflow_provider_rayworkflow.workflow.runtime.task_output import Printed
 from airflow_provider_rayworkflow.workflow.runtime.timeouts import time_limit
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 from airflow_provider_rayworkflow.workflow.task_runs import (
     Completion,
     Continued,
+    Earlier,
     InputsLost,
     Lost,
     Raised,
@@ -52,21 +50,6 @@ log = logging.getLogger(__name__)
 INLINE_BYTES = 32 * 1024
 #: The largest value that a task may return, in bytes; by default there is no limit.
 MAX_VALUE_VARIABLE = "RAY_WORKFLOW_MAX_VALUE_BYTES"
-
-
-def execute_task(payload: bytes, *values: Any) -> Completion:
-    """Run a task on a Ray worker.
-
-    :param payload: the pickled storage URI and arguments of :func:`run_task`.
-    """
-    log_to_stderr()
-    uri, run = pickle.loads(payload)
-    if run.is_event:
-        return run_task(store_at(uri), run, values)
-    label_output(f"{run.workflow_id}@{run.task_id}")
-    printed = Printed()
-    with reported(run):
-        return printed.beside(run_task(store_at(uri), run, values))
 
 
 def run_task(store: WorkflowStore, run: TaskRun, values: Sequence[Any]) -> Completion:
@@ -159,6 +142,8 @@ def _load_inputs(
     reasons: list[str] = []
     for position, result in enumerate(run.inputs):
         try:
+            if isinstance(result, Earlier):
+                raise TypeError(f"{result} was not replaced by its result")  # a bug in the packing
             if result.ref is not None:
                 inputs.append(wrapped(result.form, values[result.ref]))
             else:

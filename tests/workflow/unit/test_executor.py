@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
 from concurrent.futures import Executor as ThreadPool
 from concurrent.futures import Future
+from dataclasses import replace
 from random import Random
 
 from faulty import FaultyStore, Killed
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from plans import Plan, call, committed, expected, from_result, plans, to_graph, to_result
 
 from airflow_provider_rayworkflow.workflow.executor import Executor
-from airflow_provider_rayworkflow.workflow.model import TaskFailure, TaskTimes
+from airflow_provider_rayworkflow.workflow.model import Form, Result, TaskFailure, TaskTimes
 from airflow_provider_rayworkflow.workflow.outcomes import Outcome
 from airflow_provider_rayworkflow.workflow.storage.bytes import ByteStore
 from airflow_provider_rayworkflow.workflow.storage.memory import MemoryStore
@@ -23,7 +23,11 @@ from airflow_provider_rayworkflow.workflow.storage.workflows import WorkflowStor
 from airflow_provider_rayworkflow.workflow.task_runs import (
     Completion,
     Continued,
+    Earlier,
+    Errand,
+    Interrupted,
     Lost,
+    NotBegun,
     Raised,
     Returned,
     TaskRun,
@@ -46,35 +50,62 @@ class AtOnce(ThreadPool):
 
 
 class PlanRunner:
-    """Does what a plan says; tasks that are under way end in any order."""
+    """Does what a plan says; tasks that are under way end in any order.
+
+    Of a linear run, any number share a Ray task. It hands back what it has not begun at any place,
+    and sometimes it is lost.
+    """
 
     def __init__(self, plan: Plan, random: Random) -> None:
         self.plan = plan
         self.random = random
         self.started: Counter[str] = Counter()
-        self.under_way: list[tuple[TaskRun, Callable[[Completion], None]]] = []
+        self.interrupted: Counter[str] = Counter()
+        self.under_way: list[list[Errand]] = []
+        self.longest = 0
 
-    def start(self, run: TaskRun, on_done: Callable[[Completion], None]) -> object:
-        self.started[run.task_id] += run.attempt == 1
-        task = (run, on_done)
-        self.under_way.append(task)
+    def start(self, errand: Errand) -> None:
+        pack = [errand]
+        while (after := pack[-1].follow(lambda run: self.random.random() < 0.8)) is not None:
+            pack.append(after)
+        self.longest = max(self.longest, len(pack))
+        for one in pack:
+            self.started[one.run.task_id] += one.run.attempt == 1
+        self.under_way.append(pack)
         asyncio.get_running_loop().call_soon(self.end_one)
-        return task
 
-    def stop(self, handle: object) -> None:
-        if handle in self.under_way:
-            self.under_way.remove(handle)
-            run, on_done = handle
-            on_done(Lost(failure=failure(run, system=True)))
+    def stop(self, errand: Errand) -> None:
+        for pack in [pack for pack in self.under_way if errand in pack]:
+            self.under_way.remove(pack)
+            for one in pack:
+                one.on_done(Lost(failure=failure(one.run, system=True)))
 
     def end_one(self) -> None:
         if self.under_way:
-            run, on_done = self.under_way.pop(self.random.randrange(len(self.under_way)))
-            on_done(self.completion(run))
+            pack = self.under_way.pop(self.random.randrange(len(self.under_way)))
+            self.end(pack)
+
+    def end(self, pack: list[Errand]) -> None:
+        if len(pack) > 1 and self.random.random() < 0.1:
+            for errand in pack:
+                self.interrupted[errand.run.task_id] += 1
+                errand.on_done(Interrupted())
+            return
+        results: dict[str, Result] = {}
+        done = self.random.randint(1, len(pack))
+        for errand in pack[:done]:
+            run = with_results(errand.run, results)
+            completion = self.completion(run) if run else NotBegun()
+            if isinstance(completion, Returned):
+                form = Form.CAUGHT_VALUE if run.catches else Form.VALUE
+                results[run.task_id] = replace(completion.result, form=form)
+            errand.on_done(completion)
+        for errand in pack[done:]:
+            errand.on_done(NotBegun())
 
     def completion(self, run: TaskRun) -> Completion:
         called = call(self.plan, run.arguments)
-        did = called.task.attempt(run.attempt)
+        did = called.task.attempt(run.attempt - self.interrupted[run.task_id])
         if isinstance(did, tuple):
             graph = called.continuation(did, run.inputs)
             return Continued(graph=graph.to_bytes(), times=TIMES)
@@ -84,6 +115,15 @@ class PlanRunner:
             return Lost(failure=failure(run, system=True))
         failed = failure(run, system=False)
         return Raised(failure=failed, exception=b"!", retryable=True, times=TIMES)
+
+
+def with_results(run: TaskRun, results: dict[str, Result]) -> TaskRun | None:
+    """The run with the results of those before it; None if there is none."""
+    earlier = [one.task_id for one in run.inputs if isinstance(one, Earlier)]
+    if any(task_id not in results for task_id in earlier):
+        return None
+    inputs = (results[i.task_id] if isinstance(i, Earlier) else i for i in run.inputs)
+    return replace(run, inputs=tuple(inputs))
 
 
 def failure(run: TaskRun, *, system: bool) -> TaskFailure:

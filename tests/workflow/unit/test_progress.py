@@ -27,10 +27,10 @@ from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 from airflow_provider_rayworkflow.workflow.storage.memory import MemoryStore
 from airflow_provider_rayworkflow.workflow.task_runs import (
     Completion,
+    Errand,
     Lost,
     Raised,
     Returned,
-    TaskRun,
 )
 
 TIMES = TaskTimes(started_at=1.0, ended_at=2.0, attempt=1, node="pod-1")
@@ -50,21 +50,21 @@ class Runner:
     """Tasks end when they are told to."""
 
     def __init__(self) -> None:
-        self.on_done: dict[str, Callable[[Completion], None]] = {}
+        self.errands: dict[str, Errand] = {}
 
-    def start(self, run: TaskRun, on_done: Callable[[Completion], None]) -> Any:
-        self.on_done[run.task_id] = on_done
-        return run.task_id
+    def start(self, errand: Errand) -> None:
+        self.errands[errand.run.task_id] = errand
 
-    def stop(self, handle: Any) -> None:
-        lost = TaskFailure(task_id=handle, type="", message="", traceback="", system=True)
-        asyncio.get_running_loop().call_soon(self.on_done[handle], Lost(failure=lost))
+    def stop(self, errand: Errand) -> None:
+        task_id = errand.run.task_id
+        lost = TaskFailure(task_id=task_id, type="", message="", traceback="", system=True)
+        asyncio.get_running_loop().call_soon(errand.on_done, Lost(failure=lost))
 
     async def end(self, task_id: str, completion: Completion | None = None) -> None:
         async with asyncio.timeout(10):
-            while task_id not in self.on_done:
+            while task_id not in self.errands:
                 await asyncio.sleep(0.01)
-        self.on_done.pop(task_id)(completion or Returned(result=RESULT, times=TIMES))
+        self.errands.pop(task_id).on_done(completion or Returned(result=RESULT, times=TIMES))
 
 
 class CountingStore(MemoryStore):

@@ -29,6 +29,12 @@ from airflow_provider_rayworkflow.workflow.scheduler import Node, Schedule, Verd
 from airflow_provider_rayworkflow.workflow.storage.workflows import TaskRecord
 
 
+def inputs(node: Node) -> tuple[Result, ...]:
+    """The results that it takes; it is ready, so they are there."""
+    assert all(other.result is not None for other in node.upstream)
+    return tuple(other.result for other in node.upstream)
+
+
 @dataclass
 class Run:
     """One run of a workflow, until its end or a crash; what is committed outlives it.
@@ -72,7 +78,7 @@ class Run:
     def start(self, node: Node) -> None:
         self.started[node.task_id] += 1
         self.depths.append(depth(node))
-        for result in node.inputs():
+        for result in inputs(node):
             assert result.inline is not None
         for upstream in node.upstream:
             is_kept = upstream.checkpoint or upstream.is_output
@@ -86,14 +92,14 @@ class Run:
         called = call(self.plan, node.graph.blobs[node.task.arguments])
         did = called.task.attempt(node.attempts)
         if isinstance(did, tuple):
-            self.continued(node, called.continuation(did, node.inputs()))
+            self.continued(node, called.continuation(did, inputs(node)))
         elif did == "value":
             self.returned(node, called)
         else:
             self.failed(node, is_system=did == "S")
 
     def returned(self, node: Node, called: Call) -> None:
-        result = node.as_result(to_result(called.value(node.inputs())))
+        result = node.as_result(to_result(called.value(inputs(node))))
         record = TaskRecord(task_id=node.task_id, result=result)
         self.commit(node, record, lambda: self.schedule.finished(node, result))
 

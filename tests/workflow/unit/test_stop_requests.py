@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -22,7 +22,7 @@ from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 from airflow_provider_rayworkflow.workflow.storage.handover import Handover, Owner, StopRequest
 from airflow_provider_rayworkflow.workflow.storage.memory import MemoryStore
-from airflow_provider_rayworkflow.workflow.task_runs import Completion, Lost, TaskRun
+from airflow_provider_rayworkflow.workflow.task_runs import Errand, Lost
 
 GRAPH = Graph(tasks=[Task(name="endless", function=0, arguments=0)], blobs=[b""]).to_bytes()
 OWNER = Owner(workflow_id="w", token="try", submission_id="", since=0.0)
@@ -32,13 +32,13 @@ SUSPEND = StopRequest(workflow_id="w", token="try", how="suspend", requested_at=
 class EndlessRunner:
     """Tasks run until they are stopped."""
 
-    def start(self, run: TaskRun, on_done: Callable[[Completion], None]) -> Any:
-        return run, on_done
+    def start(self, errand: Errand) -> None:
+        pass
 
-    def stop(self, handle: Any) -> None:
-        run, on_done = handle
-        gone = TaskFailure(task_id=run.task_id, type="", message="", traceback="", system=True)
-        asyncio.get_running_loop().call_soon(on_done, Lost(failure=gone))
+    def stop(self, errand: Errand) -> None:
+        task_id = errand.run.task_id
+        gone = TaskFailure(task_id=task_id, type="", message="", traceback="", system=True)
+        asyncio.get_running_loop().call_soon(errand.on_done, Lost(failure=gone))
 
 
 class MoodyStore(MemoryStore):

@@ -1,0 +1,181 @@
+"""Which tasks share a Ray task. Pure: no Ray, no clock.
+
+A Ray task costs about a millisecond, so tasks that take less run several in one. How long a
+function takes is learned. What has not been measured is taken for long, and long tasks run each by
+itself; so nothing waits behind them. A linear run, in which each task only waits for the ones
+before it, stays together as far as the budget goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from airflow_provider_rayworkflow.workflow.model import Result
+from airflow_provider_rayworkflow.workflow.task_runs import Errand, TaskRun
+
+#: How long the tasks of one Ray task may take together, as far as one knows.
+BUDGET_S = 0.02
+#: A function that takes longer shares nothing.
+SHORT_S = BUDGET_S / 2
+#: How many packs there are for each CPU: one that runs and one that waits for it.
+PACKS_A_CPU = 2
+
+_MAX_TASKS = 1_000
+_MAX_BYTES = 1024 * 1024
+_MAX_FUNCTIONS = 10_000
+_WEIGHT = 0.5  # of the latest measurement in the average
+
+
+class Durations:
+    """How long functions take: a moving average of each one's measured times."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[tuple[int, int], float] = {}
+
+    def of(self, function: bytes) -> float | None:
+        """In seconds; None for a function that has not been measured."""
+        return self._seconds.get(_key(function))
+
+    def is_long(self, function: bytes) -> bool:
+        """True if it is known to be too long to share a Ray task."""
+        return (self.of(function) or 0.0) > SHORT_S
+
+    def is_short(self, function: bytes) -> bool:
+        """True if it is known to be short enough to share a Ray task."""
+        seconds = self.of(function)
+        return seconds is not None and seconds <= SHORT_S
+
+    def note(self, function: bytes, seconds: float) -> None:
+        """Take a measurement into account."""
+        before = self._seconds.pop(_key(function), seconds)
+        if len(self._seconds) >= _MAX_FUNCTIONS:
+            del self._seconds[next(iter(self._seconds))]
+        self._seconds[_key(function)] = before + _WEIGHT * (seconds - before)
+
+
+class Packer:
+    """What waits to be packed.
+
+    Tasks share with those only that run in the same environment.
+    """
+
+    def __init__(self, durations: Durations) -> None:
+        self._durations = durations
+        self._waiting: dict[bytes, dict[Errand, None]] = {}
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, errand: Errand) -> None:
+        """Let a task wait. It must be one that may share, and whose function is not known as long."""
+        self._waiting.setdefault(errand.run.ray_options, {})[errand] = None
+        self._count += 1
+
+    def remove(self, errand: Errand) -> bool:
+        """Forget a task; False if it does not wait here."""
+        group = self._waiting.get(errand.run.ray_options, {})
+        if errand not in group:
+            return False
+        self._drop(errand, group)
+        return True
+
+    def take(self, slots: int) -> list[Errand]:
+        """The tasks of the next Ray task, in their order; at least one must be waiting.
+
+        :param slots: how many Ray tasks would be welcome; what waits is spread over them.
+        """
+        share = -(-self._count // max(slots, 1))
+        options, group = next(iter(self._waiting.items()))
+        pack = _Pack(self._durations)
+        while group and pack.heads < share and pack.add(next(iter(group))):
+            self._drop(next(iter(group)), group)
+        if group:  # the next one is of another environment, if there is any
+            self._waiting[options] = self._waiting.pop(options)
+        return pack.errands
+
+    def take_long(self, function: bytes) -> list[Errand]:
+        """All that wait with a function that proved to be long."""
+        found = [
+            errand
+            for group in self._waiting.values()
+            for errand in group
+            if errand.run.function == function
+        ]
+        for errand in found:
+            self.remove(errand)
+        return found
+
+    def _drop(self, errand: Errand, group: dict[Errand, None]) -> None:
+        del group[errand]
+        self._count -= 1
+        if not group:
+            del self._waiting[errand.run.ray_options]
+
+
+class _Pack:
+    """A pack that is being made."""
+
+    def __init__(self, durations: Durations) -> None:
+        self.errands: list[Errand] = []
+        self.heads = 0
+        self._durations = durations
+        self._seconds = 0.0
+        self._bytes = 0
+
+    def add(self, errand: Errand) -> bool:
+        """Add a ready task and those that follow it; False if it has to go elsewhere."""
+        seconds = self._durations.of(errand.run.function)
+        by_itself = seconds is None or seconds > SHORT_S or _takes_large_values(errand.run)
+        if self.errands and (by_itself or not self._has_room(errand.run)):
+            return False
+        self.heads += _MAX_TASKS if by_itself else 1
+        self._append(errand)
+        if self._durations.is_short(errand.run.function):
+            for follower in self._followers(errand):
+                self._append(follower)
+        return True
+
+    def _followers(self, errand: Errand) -> Iterator[Errand]:
+        def accept(run: TaskRun) -> bool:
+            return (
+                run.can_share
+                and run.ray_options == errand.run.ray_options
+                and self._durations.is_short(run.function)
+                and not _takes_large_values(run)
+                and self._has_room(run)
+            )
+
+        after = errand.follow(accept)
+        while after is not None:
+            yield after
+            after = after.follow(accept)
+
+    def _has_room(self, run: TaskRun) -> bool:
+        return (
+            len(self.errands) < _MAX_TASKS
+            and self._seconds + (self._durations.of(run.function) or 0.0) <= BUDGET_S
+            and self._bytes + _size(run) <= _MAX_BYTES
+        )
+
+    def _append(self, errand: Errand) -> None:
+        self.errands.append(errand)
+        self._seconds += self._durations.of(errand.run.function) or 0.0
+        self._bytes += _size(errand.run)
+
+
+def _key(function: bytes) -> tuple[int, int]:
+    return hash(function), len(function)  # Python keeps the hash of bytes
+
+
+def _results(run: TaskRun) -> Iterable[Result]:
+    return (given for given in run.inputs if isinstance(given, Result))
+
+
+def _takes_large_values(run: TaskRun) -> bool:
+    # What loads them may fail before anything has begun; that shall concern no others.
+    return any(given.inline is None for given in _results(run))
+
+
+def _size(run: TaskRun) -> int:
+    return len(run.arguments) + sum(len(given.inline or b"") for given in _results(run))

@@ -1,0 +1,154 @@
+"""What runs on a Ray worker as one Ray task: one workflow task, or several short ones."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+import ray
+
+from airflow_provider_rayworkflow.workflow.model import Form, Result
+from airflow_provider_rayworkflow.workflow.packing import BUDGET_S
+from airflow_provider_rayworkflow.workflow.runtime import functions
+from airflow_provider_rayworkflow.workflow.runtime.locations import store_at
+from airflow_provider_rayworkflow.workflow.runtime.logs import label_output, log_to_stderr
+from airflow_provider_rayworkflow.workflow.runtime.names import ACTOR_NAME, NAMESPACE
+from airflow_provider_rayworkflow.workflow.runtime.presence import reported
+from airflow_provider_rayworkflow.workflow.runtime.task_output import Printed
+from airflow_provider_rayworkflow.workflow.runtime.worker import run_task
+from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
+from airflow_provider_rayworkflow.workflow.task_runs import (
+    Completion,
+    Earlier,
+    NotBegun,
+    Returned,
+    TaskRun,
+)
+
+log = logging.getLogger(__name__)
+
+#: How a task ended, and after how many seconds.
+Done = tuple[Completion, float]
+
+#: A Ray task that takes longer tells the manager, which lets others run what it has not begun.
+HAND_BACK_S = 0.05
+
+
+def execute_pack(payload: bytes, *values: Any) -> list[Done]:
+    """Run tasks one after the other, as long as the budget lasts.
+
+    Returns how they ended, in their order; those that are missing have not begun.
+
+    :param payload: the pickled storage URI, the number under which the manager knows this Ray task
+        (-1: nobody waits behind it), and the runs.
+    :param values: what the references among the inputs refer to.
+    """
+    log_to_stderr()
+    uri, number, runs = pickle.loads(payload)
+    pack = _Pack(store_at(uri), runs, list(values))
+    watch = threading.Timer(HAND_BACK_S, _hand_back, [pack, number]) if number >= 0 else None
+    try:
+        return pack.execute(on_begin=watch.start if watch else lambda: None)
+    finally:
+        if watch is not None:
+            watch.cancel()
+
+
+class _Pack:
+    """Tasks that share this Ray task.
+
+    :ivar done: how the first ones ended.
+    """
+
+    def __init__(self, store: WorkflowStore, runs: Sequence[TaskRun], values: list[Any]) -> None:
+        self.done: list[Done] = []
+        self._store = store
+        self._runs = runs
+        self._values = values
+        self._results: dict[tuple[str, str], Result] = {}
+        self._lock = threading.Lock()
+        self._is_closed = False
+
+    def execute(self, *, on_begin: Callable[[], None]) -> list[Done]:
+        """Run them; ``on_begin`` is called before the first one."""
+        self._load(self._runs[0])
+        on_begin()
+        begun_at = time.perf_counter()
+        for run in self._runs:
+            if self._is_closed or (self.done and time.perf_counter() - begun_at > BUDGET_S):
+                break
+            done = self._execute(run)
+            with self._lock:
+                self.done.append(done)
+        return self.done
+
+    def close(self) -> list[Done] | None:
+        """Begin no other task, and say how those ended that have; None after the last one."""
+        with self._lock:
+            self._is_closed = True
+            return None if len(self.done) == len(self._runs) else list(self.done)
+
+    def _load(self, run: TaskRun) -> None:
+        # Once in a process, and so no part of how long a function takes.
+        with suppress(Exception):  # the task itself will say so
+            functions.load(run.function)
+
+    def _execute(self, run: TaskRun) -> Done:
+        ready = self._with_earlier_results(run)
+        if ready is None:
+            return NotBegun(), 0.0
+        self._load(run)
+        begun_at = time.perf_counter()
+        completion = self._run(ready)
+        if isinstance(completion, Returned):
+            self._results[run.workflow_id, run.task_id] = _as_result(run, completion.result)
+        return completion, time.perf_counter() - begun_at
+
+    def _run(self, run: TaskRun) -> Completion:
+        if run.is_event:  # its process is shared with others at the same time
+            return run_task(self._store, run, self._values)
+        label_output(f"{run.workflow_id}@{run.task_id}")
+        printed = Printed()
+        with reported(run):
+            return printed.beside(run_task(self._store, run, self._values))
+
+    def _with_earlier_results(self, run: TaskRun) -> TaskRun | None:
+        if not any(isinstance(given, Earlier) for given in run.inputs):
+            return run
+        inputs: list[Result] = []
+        for given in run.inputs:
+            if isinstance(given, Earlier):
+                found = self._results.get((run.workflow_id, given.task_id))
+                if found is None:
+                    return None  # it failed, or gave a graph
+                given = self._by_position(found)
+            inputs.append(given)
+        return replace(run, inputs=tuple(inputs))
+
+    def _by_position(self, result: Result) -> Result:
+        if result.ref is None:
+            return result
+        self._values.append(ray.get(result.ref))
+        return replace(result, ref=len(self._values) - 1)
+
+
+def _as_result(run: TaskRun, result: Result) -> Result:
+    return replace(result, form=Form.CAUGHT_VALUE) if run.catches else result
+
+
+def _hand_back(pack: _Pack, number: int) -> None:
+    """Tell the manager that this takes long. In a thread: the task may not come back for hours."""
+    done = pack.close()
+    if done is None:
+        return
+    try:
+        manager = ray.get_actor(ACTOR_NAME, namespace=NAMESPACE)
+        manager.hand_back.remote(number, done)
+    except Exception as exc:  # they wait a little longer then
+        log.warning("What waits behind a long task could not be handed back: %s", exc)
