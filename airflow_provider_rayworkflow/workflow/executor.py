@@ -20,6 +20,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     WorkflowTaskTimeoutError,
 )
 from airflow_provider_rayworkflow.workflow.graph import Graph
+from airflow_provider_rayworkflow.workflow.measures import Measures
 from airflow_provider_rayworkflow.workflow.model import (
     SHOWN_TASKS,
     FailedAttempt,
@@ -92,6 +93,7 @@ class Executor:
 
     :param threads: where storage calls block.
     :param on_result: told each task id that has its result, with the result.
+    :param measures: told each attempt that has come back.
     """
 
     def __init__(
@@ -105,6 +107,7 @@ class Executor:
         runner: Runner,
         threads: ThreadPool,
         on_result: Callable[[str, Result], None],
+        measures: Measures,
     ) -> None:
         self.workflow_id = workflow_id
         self.epoch = epoch
@@ -114,6 +117,7 @@ class Executor:
         self._runner = runner
         self._threads = threads
         self._on_result = on_result
+        self._measures = measures
         self._queue: asyncio.Queue[Callable[[], None]] = asyncio.Queue()
         self._commits = GroupCommit(
             JournalWriter(store.bytes, workflow_id, epoch),
@@ -288,6 +292,7 @@ class Executor:
             attempt.follows = False
             self._commits.add(None, lambda: self._completed(state, attempt, completion))
             return
+        self._measures.task_ended(completion)
         if attempt.is_useless:
             return
         if attempt.is_overdue and isinstance(completion, Lost):

@@ -13,6 +13,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import OwnershipLostError,
 from airflow_provider_rayworkflow.workflow.executor import Executor
 from airflow_provider_rayworkflow.workflow.known_workflows import KnownWorkflows
 from airflow_provider_rayworkflow.workflow.live import Live, Output
+from airflow_provider_rayworkflow.workflow.measures import Measures
 from airflow_provider_rayworkflow.workflow.model import StatusRecord, TaskFailure
 from airflow_provider_rayworkflow.workflow.outcomes import (
     Outcome,
@@ -36,10 +37,13 @@ class LiveRuns:
     :ivar slots: starts a run for each workflow that gets a slot.
     """
 
-    def __init__(self, known: KnownWorkflows, runner: Runner, *, limits: Limits) -> None:
+    def __init__(
+        self, known: KnownWorkflows, runner: Runner, *, limits: Limits, measures: Measures
+    ) -> None:
         self._known = known
         self._runner = runner
-        self.slots = Slots(limits, start=self._start)
+        self._measures = measures
+        self.slots = Slots(limits, start=self._start, on_change=measures.workflows_held)
 
     def stop(self, live: Live, reason: Stop) -> None:
         """Stop a run; it ends soon after. The first reason counts."""
@@ -70,6 +74,7 @@ class LiveRuns:
                     runner=self._runner,
                     threads=self._known.threads,
                     on_result=live.tell_waiters,
+                    measures=self._measures,
                 )
                 outcome = await self._run_and_report(live, live.executor)
             else:
@@ -134,6 +139,7 @@ class LiveRuns:
             except StorageError as exc:
                 log.error("Workflow %s: status %s can't be written: %s", workflow_id, status, exc)
                 status, failure = WorkflowStatus.RESUMABLE, system_failure(exc)
+            self._measures.workflow_ended(replace(live.record, status=status))
         del self._known.live[workflow_id]
         self._tell_all(live, status, failure, outcome)
 

@@ -26,6 +26,7 @@ from airflow_provider_rayworkflow.workflow.http_events import HttpEvents
 from airflow_provider_rayworkflow.workflow.known_workflows import KnownWorkflows
 from airflow_provider_rayworkflow.workflow.live_runs import LiveRuns
 from airflow_provider_rayworkflow.workflow.locks import Locks
+from airflow_provider_rayworkflow.workflow.measures import Measures
 from airflow_provider_rayworkflow.workflow.model import OnExisting, RunningTask
 from airflow_provider_rayworkflow.workflow.outcomes import Outcome, Stop, status_after
 from airflow_provider_rayworkflow.workflow.starts import Starts
@@ -49,6 +50,7 @@ class Manager:
         what it owned before.
     :param clock: seconds since the epoch.
     :param process: with whose end the manager ends; by default this one.
+    :param measures: is told what goes on; by default nobody is.
     """
 
     def __init__(
@@ -62,10 +64,11 @@ class Manager:
         package_version: str = "",
         clock: Callable[[], float] = time.time,
         process: Process | None = None,
+        measures: Measures | None = None,
     ) -> None:
         self._known = KnownWorkflows(store, manager_id=manager_id, clock=clock)
         self._locks = Locks()
-        self._runs = LiveRuns(self._known, runner, limits=limits)
+        self._runs = LiveRuns(self._known, runner, limits=limits, measures=measures or Measures())
         self._starts = Starts(self._known, locks=self._locks, slots=self._runs.slots)
         #: What callers ask.
         self.answers = Answers(self._known, resume=self.resume)

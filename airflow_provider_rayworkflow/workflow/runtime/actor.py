@@ -22,6 +22,7 @@ from airflow_provider_rayworkflow.workflow.manager import Manager
 from airflow_provider_rayworkflow.workflow.model import OnExisting, RunningTask
 from airflow_provider_rayworkflow.workflow.runtime.locations import store_at
 from airflow_provider_rayworkflow.workflow.runtime.logs import log_to_stderr
+from airflow_provider_rayworkflow.workflow.runtime.metrics import RayMeasures
 from airflow_provider_rayworkflow.workflow.runtime.outputs import Reply, reply
 from airflow_provider_rayworkflow.workflow.runtime.packs import Done
 from airflow_provider_rayworkflow.workflow.runtime.runner import RayRunner
@@ -79,6 +80,7 @@ class WorkflowManagementActor:
                     actor_id=ray.get_runtime_context().get_actor_id() or "",
                     limits=self._limits,
                     package_version=__version__,
+                    measures=RayMeasures(),
                 )
                 await manager.start()
                 _keep_lease(manager, asyncio.get_running_loop())

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from airflow_provider_rayworkflow.workflow.runtime.metrics import count_write
 from airflow_provider_rayworkflow.workflow.storage import (
     ByteStore,
     WorkflowStore,
@@ -17,6 +18,7 @@ from airflow_provider_rayworkflow.workflow.storage import (
     open_store,
     resolve_storage,
 )
+from airflow_provider_rayworkflow.workflow.storage.measured import MeasuredStore
 
 # Only the runtime opens such a location; Airflow's side refuses it, since opening unpickles.
 _PICKLED = "pyarrow-filesystem:"
@@ -60,13 +62,13 @@ def open_location(location: str) -> ByteStore:
 
 
 def store_at(location: str) -> WorkflowStore:
-    """The workflows at a location; opened once in each process."""
+    """The workflows at a location; opened once in each process, which then counts what it writes."""
     return _given.get(location) or _opened(location)
 
 
 @functools.lru_cache(maxsize=8)
 def _opened(location: str) -> WorkflowStore:
-    return WorkflowStore(open_location(location))
+    return WorkflowStore(MeasuredStore(open_location(location), count_write))
 
 
 _given: dict[str, WorkflowStore] = {}

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import Literal
 from urllib.parse import unquote
 
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
@@ -37,6 +38,21 @@ _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_-.+=,@")
 _MAX_NAME = 200  # file names end at 255 bytes
 _CUT = 100  # how much of a longer one is kept
 _HASHED = "~"  # never the result of quoting
+
+
+#: What is in an object, as far as its key tells.
+Kind = Literal["lease", "status", "graph", "checkpoints", "value", "other"]
+
+_KINDS: dict[str, Kind] = {"epoch": "graph", "journal": "checkpoints", "value": "value"}
+
+
+def kind_of(key: str) -> Kind:
+    """What is in the object of a key."""
+    if key.startswith(f"{LEASES}/"):
+        return "lease"
+    if key.startswith(f"{STATUSES}/"):
+        return "status"
+    return _KINDS.get(key.rpartition(".")[2], "other")
 
 
 def quote_id(text: str) -> str:

@@ -22,12 +22,14 @@ from airflow_provider_rayworkflow.workflow.storage.arrow import ArrowStore
 from airflow_provider_rayworkflow.workflow.storage.bytes import ByteStore, Entry
 from airflow_provider_rayworkflow.workflow.storage.keys import quote_id
 from airflow_provider_rayworkflow.workflow.storage.local import LocalStore
+from airflow_provider_rayworkflow.workflow.storage.measured import MeasuredStore
 from airflow_provider_rayworkflow.workflow.storage.memory import MemoryStore
 
 #: Each back end, and the fixture that makes an empty one.
 STORES = {
     "memory": "memory_store",
     "local": "local_store",
+    "measured": "measured_store",
     "pyarrow": "arrow_store",
     "fsspec": "fsspec_store",
     "s3": "s3_store",
@@ -51,6 +53,11 @@ def memory_store() -> ByteStore:
 @pytest.fixture
 def local_store(tmp_path: Path) -> ByteStore:
     return LocalStore(tmp_path / "root")
+
+
+@pytest.fixture
+def measured_store(tmp_path: Path) -> ByteStore:
+    return MeasuredStore(LocalStore(tmp_path / "root"), lambda write: None)
 
 
 @pytest.fixture

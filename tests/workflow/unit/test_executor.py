@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from plans import Plan, call, committed, expected, from_result, plans, to_graph, to_result
 
 from airflow_provider_rayworkflow.workflow.executor import Executor
+from airflow_provider_rayworkflow.workflow.measures import Measures
 from airflow_provider_rayworkflow.workflow.model import Form, Result, TaskFailure, TaskTimes
 from airflow_provider_rayworkflow.workflow.outcomes import Outcome
 from airflow_provider_rayworkflow.workflow.storage.bytes import ByteStore
@@ -147,6 +148,7 @@ def execute(
             runner=runner,
             threads=AtOnce(),
             on_result=lambda task_id, result: None,
+            measures=Measures(),
         )
         run = asyncio.ensure_future(executor.run())
         died = asyncio.wrap_future(faulty.died)

@@ -1,0 +1,19 @@
+"""What a manager tells those who keep figures of it. Here nobody listens; on Ray it is :mod:`.runtime.metrics`."""
+
+from __future__ import annotations
+
+from airflow_provider_rayworkflow.workflow.model import StatusRecord
+from airflow_provider_rayworkflow.workflow.task_runs import Completion
+
+
+class Measures:
+    """Does nothing. Called in the manager's event loop, so whoever overrides it must not block."""
+
+    def workflows_held(self, *, running: int, pending: int) -> None:
+        """So many workflows run and wait for a slot from now on."""
+
+    def workflow_ended(self, record: StatusRecord) -> None:
+        """A workflow has left this manager with the status that the record has."""
+
+    def task_ended(self, completion: Completion) -> None:
+        """An attempt of a task has come back."""

@@ -1,0 +1,115 @@
+"""Figures for Prometheus, through Ray's own metrics.
+
+Ray exports each under its name with ``ray_`` before it, on every node's metrics endpoint. Their tags
+have few values: no ids of workflows or tasks, which would make a series of each.
+"""
+
+from __future__ import annotations
+
+import functools
+
+from ray.util.metrics import Counter, Gauge, Histogram
+
+from airflow_provider_rayworkflow.workflow.measures import Measures
+from airflow_provider_rayworkflow.workflow.model import StatusRecord
+from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.storage.measured import Write
+from airflow_provider_rayworkflow.workflow.task_runs import (
+    Completion,
+    Continued,
+    Raised,
+    Returned,
+)
+
+_MINUTE, _HOUR = 60, 3600
+
+
+class RayMeasures(Measures):
+    """The figures of one manager."""
+
+    def __init__(self) -> None:
+        self._held = Gauge(
+            "workflow_held",
+            "Workflows that the manager runs (RUNNING) or that wait for a slot (PENDING).",
+            tag_keys=("status",),
+        )
+        self._ends = Counter(
+            "workflow_ends",
+            "Workflows that have left the manager, by the status that they then had.",
+            tag_keys=("status",),
+        )
+        self._seconds = Histogram(
+            "workflow_run_seconds",
+            "How long a workflow ran, from its start or resume.",
+            boundaries=[1, 10, _MINUTE, 10 * _MINUTE, _HOUR, 6 * _HOUR, 24 * _HOUR],
+            tag_keys=("status",),
+        )
+        self._reused = Counter(
+            "workflow_tasks_reused",
+            "Tasks of ended runs that did not run because an earlier run had committed them.",
+        )
+        self._task_ends = Counter(
+            "workflow_task_ends",
+            "Attempts of tasks that have come back: Returned a value, Continued with a graph, "
+            "Raised, Lost with their worker; or did not run (InputsLost, NotBegun, Interrupted).",
+            tag_keys=("outcome",),
+        )
+        self._task_seconds = Histogram(
+            "workflow_task_seconds",
+            "How long the function of a task ran in its worker.",
+            boundaries=[0.01, 0.1, 1, 10, _MINUTE, 10 * _MINUTE, _HOUR],
+            tag_keys=("outcome",),
+        )
+        self.workflows_held(running=0, pending=0)
+
+    def workflows_held(self, *, running: int, pending: int) -> None:
+        self._held.set(running, {"status": WorkflowStatus.RUNNING.value})
+        self._held.set(pending, {"status": WorkflowStatus.PENDING.value})
+
+    def workflow_ended(self, record: StatusRecord) -> None:
+        tags = {"status": record.status.value}
+        self._ends.inc(1, tags)
+        if record.started_at is not None and record.ended_at is not None:
+            self._seconds.observe(max(0.0, record.ended_at - record.started_at), tags)
+        if record.tasks_reused:
+            self._reused.inc(record.tasks_reused)
+
+    def task_ended(self, completion: Completion) -> None:
+        tags = {"outcome": type(completion).__name__}
+        self._task_ends.inc(1, tags)
+        if isinstance(completion, (Returned, Continued, Raised)):
+            times = completion.times
+            self._task_seconds.observe(max(0.0, times.ended_at - times.started_at), tags)
+
+
+def count_write(write: Write) -> None:
+    """Add a write of this process to its figures."""
+    bytes_, seconds, failures = _writes()
+    tags: dict[str, str] = {"kind": write.kind}
+    if write.failed:
+        failures.inc(1, tags)
+    else:
+        bytes_.inc(write.size, tags)
+        seconds.observe(write.seconds, tags)
+
+
+@functools.cache
+def _writes() -> tuple[Counter, Histogram, Counter]:
+    return (
+        Counter(
+            "workflow_storage_written_bytes",
+            "Bytes that were written to the workflow storage, by what they are.",
+            tag_keys=("kind",),
+        ),
+        Histogram(
+            "workflow_storage_write_seconds",
+            "How long a write to the workflow storage took until it was durable.",
+            boundaries=[0.005, 0.02, 0.1, 0.5, 2, 10, _MINUTE],
+            tag_keys=("kind",),
+        ),
+        Counter(
+            "workflow_storage_write_failures",
+            "Writes to the workflow storage that were given up.",
+            tag_keys=("kind",),
+        ),
+    )
