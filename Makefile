@@ -11,7 +11,7 @@ WORKERS ?= 4
 # Azure's storage for tests comes from npm. Where that is missing, they are skipped.
 AZURITE := $(if $(shell command -v npm),node_modules/.bin/azurite-blob)
 
-.PHONY: setup demo test check lint format types layers docs constraints clean
+.PHONY: setup demo test matrix check lint format types layers docs constraints clean
 
 setup: $(READY)
 
@@ -34,6 +34,10 @@ test: $(READY) $(AZURITE)
 
 node_modules/.bin/azurite-blob:
 	npm install --no-save --no-package-lock --no-audit --no-fund --loglevel error azurite@3.37.0
+
+# A few tests on the other Pythons that this machine has, and on the oldest versions of what we need: noxfile.py.
+matrix: $(READY)
+	PATH="$(CURDIR)/$(BIN):$$PATH" PYENV_VERSION="$$(pyenv versions --bare 2>/dev/null | paste -sd:)" $(BIN)/nox
 
 check: lint layers types
 
