@@ -12,6 +12,7 @@ of the others too; only payloads are pickled, and only the runtime unpickles the
 
 from __future__ import annotations
 
+import functools
 import hmac
 import json
 import os
@@ -19,7 +20,8 @@ import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from airflow_provider_rayworkflow.workflow.exceptions import (
     CorruptedDataError,
@@ -34,6 +36,7 @@ VERSION = 1
 SIGNING_KEY_VARIABLE = "RAY_WORKFLOW_SIGNING_KEY"
 
 Json = dict[str, Any]
+T = TypeVar("T")
 _Buffer = bytes | bytearray | memoryview
 _FRAME = re.compile(rb"([0-9a-f]{8}) (\d{1,12}) (\d{1,15})\n")
 
@@ -163,8 +166,50 @@ def understanding(key: str, kind: str) -> Iterator[None]:
     """
     try:
         yield
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as exc:
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        IndexError,
+        RecursionError,
+    ) as exc:
         raise CorruptedDataError(key, f"its content is not that of a {kind} ({exc!r})") from exc
+
+
+def well_typed(record: T) -> T:
+    """The record, a dataclass, if what its fields hold is of the types that they declare.
+
+    Looks no deeper than the fields: containers may hold anything.
+
+    :raises TypeError: if not, with the field.
+    """
+    kind: type = type(record)
+    for name, allowed in _field_types(kind).items():
+        value = getattr(record, name)
+        if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
+            raise TypeError(f"{name} is {value!r:.100}")
+    return record
+
+
+@functools.cache
+def _field_types(kind: type) -> dict[str, tuple[type, ...]]:
+    types = {name: tuple(_plain_types(hint)) for name, hint in get_type_hints(kind).items()}
+    return {name: allowed for name, allowed in types.items() if object not in allowed}
+
+
+def _plain_types(hint: Any) -> Iterator[type]:
+    if get_origin(hint) in (Union, UnionType):
+        for part in get_args(hint):
+            yield from _plain_types(part)
+    elif get_origin(hint) is Literal:
+        yield from {type(value) for value in get_args(hint)}
+    elif hint is Any:
+        yield object
+    else:
+        yield get_origin(hint) or hint
+        if hint is float:  # JSON has no difference
+            yield int
 
 
 def _frames(key: str, data: bytes, position: int) -> Iterator[tuple[Json, memoryview]]:
@@ -198,6 +243,7 @@ def _load_line(key: str, kind: str, data: bytes) -> tuple[Json, int]:
         document = json.loads(data[:end])
         body, checksum, version = document["body"], document["sum"], document["v"]
         found = document["kind"]
+        is_whole = isinstance(body, dict) and _crc(_dumps(body).encode()) == checksum
     except (ValueError, KeyError, TypeError, RecursionError):
         raise CorruptedDataError(key, "its first line is not one of our documents") from None
     if not isinstance(version, int) or version > VERSION:
@@ -208,7 +254,7 @@ def _load_line(key: str, kind: str, data: bytes) -> tuple[Json, int]:
         )
     if found != kind:
         raise CorruptedDataError(key, f"it is of kind {found!r} instead of {kind!r}")
-    if not isinstance(body, dict) or _crc(_dumps(body).encode()) != checksum:
+    if not is_whole:
         raise CorruptedDataError(key, "its first line has a wrong checksum")
     return body, end
 

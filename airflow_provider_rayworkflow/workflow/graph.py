@@ -15,6 +15,7 @@ from airflow_provider_rayworkflow.workflow.documents import (
     dump_frame,
     dump_line,
     load_frames,
+    understanding,
 )
 from airflow_provider_rayworkflow.workflow.exceptions import CorruptedDataError
 from airflow_provider_rayworkflow.workflow.ids import TaskIds
@@ -159,8 +160,11 @@ class Graph:
     def from_json(cls, value: Json, blobs: Sequence[bytes]) -> Graph:
         codes = value.get("codes", ())
         functions = value.get("functions", {})
+        tasks = [_task_from_json(task, codes) for task in value["tasks"]]
+        for index, task in enumerate(tasks):
+            _check_indexes(index, task, len(blobs))
         return cls(
-            tasks=[_task_from_json(task, codes) for task in value["tasks"]],
+            tasks=tasks,
             blobs=blobs,
             functions={name: NamedFunction(**known) for name, known in functions.items()},
         )
@@ -195,10 +199,23 @@ def read_graph(key: str, body: Json, frames: list[tuple[Json, memoryview]]) -> G
         raise CorruptedDataError(key, "the functions and arguments of its graph are missing")
     header, payload = frames[0]
     blobs, start = [], 0
-    for size in header["sizes"]:
-        blobs.append(bytes(payload[start : start + size]))
-        start += size
-    return Graph.from_json(body, blobs)
+    with understanding(key, "graph"):
+        for size in header["sizes"]:
+            blobs.append(bytes(payload[start : start + size]))
+            start += size
+        return Graph.from_json(body, blobs)
+
+
+def _check_indexes(index: int, task: Task, blobs: int) -> None:
+    is_good = (
+        isinstance(task.name, str)
+        and 0 <= task.function < blobs
+        and 0 <= task.arguments < blobs
+        and task.ray_options < blobs
+        and all(0 <= other < index for other in task.upstream)
+    )
+    if not is_good:
+        raise ValueError(f"task {index} refers to what is not there")
 
 
 def _task_to_json(task: Task, codes: dict[str, int]) -> Json:

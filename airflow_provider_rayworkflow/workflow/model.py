@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
 
+from airflow_provider_rayworkflow.workflow.documents import well_typed
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 
 Json = dict[str, Any]
@@ -43,7 +44,7 @@ class TaskFailure:
 
     @classmethod
     def from_json(cls, value: Json) -> TaskFailure:
-        return cls(**value)
+        return well_typed(cls(**value))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,7 +63,7 @@ class JsonOutput:
 
     @classmethod
     def from_json(cls, value: Json) -> JsonOutput:
-        return cls(**value)
+        return well_typed(cls(**value))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,9 +119,9 @@ class Progress:
 
     @classmethod
     def from_json(cls, value: Json) -> Progress:
-        running = tuple(RunningTask(**task) for task in value.pop("running"))
-        retried = tuple(FailedAttempt(**attempt) for attempt in value.pop("retried"))
-        return cls(**value, running=running, retried=retried)
+        running = tuple(well_typed(RunningTask(**task)) for task in value.pop("running"))
+        retried = tuple(well_typed(FailedAttempt(**attempt)) for attempt in value.pop("retried"))
+        return well_typed(cls(**value, running=running, retried=retried))
 
 
 #: How many tasks of a kind a progress names.
@@ -173,11 +174,13 @@ class StatusRecord:
     def from_json(cls, value: Json) -> StatusRecord:
         failure, output = value.pop("failure"), value.pop("output")
         progress = value.pop("progress", None)
-        return cls(
-            **value | {"status": WorkflowStatus(value["status"])},
-            failure=failure and TaskFailure.from_json(failure),
-            output=output and JsonOutput.from_json(output),
-            progress=progress and Progress.from_json(progress),
+        return well_typed(
+            cls(
+                **value | {"status": WorkflowStatus(value["status"])},
+                failure=failure and TaskFailure.from_json(failure),
+                output=output and JsonOutput.from_json(output),
+                progress=progress and Progress.from_json(progress),
+            )
         )
 
 
@@ -285,4 +288,4 @@ class TaskTimes:
 
     @classmethod
     def from_json(cls, value: Json) -> TaskTimes:
-        return cls(**value)
+        return well_typed(cls(**value))

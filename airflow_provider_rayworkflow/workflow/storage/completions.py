@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from airflow_provider_rayworkflow.workflow.documents import dump_line, load_line
-from airflow_provider_rayworkflow.workflow.exceptions import KeyNotFoundError
+from airflow_provider_rayworkflow.workflow.exceptions import DataLoadError, KeyNotFoundError
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import keys
 from airflow_provider_rayworkflow.workflow.storage.workflows import HonestStatuses, WorkflowStore
+
+log = logging.getLogger(__name__)
 
 Json = dict[str, Any]
 
@@ -106,6 +109,9 @@ class Completions:
             workflow_id = self._store.id_of(key)
         except KeyNotFoundError:
             return None  # replaced since the listing: the next look finds out by what
+        except DataLoadError as exc:
+            log.warning("The end of a workflow can't be passed on: %s", exc)
+            return None
         self._given[key.segment] = _name(key)
         # What was active when it was written and is an end all the same has lost its owner.
         status = WorkflowStatus.RESUMABLE if key.status.is_active else key.status

@@ -7,6 +7,7 @@ before it asks how that stands, so that what an earlier try still wants is recog
 
 from __future__ import annotations
 
+import logging
 import platform
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -19,10 +20,17 @@ from airflow_provider_rayworkflow.workflow.documents import (
     load_frames,
     load_line,
     understanding,
+    well_typed,
 )
-from airflow_provider_rayworkflow.workflow.exceptions import KeyNotFoundError
+from airflow_provider_rayworkflow.workflow.exceptions import (
+    CorruptedDataError,
+    DataLoadError,
+    KeyNotFoundError,
+)
 from airflow_provider_rayworkflow.workflow.storage import keys
 from airflow_provider_rayworkflow.workflow.storage.bytes import ByteStore
+
+log = logging.getLogger(__name__)
 
 Json = dict[str, Any]
 
@@ -118,6 +126,7 @@ class Handover:
 
     def __init__(self, store: ByteStore) -> None:
         self._store = store
+        self._unreadable: set[str] = set()
 
     def write_submission(self, submission: Submission) -> None:
         """Store what is to be run; one write."""
@@ -135,7 +144,7 @@ class Handover:
         body, frames = load_frames(key, "submission", self._store.get(key))
         graph = next((bytes(payload) for _, payload in frames), None)
         with understanding(key, "submission"):
-            return Submission(**body, graph=graph)
+            return well_typed(Submission(**body, graph=graph))
 
     def delete_submission(self, workflow_id: str, submission_id: str) -> None:
         self._store.delete([keys.submission_key(workflow_id, submission_id)])
@@ -151,7 +160,7 @@ class Handover:
         except KeyNotFoundError:
             return None
         with understanding(key, "owner"):
-            return Owner(**body)
+            return well_typed(Owner(**body))
 
     def request_stop(self, request: StopRequest) -> None:
         """Ask for a stop; one write, and obeyed within seconds by the manager that runs it."""
@@ -165,11 +174,20 @@ class Handover:
     def list_requests(self, workflow_id: str | None = None) -> Iterator[StopRequest]:
         """The requests that nobody has dealt with: one listing, and a read for each.
 
+        One that can't be read is left out.
+
         :param workflow_id: only those for this workflow.
         """
         folder = keys.REQUESTS if workflow_id is None else keys.requests_folder(workflow_id)
         for entry in self._store.list(folder):
-            if (request := self._load_request(entry.key)) is not None:
+            try:
+                request = self._load_request(entry.key)
+            except DataLoadError as exc:
+                if entry.key not in self._unreadable:  # managers look every two seconds
+                    self._unreadable.add(entry.key)
+                    log.warning("A stop request is of no use: %s", exc)
+                continue
+            if request is not None:
                 yield request
 
     def delete_request(self, request: StopRequest) -> None:
@@ -191,4 +209,8 @@ class Handover:
         except KeyNotFoundError:
             return None  # dealt with since it was listed
         with understanding(key, "request"):
-            return StopRequest(**body)
+            request = well_typed(StopRequest(**body))
+        own_key = keys.request_key(request.workflow_id, request.token)
+        if key != own_key:
+            raise CorruptedDataError(key, f"it is the request of {own_key!r}")
+        return request

@@ -20,6 +20,7 @@ and an owner that lost its epoch can't overwrite what its successor wrote.
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import unquote
@@ -38,6 +39,8 @@ _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_-.+=,@")
 _MAX_NAME = 200  # file names end at 255 bytes
 _CUT = 100  # how much of a longer one is kept
 _HASHED = "~"  # never the result of quoting
+_PLAIN_SEGMENT = re.compile(f"(?!\\.)[{re.escape(''.join(sorted(_PLAIN)))}]{{1,{_MAX_NAME}}}")
+_HASHED_SEGMENT = re.compile(f"[^/]{{{_CUT}}}{_HASHED}[0-9a-f]{{64}}")
 
 
 #: What is in an object, as far as its key tells.
@@ -84,6 +87,16 @@ def unquote_id(segment: str) -> str | None:
     return None if _HASHED in segment else unquote(segment, errors="strict")
 
 
+def _is_segment(text: str) -> bool:
+    """True for what :func:`quote_id` may have made."""
+    if _PLAIN_SEGMENT.fullmatch(text) or _HASHED_SEGMENT.fullmatch(text):
+        return True
+    try:
+        return _HASHED not in text and quote_id(unquote(text, errors="strict")) == text
+    except UnicodeDecodeError:
+        return False
+
+
 def workflow_folder(workflow_id: str) -> str:
     return f"{_WORKFLOWS}/{quote_id(workflow_id)}"
 
@@ -123,6 +136,13 @@ def event_folder(workflow_id: str, event_key: str) -> str:
 
 def event_key(workflow_id: str, event_key: str, number: int) -> str:
     return f"{event_folder(workflow_id, event_key)}/{number:08d}.json"
+
+
+def is_event_key(key: str) -> bool:
+    """True for the key of an event; False for a foreign file."""
+    *_, name = parts = key.split("/")
+    stem, _, ending = name.rpartition(".")
+    return len(parts) == 5 and ending == "json" and _number(stem) >= 0
 
 
 def submissions_folder(workflow_id: str) -> str:
@@ -177,7 +197,8 @@ def parse_status_key(key: str) -> StatusKey | None:
     root, _, segment = folder.rpartition("/")
     stem, dot, ending = name.rpartition(".")
     parts = stem.split("-", 3)
-    if root != STATUSES or not dot or ending != "json" or len(parts) != 4:
+    is_ours = root == STATUSES and dot and ending == "json" and _is_segment(segment)
+    if not is_ours or len(parts) != 4:
         return None
     epoch, number, status, manager_id = parts
     if min(_number(epoch), _number(number)) < 0 or status not in WorkflowStatus.__members__:

@@ -18,6 +18,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from airflow_provider_rayworkflow.workflow.documents import well_typed
+
 Json = dict[str, Any]
 
 #: How long a lease lasts without renewal, and so how long a status may be out of date after the
@@ -88,7 +90,7 @@ class Lease:
 
     @classmethod
     def from_json(cls, value: Json) -> Lease:
-        return cls(**value | {"process": Process(**value["process"])})
+        return well_typed(cls(**value | {"process": well_typed(Process(**value["process"]))}))
 
 
 Verdict = Literal["alive", "doubtful", "dead"]

@@ -21,6 +21,7 @@ from airflow_provider_rayworkflow.workflow.documents import (
     load_frames,
     load_line,
     understanding,
+    well_typed,
 )
 from airflow_provider_rayworkflow.workflow.exceptions import (
     CorruptedDataError,
@@ -162,10 +163,10 @@ class TaskRecord:
         fingerprints = made_of and Fingerprints(**dict(zip(_FINGERPRINTS, made_of, strict=True)))
         if "task_ids" in header:
             return cls(
-                task_id=header["task"],
+                task_id=_text(header["task"]),
                 times=times and TaskTimes.from_json(times),
                 graph=bytes(payload),
-                task_ids=tuple(header["task_ids"]),
+                task_ids=tuple(_text(task_id) for task_id in header["task_ids"]),
                 catches=header["catches"],
                 fingerprints=fingerprints,
                 epoch=epoch,
@@ -173,7 +174,7 @@ class TaskRecord:
         blob, output = header.get("blob"), header.get("json_output")
         error = header.get("error")
         return cls(
-            task_id=header["task"],
+            task_id=_text(header["task"]),
             times=times and TaskTimes.from_json(times),
             is_failure=header.get("failure", False),
             is_revoked=header.get("revoked", False),
@@ -185,9 +186,15 @@ class TaskRecord:
                 form=Form(header["form"]),
                 encoding=Encoding(header["encoding"]),
                 inline=None if blob else bytes(payload),
-                blob=Blob(**dict(zip(_BLOB, blob, strict=False))) if blob else None,
+                blob=well_typed(Blob(**dict(zip(_BLOB, blob, strict=False)))) if blob else None,
             ),
         )
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise TypeError(f"{value!r:.100} is no task id")
+    return value
 
 
 _FINGERPRINTS = tuple(field.name for field in fields(Fingerprints))
@@ -307,7 +314,7 @@ class WorkflowStore:
         graph_body = body.pop("graph", None)
         graph = read_graph(key, graph_body, list(frames)) if graph_body else None
         with understanding(key, "epoch"):
-            return Claim(**body), graph
+            return well_typed(Claim(**body)), graph
 
     # ---- statuses
 
@@ -339,8 +346,19 @@ class WorkflowStore:
         raise CorruptedDataError(keys.status_folder(workflow_id), "its documents keep vanishing")
 
     def list_statuses(self) -> dict[str, keys.StatusKey]:
-        """The latest status of every workflow by id, from one listing without a read each."""
-        return {self.id_of(key): key for key in self.list_segments().values()}
+        """The latest status of every workflow by id, from one listing without a read each.
+
+        A damaged one whose name does not hold the id is left out.
+        """
+        found = {}
+        for key in self.list_segments().values():
+            try:
+                found[self.id_of(key)] = key
+            except KeyNotFoundError:
+                continue  # replaced since the listing
+            except DataLoadError as exc:
+                log.warning("A workflow is not listed: %s", exc)
+        return found
 
     def list_segments(self) -> dict[str, keys.StatusKey]:
         """The same by :func:`~.keys.quote_id` of the id, for long ids too without a read."""
@@ -353,6 +371,7 @@ class WorkflowStore:
         """The workflow's id; a read where it is too long for the name.
 
         :raises KeyNotFoundError: when a read is needed and the status has been replaced since.
+        :raises DataLoadError: when a read is needed and the document is damaged.
         """
         return keys.unquote_id(key.segment) or self._load_status(key).workflow_id
 
@@ -364,7 +383,10 @@ class WorkflowStore:
     def _load_status(self, key: keys.StatusKey) -> StatusRecord:
         body = load_line(key.key, "status", self.bytes.get(key.key))
         with understanding(key.key, "status"):
-            return StatusRecord.from_json(body)
+            record = StatusRecord.from_json(body)
+        if _key_of(record) != key:
+            raise CorruptedDataError(key.key, f"it is of {_key_of(record).key!r}")
+        return record
 
     # ---- checkpoints
 
@@ -477,13 +499,16 @@ class WorkflowStore:
     def read_events(self, workflow_id: str, event_key: str) -> list[StoredEvent]:
         """All events that came under a key, the first one first."""
         folder = keys.event_folder(workflow_id, event_key)
-        found = [self._load_event(entry.key) for entry in self.bytes.list(folder)]
+        found = [self._load_event(key) for key in self._event_keys(folder)]
         return sorted(found, key=lambda event: event.number)
+
+    def _event_keys(self, folder: str) -> Iterator[str]:
+        return (entry.key for entry in self.bytes.list(folder) if keys.is_event_key(entry.key))
 
     def _load_event(self, key: str) -> StoredEvent:
         body = load_line(key, "event", self.bytes.get(key))
         with understanding(key, "event"):
-            return StoredEvent(**body)
+            return well_typed(StoredEvent(**body))
 
     # ---- leases
 
@@ -530,8 +555,8 @@ class WorkflowStore:
         """Delete what epochs before this one left: a run that was given up."""
         files = [file.key for file in self._files(workflow_id) if file.epoch < epoch]
         statuses = self._status_keys(keys.status_folder(workflow_id))
-        events = self.bytes.list(keys.events_folder(workflow_id))
-        used = [event.key for event in events if self._load_event(event.key).consumer]
+        events = self._event_keys(keys.events_folder(workflow_id))
+        used = [key for key in events if self._load_event(key).consumer]
         self.bytes.delete([*files, *(key.key for key in statuses if key.epoch < epoch), *used])
 
     def delete_files(
