@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from airflow_provider_rayworkflow.exceptions import RayWorkflowInputError
 from airflow_provider_rayworkflow.identity import METADATA_KEY, fingerprint
 from airflow_provider_rayworkflow.workflow.ids import check_workflow_id
 from airflow_provider_rayworkflow.workflow.import_path import check_call, load_function
+from airflow_provider_rayworkflow.workflow.model import MAX_METADATA_BYTES
 
 Json = dict[str, Any]
 
@@ -139,12 +141,17 @@ def check_id(workflow_id: Any) -> str:
 def check_metadata(metadata: Any) -> Json:
     """A copy of the author's metadata.
 
-    :raises RayWorkflowInputError: when it is not JSON, or has the key that is ours.
+    :raises RayWorkflowInputError: when it is not JSON, too large, or has the key that is ours.
     """
     checked = _check_dict(metadata, "metadata")
     if METADATA_KEY in checked:
         raise RayWorkflowInputError(
             f"metadata may not have the key {METADATA_KEY!r}: the task instance is kept there."
+        )
+    if (size := len(json.dumps(checked))) > MAX_METADATA_BYTES:
+        raise RayWorkflowInputError(
+            f"metadata has {size} bytes as JSON, and may have {MAX_METADATA_BYTES}. Give it to the "
+            "workflow as an argument, or keep it elsewhere and give its address."
         )
     return checked
 
@@ -163,7 +170,10 @@ def _check_dict(value: Any, name: str) -> Json:
         return {}
     if not isinstance(value, dict):
         raise RayWorkflowInputError(f"{name} must be a dict, not {value!r:.200}.")
-    checked: Json = _as_json(value, name)
+    try:
+        checked: Json = _as_json(value, name)
+    except RecursionError as exc:
+        raise RayWorkflowInputError(f"{name} is nested too deep to be JSON.") from exc
     return checked
 
 

@@ -15,7 +15,7 @@ from airflow_provider_rayworkflow.workflow import workflow_context as context
 from airflow_provider_rayworkflow.workflow.concurrency import check_limits
 from airflow_provider_rayworkflow.workflow.event_listener import EventListener
 from airflow_provider_rayworkflow.workflow.ids import check_workflow_id, new_workflow_id
-from airflow_provider_rayworkflow.workflow.model import OnChange, OnExisting
+from airflow_provider_rayworkflow.workflow.model import MAX_METADATA_BYTES, OnChange, OnExisting
 from airflow_provider_rayworkflow.workflow.retention import PRUNED_BY_DEFAULT, check_statuses
 from airflow_provider_rayworkflow.workflow.retry import Retry, seconds
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
@@ -444,7 +444,15 @@ def _check_metadata(metadata: Any) -> Json:
     if not isinstance(metadata, dict):
         raise ValueError(f"metadata must be a dict, not {metadata!r:.200}.")
     try:
-        checked: Json = json.loads(json.dumps(metadata, allow_nan=False))
+        text = json.dumps(metadata, allow_nan=False)
+        checked: Json = json.loads(text)
+    except RecursionError as exc:
+        raise ValueError("metadata is nested too deep to be JSON. Give a flat dict.") from exc
     except (TypeError, ValueError) as exc:
         raise ValueError(f"metadata must be JSON, and {metadata!r:.200} is not: {exc}.") from exc
+    if len(text) > MAX_METADATA_BYTES:
+        raise ValueError(
+            f"metadata has {len(text)} bytes as JSON, and may have {MAX_METADATA_BYTES}. Give it "
+            "to a task as an argument, or keep it elsewhere and give its address."
+        )
     return checked

@@ -6,6 +6,7 @@ import asyncio
 from collections import defaultdict
 from dataclasses import dataclass, field
 
+from airflow_provider_rayworkflow.workflow.exceptions import StorageError
 from airflow_provider_rayworkflow.workflow.executor import Executor
 from airflow_provider_rayworkflow.workflow.graph import Graph
 from airflow_provider_rayworkflow.workflow.model import Result, StatusRecord, TaskFailure
@@ -32,7 +33,10 @@ class Output:
 
 @dataclass(slots=True, eq=False)
 class Live:
-    """A workflow that this manager holds."""
+    """A workflow that this manager holds.
+
+    :ivar unwritten: why its final status is not in the storage yet.
+    """
 
     claim: Claim
     graph: Graph
@@ -40,6 +44,7 @@ class Live:
     executor: Executor | None = None
     stop: Stop | None = None
     stopped_by: str = ""
+    unwritten: StorageError | None = None
     task: asyncio.Task[None] | None = None
     ended: asyncio.Future[Output] = field(default_factory=asyncio.Future)
     waiters: dict[str, list[asyncio.Future[Result]]] = field(

@@ -12,6 +12,7 @@ from airflow_provider_rayworkflow.workflow.concurrency import Limits
 from airflow_provider_rayworkflow.workflow.exceptions import OwnershipLostError, StorageError
 from airflow_provider_rayworkflow.workflow.executor import Executor
 from airflow_provider_rayworkflow.workflow.known_workflows import KnownWorkflows
+from airflow_provider_rayworkflow.workflow.late_statuses import LateStatuses
 from airflow_provider_rayworkflow.workflow.live import Live, Output
 from airflow_provider_rayworkflow.workflow.measures import Measures
 from airflow_provider_rayworkflow.workflow.model import StatusRecord, TaskFailure
@@ -34,14 +35,22 @@ PROGRESS_INTERVAL_S = 5.0
 class LiveRuns:
     """The runs of one manager.
 
+    :param late: takes the final statuses that can't be written.
     :ivar slots: starts a run for each workflow that gets a slot.
     """
 
     def __init__(
-        self, known: KnownWorkflows, runner: Runner, *, limits: Limits, measures: Measures
+        self,
+        known: KnownWorkflows,
+        runner: Runner,
+        *,
+        limits: Limits,
+        late: LateStatuses,
+        measures: Measures,
     ) -> None:
         self._known = known
         self._runner = runner
+        self._late = late
         self._measures = measures
         self.slots = Slots(limits, start=self._start, on_change=measures.workflows_held)
 
@@ -122,23 +131,27 @@ class LiveRuns:
         workflow_id = live.claim.workflow_id
         status, failure = status_after(outcome), outcome.failure
         if outcome.stopped is not Stop.FENCED:
+            total, done, reused = live.executor.progress if live.executor else (0, 0, 0)
+            changes: dict[str, Any] = {
+                "ended_at": None if status is WorkflowStatus.CANCELED else self._known.clock(),
+                "tasks_total": total or live.record.tasks_total,
+                "tasks_done": done,
+                "tasks_reused": reused,
+                "stopped_by": live.stopped_by if outcome.stopped else "",
+                "progress": None,
+            }
             try:
-                total, done, reused = live.executor.progress if live.executor else (0, 0, 0)
                 await self._change_status(
-                    live,
-                    status,
-                    ended_at=None if status is WorkflowStatus.CANCELED else self._known.clock(),
-                    tasks_total=total or live.record.tasks_total,
-                    tasks_done=done,
-                    tasks_reused=reused,
-                    failure=failure,
-                    output=outcome.json_output,
-                    stopped_by=live.stopped_by if outcome.stopped else "",
-                    progress=None,
+                    live, status, failure=failure, output=outcome.json_output, **changes
                 )
             except StorageError as exc:
                 log.error("Workflow %s: status %s can't be written: %s", workflow_id, status, exc)
-                status, failure = WorkflowStatus.RESUMABLE, system_failure(exc)
+                failure = system_failure(exc)
+                if status is not WorkflowStatus.CANCELED:
+                    status = WorkflowStatus.RESUMABLE
+                live.unwritten = exc
+                late = _next(live.record, status, failure=failure, **changes)
+                self._late.add(late, replaces=live.record)
             self._measures.workflow_ended(replace(live.record, status=status))
         del self._known.live[workflow_id]
         self._tell_all(live, status, failure, outcome)
@@ -162,11 +175,15 @@ class LiveRuns:
 
     async def _change_status(self, live: Live, status: WorkflowStatus, **changes: Any) -> None:
         before = live.record
-        check_transition(before.workflow_id, before.status, status)
-        record = replace(before, status=status, number=before.number + 1, **changes)
+        record = _next(before, status, **changes)
         await self._known.in_thread(lambda: self._known.store.write_status(record, replaces=before))
         live.record = record
         log.info("Workflow status [%s]\t[%s]", status, record.workflow_id)
+
+
+def _next(before: StatusRecord, status: WorkflowStatus, **changes: Any) -> StatusRecord:
+    check_transition(before.workflow_id, before.status, status)
+    return replace(before, status=status, number=before.number + 1, **changes)
 
 
 def _with_progress(record: StatusRecord, executor: Executor, now: float) -> StatusRecord:

@@ -24,6 +24,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
 from airflow_provider_rayworkflow.workflow.graph import Graph
 from airflow_provider_rayworkflow.workflow.http_events import HttpEvents
 from airflow_provider_rayworkflow.workflow.known_workflows import KnownWorkflows
+from airflow_provider_rayworkflow.workflow.late_statuses import LateStatuses
 from airflow_provider_rayworkflow.workflow.live_runs import LiveRuns
 from airflow_provider_rayworkflow.workflow.locks import Locks
 from airflow_provider_rayworkflow.workflow.measures import Measures
@@ -68,8 +69,11 @@ class Manager:
     ) -> None:
         self._known = KnownWorkflows(store, manager_id=manager_id, clock=clock)
         self._locks = Locks()
-        self._runs = LiveRuns(self._known, runner, limits=limits, measures=measures or Measures())
-        self._starts = Starts(self._known, locks=self._locks, slots=self._runs.slots)
+        late = LateStatuses(self._known, self._locks)
+        self._runs = LiveRuns(
+            self._known, runner, limits=limits, late=late, measures=measures or Measures()
+        )
+        self._starts = Starts(self._known, locks=self._locks, slots=self._runs.slots, late=late)
         #: What callers ask.
         self.answers = Answers(self._known, resume=self.resume)
         self.http_events = HttpEvents(store, self._known.threads)
@@ -223,6 +227,7 @@ class Manager:
 
         :raises WorkflowNotFoundError: when there is no such workflow.
         :raises IllegalTransitionError: when it is SUCCESSFUL.
+        :raises StorageError: when the status can't be written now; that is tried again.
         """
         await self._stop_and_wait(workflow_id, Stop.CANCEL)
 
@@ -247,6 +252,8 @@ class Manager:
             if live is not None:
                 self._runs.stop(live, reason)
                 await asyncio.wait([live.ended])
+                if live.unwritten is not None:
+                    raise live.unwritten
                 return
             found = await self._known.in_thread(self._known.find, workflow_id)
             if found is None:

@@ -15,6 +15,9 @@ Json = dict[str, Any]
 #: What ``run`` does when the id exists: go on with it, raise, or start over.
 OnExisting = Literal["resume", "fail", "restart"]
 
+#: How large metadata may be, as JSON in bytes: it is written anew with each status.
+MAX_METADATA_BYTES = 256 * 1024
+
 #: What a resume does with a committed task that has changed since: keep it if only its code has
 #: changed, run it again, or raise.
 OnChange = Literal["reuse", "rerun_changed", "refuse"]

@@ -9,6 +9,7 @@ from typing import Any
 
 from airflow_provider_rayworkflow.workflow import unowned
 from airflow_provider_rayworkflow.workflow.exceptions import (
+    StorageError,
     WorkflowAlreadyExistsError,
     WorkflowNotResumableError,
     WorkflowStillActiveError,
@@ -16,6 +17,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
 from airflow_provider_rayworkflow.workflow.graph import Graph, allocate_ids
 from airflow_provider_rayworkflow.workflow.ids import TaskIds
 from airflow_provider_rayworkflow.workflow.known_workflows import KnownWorkflows
+from airflow_provider_rayworkflow.workflow.late_statuses import LateStatuses
 from airflow_provider_rayworkflow.workflow.live import Live
 from airflow_provider_rayworkflow.workflow.locks import Locks
 from airflow_provider_rayworkflow.workflow.model import OnExisting, StatusRecord
@@ -36,12 +38,16 @@ class Starts:
 
     :param locks: no two calls about the same workflow are under way at once.
     :param slots: a workflow that is begun is entered there.
+    :param late: takes the status of a workflow that was claimed and could not be begun.
     """
 
-    def __init__(self, known: KnownWorkflows, *, locks: Locks, slots: Slots) -> None:
+    def __init__(
+        self, known: KnownWorkflows, *, locks: Locks, slots: Slots, late: LateStatuses
+    ) -> None:
         self._known = known
         self._locks = locks
         self._slots = slots
+        self._late = late
 
     async def begin(
         self, workflow_id: str, graph: Graph | None, user_metadata: Json, on_existing: OnExisting
@@ -88,7 +94,10 @@ class Starts:
                         if await self._known.in_thread(self._obey_pending_cancel, workflow_id):
                             continue
                 continued = found if on_existing != "restart" else None
-                if await self._claim_and_start(workflow_id, epoch, continued, graph, user_metadata):
+                written = stored.record if stored else None
+                if await self._claim_and_start(
+                    workflow_id, epoch, continued, written, graph, user_metadata
+                ):
                     return
 
     def _has_lost_output(self, record: StatusRecord) -> bool:
@@ -136,6 +145,7 @@ class Starts:
         workflow_id: str,
         epoch: int,
         found: StatusRecord | None,
+        written: StatusRecord | None,
         graph: Graph | None,
         user_metadata: Json,
     ) -> bool:
@@ -143,7 +153,9 @@ class Starts:
         has_slot = self._slots.take()
         live = None
         try:
-            live = await self._claim(workflow_id, epoch, found, graph, user_metadata, has_slot)
+            live = await self._claim(
+                workflow_id, epoch, found, written, graph, user_metadata, has_slot
+            )
         finally:
             if live is None:
                 self._slots.give_back(has_slot=has_slot)
@@ -159,6 +171,7 @@ class Starts:
         workflow_id: str,
         epoch: int,
         found: StatusRecord | None,
+        written: StatusRecord | None,
         graph: Graph | None,
         user_metadata: Json,
         has_slot: bool,
@@ -202,7 +215,14 @@ class Starts:
             user_metadata=found.user_metadata if found else user_metadata,
             tasks_total=len(graph.tasks),
         )
-        await self._known.in_thread(lambda: self._known.store.write_status(record, replaces=found))
+        try:
+            await self._known.in_thread(
+                lambda: self._known.store.write_status(record, replaces=written)
+            )
+        except StorageError:
+            # The claim is there: without a status, others would wait for us for ever.
+            self._late.add(replace(record, status=WorkflowStatus.RESUMABLE), replaces=written)
+            raise
         if claim.base_epoch == claim.epoch > 1:
             await self._known.in_thread(self._known.store.delete_earlier, workflow_id, claim.epoch)
         return Live(claim=claim, graph=graph, record=record)

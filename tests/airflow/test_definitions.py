@@ -186,3 +186,13 @@ def test_metadata_must_be_json_and_leave_our_key_alone():
         check_metadata({"airflow": 1})
     with pytest.raises(RayWorkflowInputError, match="metadata\\['a'\\] must be JSON"):
         check_metadata({"a": object()})
+
+
+def test_metadata_that_is_huge_or_nested_too_deep_is_refused():
+    with pytest.raises(RayWorkflowInputError, match="262156 bytes as JSON, and may have 262144"):
+        check_metadata({"text": "x" * 262_144})
+    nested: dict = {}
+    for _ in range(100_000):
+        nested = {"in": nested}
+    with pytest.raises(RayWorkflowInputError, match="metadata is nested too deep"):
+        check_metadata(nested)

@@ -137,6 +137,18 @@ def test_a_task_may_have_any_name(workflows, root: Path, name: str):
     assert files_beside(root) == [str(root.parents[1] / "beside")]
 
 
+def test_metadata_that_is_huge_or_nested_too_deep_is_refused(workflows, root: Path):
+    before = sorted(root.rglob("*"))
+    with pytest.raises(ValueError, match="262156 bytes as JSON, and may have 262144"):
+        workflows.run(echo.bind(1), workflow_id="w", metadata={"text": "x" * 262_144})
+    nested: dict = {}
+    for _ in range(100_000):
+        nested = {"in": nested}
+    with pytest.raises(ValueError, match="metadata is nested too deep"):
+        workflows.run(echo.bind(1), workflow_id="w", metadata=nested)
+    assert sorted(root.rglob("*")) == before
+
+
 def test_tasks_whose_names_are_alike_do_not_meet(workflows):
     names = [*ALLOWED, "..", "a\nb"]
     tasks = [
