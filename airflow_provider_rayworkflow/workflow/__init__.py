@@ -3,7 +3,7 @@
 Importing this imports neither Ray nor pyarrow.
 """
 
-from airflow_provider_rayworkflow.workflow import exceptions
+from airflow_provider_rayworkflow.workflow import common, exceptions
 from airflow_provider_rayworkflow.workflow.api import (
     cancel,
     continuation,
@@ -87,7 +87,6 @@ __all__ = [
     "CANCELED",
     "NONE",
     # Errors
-    "exceptions",
     "WorkflowError",
     "WorkflowExecutionError",
     "WorkflowCancellationError",
@@ -96,4 +95,7 @@ __all__ = [
     "WorkflowNotResumableError",
     "WorkflowStillActiveError",
     "WorkflowTaskTimeoutError",
+    # Modules
+    "common",
+    "exceptions",
 ]

@@ -164,6 +164,7 @@ def get_output(workflow_id: str, *, task_id: str | None = None) -> Any:
     :raises ValueError: when there is no such workflow or task.
     :raises FailedOutputError: when the workflow failed; also a ValueError.
     :raises CanceledOutputError: when it was canceled; also a ValueError.
+    :raises SuspendedOutputError: when it was interrupted and can be resumed; also a ValueError.
     """
     check_workflow_id(workflow_id)
     return _wait(workflow_id, task_id, was_waiting=False)

@@ -1,8 +1,25 @@
 """Names that programs for Ray Workflows import from ``ray.workflow.common``."""
 
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 
 #: The Serve application that takes HTTP events; its routes are below ``/event``.
 HTTP_EVENT_PROVIDER_NAME = "WorkflowHttpEventProvider"
 
-__all__ = ["HTTP_EVENT_PROVIDER_NAME", "WorkflowStatus"]
+
+@dataclass(frozen=True)
+class WorkflowRef:
+    """Names a task, and holds a reference to its result if there is one.
+
+    A plain record: a task that is given one gets it as it is. Pass a node to pass a result.
+    """
+
+    task_id: str
+    ref: Any = None
+
+
+__all__ = ["HTTP_EVENT_PROVIDER_NAME", "WorkflowRef", "WorkflowStatus"]

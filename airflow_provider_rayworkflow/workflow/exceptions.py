@@ -8,10 +8,12 @@
     ├── WorkflowCancellationError         the workflow was canceled
     │   └── CanceledOutputError           the same, found by ``get_output`` (also a ValueError)
     ├── WorkflowSuspendedError            the workflow was suspended and can be resumed
+    │   └── SuspendedOutputError          it or its manager was stopped, found by ``get_output`` (also a ValueError)
     ├── WorkflowNotFoundError             nothing is stored under the id
     ├── WorkflowNotResumableError         nothing to resume, or a final status
     │   └── WorkflowTaskNotRecoverableError
     ├── WorkflowTaskTimeoutError          a task took longer than its ``timeout_s``
+    ├── WorkflowEventHandleError          an HTTP event could not be handled
     ├── WorkflowStillActiveError          the call needs a workflow that is not running or pending
     ├── WorkflowAlreadyExistsError        ``on_existing="fail"`` met an existing id (also a RuntimeError)
     ├── IllegalTransitionError            a status change that the table does not have
@@ -114,6 +116,17 @@ class WorkflowSuspendedError(WorkflowError):
         self.workflow_id = workflow_id
 
 
+class SuspendedOutputError(WorkflowSuspendedError, ValueError):
+    """``get_output`` of a workflow that can be resumed; a ValueError as in Ray Workflows."""
+
+    def __init__(self, workflow_id: str) -> None:
+        super().__init__(workflow_id)
+        self.message = (
+            f"Cannot load output: workflow {workflow_id!r} was suspended, or its manager is gone. "
+            "Resume it to go on."
+        )
+
+
 class WorkflowNotFoundError(WorkflowError):
     """Nothing is stored under the workflow id."""
 
@@ -147,6 +160,17 @@ class WorkflowTaskTimeoutError(WorkflowError, TimeoutError):
         super().__init__(f"Task[id={task_id}] took longer than its timeout_s of {timeout_s:g} s.")
         self.task_id = task_id
         self.timeout_s = timeout_s
+
+
+class WorkflowEventHandleError(WorkflowError):
+    """An HTTP event could not be handled.
+
+    :param what_happened: the reason, for people.
+    """
+
+    def __init__(self, workflow_id: str, what_happened: str) -> None:
+        super().__init__(f"Workflow[id={workflow_id}] HTTP event handle failed: {what_happened}")
+        self.workflow_id = workflow_id
 
 
 class WorkflowStillActiveError(WorkflowError):

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
+from airflow_provider_rayworkflow.workflow.exceptions import WorkflowEventHandleError
 from airflow_provider_rayworkflow.workflow.storage.workflows import StoredEvent, WorkflowStore
 
 T = TypeVar("T")
@@ -21,6 +22,9 @@ T = TypeVar("T")
 Fate = Literal["committed", "refused", "stored"]
 
 _FATES: dict[bool | None, Fate] = {True: "committed", False: "refused", None: "stored"}
+
+# Before the epoch of a listener that names no task. No id of a task has a space.
+_LISTENER = "listener of epoch "
 
 
 class HttpEvents:
@@ -65,7 +69,14 @@ class HttpEvents:
                             return _FATES[current.is_committed]
                         await changed.wait()
             except TimeoutError:
+                await self._promise(event)
                 return "stored"
+
+    async def _promise(self, event: StoredEvent) -> None:
+        for current in await self._events(event.workflow_id, event.event_key):
+            if current.number == event.number and not current.is_promised:
+                promised = replace(current, is_promised=True)
+                await self._in_thread(self._store.write_event, promised)
 
     async def wait(self, workflow_id: str, event_key: str, task_id: str) -> Any:
         """The payload of the next event under the key that no other task got."""
@@ -82,10 +93,44 @@ class HttpEvents:
                         return event.payload
                 await changed.wait()
 
-    async def report(self, workflow_id: str, event_key: str, is_committed: bool) -> None:
-        """Tell the fate of the event that was given out first and has none."""
+    async def take(self, workflow_id: str, event_key: str, *, epoch: int) -> Any:
+        """The payload of the next event under the key, for a listener that names no task.
+
+        It gets the same one again until it tells its fate. After a crash, which a later epoch
+        shows, it gets the next one: whoever sent what the crashed run had got was not answered,
+        and sends it again. Only if he was told that it is stored, it is given out again.
+        """
+        consumer = f"{_LISTENER}{epoch}"
         async with self._key(workflow_id, event_key) as changed:
-            for event in await self._events(workflow_id, event_key):
+            while True:
+                for event in await self._events(workflow_id, event_key):
+                    if event.is_committed is not None:
+                        continue
+                    if event.consumer == consumer:
+                        return event.payload
+                    was_listeners = event.consumer is not None and _is_listener(event.consumer)
+                    if was_listeners and not event.is_promised:
+                        refused = replace(event, is_committed=False)
+                        await self._in_thread(self._store.write_event, refused)
+                        changed.notify_all()
+                    elif was_listeners or event.consumer is None:
+                        taken = replace(event, consumer=consumer)
+                        await self._in_thread(self._store.write_event, taken)
+                        return event.payload
+                await changed.wait()
+
+    async def report(self, workflow_id: str, event_key: str, is_committed: bool) -> None:
+        """Tell the fate of the event that was given out first and has none.
+
+        :raises WorkflowEventHandleError: when none was given out under the key.
+        """
+        async with self._key(workflow_id, event_key) as changed:
+            events = await self._events(workflow_id, event_key)
+            if not any(event.consumer for event in events):
+                raise WorkflowEventHandleError(
+                    workflow_id, f"no event was given out under the key {event_key!r}."
+                )
+            for event in events:
                 if event.consumer is not None and event.is_committed is None:
                     told = replace(event, is_committed=is_committed)
                     await self._in_thread(self._store.write_event, told)
@@ -111,3 +156,7 @@ class HttpEvents:
 
     async def _in_thread(self, function: Callable[..., T], *args: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
+
+
+def _is_listener(consumer: str) -> bool:
+    return consumer.startswith(_LISTENER)

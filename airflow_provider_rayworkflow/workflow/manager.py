@@ -278,6 +278,12 @@ class Manager:
             self._known.store, found, manager_id=self._known.manager_id, now=self._known.clock()
         )
 
+    async def take_event(self, workflow_id: str, event_key: str) -> Any:
+        """See :meth:`~.http_events.HttpEvents.take`."""
+        live = self._known.live.get(workflow_id)
+        epoch = live.claim.epoch if live else 0
+        return await self.http_events.take(workflow_id, event_key, epoch=epoch)
+
     def kill_overdue(self, workflow_id: str, task_id: str, epoch: int, attempt: int) -> None:
         """Stop one task whose time is over and that can't be interrupted."""
         live = self._known.live.get(workflow_id)

@@ -92,7 +92,8 @@ def _describe(task_id: str, task: Task, upstream: list[str], record: TaskRecord 
             "max_retries": options.max_retries,
             "catch_exceptions": options.catch_exceptions,
             "retry_exceptions": options.retry_exceptions,
-            "checkpoint": options.checkpoint,
+            # A stored continuation is of a task with a checkpoint, which its tasks inherit.
+            "checkpoint": True if options.checkpoint is None else options.checkpoint,
             "ray_options": task.shown_options,
         },
         "user_metadata": options.metadata,

@@ -183,6 +183,9 @@ class WorkflowManagementActor:
     async def wait_event(self, workflow_id: str, event_key: str, task_id: str) -> Any:
         return await (await self._ready()).http_events.wait(workflow_id, event_key, task_id)
 
+    async def take_event(self, workflow_id: str, event_key: str) -> Any:
+        return await (await self._ready()).take_event(workflow_id, event_key)
+
     async def report_event(self, workflow_id: str, event_key: str, is_committed: bool) -> None:
         events = (await self._ready()).http_events
         await events.report(workflow_id, event_key, is_committed)

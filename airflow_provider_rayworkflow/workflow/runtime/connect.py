@@ -17,6 +17,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import StorageError
 from airflow_provider_rayworkflow.workflow.runtime.actor import WorkflowManagementActor
 from airflow_provider_rayworkflow.workflow.runtime.locations import to_location
 from airflow_provider_rayworkflow.workflow.runtime.names import ACTOR_NAME, NAMESPACE
+from airflow_provider_rayworkflow.workflow.runtime.task_errors import as_task_error
 from airflow_provider_rayworkflow.workflow.storage import DEFAULT_STORAGE
 
 log = logging.getLogger(__name__)
@@ -104,11 +105,11 @@ def join(address: str | None = None) -> None:
 
 
 def call(ref: Any) -> Any:
-    """Get what a call of the manager returns; its errors as they were raised there."""
+    """Get what a call of the manager returns; its errors as :func:`~.task_errors.as_task_error`."""
     try:
         return ray.get(ref)
     except RayTaskError as exc:
-        error = exc.cause if isinstance(exc.cause, Exception) else exc
+        error = as_task_error(exc.cause) if isinstance(exc.cause, Exception) else exc
     except RaySystemError as exc:  # what comes of loading the value in this process
         error = exc.client_exc if isinstance(exc.client_exc, StorageError) else exc
     raise error  # not inside of the except clause: the error has a cause of its own

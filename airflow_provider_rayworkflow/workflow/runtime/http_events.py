@@ -55,15 +55,21 @@ class HTTPEventProvider:
         fate = await _manager().post_event.remote(workflow_id, event_key, payload, WAIT_S)
         return JSONResponse({"event": fate}, _ANSWERS[fate])
 
-    async def get_event_payload(self, workflow_id: str, event_key: str) -> Any:
-        """Wait for an event; for listeners of one's own."""
-        context_free_id = f"get_event_payload:{event_key}"
-        return await _manager().wait_event.remote(workflow_id, event_key, context_free_id)
+    async def get_event_payload(self, workflow_id: str, event_key: str) -> Event:
+        """Wait for an event and return ``(event_key, payload)``; for listeners of one's own.
+
+        It comes again until :meth:`report_checkpointed` is called, except after a crash; see
+        :meth:`~...http_events.HttpEvents.take`.
+        """
+        return event_key, await _manager().take_event.remote(workflow_id, event_key)
 
     async def report_checkpointed(
         self, workflow_id: str, event_key: str, is_committed: bool
     ) -> None:
-        """Tell whether an event was checkpointed; for listeners of one's own."""
+        """Tell whether an event was checkpointed; for listeners of one's own.
+
+        :raises WorkflowEventHandleError: when no event was given out under the key.
+        """
         await _manager().report_event.remote(workflow_id, event_key, is_committed)
 
 

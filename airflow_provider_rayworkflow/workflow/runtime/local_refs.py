@@ -22,6 +22,7 @@ from ray.exceptions import GetTimeoutError, RayActorError
 
 from airflow_provider_rayworkflow.workflow.codec import decode, dumps, encode
 from airflow_provider_rayworkflow.workflow.runtime.refs import RefPickling
+from airflow_provider_rayworkflow.workflow.runtime.task_errors import as_task_error
 
 
 class LocalRef(ray.ObjectRef):  # type: ignore[type-arg]  # it is generic for type checkers only
@@ -70,7 +71,7 @@ async def outcome_of(call: Awaitable[Any]) -> Callable[[], Any]:
 
 
 def _raise(data: bytes) -> Any:
-    raise pickle.loads(data)
+    raise as_task_error(pickle.loads(data))
 
 
 @contextmanager

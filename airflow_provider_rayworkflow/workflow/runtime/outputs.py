@@ -10,6 +10,7 @@ from ray.exceptions import RayError
 from airflow_provider_rayworkflow.workflow.exceptions import (
     CanceledOutputError,
     FailedOutputError,
+    SuspendedOutputError,
     WorkflowCancellationError,
     WorkflowExecutionError,
     WorkflowSuspendedError,
@@ -89,7 +90,8 @@ def _error(output: Output, cause: BaseException, *, was_waiting: bool) -> Except
     if output.status is WorkflowStatus.CANCELED:
         kind_canceled = WorkflowCancellationError if was_waiting else CanceledOutputError
         return kind_canceled(workflow_id)
-    return WorkflowSuspendedError(workflow_id)
+    kind_suspended = WorkflowSuspendedError if was_waiting else SuspendedOutputError
+    return kind_suspended(workflow_id)
 
 
 class _PickledCause(Exception):

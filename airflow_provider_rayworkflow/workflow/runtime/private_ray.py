@@ -6,6 +6,7 @@ breaks then. What is read of ``.bind()`` graphs is in :mod:`.dag`.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,7 @@ from ray.remote_function import RemoteFunction
 __all__ = [
     "LOG_PREFIX_TASK_NAME",
     "accept_option",
+    "is_client_handle",
     "listen_to_logs",
     "set_default_options",
     "when_completed",
@@ -37,6 +39,12 @@ def set_default_options(function: RemoteFunction, options: dict[str, Any]) -> No
 def when_completed(ref: ray.ObjectRef[Any], handle: Callable[[Any], None]) -> None:
     """Have a thread of Ray call ``handle`` with the value of a reference, or with its error."""
     ref._on_completed(handle)
+
+
+def is_client_handle(obj: Any) -> bool:
+    """True for what Ray Client has in place of an actor handle; only the cluster can pickle it."""
+    client = sys.modules.get("ray.util.client.common")
+    return client is not None and isinstance(obj, client.ClientActorHandle)
 
 
 def listen_to_logs(handle: Callable[[dict[str, Any]], None]) -> bool:

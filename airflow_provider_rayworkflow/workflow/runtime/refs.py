@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from typing import Any
 
 import ray
 
 from airflow_provider_rayworkflow.workflow.codec import dumps
+from airflow_provider_rayworkflow.workflow.runtime.private_ray import is_client_handle
 
 
 class RefPickling:
     """Pickles references as what they refer to; one and the same reference once.
+
+    In a driver of Ray Client, actor handles are pickled by the cluster.
 
     :param also: asked first, for objects that need more care.
     """
@@ -25,6 +29,8 @@ class RefPickling:
             reduced = self._also(obj)
             if reduced is not NotImplemented:
                 return reduced
+        if is_client_handle(obj):
+            return pickle.loads, (ray.get(ray.remote(dumps).remote(obj)),)
         if not isinstance(obj, ray.ObjectRef):
             return NotImplemented
         if obj not in self._values:
@@ -34,6 +40,4 @@ class RefPickling:
 
 def restore_ref(value: bytes) -> ray.ObjectRef[Any]:
     """Put a stored value back into the object store."""
-    import pickle
-
     return ray.put(pickle.loads(value))

@@ -84,6 +84,7 @@ class StoredEvent:
     :ivar consumer: the task that got it, and gets it again after a crash; None for nobody yet.
     :ivar is_committed: True once that task's result is checkpointed, False if its listener
         refused it, None before.
+    :ivar is_promised: its sender was told that it is stored, and so need not send it again.
     """
 
     workflow_id: str
@@ -92,6 +93,7 @@ class StoredEvent:
     number: int
     consumer: str | None = None
     is_committed: bool | None = None
+    is_promised: bool = False
 
     def to_json(self) -> Json:
         return {name: getattr(self, name) for name in self.__slots__}

@@ -87,3 +87,46 @@ def test_everything_works_by_ray_client(client_address, manager, new_id, tmp_pat
         assert line in output
     assert workflow.get_output(new_id) == 6
     assert workflow.get_status(f"{new_id}-waits") is workflow.CANCELED
+
+
+def test_what_a_client_binds_arrives(client_address, manager, new_id, tmp_path):
+    output = drivers.run(
+        f"""
+        from ray.dag import InputNode
+        from ray.exceptions import RayTaskError
+
+        ray.init("{client_address}")
+
+        @ray.remote(num_cpus=0)
+        class Counter:
+            def add(self, value):
+                return value + 1
+
+        @ray.remote
+        def gather(counter, ref, refs, added):
+            return [ray.get(counter.add.remote(ref)), ray.get(refs), added]
+
+        @ray.remote
+        def count_down(n):
+            return workflow.continuation(count_down.bind(n - 1)) if n else "end"
+
+        @ray.remote
+        def fail():
+            raise ValueError("broken")
+
+        counter = Counter.remote()
+        with InputNode() as given:
+            graph = gather.bind(counter, ray.put(1), [ray.put(2)], given.added)
+        print("gathered", workflow.run(graph, added=count_down.bind(3)))
+        caught = fail.options(**workflow.options(catch_exceptions=True)).bind()
+        print("caught", repr(workflow.run(caught)[1]))
+        try:
+            workflow.run(fail.bind(), workflow_id="{new_id}")
+        except RayTaskError as exc:
+            print("error of Ray", isinstance(exc, workflow.WorkflowExecutionError))
+        """,
+        tmp_path,
+    )
+    assert "gathered [2, [2], 'end']" in output
+    assert "caught ValueError('broken')" in output
+    assert "error of Ray True" in output

@@ -4,6 +4,7 @@ import pickle
 
 import pytest
 import ray
+from ray.exceptions import RayTaskError
 
 from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.workflow.exceptions import FailedOutputError
@@ -71,6 +72,13 @@ def test_a_failure_names_the_task_and_has_its_traceback(failed, new_id):
 def test_a_failure_has_the_exception_as_its_cause(failed):
     assert type(failed.__cause__) is TripError
     assert (failed.__cause__.city, failed.__cause__.code) == ("Oslo", 7)
+
+
+def test_a_failure_is_a_task_error_of_ray_too(failed, new_id):
+    assert isinstance(failed, RayTaskError)
+    assert failed.cause.workflow_id == new_id
+    with pytest.raises(RayTaskError, match="doesn't exist"):
+        workflow.get_status("nothing")
 
 
 def test_a_failure_survives_pickling(failed):

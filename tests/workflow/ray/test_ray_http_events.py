@@ -1,5 +1,6 @@
 """Events by HTTP: stored when they come, delivered once, answered when they are checkpointed."""
 
+import asyncio
 import json
 import socket
 import threading
@@ -18,8 +19,10 @@ from airflow_provider_rayworkflow.workflow.http_event_provider import (
     HTTP_EVENT_PROVIDER_NAME,
     HTTPEventProvider,
     HTTPListener,
+    WorkflowEventHandleError,
 )
 from airflow_provider_rayworkflow.workflow.storage.keys import quote_id
+from airflow_provider_rayworkflow.workflow.workflow_context import get_current_workflow_id
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
@@ -203,6 +206,43 @@ def test_a_resumed_workflow_gets_an_event_that_was_not_checkpointed(provider, ne
     assert workflow.resume(new_id) == ("key", "payload")
     assert posted.answer() == 200
     assert ledger.count("polled") == 2
+
+
+def test_after_a_crash_a_listener_of_ones_own_gets_what_is_sent_again(
+    port, fresh_manager, gate, ledger
+):
+    class Own(HTTPListener):
+        async def poll_for_event(self, event_key):
+            workflow_id = get_current_workflow_id()
+            event = await self.handle.get_event_payload.remote(workflow_id, event_key)
+            ledger.write(event)
+            while not gate.is_open:
+                await asyncio.sleep(0.05)
+            return event
+
+    root = fresh_manager()
+    start_provider()
+    workflow.run_async(workflow.wait_for_event(Own, event_key="key"), workflow_id="own")
+    post(port, "own", "key", "first")
+    ledger.wait_for(("key", "first"))
+    fresh_manager(storage=root)
+    gate.open()
+    ref = workflow.resume_async("own")
+    assert workflow.get_status("own") is workflow.RUNNING
+    assert post(port, "own", "key", "second").answer() == 200
+    assert ray.get(ref) == ("key", "second")
+
+
+def test_what_was_never_sent_can_not_be_acknowledged(provider, new_id):
+    class Wrong(HTTPListener):
+        async def event_checkpointed(self, event):
+            await super().event_checkpointed(("another key", None))
+
+    ref = workflow.run_async(workflow.wait_for_event(Wrong, "key"), workflow_id=new_id)
+    post(provider, new_id, "key", 1)
+    with pytest.raises(workflow.WorkflowExecutionError, match="'another key'") as caught:
+        ray.get(ref)
+    assert isinstance(caught.value.cause.__cause__, WorkflowEventHandleError)
 
 
 def test_a_deleted_id_can_wait_for_its_key_again(provider, new_id):

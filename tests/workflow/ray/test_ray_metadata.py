@@ -60,6 +60,7 @@ def test_a_task_has_its_options_inputs_and_times(manager, new_id):
     assert options["max_retries"] == 5
     assert options["retry_exceptions"] is False
     assert options["catch_exceptions"] is False
+    assert options["checkpoint"] is True
     assert options["ray_options"] == {"num_cpus": 0.5}
     times = [
         of_workflow["start_time"],

@@ -220,6 +220,29 @@ def test_a_stopped_workflow_can_be_deleted_and_its_id_used_again(running, new_id
     workflow.delete(new_id)
 
 
+def test_an_interrupted_workflow_has_no_output_and_can_be_deleted(fresh_manager, gate, ledger):
+    @ray.remote
+    def wait():
+        ledger.write("waits")
+        gate.wait()
+
+    root = fresh_manager()
+    workflow.run_async(wait.bind(), workflow_id="interrupted")
+    ledger.wait_for("waits")
+    fresh_manager(storage=root)
+    with pytest.raises(ValueError, match="Cannot load output"):
+        workflow.get_output("interrupted")
+    with pytest.raises(ValueError, match="Cannot load output"):
+        ray.get(workflow.get_output_async("interrupted"))
+    workflow.delete("interrupted")
+    with pytest.raises(ValueError, match="No such workflow_id"):
+        workflow.get_output("interrupted")
+    with pytest.raises(workflow.WorkflowNotFoundError):
+        workflow.delete("interrupted")
+    assert workflow.list_all() == []
+    assert workflow.run(note.bind(ledger, 2), workflow_id="interrupted") == 2
+
+
 def test_delete_of_an_unknown_workflow_raises(manager, new_id):
     with pytest.raises(workflow.WorkflowNotFoundError, match=new_id):
         workflow.delete(new_id)

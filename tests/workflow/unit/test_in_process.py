@@ -24,6 +24,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     DataSaveError,
     FailedOutputError,
     IllegalTransitionError,
+    SuspendedOutputError,
     WorkflowAlreadyExistsError,
     WorkflowTaskTimeoutError,
 )
@@ -420,6 +421,9 @@ def test_a_suspended_workflow_is_resumed(workflows: InProcessWorkflows):
     assert workflows.get_status("w") == "RESUMABLE"
     with pytest.raises(workflow.WorkflowSuspendedError):
         ray.get(running)
+    with pytest.raises(SuspendedOutputError, match="Cannot load output") as raised:
+        workflows.get_output("w")
+    assert isinstance(raised.value, ValueError)
     effects.gate.set()
     assert workflows.resume("w") == 1
     assert tasks_of("add") == 1
