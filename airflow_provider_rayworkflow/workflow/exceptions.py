@@ -29,7 +29,8 @@ Each survives pickling with its attributes and its ``__cause__``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 
@@ -47,12 +48,23 @@ class WorkflowError(Exception):
         return self.message
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
-        # The default would call the constructor with the finished text, and lose the cause.
-        return _rebuild, (type(self),), self.__dict__ | {"__cause__": self.__cause__}
+        # The default would call the constructor with the finished text, and lose all causes.
+        return _rebuild, (type(self), _causes(self)), self.__dict__
 
 
-def _rebuild(cls: type[WorkflowError]) -> WorkflowError:
-    return cls.__new__(cls)
+def _causes(error: BaseException) -> list[BaseException]:
+    causes: list[BaseException] = []
+    while (cause := error.__cause__) is not None and cause not in causes:
+        causes.append(cause)
+        error = cause
+    return causes
+
+
+def _rebuild(cls: type[WorkflowError], causes: Sequence[BaseException] = ()) -> WorkflowError:
+    rebuilt = cls.__new__(cls)
+    for error, cause in pairwise([rebuilt, *causes]):
+        error.__cause__ = cause
+    return rebuilt
 
 
 class WorkflowExecutionError(WorkflowError):

@@ -23,7 +23,7 @@ def describe_workflow(record: StatusRecord) -> Json:
     """
     stats = {"start_time": record.started_at, "end_time": record.ended_at}
     description: Json = {
-        "status": record.status,
+        "status": record.status.value,
         "user_metadata": record.user_metadata,
         "stats": {name: time for name, time in stats.items() if time is not None},
     }

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import threading
+import time
 from typing import Any
 
 import ray
 from ray import serve
+from ray.exceptions import RayError
+from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -16,10 +20,16 @@ from airflow_provider_rayworkflow.workflow.event_listener import Event, EventLis
 from airflow_provider_rayworkflow.workflow.runtime.names import ACTOR_NAME, NAMESPACE
 from airflow_provider_rayworkflow.workflow.workflow_context import get_context
 
+log = logging.getLogger(__name__)
+
 _ROUTE = "/event"
 
 #: How long a POST waits for the workflow before it is answered with 202.
 WAIT_S = 30.0
+
+# How long Serve may be away while an event is waited for.
+_RESTART_S = 120.0
+_RESTART_INTERVAL_S = 0.5
 
 _ANSWERS = {"committed": 200, "refused": 500, "stored": 202}
 _starting = threading.Lock()
@@ -74,12 +84,27 @@ class HTTPEventProvider:
 
 
 def start_provider() -> DeploymentHandle[Any]:
-    """Start the application if it is not there yet, and return its handle."""
+    """Start the application if it is not there yet, and return its handle.
+
+    While Serve restarts or the application is being replaced, it is tried again.
+    """
+    deadline = time.monotonic() + _RESTART_S
+    while True:
+        try:
+            return _provider()
+        except (RayServeException, RayError) as exc:
+            if time.monotonic() > deadline:
+                raise
+            log.warning("The provider of HTTP events is not there yet: %s", exc)
+            time.sleep(_RESTART_INTERVAL_S)
+
+
+def _provider() -> DeploymentHandle[Any]:
     with _starting:
         if HTTP_EVENT_PROVIDER_NAME not in serve.status().applications:
             application = HTTPEventProvider.bind()  # type: ignore[attr-defined]  # by serve
             serve.run(application, name=HTTP_EVENT_PROVIDER_NAME, route_prefix=_ROUTE)
-    return serve.get_app_handle(HTTP_EVENT_PROVIDER_NAME)
+        return serve.get_app_handle(HTTP_EVENT_PROVIDER_NAME)
 
 
 class HTTPListener(EventListener):

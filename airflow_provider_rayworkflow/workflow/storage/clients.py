@@ -64,7 +64,9 @@ def _s3(bucket: str, options: Options) -> Callable[[bool], S3Store] | None:
     if options["role_arn"]:
         return None  # obstore assumes roles by web identity only
     endpoint, scheme = options["endpoint_override"], options["scheme"] or "https"
-    if endpoint and "://" not in endpoint:
+    if "://" in endpoint:
+        scheme = endpoint.partition("://")[0]
+    elif endpoint:
         endpoint = f"{scheme}://{endpoint}"
     config: Options = {
         "access_key_id": options["access_key"],

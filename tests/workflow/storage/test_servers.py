@@ -8,7 +8,7 @@ import threading
 import pytest
 from proxy import Proxy
 from pyarrow.fs import FileSystem, LocalFileSystem, SubTreeFileSystem
-from servers import S3_KEY, S3_SECRET, s3_address
+from servers import BUCKET, S3_KEY, S3_SECRET, s3_address
 
 from airflow_provider_rayworkflow.workflow.exceptions import (
     DataLoadError,
@@ -119,6 +119,19 @@ def test_keys_may_come_from_the_environment_or_the_users_aws_files(
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", S3_KEY)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", S3_SECRET)
     assert open_store(uri).get("v1/a") == b"x"
+
+
+def test_the_whole_bucket_may_be_the_storage_and_the_endpoint_may_say_its_scheme(
+    s3_port: int, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", S3_KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", S3_SECRET)
+    endpoint = f"http://127.0.0.1:{s3_port}"
+    store = open_store(f"s3://{BUCKET}?region=us-east-1&endpoint_override={endpoint}")
+    store.put("v1/whole/a", b"x")
+    assert store.get("v1/whole/a") == b"x"
+    assert [entry.key for entry in store.list("v1/whole")] == ["v1/whole/a"]
+    store.delete(["v1/whole/a"])
 
 
 # ---- what fails at once

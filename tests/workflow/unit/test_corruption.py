@@ -165,7 +165,7 @@ def read_everything(store: LocalStore) -> dict[str, object]:
             "output": lambda: workflows.get_output(ID),
             "large": lambda: workflows.get_output(ID, task_id="large")[0],
             "tail": lambda: workflows.get_output(ID, task_id="expand")[0],
-            "metadata": lambda: workflows.get_metadata(ID)["status"].value,
+            "metadata": lambda: workflows.get_metadata(ID)["status"],
             "task": lambda: workflows.get_metadata(ID, "large")["task_id"],
         }
         answers = {}

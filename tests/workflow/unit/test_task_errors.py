@@ -52,11 +52,15 @@ def test_it_survives_pickling(error):
     assert str(again) == str(error)
 
 
-def test_it_keeps_its_cause_when_it_is_pickled():
+def test_it_keeps_its_causes_when_it_is_pickled():
     error = WorkflowExecutionError("w", task_id="t", reason="boom")
-    error.__cause__ = KeyError("why")
-    again = pickle.loads(pickle.dumps(as_task_error(error)))
-    assert repr(again.__cause__) == "KeyError('why')"
+    error.__cause__ = RuntimeError("second")
+    error.__cause__.__cause__ = KeyError("first")
+    for _ in range(2):
+        error = pickle.loads(pickle.dumps(as_task_error(error)))
+        assert repr(error.__cause__) == "RuntimeError('second')"
+        assert repr(error.__cause__.__cause__) == "KeyError('first')"
+        assert error.__cause__.__cause__.__cause__ is None
 
 
 def test_a_class_that_can_not_be_combined_is_raised_as_it_is():
