@@ -508,6 +508,7 @@ _DEFAULTS = {
     "max_retries": DEFAULT_MAX_RETRIES,
     "catch_exceptions": False,
     "retry_exceptions": False,
+    "checkpoint": True,
 }
 
 

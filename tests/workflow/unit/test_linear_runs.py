@@ -10,6 +10,7 @@ from test_executor import TIMES, AtOnce
 
 from airflow_provider_rayworkflow.workflow.executor import Executor
 from airflow_provider_rayworkflow.workflow.graph import Graph, Task, TaskOptions
+from airflow_provider_rayworkflow.workflow.measures import Measures
 from airflow_provider_rayworkflow.workflow.model import Encoding, Result, TaskFailure
 from airflow_provider_rayworkflow.workflow.outcomes import Outcome
 from airflow_provider_rayworkflow.workflow.storage.bytes import Data
@@ -123,6 +124,7 @@ def execute(
             runner=runner,
             threads=AtOnce(),
             on_result=lambda task_id, result: None,
+            measures=Measures(),
         )
         return await executor.run()
 
