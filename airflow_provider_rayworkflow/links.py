@@ -1,12 +1,12 @@
 """Links from a task instance to its workflow's page and to Ray's dashboard.
 
-The operator leaves each URL in an XCom as soon as it knows it; so a link is there while the task
-runs or is deferred, and it does not depend on what the operator of another process knows.
+An operator leaves each URL in an XCom as soon as it knows it; so a link is there while the task
+runs or is deferred, and the process that goes on after a deferral need not know it.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from airflow.sdk import BaseOperatorLink
@@ -18,14 +18,29 @@ if TYPE_CHECKING:
     from airflow.sdk.types import TaskInstanceKey
 
 
-class _LeftInXCom(BaseOperatorLink):
+class LeavesLinks:
+    """An operator that leaves links of its task instance."""
+
+    #: What this process has left, by XCom key; None if an earlier one of the same try has.
+    left_links: dict[str, str] | None
+
+    def _leave_link(self, ti: Any, link: BaseOperatorLink, url: str) -> None:
+        if self.left_links is not None:
+            self.left_links[link.xcom_key] = url
+        ti.xcom_push(link.xcom_key, url)
+
+
+class _LeftLink(BaseOperatorLink):
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
-        """What the operator has left; ``""`` if nothing."""
+        """What the operator has left; ``""`` if nothing. Airflow asks after each part of a task."""
+        left: dict[str, str] | None = getattr(operator, "left_links", None)
+        if left is not None:
+            return left.get(self.xcom_key, "")
         found = XCom.get_value(ti_key=ti_key, key=self.xcom_key)
         return found if isinstance(found, str) else ""
 
 
-class RayWorkflowLink(_LeftInXCom):
+class RayWorkflowLink(_LeftLink):
     """To the page of the workflow, which all tries of a task instance share."""
 
     name = "Ray workflow"
@@ -40,7 +55,7 @@ class RayWorkflowLink(_LeftInXCom):
         return f"{base.rstrip('/')}/rayworkflow/workflow?{query}"
 
 
-class RayDashboardLink(_LeftInXCom):
+class RayDashboardLink(_LeftLink):
     """To the job of the latest try on the cluster's dashboard; none for Ray in the task process."""
 
     name = "Ray dashboard"

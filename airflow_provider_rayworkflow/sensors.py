@@ -18,6 +18,7 @@ from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowStorageError,
 )
 from airflow_provider_rayworkflow.hooks import RayWorkflowHook
+from airflow_provider_rayworkflow.links import LeavesLinks, RayWorkflowLink
 from airflow_provider_rayworkflow.patience import Patience
 from airflow_provider_rayworkflow.triggers import RayWorkflowTrigger
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 
-class RayWorkflowSensor(BaseSensorOperator):
+class RayWorkflowSensor(LeavesLinks, BaseSensorOperator):
     """Wait for a workflow, whoever started it, or for one of its tasks.
 
     Its XCom is the status that the workflow had then. A sensor owns nothing: whatever happens to
@@ -48,6 +49,7 @@ class RayWorkflowSensor(BaseSensorOperator):
     :param unreachable_timeout_s: how long to bear with a storage that can't be read.
     """
 
+    operator_extra_links = (RayWorkflowLink(),)
     template_fields: Sequence[str] = ("workflow_id", "workflow_task_id", "ray_workflow_conn_id")
     ui_color = "#e3f1fd"
 
@@ -77,15 +79,23 @@ class RayWorkflowSensor(BaseSensorOperator):
         self.ray_workflow_conn_id = ray_workflow_conn_id
         self.deferrable = deferrable
         self.unreachable_timeout_s = unreachable_timeout_s
+        self.left_links = {}
 
     def execute(self, context: Context) -> Any:
         """Wait as ``mode`` or ``deferrable`` says.
 
         :raises RayWorkflowEndedError: when what is waited for can't come any more; not retried.
         """
+        url = RayWorkflowLink.url(self.ray_workflow_conn_id, check_id(self.workflow_id))
+        self._leave_link(context["ti"], RayWorkflowLink(), url)
         if not self.deferrable:
             return super().execute(context)
         return self._wait_deferred(*self._deadline())
+
+    def resume_execution(self, next_method: str, next_kwargs: Json | None, context: Context) -> Any:
+        """Airflow's entry after a deferral."""
+        self.left_links = None
+        return super().resume_execution(next_method, next_kwargs, context)
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Look once."""
@@ -179,7 +189,7 @@ class RayWorkflowSensor(BaseSensorOperator):
 _FINAL = frozenset({WorkflowStatus.SUCCESSFUL.value, WorkflowStatus.CANCELED.value})
 _TASK_CLOCK = "The execution_timeout"
 # How much later than its own deadline a deferral is ended by Airflow's scheduler.
-_TRIGGERER_MARGIN_S = 10.0
+_TRIGGERER_MARGIN_S = 30.0
 
 
 def _check_statuses(name: str, statuses: Sequence[str]) -> None:

@@ -30,7 +30,7 @@ from airflow_provider_rayworkflow.exceptions import (
 )
 from airflow_provider_rayworkflow.hooks import Found, RayWorkflowHook
 from airflow_provider_rayworkflow.kills import OnKill, stop_if_asked
-from airflow_provider_rayworkflow.links import RayDashboardLink, RayWorkflowLink
+from airflow_provider_rayworkflow.links import LeavesLinks, RayDashboardLink, RayWorkflowLink
 from airflow_provider_rayworkflow.patience import Patience
 from airflow_provider_rayworkflow.remote import RemoteRay
 from airflow_provider_rayworkflow.runs import Engine, WorkflowRun
@@ -49,12 +49,12 @@ WORKFLOW_ID_KEY = "workflow_id"
 CONN_ID_KEY = "ray_workflow_conn_id"
 
 # How much later than its own deadline a deferral is ended by Airflow's scheduler.
-_TRIGGERER_MARGIN_S = 10.0
+_TRIGGERER_MARGIN_S = 30.0
 # How long to leave a cluster alone that has no place for the workflow.
 _QUEUE_FULL_WAIT_S = 30.0
 
 
-class RayWorkflowBaseOperator(BaseOperator):
+class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
     """Sees one workflow through: in this process, or deferred in the triggerer.
 
     What its parameters mean is said at the operators that have them.
@@ -89,6 +89,7 @@ class RayWorkflowBaseOperator(BaseOperator):
         self.runtime_env = runtime_env
         self.on_queue_full = on_queue_full
         self.unreachable_timeout_s = unreachable_timeout_s
+        self.left_links = {}
         self._running: tuple[WorkflowRun, Any] | None = None
 
     @abstractmethod
@@ -108,6 +109,7 @@ class RayWorkflowBaseOperator(BaseOperator):
 
     def resume_execution(self, next_method: str, next_kwargs: Json | None, context: Context) -> Any:
         """Airflow's entry after a deferral; here for the one that it ends by its own clock."""
+        self.left_links = None
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except TaskDeferralTimeout as exc:
@@ -170,8 +172,8 @@ class RayWorkflowBaseOperator(BaseOperator):
                 runtime_env=self.runtime_env,
                 patience=Patience(self.unreachable_timeout_s),
                 limits=limits,
-                on_job=lambda job: ti.xcom_push(
-                    RayDashboardLink().xcom_key, RayDashboardLink.url(address, job)
+                on_job=lambda job: self._leave_link(
+                    ti, RayDashboardLink(), RayDashboardLink.url(address, job)
                 ),
             )
         return WorkflowRun(
@@ -187,9 +189,8 @@ class RayWorkflowBaseOperator(BaseOperator):
         ti = context["ti"]
         ti.xcom_push(WORKFLOW_ID_KEY, workflow_id)
         ti.xcom_push(CONN_ID_KEY, self.ray_workflow_conn_id)
-        ti.xcom_push(
-            RayWorkflowLink().xcom_key, RayWorkflowLink.url(self.ray_workflow_conn_id, workflow_id)
-        )
+        url = RayWorkflowLink.url(self.ray_workflow_conn_id, workflow_id)
+        self._leave_link(ti, RayWorkflowLink(), url)
 
     def _see_through(
         self,

@@ -37,18 +37,23 @@ class Outcome:
     log: str
 
 
-def test_dag(home: Path, dag_file: Path, environment: dict[str, str]) -> Outcome:
-    """Run the DAG that has the name of its file."""
+def test_dag(home: Path, dag_file: Path, environment: dict[str, str], **conf: Any) -> Outcome:
+    """Run the DAG that has the name of its file.
+
+    :param conf: of the DAG run.
+    """
     log = home / f"{dag_file.stem}.log"
     with log.open("w") as output:
-        subprocess.run(
-            [sys.executable, __file__, str(dag_file)],
+        ended = subprocess.run(
+            [sys.executable, __file__, str(dag_file), json.dumps(conf)],
             env=os.environ | environment,
-            check=True,
+            check=False,
             timeout=_TIMEOUT_S,
             stdout=output,
             stderr=subprocess.STDOUT,
         )
+    if ended.returncode:
+        raise RuntimeError(log.read_text())
     with closing(sqlite3.connect(home / "airflow.db")) as database:
         tis = database.execute(
             "select run_id, task_id, map_index, state, try_number from task_instance "
@@ -74,14 +79,14 @@ def _name(task_id: str, map_index: int) -> str:
     return task_id if map_index < 0 else f"{task_id}.{map_index}"
 
 
-def main(dag_file: Path) -> None:
+def main(dag_file: Path, conf: dict[str, Any]) -> None:
     from airflow.dag_processing.dagbag import DagBag
 
     bag = DagBag(dag_folder=str(dag_file))
     if bag.import_errors:
         raise SystemExit(str(bag.import_errors))
-    bag.dags[dag_file.stem].test()
+    bag.dags[dag_file.stem].test(run_conf=conf)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), json.loads(sys.argv[2]))

@@ -34,7 +34,18 @@ def test_importing_the_airflow_side_and_parsing_dags_loads_neither_ray_nor_pyarr
     loaded = ask_airflow("imports")
     assert "airflow_provider_rayworkflow.operators" in loaded["modules"]
     assert loaded["import_errors"] == {}
-    assert loaded["dags"] == ["flights_daily", "ray_squares"]
+    assert loaded["dags"] == [
+        "flights_daily",
+        "ray_deferrable",
+        "ray_finished",
+        "ray_mapped",
+        "ray_maintenance",
+        "ray_on_cluster",
+        "ray_retry_policy",
+        "ray_sensor",
+        "ray_squares",
+        "ray_taskflow",
+    ]
     assert loaded["heavy"] == []
 
 

@@ -35,8 +35,14 @@ from airflow_provider_rayworkflow.workflow.testing import in_process
 class TaskInstance:
     """As far as Airflow's own part of a sensor asks."""
 
+    def __init__(self) -> None:
+        self.xcoms: dict[str, object] = {}
+
     def get_first_reschedule_date(self, context: object) -> None:
         return None
+
+    def xcom_push(self, key: str, value: object) -> None:
+        self.xcoms[key] = value
 
 
 CONTEXT = {"task_reschedule_count": 0, "ti": TaskInstance()}
@@ -84,6 +90,9 @@ def test_the_status_that_is_waited_for_ends_the_wait(root: Path):
     write(root, Status.SUCCESSFUL)
     assert sensor().execute(CONTEXT) == "SUCCESSFUL"
     assert sensor(deferrable=True).execute(CONTEXT) == "SUCCESSFUL"
+    assert CONTEXT["ti"].xcoms == {
+        "_link_RayWorkflowLink": "/rayworkflow/workflow?conn_id=waited&workflow_id=w"
+    }
 
 
 @pytest.mark.parametrize("status", [None, Status.RUNNING, Status.RESUMABLE])

@@ -1,0 +1,29 @@
+"""Retries that know what failed: bad input is not tried again, an outage is, after a while."""
+
+from datetime import timedelta
+
+from airflow.sdk import DAG, task
+
+from airflow_provider_rayworkflow.retry_policy import RayWorkflowRetryPolicy
+
+with DAG("ray_retry_policy", schedule=None, params={"line": "One fish"}):
+
+    @task.ray_workflow(
+        retries=5,
+        retry_delay=timedelta(minutes=1),
+        retry_policy=RayWorkflowRetryPolicy(
+            fail_on=["ValueError"], outage_delay=timedelta(minutes=5)
+        ),
+    )
+    def first_word(line: str):
+        import ray
+
+        @ray.remote(max_retries=0)
+        def first():
+            if not line:
+                raise ValueError("the line is empty")
+            return line.split()[0]
+
+        return first.bind()
+
+    first_word("{{ params.line }}")
