@@ -38,8 +38,8 @@ def test_importing_the_airflow_side_and_parsing_dags_loads_neither_ray_nor_pyarr
         "flights_daily",
         "ray_deferrable",
         "ray_finished",
-        "ray_mapped",
         "ray_maintenance",
+        "ray_mapped",
         "ray_on_cluster",
         "ray_retry_policy",
         "ray_sensor",
@@ -47,6 +47,36 @@ def test_importing_the_airflow_side_and_parsing_dags_loads_neither_ray_nor_pyarr
         "ray_taskflow",
     ]
     assert loaded["heavy"] == []
+
+
+@pytest.mark.airflow
+@pytest.mark.parametrize(
+    ("command", "listed"),
+    [
+        ("list", ["airflow-provider-rayworkflow", "Durable Ray workflows"]),
+        ("hooks", ["ray_workflow", "airflow_provider_rayworkflow.hooks.RayWorkflowHook"]),
+        (
+            "links",
+            [
+                "airflow_provider_rayworkflow.links.RayWorkflowLink",
+                "airflow_provider_rayworkflow.links.RayDashboardLink",
+            ],
+        ),
+        ("triggers", ["airflow_provider_rayworkflow.triggers"]),
+        ("behaviours", ["ray_workflow"]),
+        ("widgets", ["extra__ray_workflow__storage", "extra__ray_workflow__headers"]),
+    ],
+)
+def test_airflows_commands_list_what_there_is(airflow_home: Path, command: str, listed: list[str]):
+    answer = subprocess.run(
+        [sys.executable, "-m", "airflow", "providers", command, "--output", "json"],
+        check=True,
+        timeout=120,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    missing = [text for text in listed if text not in answer.stdout]
+    assert missing == [], answer.stdout
 
 
 @pytest.mark.airflow
@@ -88,15 +118,22 @@ def test_the_provider_info_imports_nothing():
 
 def test_everything_that_the_provider_info_names_exists():
     info = get_provider_info()
-    for kind in ("operators", "hooks"):
+    for kind in ("operators", "hooks", "sensors", "triggers"):
         for entry in info[kind]:
             for module in entry["python-modules"]:
                 importlib.import_module(module)
+    named = [entry["class-name"] for entry in info["task-decorators"]]
+    for path in (*named, *info["extra-links"]):
+        assert callable(_named(path))
     (connection_type,) = info["connection-types"]
-    module, _, name = connection_type["hook-class-name"].rpartition(".")
-    assert getattr(importlib.import_module(module), name) is RayWorkflowHook
+    assert _named(connection_type["hook-class-name"]) is RayWorkflowHook
     assert connection_type["connection-type"] == RayWorkflowHook.conn_type
     assert connection_type["hook-name"] == RayWorkflowHook.hook_name
+
+
+def _named(path: str) -> object:
+    module, _, name = path.rpartition(".")
+    return getattr(importlib.import_module(module), name)
 
 
 def test_the_forms_fields_are_the_settings_of_a_connection():
