@@ -8,6 +8,7 @@ from airflow_provider_rayworkflow.workflow.api import (
     cancel,
     continuation,
     delete,
+    fork,
     get_metadata,
     get_output,
     get_output_async,
@@ -15,6 +16,7 @@ from airflow_provider_rayworkflow.workflow.api import (
     init,
     list_all,
     options,
+    plan,
     prune,
     resume,
     resume_all,
@@ -28,6 +30,7 @@ from airflow_provider_rayworkflow.workflow.api import (
 from airflow_provider_rayworkflow.workflow.event_listener import EventListener, TimerListener
 from airflow_provider_rayworkflow.workflow.exceptions import (
     WorkflowCancellationError,
+    WorkflowChangedError,
     WorkflowError,
     WorkflowExecutionError,
     WorkflowNotFoundError,
@@ -56,6 +59,8 @@ __all__ = [
     "resume",
     "resume_async",
     "resume_all",
+    "plan",
+    "fork",
     # Asking
     "list_all",
     "get_output",
@@ -90,6 +95,7 @@ __all__ = [
     "WorkflowError",
     "WorkflowExecutionError",
     "WorkflowCancellationError",
+    "WorkflowChangedError",
     "WorkflowSuspendedError",
     "WorkflowNotFoundError",
     "WorkflowNotResumableError",

@@ -7,6 +7,7 @@ Every call starts Ray and the manager if they are not there yet.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Collection, Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, get_args
@@ -15,10 +16,17 @@ from airflow_provider_rayworkflow.workflow import workflow_context as context
 from airflow_provider_rayworkflow.workflow.concurrency import check_limits
 from airflow_provider_rayworkflow.workflow.event_listener import EventListener
 from airflow_provider_rayworkflow.workflow.ids import check_workflow_id, new_workflow_id
-from airflow_provider_rayworkflow.workflow.model import MAX_METADATA_BYTES, OnChange, OnExisting
+from airflow_provider_rayworkflow.workflow.model import (
+    MAX_METADATA_BYTES,
+    OnChange,
+    OnExisting,
+    StartOptions,
+)
+from airflow_provider_rayworkflow.workflow.plans import Plan, make_plan
 from airflow_provider_rayworkflow.workflow.retention import PRUNED_BY_DEFAULT, check_statuses
 from airflow_provider_rayworkflow.workflow.retry import Retry, seconds
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.storage.workflows import HonestStatuses
 
 if TYPE_CHECKING:
     import ray
@@ -63,6 +71,8 @@ def run(
     workflow_id: str | None = None,
     metadata: Json | None = None,
     on_existing: OnExisting = "resume",
+    on_change: OnChange = "reuse",
+    from_task: str | None = None,
     **kwargs: Any,
 ) -> Any:
     """Run a workflow and return its output. See :func:`run_async`.
@@ -70,8 +80,8 @@ def run(
     :raises WorkflowExecutionError: when a task failed; ``__cause__`` is its exception.
     :raises WorkflowCancellationError: when it was canceled meanwhile.
     """
-    workflow_id = _submit(dag, args, kwargs, workflow_id, metadata, on_existing)
-    return _wait(workflow_id)
+    options = _start_options(on_existing, on_change, from_task)
+    return _wait(_submit(dag, args, kwargs, workflow_id, metadata, options))
 
 
 def run_async(
@@ -80,6 +90,8 @@ def run_async(
     workflow_id: str | None = None,
     metadata: Json | None = None,
     on_existing: OnExisting = "resume",
+    on_change: OnChange = "reuse",
+    from_task: str | None = None,
     **kwargs: Any,
 ) -> ray.ObjectRef[Any]:
     """Start a workflow and return a reference to its output.
@@ -90,36 +102,107 @@ def run_async(
     :param args: and ``kwargs``: what the graph's ``InputNode`` stands for.
     :param workflow_id: by default a new one. With an id that exists, a running workflow is
         attached to, one that failed or was interrupted is resumed with the graph given now, and
-        of one that was successful the stored output is returned.
+        of one that was successful the stored output is returned, unless tasks of the graph given
+        now have to run.
     :param metadata: JSON to keep with the workflow.
     :param on_existing: ``"resume"`` as above; ``"fail"``: raise if the id exists; ``"restart"``:
         drop what an earlier run has stored, and start anew.
+    :param on_change: what a resume does with committed tasks that have changed. ``"reuse"``: one
+        whose arguments or inputs have changed runs again, one whose code has changed does not;
+        ``"rerun_changed"``: both run again; ``"refuse"``: raise if anything has changed.
+    :param from_task: the id of a task that runs again, with all that depend on it.
     :raises TypeError: for anything but a graph of functions.
     :raises ValueError: for an id, metadata or option that can't be used.
     :raises queue.Full: when no slot and no place in the queue is free.
     :raises WorkflowAlreadyExistsError: with ``on_existing="fail"``.
     :raises WorkflowNotResumableError: when the workflow was canceled.
+    :raises WorkflowChangedError: when tasks have changed that refuse that; nothing is written.
+    :raises WorkflowStillActiveError: with ``from_task``, when it is running or pending.
     """
-    return _reference(_submit(dag, args, kwargs, workflow_id, metadata, on_existing))
+    options = _start_options(on_existing, on_change, from_task)
+    return _reference(_submit(dag, args, kwargs, workflow_id, metadata, options))
 
 
-def resume(workflow_id: str) -> Any:
+def resume(workflow_id: str, *, from_task: str | None = None) -> Any:
     """Go on with a workflow where it stopped, and return its output. See :func:`resume_async`."""
-    _resume(workflow_id)
+    _resume(workflow_id, from_task)
     return _wait(workflow_id)
 
 
-def resume_async(workflow_id: str) -> ray.ObjectRef[Any]:
+def resume_async(workflow_id: str, *, from_task: str | None = None) -> ray.ObjectRef[Any]:
     """Go on with a workflow where it stopped, from its stored graph, in the background.
 
     Tasks with a checkpoint don't run again. A running workflow is attached to; of a successful
     one the stored output is returned.
 
+    :param from_task: the id of a task that runs again, with all that depend on it; also of a
+        successful workflow. Their checkpoints don't count any more from now on.
+    :raises ValueError: when the workflow has no such task.
+    :raises WorkflowStillActiveError: with ``from_task``, when it is running or pending.
     :raises WorkflowNotResumableError: when it does not exist or was canceled.
     :raises queue.Full: when no slot and no place in the queue is free.
     """
-    _resume(workflow_id)
+    _resume(workflow_id, from_task)
     return _reference(workflow_id)
+
+
+def plan(
+    dag: DAGNode | None,
+    workflow_id: str,
+    *args: Any,
+    on_change: OnChange | None = None,
+    from_task: str | None = None,
+    storage: Any = None,
+    **kwargs: Any,
+) -> Plan:
+    """What :func:`run` or :func:`resume` would do now, and why. Nothing is run, and no Ray started.
+
+    ``print`` shows it as a table, ``to_json()`` gives it as JSON.
+
+    :param dag: the graph to run, or None for the stored one, as ``resume`` takes it.
+    :param args: and ``kwargs``: what the graph's ``InputNode`` stands for.
+    :param on_change: as for ``run``; by default ``"reuse"``, and for the stored graph what the
+        workflow was last run with.
+    :param from_task: as for ``run`` and ``resume``.
+    :param storage: as for :func:`init`; by default that of this process's workflows.
+    :raises TypeError: for anything but a graph of functions.
+    :raises ValueError: for an option that can't be used, and when there is no task ``from_task``.
+    :raises WorkflowNotFoundError: when nothing is stored, and no graph is given.
+    """
+    check_workflow_id(workflow_id)
+    if on_change is not None:
+        _check_on_change(on_change)
+    from airflow_provider_rayworkflow.workflow.runtime import connect
+    from airflow_provider_rayworkflow.workflow.runtime import dag as dags
+
+    graph = None if dag is None else dags.encode_dag(dag, args, kwargs)
+    store = connect.known_store(storage)
+    return make_plan(
+        store,
+        workflow_id,
+        HonestStatuses(store, now=time.time()).read(workflow_id),
+        graph,
+        on_change=on_change or (None if dag is None else "reuse"),
+        from_task=_check_from_task(from_task),
+    )
+
+
+def fork(workflow_id: str, new_workflow_id: str, *, from_task: str | None = None) -> None:
+    """Make a new workflow that has the graph and the finished checkpoints of another one.
+
+    It is RESUMABLE: :func:`resume` it, or :func:`run` another graph under its id. Neither workflow
+    knows of the other afterwards; either may be deleted. Large values are not copied where the
+    storage can avoid that.
+
+    :param workflow_id: of any status; what a running one has committed so far.
+    :param from_task: leave out the checkpoints of this task and of all that depend on it.
+    :raises WorkflowNotFoundError: when there is no such workflow.
+    :raises WorkflowAlreadyExistsError: when there is a workflow of the new id.
+    :raises ValueError: when the workflow has no task ``from_task``.
+    """
+    check_workflow_id(workflow_id)
+    check_workflow_id(new_workflow_id)
+    _call("fork", workflow_id, new_workflow_id, _check_from_task(from_task))
 
 
 def resume_all(include_failed: bool = False) -> list[tuple[str, ray.ObjectRef[Any]]]:
@@ -372,12 +455,10 @@ def _submit(
     kwargs: Json,
     workflow_id: str | None,
     metadata: Json | None,
-    on_existing: OnExisting,
+    options: StartOptions,
 ) -> str:
     workflow_id = new_workflow_id() if workflow_id is None else check_workflow_id(workflow_id)
     user_metadata = _check_metadata(metadata)
-    if on_existing not in ("resume", "fail", "restart"):
-        raise ValueError(f"on_existing must be 'resume', 'fail' or 'restart', not {on_existing!r}.")
     from airflow_provider_rayworkflow.workflow.runtime import dag as dags
 
     dags.check_dag(dag)
@@ -385,8 +466,27 @@ def _submit(
 
     manager = connect.manager()
     graph = dags.encode_dag(dag, args, kwargs).to_bytes()
-    connect.call(manager.submit.remote(workflow_id, graph, user_metadata, on_existing))
+    connect.call(manager.submit.remote(workflow_id, graph, user_metadata, options))
     return workflow_id
+
+
+def _start_options(on_existing: Any, on_change: Any, from_task: Any) -> StartOptions:
+    if on_existing not in get_args(OnExisting):
+        raise ValueError(f"on_existing must be 'resume', 'fail' or 'restart', not {on_existing!r}.")
+    _check_on_change(on_change)
+    if on_existing == "restart" and from_task is not None:
+        raise ValueError('from_task makes no sense with on_existing="restart": all tasks run.')
+    return StartOptions(
+        on_existing=on_existing, on_change=on_change, from_task=_check_from_task(from_task)
+    )
+
+
+def _check_from_task(from_task: Any) -> str:
+    if from_task is None:
+        return ""
+    if not isinstance(from_task, str) or not from_task:
+        raise ValueError(f"from_task must be the id of a task, not {from_task!r}.")
+    return from_task
 
 
 def _statuses(status_filter: Any) -> set[WorkflowStatus]:
@@ -408,9 +508,9 @@ def _statuses(status_filter: Any) -> set[WorkflowStatus]:
     return {WorkflowStatus(status) for status in wanted}
 
 
-def _resume(workflow_id: str) -> None:
+def _resume(workflow_id: str, from_task: Any) -> None:
     check_workflow_id(workflow_id)
-    _call("resume", workflow_id)
+    _call("resume", workflow_id, _check_from_task(from_task))
 
 
 def _call(method: str, *args: Any) -> Any:

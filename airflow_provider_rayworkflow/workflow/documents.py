@@ -63,6 +63,11 @@ def document_size(kind: str, body: Json, rest: Sequence[_Buffer]) -> int:
     return sum(memoryview(part).nbytes for part in dump_document("", kind, body, rest))
 
 
+def is_signing() -> bool:
+    """True if what this process writes is signed."""
+    return bool(_signing_key())
+
+
 # What has pickled payloads and lies in the storage by itself; a graph lies in one of these.
 _SIGNED = frozenset({"epoch", "journal", "value", "submission"})
 

@@ -15,6 +15,7 @@
     ├── WorkflowTaskTimeoutError          a task took longer than its ``timeout_s``
     ├── WorkflowEventHandleError          an HTTP event could not be handled
     ├── WorkflowStillActiveError          the call needs a workflow that is not running or pending
+    ├── WorkflowChangedError              ``on_change="refuse"`` met tasks that have changed (also a ValueError)
     ├── WorkflowAlreadyExistsError        ``on_existing="fail"`` met an existing id (also a RuntimeError)
     ├── IllegalTransitionError            a status change that the table does not have
     ├── OwnershipLostError                another manager owns the workflow now
@@ -207,6 +208,23 @@ class WorkflowAlreadyExistsError(WorkflowError, RuntimeError):
         )
         self.workflow_id = workflow_id
         self.status = status
+
+
+class WorkflowChangedError(WorkflowError, ValueError):
+    """The graph given now is not the one that the checkpoints are of, and the caller refuses that.
+
+    :ivar changes: what has changed, a line for each task.
+    """
+
+    def __init__(self, workflow_id: str, changes: Sequence[str]) -> None:
+        shown = [*changes[:20], *(["…"] if len(changes) > 20 else [])]
+        super().__init__(
+            f"Workflow[id={workflow_id}] has changed since its checkpoints were made, and "
+            'on_change is "refuse". Run it with on_change="reuse" or "rerun_changed", or under '
+            "another id. Changed are:\n" + "\n".join(f"  {line}" for line in shown)
+        )
+        self.workflow_id = workflow_id
+        self.changes = list(changes)
 
 
 class IllegalTransitionError(WorkflowError):

@@ -33,6 +33,7 @@ from airflow_provider_rayworkflow.workflow.model import (
     TaskTimes,
 )
 from airflow_provider_rayworkflow.workflow.outcomes import Outcome, Stop, describe_output
+from airflow_provider_rayworkflow.workflow.reuse import Rules, counted
 from airflow_provider_rayworkflow.workflow.scheduler import Node, Schedule, Verdict
 from airflow_provider_rayworkflow.workflow.storage.workflows import (
     Checkpoints,
@@ -94,6 +95,7 @@ class Executor:
     :param threads: where storage calls block.
     :param on_result: told each task id that has its result, with the result.
     :param measures: told each attempt that has come back.
+    :param rules: by which it is decided which checkpoints count.
     """
 
     def __init__(
@@ -108,6 +110,7 @@ class Executor:
         threads: ThreadPool,
         on_result: Callable[[str, Result], None],
         measures: Measures,
+        rules: Rules | None = None,
     ) -> None:
         self.workflow_id = workflow_id
         self.epoch = epoch
@@ -118,6 +121,7 @@ class Executor:
         self._threads = threads
         self._on_result = on_result
         self._measures = measures
+        self._rules = rules or Rules()
         self._queue: asyncio.Queue[Callable[[], None]] = asyncio.Queue()
         self._commits = GroupCommit(
             JournalWriter(store.bytes, workflow_id, epoch),
@@ -220,18 +224,19 @@ class Executor:
             checkpoints = self._store.read_checkpoints(
                 self.workflow_id, since_epoch=self._base_epoch
             )
-            return checkpoints, Schedule(self._graph, checkpoints.records)
+            rules = replace(self._rules, lost=checkpoints.lost)
+            return checkpoints, Schedule(self._graph, checkpoints.records, rules)
 
         loop = asyncio.get_running_loop()
         checkpoints, schedule = await loop.run_in_executor(self._threads, build)
         for damage in checkpoints.damaged:
             log.warning("Workflow %s: %s Its task runs again.", self.workflow_id, damage)
+        dropped = schedule.dropped - checkpoints.created
         if checkpoints.records:
             log.info(
-                "Workflow %s goes on: %d of its %d tasks have a checkpoint and don't run again",
-                *(self.workflow_id, schedule.reused, schedule.total),
+                "Workflow %s goes on: %s", self.workflow_id, counted(schedule.found, len(dropped))
             )
-        if dropped := schedule.dropped - checkpoints.created:
+        if dropped:
             log.warning(
                 "Workflow %s: %d tasks with a checkpoint are not in its graph any more: %s",
                 *(self.workflow_id, len(dropped), sorted(dropped)[:20]),
@@ -321,28 +326,28 @@ class Executor:
 
     def _returned(self, state: _State, node: Node, returned: Returned) -> None:
         result = node.as_result(returned.result)
+        state.schedule.returned(node, result)
         if node.is_output:
             self._json_output = returned.json_output
 
         def then() -> None:
-            for resolved in state.schedule.finished(node, result):
-                if resolved.result is not None:
-                    self._on_result(resolved.task_id, resolved.result)
+            self._tell(state.schedule.finished(node, result))
 
         record = TaskRecord(
             task_id=node.task_id,
             times=returned.times,
             result=result,
             json_output=returned.json_output,
+            fingerprints=node.made_of(),
         )
         self._commit_result(state, node, record, then)
 
     def _continued(self, state: _State, node: Node, continued: Continued) -> None:
         graph = Graph.from_bytes(continued.graph, key=f"continuation of {node.task_id}")
-        task_ids = state.schedule.allocate_ids(graph)
+        task_ids = state.schedule.allocate_ids(graph, node)
 
         def then() -> None:
-            state.schedule.continued(node, graph, task_ids)
+            self._tell(state.schedule.continued(node, graph, task_ids))
 
         record = TaskRecord(
             task_id=node.task_id,
@@ -350,8 +355,14 @@ class Executor:
             graph=continued.graph,
             task_ids=tuple(task_ids),
             catches=node.catches,
+            fingerprints=node.made_of(),
         )
         self._commit(record if node.checkpoint else None, then)
+
+    def _tell(self, resolved: Sequence[Node]) -> None:
+        for node in resolved:
+            if node.result is not None:
+                self._on_result(node.task_id, node.result)
 
     def _timed_out(self, node: Node, lost: Lost) -> Raised:
         error = WorkflowTaskTimeoutError(node.task_id, node.task.options.timeout_s or 0)
@@ -430,12 +441,16 @@ class Executor:
                 if (attempt := state.attempts.get(other)) is not None:
                     attempt.is_useless = True
                     self._runner.stop(attempt.errand)
-            for done in resolved:
-                if done.result is not None:
-                    self._on_result(done.task_id, done.result)
+            self._tell(resolved)
 
         times = raised.times if raised and catcher is node else None
-        record = TaskRecord(task_id=catcher.task_id, times=times, result=result, failure=failure)
+        record = TaskRecord(
+            task_id=catcher.task_id,
+            times=times,
+            result=result,
+            failure=failure,
+            fingerprints=catcher.made_of(),
+        )
         self._commit_result(state, catcher, record, then)
 
     def _inputs_lost(self, state: _State, node: Node, lost: InputsLost) -> None:
@@ -473,7 +488,8 @@ class Executor:
         if node.is_output and not node.is_found and record.result is not None:
             # A reader could not follow the continuations to it, so it gets the output's own id.
             output_id, result = state.schedule.output.task_id, node.as_output(record.result)
-            record = replace(record, task_id=output_id, result=result)
+            made_of = state.schedule.output.made_of()
+            record = replace(record, task_id=output_id, result=result, fingerprints=made_of)
         self._commit(record if keeps else None, then)
 
     def _commit(self, record: TaskRecord | None, then: Callable[[], None]) -> None:

@@ -64,9 +64,9 @@ def combine(*parts: str) -> str:
     return _shown(digest, max(pythons, default=""))
 
 
-def of_version(version: str) -> str:
-    """What stands for the code of a task whose author numbers its versions."""
-    return _shown(_hash(b"version", version.encode()), "")
+def of_text(text: str) -> str:
+    """The fingerprint of a text: a version that stands for code, the id of a task."""
+    return _shown(_hash(b"text", text.encode(errors="surrogatepass")), "")
 
 
 def of_value(value: Any, *, replace: Replace) -> tuple[str, list[Any]]:

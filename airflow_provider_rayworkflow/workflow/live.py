@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from airflow_provider_rayworkflow.workflow.exceptions import StorageError
@@ -36,11 +37,13 @@ class Live:
     """A workflow that this manager holds.
 
     :ivar unwritten: why its final status is not in the storage yet.
+    :ivar known: ids of the tasks of the graph that it ran before, None if they are not known.
     """
 
     claim: Claim
     graph: Graph
     record: StatusRecord
+    known: Collection[str] | None = None
     executor: Executor | None = None
     stop: Stop | None = None
     stopped_by: str = ""

@@ -22,6 +22,7 @@ from airflow_provider_rayworkflow.workflow.outcomes import (
     status_after,
     system_failure,
 )
+from airflow_provider_rayworkflow.workflow.reuse import Rules
 from airflow_provider_rayworkflow.workflow.slots import Slots
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus, check_transition
 from airflow_provider_rayworkflow.workflow.task_runs import Runner
@@ -84,6 +85,11 @@ class LiveRuns:
                     threads=self._known.threads,
                     on_result=live.tell_waiters,
                     measures=self._measures,
+                    rules=Rules(
+                        on_change=live.claim.on_change,
+                        restarts=live.claim.restarts,
+                        known=live.known,
+                    ),
                 )
                 outcome = await self._run_and_report(live, live.executor)
             else:

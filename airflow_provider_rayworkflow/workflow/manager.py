@@ -21,6 +21,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     WorkflowNotFoundError,
     WorkflowStillActiveError,
 )
+from airflow_provider_rayworkflow.workflow.forks import fork
 from airflow_provider_rayworkflow.workflow.graph import Graph
 from airflow_provider_rayworkflow.workflow.http_events import HttpEvents
 from airflow_provider_rayworkflow.workflow.known_workflows import KnownWorkflows
@@ -28,7 +29,7 @@ from airflow_provider_rayworkflow.workflow.late_statuses import LateStatuses
 from airflow_provider_rayworkflow.workflow.live_runs import LiveRuns
 from airflow_provider_rayworkflow.workflow.locks import Locks
 from airflow_provider_rayworkflow.workflow.measures import Measures
-from airflow_provider_rayworkflow.workflow.model import OnExisting, RunningTask
+from airflow_provider_rayworkflow.workflow.model import RunningTask, StartOptions
 from airflow_provider_rayworkflow.workflow.outcomes import Outcome, Stop, status_after
 from airflow_provider_rayworkflow.workflow.starts import Starts
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
@@ -173,28 +174,34 @@ class Manager:
         graph: bytes,
         *,
         user_metadata: Json,
-        on_existing: OnExisting = "resume",
+        options: StartOptions | None = None,
     ) -> None:
         """Run a workflow, or attach to it, resume it, or leave it as it is if it has ended well.
 
-        When this returns, the workflow is stored and its fate no longer depends on the caller.
+        One that has ended well goes on if the graph given now has tasks that have to run, or if it
+        is restarted from a task. When this returns, the workflow is stored and its fate no longer depends on the caller.
 
         :raises WorkflowAlreadyExistsError: with ``on_existing="fail"``.
         :raises WorkflowNotResumableError: when it was canceled.
-        :raises WorkflowStillActiveError: with ``on_existing="restart"`` of an active one.
+        :raises WorkflowStillActiveError: when an active one is to be restarted.
+        :raises WorkflowChangedError: when tasks have changed that refuse that.
+        :raises ValueError: when there is no task to restart from.
         :raises queue.Full: when no slot and no place in the queue is free.
         """
         parsed = await self._known.in_thread(Graph.from_bytes, graph)
-        await self._starts.begin(workflow_id, parsed, user_metadata, on_existing)
+        await self._starts.begin(workflow_id, parsed, user_metadata, options or StartOptions())
 
-    async def resume(self, workflow_id: str) -> None:
+    async def resume(self, workflow_id: str, *, from_task: str = "") -> None:
         """Go on with a workflow from its stored graph and checkpoints.
 
+        :param from_task: run this task again, and all that depend on it.
+        :raises WorkflowStillActiveError: when an active one is to be restarted from a task.
+        :raises ValueError: when it has no such task.
         :raises WorkflowNotResumableError: when it does not exist or was canceled.
         :raises CorruptedDataError: when its stored graph is damaged.
         :raises queue.Full: as for :meth:`submit`.
         """
-        await self._starts.begin(workflow_id, None, {}, "resume")
+        await self._starts.begin(workflow_id, None, {}, StartOptions(from_task=from_task))
 
     async def resume_all(self, *, include_failed: bool) -> list[tuple[str, Exception | None]]:
         """Resume every RESUMABLE workflow, and the FAILED ones if asked for.
@@ -309,6 +316,19 @@ class Manager:
             if found is None:
                 raise WorkflowNotFoundError(workflow_id)
             await self._known.in_thread(self._delete_unowned, found)
+
+    async def fork(self, workflow_id: str, new_workflow_id: str, *, from_task: str = "") -> None:
+        """See :func:`~.forks.fork`."""
+        async with self._locks.of(new_workflow_id):
+            await self._known.in_thread(
+                lambda: fork(
+                    self._known.store,
+                    workflow_id,
+                    new_workflow_id,
+                    from_task=from_task,
+                    now=self._known.clock(),
+                )
+            )
 
     async def prune(
         self, *, older_than_s: float, statuses: Collection[str], keep_outputs: bool, dry_run: bool

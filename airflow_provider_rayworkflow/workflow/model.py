@@ -24,6 +24,22 @@ OnChange = Literal["reuse", "rerun_changed", "refuse"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class StartOptions:
+    """How a workflow is started, resumed or attached to.
+
+    :ivar on_existing: what to do if the id exists.
+    :ivar on_change: what to do with committed tasks that have changed; None: as in the run before,
+        else ``"reuse"``.
+    :ivar from_task: a task whose checkpoint, with those of all that depend on it, does not count;
+        ``""`` for none.
+    """
+
+    on_existing: OnExisting = "resume"
+    on_change: OnChange | None = None
+    from_task: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TaskFailure:
     """Why a task failed, as text that needs no unpickling.
 

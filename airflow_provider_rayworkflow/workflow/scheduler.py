@@ -12,14 +12,25 @@ from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
 from airflow_provider_rayworkflow.workflow.exceptions import WorkflowTaskNotRecoverableError
+from airflow_provider_rayworkflow.workflow.fingerprints import combine
 from airflow_provider_rayworkflow.workflow.graph import Graph, Task, allocate_ids
 from airflow_provider_rayworkflow.workflow.ids import TaskIds
-from airflow_provider_rayworkflow.workflow.model import Form, Result
+from airflow_provider_rayworkflow.workflow.model import Fingerprints, Form, Result
+from airflow_provider_rayworkflow.workflow.reuse import (
+    Decision,
+    Reuse,
+    Rules,
+    derived_identity,
+)
+from airflow_provider_rayworkflow.workflow.reuse import (
+    Verdict as ReuseVerdict,
+)
 from airflow_provider_rayworkflow.workflow.storage.workflows import TaskRecord
 
 
 class _State(Enum):
     WAITING = auto()  # for results of other tasks
+    CHECKING = auto()  # whether they are those that its checkpoint is made of
     READY = auto()
     RUNNING = auto()
     REPLACED = auto()  # by a continuation, whose output will be its result
@@ -42,6 +53,9 @@ class Node:
     :ivar is_alone: it shares no Ray task any more.
     :ivar run: the linear run that it was started in; see :meth:`Schedule.follower`.
     :ivar covered: how many of its inputs the run ``covered_by`` gives.
+    :ivar decision: what becomes of its checkpoint of an earlier run.
+    :ivar fingerprints: what its result is made of, known once it has all that it takes.
+    :ivar identity: of its result; it outlives that in memory.
     """
 
     task_id: str
@@ -50,6 +64,7 @@ class Node:
     creator: Node | None
     is_tail: bool
     checkpoint: bool
+    decision: Decision
     state: _State = _State.WAITING
     upstream: list[Node] = field(default_factory=list)
     dependents: list[Node] = field(default_factory=list)
@@ -64,6 +79,8 @@ class Node:
     run: object = None
     covered: int = 0
     covered_by: object = None
+    fingerprints: Fingerprints | None = None
+    identity: str = ""
 
     @property
     def catches(self) -> bool:
@@ -103,6 +120,13 @@ class Node:
             result, node = node.as_result(result), node.creator
         return result
 
+    def made_of(self) -> Fingerprints:
+        """What goes into its checkpoint's fingerprints. It has all that it takes."""
+        if self.fingerprints is None:
+            taken = combine(*(other.identity for other in self.upstream))
+            self.fingerprints = replace(self.decision.fingerprints, taken=taken)
+        return self.fingerprints
+
     def wait_s(self, random: float) -> float:
         """How long to wait before the next attempt after an exception."""
         retry = self.task.options.retry
@@ -136,16 +160,22 @@ class Schedule:
 
     :param graph: the whole graph.
     :param records: what earlier runs committed, by task id.
+    :param rules: by which it is decided what of that counts; see :mod:`.reuse`.
 
     Only tasks whose result is still needed become nodes: a task without a checkpoint whose
     dependents are all committed does not run again.
     """
 
-    def __init__(self, graph: Graph, records: Mapping[str, TaskRecord] | None = None) -> None:
-        self._records = dict(records or {})
+    def __init__(
+        self,
+        graph: Graph,
+        records: Mapping[str, TaskRecord] | None = None,
+        rules: Rules | None = None,
+    ) -> None:
         self._ids = TaskIds()
         self._ready: deque[Node] = deque()
         self._added: deque[Node] = deque()
+        self._to_check: deque[Node] = deque()
         self._has_caught = False
         self.running: set[Node] = set()
         self.total = 0
@@ -153,10 +183,14 @@ class Schedule:
         self.reused = 0
         #: Committed tasks that the graph does not have any more, or whose creator was not
         #: committed: it runs again, and may create others.
-        self.dropped = set(self._records)
-        self.output = self._add(graph, self.allocate_ids(graph), creator=None)
-        self._begin_added()
-        self._records.clear()
+        self.dropped = set(records or ())
+        task_ids = self.allocate_ids(graph)
+        self._reuse = Reuse(graph, task_ids, records or {}, rules or Rules())
+        #: How many tasks were found to be reused, checked, changed, new or unfinished at the start.
+        self.found = dict(self._reuse.counts)
+        self.output = self._add(graph, task_ids, creator=None)
+        self._settle()
+        self._reuse.forget_records()
         self._ids.avoid(self.dropped)
 
     # ---- asking
@@ -196,7 +230,10 @@ class Schedule:
             dependent.covered += 1
             if dependent.covered == dependent.waiting_for and dependent.state is _State.WAITING:
                 ready.append(dependent)
-        return ready[0] if len(ready) == 1 else None
+        # One that is checked may turn out to need no run.
+        if len(ready) != 1 or ready[0].decision.verdict is not ReuseVerdict.RUNS:
+            return None
+        return ready[0]
 
     def take_follower(self, node: Node, follower: Node) -> None:
         """Count the task as running, right after this one."""
@@ -208,11 +245,23 @@ class Schedule:
         node.run = run
         self.running.add(node)
 
-    def allocate_ids(self, graph: Graph) -> list[str]:
-        """Unique ids for the tasks of a continuation."""
-        return allocate_ids(graph, self._ids)
+    def allocate_ids(self, graph: Graph, creator: Node | None = None) -> list[str]:
+        """Unique ids for the tasks of a continuation.
+
+        :param creator: who returned it. What its former continuation had in the same place, and of
+            the same content, keeps its id, and so its checkpoint.
+        """
+        task_ids = allocate_ids(graph, self._ids)
+        if creator is not None and creator.decision.record is not None:
+            for position, task_id in self._reuse.match(creator.decision.record, graph).items():
+                task_ids[position] = task_id
+        return task_ids
 
     # ---- telling what happened
+
+    def returned(self, node: Node, result: Result) -> None:
+        """The task's result is on its way to the storage; one that followed it may come next."""
+        node.identity = _identity(node, result)
 
     def finished(self, node: Node, result: Result) -> list[Node]:
         """The task's result (see :meth:`Node.as_result`) is committed. Returns the tasks that have their result now.
@@ -220,20 +269,21 @@ class Schedule:
         More than one where the task was the last of a continuation.
         """
         self.running.discard(node)
-        return [] if self.is_needless(node) else self._resolve(node, result)
+        if self.is_needless(node):
+            return []
+        return self._resolve(node, result) + self._settle()
 
-    def continued(self, node: Node, graph: Graph, task_ids: Sequence[str]) -> Node:
+    def continued(self, node: Node, graph: Graph, task_ids: Sequence[str]) -> list[Node]:
         """The task returned a graph, which is committed and whose output becomes its result.
 
-        Returns the node that has the result in the end: this one, or the one that this one was
-        the tail of, so that endless tail recursion takes no memory.
+        Returns the tasks that have their result now: those of the graph that were there before.
         """
         self.running.discard(node)
         if self.is_needless(node):
-            return node
-        holder = self._expand(node, graph, task_ids)
-        self._begin_added()
-        return holder
+            return []
+        self._reuse.review(graph, task_ids, checkpoint=node.checkpoint)
+        self._expand(node, graph, task_ids)
+        return self._settle()
 
     def attempt_failed(self, node: Node, *, system: bool, retryable: bool = True) -> Verdict:
         """An attempt failed; decide what follows and count it.
@@ -298,7 +348,7 @@ class Schedule:
             self.running.discard(node)
             node.state = _State.REPLACED
         self._ready = deque(node for node in self._ready if not _is_below(node, catcher))
-        return self._resolve(catcher, result), useless
+        return self._resolve(catcher, result) + self._settle(), useless
 
     # ---- building
 
@@ -306,6 +356,7 @@ class Schedule:
         """Add those tasks of a graph whose results are needed; returns the last one's node."""
         inherited = creator.checkpoint if creator else True
         last = len(graph.tasks) - 1
+        decisions = [self._reuse.take(task_id) for task_id in task_ids]
         nodes: dict[int, Node] = {}
         pending = [last]
         while pending:
@@ -321,13 +372,14 @@ class Schedule:
                 creator=creator,
                 is_tail=index == last,
                 checkpoint=inherited if own is None else own,
+                decision=decisions[index],
             )
-            if task_ids[index] not in self._records:
+            if decisions[index].verdict is not ReuseVerdict.REUSED:
                 pending.extend(task.upstream)
         self._connect(nodes)
         self.total += len(graph.tasks)
         self.done += len(graph.tasks) - len(nodes)
-        self.reused += sum(task_id in self._records for task_id in task_ids)
+        self.reused += sum(found.verdict is ReuseVerdict.REUSED for found in decisions)
         self.dropped.difference_update(task_ids)
         # In the order of the graph, so that a run and a resume start things in the same order.
         self._added.extend(nodes[index] for index in sorted(nodes))
@@ -335,7 +387,7 @@ class Schedule:
 
     def _connect(self, nodes: Mapping[int, Node]) -> None:
         for _, node in sorted(nodes.items()):  # so that dependents start in the graph's order
-            if node.task_id in self._records:
+            if node.decision.verdict is ReuseVerdict.REUSED:
                 continue
             node.upstream = [nodes[index] for index in node.task.upstream]
             for upstream in set(node.upstream):
@@ -343,25 +395,51 @@ class Schedule:
                 upstream.users += 1
                 node.waiting_for += 1
 
-    def _begin_added(self) -> None:
-        # A queue and no recursion: recovered continuations may be nested a million deep.
-        while self._added:
-            node = self._added.popleft()
-            record = self._records.get(node.task_id)
-            if record is None:
-                if node.waiting_for == 0 and node.state is _State.WAITING:
+    def _settle(self) -> list[Node]:
+        """Begin with what was added, and use checkpoints; returns the tasks that have their result."""
+        # Queues and no recursion: recovered continuations may be nested a million deep.
+        resolved: list[Node] = []
+        while self._added or self._to_check:
+            if self._added:
+                node = self._added.popleft()
+                if node.decision.verdict is ReuseVerdict.REUSED:
+                    resolved += self._use_record(node)
+                elif node.waiting_for == 0:
+                    self._begin(node)
+            elif not self.is_needless(node := self._to_check.popleft()):
+                if self._reuse.holds(node.decision, node.made_of().taken):
+                    self.reused += 1
+                    resolved += self._use_record(node)
+                else:
                     self._make_ready(node)
-            elif record.result is not None:
-                self._resolve(node, record.result)
-            elif record.graph is not None:
-                graph = Graph.from_bytes(record.graph, key=f"continuation of {node.task_id}")
-                for task, task_id in zip(graph.tasks, record.task_ids, strict=True):
-                    self._ids.observe(task_id, task.name)
-                self._expand(node, graph, record.task_ids)
-            else:
-                raise WorkflowTaskNotRecoverableError(node.task_id)
+        return resolved
 
-    def _expand(self, node: Node, graph: Graph, task_ids: Sequence[str]) -> Node:
+    def _begin(self, node: Node) -> None:
+        """The task has all that it takes."""
+        if node.state is not _State.WAITING:
+            return
+        if node.decision.verdict is ReuseVerdict.CHECKED:
+            node.state = _State.CHECKING
+            self._to_check.append(node)
+        else:
+            self._make_ready(node)
+
+    def _use_record(self, node: Node) -> list[Node]:
+        record, result = node.decision.record, node.decision.result
+        node.decision = replace(node.decision, record=None, result=None)
+        if result is not None:
+            return self._resolve(node, result)
+        if record is None or record.graph is None:
+            raise WorkflowTaskNotRecoverableError(node.task_id)
+        graph = self._reuse.continuation_of(record)
+        for task, task_id in zip(graph.tasks, record.task_ids, strict=True):
+            self._ids.observe(task_id, task.name)
+        if node.decision.verdict is ReuseVerdict.CHECKED:
+            self._reuse.review(graph, record.task_ids, checkpoint=node.checkpoint)
+        self._expand(node, graph, record.task_ids)
+        return []
+
+    def _expand(self, node: Node, graph: Graph, task_ids: Sequence[str]) -> None:
         node.state = _State.REPLACED
         self._release_inputs(node)
         self.done += 1
@@ -375,7 +453,6 @@ class Schedule:
         ):
             holder = creator
         self._add(graph, task_ids, creator=holder)
-        return holder
 
     def _make_ready(self, node: Node) -> None:
         node.state = _State.READY
@@ -390,12 +467,13 @@ class Schedule:
             if current.state is not _State.REPLACED:
                 self.done += 1
             current.state, current.result = _State.DONE, result
+            current.identity = _identity(current, result)
             self._release_inputs(current)
             resolved.append(current)
             for dependent in current.dependents:
                 dependent.waiting_for -= 1
-                if dependent.waiting_for == 0 and dependent.state is _State.WAITING:
-                    self._make_ready(dependent)
+                if dependent.waiting_for == 0:
+                    self._begin(dependent)
             if not current.is_tail:
                 break
             current = current.creator
@@ -404,12 +482,19 @@ class Schedule:
         return resolved
 
     def _release_inputs(self, node: Node) -> None:
+        node.made_of()
         # Results are dropped once nobody waits for them; large ones live in the cluster's memory.
         for upstream in set(node.upstream):
             upstream.users -= 1
             if upstream.users == 0:
                 upstream.result = None
         node.upstream = []
+
+
+def _identity(node: Node, result: Result) -> str:
+    if node.checkpoint or node.decision.verdict is ReuseVerdict.REUSED:
+        return result.identity
+    return derived_identity(node.made_of())
 
 
 def _may_retry(node: Node, *, system: bool, retryable: bool) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 
 from airflow_provider_rayworkflow.workflow import unowned
 from airflow_provider_rayworkflow.workflow.exceptions import (
+    CorruptedDataError,
     StorageError,
     WorkflowAlreadyExistsError,
     WorkflowNotResumableError,
@@ -20,7 +21,8 @@ from airflow_provider_rayworkflow.workflow.known_workflows import KnownWorkflows
 from airflow_provider_rayworkflow.workflow.late_statuses import LateStatuses
 from airflow_provider_rayworkflow.workflow.live import Live
 from airflow_provider_rayworkflow.workflow.locks import Locks
-from airflow_provider_rayworkflow.workflow.model import OnExisting, StatusRecord
+from airflow_provider_rayworkflow.workflow.model import StartOptions, StatusRecord
+from airflow_provider_rayworkflow.workflow.plans import make_plan, task_ids_of
 from airflow_provider_rayworkflow.workflow.slots import Slots
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus, check_transition
 from airflow_provider_rayworkflow.workflow.storage.workflows import Claim, Found
@@ -50,16 +52,17 @@ class Starts:
         self._late = late
 
     async def begin(
-        self, workflow_id: str, graph: Graph | None, user_metadata: Json, on_existing: OnExisting
+        self, workflow_id: str, graph: Graph | None, user_metadata: Json, options: StartOptions
     ) -> None:
         """Run, resume, or attach to a workflow; see :meth:`~.manager.Manager.submit`.
 
         :param graph: None for the stored one.
         """
+        on_existing = options.on_existing
         async with self._locks.of(workflow_id):
             while True:
                 if (live := self._known.live.get(workflow_id)) is not None:
-                    _check_existing(workflow_id, live.record.status, on_existing)
+                    _check_existing(workflow_id, live.record.status, options)
                     return
                 # The epoch is read before the status: if another manager claims in between, the
                 # claim below fails, and we look again.
@@ -77,14 +80,10 @@ class Starts:
                     await asyncio.sleep(_WATCH_INTERVAL_S)
                     continue
                 if found is not None:
-                    _check_existing(workflow_id, found.status, on_existing)
+                    _check_existing(workflow_id, found.status, options)
                     if found.status.is_active:
                         return  # another manager runs it
                     if on_existing != "restart":
-                        if found.status is WorkflowStatus.SUCCESSFUL:
-                            if not await self._known.in_thread(self._has_lost_output, found):
-                                return
-                            found = replace(found, status=WorkflowStatus.RESUMABLE)
                         if found.status is WorkflowStatus.CANCELED:
                             raise WorkflowNotResumableError(
                                 workflow_id,
@@ -93,12 +92,45 @@ class Starts:
                             )
                         if await self._known.in_thread(self._obey_pending_cancel, workflow_id):
                             continue
-                continued = found if on_existing != "restart" else None
+                continued = stored if on_existing != "restart" else None
+                runs = await self._known.in_thread(
+                    self._check_plan, workflow_id, continued, graph, options
+                )
+                if not runs:
+                    return
+                if found is not None and found.status is WorkflowStatus.SUCCESSFUL:
+                    found = replace(found, status=WorkflowStatus.RESUMABLE)
+                earlier = found if continued is not None else None
                 written = stored.record if stored else None
                 if await self._claim_and_start(
-                    workflow_id, epoch, continued, written, graph, user_metadata
+                    workflow_id, epoch, earlier, written, graph, user_metadata, options
                 ):
                     return
+
+    def _check_plan(
+        self, workflow_id: str, found: Found | None, graph: Graph | None, options: StartOptions
+    ) -> bool:
+        """True if there is anything to run, or nobody knows without running. Blocks.
+
+        :raises WorkflowChangedError: when tasks refuse what has changed.
+        :raises ValueError: when there is no task to restart from.
+        """
+        is_over = found is not None and found.status is WorkflowStatus.SUCCESSFUL
+        if not (options.from_task or (graph and (is_over or _may_refuse(graph, options)))):
+            return found is None or not is_over or self._has_lost_output(found.record)
+        plan = make_plan(
+            self._known.store,
+            workflow_id,
+            found,
+            graph,
+            on_change=options.on_change,
+            from_task=options.from_task,
+        )
+        if graph is not None:
+            plan.check()
+        if found is None or not is_over or plan.runs:
+            return True
+        return self._has_lost_output(found.record)
 
     def _has_lost_output(self, record: StatusRecord) -> bool:
         """True if the output of a successful workflow can't be loaded any more. Blocks.
@@ -148,13 +180,14 @@ class Starts:
         written: StatusRecord | None,
         graph: Graph | None,
         user_metadata: Json,
+        options: StartOptions,
     ) -> bool:
         # The slot is taken before anything is awaited, and given back if the start fails.
         has_slot = self._slots.take()
         live = None
         try:
             live = await self._claim(
-                workflow_id, epoch, found, written, graph, user_metadata, has_slot
+                workflow_id, epoch, found, written, graph, user_metadata, options, has_slot
             )
         finally:
             if live is None:
@@ -174,6 +207,7 @@ class Starts:
         written: StatusRecord | None,
         graph: Graph | None,
         user_metadata: Json,
+        options: StartOptions,
         has_slot: bool,
     ) -> Live | None:
         status = WorkflowStatus.RUNNING if has_slot else WorkflowStatus.PENDING
@@ -184,6 +218,9 @@ class Starts:
                 self._known.store.read_claim, workflow_id, found.epoch
             )
         to_store = graph
+        known: list[str] | None = None
+        if graph is not None and found is not None:
+            known = await self._known.in_thread(self._known_tasks, found)
         if graph is None:
             if found is None:
                 raise WorkflowNotResumableError(workflow_id, reason="It does not exist.")
@@ -200,6 +237,8 @@ class Starts:
                 user_metadata=user_metadata,
                 graph=to_store,
                 continues=earlier,
+                on_change=options.on_change,
+                from_task=options.from_task,
             )
         )
         if claim is None:
@@ -225,7 +264,14 @@ class Starts:
             raise
         if claim.base_epoch == claim.epoch > 1:
             await self._known.in_thread(self._known.store.delete_earlier, workflow_id, claim.epoch)
-        return Live(claim=claim, graph=graph, record=record)
+        return Live(claim=claim, graph=graph, record=record, known=known)
+
+    def _known_tasks(self, found: StatusRecord) -> list[str] | None:
+        try:
+            return task_ids_of(self._known.store.read_graph(found.workflow_id, found.epoch))
+        except CorruptedDataError as exc:
+            log.warning("Workflow %s: %s The graph given now is run.", found.workflow_id, exc)
+            return None
 
     def _obey_pending_cancel(self, workflow_id: str) -> bool:
         found = self._known.find(workflow_id)
@@ -237,8 +283,14 @@ class Starts:
         )
 
 
-def _check_existing(workflow_id: str, status: WorkflowStatus, on_existing: OnExisting) -> None:
-    if on_existing == "fail":
+def _check_existing(workflow_id: str, status: WorkflowStatus, options: StartOptions) -> None:
+    if options.on_existing == "fail":
         raise WorkflowAlreadyExistsError(workflow_id, status)
-    if on_existing == "restart" and status.is_active:
+    if status.is_active and (options.on_existing == "restart" or options.from_task):
         raise WorkflowStillActiveError("RESTART", workflow_id)
+
+
+def _may_refuse(graph: Graph, options: StartOptions) -> bool:
+    return options.on_change == "refuse" or any(
+        task.options.on_change == "refuse" for task in graph.tasks
+    )

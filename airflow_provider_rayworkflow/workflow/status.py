@@ -51,7 +51,7 @@ _CAN_BE_RESUMED = frozenset({_FAILED, _RESUMABLE})
 #: What each status may become. SUCCESSFUL and CANCELED are final: a restart deletes what is
 #: stored and begins at NONE again.
 TRANSITIONS: dict[WorkflowStatus, frozenset[WorkflowStatus]] = {
-    _NONE: frozenset({_PENDING, _RUNNING}),
+    _NONE: frozenset({_PENDING, _RUNNING, _RESUMABLE}),  # RESUMABLE: a fork
     _PENDING: frozenset({_RUNNING, _RESUMABLE, _CANCELED}),
     _RUNNING: frozenset({_SUCCESSFUL, _FAILED, _RESUMABLE, _CANCELED}),
     _FAILED: frozenset({_PENDING, _RUNNING, _CANCELED}),

@@ -47,6 +47,8 @@ class InProcessWorkflows:
     run_async = staticmethod(api.run_async)
     resume = staticmethod(api.resume)
     resume_async = staticmethod(api.resume_async)
+    plan = staticmethod(api.plan)
+    fork = staticmethod(api.fork)
     resume_all = staticmethod(api.resume_all)
     list_all = staticmethod(api.list_all)
     get_output = staticmethod(api.get_output)

@@ -11,8 +11,10 @@ from dataclasses import replace
 
 from airflow_provider_rayworkflow.workflow.exceptions import (
     WorkflowNotFoundError,
+    WorkflowNotResumableError,
     WorkflowStillActiveError,
 )
+from airflow_provider_rayworkflow.workflow.plans import check_task
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus, check_transition
 from airflow_provider_rayworkflow.workflow.storage.handover import Handover, StopRequest
 from airflow_provider_rayworkflow.workflow.storage.workflows import (
@@ -38,6 +40,47 @@ def change_status(
     taken = claim(store, found, why=status.value, manager_id=manager_id, now=now, continues=earlier)
     changed = replace(
         record, status=status, epoch=taken.epoch, number=0, manager_id=manager_id, ended_at=None
+    )
+    store.write_status(changed, replaces=record)
+
+
+def forget_from(
+    store: WorkflowStore, found: Found, task_id: str, *, manager_id: str, now: float
+) -> None:
+    """Let the checkpoints of a task, and of all that depend on it, not count any more.
+
+    The workflow is RESUMABLE then, also one that was successful. Nothing is run.
+
+    :raises ValueError: when the workflow has no such task.
+    :raises WorkflowNotResumableError: when it was canceled.
+    :raises WorkflowStillActiveError: when somebody runs it, or has begun to.
+    """
+    record = found.record
+    workflow_id = record.workflow_id
+    if found.status.is_active:
+        raise WorkflowStillActiveError("RESTART", workflow_id)
+    if found.status is WorkflowStatus.CANCELED:
+        raise WorkflowNotResumableError(workflow_id, reason="It was canceled, which is final.")
+    earlier = store.read_claim(workflow_id, record.epoch)
+    checkpoints = store.read_checkpoints(workflow_id, since_epoch=earlier.base_epoch)
+    check_task(workflow_id, task_id, store.read_graph(workflow_id, record.epoch), checkpoints)
+    taken = claim(
+        store,
+        found,
+        why="RESTART",
+        manager_id=manager_id,
+        now=now,
+        continues=earlier,
+        from_task=task_id,
+    )
+    changed = replace(
+        record,
+        status=WorkflowStatus.RESUMABLE,
+        epoch=taken.epoch,
+        number=0,
+        manager_id=manager_id,
+        failure=None,
+        output=None,
     )
     store.write_status(changed, replaces=record)
 
@@ -116,6 +159,7 @@ def claim(
     manager_id: str,
     now: float,
     continues: Claim | None = None,
+    from_task: str = "",
 ) -> Claim:
     """Claim a workflow that nobody runs.
 
@@ -142,6 +186,7 @@ def claim(
         now=now,
         user_metadata=record.user_metadata,
         continues=continues,
+        from_task=from_task,
     )
     if taken is None:
         raise WorkflowStillActiveError(why, workflow_id)

@@ -19,7 +19,7 @@ from airflow_provider_rayworkflow.workflow.concurrency import Limits
 from airflow_provider_rayworkflow.workflow.exceptions import StorageError
 from airflow_provider_rayworkflow.workflow.http_events import Fate
 from airflow_provider_rayworkflow.workflow.manager import Manager
-from airflow_provider_rayworkflow.workflow.model import OnExisting, RunningTask
+from airflow_provider_rayworkflow.workflow.model import RunningTask, StartOptions
 from airflow_provider_rayworkflow.workflow.runtime.locations import store_at
 from airflow_provider_rayworkflow.workflow.runtime.logs import log_to_stderr
 from airflow_provider_rayworkflow.workflow.runtime.metrics import RayMeasures
@@ -106,15 +106,20 @@ class WorkflowManagementActor:
         return manager.storage_weakness
 
     async def submit(
-        self, workflow_id: str, graph: bytes, user_metadata: Json, on_existing: OnExisting
+        self, workflow_id: str, graph: bytes, user_metadata: Json, options: StartOptions
     ) -> None:
         manager = await self._ready()
-        await manager.submit(
-            workflow_id, graph, user_metadata=user_metadata, on_existing=on_existing
-        )
+        await manager.submit(workflow_id, graph, user_metadata=user_metadata, options=options)
 
-    async def resume(self, workflow_id: str) -> None:
-        await (await self._ready()).resume(workflow_id)
+    async def resume(self, workflow_id: str, from_task: str = "") -> None:
+        await (await self._ready()).resume(workflow_id, from_task=from_task)
+
+    async def fork(self, workflow_id: str, new_workflow_id: str, from_task: str) -> None:
+        await (await self._ready()).fork(workflow_id, new_workflow_id, from_task=from_task)
+
+    async def location(self) -> str:
+        """Where the workflows are stored, as :func:`~.locations.store_at` takes it."""
+        return self._uri
 
     async def resume_all(self, include_failed: bool) -> list[tuple[str, Exception | None]]:
         return await (await self._ready()).resume_all(include_failed=include_failed)

@@ -15,10 +15,10 @@ from ray.exceptions import RaySystemError, RayTaskError
 from airflow_provider_rayworkflow.workflow.concurrency import Limits
 from airflow_provider_rayworkflow.workflow.exceptions import StorageError
 from airflow_provider_rayworkflow.workflow.runtime.actor import WorkflowManagementActor
-from airflow_provider_rayworkflow.workflow.runtime.locations import to_location
+from airflow_provider_rayworkflow.workflow.runtime.locations import store_at, to_location
 from airflow_provider_rayworkflow.workflow.runtime.names import ACTOR_NAME, NAMESPACE
 from airflow_provider_rayworkflow.workflow.runtime.task_errors import as_task_error
-from airflow_provider_rayworkflow.workflow.storage import DEFAULT_STORAGE
+from airflow_provider_rayworkflow.workflow.storage import DEFAULT_STORAGE, WorkflowStore
 
 log = logging.getLogger(__name__)
 
@@ -102,6 +102,17 @@ def join(address: str | None = None) -> None:
     if ray.is_initialized():
         return
     ray.init(address=address, logging_level=logging.WARNING, log_to_driver=False)
+
+
+def known_store(storage: Any = None) -> WorkflowStore:
+    """The storage of this process's workflows, without a manager or Ray if there is none yet.
+
+    :param storage: another one.
+    """
+    if storage is not None:
+        return store_at(to_location(storage))
+    handle = _stand_ins[-1] if _stand_ins else _find() if ray.is_initialized() else None
+    return store_at(call(handle.location.remote()) if handle is not None else to_location(None))
 
 
 def call(ref: Any) -> Any:

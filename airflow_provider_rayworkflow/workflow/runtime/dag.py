@@ -255,7 +255,7 @@ class _Encoder:
 
     def _code(self, body: Any, version: str | None = None) -> str:
         if version is not None:
-            return fingerprints.of_version(version)
+            return fingerprints.of_text(version)
         if body not in self._codes:
             self._codes[body] = fingerprints.of_code(body, replace=self._meet)
         return self._codes[body]

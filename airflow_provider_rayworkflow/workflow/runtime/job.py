@@ -30,7 +30,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
 )
 from airflow_provider_rayworkflow.workflow.graph import Graph
 from airflow_provider_rayworkflow.workflow.import_path import check_call, load_function
-from airflow_provider_rayworkflow.workflow.model import StatusRecord
+from airflow_provider_rayworkflow.workflow.model import StartOptions, StatusRecord
 from airflow_provider_rayworkflow.workflow.runtime import connect, versions
 from airflow_provider_rayworkflow.workflow.runtime.dag import check_dag, encode_dag
 from airflow_provider_rayworkflow.workflow.runtime.environments import (
@@ -123,7 +123,10 @@ class _Job:
             return
         connect.call(
             manager.submit.remote(
-                self._workflow_id, graph, submission.user_metadata, submission.on_existing
+                self._workflow_id,
+                graph,
+                submission.user_metadata,
+                StartOptions(on_existing=submission.on_existing),
             )
         )
 

@@ -96,6 +96,16 @@ class ArrowStore:
                 file.seek(start)
                 return bytes(file.read(length))
 
+    def copy(self, source: str, target: str) -> None:
+        if self._has_folders:
+            self.put(target, self.get(source))  # pyarrow's own copy is not atomic there
+            return
+        try:
+            with self._saving(target):
+                self._filesystem.copy_file(self._path(source), self._path(target))
+        except DataSaveError:
+            self.put(target, self.get(source))
+
     def list(self, folder: str) -> Iterator[Entry]:
         from pyarrow.fs import FileSelector, FileType
 

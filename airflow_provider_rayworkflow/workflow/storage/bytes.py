@@ -58,6 +58,14 @@ class ByteStore(Protocol):
         :raises KeyNotFoundError: when there is no such object.
         """
 
+    def copy(self, source: str, target: str) -> None:
+        """Let the target hold what the source does, as by a read and a :meth:`put`.
+
+        Where the store can, the bytes don't pass through this process, or are not even copied.
+
+        :raises KeyNotFoundError: when there is no such source.
+        """
+
     def list(self, folder: str) -> Iterator[Entry]:
         """All objects below a folder, in no particular order; nothing if it does not exist."""
 

@@ -92,6 +92,24 @@ class LocalStore:
                 f"Can't read {key!r}: {exc.strerror}.", key=key, is_transient=_is_transient(exc)
             ) from exc
 
+    def copy(self, source: str, target: str) -> None:
+        # A second name for the same bytes: objects are replaced and never written into.
+        path = self._root / target
+        temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
+        with self._errors(target):
+            self._make_folder(path.parent)
+            try:
+                os.link(self._root / source, temporary)
+            except FileNotFoundError:
+                raise KeyNotFoundError(source) from None
+            except OSError:  # a file system without hard links, or too many of them
+                self.put(target, self.get(source))
+                return
+            os.replace(temporary, path)
+            with suppress(FileNotFoundError):  # it stays where both were the same file already
+                os.unlink(temporary)
+            _sync_folder(path.parent)
+
     def list(self, folder: str) -> Iterator[Entry]:
         pending = [folder]
         while pending:

@@ -41,6 +41,9 @@ class MemoryStore:
             raise KeyNotFoundError(key)
         return content[start : None if length is None else start + length]
 
+    def copy(self, source: str, target: str) -> None:
+        self.put(target, self.get(source))
+
     def list(self, folder: str) -> Iterator[Entry]:
         with self._lock:
             entries = [Entry(key, len(content)) for key, content in self._objects.items()]

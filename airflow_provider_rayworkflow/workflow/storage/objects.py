@@ -153,6 +153,18 @@ class ObjectStore:
                     return b""  # the range lies behind the end
                 raise
 
+    def copy(self, source: str, target: str) -> None:
+        import obstore
+
+        try:
+            with self._saving(target):
+                obstore.copy(self._store, self._path(source), self._path(target))
+        except DataSaveError as exc:
+            if exc.is_transient:
+                raise
+            # There is no source, or the server does not copy: S3 refuses more than 5 GB.
+            self.put(target, self.get(source))
+
     def list(self, folder: str) -> Iterator[Entry]:
         import obstore
 

@@ -78,6 +78,9 @@ class RetryingStore:
     def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
         return self._try(lambda: self._store.get(key, start, length))
 
+    def copy(self, source: str, target: str) -> None:
+        self._try(lambda: self._store.copy(source, target))
+
     def list(self, folder: str) -> Iterator[Entry]:
         # As a whole: what fails between two pages is tried again from the first one.
         return iter(self._try(lambda: list(self._store.list(folder))))

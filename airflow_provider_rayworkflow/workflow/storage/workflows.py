@@ -18,6 +18,7 @@ from airflow_provider_rayworkflow.workflow.documents import (
     dump_document,
     dump_frame,
     dump_line,
+    is_signing,
     load_frames,
     load_line,
     understanding,
@@ -462,6 +463,26 @@ class WorkflowStore:
         key = keys.value_key(workflow_id, epoch, task_id, attempt, size)
         self.bytes.put(key, dump_document(key, "value", body, frame))
         return Blob(key=key, size=size, sum=content_sum(frame))
+
+    def copy_value(self, blob: Blob, workflow_id: str, *, epoch: int, task_id: str) -> Blob:
+        """Give a large value to another workflow, too, which keeps it when this one is deleted.
+
+        :raises CorruptedDataError: when it is missing.
+        """
+        key = keys.value_key(workflow_id, epoch, task_id, 0, blob.size)
+        try:
+            if is_signing():  # a signature is good for one key
+                self.bytes.put(key, self._signed_anew(blob, key))
+            else:
+                self.bytes.copy(blob.key, key)
+        except KeyNotFoundError as exc:
+            raise CorruptedDataError(blob.key, "it is missing") from exc
+        return Blob(key=key, size=blob.size, sum=blob.sum or blob.key)
+
+    def _signed_anew(self, blob: Blob, key: str) -> tuple[_Buffer, ...]:
+        body, frames = load_frames(blob.key, "value", self.bytes.get(blob.key))
+        content = [part for header, data in frames for part in dump_frame(header, [data])]
+        return dump_document(key, "value", body, content)
 
     def read_value(self, blob: Blob) -> memoryview:
         """Read a large value's bytes.

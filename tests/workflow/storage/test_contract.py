@@ -227,6 +227,23 @@ class TestEveryStore:
         assert isinstance(raised.value, StorageError)
         assert isinstance(raised.value, KeyError)
 
+    @pytest.mark.parametrize("size", [0, 5, 3_000_000])
+    def test_a_copy_holds_the_same_and_outlives_its_source(self, store: ByteStore, size: int):
+        store.put("a/source", b"x" * size)
+        store.put("b/there", b"old")
+        for target in ("b/new", "b/there", "b/new"):
+            store.copy("a/source", target)
+        assert {entry.size for entry in store.list("b")} == {size}
+        store.put("a/source", b"another")
+        store.delete(["a/source"])
+        assert store.get("b/new") == store.get("b/there") == b"x" * size
+        assert sorted(entry.key for entry in store.list("b")) == ["b/new", "b/there"]
+
+    def test_a_copy_of_nothing_is_an_error(self, store: ByteStore):
+        with pytest.raises(KeyNotFoundError, match="a/source"):
+            store.copy("a/source", "b/target")
+        assert list(store.list("b")) == []
+
     def test_a_listing_has_all_objects_below_a_folder_with_their_sizes(self, store: ByteStore):
         for key, data in {"v1/a": b"1", "v1/f/b": b"22", "v1/f/g/c": b"333", "v2/d": b""}.items():
             store.put(key, data)
@@ -389,6 +406,25 @@ def test_two_stores_on_one_folder_are_one(tmp_path: Path):
     one.delete_folder("v1/f")
     other.put("v1/f/b", b"y")  # its folder has gone since it made it
     assert one.get("v1/f/b") == b"y"
+
+
+def test_a_local_copy_is_another_name_for_the_same_bytes(local: LocalStore, tmp_path: Path):
+    local.put("a/source", b"x")
+    local.copy("a/source", "b/target")
+    assert len({path.stat().st_ino for path in tmp_path.rglob("*") if path.is_file()}) == 1
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_where_files_have_one_name_only_a_local_copy_is_a_copy(
+    local: LocalStore, monkeypatch: pytest.MonkeyPatch
+):
+    def refuse(*args: object) -> None:
+        raise PermissionError("Operation not permitted")
+
+    local.put("a/source", b"x")
+    monkeypatch.setattr(os, "link", refuse)
+    local.copy("a/source", "b/target")
+    assert local.get("b/target") == b"x"
 
 
 def test_what_did_not_finish_is_not_listed(local: LocalStore, tmp_path: Path):

@@ -19,7 +19,7 @@ class Killed(BaseException):
 class FaultyStore:
     """A :class:`ByteStore` on another one, which outlives it.
 
-    A write is a ``put``, a ``put_if_absent``, or the deletion of one object.
+    A write is a ``put``, a ``put_if_absent``, a ``copy``, or the deletion of one object.
 
     :param at: the number of the write at which something happens, 0 for the first; -1 for never.
     :param how: ``"before"`` or ``"after"``: the process dies before or after that write;
@@ -56,6 +56,9 @@ class FaultyStore:
     def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
         self._check_alive()
         return self._store.get(key, start, length)
+
+    def copy(self, source: str, target: str) -> None:
+        self._write(target, lambda: self._store.copy(source, target), self._store.get(source))
 
     def list(self, folder: str) -> Iterator[Entry]:
         self._check_alive()

@@ -12,6 +12,7 @@ from airflow_provider_rayworkflow.workflow.status import WorkflowStatus, check_t
 LEGAL = {
     ("NONE", "PENDING"),
     ("NONE", "RUNNING"),
+    ("NONE", "RESUMABLE"),
     ("PENDING", "RUNNING"),
     ("PENDING", "RESUMABLE"),
     ("PENDING", "CANCELED"),
@@ -81,6 +82,11 @@ class OneWorkflow(RuleBasedStateMachine):
     @rule(has_slot=st.booleans())
     def submit_or_resume(self, has_slot: bool) -> None:
         self.change("RUNNING" if has_slot else "PENDING")
+
+    @precondition(lambda self: self.status == "NONE")
+    @rule()
+    def fork(self) -> None:
+        self.change("RESUMABLE")
 
     @precondition(lambda self: self.status == "PENDING")
     @rule()

@@ -17,7 +17,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
 )
 from airflow_provider_rayworkflow.workflow.graph import Graph, Task
 from airflow_provider_rayworkflow.workflow.manager import Manager
-from airflow_provider_rayworkflow.workflow.model import StatusRecord, TaskFailure
+from airflow_provider_rayworkflow.workflow.model import StartOptions, StatusRecord, TaskFailure
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 from airflow_provider_rayworkflow.workflow.storage.handover import Handover, Owner, StopRequest
@@ -178,7 +178,9 @@ def test_a_cancel_of_a_run_that_was_given_up_is_dropped(store, handover):
     async def check() -> None:
         async with running(store) as manager:
             await manager.suspend("w")
-            await manager.submit("w", GRAPH, user_metadata={}, on_existing="restart")
+            await manager.submit(
+                "w", GRAPH, user_metadata={}, options=StartOptions(on_existing="restart")
+            )
             handover.request_stop(cancel_by_anybody(1))
             await dropped(handover)
             assert await manager.answers.get_status("w") is WorkflowStatus.RUNNING

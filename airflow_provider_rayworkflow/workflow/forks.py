@@ -1,0 +1,126 @@
+"""A new workflow with the finished checkpoints of another one, made on the storage alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from airflow_provider_rayworkflow.workflow.exceptions import (
+    WorkflowAlreadyExistsError,
+    WorkflowNotFoundError,
+    WorkflowStillActiveError,
+)
+from airflow_provider_rayworkflow.workflow.graph import Graph
+from airflow_provider_rayworkflow.workflow.model import StatusRecord
+from airflow_provider_rayworkflow.workflow.plans import check_task, task_ids_of
+from airflow_provider_rayworkflow.workflow.reuse import forgotten, stored_levels
+from airflow_provider_rayworkflow.workflow.status import WorkflowStatus, check_transition
+from airflow_provider_rayworkflow.workflow.storage.workflows import (
+    Checkpoints,
+    Claim,
+    JournalWriter,
+    TaskRecord,
+    WorkflowStore,
+)
+from airflow_provider_rayworkflow.workflow.unowned import new_visitor_id
+
+_RECORDS_AT_ONCE = 100
+
+
+def fork(
+    store: WorkflowStore, workflow_id: str, new_workflow_id: str, *, from_task: str, now: float
+) -> None:
+    """Make a new workflow that has the graph and the finished checkpoints of another one.
+
+    It is RESUMABLE, and has a copy of everything that is small; large values are given to it as the
+    storage does that best. Its status is written last: only then does it exist.
+
+    :param from_task: leave out the checkpoints of this task and of all that depend on it; ``""``:
+        leave out none.
+    :raises WorkflowNotFoundError: when there is no such workflow.
+    :raises WorkflowAlreadyExistsError: when there is a workflow of the new id.
+    :raises WorkflowStillActiveError: when somebody else begins one of the new id right now.
+    :raises ValueError: when the workflow has no task ``from_task``.
+    :raises CorruptedDataError: when its stored graph is damaged, or a value vanishes meanwhile.
+    """
+    existing = store.read_status(new_workflow_id)
+    if existing is not None:
+        raise WorkflowAlreadyExistsError(new_workflow_id, existing.status)
+    record = store.read_status(workflow_id)
+    if record is None:
+        raise WorkflowNotFoundError(workflow_id)
+    source = store.read_claim(workflow_id, record.epoch)
+    graph = store.read_graph(workflow_id, record.epoch)
+    checkpoints = store.read_checkpoints(workflow_id, since_epoch=source.base_epoch)
+    if from_task:
+        check_task(workflow_id, from_task, graph, checkpoints)
+    kept = list(_kept(graph, checkpoints, source, from_task))
+    claim = store.claim(
+        new_workflow_id,
+        after=store.last_epoch(new_workflow_id),
+        manager_id=new_visitor_id(),
+        now=now,
+        user_metadata=record.user_metadata,
+        graph=graph,
+        on_change=source.on_change,
+    )
+    if claim is None:
+        raise WorkflowStillActiveError("FORK", new_workflow_id)
+    try:
+        _copy(store, kept, claim)
+        _write_status(store, claim, total=len(graph.tasks), now=now)
+    except BaseException:
+        store.delete_files(new_workflow_id, unless=lambda file: file.epoch != claim.epoch)
+        raise
+    if claim.epoch > 1:  # what a fork that crashed has left
+        store.delete_earlier(new_workflow_id, claim.epoch)
+
+
+def _kept(
+    graph: Graph, checkpoints: Checkpoints, source: Claim, from_task: str
+) -> Iterator[TaskRecord]:
+    """The records that count, in the order in which they were committed."""
+    task_ids, records = task_ids_of(graph), checkpoints.records
+    later = max((record.epoch for record in records.values()), default=0) + 1
+    restarts = dict(source.restarts) | ({from_task: later} if from_task else {})
+    void = forgotten(graph, task_ids, records, restarts)
+    counting = {task_id: record for task_id, record in records.items() if task_id not in void}
+    reachable = {
+        task_id for level in stored_levels(graph, task_ids, counting) for task_id in level.task_ids
+    }
+    return (record for task_id, record in counting.items() if task_id in reachable)
+
+
+def _copy(store: WorkflowStore, records: list[TaskRecord], claim: Claim) -> None:
+    journal = JournalWriter(store.bytes, claim.workflow_id, claim.epoch)
+    for start in range(0, len(records), _RECORDS_AT_ONCE):
+        batch = records[start : start + _RECORDS_AT_ONCE]
+        journal.commit([_moved(store, record, claim) for record in batch])
+
+
+def _moved(store: WorkflowStore, record: TaskRecord, claim: Claim) -> TaskRecord:
+    result = record.result
+    if result is None or result.blob is None:
+        return record
+    blob = store.copy_value(
+        result.blob, claim.workflow_id, epoch=claim.epoch, task_id=record.task_id
+    )
+    return replace(record, result=replace(result, blob=blob))
+
+
+def _write_status(store: WorkflowStore, claim: Claim, *, total: int, now: float) -> None:
+    check_transition(claim.workflow_id, WorkflowStatus.NONE, WorkflowStatus.RESUMABLE)
+    if store.last_epoch(claim.workflow_id) != claim.epoch:
+        raise WorkflowStillActiveError("FORK", claim.workflow_id)
+    store.write_status(
+        StatusRecord(
+            workflow_id=claim.workflow_id,
+            status=WorkflowStatus.RESUMABLE,
+            epoch=claim.epoch,
+            number=0,
+            manager_id=claim.manager_id,
+            created_at=now,
+            user_metadata=claim.user_metadata,
+            tasks_total=total,
+        )
+    )
