@@ -225,7 +225,11 @@ def resume_all(include_failed: bool = False) -> list[tuple[str, ray.ObjectRef[An
 
 def resume_each(include_failed: bool = False) -> list[tuple[str, Exception | None]]:
     """As :func:`resume_all`, for callers that don't wait: each id with what kept it from resuming."""
+    from airflow_provider_rayworkflow.workflow.runtime import task_logs
+
     resumed: list[tuple[str, Exception | None]] = _call("resume_all", include_failed)
+    for workflow_id, _ in resumed:
+        task_logs.print_logs_of(workflow_id)
     return resumed
 
 
@@ -462,10 +466,11 @@ def _submit(
     from airflow_provider_rayworkflow.workflow.runtime import dag as dags
 
     dags.check_dag(dag)
-    from airflow_provider_rayworkflow.workflow.runtime import connect
+    from airflow_provider_rayworkflow.workflow.runtime import connect, task_logs
 
     manager = connect.manager()
     graph = dags.encode_dag(dag, args, kwargs).to_bytes()
+    task_logs.print_logs_of(workflow_id)
     connect.call(manager.submit.remote(workflow_id, graph, user_metadata, options))
     return workflow_id
 
@@ -510,7 +515,12 @@ def _statuses(status_filter: Any) -> set[WorkflowStatus]:
 
 def _resume(workflow_id: str, from_task: Any) -> None:
     check_workflow_id(workflow_id)
-    _call("resume", workflow_id, _check_from_task(from_task))
+    since = _check_from_task(from_task)
+    from airflow_provider_rayworkflow.workflow.runtime import connect, task_logs
+
+    manager = connect.manager()
+    task_logs.print_logs_of(workflow_id)
+    connect.call(manager.resume.remote(workflow_id, since))
 
 
 def _call(method: str, *args: Any) -> Any:

@@ -20,6 +20,7 @@ __all__ = [
     "accept_option",
     "is_client_handle",
     "listen_to_logs",
+    "print_logs_of_other_jobs",
     "set_default_options",
     "when_completed",
 ]
@@ -64,3 +65,48 @@ def listen_to_logs(handle: Callable[[dict[str, Any]], None]) -> bool:
     except (ImportError, AttributeError):
         return False
     return True
+
+
+def print_logs_of_other_jobs(pick: Callable[[dict[str, Any]], list[str]]) -> None:
+    """Have Ray print in this driver what ``pick`` takes of the lines of other jobs' processes, too.
+
+    Nothing changes where nothing is printed: in workers, and with ``log_to_driver=False``. May be
+    called again, with the same ``pick``.
+    """
+    try:
+        from ray._private.ray_logging import global_worker_stdstream_dispatcher as dispatcher
+        from ray._private.worker import global_worker
+
+        printing = dict(dispatcher.handlers).get("ray_print_logs")
+        if printing is None or getattr(printing, "pick", None) is pick:
+            return
+        if not global_worker._filter_logs_by_job:
+            return  # everything is printed already, as Ray Serve wants it
+        dispatcher.remove_handler("ray_print_logs")
+        dispatcher.add_handler("ray_print_logs", _PrintMore(printing, pick, global_worker))
+        global_worker._filter_logs_by_job = _FILTERED_BY_US
+    except (ImportError, AttributeError):
+        return
+
+
+#: False to Ray, so that it gives us the lines of all jobs; and told from Ray Serve's False.
+_FILTERED_BY_US: Any = 0
+
+
+class _PrintMore:
+    def __init__(self, printing: Callable[[dict[str, Any]], None], pick: Any, worker: Any) -> None:
+        self.pick = pick
+        self._printing = printing
+        self._worker = worker
+
+    def __call__(self, data: dict[str, Any]) -> None:
+        is_own = data["job"] in ("", None, self._worker.current_job_id.hex())
+        if is_own or self._worker._filter_logs_by_job is not _FILTERED_BY_US:
+            self._printing(data)
+        elif lines := self.pick(data):
+            self._printing({**data, "lines": lines})
+
+    def __del__(self) -> None:
+        # Ray has shut down, which drops its handlers. It filters by itself again.
+        if self._worker._filter_logs_by_job is _FILTERED_BY_US:
+            self._worker._filter_logs_by_job = True

@@ -211,17 +211,25 @@ def test_what_a_task_prints_has_its_workflow_and_id_in_front(printed):
     assert "(logged@greet pid=" in line
 
 
-@pytest.mark.xfail(
-    strict=True, reason="Ray sends a worker's output to the driver that started the manager"
-)
-def test_a_driver_of_a_running_manager_prints_what_its_workflows_do(address, tmp_path):
+@pytest.mark.slow
+def test_a_driver_prints_its_own_workflows_whoever_started_the_manager(address, tmp_path, new_id):
+    @ray.remote
+    def shout():
+        print("of another driver")
+
+    watching = LOGGED.replace("wait_until(", "(here / 'watching').touch()\nwait_until(")
+    process = drivers.start(f'ray.init("{address}")\n{watching}', tmp_path)
     try:
-        soon = LOGGED.replace("deadline_s=20", "deadline_s=5")
-        drivers.run(f'ray.init("{address}")\n{soon}', tmp_path)
+        wait_until(lambda: (tmp_path / "watching").exists())
+        workflow.run(shout.bind(), workflow_id=new_id)
+        assert process.wait(90) == 0
     finally:
+        process.kill()
         workflow.delete("logged")
     output = (tmp_path / "output").read_text()
     assert [line for line in LINES if line not in output] == []
+    assert new_id not in output
+    assert "of another driver" not in output
 
 
 # ---- without init

@@ -253,11 +253,18 @@ def test_a_deleted_id_can_wait_for_its_key_again(provider, new_id):
         workflow.delete(new_id)
 
 
-def test_an_event_survives_a_restart_of_serve(provider, new_id, is_stored):
-    ref = workflow.run_async(wait_for("key"), workflow_id=new_id)
-    other = workflow.run_async(wait_for("other"), workflow_id=f"{new_id}-2")
+def test_an_event_survives_a_restart_of_serve(provider, new_id, is_stored, ledger):
+    class Noted(HTTPListener):
+        async def poll_for_event(self, event_key):
+            ledger.write("polls")
+            return await super().poll_for_event(event_key)
+
+    ref = workflow.run_async(workflow.wait_for_event(Noted, "key"), workflow_id=new_id)
+    dag = workflow.wait_for_event(Noted, "other")
+    other = workflow.run_async(dag, workflow_id=f"{new_id}-2")
     post(provider, f"{new_id}-3", "key", "stored")
     wait_until(lambda: is_stored(f"{new_id}-3"))
+    ledger.wait_for("polls", times=2)  # a listener that begins would start the application again
     serve.delete(HTTP_EVENT_PROVIDER_NAME)
     start_provider()
     assert post(provider, new_id, "key", 1).answer() == 200

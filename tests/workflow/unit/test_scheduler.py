@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from plans import (
     Call,
     Expected,
@@ -205,6 +206,44 @@ def test_a_workflow_that_ended_has_all_its_results_and_runs_nothing_again(plan, 
 def test_two_tasks_never_have_the_same_id(plan, random):
     run = run_to_the_end(plan, {}, random.randrange)
     assert all(count == 1 for count in Counter(run.all_ids).values())
+
+
+class OneWorkflow(RuleBasedStateMachine):
+    """One workflow, whose tasks end in any order, and whose manager dies at any moment."""
+
+    @initialize(plan=plans())
+    def submit(self, plan: Plan) -> None:
+        self.plan = plan
+        self.resume({})
+
+    def resume(self, records: dict[str, TaskRecord]) -> None:
+        self.before = committed(self.plan, records)
+        self.run = Run(self.plan, records, lambda number: 0)
+
+    @rule(which=st.integers(0, 9))
+    def go_on(self, which: int) -> None:
+        self.run.choose = lambda number: which % number
+        self.run.step()
+
+    @rule(write_came_through=st.booleans())
+    def crash_and_resume(self, write_came_through: bool) -> None:
+        self.run.choose = lambda number: int(write_came_through)
+        self.resume(self.run.crash())
+
+    @invariant()
+    def no_committed_task_starts(self) -> None:
+        assert not self.before & self.run.started.keys()
+
+    @invariant()
+    def no_two_tasks_have_the_same_id(self) -> None:
+        assert all(count == 1 for count in Counter(self.run.all_ids).values())
+
+    def teardown(self) -> None:
+        end = run_to_the_end(self.plan, self.run.crash(), lambda number: 0)
+        assert end.outcome() == expected(self.plan)
+
+
+TestOneWorkflow = OneWorkflow.TestCase
 
 
 # ---- what random workflows hardly ever meet
