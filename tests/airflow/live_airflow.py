@@ -27,7 +27,7 @@ def wait_for(what: str, look: Callable[[], T], *, patience_s: float = PATIENCE_S
     while not (found := look()):
         if time.monotonic() > deadline:
             raise TimeoutError(f"waited {patience_s} s in vain for {what}")
-        time.sleep(0.1)
+        time.sleep(0.3)  # an answer costs the API server some 20 ms
     return found
 
 
