@@ -220,9 +220,13 @@ class Executor:
         return not (state.attempts or state.timers or self._commits.is_busy)
 
     async def _build(self) -> _State:
+        is_new = self._state is None and self.epoch == self._base_epoch
+
         def build() -> tuple[Checkpoints, Schedule]:
-            checkpoints = self._store.read_checkpoints(
-                self.workflow_id, since_epoch=self._base_epoch
+            checkpoints = (
+                Checkpoints()
+                if is_new
+                else self._store.read_checkpoints(self.workflow_id, since_epoch=self._base_epoch)
             )
             rules = replace(self._rules, lost=checkpoints.lost)
             return checkpoints, Schedule(self._graph, checkpoints.records, rules)

@@ -160,6 +160,10 @@ class _Walk:
         if replaced is not NotImplemented:
             return self._digest(replaced)
         is_root, self._is_root = self._is_root, False
+        if type(value) in (list, tuple):
+            return _hash(type(value).__name__.encode(), *map(self._digest, value))
+        if type(value) is dict:
+            return _hash(b"dict", self._pairs(value.items()))
         match value:
             case types.FunctionType():
                 if is_root and self._roots is not None:
@@ -193,10 +197,6 @@ class _Walk:
             case bytearray() | memoryview() | pickle.PickleBuffer():
                 raw = value.raw() if isinstance(value, pickle.PickleBuffer) else bytes(value)
                 return hashlib.sha256(b"buffer:" + type(value).__name__.encode() + raw).digest()
-        if type(value) in (list, tuple):
-            return _hash(type(value).__name__.encode(), *map(self._digest, value))
-        if type(value) is dict:
-            return _hash(b"dict", self._pairs(value.items()))
         return self._object(value)
 
     # ---- data

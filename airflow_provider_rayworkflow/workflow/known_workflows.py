@@ -21,7 +21,8 @@ from airflow_provider_rayworkflow.workflow.storage.workflows import (
 
 T = TypeVar("T")
 
-_STORAGE_THREADS = 16
+# A write waits for a disk or a network most of the time.
+_STORAGE_THREADS = 64
 
 
 class KnownWorkflows:

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any, Literal
 
 from airflow_provider_rayworkflow.workflow.documents import well_typed
+from airflow_provider_rayworkflow.workflow.pickling import pickled_by_fields
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 
 Json = dict[str, Any]
@@ -66,6 +67,7 @@ class TaskFailure:
         return well_typed(cls(**value))
 
 
+@pickled_by_fields
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JsonOutput:
     """A workflow's output for readers that must not unpickle.
@@ -221,6 +223,7 @@ class Form(StrEnum):
     CAUGHT_ERROR = "caught_error"
 
 
+@pickled_by_fields
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Blob:
     """A large value in an object of its own, written by the worker that made it.
@@ -234,6 +237,7 @@ class Blob:
     sum: str = ""
 
 
+@pickled_by_fields
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Result:
     """A task's result: where its bytes are and what they mean.
@@ -287,6 +291,7 @@ class Fingerprints:
     code: str = ""
 
 
+@pickled_by_fields
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TaskTimes:
     """When a task's last attempt began and ended, in seconds since the epoch, and which it was.

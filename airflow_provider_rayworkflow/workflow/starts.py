@@ -64,10 +64,7 @@ class Starts:
                 if (live := self._known.live.get(workflow_id)) is not None:
                     _check_existing(workflow_id, live.record.status, options)
                     return
-                # The epoch is read before the status: if another manager claims in between, the
-                # claim below fails, and we look again.
-                epoch = await self._known.in_thread(self._known.store.last_epoch, workflow_id)
-                stored = await self._known.in_thread(self._known.find, workflow_id)
+                epoch, stored = await self._look(workflow_id)
                 found = stored.honest_record if stored else None
                 if found is None and graph is None:
                     raise WorkflowNotResumableError(workflow_id, reason="It does not exist.")
@@ -131,6 +128,18 @@ class Starts:
         if found is None or not is_over or plan.runs:
             return True
         return self._has_lost_output(found.record)
+
+    async def _look(self, workflow_id: str) -> tuple[int, Found | None]:
+        """The latest epoch and what is stored, of which there may be nothing."""
+        find = self._known.in_thread(self._known.find, workflow_id)
+        last_epoch = self._known.in_thread(self._known.store.last_epoch, workflow_id)
+        epoch, stored = await asyncio.gather(last_epoch, find)
+        if epoch or stored:
+            # The epoch is read before the status: if another manager claims in between, the
+            # claim that follows fails, and we look again.
+            epoch = await self._known.in_thread(self._known.store.last_epoch, workflow_id)
+            stored = await self._known.in_thread(self._known.find, workflow_id)
+        return epoch, stored
 
     def _has_lost_output(self, record: StatusRecord) -> bool:
         """True if the output of a successful workflow can't be loaded any more. Blocks.

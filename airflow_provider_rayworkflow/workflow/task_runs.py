@@ -15,8 +15,10 @@ from airflow_provider_rayworkflow.workflow.model import (
     TaskFailure,
     TaskTimes,
 )
+from airflow_provider_rayworkflow.workflow.pickling import pickled_by_fields
 
 
+@pickled_by_fields
 @dataclass(frozen=True, slots=True)
 class Earlier:
     """Stands for the result of a task of the same workflow that runs before, in the same Ray task."""
@@ -24,6 +26,7 @@ class Earlier:
     task_id: str
 
 
+@pickled_by_fields
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TaskRun:
     """One attempt of a task, as a runner takes it.
@@ -56,6 +59,7 @@ class TaskRun:
     catches: bool = False
 
 
+@pickled_by_fields
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Returned:
     """The task returned a value."""

@@ -167,6 +167,8 @@ class _Encoder:
 
     def _literal(self, obj: Any) -> Any:
         """What is looked at for the fingerprint of arguments."""
+        if isinstance(obj, Argument):
+            return "input", obj.position
         if isinstance(obj, (InputNode, InputAttributeNode)):
             return self._input(obj)
         if isinstance(obj, DAGNode):

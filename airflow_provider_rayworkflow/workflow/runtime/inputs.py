@@ -10,9 +10,12 @@ from typing import Any
 
 import ray
 
+from airflow_provider_rayworkflow.workflow.pickling import pickled_by_fields
+
 _inputs: ContextVar[list[Any]] = ContextVar("workflow_inputs")
 
 
+@pickled_by_fields
 @dataclass(frozen=True, slots=True)
 class Argument:
     """Stands for the value of an input that is itself an argument of the call."""

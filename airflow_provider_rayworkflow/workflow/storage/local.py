@@ -21,6 +21,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     KeyNotFoundError,
 )
 from airflow_provider_rayworkflow.workflow.storage.bytes import Data, Entry, buffers
+from airflow_provider_rayworkflow.workflow.storage.shared_calls import SharedCalls
 
 _MAX_BUFFERS_A_WRITE = 512  # below IOV_MAX, which is 1024 on Linux
 
@@ -37,6 +38,7 @@ class LocalStore:
         self._root = Path(root)
         self._location = location or str(self._root)
         self._known_folders: set[Path] = set()
+        self._sync_folder = SharedCalls(_sync_folder)
         self._lock = threading.Lock()
 
     @property
@@ -65,7 +67,7 @@ class LocalStore:
             except BaseException:
                 os.unlink(temporary)
                 raise
-            _sync_folder(target.parent)
+            self._sync_folder(target.parent)
 
     def put_if_absent(self, key: str, data: Data) -> bool:
         with self._errors(key):
@@ -77,7 +79,7 @@ class LocalStore:
                 return False
             finally:
                 os.unlink(temporary)
-            _sync_folder(target.parent)
+            self._sync_folder(target.parent)
             return True
 
     def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
@@ -176,7 +178,7 @@ class LocalStore:
             if folder != self._root:
                 self._make_folder(folder.parent)
             folder.mkdir(parents=folder == self._root, exist_ok=True)
-            _sync_folder(folder.parent)
+            self._sync_folder(folder.parent)
         with self._lock:
             self._known_folders.add(folder)
 
