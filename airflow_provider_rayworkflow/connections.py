@@ -53,6 +53,7 @@ class ConnectionSettings:
 
     :ivar cluster: the Ray cluster to run workflows on; None for Ray in the task process.
     :ivar storage: absolute path or URI where workflows are stored.
+    :ivar storage_conn_id: another connection, with whose credentials Airflow's side reaches it.
     :ivar namespace: stands before the ids of workflows that are made from task instances.
     :ivar num_cpus: how many CPUs Ray may use in the task process.
     :ivar object_store_memory_mb: shared memory for values that pass between workflow tasks
@@ -61,6 +62,7 @@ class ConnectionSettings:
 
     cluster: Cluster | None = None
     storage: str | None = None
+    storage_conn_id: str | None = None
     namespace: str | None = None
     num_cpus: int | None = None
     object_store_memory_mb: int | None = None
@@ -78,9 +80,15 @@ class ConnectionSettings:
         storage = extras.get("storage")
         if cluster is not None:
             _check_remote_storage(conn_id, storage)
+        if storage is None and "storage_conn_id" in extras:
+            raise RayWorkflowConnectionError(
+                f"The connection {conn_id!r} has a storage_conn_id and no storage. Give the extra "
+                "'storage', for example s3://bucket/prefix."
+            )
         return cls(
             cluster=cluster,
             storage=storage,
+            storage_conn_id=extras.get("storage_conn_id"),
             namespace=extras.get("namespace"),
             num_cpus=extras.get("num_cpus"),
             object_store_memory_mb=extras.get("object_store_memory_mb"),
@@ -221,6 +229,7 @@ def _headers(value: Any) -> dict[str, str]:
 #: Each extra, what it must be, and how it is read.
 EXTRAS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "storage": ("a path or URI", _text),
+    "storage_conn_id": ("the name of a connection", _text),
     "namespace": ("text", _text),
     "num_cpus": ("a whole number of at least 1", _whole_number(1)),
     "object_store_memory_mb": (

@@ -97,7 +97,7 @@ class EmbeddedRay:
         if not ray.is_initialized():
             _start_ray(self._hook.settings)
         try:
-            workflow.init(storage=self._hook.storage_uri)
+            workflow.init(storage=self._hook.storage_for_ray)
             self._has_manager = True
             # Kept: Ray complains about a reference to an error that is dropped without a look.
             self._output = self._begin(on_existing)
@@ -171,7 +171,7 @@ def resume_all(hook: RayWorkflowHook, *, include_failed: bool) -> dict[str, Exce
 
     _start_ray(hook.settings)
     try:
-        workflow.init(storage=hook.storage_uri)
+        workflow.init(storage=hook.storage_for_ray)
         resumed = dict(workflow.api.resume_each(include_failed))
         outputs = [workflow.get_output_async(name) for name, error in resumed.items() if not error]
         if outputs:

@@ -76,6 +76,12 @@ _CONNECTION_TYPE: Json = {
             "else a folder of this machine.",
             "schema": {"type": ["string", "null"]},
         },
+        "storage_conn_id": {
+            "label": "Storage connection",
+            "description": "An AWS, Google or Azure connection of Airflow, with whose credentials "
+            "Airflow's side reaches the workflow storage. The cluster uses its own.",
+            "schema": {"type": ["string", "null"]},
+        },
         "namespace": {
             "label": "Namespace",
             "description": "Stands in front of the ids of this Airflow's workflows. Needed where "

@@ -6,6 +6,7 @@ import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property
+from typing import Any
 
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
@@ -22,6 +23,7 @@ from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowStillActiveError,
     RayWorkflowStorageError,
 )
+from airflow_provider_rayworkflow.object_storage import filesystem_of, open_through_airflow
 from airflow_provider_rayworkflow.workflow import retention, unowned
 from airflow_provider_rayworkflow.workflow.exceptions import (
     StorageError,
@@ -82,13 +84,25 @@ class RayWorkflowHook(BaseHook):
         """The storage: the connection's, else ``RAY_WORKFLOW_STORAGE``, else the default."""
         return resolve_storage(self.settings.storage)
 
+    @property
+    def storage_for_ray(self) -> Any:
+        """What Ray in the task process is given for a storage: a URI, or a file system.
+
+        :raises RayWorkflowConnectionError: when the storage_conn_id can't be used.
+        """
+        conn_id = self.settings.storage_conn_id
+        return filesystem_of(self.storage_uri, conn_id) if conn_id else self.storage_uri
+
     @cached_property
     def store(self) -> WorkflowStore:
         """The storage, opened. Nothing is written.
 
         :raises RayWorkflowConnectionError: when the URI can't be used.
         """
+        conn_id = self.settings.storage_conn_id
         try:
+            if conn_id:
+                return WorkflowStore(open_through_airflow(self.storage_uri, conn_id))
             return WorkflowStore(open_store(self.storage_uri))
         except ValueError as exc:
             raise RayWorkflowConnectionError(

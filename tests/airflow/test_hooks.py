@@ -3,18 +3,23 @@
 import json
 import socket
 import time
+from dataclasses import replace
 
 import pytest
+import ray
 from airflow.sdk.exceptions import AirflowNotFoundException
 
+from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowConnectionError,
     RayWorkflowStorageError,
 )
 from airflow_provider_rayworkflow.hooks import ConnectionSettings, RayWorkflowHook
 from airflow_provider_rayworkflow.workflow.model import StatusRecord
+from airflow_provider_rayworkflow.workflow.runtime.locations import open_location, to_location
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage.leases import Lease, Process
+from airflow_provider_rayworkflow.workflow.testing import in_process
 
 
 @pytest.fixture
@@ -67,7 +72,10 @@ def test_the_connections_storage_comes_before_the_environments(connect, monkeypa
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        ({"stoarge": "/data"}, "unknown extra 'stoarge'. Known ones are \\['storage', 'namespace'"),
+        (
+            {"stoarge": "/data"},
+            "unknown extra 'stoarge'. Known ones are \\['storage', 'storage_conn_id'",
+        ),
         ({"storage": 5}, "storage=5; it must be a path or URI"),
         ({"num_cpus": 0}, "num_cpus=0; it must be a whole number of at least 1"),
         ({"num_cpus": 1.5}, "num_cpus=1.5; it must be a whole number"),
@@ -253,3 +261,44 @@ def test_test_connection_ends_in_time(connect, tmp_path):
     assert not works
     assert time.monotonic() - begun < 5
     assert "Ray: " in said
+
+
+# ---- a storage with the credentials of another connection
+
+
+def test_the_storage_is_reached_with_another_connection(connect, tmp_path):
+    """Through Airflow's object storage, here of files: the one that needs no other provider."""
+    hook = connect({"storage": f"file://{tmp_path}/root?region=x", "storage_conn_id": "files"})
+    hook.check_storage()
+    hook.store.write_status(record())
+    assert list(tmp_path.glob("root/v1/status/w/*"))
+    assert list(hook.list_ids(set(WorkflowStatus))) == ["w"]
+    hook.store.write_status(replace(record(), workflow_id="v"))
+    assert sorted(hook.list_ids(set(WorkflowStatus))) == ["v", "w"]
+    works, said = hook.test_connection()
+    assert works, said
+    assert "file system can't create a file only if there is none" in said
+
+
+def test_what_ray_in_the_task_process_is_given_reaches_the_same_storage(connect, tmp_path):
+    hook = connect({"storage": f"file://{tmp_path}/root", "storage_conn_id": "files"})
+    with in_process(open_location(to_location(hook.storage_for_ray))):
+        workflow.run(ray.remote(lambda: 5).bind(), workflow_id="w")
+    assert hook.find("w").record.output.value == 5
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        ({"storage_conn_id": "aws"}, "has a storage_conn_id and no storage"),
+        ({"storage": "/data", "storage_conn_id": "aws"}, "goes with a URI such as s3://"),
+        (
+            {"storage": "s3://bucket/prefix", "storage_conn_id": "aws"},
+            "'s3://bucket/prefix' can't be opened with the connection 'aws': .*"
+            r"apache-airflow-providers-amazon\[s3fs\]",
+        ),
+    ],
+)
+def test_a_storage_connection_that_can_not_be_used_is_refused(connect, extra: dict, message: str):
+    with pytest.raises(RayWorkflowConnectionError, match=message):
+        connect(extra).store  # noqa: B018

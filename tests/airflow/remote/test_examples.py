@@ -18,13 +18,13 @@ from airflow_provider_rayworkflow.workflow.testing import in_process
 
 EXAMPLES = Path(__file__).parents[3] / "example_dags"
 RUN = (
-    "ray_taskflow",
-    "ray_mapped",
-    "ray_on_cluster",
-    "ray_deferrable",
-    "ray_sensor",
-    "ray_retry_policy",
-    "ray_maintenance",
+    "ray_taskflow.py",
+    "ray_mapped.py",
+    "ray_on_cluster.py",
+    "ray_deferrable.py",
+    "ray_sensor.py",
+    "ray_retry_policy.py",
+    "ray_maintenance.py",
 )
 MONTH_S = 31 * 24 * 3600
 
@@ -71,20 +71,20 @@ def outcomes(
     airflow_home: Path, connection: Callable[..., str], left: WorkflowStore, tmp_path_factory
 ) -> Iterator[dict[str, Future[Outcome]]]:
     """All of them, beside each other."""
-    confs = {"ray_retry_policy": {"line": ""}}
+    confs = {"ray_retry_policy.py": {"line": ""}}
 
     def run(name: str) -> Outcome:
-        home = tmp_path_factory.mktemp(name)
+        home = tmp_path_factory.mktemp("home")
         shutil.copy(airflow_home / "airflow.db", home)
         environment = {
             "AIRFLOW_HOME": str(home),
             "AIRFLOW__CORE__DAGS_FOLDER": str(EXAMPLES),
             "AIRFLOW_CONN_RAY_WORKFLOW_DEFAULT": connection(),
         }
-        return test_dag(home, EXAMPLES / f"{name}.py", environment, **confs.get(name, {}))
+        return test_dag(home, EXAMPLES / name, environment, **confs.get(name, {}))
 
     with ThreadPoolExecutor(2) as two:
-        yield {name: two.submit(run, name) for name in RUN}
+        yield {Path(name).stem: two.submit(run, name) for name in RUN}
 
 
 Outcomes = dict[str, Future[Outcome]]

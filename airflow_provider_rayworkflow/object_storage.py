@@ -1,0 +1,51 @@
+"""Workflow storage with the credentials of another Airflow connection."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from airflow_provider_rayworkflow.exceptions import RayWorkflowConnectionError
+from airflow_provider_rayworkflow.workflow.storage import ByteStore, open_filesystem, shown
+
+
+def filesystem_of(uri: str, storage_conn_id: str) -> Any:
+    """The folder that a URI names, as an fsspec file system by Airflow's object storage.
+
+    What stands behind ``?`` in the URI is for the other side: here the connection says it.
+
+    :raises RayWorkflowConnectionError: when Airflow has no such storage or no such connection.
+    """
+    from airflow.sdk import ObjectStoragePath
+    from fsspec.implementations.dirfs import DirFileSystem
+
+    plain = urlsplit(uri)._replace(query="").geturl()
+    if "://" not in plain:
+        raise RayWorkflowConnectionError(
+            f"storage_conn_id goes with a URI such as s3://bucket/prefix, not {shown(uri)!r}."
+        )
+    try:
+        path = ObjectStoragePath(plain, conn_id=storage_conn_id)
+        filesystem = path.fs
+    except Exception as exc:  # whatever the other provider raises
+        raise RayWorkflowConnectionError(
+            f"The storage {shown(uri)!r} can't be opened with the connection {storage_conn_id!r}: "
+            f"{type(exc).__name__}: {exc}. It is opened by Airflow's object storage, for which the "
+            "provider of that storage must be installed, for example "
+            "apache-airflow-providers-amazon[s3fs]."
+        ) from exc
+    # Others write here, too: a listing that is remembered would be an old one.
+    filesystem.dircache.use_listings_cache = False
+    filesystem.dircache.clear()
+    return DirFileSystem(path=path.path, fs=filesystem)
+
+
+def open_through_airflow(uri: str, storage_conn_id: str) -> ByteStore:
+    """Open a storage with the credentials of a connection. Nothing is written.
+
+    :raises RayWorkflowConnectionError: see :func:`filesystem_of`.
+    """
+    filesystem = filesystem_of(uri, storage_conn_id)
+    from pyarrow.fs import FSSpecHandler, PyFileSystem
+
+    return open_filesystem(PyFileSystem(FSSpecHandler(filesystem)), "", location=uri)
