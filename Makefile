@@ -11,7 +11,7 @@ WORKERS ?= 4
 # Azure's storage for tests comes from npm. Where that is missing, they are skipped.
 AZURITE := $(if $(shell command -v npm),node_modules/.bin/azurite-blob)
 
-.PHONY: setup demo test matrix check lint format types layers docs constraints clean
+.PHONY: bench bench-quick setup demo test matrix check lint format types layers docs constraints clean
 
 setup: $(READY)
 
@@ -58,6 +58,13 @@ format: $(READY)
 # The pages, in docs/_build/html; every warning is an error.
 docs: $(READY)
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
+
+# Takes about half an hour; WORKS="tiny s3" measures some, and keeps what else was measured.
+bench: $(READY)
+	$(BIN)/python -m benchmarks.bench $(WORKS)
+
+bench-quick: $(READY)
+	$(BIN)/python -m benchmarks.bench --quick $(WORKS)
 
 # No index address gets into the file: it pins versions only.
 constraints: $(BIN)/uv

@@ -33,7 +33,7 @@ from airflow_provider_rayworkflow.workflow.runtime.local_refs import (
 )
 from airflow_provider_rayworkflow.workflow.runtime.locations import given, store_at
 from airflow_provider_rayworkflow.workflow.runtime.runner import system_failure, with_positions
-from airflow_provider_rayworkflow.workflow.runtime.worker import run_task
+from airflow_provider_rayworkflow.workflow.runtime.worker import log_begin, run_task
 from airflow_provider_rayworkflow.workflow.storage import ByteStore
 from airflow_provider_rayworkflow.workflow.storage.leases import LEASE_TTL_S, Process
 from airflow_provider_rayworkflow.workflow.task_runs import Completion, Errand, Lost, TaskRun
@@ -252,6 +252,7 @@ class _ThreadRunner:
     def _execute(self, run: TaskRun) -> Completion:
         refs: list[Any] = []
         run = with_positions(run, refs)
+        log_begin(run)
         return run_task(store_at(self._location), run, [ray.get(ref) for ref in refs])
 
     def _ended(self, started: _Started) -> None:

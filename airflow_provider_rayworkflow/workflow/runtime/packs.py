@@ -21,7 +21,7 @@ from airflow_provider_rayworkflow.workflow.runtime.logs import label_output, log
 from airflow_provider_rayworkflow.workflow.runtime.names import ACTOR_NAME, NAMESPACE
 from airflow_provider_rayworkflow.workflow.runtime.presence import reported
 from airflow_provider_rayworkflow.workflow.runtime.task_output import Printed
-from airflow_provider_rayworkflow.workflow.runtime.worker import run_task
+from airflow_provider_rayworkflow.workflow.runtime.worker import log_begin, run_task
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 from airflow_provider_rayworkflow.workflow.task_runs import (
     Completion,
@@ -112,8 +112,11 @@ class _Pack:
 
     def _run(self, run: TaskRun) -> Completion:
         if run.is_event:  # its process is shared with others at the same time
+            log_begin(run)
             return run_task(self._store, run, self._values)
         label_output(f"{run.workflow_id}@{run.task_id}")
+        if len(self._runs) == 1:  # a line for each short task would take longer than the task
+            log_begin(run)
         printed = Printed()
         with reported(run):
             return printed.beside(run_task(self._store, run, self._values))

@@ -52,6 +52,11 @@ INLINE_BYTES = 32 * 1024
 MAX_VALUE_VARIABLE = "RAY_WORKFLOW_MAX_VALUE_BYTES"
 
 
+def log_begin(run: TaskRun) -> None:
+    """Say that a task begins."""
+    log.info("Task status [RUNNING]\t[%s@%s]", run.workflow_id, run.task_id)
+
+
 def run_task(store: WorkflowStore, run: TaskRun, values: Sequence[Any]) -> Completion:
     """Run a task here.
 
@@ -64,7 +69,6 @@ def run_task(store: WorkflowStore, run: TaskRun, values: Sequence[Any]) -> Compl
     lost, inputs = _load_inputs(store, run, values)
     if lost is not None:
         return lost
-    log.info("Task status [RUNNING]\t[%s@%s]", run.workflow_id, run.task_id)
     with context.running(task_context):
         return _execute(store, run, inputs)
 

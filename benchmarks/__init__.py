@@ -1,0 +1,1 @@
+"""How fast it is: see docs/performance.md."""

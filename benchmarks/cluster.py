@@ -1,0 +1,65 @@
+"""A Ray cluster of this process, and managers on it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+os.environ |= {
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_agent_register_timeout_ms": "180000",
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+import ray
+
+from airflow_provider_rayworkflow import workflow
+
+
+@contextmanager
+def cluster(cpus: int = 2) -> Iterator[None]:
+    """Ray on this machine, without its dashboard."""
+    for left in (2, 1, 0):  # a busy machine may need more time than Ray allows itself
+        try:
+            ray.init(
+                "local",
+                num_cpus=cpus,
+                object_store_memory=400 * 1024 * 1024,
+                include_dashboard=False,
+                log_to_driver=False,
+            )
+            break
+        except Exception:
+            if not left:
+                raise
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def manager(storage: str | None = None, *, sharing: bool | None = None) -> Iterator[str]:
+    """A manager with a storage of its own; gives where that is."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = storage or folder
+        workflow.init(storage=root, sharing=sharing)
+        try:
+            yield root
+        finally:
+            ray.kill(ray.get_actor("WorkflowManagementActor", namespace="workflow"))
+            while _has_manager():
+                time.sleep(0.05)
+
+
+def _has_manager() -> bool:
+    with suppress(ValueError):
+        ray.get_actor("WorkflowManagementActor", namespace="workflow")
+        return True
+    return False

@@ -1,0 +1,76 @@
+"""What a benchmark says: a row for each work and peer."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One figure against another one.
+
+    :ivar ratio: the larger, the better.
+    :ivar goal: what the ratio shall be, as text.
+    """
+
+    work: str
+    peer: str
+    ours: float
+    theirs: float
+    unit: str
+    ratio: float
+    goal: str
+
+
+def by_rate(work: str, peer: str, *, ours: float, theirs: float, goal: str) -> Row:
+    """A row of rates, in tasks a second."""
+    return Row(
+        work=work,
+        peer=peer,
+        ours=round(ours, 1),
+        theirs=round(theirs, 1),
+        unit="tasks/s",
+        ratio=round(ours / theirs, 2),
+        goal=goal,
+    )
+
+
+def by_time(work: str, peer: str, *, ours: float, theirs: float, goal: str) -> Row:
+    """A row of times, in seconds."""
+    return Row(
+        work=work,
+        peer=peer,
+        ours=round(ours, 4),
+        theirs=round(theirs, 4),
+        unit="s",
+        ratio=round(theirs / ours, 2),
+        goal=goal,
+    )
+
+
+def by_count(work: str, peer: str, *, ours: float, allowed: float, unit: str) -> Row:
+    """A row of what may be used at most."""
+    return Row(
+        work=work,
+        peer=peer,
+        ours=round(ours, 3),
+        theirs=allowed,
+        unit=unit,
+        ratio=round(allowed / ours, 2) if ours else 99.0,
+        goal="≥ 1",
+    )
+
+
+def interleaved(parties: Mapping[str, Callable[[], object]], *, rounds: int) -> dict[str, float]:
+    """The median time of each party, in seconds; they take turns. One more round warms them up."""
+    times: dict[str, list[float]] = {name: [] for name in parties}
+    for number in range(rounds + 1):
+        for name, do in parties.items():
+            begun_at = time.perf_counter()
+            do()
+            if number:
+                times[name].append(time.perf_counter() - begun_at)
+    return {name: statistics.median(measured) for name, measured in times.items()}

@@ -1,0 +1,1 @@
+"""Each module measures one work: ``measure(quick)`` gives its rows."""
