@@ -93,11 +93,7 @@ def _shown(digest: bytes, python: str) -> str:
 
 
 def _hash(*parts: bytes) -> bytes:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(b"%d:" % len(part))
-        digest.update(part)
-    return digest.digest()
+    return hashlib.sha256(b"".join([b"%d:%b" % (len(part), part) for part in parts])).digest()
 
 
 class _NoFingerprint(Exception):

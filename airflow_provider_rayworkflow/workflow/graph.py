@@ -78,22 +78,24 @@ class TaskOptions:
     on_change: OnChange | None = None
 
     def to_json(self) -> Json:
+        if self is DEFAULT_OPTIONS:
+            return {}
         changed = {
             name: value
             for name in self.__slots__
-            if (value := getattr(self, name)) != getattr(_DEFAULTS, name)
+            if (value := getattr(self, name)) != getattr(DEFAULT_OPTIONS, name)
         }
         return changed | {"retry": asdict(self.retry)} if self.retry else changed
 
     @classmethod
     def from_json(cls, value: Json) -> TaskOptions:
         if not value:
-            return _DEFAULTS
+            return DEFAULT_OPTIONS
         retry = value.get("retry")
         return cls(**value | {"retry": retry and RetryOptions(**retry)})
 
 
-_DEFAULTS = TaskOptions()
+DEFAULT_OPTIONS = TaskOptions()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,7 +119,7 @@ class Task:
     upstream: tuple[int, ...] = ()
     named_by_author: bool = False
     ray_options: int = -1
-    options: TaskOptions = _DEFAULTS
+    options: TaskOptions = DEFAULT_OPTIONS
     shown_options: Json = field(default_factory=dict)
     literals: str = ""
     code: str = ""

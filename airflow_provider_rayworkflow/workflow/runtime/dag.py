@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import inspect
 import json
+import pickle
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import ray
@@ -22,6 +23,7 @@ from airflow_provider_rayworkflow.workflow import fingerprints
 from airflow_provider_rayworkflow.workflow.codec import dumps
 from airflow_provider_rayworkflow.workflow.graph import (
     DEFAULT_MAX_RETRIES,
+    DEFAULT_OPTIONS,
     Graph,
     NamedFunction,
     Task,
@@ -38,6 +40,10 @@ from airflow_provider_rayworkflow.workflow.runtime.inputs import Argument, neste
 from airflow_provider_rayworkflow.workflow.runtime.refs import RefPickling
 
 Json = dict[str, Any]
+
+
+#: What pickle alone copies as it is.
+_PLAIN = frozenset({type(None), bool, int, float, complex, str, bytes, Argument})
 
 
 def is_dag(value: Any) -> bool:
@@ -111,9 +117,11 @@ class _Encoder:
         self._blobs: dict[bytes, int] = {}
         self._functions: dict[Any, int] = {}
         self._signatures: dict[Any, inspect.Signature] = {}
-        self._children: list[DAGNode] = []
+        self._children: dict[DAGNode, int] = {}  # of the node that is read, with their positions
         self._pickling = RefPickling(also=self._reduce)
         self._codes: dict[Any, str] = {}
+        self._plain: dict[bytes, str] = {}  # fingerprints of what was pickled
+        self._defaults: dict[Any, Task] = {}
         self._named: dict[str, NamedFunction] = {}
         self._met: list[RemoteFunction] = []
 
@@ -139,13 +147,24 @@ class _Encoder:
                 f"Unsupported DAG node: {node}. A workflow's tasks are Ray remote functions."
             )
         self._check_signature(node)
-        self._children = []
+        self._children = {}
         args = tuple(self._argument(value) for value in node._bound_args)
         kwargs = {name: self._argument(value) for name, value in node._bound_kwargs.items()}
-        arguments = dumps((args, kwargs, _retryable(node)), override=self._pickling)
-        literals, named = fingerprints.of_value((args, kwargs), replace=self._literal)
-        read = self._read[node] = _Read(arguments, self._children, literals, named)
+        read = self._read[node] = self._pickled(args, kwargs, _retryable(node))
         return read
+
+    def _pickled(self, args: tuple[Any, ...], kwargs: Json, retryable: Any) -> _Read:
+        if retryable is None and all(type(v) in _PLAIN for v in (*args, *kwargs.values())):
+            # What most tasks of a large graph take, and many of them the same.
+            arguments = pickle.dumps((args, kwargs, None), protocol=5)
+            if arguments not in self._plain:
+                self._plain[arguments], _ = fingerprints.of_value(
+                    (args, kwargs), replace=self._literal
+                )
+            return _Read(arguments, list(self._children), self._plain[arguments])
+        arguments = dumps((args, kwargs, retryable), override=self._pickling)
+        literals, named = fingerprints.of_value((args, kwargs), replace=self._literal)
+        return _Read(arguments, list(self._children), literals, named)
 
     def _argument(self, value: Any) -> Any:
         """An argument of a call as it is pickled: nodes and references count by their value."""
@@ -178,11 +197,7 @@ class _Encoder:
         return obj._function if isinstance(obj, RemoteFunction) else NotImplemented
 
     def _position(self, node: DAGNode) -> int:
-        for position, child in enumerate(self._children):
-            if child is node:
-                return position
-        self._children.append(node)
-        return len(self._children) - 1
+        return self._children.setdefault(node, len(self._children))
 
     def _input(self, node: InputNode | InputAttributeNode) -> Any:
         single = len(self._args) == 1 and not self._kwargs
@@ -216,6 +231,21 @@ class _Encoder:
     # ---- tasks
 
     def _task(self, node: FunctionNode, read: _Read, upstream: tuple[int, ...]) -> Task:
+        if node._bound_options or read.named:
+            return self._task_with_options(node, read, upstream)
+        body = node._body
+        if body not in self._defaults:  # most tasks of a large graph differ in their arguments only
+            self._defaults[body] = self._task_with_options(node, read, upstream)
+        return replace(
+            self._defaults[body],
+            arguments=self._blob(read.arguments),
+            upstream=upstream,
+            literals=read.literals,
+        )
+
+    def _task_with_options(
+        self, node: FunctionNode, read: _Read, upstream: tuple[int, ...]
+    ) -> Task:
         ours, rays = ray_options.split(node._bound_options)
         name = ours.get("task_id")
         _check_num_returns(node, rays.pop("num_returns", None))
@@ -238,7 +268,7 @@ class _Encoder:
             arguments=self._blob(read.arguments),
             upstream=upstream,
             ray_options=self._blob(dumps(rays)) if rays else -1,
-            options=options,
+            options=DEFAULT_OPTIONS if options == DEFAULT_OPTIONS else options,
             shown_options={key: _shown(key, value) for key, value in rays.items()},
             literals=read.literals,
             code=self._code_of_task(node._body, ours.get("version"), read.named),
