@@ -64,13 +64,18 @@ def by_count(work: str, peer: str, *, ours: float, allowed: float, unit: str) ->
     )
 
 
-def interleaved(parties: Mapping[str, Callable[[], object]], *, rounds: int) -> dict[str, float]:
+def interleaved(
+    parties: Mapping[str, Callable[[], object]],
+    *,
+    rounds: int,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, float]:
     """The median time of each party, in seconds; they take turns. One more round warms them up."""
     times: dict[str, list[float]] = {name: [] for name in parties}
     for number in range(rounds + 1):
         for name, do in parties.items():
-            begun_at = time.perf_counter()
+            begun_at = clock()
             do()
             if number:
-                times[name].append(time.perf_counter() - begun_at)
+                times[name].append(clock() - begun_at)
     return {name: statistics.median(measured) for name, measured in times.items()}

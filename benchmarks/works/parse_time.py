@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import resource
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from benchmarks.rows import Row, by_time
@@ -16,21 +16,27 @@ _EXAMPLE = f"import sys; sys.path.insert(0, {str(EXAMPLES)!r}); {_SDK}; import r
 
 
 def measure(quick: bool) -> list[Row]:
-    rounds = 1 if quick else 7
+    rounds = 1 if quick else 5
     times: dict[str, list[float]] = {_SDK: [], _EXAMPLE: []}
     for number in range(rounds + 1):
         for program, measured in times.items():
-            begun_at = time.perf_counter()
+            begun_at = _used_by_children()
             subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
             if number:
-                measured.append(time.perf_counter() - begun_at)
+                measured.append(_used_by_children() - begun_at)
     ours, theirs = (statistics.median(times[program]) for program in (_EXAMPLE, _SDK))
     return [
         by_time(
             "a process that parses example_dags/ray_squares.py",
-            "one that imports airflow.sdk",
+            "one that imports airflow.sdk (CPU time)",
             ours=ours,
             theirs=theirs,
             goal="≥ 0.95 (at most 1.05 times as long)",
         )
     ]
+
+
+def _used_by_children() -> float:
+    # CPU time, of which other work on the machine takes little away.
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime

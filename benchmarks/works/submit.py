@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -25,6 +26,7 @@ def measure(quick: bool) -> list[Row]:
                 "large": partial(_submit, large),
             },
             rounds=rounds,
+            clock=time.process_time,
         )
         work = f"make a graph of {size:,} tasks: {kind}"
         rows.append(
