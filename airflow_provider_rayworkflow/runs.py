@@ -8,8 +8,10 @@ import time
 from typing import Any, Literal, Protocol
 
 from airflow_provider_rayworkflow.exceptions import RayWorkflowStorageError
+from airflow_provider_rayworkflow.figures import count_end, count_try
 from airflow_provider_rayworkflow.hooks import Found, RayWorkflowHook
 from airflow_provider_rayworkflow.patience import Patience
+from airflow_provider_rayworkflow.tracing import trace_tasks
 from airflow_provider_rayworkflow.tries import Action
 from airflow_provider_rayworkflow.workflow.model import StatusRecord
 from airflow_provider_rayworkflow.workflow.progress import Throttle, progress_line
@@ -87,6 +89,7 @@ class WorkflowRun:
         self._wake = threading.Event()
         self._throttle = Throttle()
         self._takeovers = 0
+        self._takes = False
 
     def prepare(self, action: Action) -> None:
         """Find out what can't work, before anything is written or started.
@@ -104,6 +107,8 @@ class WorkflowRun:
 
     def start(self, action: Action) -> Found:
         """Do what was decided, and return what is stored as soon as that is of it."""
+        count_try(action)
+        self._takes = action is Action.TAKE
         if action.submits:
             return self._submit("restart" if action is Action.START_OVER else "resume")
         if action is Action.ATTACH:
@@ -144,6 +149,12 @@ class WorkflowRun:
             self._pause(self._poll_interval_s)
             found = self._look()
         return found
+
+    def report(self, ended: Found) -> None:
+        """Tell Airflow's metrics and its trace how the workflow ended, if it ended under this try."""
+        if not self._takes:
+            count_end(ended.status, ended.record)
+            trace_tasks(self._hook.store, ended)
 
     def stop(self, how: Literal["suspend", "cancel"]) -> None:
         """Stop the workflow as far as it is ours, and wake :meth:`run`; from another thread."""

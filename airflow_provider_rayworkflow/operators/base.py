@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from abc import abstractmethod
 from collections.abc import Callable
@@ -30,6 +31,7 @@ from airflow_provider_rayworkflow.exceptions import (
 )
 from airflow_provider_rayworkflow.hooks import Found, RayWorkflowHook
 from airflow_provider_rayworkflow.kills import OnKill, stop_if_asked
+from airflow_provider_rayworkflow.lineage import parent_variables, with_variables
 from airflow_provider_rayworkflow.links import LeavesLinks, RayDashboardLink, RayWorkflowLink
 from airflow_provider_rayworkflow.patience import Patience
 from airflow_provider_rayworkflow.remote import RemoteRay
@@ -156,9 +158,10 @@ class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
         :param definition: None for what is stored.
         :param limits: ``max_running_workflows`` and ``max_pending_workflows`` of the cluster.
         """
-        cluster = hook.settings.cluster
+        cluster, lineage = hook.settings.cluster, parent_variables(context["ti"])
         engine: Engine
         if cluster is None:
+            os.environ |= lineage  # Ray's processes inherit them
             engine = EmbeddedRay(hook, definition, workflow_id=workflow_id, metadata=metadata or {})
         else:
             ti, address = context["ti"], cluster.address
@@ -169,7 +172,7 @@ class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
                 workflow_id=workflow_id,
                 metadata=metadata or {},
                 token=str(ti.id),
-                runtime_env=self.runtime_env,
+                runtime_env=with_variables(self.runtime_env, lineage),
                 patience=Patience(self.unreachable_timeout_s),
                 limits=limits,
                 on_job=lambda job: self._leave_link(
@@ -234,6 +237,7 @@ class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
             raise RayWorkflowTimeoutError(run.workflow_id, self._clock)
         if detach:
             self._defer(run, context, deadline)
+        run.report(found)
         return self._output_of(found)
 
     def _defer(self, run: WorkflowRun, context: Context, deadline: float | None) -> None:

@@ -6,10 +6,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from dag_test import DAGS
+from stats_server import StatsServer, stats_server
 
 HOME = tempfile.TemporaryDirectory(prefix="rayworkflow-airflow-")
 
@@ -21,6 +23,12 @@ os.environ |= {
     "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS),
     "no_proxy": "localhost,127.0.0.1",
 }
+
+
+@pytest.fixture(scope="module")
+def stats() -> Iterator[StatsServer]:
+    with stats_server() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

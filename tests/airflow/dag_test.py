@@ -81,10 +81,14 @@ def _name(task_id: str, map_index: int) -> str:
 
 def main(dag_file: Path, conf: dict[str, Any]) -> None:
     from airflow.dag_processing.dagbag import DagBag
+    from airflow.sdk.observability import stats
+    from airflow.sdk.observability.metrics import stats_utils
 
     bag = DagBag(dag_folder=str(dag_file))
     if bag.import_errors:
         raise SystemExit(str(bag.import_errors))
+    # As Airflow's task runner does, and `dag.test()` does not.
+    stats.initialize(factory=stats_utils.get_stats_factory(), export_legacy_names=False)
     bag.dags[dag_file.stem].test(run_conf=conf)
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from dag_test import DAGS, Outcome, connection, test_dag
+from stats_server import StatsServer
 
 from airflow_provider_rayworkflow.workflow.model import JsonOutput, StatusRecord
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
@@ -37,11 +38,12 @@ def storage(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def outcome(airflow_home: Path, storage: Path) -> Outcome:
+def outcome(airflow_home: Path, storage: Path, stats: StatsServer) -> Outcome:
     return test_dag(
         airflow_home,
         DAGS / "quick.py",
         {
+            **stats.environment,
             "AIRFLOW_CONN_RAY_WORKFLOW_DEFAULT": connection(storage=str(storage)),
             "AIRFLOW_CONN_UNWRITABLE": connection(storage="/proc/nothing/here"),
             "AIRFLOW_CONN_REMOTE": '{"conn_type": "ray_workflow", "host": "http://ray:8265"}',
@@ -116,3 +118,8 @@ def test_nothing_was_written_and_ray_was_not_started(outcome: Outcome, storage: 
     written = {path.name for path in storage.glob("v1/*/*")}
     assert written == set(STORED)
     assert "Ray started" not in outcome.log
+
+
+def test_airflows_metrics_say_what_tries_did(outcome: Outcome, stats: StatsServer):
+    # What was stored before is taken: nothing ended under these tries.
+    assert stats.take("airflow.ray_workflow.") == {"airflow.ray_workflow.try.take": 5}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from dag_test import DAGS, Outcome, connection, test_dag
+from stats_server import StatsServer
 
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, open_store
@@ -24,11 +25,12 @@ def store(witness: Path) -> WorkflowStore:
 
 
 @pytest.fixture(scope="module")
-def outcome(airflow_home: Path, witness: Path) -> Outcome:
+def outcome(airflow_home: Path, witness: Path, stats: StatsServer) -> Outcome:
     return test_dag(
         airflow_home,
         DAGS / "retries.py",
         {
+            **stats.environment,
             "WITNESS": str(witness),
             "AIRFLOW_CONN_RAY_WORKFLOW_DEFAULT": connection(storage=str(witness / "storage")),
         },
@@ -95,3 +97,16 @@ def test_mapped_task_instances_of_the_decorator_have_a_workflow_each(outcome: Ou
 def test_an_output_that_is_not_json_is_no_failure_and_the_log_says_why(outcome: Outcome):
     assert ("mapped.1", "return_value") not in outcome.xcoms
     assert "was successful, and its output is not in XCom: the output of type set" in outcome.log
+
+
+def test_airflows_metrics_say_what_tries_did_and_how_workflows_ended(
+    outcome: Outcome, stats: StatsServer
+):
+    assert stats.take("airflow.ray_workflow.") == {
+        "airflow.ray_workflow.try.run": 5,
+        "airflow.ray_workflow.try.resume": 2,
+        "airflow.ray_workflow.end.failed": 1,
+        "airflow.ray_workflow.duration.failed": 1,
+        "airflow.ray_workflow.end.successful": 5,
+        "airflow.ray_workflow.duration.successful": 5,
+    }
