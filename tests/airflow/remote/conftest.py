@@ -1,4 +1,7 @@
-"""One Ray cluster for the session, reached as a remote one."""
+"""A Ray cluster for each file, reached as a remote one.
+
+It ends with the file: one that waits for the end of the session would cost the other tests of the run a tenth of a core.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(mark)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     cluster = Cluster(token="a-token-for-tests-" + "0" * 32)
     try:
@@ -29,13 +32,13 @@ def cluster() -> Iterator[Cluster]:
         cluster.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The storage of the cluster's manager."""
     return tmp_path_factory.mktemp("remote") / "storage"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def connection(cluster: Cluster, root: Path) -> Callable[..., str]:
     """A connection to the cluster, for an environment variable."""
 

@@ -12,7 +12,7 @@ from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, open_st
 
 HERE = Path(__file__).parent
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(550)
 
 
 @pytest.fixture(scope="module")
