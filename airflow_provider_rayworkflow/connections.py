@@ -58,6 +58,7 @@ class ConnectionSettings:
     :ivar num_cpus: how many CPUs Ray may use in the task process.
     :ivar object_store_memory_mb: shared memory for values that pass between workflow tasks
         in the task process.
+    :ivar signing_secret: see :data:`~.workflow.documents.SIGNING_KEY_VARIABLE`.
     """
 
     cluster: Cluster | None = None
@@ -66,6 +67,7 @@ class ConnectionSettings:
     namespace: str | None = None
     num_cpus: int | None = None
     object_store_memory_mb: int | None = None
+    signing_secret: str | None = field(default=None, repr=False)
 
     @classmethod
     def from_connection(cls, connection: Connection) -> ConnectionSettings:
@@ -85,6 +87,8 @@ class ConnectionSettings:
                 f"The connection {conn_id!r} has a storage_conn_id and no storage. Give the extra "
                 "'storage', for example s3://bucket/prefix."
             )
+        if secret := extras.get("signing_secret"):
+            mask_secret(secret)
         return cls(
             cluster=cluster,
             storage=storage,
@@ -92,6 +96,7 @@ class ConnectionSettings:
             namespace=extras.get("namespace"),
             num_cpus=extras.get("num_cpus"),
             object_store_memory_mb=extras.get("object_store_memory_mb"),
+            signing_secret=extras.get("signing_secret"),
         )
 
 
@@ -108,7 +113,7 @@ def _read_extras(conn_id: str, given: Json) -> Json:
             try:
                 values[name] = read(value)
             except (TypeError, ValueError):
-                secret = name == "headers"
+                secret = name in ("headers", "signing_secret")
                 raise RayWorkflowConnectionError(
                     f"The connection {conn_id!r} has the extra "
                     f"{name}={'***' if secret else f'{value!r:.200}'}; it must be {expected}."
@@ -231,6 +236,7 @@ EXTRAS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "storage": ("a path or URI", _text),
     "storage_conn_id": ("the name of a connection", _text),
     "namespace": ("text", _text),
+    "signing_secret": ("text", _text),
     "num_cpus": ("a whole number of at least 1", _whole_number(1)),
     "object_store_memory_mb": (
         f"a whole number of at least {_LEAST_OBJECT_STORE_MB}",

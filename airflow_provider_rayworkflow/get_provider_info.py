@@ -88,6 +88,12 @@ _CONNECTION_TYPE: Json = {
             "several Airflows share a storage.",
             "schema": {"type": ["string", "null"]},
         },
+        "signing_secret": {
+            "label": "Signing secret",
+            "description": "What is pickled in the storage is signed with this text, and refused "
+            "without its signature. A cluster's nodes have it as RAY_WORKFLOW_SIGNING_KEY.",
+            "schema": {"type": ["string", "null"], "format": "password"},
+        },
         "num_cpus": {
             "label": "CPUs",
             "description": "How many CPUs Ray may use in a task process. Without it: all of the "

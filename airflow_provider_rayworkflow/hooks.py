@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -25,6 +26,7 @@ from airflow_provider_rayworkflow.exceptions import (
 )
 from airflow_provider_rayworkflow.object_storage import filesystem_of, open_through_airflow
 from airflow_provider_rayworkflow.workflow import retention, unowned
+from airflow_provider_rayworkflow.workflow.documents import SIGNING_KEY_VARIABLE
 from airflow_provider_rayworkflow.workflow.exceptions import (
     StorageError,
     WorkflowNotFoundError,
@@ -108,6 +110,20 @@ class RayWorkflowHook(BaseHook):
             raise RayWorkflowConnectionError(
                 f"The connection {self.ray_workflow_conn_id!r}: {exc}"
             ) from exc
+
+    def use_signing_secret(self) -> None:
+        """From here on sign, and check, with the connection's secret: this process and all it starts.
+
+        For processes that have one connection: those of tasks.
+
+        :raises RayWorkflowConnectionError: when the process signs with another one.
+        """
+        secret = self.settings.signing_secret
+        if secret and os.environ.setdefault(SIGNING_KEY_VARIABLE, secret) != secret:
+            raise RayWorkflowConnectionError(
+                f"The connection {self.ray_workflow_conn_id!r} has a signing_secret, and the "
+                f"environment variable {SIGNING_KEY_VARIABLE} has another one. Leave one of them out."
+            )
 
     def find(self, workflow_id: str) -> Found | None:
         """What is stored of a workflow, None if nothing is. Up to three reads.

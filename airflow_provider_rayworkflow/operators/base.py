@@ -135,6 +135,7 @@ class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
 
     def _connect(self) -> RayWorkflowHook:
         hook = RayWorkflowHook(self.ray_workflow_conn_id)
+        hook.use_signing_secret()
         if not self.wait and hook.settings.cluster is None:
             raise RayWorkflowInputError(
                 f"The task has wait=False, and its connection {self.ray_workflow_conn_id!r} has no "

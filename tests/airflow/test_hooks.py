@@ -1,6 +1,7 @@
 """The connection says where Ray runs and where workflows are stored, and nothing unknown."""
 
 import json
+import os
 import socket
 import time
 from dataclasses import replace
@@ -51,6 +52,24 @@ def test_a_connection_gives_its_extras(connect):
     assert hook.settings == ConnectionSettings(
         storage="/data", num_cpus=2, object_store_memory_mb=300
     )
+
+
+def test_the_signing_secret_is_that_of_the_process(connect, monkeypatch):
+    monkeypatch.setenv("RAY_WORKFLOW_SIGNING_KEY", "")  # put back afterwards
+    monkeypatch.delenv("RAY_WORKFLOW_SIGNING_KEY")
+    hook = connect({"storage": "/data", "signing_secret": "s3cr3t"})
+    assert "s3cr3t" not in repr(hook.settings)
+    hook.use_signing_secret()
+    hook.use_signing_secret()
+    assert os.environ["RAY_WORKFLOW_SIGNING_KEY"] == "s3cr3t"
+    with pytest.raises(RayWorkflowConnectionError, match="has another one"):
+        connect({"signing_secret": "other"}).use_signing_secret()
+
+
+def test_without_a_signing_secret_the_environment_stays_as_it_is(connect, monkeypatch):
+    monkeypatch.setenv("RAY_WORKFLOW_SIGNING_KEY", "of the environment")
+    connect({"storage": "/data"}).use_signing_secret()
+    assert os.environ["RAY_WORKFLOW_SIGNING_KEY"] == "of the environment"
 
 
 def test_a_connection_may_be_written_as_a_uri(connect):
