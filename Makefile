@@ -39,6 +39,17 @@ node_modules/.bin/azurite-blob:
 matrix: $(READY)
 	PATH="$(CURDIR)/$(BIN):$$PATH" PYENV_VERSION="$$(pyenv versions --bare 2>/dev/null | paste -sd:)" $(BIN)/nox
 
+# The long form of tests/faults: RUNS seeded runs, about half an hour for 200. RESULTS keeps what is
+# done, so that a run that was interrupted goes on.
+RUNS ?= 200
+RESULTS ?= fault-runs.jsonl
+faults: $(READY)
+	$(BIN)/python tests/faults/suite.py --runs $(RUNS) --results $(RESULTS)
+
+# The long form of tests/load: some minutes.
+load: $(READY)
+	$(BIN)/python -m pytest -s tests/load/load_on_ray.py
+
 check: lint layers types
 
 lint: $(READY)

@@ -1,7 +1,9 @@
 """The environment of every test, set before anything imports Ray, and the order of the tests."""
 
 import os
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +13,7 @@ os.environ |= {
     "RAY_DEDUP_LOGS": "0",
     # On a busy machine the dashboard's agent may take longer to start than Ray allows it.
     "RAY_agent_register_timeout_ms": "180000",
+    "RAY_raylet_start_wait_time_s": "180",
     # And so may Serve's proxy.
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
     # With a token, Ray writes one into the user's home.
@@ -28,3 +31,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: (_SHARED_RAY in item.path.parents, item.path not in slow))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print the table of the faults that were injected, if there were any."""
+    reports = [report for group in terminalreporter.stats.values() for report in group]
+    runs = [
+        value
+        for report in reports
+        for name, value in getattr(report, "user_properties", ())
+        if name == "fault run" and report.when == "call"
+    ]
+    if runs:
+        sys.path.append(str(Path(__file__).parent / "faults"))
+        from reports import Report, table
+
+        terminalreporter.section("faults")
+        terminalreporter.write_line(table([Report(**run) for run in runs]))

@@ -1,0 +1,98 @@
+"""A program with a Ray cluster of its own, which does what it is told on its standard input.
+
+Each line is a JSON object ``{"do": …, …}``; each answer is a line of JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any
+
+import ray
+from ray.cluster_utils import Cluster
+from shapes import Plan
+
+from airflow_provider_rayworkflow import workflow
+
+_PATIENCE_S = 120.0
+
+
+class Agent:
+    """What can be asked of it: its public methods."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+
+    def start(self, plans: list[dict[str, Any]], ledger: str) -> dict[str, str]:
+        """Submit workflows; gives the errors of those that could not be."""
+        errors = {}
+        for plan in (Plan(**plan) for plan in plans):
+            try:
+                workflow.run_async(plan.dag(ledger), workflow_id=plan.workflow_id)
+            except Exception as exc:
+                errors[plan.workflow_id] = repr(exc)
+        return errors
+
+    def resume(self, workflow_ids: list[str]) -> dict[str, str]:
+        errors = {}
+        for workflow_id in workflow_ids:
+            try:
+                workflow.resume_async(workflow_id)
+            except Exception as exc:
+                errors[workflow_id] = repr(exc)
+        return errors
+
+    def suspend(self, workflow_ids: list[str]) -> dict[str, str]:
+        errors = {}
+        for workflow_id in workflow_ids:
+            try:
+                workflow.suspend(workflow_id)
+            except Exception as exc:
+                errors[workflow_id] = repr(exc)
+        return errors
+
+    def outputs(self, workflow_ids: list[str]) -> dict[str, Any]:
+        """What a caller gets who waits for them: the output, or the name of the error."""
+        outputs = {}
+        for workflow_id in workflow_ids:
+            try:
+                output = workflow.get_output_async(workflow_id)
+                outputs[workflow_id] = ray.get(output, timeout=_PATIENCE_S)
+            except Exception as exc:
+                outputs[workflow_id] = type(exc).__name__
+        return outputs
+
+    def add_node(self) -> int:
+        """Give the cluster another node, in place of one that is gone; its raylet's process."""
+        node = self._cluster.add_node(num_cpus=2, object_store_memory=100 * 1024 * 1024)
+        return int(node.all_processes["raylet"][0].process.pid)
+
+    def address(self) -> str:
+        return str(self._cluster.address)
+
+
+def main(storage: str) -> None:
+    # Ray prints as it likes; the answers have the standard output for themselves.
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    cluster = Cluster(
+        initialize_head=True,
+        head_node_args={
+            "num_cpus": 3,
+            "object_store_memory": 150 * 1024 * 1024,
+            "include_dashboard": False,
+        },
+    )
+    ray.init(cluster.address, log_to_driver=False)
+    workflow.init(storage=storage)
+    agent = Agent(cluster)
+    print(json.dumps(agent.address()), file=answers)
+    for line in sys.stdin:
+        command = json.loads(line)
+        print(json.dumps(getattr(agent, command.pop("do"))(**command)), file=answers)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

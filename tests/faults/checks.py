@@ -1,0 +1,194 @@
+"""What must hold of a run after all its faults: the invariants, from the storage and the ledger."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from ledgers import Ledger, Line
+from shapes import Plan
+from watch import Watch
+
+from airflow_provider_rayworkflow.workflow.documents import load_frames
+from airflow_provider_rayworkflow.workflow.model import StatusRecord
+from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, keys
+
+
+@dataclass(kw_only=True, slots=True)
+class Findings:
+    """:ivar problems: each one breaks an invariant; of these, ``lost`` and ``repeated`` count those
+    that concern committed tasks."""
+
+    committed: int = 0
+    lost: int = 0
+    repeated: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Commit:
+    """What a journal says, read without our readers of checkpoints."""
+
+    task_id: str
+    epoch: int
+    attempt: int
+
+
+def check(
+    store: WorkflowStore,
+    plans: Sequence[Plan],
+    ledger: Ledger,
+    watch: Watch,
+    *,
+    late_writes: bool = False,
+) -> Findings:
+    """Check a run whose workflows have all ended.
+
+    :param late_writes: a write may have reached the storage long after its process had died.
+    """
+    findings = Findings()
+    findings.problems += watch.dishonest
+    starts = ledger.starts()
+    for plan in plans:
+        own = [line for line in starts if line.workflow_id == plan.workflow_id]
+        _check_end(store, plan, findings)
+        _check_committed(store, plan.workflow_id, own, watch, findings)
+        _check_repetitions(store, plan.workflow_id, own, findings, late_writes=late_writes)
+        _check_owners(store, plan.workflow_id, own, watch, findings)
+    return findings
+
+
+# ---- nothing is lost, and statuses tell the truth
+
+
+def _check_end(store: WorkflowStore, plan: Plan, findings: Findings) -> None:
+    record = store.read_status(plan.workflow_id)
+    if record is None:
+        findings.problems.append(f"{plan.workflow_id} is lost")
+        return
+    expected = WorkflowStatus.FAILED if plan.output is None else WorkflowStatus.SUCCESSFUL
+    if record.status is not expected:
+        findings.problems.append(f"{plan.workflow_id} is {record.status}: {record.failure}")
+    elif plan.output is None:
+        _check_failure(record, findings)
+    elif record.output is None or record.output.value != plan.output:
+        findings.problems.append(f"{plan.workflow_id} gave {record.output}, not {plan.output}")
+    claims = sorted(_claims(store, plan.workflow_id))
+    # The first ones may be missing: of a start that died between its claim and its status.
+    if claims != list(range(claims[0], claims[-1] + 1)) or record.epoch != claims[-1]:
+        findings.problems.append(
+            f"{plan.workflow_id} has the claims {claims} and a status of {record.epoch}"
+        )
+
+
+def _check_failure(record: StatusRecord, findings: Findings) -> None:
+    failure = record.failure
+    if failure is None or failure.type != "ValueError" or "on purpose" not in failure.traceback:
+        findings.problems.append(f"{record.workflow_id} failed by {failure}")
+
+
+def _check_committed(
+    store: WorkflowStore, workflow_id: str, starts: list[Line], watch: Watch, findings: Findings
+) -> None:
+    """What was once committed is committed for good, and does not run again."""
+    checkpoints = store.read_checkpoints(workflow_id)
+    findings.problems += [str(damage) for damage in checkpoints.damaged]
+    findings.committed += len(checkpoints.records)
+    seen = {task: when for (name, task), when in watch.committed.items() if name == workflow_id}
+    for task_id in sorted(seen.keys() - checkpoints.records.keys()):
+        findings.lost += 1
+        findings.problems.append(f"{workflow_id}: {task_id} was committed, and is no more")
+    claims = _claims(store, workflow_id)
+    for line in starts:
+        committed_at, epoch = seen.get(line.task_id, (line.at, line.epoch))
+        # Another owner knows what was committed when it claimed the workflow.
+        known_from = line.at if line.epoch == epoch else claims[line.epoch][1]
+        if committed_at < known_from:
+            findings.repeated += 1
+            findings.problems.append(
+                f"{workflow_id}: {line.task_id} was committed before {committed_at} under {epoch}, "
+                f"and ran again at {line.at} as {line.epoch}.{line.attempt}"
+            )
+
+
+def _check_repetitions(
+    store: WorkflowStore,
+    workflow_id: str,
+    starts: list[Line],
+    findings: Findings,
+    *,
+    late_writes: bool,
+) -> None:
+    """The same by epochs and attempts instead of the clock; and no attempt is made twice.
+
+    A write that is on its way when its process dies may arrive after the next claim: nobody was
+    told of that commit, and the task may run again.
+    """
+    first: dict[str, tuple[int, int]] = {}
+    for commit in _commits(store, workflow_id):
+        made = (commit.epoch, commit.attempt)
+        first[commit.task_id] = min(first.get(commit.task_id, made), made)
+    for line in starts:
+        committed = first.get(line.task_id)
+        if committed and (line.epoch, line.attempt) > committed and not late_writes:
+            findings.repeated += 1
+            findings.problems.append(
+                f"{workflow_id}: {line.task_id} was committed as {committed} and ran again as "
+                f"{line.epoch}.{line.attempt}"
+            )
+    attempts = Counter((line.task_id, line.epoch, line.attempt) for line in starts)
+    findings.problems += [
+        f"{workflow_id}: attempt {attempt} was made {times} times"
+        for attempt, times in attempts.items()
+        if times > 1 and attempt[0] in first
+    ]
+
+
+# ---- one owner at a time
+
+
+def _check_owners(
+    store: WorkflowStore, workflow_id: str, starts: list[Line], watch: Watch, findings: Findings
+) -> None:
+    """When an epoch is claimed, the owner of the one before is dead or has stopped its work."""
+    claims = _claims(store, workflow_id)
+    for epoch, (_, claimed_at) in claims.items():
+        for earlier in range(1, epoch):
+            owner = claims[earlier][0] if earlier in claims else ""
+            late = [line for line in starts if line.epoch == earlier and line.at > claimed_at]
+            if late and watch.last_alive.get(owner, 0) > claimed_at:
+                findings.problems.append(
+                    f"{workflow_id}: epoch {epoch} was claimed at {claimed_at}, and {owner}, who "
+                    f"had epoch {earlier}, began {late[0].task_id} at {late[0].at}"
+                )
+
+
+# ---- a raw look
+
+
+def _claims(store: WorkflowStore, workflow_id: str) -> dict[int, tuple[str, float]]:
+    """Who claimed each epoch, and when."""
+    found = {}
+    for entry in store.bytes.list(keys.workflow_folder(workflow_id)):
+        if entry.key.endswith(".epoch"):
+            body = json.loads(store.bytes.get(entry.key).split(b"\n", 1)[0])["body"]
+            found[int(body["epoch"])] = (body["manager_id"], body["claimed_at"])
+    return found
+
+
+def _commits(store: WorkflowStore, workflow_id: str) -> Iterator[_Commit]:
+    for entry in store.bytes.list(keys.workflow_folder(workflow_id)):
+        if not entry.key.endswith(".journal"):
+            continue
+        body, frames = load_frames(entry.key, "journal", store.bytes.get(entry.key))
+        for header, _ in frames:
+            is_checkpoint = not header.get("failure") and not header.get("revoked")
+            if "times" in header and is_checkpoint:
+                yield _Commit(
+                    task_id=header["task"],
+                    epoch=body["epoch"],
+                    attempt=header["times"]["attempt"],
+                )

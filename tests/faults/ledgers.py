@@ -1,0 +1,87 @@
+"""Side effects that can be counted: tasks append lines to a file that outlives every process."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from airflow_provider_rayworkflow.workflow import workflow_context
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Line:
+    """One task attempt that began or ended.
+
+    :ivar what: ``"start"`` or ``"end"``.
+    :ivar at: seconds since the epoch.
+    """
+
+    what: str
+    workflow_id: str
+    task_id: str
+    epoch: int
+    attempt: int
+    pid: int
+    at: float
+
+
+_LINE = re.compile(r'\{"what": [^{}]*\}')
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """Lines in the order in which they came; each is one write at the end of the file."""
+
+    path: Path
+
+    def lines(self) -> list[Line]:
+        if not self.path.exists():
+            return []
+        # A process that is killed may leave half a line, and the next one goes on behind it.
+        whole = _LINE.findall(self.path.read_text())
+        return [Line(**json.loads(line)) for line in whole]
+
+    def starts(self) -> list[Line]:
+        return [line for line in self.lines() if line.what == "start"]
+
+    def running(self) -> list[Line]:
+        """The starts of attempts that have not ended."""
+        lines = self.lines()
+        ended = {_attempt(line) for line in lines if line.what == "end"}
+        return [line for line in lines if line.what == "start" and _attempt(line) not in ended]
+
+
+@contextmanager
+def entry(path: str) -> Iterator[int]:
+    """Around what a task does: a line when it begins, a line when it ends. Gives the attempt."""
+    context = workflow_context.get_context()
+    _write(path, "start", context)
+    yield context.attempt
+    _write(path, "end", context)
+
+
+def _attempt(line: Line) -> tuple[str, str, int, int, int]:
+    return (line.workflow_id, line.task_id, line.epoch, line.attempt, line.pid)
+
+
+def _write(path: str, what: str, context: workflow_context.WorkflowContext) -> None:
+    line = {
+        "what": what,
+        "workflow_id": context.workflow_id,
+        "task_id": context.task_id,
+        "epoch": context.epoch,
+        "attempt": context.attempt,
+        "pid": os.getpid(),
+        "at": time.time(),
+    }
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        os.write(descriptor, json.dumps(line).encode() + b"\n")
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,194 @@
+"""One seeded run: workflows are begun, a fault strikes, everything ends, and is checked."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+
+from checks import Findings, check
+from clusters import ClusterIsGone, RayCluster
+from ledgers import Ledger
+from reports import Report
+from shapes import Plan, draw
+from watch import Watch
+from worlds import World
+
+from airflow_provider_rayworkflow.workflow.exceptions import StorageError
+from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.storage.workflows import Found, HonestStatuses
+
+#: Within this time everything ends, after a fault and with everybody who resumes what was stopped.
+END_S = 240.0
+#: A manager that Ray restarts recovers its workflows by itself within this time.
+RECOVERY_S = 90.0
+
+
+class Run:
+    """What a fault sees of the run that it strikes.
+
+    :ivar rng: everything random comes from it.
+    :ivar late_writes: see :func:`~checks.check`.
+    :ivar recovers: nobody has to ask for the workflows to go on.
+    """
+
+    def __init__(self, world: World, seed: int, *, workflows: int | None = None) -> None:
+        self.world = world
+        self.seed = seed
+        self.rng = random.Random(seed)
+        self.plans = draw(self.rng, f"run{seed}", workflows or self.rng.randint(3, 6))
+        world.folder.mkdir(parents=True, exist_ok=True)
+        path = world.folder / f"ledger{seed}"
+        path.unlink(missing_ok=True)
+        self.ledger = Ledger(path)
+        self.faults = 0
+        self.resumes = 0
+        self.late_writes = False
+        self.recovers = False
+        self.problems: list[str] = []
+        self.watch = Watch(world.store(), self.ids)
+        self._asked: RayCluster | None = None
+
+    @property
+    def ids(self) -> list[str]:
+        return [plan.workflow_id for plan in self.plans]
+
+    # ---- what faults use
+
+    def begin(self, cluster: RayCluster | None = None) -> None:
+        """Submit everything, without waiting for the answer."""
+        self._asked = cluster or self.world.cluster
+        self._asked.send("start", **self.submission())
+
+    def submission(self) -> dict[str, Any]:
+        plans = [plan.to_json() for plan in self.plans]
+        return {"plans": plans, "ledger": str(self.ledger.path)}
+
+    def wait_for_a_moment(
+        self, *, part: float = 0.8, unless: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Until a number of tasks has begun that the seed says, and a little longer.
+
+        :param part: at most so much of all tasks.
+        :param unless: nothing will come any more.
+        """
+        tasks = sum(plan.size for plan in self.plans)
+        number = self.rng.randint(1, max(1, int(tasks * part)))
+        self.wait_until(lambda: len(self.ledger.starts()) >= number or self.has_ended() or unless())
+        time.sleep(self.rng.random() * 0.2)
+
+    def wait_until(self, condition: Callable[[], Any], *, patience_s: float = END_S) -> Any:
+        end = time.monotonic() + patience_s
+        while not (value := condition()):
+            if time.monotonic() > end:
+                raise TimeoutError(f"still not true after {patience_s} s")
+            time.sleep(0.02)
+        return value
+
+    def settle(self) -> dict[str, str]:
+        """Wait for the answer to :meth:`begin`, if there is one; gives the errors in it."""
+        if self._asked is None:
+            return {}
+        asked, self._asked = self._asked, None
+        try:
+            return dict(asked.receive())
+        except ClusterIsGone:
+            return {}
+
+    def found(self) -> dict[str, Found | None]:
+        honest = HonestStatuses(self.world.store(), now=time.time())
+        return {workflow_id: honest.read(workflow_id) for workflow_id in self.ids}
+
+    def has_ended(self) -> bool:
+        return not self.unfinished()
+
+    def unfinished(self) -> list[Plan]:
+        """What has not ended as it must."""
+        try:
+            found = self.found()
+        except StorageError:
+            return self.plans
+        return [plan for plan in self.plans if not _is_at_its_end(plan, found[plan.workflow_id])]
+
+    # ---- the end
+
+    def finish(self) -> None:
+        """Let everything end; whatever has stopped is resumed, or submitted again."""
+        self.settle()
+        begun = time.monotonic()
+        while unfinished := self.unfinished():
+            waited = time.monotonic() - begun
+            if waited > END_S:
+                break
+            if self.recovers and waited > RECOVERY_S:
+                self.problems.append(f"did not recover: {[p.workflow_id for p in unfinished]}")
+                self.recovers = False
+            if not self.recovers:
+                self._go_on(unfinished)
+            time.sleep(0.1)
+        self.problems += [f"{plan.workflow_id} has not ended" for plan in self.unfinished()]
+
+    def _go_on(self, unfinished: list[Plan]) -> None:
+        try:
+            found = self.found()
+        except StorageError:
+            return
+        stopped = [plan for plan in unfinished if _has_stopped(found[plan.workflow_id])]
+        if not stopped:
+            return
+        self.resumes += len(stopped)
+        again = [plan for plan in stopped if found[plan.workflow_id] is None]
+        # Airflow's retries submit again, people resume: both must do.
+        again += [plan for plan in stopped if plan not in again and self.rng.random() < 0.5]
+        resumed = [plan.workflow_id for plan in stopped if plan not in again]
+        cluster = self.world.cluster
+        if again:
+            plans = [plan.to_json() for plan in again]
+            cluster.ask("start", plans=plans, ledger=str(self.ledger.path))
+        if resumed:
+            cluster.ask("resume", workflow_ids=resumed)
+
+    def check(self) -> Findings:
+        return check(
+            self.world.store(), self.plans, self.ledger, self.watch, late_writes=self.late_writes
+        )
+
+
+def _is_at_its_end(plan: Plan, found: Found | None) -> bool:
+    expected = WorkflowStatus.FAILED if plan.output is None else WorkflowStatus.SUCCESSFUL
+    return found is not None and found.status is expected
+
+
+def _has_stopped(found: Found | None) -> bool:
+    return found is None or found.status.can_be_resumed
+
+
+def run(world: World, fault: str, strike: Callable[[Run], None], seed: int) -> Report:
+    """Make one run.
+
+    :param strike: begins the workflows and makes the fault happen; everything may go on after it.
+    """
+    begun = time.monotonic()
+    one = Run(world, seed)
+    with one.watch:
+        try:
+            strike(one)
+            one.finish()
+        except Exception as exc:
+            one.problems.append(f"{type(exc).__name__}: {exc}")
+        one.wait_until(lambda: one.watch.looks > 0)
+    findings = one.check()
+    return Report(
+        seed=seed,
+        fault=fault,
+        faults=one.faults,
+        workflows=len(one.plans),
+        tasks=len(one.ledger.starts()),
+        committed=findings.committed,
+        lost=findings.lost,
+        repeated=findings.repeated,
+        resumes=one.resumes,
+        seconds=round(time.monotonic() - begun, 1),
+        problems=one.problems + findings.problems,
+    )

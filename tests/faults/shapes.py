@@ -1,0 +1,216 @@
+"""Workflows of mixed shapes whose outputs are known.
+
+Workers import this module by its name: the clusters have its folder in their PYTHONPATH.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import ray
+from ledgers import entry
+
+from airflow_provider_rayworkflow import workflow
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """One workflow of a run.
+
+    :ivar size: how many tasks, or how much of whatever the shape is made of.
+    :ivar pause_s: how long each of its tasks takes; 0 for tiny tasks.
+    """
+
+    workflow_id: str
+    shape: str
+    size: int
+    pause_s: float
+
+    @property
+    def output(self) -> int | None:
+        """The output that it must have; None where it must fail."""
+        return _SHAPES[self.shape][1](self.size)
+
+    def dag(self, ledger: str) -> Any:
+        """Its graph; needs no Ray that runs."""
+        return _SHAPES[self.shape][0](_Maker(ledger, self.pause_s), self.size)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def draw(rng: random.Random, prefix: str, count: int) -> list[Plan]:
+    """Plans of mixed shapes; the first is of tasks that take a moment, the second of tiny ones."""
+    plans = []
+    for number in range(count):
+        shape = rng.choice(list(_SHAPES))
+        pause_s = rng.choice([0.0, 0.0, 0.01, 0.04])
+        if number < 2:
+            shape, pause_s = rng.choice(["chain", "fan", "mixed"]), 0.05 * (1 - number)
+        plans.append(
+            Plan(
+                workflow_id=f"{prefix}-{number}-{shape}",
+                shape=shape,
+                size=rng.randint(2, 12 if pause_s else 40),
+                pause_s=pause_s,
+            )
+        )
+    return plans
+
+
+# ---- tasks
+
+
+@ray.remote
+def step(ledger: str, pause_s: float, *inputs: int) -> int:
+    with entry(ledger):
+        time.sleep(pause_s)
+        return 1 + sum(inputs)
+
+
+@ray.remote
+def count_down(ledger: str, pause_s: float, left: int, counted: int = 0) -> Any:
+    with entry(ledger):
+        time.sleep(pause_s)
+        if not left:
+            return counted
+        return workflow.continuation(count_down.bind(ledger, pause_s, left - 1, counted + 1))
+
+
+@ray.remote
+def expand(ledger: str, pause_s: float, size: int) -> Any:
+    with entry(ledger):
+        return workflow.continuation(_fan(_Maker(ledger, pause_s), size))
+
+
+@ray.remote
+def fail(ledger: str, pause_s: float, *inputs: int) -> int:
+    with entry(ledger):
+        time.sleep(pause_s)
+        raise ValueError(f"on purpose, after {sum(inputs)}")
+
+
+@ray.remote
+def judge(ledger: str, caught: tuple[Any, BaseException]) -> int:
+    with entry(ledger):
+        value, error = caught
+        return 100 if value is None and "on purpose" in str(error) else 0
+
+
+@ray.remote
+def flaky(ledger: str, pause_s: float) -> int:
+    with entry(ledger) as attempt:
+        time.sleep(pause_s)
+        if attempt == 1:
+            raise ConnectionError("at the first attempt")
+        return 1
+
+
+@ray.remote
+def block(ledger: str, size: int) -> bytes:
+    with entry(ledger):
+        return bytes(LARGE + size)
+
+
+@ray.remote
+def lengthen(ledger: str, pause_s: float, data: bytes) -> bytes:
+    with entry(ledger):
+        time.sleep(pause_s)
+        return data + b"x"
+
+
+@ray.remote
+def length(ledger: str, data: bytes) -> int:
+    with entry(ledger):
+        return len(data)
+
+
+# ---- graphs
+
+#: More than goes into a journal: such values are objects of their own.
+LARGE = 40_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Maker:
+    ledger: str
+    pause_s: float
+
+    def step(self, *inputs: Any, **options: Any) -> Any:
+        function = step.options(**workflow.options(**options)) if options else step
+        return function.bind(self.ledger, self.pause_s, *inputs)
+
+
+def _chain(make: _Maker, size: int, **options: Any) -> Any:
+    last = make.step()
+    for _ in range(size - 1):
+        last = make.step(last, **options)
+    return last
+
+
+def _fan(make: _Maker, size: int) -> Any:
+    return make.step(*[make.step() for _ in range(size)])
+
+
+def _expanding(make: _Maker, size: int) -> Any:
+    return make.step(expand.bind(make.ledger, make.pause_s, size))
+
+
+def _counting(make: _Maker, size: int) -> Any:
+    return count_down.bind(make.ledger, make.pause_s, size)
+
+
+def _catching(make: _Maker, size: int) -> Any:
+    failing = fail.options(**workflow.options(catch_exceptions=True))
+    caught = failing.bind(make.ledger, make.pause_s, _chain(make, size))
+    return make.step(judge.bind(make.ledger, caught))
+
+
+def _failing(make: _Maker, size: int) -> Any:
+    return make.step(fail.bind(make.ledger, make.pause_s, _fan(make, size)))
+
+
+def _retried(make: _Maker, size: int) -> Any:
+    retry = workflow.Retry(attempts=3, on=ConnectionError, wait_initial=0.05)
+    retried = flaky.options(**workflow.options(retry=retry))
+    return make.step(*[retried.bind(make.ledger, make.pause_s) for _ in range(size)])
+
+
+def _large(make: _Maker, size: int) -> Any:
+    data = block.bind(make.ledger, size)
+    for _ in range(3):
+        data = lengthen.bind(make.ledger, make.pause_s, data)
+    return length.bind(make.ledger, data)
+
+
+def _unchecked(make: _Maker, size: int) -> Any:
+    return _chain(make, size, checkpoint=False)
+
+
+def _mixed(make: _Maker, size: int) -> Any:
+    parts = [_large(make, size), _expanding(make, size), _catching(make, size)]
+    return make.step(*parts, _chain(make, size), _retried(make, size))
+
+
+#: How each is made, and what comes out of it; None for a failure.
+_SHAPES: dict[str, tuple[Callable[[_Maker, int], Any], Callable[[int], int | None]]] = {
+    "chain": (_chain, lambda size: size),
+    "fan": (_fan, lambda size: size + 1),
+    "expanding": (_expanding, lambda size: size + 2),
+    "counting": (_counting, lambda size: size),
+    "catching": (_catching, lambda size: 101),
+    "failing": (_failing, lambda size: None),
+    "retried": (_retried, lambda size: size + 1),
+    "large": (_large, lambda size: LARGE + size + 3),
+    "unchecked": (_unchecked, lambda size: size),
+    "mixed": (_mixed, lambda size: 1 + (LARGE + size + 3) + (size + 2) + 101 + size + (size + 1)),
+}
+
+
+def from_airflow(ledger: str, plan: dict[str, Any]) -> Any:
+    """What an Airflow task runs."""
+    return Plan(**plan).dag(ledger)

@@ -1,0 +1,120 @@
+"""Which runs are made, in which order, and the table of what came of them.
+
+As a program: ``python tests/faults/suite.py --runs 200``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+os.environ |= {
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_agent_register_timeout_ms": "180000",
+    "RAY_raylet_start_wait_time_s": "180",
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+from faults import AIRFLOW, LOCAL, S3
+from reports import Report, table
+from runs import Run, run
+from worlds import World, local_world, s3_world
+
+Strike = Callable[[Run], None]
+
+#: How often each fault comes in 100 runs: those that begin new clusters are dear.
+WEIGHTS = {
+    "worker killed": 12,
+    "manager killed": 14,
+    "driver killed": 8,
+    "raylet killed": 8,
+    "two clusters resume": 8,
+    "cluster killed": 6,
+    "killed at a write": 16,
+    "S3 server killed": 6,
+    "storage fails": 6,
+    "storage hangs": 6,
+    "storage is slow": 4,
+    "two clusters resume, S3": 3,
+    "Airflow task killed": 3,
+}
+_WORLDS: list[tuple[Callable[[Path], AbstractContextManager[World]], dict[str, Strike]]] = [
+    (local_world, LOCAL),
+    (s3_world, S3),
+    (local_world, AIRFLOW),
+]
+
+
+def planned(seeds: Sequence[int]) -> dict[str, list[int]]:
+    """The seeds of each fault; the same ones for the same seed, whatever else is run."""
+    cycle = [name for name, weight in WEIGHTS.items() for _ in range(weight)]
+    # 37 has no divisor in common with 100: neighbours are different faults.
+    by_fault: dict[str, list[int]] = {name: [] for name in WEIGHTS}
+    for seed in seeds:
+        by_fault[cycle[seed * 37 % len(cycle)]].append(seed)
+    return by_fault
+
+
+def make_runs(by_fault: dict[str, list[int]], folder: Path) -> Iterator[Report]:
+    """Make runs world by world, so that clusters serve as many as possible."""
+    for number, (make_world, faults) in enumerate(_WORLDS):
+        wanted = [(name, seed) for name in faults for seed in by_fault.get(name, [])]
+        if not wanted:
+            continue
+        with make_world(folder / str(number)) as world:
+            for name, seed in wanted:
+                yield run(world, name, faults[name], seed)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--runs", type=int, default=200)
+    parser.add_argument("--seconds", type=float, help="begin no run after so many seconds")
+    parser.add_argument("--only", action="append", help="a fault; may be given again")
+    parser.add_argument("--results", type=Path, help="a file that reports are added to")
+    arguments = parser.parse_args()
+    earlier = _earlier(arguments.results)
+    done = {report.seed for report in earlier}
+    seeds = range(arguments.first, arguments.first + arguments.runs)
+    by_fault = planned([seed for seed in seeds if seed not in done])
+    if arguments.only:
+        by_fault = {name: found for name, found in by_fault.items() if name in arguments.only}
+    reports, begun = list(earlier), time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="faults-") as folder:
+        for report in make_runs(by_fault, Path(folder)):
+            reports.append(report)
+            print(f"{report.fault}, seed {report.seed}: {_shown(report)}", flush=True)
+            if arguments.results:
+                with arguments.results.open("a") as file:
+                    print(json.dumps(report.to_json()), file=file)
+            if arguments.seconds and time.monotonic() - begun > arguments.seconds:
+                break
+    print(table(reports))
+    sys.exit(1 if any(report.problems for report in reports) else 0)
+
+
+def _earlier(path: Path | None) -> list[Report]:
+    if path is None or not path.exists():
+        return []
+    return [Report(**json.loads(line)) for line in path.read_text().splitlines()]
+
+
+def _shown(report: Report) -> str:
+    made = f"{report.workflows} workflows, {report.tasks} tasks, {report.resumes} resumes"
+    problems = "".join(f"\n    {problem}" for problem in report.problems)
+    return f"{made}, {report.seconds} s{problems or ', all well'}"
+
+
+if __name__ == "__main__":
+    main()
