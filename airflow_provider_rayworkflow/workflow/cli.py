@@ -16,18 +16,27 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, get_args
 
 from airflow_provider_rayworkflow.workflow import api
 from airflow_provider_rayworkflow.workflow.exceptions import WorkflowError
-from airflow_provider_rayworkflow.workflow.graph import DEFAULT_MAX_RETRIES, allocate_ids
+from airflow_provider_rayworkflow.workflow.forks import fork
+from airflow_provider_rayworkflow.workflow.graph import DEFAULT_MAX_RETRIES, Graph, allocate_ids
 from airflow_provider_rayworkflow.workflow.ids import TaskIds, check_workflow_id
+from airflow_provider_rayworkflow.workflow.import_path import check_call, load_function
 from airflow_provider_rayworkflow.workflow.metadata import (
     describe_task,
     describe_tasks,
     describe_workflow,
 )
-from airflow_provider_rayworkflow.workflow.model import Encoding, Form, Result, StatusRecord
+from airflow_provider_rayworkflow.workflow.model import (
+    Encoding,
+    Form,
+    OnChange,
+    Result,
+    StatusRecord,
+)
+from airflow_provider_rayworkflow.workflow.plans import make_plan
 from airflow_provider_rayworkflow.workflow.progress import progress_line
 from airflow_provider_rayworkflow.workflow.retention import PRUNED_BY_DEFAULT, prune
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
@@ -141,6 +150,37 @@ def _parser() -> argparse.ArgumentParser:
     resume_all.add_argument(
         "--include-failed", action="store_true", help="also those that have failed"
     )
+    planning = add_of_one("plan", _plan, "Show what a run or resume would do; runs nothing.")
+    planning.add_argument(
+        "--workflow",
+        metavar="MODULE:FUNCTION",
+        help="the function that returns the graph to run; by default the stored graph, as resume",
+    )
+    planning.add_argument(
+        "--arguments", metavar="JSON", type=_arguments, default={}, help="for that function"
+    )
+    planning.add_argument(
+        "--on-change",
+        choices=get_args(OnChange),
+        help="what becomes of committed tasks that have changed; by default reuse",
+    )
+    planning.add_argument("--from-task", metavar="TASK", default="", help="as of resume")
+    forking = add_of_one(
+        "fork", _fork, "Make a new workflow of a workflow's checkpoints; needs no cluster."
+    )
+    forking.add_argument("new_id", metavar="NEW-ID", type=_workflow_id, help="of the new workflow")
+    forking.add_argument(
+        "--from-task",
+        metavar="TASK",
+        default="",
+        help="leave out the checkpoints of this task and of all that depend on it",
+    )
+    resuming = add_of_one(
+        "resume", _resume, "Go on with a workflow where it stopped; don't wait for it."
+    )
+    resuming.add_argument(
+        "--from-task", metavar="TASK", help="run this task again, and all that depend on it"
+    )
     pruning = add("prune", _prune, "Delete workflows that ended long ago; needs no cluster.")
     pruning.add_argument(
         "--older-than",
@@ -165,7 +205,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     pruning.add_argument("--dry-run", action="store_true", help="only say which ones")
     acting = [
-        add_of_one("resume", _resume, "Go on with a workflow where it stopped; don't wait for it."),
+        resuming,
         resume_all,
         add_of_one("suspend", _suspend, "Stop a workflow so that it can be resumed."),
         add_of_one("cancel", _cancel, "Stop a workflow for good."),
@@ -189,6 +229,16 @@ def _duration(text: str) -> float:
     if text[-1:] not in _UNITS_S or not text[:-1].isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is no duration: give 90s, 15m, 12h or 30d")
     return float(text[:-1]) * _UNITS_S[text[-1]]
+
+
+def _arguments(text: str) -> Json:
+    try:
+        arguments = json.loads(text)
+    except ValueError as exc:
+        raise argparse.ArgumentTypeError(f"{text!r} is not JSON: {exc}") from None
+    if not isinstance(arguments, dict):
+        raise argparse.ArgumentTypeError(f"{text!r} is no JSON object: give names and values")
+    return arguments
 
 
 def _workflow_id(text: str) -> str:
@@ -390,6 +440,31 @@ def _load_json(store: WorkflowStore, result: Result) -> Any:
     return [value, None] if result.form is Form.CAUGHT_VALUE else value
 
 
+def _plan(options: Any) -> Answer:
+    store, workflow_id = _open(options), options.workflow_id
+    if options.arguments and not options.workflow:
+        raise UnavailableError("--arguments are those of --workflow, which is not given.")
+    plan = make_plan(
+        store,
+        workflow_id,
+        HonestStatuses(store, now=time.time()).read(workflow_id),
+        _build_graph(options.workflow, options.arguments) if options.workflow else None,
+        on_change=options.on_change or ("reuse" if options.workflow else None),
+        from_task=options.from_task,
+    )
+    return Answer(value=plan.to_json(), text=str(plan))
+
+
+def _build_graph(workflow: str, arguments: Json) -> Graph:
+    """Call the function that an import path names; Ray is imported, and not started."""
+    from airflow_provider_rayworkflow.workflow.runtime.dag import encode_dag
+
+    sys.path.insert(0, os.getcwd())  # as `python -m` has it
+    function = load_function(workflow)
+    check_call(workflow, function, arguments)
+    return encode_dag(function(**arguments))
+
+
 def _open(options: Any) -> WorkflowStore:
     return WorkflowStore(open_store(resolve_storage(options.storage)))
 
@@ -407,7 +482,7 @@ def _read(store: WorkflowStore, workflow_id: str) -> StatusRecord:
 
 def _resume(options: Any) -> Answer:
     _connect(options)
-    api.resume_async(options.workflow_id)
+    api.resume_async(options.workflow_id, from_task=options.from_task)
     return _status_now(options.workflow_id)
 
 
@@ -442,6 +517,20 @@ def _delete(options: Any) -> Answer:
     api.delete(options.workflow_id)
     value = {"workflow_id": options.workflow_id, "deleted": True}
     return Answer(value=value, text=f"{options.workflow_id} is deleted")
+
+
+def _fork(options: Any) -> Answer:
+    store = _open(options)
+    fork(
+        store,
+        options.workflow_id,
+        options.new_id,
+        from_task=options.from_task,
+        now=time.time(),
+    )
+    record = _read(store, options.new_id)
+    value = {"workflow_id": record.workflow_id, "status": record.status}
+    return Answer(value=value, text=f"{record.workflow_id} is {record.status}")
 
 
 def _prune(options: Any) -> Answer:
