@@ -15,6 +15,7 @@ import cloudpickle
 
 from airflow_provider_rayworkflow.exceptions import RayWorkflowInputError
 from airflow_provider_rayworkflow.identity import METADATA_KEY, fingerprint
+from airflow_provider_rayworkflow.workflow.graph import Graph
 from airflow_provider_rayworkflow.workflow.ids import check_workflow_id
 from airflow_provider_rayworkflow.workflow.import_path import check_call, load_function
 from airflow_provider_rayworkflow.workflow.model import MAX_METADATA_BYTES
@@ -107,6 +108,20 @@ class WorkflowDefinition:
                 f"The workflow {self.name!r} returned no graph: {exc}"
             ) from exc
         return graph
+
+    def encode(self) -> Graph:
+        """The same as data. Imports Ray; does not start it.
+
+        :raises RayWorkflowInputError: when the function returns anything else, or a graph that
+            can't be a workflow.
+        """
+        from airflow_provider_rayworkflow.workflow.runtime.dag import encode_dag
+
+        graph = self.build_graph()
+        try:
+            return encode_dag(graph)
+        except (TypeError, ValueError) as exc:
+            raise RayWorkflowInputError(f"The workflow {self.name!r} can't be run: {exc}") from exc
 
 
 def check_workflow(workflow: Any) -> None:

@@ -34,6 +34,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     WorkflowNotResumableError,
     WorkflowStillActiveError,
 )
+from airflow_provider_rayworkflow.workflow.model import StartOptions
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ class EmbeddedRay:
         """
         self._graph  # noqa: B018 builds it
 
-    def submit(self, on_existing: Literal["resume", "restart"]) -> None:
+    def submit(self, options: StartOptions) -> None:
         """Start, resume or attach to the workflow; starts Ray if it is not running yet.
 
         When this returns, the workflow is stored.
@@ -100,7 +101,7 @@ class EmbeddedRay:
             workflow.init(storage=self._hook.storage_for_ray)
             self._has_manager = True
             # Kept: Ray complains about a reference to an error that is dropped without a look.
-            self._output = self._begin(on_existing)
+            self._output = self._begin(options)
             self._is_ours = True
         except WorkflowStillActiveError as exc:
             raise RayWorkflowStillActiveError(workflow_id) from exc
@@ -143,14 +144,17 @@ class EmbeddedRay:
         """Suspend what still runs and stop Ray. Never raises; nothing is lost if it fails."""
         _stop_ray(has_manager=self._has_manager)
 
-    def _begin(self, on_existing: Literal["resume", "restart"]) -> Any:
+    def _begin(self, options: StartOptions) -> Any:
+        from_task = options.from_task or None
         if self._definition is None:
-            return workflow.resume_async(self._workflow_id)
+            return workflow.resume_async(self._workflow_id, from_task=from_task)
         return workflow.run_async(
             self._graph,
             workflow_id=self._workflow_id,
             metadata=self._metadata,
-            on_existing=on_existing,
+            on_existing=options.on_existing,
+            on_change=options.on_change or "reuse",
+            from_task=from_task,
         )
 
     @cached_property

@@ -20,6 +20,7 @@ from airflow_provider_rayworkflow.connection_tests import (
 from airflow_provider_rayworkflow.connections import ConnectionSettings
 from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowConnectionError,
+    RayWorkflowInputError,
     RayWorkflowNotFoundError,
     RayWorkflowStillActiveError,
     RayWorkflowStorageError,
@@ -32,6 +33,9 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     WorkflowNotFoundError,
     WorkflowStillActiveError,
 )
+from airflow_provider_rayworkflow.workflow.graph import Graph
+from airflow_provider_rayworkflow.workflow.model import OnChange
+from airflow_provider_rayworkflow.workflow.plans import Plan, make_plan
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import (
     WorkflowStore,
@@ -211,6 +215,36 @@ class RayWorkflowHook(BaseHook):
                 dry_run=dry_run,
             )
         return [one.workflow_id for one in pruned]
+
+    def plan(
+        self,
+        workflow_id: str,
+        graph: Graph | None,
+        *,
+        on_change: OnChange,
+        from_task: str = "",
+        from_scratch: bool = False,
+    ) -> Plan:
+        """What a run or resume of a workflow would do. Nothing is run or written.
+
+        :param graph: None for the stored one.
+        :param from_scratch: whatever is stored is given up.
+        :raises RayWorkflowInputError: when there is no task ``from_task``.
+        :raises RayWorkflowStorageError: when the storage can't be read.
+        """
+        found = None if from_scratch else self.find(workflow_id)
+        with self._storage_errors():
+            try:
+                return make_plan(
+                    self.store,
+                    workflow_id,
+                    found,
+                    graph,
+                    on_change=on_change,
+                    from_task="" if from_scratch else from_task,
+                )
+            except ValueError as exc:
+                raise RayWorkflowInputError(str(exc)) from exc
 
     def settle(self, workflow_id: str) -> None:
         """Cancel a workflow if that was asked for while nobody could do it.

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import cloudpickle
 
@@ -29,6 +29,7 @@ from airflow_provider_rayworkflow.job_logs import JobLog
 from airflow_provider_rayworkflow.jobs import RayJobs
 from airflow_provider_rayworkflow.patience import Patience
 from airflow_provider_rayworkflow.workflow.exceptions import StorageError
+from airflow_provider_rayworkflow.workflow.model import StartOptions
 from airflow_provider_rayworkflow.workflow.storage.handover import (
     QUEUE_FULL_EXIT_CODE,
     How,
@@ -95,7 +96,7 @@ class RemoteRay:
         self._runtime_env = runtime_env
         self._patience = patience
         self._job_patience = Patience(patience.timeout_s)
-        self._on_existing: Literal["resume", "restart"] = "resume"
+        self._options = StartOptions()
         self._submissions = 0
         self._submission_id = ""
         self._epoch_before = 0
@@ -111,12 +112,12 @@ class RemoteRay:
         self._graph  # noqa: B018 builds it
         job_environment(self._runtime_env)
 
-    def submit(self, on_existing: Literal["resume", "restart"]) -> None:
+    def submit(self, options: StartOptions) -> None:
         """Have the cluster start the workflow, resume it, or attach to it.
 
         :raises RayWorkflowUnreachableError: when the cluster does not answer for too long.
         """
-        self._on_existing = on_existing
+        self._options = options
         self._submissions += 1
         self._has_begun = False
         try:
@@ -178,7 +179,7 @@ class RemoteRay:
                     self._workflow_id, self._submission_id, "The cluster does not know it."
                 )
             log.warning("The cluster has lost the Ray job %s: submitting", self._submission_id)
-            self.submit(self._on_existing)
+            self.submit(self._options)
         elif job.was_successful or (job.has_ended and self._is_ours(self._find())):
             self._has_begun = True  # look once more at what is stored
         elif job.exit_code == QUEUE_FULL_EXIT_CODE:
@@ -215,15 +216,7 @@ class RemoteRay:
         """The graph of a function of the DAG file, which the cluster can't import."""
         if self._definition is None or self._definition.function is None:
             return None
-        graph = self._definition.build_graph()
-        from airflow_provider_rayworkflow.workflow.runtime.dag import encode_dag
-
-        try:
-            return encode_dag(graph).to_bytes()
-        except (TypeError, ValueError) as exc:
-            raise RayWorkflowInputError(
-                f"Workflow {self._workflow_id!r} can't be run: {exc}"
-            ) from exc
+        return self._definition.encode().to_bytes()
 
     def _submission(self) -> Submission:
         by_path = self._definition if self._definition and not self._definition.function else None
@@ -234,7 +227,9 @@ class RemoteRay:
             workflow=by_path.name if by_path else "",
             arguments=by_path.arguments if by_path else {},
             user_metadata=self._metadata,
-            on_existing=self._on_existing,
+            on_existing="restart" if self._options.on_existing == "restart" else "resume",
+            on_change=self._options.on_change or "reuse",
+            from_task=self._options.from_task,
             submitted_at=time.time(),
             python=python_version(),
             package_version=__version__,
@@ -288,7 +283,7 @@ class RemoteRay:
     def _is_ours(self, found: Found | None) -> bool:
         if found is None:
             return False
-        attached = self._on_existing == "resume" and found.status.is_active
+        attached = self._options.on_existing == "resume" and found.status.is_active
         return attached or found.record.epoch > self._epoch_before
 
     def _find(self) -> Found | None:

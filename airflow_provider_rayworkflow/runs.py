@@ -13,7 +13,12 @@ from airflow_provider_rayworkflow.hooks import Found, RayWorkflowHook
 from airflow_provider_rayworkflow.patience import Patience
 from airflow_provider_rayworkflow.tracing import trace_tasks
 from airflow_provider_rayworkflow.tries import Action
-from airflow_provider_rayworkflow.workflow.model import StatusRecord
+from airflow_provider_rayworkflow.workflow.model import (
+    OnChange,
+    OnExisting,
+    StartOptions,
+    StatusRecord,
+)
 from airflow_provider_rayworkflow.workflow.progress import Throttle, progress_line
 
 log = logging.getLogger(__name__)
@@ -35,7 +40,7 @@ class Engine(Protocol):
     def prepare(self) -> None:
         """Find out what can't work, before anything is written or started."""
 
-    def submit(self, on_existing: Literal["resume", "restart"]) -> None:
+    def submit(self, options: StartOptions) -> None:
         """Start, resume or attach to the workflow."""
 
     def attach(self) -> None:
@@ -69,6 +74,7 @@ class WorkflowRun:
     """Brings one workflow to its end.
 
     :param patience: with a storage that can't be read.
+    :param on_change: what a resume does with committed tasks that have changed.
     """
 
     def __init__(
@@ -79,7 +85,9 @@ class WorkflowRun:
         workflow_id: str,
         poll_interval_s: float,
         patience: Patience,
+        on_change: OnChange = "reuse",
     ) -> None:
+        self._on_change = on_change
         self._hook = hook
         self._engine = engine
         self.workflow_id = workflow_id
@@ -105,12 +113,16 @@ class WorkflowRun:
         """Do what was decided, wait for the workflow's end, and return what is stored then."""
         return self.wait(self.start(action))
 
-    def start(self, action: Action) -> Found:
-        """Do what was decided, and return what is stored as soon as that is of it."""
+    def start(self, action: Action, *, from_task: str = "") -> Found:
+        """Do what was decided, and return what is stored as soon as that is of it.
+
+        :param from_task: a task of the workflow to restart from, ``""`` for none.
+        """
         count_try(action)
         self._takes = action is Action.TAKE
         if action.submits:
-            return self._submit("restart" if action is Action.START_OVER else "resume")
+            on_existing: OnExisting = "restart" if action is Action.START_OVER else "resume"
+            return self._submit(on_existing, from_task=from_task)
         if action is Action.ATTACH:
             self._engine.attach()
         return self._look()
@@ -170,8 +182,10 @@ class WorkflowRun:
         """
         self._engine.close(suspend=suspend, detach=detach)
 
-    def _submit(self, on_existing: Literal["resume", "restart"]) -> Found:
-        self._engine.submit(on_existing)
+    def _submit(self, on_existing: OnExisting, *, from_task: str = "") -> Found:
+        self._engine.submit(
+            StartOptions(on_existing=on_existing, on_change=self._on_change, from_task=from_task)
+        )
         while not self._engine.has_begun(found := self._find()):
             self._pause(self._poll_interval_s)
         return found or self._look()

@@ -37,14 +37,32 @@ def read_memory(context: Context) -> Memory:
     return Memory.from_json(stored, try_number=context["ti"].try_number)
 
 
-def write_memory(context: Context, memory: Memory, *, went_on: bool) -> None:
-    """Leave the memory for later tries, until the DAG run is deleted.
+def write_memory(
+    context: Context, memory: Memory, *, went_on: bool = False, restarted: bool = False
+) -> Memory:
+    """Leave the memory for later tries, until the DAG run is deleted; returns it.
 
     :param went_on: this try goes on with a workflow: the clear before it is dealt with.
+    :param restarted: this try has restarted the workflow from a task: its retries need not.
     """
     if went_on:
         memory = replace(memory, went_on_at=_max_tries(context))
+    if restarted:
+        memory = replace(memory, restarted_at=_max_tries(context))
     context["task_state_store"].set(MEMORY_KEY, memory.to_json(), retention=NEVER_EXPIRE)
+    return memory
+
+
+def asked_for(context: Context, name: str) -> str:
+    """What the one who triggered the DAG run asks for in its conf; ``""`` for nothing.
+
+    ``{"from_task": "clean"}`` is for all tasks of the run, ``{"from_task": {"flights": "clean"}}``
+    for the Airflow task ``flights``.
+    """
+    asked = (context["dag_run"].conf or {}).get(name) or ""
+    if isinstance(asked, dict):
+        asked = asked.get(context["ti"].task_id) or ""
+    return str(asked)
 
 
 def begun_at(context: Context) -> float:

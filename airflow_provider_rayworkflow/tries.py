@@ -52,11 +52,14 @@ class Memory:
     :ivar since_try: the try that wrote this first; more than 1 if an earlier memory was lost.
     :ivar went_on_at: ``max_tries`` of the last try that went on with a workflow: the clear that
         led to it has been dealt with.
+    :ivar restarted_at: ``max_tries`` of the last try that restarted the workflow from a task: its
+        retries go on.
     """
 
     life: str
     since_try: int
     went_on_at: int = -1
+    restarted_at: int = -1
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -66,16 +69,23 @@ class Memory:
         """The stored memory, or a new one where there is none."""
         match value:
             case {"life": str(life), "since_try": int(since), "went_on_at": int(went_on_at)}:
-                return cls(life=life, since_try=since, went_on_at=went_on_at)
+                restarted_at = int(value.get("restarted_at", -1))
+                return cls(
+                    life=life, since_try=since, went_on_at=went_on_at, restarted_at=restarted_at
+                )
         return cls(life=uuid.uuid4().hex, since_try=try_number)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decision:
-    """What a try does, and why, for the log."""
+    """What a try does, and why, for the log.
+
+    :ivar from_task: the task to restart the workflow from, ``""`` for none.
+    """
 
     action: Action
     reason: str
+    from_task: str = ""
 
 
 def decide(
@@ -86,16 +96,19 @@ def decide(
     memory: Memory,
     retries: int,
     on_clear: OnClear,
+    from_task: str = "",
 ) -> Decision:
     """Decide what a try does.
 
     A retry goes on. A person's clear follows ``on_clear``; ``"auto"`` starts over what was
-    successful and goes on with anything else.
+    successful and goes on with anything else. A task to restart from goes before that, once for
+    the first try and for each clear.
 
     :param status: the honest status of what is stored under the id, NONE for nothing.
     :param found: who started it, None if no task instance did.
     :param mine: this task instance.
     :param retries: of the task.
+    :param from_task: the task to restart from, ``""`` for none.
     """
     if status is WorkflowStatus.NONE:
         return Decision(action=Action.RUN, reason="nothing is stored under its id")
@@ -110,13 +123,20 @@ def decide(
             return _start_over("it is of another item of the mapped task: the arguments differ")
         cleared = found.max_tries != mine.max_tries or found.life != mine.life
         started_by = "an earlier try of this task instance started it"
+    if from_task and memory.restarted_at != mine.max_tries and status.can_be_restarted:
+        reason = f"it is restarted from its task {from_task}"
+        return Decision(action=Action.RESUME, reason=reason, from_task=from_task)
     if not cleared or memory.went_on_at == mine.max_tries:
         return go_on(status, started_by)
     if on_clear == "restart":
         return _start_over('the task instance was cleared and has on_clear="restart"')
     if on_clear == "auto" and status is WorkflowStatus.SUCCESSFUL:
         return _start_over("it was successful and the task instance was cleared")
-    return go_on(status, f'the task instance was cleared and has on_clear="{on_clear}"')
+    reason = f'the task instance was cleared and has on_clear="{on_clear}"'
+    if status is WorkflowStatus.SUCCESSFUL:
+        # Its output is what comes of that, unless its graph has changed.
+        return Decision(action=Action.RESUME, reason=reason)
+    return go_on(status, reason)
 
 
 def go_on(status: WorkflowStatus, reason: str) -> Decision:

@@ -38,7 +38,7 @@ from airflow_provider_rayworkflow.remote import RemoteRay
 from airflow_provider_rayworkflow.runs import Engine, WorkflowRun
 from airflow_provider_rayworkflow.task_instances import begun_at, remember_begin
 from airflow_provider_rayworkflow.triggers import RayWorkflowTrigger
-from airflow_provider_rayworkflow.workflow.model import StatusRecord
+from airflow_provider_rayworkflow.workflow.model import OnChange, StatusRecord
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 
 if TYPE_CHECKING:
@@ -153,11 +153,13 @@ class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
         *,
         metadata: Json | None = None,
         limits: tuple[int | None, int | None] = (None, None),
+        on_change: OnChange = "reuse",
     ) -> WorkflowRun:
         """The run of a workflow, on the cluster or in this process.
 
         :param definition: None for what is stored.
         :param limits: ``max_running_workflows`` and ``max_pending_workflows`` of the cluster.
+        :param on_change: what a resume does with committed tasks that have changed.
         """
         cluster, lineage = hook.settings.cluster, parent_variables(context["ti"])
         engine: Engine
@@ -186,6 +188,7 @@ class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
             workflow_id=workflow_id,
             poll_interval_s=self.poll_interval_s,
             patience=Patience(self.unreachable_timeout_s if cluster else 0.0),
+            on_change=on_change,
         )
 
     def _announce(self, context: Context, workflow_id: str) -> None:

@@ -11,18 +11,21 @@ from airflow_provider_rayworkflow.definitions import (
     check_metadata,
     check_workflow,
 )
-from airflow_provider_rayworkflow.hooks import RayWorkflowHook
+from airflow_provider_rayworkflow.exceptions import RayWorkflowStillActiveError
+from airflow_provider_rayworkflow.hooks import Found, RayWorkflowHook
 from airflow_provider_rayworkflow.identity import METADATA_KEY, Origin, derive_workflow_id
 from airflow_provider_rayworkflow.operators.base import RayWorkflowBaseOperator, check_choice
 from airflow_provider_rayworkflow.runs import WorkflowRun
 from airflow_provider_rayworkflow.task_instances import (
+    asked_for,
     key_of,
     origin_of,
     read_memory,
     write_memory,
 )
-from airflow_provider_rayworkflow.tries import OnClear, decide
+from airflow_provider_rayworkflow.tries import Action, OnClear, decide
 from airflow_provider_rayworkflow.workflow.concurrency import check_limits
+from airflow_provider_rayworkflow.workflow.model import OnChange
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 
 if TYPE_CHECKING:
@@ -59,8 +62,18 @@ class RayWorkflowRunOperator(RayWorkflowBaseOperator):
     :param poll_interval_s: how often the storage is asked how the workflow stands. Deferred tasks
         of one connection share one look, as often as the shortest of their intervals says.
     :param on_clear: what a person's clear does. ``"auto"`` starts a successful workflow over and
-        resumes any other; ``"resume"`` returns the stored output of a successful one;
-        ``"restart"`` starts over whatever there is.
+        resumes any other; ``"resume"`` resumes a successful one, too: it runs what has changed, or
+        else returns the stored output; ``"restart"`` starts over whatever there is.
+    :param on_change: what a resume does with committed tasks that have changed since. ``"reuse"``:
+        one whose arguments or inputs have changed runs again, one whose code has changed does not;
+        ``"rerun_changed"``: both run again; ``"refuse"``: the try fails if anything has changed.
+    :param from_task: the id of a workflow task that runs again, with all that depend on it, in the
+        first try and after each clear; retries go on from there. The conf of the DAG run goes
+        before it: ``{"from_task": "clean"}``, or ``{"from_task": {"flights": "clean"}}`` for the
+        Airflow task ``flights`` alone. (templated)
+    :param dry_run: only say which workflow tasks would run, which are reused, and why: as a table
+        in the log, as JSON in XCom. Nothing is run or written, and no Ray started. An import path
+        is looked up where the Airflow task runs.
     :param on_kill: what becomes of the workflow when a person ends the running task (marks it
         failed or successful, fails its DAG run). ``"suspend"``: it can be resumed; ``"cancel"``:
         it is stopped for good; ``"leave"``: nothing, but Ray in the task process ends with it.
@@ -84,6 +97,7 @@ class RayWorkflowRunOperator(RayWorkflowBaseOperator):
         "metadata",
         "ray_workflow_conn_id",
         "runtime_env",
+        "from_task",
     )
     template_fields_renderers = {  # noqa: RUF012 Airflow's
         "arguments": "json",
@@ -99,6 +113,9 @@ class RayWorkflowRunOperator(RayWorkflowBaseOperator):
         workflow_id: str | None = None,
         metadata: Json | None = None,
         on_clear: OnClear = "auto",
+        on_change: OnChange = "reuse",
+        from_task: str | None = None,
+        dry_run: bool = False,
         max_running_workflows: int | None = None,
         max_pending_workflows: int | None = None,
         **kwargs: Any,
@@ -106,12 +123,16 @@ class RayWorkflowRunOperator(RayWorkflowBaseOperator):
         super().__init__(**kwargs)
         check_workflow(workflow)
         check_choice("on_clear", on_clear, get_args(OnClear))
+        check_choice("on_change", on_change, get_args(OnChange))
         check_limits(max_running_workflows, max_pending_workflows)
         self.workflow = workflow
         self.arguments = arguments
         self.workflow_id = workflow_id
         self.metadata = metadata
         self.on_clear = on_clear
+        self.on_change = on_change
+        self.from_task = from_task
+        self.only_plans = dry_run  # BaseOperator has a method dry_run
         self.max_running_workflows = max_running_workflows
         self.max_pending_workflows = max_pending_workflows
 
@@ -125,6 +146,7 @@ class RayWorkflowRunOperator(RayWorkflowBaseOperator):
         :raises RayWorkflowQueueFullError: when the cluster has no place for it, see
             ``on_queue_full``.
         :raises RayWorkflowCanceledError: when it was canceled; Airflow does not retry.
+        :raises RayWorkflowStillActiveError: when it should be restarted from a task and is active.
         """
         deadline = self._deadline(context)
         hook = self._connect()
@@ -134,6 +156,7 @@ class RayWorkflowRunOperator(RayWorkflowBaseOperator):
             or derive_workflow_id(key_of(context), namespace=hook.settings.namespace)
         )
         memory = read_memory(context)
+        from_task = asked_for(context, "from_task") or self.from_task or ""
         origin = origin_of(context, memory=memory, inputs=definition.fingerprint)
         found = hook.find(workflow_id)
         status = found.status if found else WorkflowStatus.NONE
@@ -144,6 +167,7 @@ class RayWorkflowRunOperator(RayWorkflowBaseOperator):
             memory=memory,
             retries=self.retries or 0,
             on_clear=self.on_clear,
+            from_task=from_task,
         )
         action = decision.action
         self.log.info(
@@ -153,11 +177,42 @@ class RayWorkflowRunOperator(RayWorkflowBaseOperator):
             action.value,
             decision.reason,
         )
+        if self.only_plans:
+            return self._plan(hook, workflow_id, action, from_task)
+        if from_task and action is Action.ATTACH and memory.restarted_at != origin.max_tries:
+            raise RayWorkflowStillActiveError(
+                workflow_id,
+                f"should be restarted from its task {from_task!r}, and it is still running. "
+                "Suspend it, or wait for its end; then try again",
+            )
         run = self._run_of(hook, definition, workflow_id, origin, context)
         run.prepare(action)
-        write_memory(context, memory, went_on=action.goes_on)
+        memory = write_memory(context, memory, went_on=action.goes_on)
         self._announce(context, workflow_id)
-        return self._see_through(run, lambda: run.start(action), context, deadline)
+
+        def begin() -> Found:
+            found = run.start(action, from_task=decision.from_task)
+            if from_task:
+                write_memory(context, memory, restarted=True)
+            return found
+
+        return self._see_through(run, begin, context, deadline)
+
+    def _plan(
+        self, hook: RayWorkflowHook, workflow_id: str, action: Action, from_task: str
+    ) -> Json:
+        # What is taken or attached to is not compared.
+        is_compared = action.submits
+        definition = WorkflowDefinition.load(self.workflow, self.arguments)
+        plan = hook.plan(
+            workflow_id,
+            definition.encode() if is_compared else None,
+            on_change=self.on_change,
+            from_task=from_task,
+            from_scratch=action in (Action.RUN, Action.START_OVER),
+        )
+        self.log.info("Nothing is run: dry_run. The plan is\n%s", plan)
+        return plan.to_json()
 
     def _run_again(self, context: Context, workflow_id: str) -> WorkflowRun:
         hook = self._connect()
@@ -166,7 +221,7 @@ class RayWorkflowRunOperator(RayWorkflowBaseOperator):
         return self._run_of(hook, definition, workflow_id, origin, context)
 
     def _define(self, context: Context, hook: RayWorkflowHook) -> WorkflowDefinition:
-        is_remote = hook.settings.cluster is not None
+        is_remote = hook.settings.cluster is not None and not self.only_plans
         return WorkflowDefinition.load(self.workflow, self.arguments, is_remote=is_remote)
 
     def _run_of(
@@ -184,4 +239,5 @@ class RayWorkflowRunOperator(RayWorkflowBaseOperator):
             context,
             metadata=check_metadata(self.metadata) | {METADATA_KEY: origin.to_metadata()},
             limits=(self.max_running_workflows, self.max_pending_workflows),
+            on_change=self.on_change,
         )

@@ -118,7 +118,7 @@ class Plan:
             raise WorkflowChangedError(self.workflow_id, mismatches)
 
     def to_json(self) -> Json:
-        """The plan as JSON: ids, status, policy, counts, tasks and dropped tasks."""
+        """The plan as JSON: ids, status, policy, counts, tasks, dropped tasks, mismatches."""
         return {
             "workflow_id": self.workflow_id,
             "status": self.status.value,
@@ -127,6 +127,7 @@ class Plan:
             "counts": self.counts,
             "tasks": [asdict(task) for task in self.tasks],
             "dropped": list(self.dropped),
+            "mismatches": self.mismatches,
         }
 
     def __str__(self) -> str:

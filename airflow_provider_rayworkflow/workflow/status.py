@@ -40,6 +40,11 @@ class WorkflowStatus(StrEnum):
         """True when ``resume`` would go on with the workflow's tasks."""
         return self in _CAN_BE_RESUMED
 
+    @property
+    def can_be_restarted(self) -> bool:
+        """True when it may be run again from one of its tasks on."""
+        return self in _CAN_BE_RESUMED or self is _SUCCESSFUL
+
 
 _NONE, _PENDING, _RUNNING = WorkflowStatus.NONE, WorkflowStatus.PENDING, WorkflowStatus.RUNNING
 _SUCCESSFUL, _FAILED = WorkflowStatus.SUCCESSFUL, WorkflowStatus.FAILED

@@ -78,8 +78,16 @@ class LiveAirflow:
     def unpause(self, dag_id: str) -> None:
         self._call("PATCH", f"/dags/{dag_id}", {"is_paused": False})
 
-    def trigger(self, dag_id: str, run_id: str) -> None:
-        self._call("POST", f"/dags/{dag_id}/dagRuns", {"dag_run_id": run_id, "logical_date": None})
+    def trigger(self, dag_id: str, run_id: str, **conf: object) -> None:
+        """Make a run.
+
+        :param conf: of it, as the form of the UI has it.
+        """
+        self._call(
+            "POST",
+            f"/dags/{dag_id}/dagRuns",
+            {"dag_run_id": run_id, "logical_date": None, "conf": conf},
+        )
 
     def delete_run(self, dag_id: str, run_id: str) -> None:
         self._call("DELETE", f"/dags/{dag_id}/dagRuns/{run_id}")

@@ -11,7 +11,7 @@ from airflow_provider_rayworkflow.hooks import Found
 from airflow_provider_rayworkflow.patience import Patience
 from airflow_provider_rayworkflow.runs import WorkflowRun
 from airflow_provider_rayworkflow.tries import Action
-from airflow_provider_rayworkflow.workflow.model import StatusRecord
+from airflow_provider_rayworkflow.workflow.model import StartOptions, StatusRecord
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 
 RECORD = StatusRecord(
@@ -58,8 +58,9 @@ class Engine:
     def prepare(self) -> None:
         self.calls.append("prepare")
 
-    def submit(self, on_existing: str) -> None:
-        self.calls.append(f"submit {on_existing}")
+    def submit(self, options: StartOptions) -> None:
+        start = f" from {options.from_task}" if options.from_task else ""
+        self.calls.append(f"submit {options.on_existing}{start}")
 
     def attach(self) -> None:
         self.calls.append("attach")
@@ -80,6 +81,19 @@ def run(stored: Stored, engine: Engine, action: Action, *, patience_s: float = 0
         patience=Patience(patience_s),
     )
     return attempt.run(action)
+
+
+def test_a_workflow_is_restarted_from_a_task_once():
+    engine = Engine()
+    attempt = WorkflowRun(
+        hook=Stored(LOST, RUNNING, SUCCESSFUL),
+        engine=engine,
+        workflow_id="w",
+        poll_interval_s=0,
+        patience=Patience(0),
+    )
+    assert attempt.wait(attempt.start(Action.RESUME, from_task="clean")) is SUCCESSFUL
+    assert engine.calls == ["submit resume from clean", "prepare", "submit resume"]
 
 
 def test_what_an_earlier_run_left_is_not_taken_for_the_one_that_was_submitted():

@@ -60,7 +60,7 @@ def test_a_retry_goes_on_whatever_on_clear_says(status: Status, expected: Action
         ("auto", Status.RESUMABLE, Action.RESUME),
         ("auto", Status.RUNNING, Action.ATTACH),
         ("auto", Status.CANCELED, Action.TAKE),
-        ("resume", Status.SUCCESSFUL, Action.TAKE),
+        ("resume", Status.SUCCESSFUL, Action.RESUME),
         ("resume", Status.FAILED, Action.RESUME),
         ("restart", Status.SUCCESSFUL, Action.START_OVER),
         ("restart", Status.FAILED, Action.START_OVER),
@@ -70,6 +70,43 @@ def test_a_retry_goes_on_whatever_on_clear_says(status: Status, expected: Action
 )
 def test_a_clear_follows_on_clear(on_clear: str, status: Status, expected: Action):
     assert action(status, mine=CLEARED, on_clear=on_clear) is expected
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        (Status.NONE, Action.RUN),
+        (Status.FAILED, Action.RESUME),
+        (Status.SUCCESSFUL, Action.RESUME),
+        (Status.RUNNING, Action.ATTACH),
+        (Status.CANCELED, Action.TAKE),
+    ],
+)
+@pytest.mark.parametrize("mine", [FIRST_RUN, CLEARED])
+def test_a_restart_from_a_task_goes_before_on_clear(status: Status, expected: Action, mine: Origin):
+    assert action(status, mine=mine, from_task="clean") is expected
+
+
+def test_a_retry_goes_on_after_a_restart_from_a_task_and_a_clear_restarts_again():
+    restarted = replace(MEMORY, restarted_at=3, went_on_at=3)
+    given = {"found": FIRST_RUN, "memory": restarted, "retries": 1, "on_clear": "auto"}
+    decisions = [
+        decide(status=Status.FAILED, mine=mine, from_task="clean", **given)
+        for mine in (CLEARED, replace(CLEARED, max_tries=5))
+    ]
+    assert [decision.from_task for decision in decisions] == ["", "clean"]
+    assert [decision.action for decision in decisions] == [Action.RESUME, Action.RESUME]
+
+
+def test_a_dead_dag_runs_workflow_is_not_restarted_from_a_task():
+    made_again = replace(FIRST_RUN, run_after="2026-11-23T00:00:00+00:00")
+    assert action(Status.FAILED, mine=made_again, from_task="clean") is Action.START_OVER
+
+
+def test_a_memory_outlives_its_form():
+    old = {"life": "life", "since_try": 1, "went_on_at": 3}
+    assert Memory.from_json(old, try_number=2) == replace(MEMORY, went_on_at=3)
+    assert Memory.from_json(old | {"restarted_at": 3}, try_number=2).restarted_at == 3
 
 
 def test_a_retry_after_a_clear_that_started_over_goes_on():

@@ -119,14 +119,18 @@ class _Job:
 
     def _hand_over(self, manager: Any, graph: bytes | None, submission: Submission) -> None:
         if graph is None:
-            connect.call(manager.resume.remote(self._workflow_id))
+            connect.call(manager.resume.remote(self._workflow_id, submission.from_task))
             return
         connect.call(
             manager.submit.remote(
                 self._workflow_id,
                 graph,
                 submission.user_metadata,
-                StartOptions(on_existing=submission.on_existing),
+                StartOptions(
+                    on_existing=submission.on_existing,
+                    on_change=submission.on_change,
+                    from_task=submission.from_task,
+                ),
             )
         )
 

@@ -27,6 +27,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     DataLoadError,
     KeyNotFoundError,
 )
+from airflow_provider_rayworkflow.workflow.model import OnChange
 from airflow_provider_rayworkflow.workflow.storage import keys
 from airflow_provider_rayworkflow.workflow.storage.bytes import ByteStore
 
@@ -58,6 +59,7 @@ class Submission:
     :ivar python: ``"3.11"``: the Python that pickled ``graph``.
     :ivar package_version: of the submitting side.
     :ivar graph: of a function that the cluster can't import.
+    :ivar on_change: and ``from_task``: as for ``run``; ``""`` for no task.
     """
 
     workflow_id: str
@@ -73,6 +75,8 @@ class Submission:
     max_running_workflows: int | None = None
     max_pending_workflows: int | None = None
     graph: bytes | None = None
+    on_change: OnChange = "reuse"
+    from_task: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
