@@ -12,6 +12,7 @@ import pickle
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from types import CodeType, FunctionType
 from typing import Any, cast
 
 import ray
@@ -29,7 +30,7 @@ from airflow_provider_rayworkflow.workflow.graph import (
     Task,
     TaskOptions,
 )
-from airflow_provider_rayworkflow.workflow.ids import default_task_id
+from airflow_provider_rayworkflow.workflow.ids import default_task_id, stable_module_name
 from airflow_provider_rayworkflow.workflow.runtime import functions
 from airflow_provider_rayworkflow.workflow.runtime import options as ray_options
 from airflow_provider_rayworkflow.workflow.runtime.environments import (
@@ -123,7 +124,8 @@ class _Encoder:
         self._plain: dict[bytes, str] = {}  # fingerprints of what was pickled
         self._defaults: dict[Any, Task] = {}
         self._named: dict[str, NamedFunction] = {}
-        self._met: list[RemoteFunction] = []
+        self._met: dict[Any, str | None] = {}  # functions that code refers to, with a version
+        self._makes_graphs = False
 
     def encode(self, dag: DAGNode) -> Graph:
         indexes: dict[DAGNode, int] = {}
@@ -286,30 +288,35 @@ class _Encoder:
         return fingerprints.combine(code, *(self._code(function) for function in named))
 
     def _code(self, body: Any, version: str | None = None) -> str:
-        if version is not None:
-            return fingerprints.of_text(version)
         if body not in self._codes:
             self._codes[body] = fingerprints.of_code(body, replace=self._meet)
-        return self._codes[body]
+        return self._codes[body] if version is None else fingerprints.of_text(version)
 
     def _meet(self, obj: Any) -> Any:
-        if not isinstance(obj, RemoteFunction):
-            return NotImplemented
-        self._met.append(obj)
-        return obj._function
+        """Take note of what the code of a task refers to, while that is walked."""
+        match obj:
+            case CodeType():
+                self._makes_graphs |= "bind" in obj.co_names
+            case FunctionType():
+                self._met.setdefault(obj, None)
+            case RemoteFunction():
+                ours, _ = ray_options.split(obj._default_options)
+                self._met[obj._function] = ours.get("version")
+                return obj._function
+        return NotImplemented
 
     def _name_met_functions(self) -> None:
         """Note the functions of which tasks may make others: a resume puts them in the place of older ones."""
-        while self._met:
-            remote = self._met.pop()
-            body = remote._function
+        packages = {_package_of(body) for body in self._functions}
+        while self._makes_graphs and self._met:
+            body, version = self._met.popitem()
             name = default_task_id(body)
-            if name in self._named or "<" in body.__qualname__:
+            is_known = name in self._named or "<" in body.__qualname__
+            if is_known or _package_of(body) not in packages:
                 continue
-            ours, _ = ray_options.split(remote._default_options)
             with suppress(TypeError):  # it can't be pickled, and perhaps need not be
                 self._named[name] = NamedFunction(
-                    blob=self._function(body), code=self._code(body, ours.get("version"))
+                    blob=self._function(body), code=self._code(body, version)
                 )
 
     def _function(self, body: Callable[..., Any]) -> int:
@@ -327,6 +334,10 @@ class _Encoder:
 
     def _blob(self, content: bytes) -> int:
         return self._blobs.setdefault(content, len(self._blobs))
+
+
+def _package_of(function: Any) -> str:
+    return stable_module_name(function).partition(".")[0]
 
 
 def _in_order(dag: DAGNode, children: Callable[[DAGNode], list[DAGNode]]) -> list[DAGNode]:

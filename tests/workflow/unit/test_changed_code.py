@@ -481,34 +481,40 @@ def test_a_restart_from_the_parent_uses_nothing_of_its_continuation(workflows):
     assert calls == ["split", "a", "b", "end"]
 
 
-@ray.remote
 def step(value):
     effects.note("step")
     return value + 1
 
 
-def test_a_function_of_a_stored_continuation_is_the_one_of_now(workflows, monkeypatch):
-    """A module's function that is pickled with its code, as those of scripts and DAG files are."""
+def step_with_a_bug(value):
+    effects.note("bug")
+    raise ValueError("a bug")
 
+
+step_with_a_bug.__qualname__ = step_with_a_bug.__name__ = "step"
+
+
+def as_task(function):
+    return function if hasattr(function, "bind") else ray.remote(function)
+
+
+@ray.remote
+def split(value):
+    effects.note("split")
+    return workflow.continuation(as_task(step).bind(value))
+
+
+@pytest.mark.parametrize("wrap", [ray.remote, lambda function: function])
+def test_a_function_of_a_stored_continuation_is_the_one_of_now(workflows, monkeypatch, wrap):
+    """A module's function that is pickled with its code, as those of scripts and DAG files are."""
     module = sys.modules[__name__]
     cloudpickle.register_pickle_by_value(module)
     try:
-
-        @ray.remote
-        def split(value):
-            effects.note("split")
-            return workflow.continuation(step.bind(value))
-
-        def bug(value):
-            effects.note("bug")
-            raise ValueError("a bug")
-
-        bug.__qualname__ = bug.__name__ = "step"
-        fixed = module.step
-        monkeypatch.setattr(module, "step", ray.remote(bug))
+        monkeypatch.setattr(module, "step", wrap(step_with_a_bug))
         with pytest.raises(WorkflowExecutionError, match="a bug"):
             workflows.run(split.bind(1), workflow_id="w")
-        monkeypatch.setattr(module, "step", fixed)
+        monkeypatch.undo()
+        monkeypatch.setattr(module, "step", wrap(step))
         assert rerun(workflows, split.bind(1)) == (2, ["step"])
     finally:
         cloudpickle.unregister_pickle_by_value(module)
