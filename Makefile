@@ -5,8 +5,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export UV_PYTHON_DOWNLOADS = never
 
-# Tests mostly wait for the processes that they start: more of them at once than there are cores.
-WORKERS ?= 4
+# Tests mostly wait for the processes that they start: one more at once than two cores have.
+WORKERS ?= 3
 
 # Azure's storage for tests comes from npm. Where that is missing, they are skipped.
 AZURITE := $(if $(shell command -v npm),node_modules/.bin/azurite-blob)
