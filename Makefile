@@ -11,7 +11,10 @@ WORKERS ?= 3
 # Azure's storage for tests comes from npm. Where that is missing, they are skipped.
 AZURITE := $(if $(shell command -v npm),node_modules/.bin/azurite-blob)
 
-.PHONY: bench bench-quick setup demo test matrix check lint format types layers docs constraints clean
+# The browser for tests of the UI's pages is Debian's, which root may install. Without it, they are skipped.
+CHROMIUM := $(if $(shell command -v chromium),,$(if $(filter 0,$(shell id -u)),$(shell command -v apt-get)))
+
+.PHONY: bench bench-quick setup demo test chromium screenshots matrix check lint format types layers docs constraints clean
 
 setup: $(READY)
 
@@ -28,12 +31,19 @@ $(READY): pyproject.toml constraints.txt | $(BIN)/uv
 demo: $(READY)
 	$(BIN)/python example_dags/demo.py
 
-test: $(READY) $(AZURITE)
+test: $(READY) $(AZURITE) $(if $(CHROMIUM),chromium)
 	$(MAKE) --no-print-directory check
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --durations 10
 
 node_modules/.bin/azurite-blob:
 	npm install --no-save --no-package-lock --no-audit --no-fund --loglevel error azurite@3.37.0
+
+chromium:
+	-apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium fonts-dejavu-core
+
+# The pictures of docs/ui.md, which a test makes.
+screenshots: $(READY)
+	RAYWORKFLOW_SCREENSHOTS=docs/images $(BIN)/python -m pytest tests/airflow/ui/test_pages.py
 
 # A few tests on the other Pythons that this machine has, and on the oldest versions of what we need: noxfile.py.
 matrix: $(READY)

@@ -16,6 +16,7 @@
     ├── RayWorkflowTimeoutError       the time to wait is over; the workflow is suspended
     ├── RayWorkflowStillActiveError   it should start over or go, and somebody else runs it
     ├── RayWorkflowEndedError         what a sensor waits for can't come any more (not retried)
+    ├── RayWorkflowSuspendedError     a person suspended the workflow (not retried)
     └── RayWorkflowCanceledError      the workflow was canceled (not retried)
 """
 
@@ -184,6 +185,20 @@ class RayWorkflowEndedError(RayWorkflowError, AirflowFailException):
         )
         self.workflow_id = workflow_id
         self.status = status
+
+
+class RayWorkflowSuspendedError(RayWorkflowError, AirflowFailException):
+    """A person suspended the workflow in the UI; what it has committed is kept.
+
+    :ivar workflow_id: the workflow.
+    """
+
+    def __init__(self, workflow_id: str) -> None:
+        super().__init__(
+            f"Workflow {workflow_id!r} was suspended by a person. Clear the task instance to "
+            "resume it; committed tasks don't run again."
+        )
+        self.workflow_id = workflow_id
 
 
 class RayWorkflowCanceledError(RayWorkflowError, AirflowFailException):

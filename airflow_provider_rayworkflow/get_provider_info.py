@@ -51,6 +51,12 @@ def get_provider_info() -> Json:
             "airflow_provider_rayworkflow.links.RayDashboardLink",
         ],
         "connection-types": [_CONNECTION_TYPE],
+        "plugins": [
+            {
+                "name": "rayworkflow",
+                "plugin-class": "airflow_provider_rayworkflow.plugin.RayWorkflowPlugin",
+            }
+        ],
     }
 
 

@@ -45,6 +45,7 @@ from airflow_provider_rayworkflow.workflow.storage import (
 )
 from airflow_provider_rayworkflow.workflow.storage.finished import FinishedTasks
 from airflow_provider_rayworkflow.workflow.storage.handover import Handover, How, StopRequest
+from airflow_provider_rayworkflow.workflow.storage.retrying import RETRY_FOR_S
 from airflow_provider_rayworkflow.workflow.storage.workflows import (
     Found,
     HonestStatuses,
@@ -59,6 +60,7 @@ class RayWorkflowHook(BaseHook):
 
     :param ray_workflow_conn_id: a connection of type ``ray_workflow``. The default one need not
         exist: Ray then runs in the task process, with the default storage.
+    :param retry_for_s: how long a call of the storage is tried again that may work a moment later.
     """
 
     conn_name_attr = "ray_workflow_conn_id"
@@ -66,9 +68,15 @@ class RayWorkflowHook(BaseHook):
     conn_type = "ray_workflow"
     hook_name = "Ray Workflow"
 
-    def __init__(self, ray_workflow_conn_id: str = default_conn_name) -> None:
+    def __init__(
+        self,
+        ray_workflow_conn_id: str = default_conn_name,
+        *,
+        retry_for_s: float = RETRY_FOR_S,
+    ) -> None:
         super().__init__()
         self.ray_workflow_conn_id = ray_workflow_conn_id
+        self._retry_for_s = retry_for_s
 
     @cached_property
     def settings(self) -> ConnectionSettings:
@@ -108,8 +116,12 @@ class RayWorkflowHook(BaseHook):
         conn_id = self.settings.storage_conn_id
         try:
             if conn_id:
-                return WorkflowStore(open_through_airflow(self.storage_uri, conn_id))
-            return WorkflowStore(open_store(self.storage_uri))
+                store = open_through_airflow(
+                    self.storage_uri, conn_id, retry_for_s=self._retry_for_s
+                )
+            else:
+                store = open_store(self.storage_uri, retry_for_s=self._retry_for_s)
+            return WorkflowStore(store)
         except ValueError as exc:
             raise RayWorkflowConnectionError(
                 f"The connection {self.ray_workflow_conn_id!r}: {exc}"
@@ -178,6 +190,16 @@ class RayWorkflowHook(BaseHook):
         """
         with self._storage_errors():
             return unowned.cancel(self.store, workflow_id, now=time.time())
+
+    def suspend(self, workflow_id: str) -> None:
+        """Ask whoever runs a workflow to stop it so that it can be resumed. Does not wait.
+
+        :raises RayWorkflowNotFoundError: when there is no such workflow.
+        :raises IllegalTransitionError: when nobody runs it.
+        :raises RayWorkflowStorageError: when the storage can't be used.
+        """
+        with self._storage_errors():
+            unowned.suspend(self.store, workflow_id, now=time.time())
 
     def delete(self, workflow_id: str) -> None:
         """Delete all that is stored of a workflow.

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from airflow_provider_rayworkflow.exceptions import RayWorkflowConnectionError
 from airflow_provider_rayworkflow.workflow.storage import ByteStore, open_filesystem, shown
+from airflow_provider_rayworkflow.workflow.storage.retrying import RETRY_FOR_S
 
 
 def filesystem_of(uri: str, storage_conn_id: str) -> Any:
@@ -40,12 +41,16 @@ def filesystem_of(uri: str, storage_conn_id: str) -> Any:
     return DirFileSystem(path=path.path, fs=filesystem)
 
 
-def open_through_airflow(uri: str, storage_conn_id: str) -> ByteStore:
+def open_through_airflow(
+    uri: str, storage_conn_id: str, *, retry_for_s: float = RETRY_FOR_S
+) -> ByteStore:
     """Open a storage with the credentials of a connection. Nothing is written.
 
+    :param retry_for_s: how long a call is tried again that may work a moment later.
     :raises RayWorkflowConnectionError: see :func:`filesystem_of`.
     """
     filesystem = filesystem_of(uri, storage_conn_id)
     from pyarrow.fs import FSSpecHandler, PyFileSystem
 
-    return open_filesystem(PyFileSystem(FSSpecHandler(filesystem)), "", location=uri)
+    handler = PyFileSystem(FSSpecHandler(filesystem))
+    return open_filesystem(handler, "", location=uri, retry_for_s=retry_for_s)

@@ -10,12 +10,15 @@ from __future__ import annotations
 import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Self
 from weakref import WeakKeyDictionary
 
 from airflow_provider_rayworkflow.exceptions import RayWorkflowStorageError
 from airflow_provider_rayworkflow.hooks import RayWorkflowHook
+from airflow_provider_rayworkflow.workflow.exceptions import StorageError
+from airflow_provider_rayworkflow.workflow.progress import progress_line
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 from airflow_provider_rayworkflow.workflow.storage.finished import FinishedTasks
@@ -30,11 +33,13 @@ class Standing:
     :ivar status: the honest one; NONE if nothing is stored.
     :ivar key: what is written; None if nothing is.
     :ivar finished: those tasks that were asked for and have a committed result.
+    :ivar progress: how far it is, in words, where that was asked for and has just been read.
     """
 
     status: WorkflowStatus
     key: StatusKey | None = None
     finished: frozenset[str] = frozenset()
+    progress: str = ""
 
 
 class Watch:
@@ -43,6 +48,7 @@ class Watch:
     :param interval_s: how long at most to wait between two looks.
     :param task_id: of the workflow, to know whether it has finished. That costs each look a listing
         of the workflow's own.
+    :param wants_progress: to know how far it is, now and then: of all who wait, a look reads two.
     """
 
     def __init__(
@@ -52,11 +58,13 @@ class Watch:
         *,
         interval_s: float,
         task_id: str | None = None,
+        wants_progress: bool = False,
     ) -> None:
         self.workflow_id = workflow_id
         self.segment = quote_id(workflow_id)
         self.interval_s = interval_s
         self.task_id = task_id
+        self.wants_progress = wants_progress
         self._conn_id = ray_workflow_conn_id
         self._poll: _Poll | None = None
 
@@ -100,6 +108,7 @@ class _Poll:
         self._task: asyncio.Task[None] | None = None
         self._hook: RayWorkflowHook | None = None
         self._tasks: dict[str, FinishedTasks] = {}
+        self._progress_at: dict[str, float] = {}
 
     def add(self, watch: Watch) -> None:
         self._watches.add(watch)
@@ -161,6 +170,7 @@ class _Poll:
                 if segment in segments
             }
             self._look_at_tasks(store, watches, standings)
+            self._look_at_progress(store, watches, standings)
         except Exception as exc:  # those who wait judge it
             self._hook = None  # the connection may be corrected meanwhile
             return exc
@@ -181,5 +191,31 @@ class _Poll:
             if task_id and key and tasks.has(task_id, epoch=key.epoch):
                 standings[watch.segment] = replace(standing, finished=standing.finished | {task_id})
 
+    def _look_at_progress(
+        self, store: WorkflowStore, watches: list[Watch], standings: _Standings
+    ) -> None:
+        now = time.monotonic()
+        running = {
+            watch.segment
+            for watch in watches
+            if watch.wants_progress
+            and watch.segment in standings
+            and standings[watch.segment].status is WorkflowStatus.RUNNING
+        }
+        self._progress_at = {segment: self._progress_at.get(segment, now) for segment in running}
+        due = [segment for segment in running if now - self._progress_at[segment] >= PROGRESS_S]
+        for segment in sorted(due, key=self._progress_at.__getitem__)[:_PROGRESS_READS]:
+            self._progress_at[segment] = now
+            standing = standings[segment]
+            if standing.key is not None:
+                # A look at the tasks matters less than the status, and must not cost it.
+                with suppress(StorageError):
+                    line = progress_line(store.read_status_at(standing.key))
+                    standings[segment] = replace(standing, progress=line)
+
+
+#: How often at most it is looked up how far a workflow is.
+PROGRESS_S = 30.0
+_PROGRESS_READS = 2
 
 _POLLS: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, _Poll]] = WeakKeyDictionary()

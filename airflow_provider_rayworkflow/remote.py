@@ -31,6 +31,7 @@ from airflow_provider_rayworkflow.patience import Patience
 from airflow_provider_rayworkflow.workflow.exceptions import StorageError
 from airflow_provider_rayworkflow.workflow.model import StartOptions
 from airflow_provider_rayworkflow.workflow.storage.handover import (
+    ANYBODY,
     QUEUE_FULL_EXIT_CODE,
     How,
     Owner,
@@ -189,8 +190,11 @@ class RemoteRay:
         return False
 
     def was_stopped_by_other(self, found: Found) -> bool:
-        """True if an earlier try's end has suspended it, while this one owns it already."""
-        return found.record.stopped_by not in ("", self._token)
+        """True if an earlier try's end has suspended it, while this one owns it already.
+
+        A person who suspended it had the right to.
+        """
+        return found.record.stopped_by not in ("", self._token, ANYBODY)
 
     def stop(self, how: How) -> None:
         """Ask the cluster to stop the workflow; one write. Void if another try owns it by now."""

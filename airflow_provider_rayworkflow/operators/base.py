@@ -27,6 +27,7 @@ from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowInterruptedError,
     RayWorkflowQueueFullError,
     RayWorkflowStorageError,
+    RayWorkflowSuspendedError,
     RayWorkflowTimeoutError,
 )
 from airflow_provider_rayworkflow.hooks import Found, RayWorkflowHook
@@ -40,6 +41,7 @@ from airflow_provider_rayworkflow.task_instances import begun_at, remember_begin
 from airflow_provider_rayworkflow.triggers import RayWorkflowTrigger
 from airflow_provider_rayworkflow.workflow.model import OnChange, StatusRecord
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.storage.handover import ANYBODY
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -304,6 +306,8 @@ class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
             reason = "the process that ran it is gone"
         elif failure is not None:
             reason = f"{failure.type}: {failure.message}"
+        elif record.stopped_by == ANYBODY:
+            raise RayWorkflowSuspendedError(record.workflow_id)
         else:
             reason = "it was suspended"
         raise RayWorkflowInterruptedError(record.workflow_id, reason)

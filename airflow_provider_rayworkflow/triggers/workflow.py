@@ -16,6 +16,7 @@ from airflow_provider_rayworkflow.kills import OnKill, how_to_stop_deferred
 from airflow_provider_rayworkflow.patience import Patience
 from airflow_provider_rayworkflow.polls import Standing, Watch
 from airflow_provider_rayworkflow.task_instances import state_of_deferred
+from airflow_provider_rayworkflow.workflow.progress import Throttle
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage.handover import How
 
@@ -108,12 +109,14 @@ class RayWorkflowTrigger(BaseTrigger):
 
     async def _wait(self) -> TriggerEvent:
         patience = Patience(self.unreachable_timeout_s)
+        throttle = Throttle()
         status = WorkflowStatus.NONE
         with Watch(
             self.ray_workflow_conn_id,
             self.workflow_id,
             interval_s=self.poll_interval_s,
             task_id=self.workflow_task_id,
+            wants_progress=bool(self.token),  # of its own workflow
         ) as watch:
             while True:
                 try:
@@ -125,6 +128,9 @@ class RayWorkflowTrigger(BaseTrigger):
                 else:
                     patience.worked()
                     status = standing.status if standing else status
+                    progress = standing.progress if standing and self.token else ""
+                    if progress and throttle.is_due(progress, time.monotonic()):
+                        log.info("Workflow %s: %s", self.workflow_id, progress)
                     if standing and self.workflow_task_id in standing.finished:
                         return self._event("task", status)
                     if standing and status in self.statuses:

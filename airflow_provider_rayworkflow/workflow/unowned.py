@@ -10,13 +10,14 @@ import uuid
 from dataclasses import replace
 
 from airflow_provider_rayworkflow.workflow.exceptions import (
+    IllegalTransitionError,
     WorkflowNotFoundError,
     WorkflowNotResumableError,
     WorkflowStillActiveError,
 )
 from airflow_provider_rayworkflow.workflow.plans import check_task
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus, check_transition
-from airflow_provider_rayworkflow.workflow.storage.handover import Handover, StopRequest
+from airflow_provider_rayworkflow.workflow.storage.handover import Handover, How, StopRequest
 from airflow_provider_rayworkflow.workflow.storage.workflows import (
     Claim,
     Found,
@@ -118,11 +119,30 @@ def cancel(store: WorkflowStore, workflow_id: str, *, now: float) -> WorkflowSta
             return WorkflowStatus.CANCELED
         except WorkflowStillActiveError:
             pass  # somebody has begun to run it just now
-    base_epoch = store.read_claim(workflow_id, found.record.epoch).base_epoch
-    Handover(store.bytes).request_stop(
-        StopRequest.by_anybody(workflow_id, base_epoch, how="cancel", now=now)
-    )
+    _request_stop(store, found, how="cancel", now=now)
     return found.status
+
+
+def suspend(store: WorkflowStore, workflow_id: str, *, now: float) -> None:
+    """Ask whoever runs a workflow to stop it so that it can be resumed. Does not wait.
+
+    :raises WorkflowNotFoundError: when there is no such workflow.
+    :raises IllegalTransitionError: when nobody runs it.
+    """
+    found = HonestStatuses(store, now=now).read(workflow_id)
+    if found is None:
+        raise WorkflowNotFoundError(workflow_id)
+    if not found.status.is_active:
+        raise IllegalTransitionError(workflow_id, found.status.value, "RESUMABLE")
+    _request_stop(store, found, how="suspend", now=now)
+
+
+def _request_stop(store: WorkflowStore, found: Found, *, how: How, now: float) -> None:
+    record = found.record
+    base_epoch = store.read_claim(record.workflow_id, record.epoch).base_epoch
+    Handover(store.bytes).request_stop(
+        StopRequest.by_anybody(record.workflow_id, base_epoch, how=how, now=now)
+    )
 
 
 def obey_pending_cancel(store: WorkflowStore, found: Found, *, manager_id: str, now: float) -> bool:

@@ -32,13 +32,25 @@ def wait_for(what: str, look: Callable[[], T], *, patience_s: float = PATIENCE_S
 
 
 class LiveAirflow:
-    """A deployment on SQLite with the LocalExecutor. DAGs are read once, at the start."""
+    """A deployment on SQLite with the LocalExecutor. DAGs are read once, at the start.
+
+    :param has_scheduler: without one, no task runs.
+    :param user: name and password; by default everybody is an admin.
+    """
 
     def __init__(
-        self, home: Path, environment: dict[str, str], *, has_triggerer: bool = False
+        self,
+        home: Path,
+        environment: dict[str, str],
+        *,
+        has_triggerer: bool = False,
+        has_scheduler: bool = True,
+        user: tuple[str, str] | None = None,
     ) -> None:
         self.home = home
         self._has_triggerer = has_triggerer
+        self._has_scheduler = has_scheduler
+        self._user = user
         port = free_port()
         self._environment = os.environ | _settings(home, port) | environment
         self._client = httpx.Client(
@@ -53,13 +65,28 @@ class LiveAirflow:
         """
         shutil.copy(database, self.home / "airflow.db")
         self._spawn("api-server", "--workers", "1")
-        self._spawn("scheduler")
+        if self._has_scheduler:
+            self._spawn("scheduler")
         if self._has_triggerer:
             self._spawn("triggerer")
         self._run("dags", "reserialize")
         wait_for("the API server", self._is_healthy)
-        token = self._client.get("/auth/token").json()["access_token"]
-        self._client.headers["Authorization"] = f"Bearer {token}"
+        self._client.headers["Authorization"] = f"Bearer {self.token(self._user)}"
+
+    @property
+    def url(self) -> str:
+        """Of the API server and its pages."""
+        return str(self._client.base_url).rstrip("/")
+
+    def token(self, user: tuple[str, str] | None) -> str:
+        """What shows the API server who asks."""
+        if user is None:
+            answer = self._client.get("/auth/token")
+        else:
+            credentials = dict(zip(("username", "password"), user, strict=True))
+            answer = self._client.post("/auth/token", json=credentials)
+        token: str = answer.json()["access_token"]
+        return token
 
     def stop(self) -> None:
         """Stop all, with the tasks that still run and their Ray."""
@@ -104,6 +131,16 @@ class LiveAirflow:
                 "reset_dag_runs": True,
             },
         )
+
+    def add_connection(self, conn_id: str, conn_type: str, extra: dict[str, Any]) -> None:
+        """Add a connection to Airflow's database."""
+        body = {"connection_id": conn_id, "conn_type": conn_type, "extra": json.dumps(extra)}
+        self._call("POST", "/connections", body)
+
+    def push_xcom(self, dag_id: str, run_id: str, task_id: str, key: str, value: Any) -> None:
+        """Leave an XCom, as a task does."""
+        path = f"{_task_instance(dag_id, run_id, task_id)}/xcomEntries"
+        self._call("POST", path, {"key": key, "value": value})
 
     def mark(self, dag_id: str, run_id: str, task_id: str, state: str) -> None:
         self._call("PATCH", _task_instance(dag_id, run_id, task_id), {"new_state": state})
@@ -179,7 +216,8 @@ class LiveAirflow:
             health = self._client.get("/api/v2/monitor/health").json()
         except (httpx.HTTPError, json.JSONDecodeError):
             return False
-        return health["scheduler"]["status"] == "healthy"
+        part = "scheduler" if self._has_scheduler else "metadatabase"
+        return health[part]["status"] == "healthy"
 
     def _spawn(self, *command: str) -> None:
         with (self.home / f"{command[0]}.log").open("ab") as log:

@@ -49,7 +49,9 @@ def store(root: Path) -> WorkflowStore:
     return store
 
 
-def write(store: WorkflowStore, workflow_id: str, status: Status, *, number: int = 0) -> None:
+def write(
+    store: WorkflowStore, workflow_id: str, status: Status, *, number: int = 0, **more: int
+) -> None:
     store.write_status(
         StatusRecord(
             workflow_id=workflow_id,
@@ -58,6 +60,7 @@ def write(store: WorkflowStore, workflow_id: str, status: Status, *, number: int
             number=number,
             manager_id=MANAGER,
             created_at=0.0,
+            **more,
         )
     )
 
@@ -85,6 +88,7 @@ class Counted:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.listed: list[str] = []
         self.threads: set[int] = set()
+        self.statuses_read = 0
         for name in ("list", "get", "put"):
             self._wrap(monkeypatch, name)
 
@@ -93,6 +97,7 @@ class Counted:
 
         def counted(store: LocalStore, key: str, *args: object) -> object:
             self.threads.add(threading.get_ident())
+            self.statuses_read += name == "get" and key.startswith("v1/status/")
             if name == "list":
                 self.listed.append(key)
             return call(store, key, *args)
@@ -143,6 +148,46 @@ def test_a_trigger_waits_until_the_workflow_ends(store: WorkflowStore, counted: 
         return await waiting
 
     assert asyncio.run(end_later())["status"] == "SUCCESSFUL"
+
+
+def test_a_trigger_logs_how_far_its_own_workflow_is(
+    store: WorkflowStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr(polls, "PROGRESS_S", 0.0)
+    caplog.set_level("INFO")
+    write(store, "w", Status.RUNNING, tasks_total=7, tasks_done=3)
+
+    async def end_later() -> dict:
+        own, foreign = trigger(token="t"), trigger()
+        waiting = [asyncio.create_task(fired(each)) for each in (own, foreign)]
+        while "3 of 7" not in caplog.text:
+            await asyncio.sleep(0.001)
+        write(store, "w", Status.SUCCESSFUL, number=1)
+        return await waiting[0] and await waiting[1]
+
+    assert asyncio.run(end_later())["status"] == "SUCCESSFUL"
+    assert caplog.text.count("Workflow w: 3 of 7 tasks done") == 1
+
+
+def test_of_all_who_wait_a_look_reads_the_progress_of_two(
+    store: WorkflowStore, counted: Counted, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(polls, "PROGRESS_S", 0.0)
+    for number in range(9):
+        write(store, f"w{number}", Status.RUNNING)
+
+    async def wait() -> None:
+        waiting = [
+            asyncio.create_task(fired(trigger(f"w{number}", token="t"))) for number in range(9)
+        ]
+        while len(counted.listed) < 4:
+            await asyncio.sleep(0.001)
+        for task in waiting:
+            task.cancel()
+        await asyncio.wait(waiting)
+
+    asyncio.run(wait())
+    assert 0 < counted.statuses_read <= 2 * len(counted.listed)
 
 
 def test_a_workflow_whose_manager_is_gone_fires_as_resumable(store: WorkflowStore):

@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from airflow_provider_rayworkflow.workflow.storage.bytes import ByteStore, Data, Entry
 from airflow_provider_rayworkflow.workflow.storage.local import LocalStore
-from airflow_provider_rayworkflow.workflow.storage.retrying import RetryingStore
+from airflow_provider_rayworkflow.workflow.storage.retrying import RETRY_FOR_S, RetryingStore
 from airflow_provider_rayworkflow.workflow.storage.workflows import Checkpoints, WorkflowStore
 
 __all__ = [
@@ -44,35 +44,40 @@ def shown(uri: str) -> str:
     )
 
 
-def open_store(uri: str) -> ByteStore:
+def open_store(uri: str, *, retry_for_s: float = RETRY_FOR_S) -> ByteStore:
     """Open the storage that a URI or an absolute path names. Nothing is written.
 
     :param uri: an absolute path, ``file://…``, or whatever ``pyarrow.fs.FileSystem.from_uri``
         takes: ``s3://bucket/prefix?region=…``, ``gs://…``, ``abfs://…``, ``hdfs://…``.
+    :param retry_for_s: how long a call is tried again that may work a moment later.
     :raises ValueError: for a relative path, or a URI that pyarrow can't open.
     """
     parts = urlsplit(uri)
     if parts.scheme == "file" and parts.netloc in ("", "localhost"):
-        return RetryingStore(LocalStore(unquote(parts.path)))
+        return RetryingStore(LocalStore(unquote(parts.path)), deadline_s=retry_for_s)
     if not parts.scheme and os.path.isabs(uri):
-        return RetryingStore(LocalStore(uri))
+        return RetryingStore(LocalStore(uri), deadline_s=retry_for_s)
     if "://" not in uri:
         raise ValueError(
             f"The workflow storage {shown(uri)!r} can't be used. Give an absolute path or a URI, "
             "for example s3://bucket/prefix."
         )
     filesystem, root = _from_uri(uri)
-    return open_filesystem(filesystem, root, location=uri)
+    return open_filesystem(filesystem, root, location=uri, retry_for_s=retry_for_s)
 
 
-def open_filesystem(filesystem: Any, root: str, *, location: str) -> ByteStore:
+def open_filesystem(
+    filesystem: Any, root: str, *, location: str, retry_for_s: float = RETRY_FOR_S
+) -> ByteStore:
     """Open a folder of a ``pyarrow.fs.FileSystem``. Nothing is written.
 
     :param location: what opens the same storage elsewhere.
+    :param retry_for_s: how long a call is tried again that may work a moment later.
     """
     from airflow_provider_rayworkflow.workflow.storage.clients import store_on
 
-    return RetryingStore(store_on(filesystem, root, location=location))
+    store = store_on(filesystem, root, location=location)
+    return RetryingStore(store, deadline_s=retry_for_s)
 
 
 def _from_uri(uri: str) -> tuple[Any, str]:

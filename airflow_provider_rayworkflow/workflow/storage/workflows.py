@@ -348,6 +348,13 @@ class WorkflowStore:
                 continue  # replaced between the listing and the read
         raise CorruptedDataError(keys.status_folder(workflow_id), "its documents keep vanishing")
 
+    def read_status_at(self, key: keys.StatusKey) -> StatusRecord:
+        """The status document that a listing has found; one read.
+
+        :raises KeyNotFoundError: when it has been replaced since.
+        """
+        return self._load_status(key)
+
     def list_statuses(self) -> dict[str, keys.StatusKey]:
         """The latest status of every workflow by id, from one listing without a read each.
 

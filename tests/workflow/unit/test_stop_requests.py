@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_rayworkflow.workflow import stop_requests
+from airflow_provider_rayworkflow.workflow import stop_requests, unowned
 from airflow_provider_rayworkflow.workflow.concurrency import Limits
 from airflow_provider_rayworkflow.workflow.exceptions import (
     DataLoadError,
+    IllegalTransitionError,
     WorkflowNotResumableError,
 )
 from airflow_provider_rayworkflow.workflow.graph import Graph, Task
@@ -170,6 +171,19 @@ def test_anybody_may_cancel_whoever_owns_it(store, handover):
             handover.take_over(OWNER)
             handover.request_stop(cancel_by_anybody(1))
             assert (await ended(manager, store)).status is WorkflowStatus.CANCELED
+
+    asyncio.run(check())
+
+
+def test_a_person_may_suspend_whoever_owns_it(store, handover):
+    async def check() -> None:
+        async with running(store) as manager:
+            handover.take_over(OWNER)
+            unowned.suspend(WorkflowStore(store), "w", now=time.time())
+            record = await ended(manager, store)
+            assert (record.status, record.stopped_by) == ("RESUMABLE", "anybody")
+            with pytest.raises(IllegalTransitionError):
+                unowned.suspend(WorkflowStore(store), "w", now=time.time())
 
     asyncio.run(check())
 

@@ -1,0 +1,211 @@
+"""What a user may have done to a workflow, and how that reaches whoever runs it.
+
+All goes through the storage, so a cluster that can't be reached hinders nothing: whoever runs the
+workflow looks for requests every 2 s. Only a resume needs somebody to run it: the task instance
+that started the workflow, which the page's script has Airflow clear, or a cluster of the connection.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from dataclasses import dataclass
+from enum import StrEnum
+
+from fastapi import HTTPException
+from pydantic import BaseModel, Field
+
+from airflow_provider_rayworkflow.exceptions import (
+    RayWorkflowNotFoundError,
+    RayWorkflowStillActiveError,
+    RayWorkflowUnreachableError,
+)
+from airflow_provider_rayworkflow.patience import Patience
+from airflow_provider_rayworkflow.plugin.web.access import Access, Method
+from airflow_provider_rayworkflow.plugin.web.shown import ShownWorkflow, open_workflow
+from airflow_provider_rayworkflow.remote import RemoteRay
+from airflow_provider_rayworkflow.workflow import unowned
+from airflow_provider_rayworkflow.workflow.exceptions import WorkflowError
+from airflow_provider_rayworkflow.workflow.model import StartOptions
+from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
+
+log = logging.getLogger(__name__)
+
+
+class Action(StrEnum):
+    """What can be done to a workflow."""
+
+    RESUME = "resume"
+    #: Forget a task's checkpoint and those of what depends on it.
+    RUN_AGAIN = "run_again"
+    SUSPEND = "suspend"
+    CANCEL = "cancel"
+    DELETE = "delete"
+
+
+class ActionBody(BaseModel):
+    """What the page's script sends."""
+
+    conn_id: str = Field(max_length=250)
+    workflow_id: str = Field(max_length=2000)
+    action: Action
+    task_id: str = Field(default="", max_length=2000)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Offer:
+    """A button.
+
+    :ivar question: what has to be confirmed.
+    :ivar clears: the task instance is cleared by the page's script, with the user's own rights.
+    """
+
+    title: str
+    question: str
+    clears: bool = False
+
+
+def offered(access: Access, workflow: ShownWorkflow) -> dict[Action, Offer]:
+    """What the user may do now."""
+    return {
+        action: offer
+        for action, offer in _possible(workflow).items()
+        if access.allows(_METHODS[action], workflow.conn_id, workflow.origin)
+    }
+
+
+def act(access: Access, body: ActionBody) -> str:
+    """Do it, and say what was done.
+
+    :raises HTTPException: 403 and 404 as for :meth:`~.access.Access.check`; 409 if the workflow's
+        status does not allow it.
+    """
+    workflow = open_workflow(access, body.conn_id, body.workflow_id, method=_METHODS[body.action])
+    if body.action not in _possible(workflow):
+        raise HTTPException(
+            409, f"The workflow is {workflow.found.status} now: {body.action.value} can't be done."
+        )
+    log.info("%s of workflow %s, asked for in the UI", body.action, body.workflow_id)
+    try:
+        return _do(workflow, body)
+    except (WorkflowError, RayWorkflowStillActiveError, RayWorkflowNotFoundError) as exc:
+        raise HTTPException(409, str(exc)) from exc  # it has changed meanwhile
+    except ValueError as exc:
+        raise HTTPException(422, str(exc)) from exc
+
+
+_METHODS: dict[Action, Method] = {
+    Action.RESUME: "PUT",
+    Action.RUN_AGAIN: "PUT",
+    Action.SUSPEND: "PUT",
+    Action.CANCEL: "PUT",
+    Action.DELETE: "DELETE",
+}
+
+
+def _possible(workflow: ShownWorkflow) -> dict[Action, Offer]:
+    status, has_task_instance = workflow.found.status, workflow.origin is not None
+    cluster = workflow.hook.settings.cluster
+    possible: dict[Action, Offer] = {}
+    if status.can_be_resumed and has_task_instance:
+        possible[Action.RESUME] = Offer(
+            title="Resume",
+            question="Airflow clears the task instance that started this workflow. Its next try "
+            "resumes the workflow: tasks with a checkpoint don't run again.",
+            clears=True,
+        )
+    elif status.can_be_resumed and cluster is not None:
+        possible[Action.RESUME] = Offer(
+            title="Resume",
+            question="A Ray job on the connection's cluster resumes the workflow: tasks with a "
+            "checkpoint don't run again.",
+        )
+    if not status.is_active and status is not WorkflowStatus.CANCELED and has_task_instance:
+        possible[Action.RUN_AGAIN] = Offer(
+            title="Run again from here",
+            question="The checkpoints of this task and of all that depend on it are given up. Then "
+            "Airflow clears the task instance that started the workflow, and its next try runs them "
+            "again.",
+            clears=True,
+        )
+    if status.is_active:
+        possible[Action.SUSPEND] = Offer(
+            title="Suspend",
+            question="Running tasks are stopped, and what is committed is kept. A task instance that "
+            "waits for the workflow fails; clear it to resume.",
+        )
+    if status not in (WorkflowStatus.SUCCESSFUL, WorkflowStatus.CANCELED):
+        possible[Action.CANCEL] = Offer(
+            title="Cancel",
+            question="The workflow is stopped for good: it can't be resumed. A task instance that "
+            "waits for it fails.",
+        )
+    if not status.is_active:
+        possible[Action.DELETE] = Offer(
+            title="Delete",
+            question="Everything that is stored of the workflow is deleted, its output and its "
+            "checkpoints too.",
+        )
+    return possible
+
+
+def _do(workflow: ShownWorkflow, body: ActionBody) -> str:
+    hook, workflow_id = workflow.hook, workflow.workflow_id
+    match body.action:
+        case Action.SUSPEND:
+            hook.suspend(workflow_id)
+            return "Suspending: whoever runs the workflow looks for requests every 2 s."
+        case Action.CANCEL:
+            status = hook.cancel(workflow_id)
+            if status is WorkflowStatus.CANCELED:
+                return "The workflow is canceled."
+            return "Canceling: whoever runs the workflow looks for requests every 2 s."
+        case Action.DELETE:
+            hook.delete(workflow_id)
+            return "The workflow is deleted."
+        case Action.RUN_AGAIN:
+            _forget(workflow, body.task_id)
+            return "The checkpoints are given up."
+        case Action.RESUME:
+            if workflow.origin is not None:
+                return "The task instance has to be cleared."  # by the page's script
+            return _resume_on_cluster(workflow)
+
+
+def _resume_on_cluster(workflow: ShownWorkflow) -> str:
+    """Have the connection's cluster go on with a workflow that no task instance waits for."""
+    hook, cluster = workflow.hook, workflow.hook.settings.cluster
+    if cluster is None:
+        raise HTTPException(409, "The connection has no cluster.")
+    ray = RemoteRay(
+        hook,
+        cluster,
+        None,
+        workflow_id=workflow.workflow_id,
+        metadata={},
+        token=f"ui-{uuid.uuid4().hex}",
+        runtime_env=None,
+        patience=Patience(_PATIENCE_S),
+    )
+    try:
+        ray.submit(StartOptions())
+    except RayWorkflowUnreachableError as exc:
+        raise HTTPException(502, "The Ray cluster does not answer. Try again later.") from exc
+    finally:
+        ray.close(detach=True)
+    return "A Ray job that resumes the workflow is submitted."
+
+
+def _forget(workflow: ShownWorkflow, task_id: str) -> None:
+    unowned.forget_from(
+        workflow.hook.store,
+        workflow.found,
+        task_id,
+        manager_id=unowned.new_visitor_id(),
+        now=time.time(),
+    )
+
+
+# How long the page waits for a cluster.
+_PATIENCE_S = 10.0

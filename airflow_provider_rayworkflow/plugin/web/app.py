@@ -1,0 +1,303 @@
+"""The routes. Each needs a user who is logged in; what is shown comes from the storage alone."""
+
+from __future__ import annotations
+
+import functools
+import re
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+from fastapi import Depends, FastAPI, Header, HTTPException, Query, Request
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
+from fastapi.templating import Jinja2Templates
+from starlette.exceptions import HTTPException as StarletteHTTPException
+
+from airflow_provider_rayworkflow.exceptions import (
+    RayWorkflowConnectionError,
+    RayWorkflowStorageError,
+)
+from airflow_provider_rayworkflow.hooks import RayWorkflowHook
+from airflow_provider_rayworkflow.plugin import base_path
+from airflow_provider_rayworkflow.plugin.graphs import draw, members
+from airflow_provider_rayworkflow.plugin.web import formats
+from airflow_provider_rayworkflow.plugin.web.access import AccessDep, get_user, login_url
+from airflow_provider_rayworkflow.plugin.web.actions import Action, ActionBody, act, offered
+from airflow_provider_rayworkflow.plugin.web.lists import Filter, list_page
+from airflow_provider_rayworkflow.plugin.web.shown import (
+    ShownWorkflow,
+    describe_task,
+    open_workflow,
+)
+from airflow_provider_rayworkflow.plugin.web.storages import open_hook
+from airflow_provider_rayworkflow.plugin.web.task_instances import workflow_of
+from airflow_provider_rayworkflow.workflow.exceptions import StorageError
+from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
+
+_HERE = Path(__file__).parent
+_STATIC = {
+    file.relative_to(_HERE / "static").as_posix(): file
+    for file in (_HERE / "static").rglob("*")
+    if file.is_file()
+}
+_TEMPLATES = Jinja2Templates(directory=_HERE / "templates")
+_TEMPLATES.env.filters.update(formats.FILTERS)
+_TEMPLATES.env.globals["tasks_title"] = formats.STATE_TITLES
+
+# No script but our own files, and no other site may show the page in a frame.
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "form-action 'self'; frame-ancestors 'self'; base-uri 'none'"
+)
+
+ConnId = Annotated[str, Query(max_length=250)]
+WorkflowId = Annotated[str, Query(max_length=2000)]
+
+
+@functools.cache
+def create_app() -> FastAPI:
+    """The pages, to be mounted below Airflow's API server."""
+    app = FastAPI(
+        title="Ray workflows",
+        dependencies=[Depends(get_user)],  # of every route: nothing is open by forgetting it
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.get("/")(to_workflows)
+    app.get("/workflows", response_class=HTMLResponse)(show_workflows)
+    app.get("/workflow", response_class=HTMLResponse)(show_workflow)
+    app.get("/task_instance", response_class=HTMLResponse)(show_task_instance)
+    app.get("/workflow/live")(live)
+    app.get("/workflow/group", response_class=HTMLResponse)(show_group)
+    app.get("/workflow/task", response_class=HTMLResponse)(show_task)
+    app.post("/workflow/action")(do_action)
+    app.get("/static/{name:path}")(static)
+    app.add_exception_handler(StarletteHTTPException, _show_error)
+    app.add_exception_handler(RayWorkflowConnectionError, _show_problem)
+    app.add_exception_handler(RayWorkflowStorageError, _show_problem)
+    app.add_exception_handler(StorageError, _show_problem)
+    app.middleware("http")(_protected)
+    return app
+
+
+# ---- pages
+
+
+def to_workflows() -> Response:
+    """The list is the first page."""
+    return RedirectResponse("workflows")
+
+
+def show_workflows(
+    request: Request,
+    access: AccessDep,
+    conn_id: ConnId = RayWorkflowHook.default_conn_name,
+    status: Annotated[str, Query(max_length=20)] = "",
+    text: Annotated[str, Query(max_length=500)] = "",
+    page: Annotated[int, Query(ge=1, le=10_000)] = 1,
+) -> Response:
+    """All workflows of a connection that the user may see."""
+    chosen = Filter(status=status if status in _STATUSES else "", text=text.strip(), page=page)
+    context: dict[str, Any] = {
+        "conn_id": conn_id,
+        "connections": access.connections,
+        "statuses": _STATUSES,
+        "filter": chosen,
+        "problem": "",
+        "listed": None,
+    }
+    try:
+        context["listed"] = list_page(open_hook(conn_id), access, chosen)
+    except (RayWorkflowConnectionError, RayWorkflowStorageError, StorageError) as exc:
+        context["problem"] = _problem(access, conn_id, exc)
+    return _page(request, "workflows.html", context)
+
+
+def show_workflow(
+    request: Request, access: AccessDep, conn_id: ConnId, workflow_id: WorkflowId
+) -> Response:
+    """One workflow."""
+    return _workflow_page(request, access, conn_id, workflow_id, is_tab=False)
+
+
+def show_task_instance(
+    request: Request,
+    access: AccessDep,
+    dag_id: ConnId,
+    run_id: ConnId,
+    task_id: ConnId,
+    map_index: Annotated[str, Query(max_length=20)] = "",
+) -> Response:
+    """The workflow of a task instance, as a tab on it.
+
+    :param map_index: of a task that is not mapped, Airflow leaves its placeholder here.
+    """
+    access.check_dag(dag_id)
+    index = int(map_index) if re.fullmatch(r"\d{1,9}", map_index, re.ASCII) else -1
+    found = workflow_of(dag_id=dag_id, run_id=run_id, task_id=task_id, map_index=index)
+    if found is None:
+        return _page(request, "no_workflow.html", {"task_id": task_id})
+    return _workflow_page(request, access, *found, is_tab=True)
+
+
+def _workflow_page(
+    request: Request, access: AccessDep, conn_id: str, workflow_id: str, *, is_tab: bool
+) -> Response:
+    workflow = open_workflow(access, conn_id, workflow_id)
+    query = urlencode({"conn_id": conn_id, "workflow_id": workflow_id})
+    context = _context(access, workflow) | {"query": query, "is_tab": is_tab}
+    return _page(request, "workflow.html", context)
+
+
+# ---- parts of a page
+
+
+def live(access: AccessDep, conn_id: ConnId, workflow_id: WorkflowId) -> dict[str, Any]:
+    """What changes of a workflow's page: its head as HTML, its graph as data."""
+    workflow = open_workflow(access, conn_id, workflow_id)
+    tasks = workflow.tasks()
+    context = _context(access, workflow) | {"damaged": tasks.damaged, "is_cut": tasks.is_cut}
+    head = _TEMPLATES.get_template("workflow_head.html").render(context)
+    return {
+        "head": head,
+        "graph": draw(tasks.views()),
+        "is_active": workflow.found.status.is_active,
+    }
+
+
+def show_group(
+    request: Request,
+    access: AccessDep,
+    conn_id: ConnId,
+    workflow_id: WorkflowId,
+    label: Annotated[str, Query(max_length=1000)],
+    state: Annotated[str, Query(max_length=20)] = "",
+    text: Annotated[str, Query(max_length=500)] = "",
+    page: Annotated[int, Query(ge=1, le=10_000)] = 1,
+) -> Response:
+    """The tasks of a group, as a part of a page."""
+    found = members(open_workflow(access, conn_id, workflow_id).tasks().views(), label)
+    states = [name for name in formats.STATE_TITLES if any(task.state == name for task in found)]
+    chosen = [
+        task
+        for task in found
+        if (not state or task.state == state) and text.lower() in task.task_id.lower()
+    ]
+    context = {
+        "label": label,
+        "total": len(found),
+        "states": states,
+        "state_name": state,
+        "text": text,
+        "page": page,
+        "pages": max(1, -(-len(chosen) // _MEMBERS_SHOWN)),
+        "tasks": chosen[(page - 1) * _MEMBERS_SHOWN : page * _MEMBERS_SHOWN],
+    }
+    return _page(request, "group.html", context)
+
+
+def show_task(
+    request: Request,
+    access: AccessDep,
+    conn_id: ConnId,
+    workflow_id: WorkflowId,
+    task_id: WorkflowId,
+) -> Response:
+    """One task, as a part of a page."""
+    workflow = open_workflow(access, conn_id, workflow_id)
+    details = workflow.tasks().details(task_id)
+    if details is None:
+        raise HTTPException(404, "There is no such task.")
+    context = {
+        "task": describe_task(workflow, details),
+        "run_again": offered(access, workflow).get(Action.RUN_AGAIN),
+        "origin": workflow.origin,
+        "task_instance_path": workflow.task_instance_path(base_path()),
+    }
+    return _page(request, "task.html", context)
+
+
+# ---- actions
+
+
+def do_action(
+    access: AccessDep,
+    body: ActionBody,
+    x_rayworkflow: Annotated[str, Header()] = "",
+    sec_fetch_site: Annotated[str, Header()] = "same-origin",
+) -> dict[str, str]:
+    """Do what the user has confirmed. ``{"message"}`` says what was done, for people.
+
+    A page of another site can't make a browser send this header, nor JSON: it would have to ask
+    first, and nobody answers.
+    """
+    if not x_rayworkflow or sec_fetch_site != "same-origin":
+        raise HTTPException(403, "Actions come from the pages of this Airflow only.")
+    return {"message": act(access, body)}
+
+
+# ---- files and errors
+
+
+def static(name: str) -> Response:
+    """A script, a style sheet, an icon."""
+    if name not in _STATIC:
+        raise HTTPException(404, "There is no such file.")
+    return FileResponse(_STATIC[name], headers={"Cache-Control": "private, max-age=3600"})
+
+
+def _context(access: AccessDep, workflow: ShownWorkflow) -> dict[str, Any]:
+    return {
+        "workflow": workflow,
+        "record": workflow.record,
+        "status": workflow.found.status.value,
+        "actions": offered(access, workflow),
+        "task_instance_path": workflow.task_instance_path(base_path()),
+    }
+
+
+def _page(
+    request: Request, template: str, context: dict[str, Any], status_code: int = 200
+) -> Response:
+    return _TEMPLATES.TemplateResponse(request, template, context, status_code=status_code)
+
+
+async def _protected(request: Request, call_next: Any) -> Response:
+    response: Response = await call_next(request)
+    response.headers["Content-Security-Policy"] = _POLICY
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Referrer-Policy"] = "same-origin"
+    response.headers.setdefault("Cache-Control", "no-store")
+    return response
+
+
+def _wants_page(request: Request) -> bool:
+    return request.method == "GET" and "text/html" in request.headers.get("accept", "")
+
+
+def _show_error(request: Request, exc: Exception) -> Response:
+    status, detail = getattr(exc, "status_code", 500), str(getattr(exc, "detail", exc))
+    if not _wants_page(request):
+        return JSONResponse({"detail": detail}, status)
+    if status == 401:
+        return RedirectResponse(login_url(str(request.url)), 303)
+    return _page(request, "problem.html", {"problem": detail}, status)
+
+
+def _show_problem(request: Request, exc: Exception) -> Response:
+    detail = "The workflow's storage can't be read now. Its connection and the API server's log say more."
+    if not _wants_page(request):
+        return JSONResponse({"detail": detail}, 502)
+    return _page(request, "problem.html", {"problem": detail}, 502)
+
+
+def _problem(access: AccessDep, conn_id: str, exc: Exception) -> str:
+    """What kept a connection from being used; for those who may see the connection, why."""
+    if access.allows_connection("GET", conn_id):
+        return str(exc)
+    return f"The connection {conn_id!r} can't be used: there is none, or its storage can't be read."
+
+
+_MEMBERS_SHOWN = 100
+_STATUSES = [status.value for status in WorkflowStatus if status is not WorkflowStatus.NONE]

@@ -1,0 +1,70 @@
+"""How values look on the pages."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+#: What is said of a task's state, and in which order.
+STATE_TITLES = {
+    "failed": "failed",
+    "retried": "tried again",
+    "caught": "ended with an exception, which the workflow takes as its result",
+    "running": "running",
+    "submitted": "waits for a worker, or has just begun",
+    "waiting": "waits for other tasks",
+    "idle": "has not run",
+    "continued": "returned a graph, which runs",
+    "done": "done",
+    "reused": "done by an earlier run",
+}
+
+
+def duration(seconds: float | None) -> str:
+    """``1 h 02 min``, ``3 min 04 s``, ``5.0 s``; ``-`` where it is not known."""
+    if seconds is None:
+        return "-"
+    if seconds < 60:
+        return f"{max(0.0, seconds):.1f} s"
+    minutes, left = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {left:02} s"
+
+
+def took(times: Any, now: float | None = None) -> float | None:
+    """Seconds from ``started_at`` to ``ended_at``, or until now."""
+    if times.started_at is None:
+        return None
+    end: float = times.ended_at or now or time.time()
+    return end - float(times.started_at)
+
+
+def iso_time(timestamp: float | None) -> str:
+    """For ``<time>``; the page's script turns it into the reader's time zone."""
+    if timestamp is None:
+        return ""
+    return datetime.fromtimestamp(timestamp, UTC).isoformat(timespec="seconds")
+
+
+def utc_time(timestamp: float | None) -> str:
+    """The same for people, where no script runs."""
+    if timestamp is None:
+        return "-"
+    return datetime.fromtimestamp(timestamp, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def pretty_json(value: Any) -> str:
+    """JSON on several lines."""
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+FILTERS: dict[str, Callable[..., Any]] = {
+    "duration": duration,
+    "took": took,
+    "iso_time": iso_time,
+    "utc_time": utc_time,
+    "pretty_json": pretty_json,
+}

@@ -1,0 +1,131 @@
+"""One workflow, read for its page by somebody who may see it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from airflow_provider_rayworkflow.hooks import RayWorkflowHook
+from airflow_provider_rayworkflow.identity import METADATA_KEY, Origin
+from airflow_provider_rayworkflow.plugin.tasks import TaskDetails, Tasks
+from airflow_provider_rayworkflow.plugin.web.access import Access, Method
+from airflow_provider_rayworkflow.plugin.web.storages import open_hook
+from airflow_provider_rayworkflow.workflow.exceptions import StorageError
+from airflow_provider_rayworkflow.workflow.model import (
+    Encoding,
+    Form,
+    JsonOutput,
+    Result,
+    StatusRecord,
+)
+from airflow_provider_rayworkflow.workflow.progress import progress_line
+from airflow_provider_rayworkflow.workflow.storage.workflows import Found, WorkflowStore
+
+#: A larger output is not shown.
+MAX_OUTPUT_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShownWorkflow:
+    """A workflow that the user may see.
+
+    :ivar origin: the task instance that started it, None if none did.
+    """
+
+    hook: RayWorkflowHook
+    found: Found
+    origin: Origin | None
+
+    @property
+    def workflow_id(self) -> str:
+        return self.record.workflow_id
+
+    @property
+    def conn_id(self) -> str:
+        return self.hook.ray_workflow_conn_id
+
+    @property
+    def record(self) -> StatusRecord:
+        """With its honest status."""
+        return self.found.honest_record
+
+    @property
+    def progress(self) -> str:
+        """How far it is, in words."""
+        return progress_line(self.record)
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """The author's."""
+        metadata = self.record.user_metadata
+        return {name: value for name, value in metadata.items() if name != METADATA_KEY}
+
+    def tasks(self) -> Tasks:
+        """Its tasks, read anew.
+
+        :raises StorageError: when they can't be read.
+        """
+        return Tasks(self.hook.store, self.found)
+
+    def task_instance_path(self, base_path: str) -> str:
+        """Where Airflow shows the task instance that started it, ``""`` if none did."""
+        if self.origin is None:
+            return ""
+        key = self.origin.key
+        path = f"{base_path}/dags/{_quoted(key.dag_id)}/runs/{_quoted(key.run_id)}"
+        path += f"/tasks/{_quoted(key.task_id)}"
+        return path if key.map_index < 0 else f"{path}/mapped/{key.map_index}"
+
+
+def open_workflow(
+    access: Access, conn_id: str, workflow_id: str, *, method: Method = "GET"
+) -> ShownWorkflow:
+    """Read a workflow's status for somebody who wants to see it or to act on it.
+
+    :raises HTTPException: 404 if there is none or the user may not see it; 403 if the user may
+        see it and no more.
+    :raises RayWorkflowStorageError: when it can't be read.
+    """
+    hook = open_hook(conn_id)
+    found = hook.find(workflow_id)
+    origin = Origin.from_metadata(found.record.user_metadata) if found else None
+    if found is None:
+        access.refuse()
+    access.check(method, conn_id, origin)
+    return ShownWorkflow(hook=hook, found=found, origin=origin)
+
+
+def describe_task(workflow: ShownWorkflow, details: TaskDetails) -> dict[str, Any]:
+    """One task for its panel, with its output where that is JSON and not too large."""
+    result = details.record.result if details.record else None
+    has_output = result is not None and details.failure is None
+    options = details.task.options.to_json()
+    metadata = options.pop("metadata", {})
+    return {
+        "view": details.view,
+        "failure": details.failure,
+        "options": options | details.task.shown_options,
+        "metadata": metadata,
+        "output": _output(workflow.hook.store, result) if has_output and result else None,
+    }
+
+
+def _output(store: WorkflowStore, result: Result) -> JsonOutput:
+    """A task's value without unpickling."""
+    if result.encoding is not Encoding.JSON:
+        return JsonOutput(problem="It is not JSON, and pages unpickle nothing.")
+    size = result.blob.size if result.blob else len(result.inline or b"")
+    if size > MAX_OUTPUT_BYTES:
+        return JsonOutput(problem=f"It has {size:,} bytes.")
+    try:
+        data = store.read_value(result.blob) if result.blob else result.inline or b""
+        value = json.loads(bytes(data))
+    except (StorageError, ValueError) as exc:
+        return JsonOutput(problem=f"It can't be read: {exc}")
+    return JsonOutput(value=[value, None] if result.form is Form.CAUGHT_VALUE else value)
+
+
+def _quoted(text: str) -> str:
+    return quote(text, safe="")

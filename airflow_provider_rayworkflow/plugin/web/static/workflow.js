@@ -1,0 +1,178 @@
+// One workflow's page: keeps it up to date, shows what is clicked, and has done what is confirmed.
+"use strict";
+(() => {
+  const REFRESH_MS = 5000;
+  const main = document.getElementById("workflow");
+  const { query, connId, workflowId } = main.dataset;
+  const head = document.getElementById("head");
+  const panel = document.getElementById("panel");
+  const told = document.getElementById("told");
+  let shown = null; // what the panel shows: a function that asks for it again
+  let timer = null;
+
+  async function ask(path, parameters = {}) {
+    const more = new URLSearchParams(parameters).toString();
+    const answer = await fetch(`workflow/${path}?${query}${more && `&${more}`}`);
+    if (!answer.ok) throw new Error(await problem(answer));
+    return answer;
+  }
+
+  async function problem(answer) {
+    try {
+      const { detail } = await answer.json();
+      return typeof detail === "string" ? detail : JSON.stringify(detail);
+    } catch {
+      return `The server says ${answer.status} ${answer.statusText}`;
+    }
+  }
+
+  function tell(text, isProblem = false) {
+    told.textContent = text;
+    told.classList.toggle("problem", isProblem);
+  }
+
+  // What the server sends as HTML has been escaped there.
+  function put(place, html) {
+    const open = [...place.querySelectorAll("details")].map((details) => details.open);
+    place.innerHTML = html;
+    const details = [...place.querySelectorAll("details")];
+    if (details.length === open.length) details.forEach((one, index) => (one.open = open[index]));
+    page.localTimes(place);
+  }
+
+  async function refresh() {
+    clearTimeout(timer);
+    let isActive = true;
+    try {
+      const live = await (await ask("live")).json();
+      isActive = live.is_active;
+      put(head, live.head);
+      graph.draw(document.getElementById("graph"), document.querySelector(".legend"), live.graph, choose);
+      main.dataset.drawn = live.graph.nodes.length;
+      const failed = live.graph.nodes.find((node) => node.state === "failed");
+      if (failed && !shown) choose(failed);
+      if (isActive && shown) await shown();
+    } catch (error) {
+      tell(error.message, true);
+    }
+    if (isActive) timer = setTimeout(refresh, REFRESH_MS);
+  }
+
+  function choose(node) {
+    if (node.task === undefined) show(() => showGroup({ label: node.label }));
+    else show(() => showTask(node.task));
+  }
+
+  async function show(what) {
+    shown = what;
+    try {
+      await what();
+    } catch (error) {
+      tell(error.message, true);
+    }
+  }
+
+  async function showTask(taskId) {
+    put(panel, await (await ask("task", { task_id: taskId })).text());
+    panel.dataset.shows = taskId;
+  }
+
+  async function showGroup(parameters) {
+    put(panel, await (await ask("group", parameters)).text());
+    panel.dataset.shows = parameters.label;
+  }
+
+  function groupOf(place, number = 1) {
+    const form = panel.querySelector("form[data-group]");
+    const chosen = Object.fromEntries(new FormData(form));
+    return { label: place.dataset.group, page: number, ...chosen };
+  }
+
+  function confirmed(button) {
+    const dialog = document.getElementById("confirm");
+    const yes = dialog.querySelector("[value=yes]");
+    document.getElementById("confirm-title").textContent = `${button.dataset.title}?`;
+    document.getElementById("confirm-what").textContent = button.dataset.taskId ?? workflowId;
+    document.getElementById("confirm-question").textContent = button.dataset.question;
+    yes.textContent = button.dataset.title;
+    dialog.returnValue = "no";
+    dialog.showModal();
+    return new Promise((resolve) => {
+      dialog.onclick = (event) => {
+        if (event.target.value) dialog.close(event.target.value);
+      };
+      dialog.onclose = () => resolve(dialog.returnValue === "yes");
+    });
+  }
+
+  async function act(button) {
+    const { action, taskId = "" } = button.dataset;
+    if (!(await confirmed(button))) return;
+    tell("…");
+    try {
+      const answer = await fetch("workflow/action", {
+        method: "POST",
+        headers: { "Content-Type": "application/json", "X-RayWorkflow": "1" },
+        body: JSON.stringify({ conn_id: connId, workflow_id: workflowId, action, task_id: taskId }),
+      });
+      if (!answer.ok) throw new Error(await problem(answer));
+      let { message } = await answer.json();
+      if (button.dataset.clears !== undefined && main.dataset.dagId) message = await clear();
+      tell(message);
+      if (action === "delete") page.leaveToList();
+      else await refresh();
+    } catch (error) {
+      tell(error.message, true);
+    }
+  }
+
+  // By Airflow's own API, so with the rights that the user has there.
+  async function clear() {
+    const { dagId, runId, taskId, mapIndex } = main.dataset;
+    const task = Number(mapIndex) < 0 ? taskId : [taskId, Number(mapIndex)];
+    const path = `../api/v2/dags/${encodeURIComponent(dagId)}/clearTaskInstances`;
+    const answer = await fetch(path, {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify({
+        dry_run: false,
+        dag_run_id: runId,
+        task_ids: [task],
+        only_failed: false,
+        reset_dag_runs: true,
+      }),
+    });
+    if (!answer.ok) throw new Error(`Airflow did not clear the task instance: ${await problem(answer)}`);
+    const { total_entries: cleared } = await answer.json();
+    if (!cleared) throw new Error("The task instance is not there any more, so nothing was cleared.");
+    return "The task instance is cleared; its next try resumes the workflow.";
+  }
+
+  page.leaveToList = () => {
+    window.location.href = `workflows?${new URLSearchParams({ conn_id: connId })}`;
+  };
+
+  main.addEventListener("click", (event) => {
+    const button = event.target.closest("button[data-action]");
+    const task = event.target.closest("a[data-task]");
+    const turn = event.target.closest("a[data-page]");
+    const zoom = event.target.closest("button[data-zoom]");
+    if (button) act(button);
+    if (task || turn) event.preventDefault();
+    if (task) show(() => showTask(task.dataset.task));
+    if (turn) {
+      const parameters = groupOf(turn, turn.dataset.page);
+      show(() => showGroup(parameters));
+    }
+    if (zoom?.dataset.zoom === "fit") graph.fit();
+    else if (zoom) graph.zoom(zoom.dataset.zoom === "in" ? 1 / 1.3 : 1.3);
+  });
+  main.addEventListener("submit", (event) => {
+    const form = event.target.closest("form[data-group]");
+    if (!form) return;
+    event.preventDefault();
+    const parameters = groupOf(form);
+    show(() => showGroup(parameters));
+  });
+  refresh();
+})();
