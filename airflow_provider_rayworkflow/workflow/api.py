@@ -438,14 +438,15 @@ class options:
         self._options = workflow_options
 
     def keys(self) -> Iterator[str]:
-        from airflow_provider_rayworkflow.workflow.runtime.options import carrier_key
-
-        return iter([carrier_key(option) for option in self._options])
+        return iter(self._carried())
 
     def __getitem__(self, key: str) -> Any:
-        from airflow_provider_rayworkflow.workflow.runtime.options import split
+        return self._carried()[key]
 
-        return self._options[next(iter(split({key: None})[0]))]
+    def _carried(self) -> Json:
+        from airflow_provider_rayworkflow.workflow.runtime.options import carry
+
+        return carry(self._options)
 
     def __call__(self, function: Any) -> Any:
         from airflow_provider_rayworkflow.workflow.runtime.options import apply

@@ -79,6 +79,7 @@ class _Attempt:
     running: RunningTask | None = None
     is_useless: bool = False
     is_overdue: bool = False
+    killer: asyncio.TimerHandle | None = None
 
 
 @dataclass(slots=True)
@@ -178,12 +179,16 @@ class Executor:
             return self._state.schedule.output.result
         return None
 
-    def kill_overdue(self, task_id: str, attempt: int) -> None:
-        """Stop a task that can't be interrupted and whose time is over."""
+    def kill_overdue(self, task_id: str, attempt: int, after_s: float) -> None:
+        """Stop a task that has not ended by then: its time is over, and it can't be interrupted."""
         for running in self._state.attempts.values() if self._state else ():
             if running.node.task_id == task_id and running.node.attempts == attempt:
-                running.is_overdue = True
-                self._runner.stop(running.errand)
+                loop = asyncio.get_running_loop()
+                running.killer = loop.call_later(after_s, self._kill, running)
+
+    def _kill(self, running: _Attempt) -> None:
+        running.is_overdue = True
+        self._runner.stop(running.errand)
 
     def stop(self, reason: Stop) -> None:
         """Stop the run: no task is started any more, running ones are stopped."""
@@ -295,6 +300,8 @@ class Executor:
     def _completed(self, state: _State, attempt: _Attempt, completion: Completion) -> None:
         node = attempt.node
         state.attempts.pop(node, None)
+        if attempt.killer is not None:
+            attempt.killer.cancel()
         self._retried.pop(node.task_id, None)
         if attempt.follows and not isinstance(completion, Returned | Continued):
             # What it followed may be on its way to the storage: that comes first.

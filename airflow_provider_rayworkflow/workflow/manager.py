@@ -291,11 +291,16 @@ class Manager:
         epoch = live.claim.epoch if live else 0
         return await self.http_events.take(workflow_id, event_key, epoch=epoch)
 
-    def kill_overdue(self, workflow_id: str, task_id: str, epoch: int, attempt: int) -> None:
-        """Stop one task whose time is over and that can't be interrupted."""
+    def kill_overdue(
+        self, workflow_id: str, task_id: str, epoch: int, attempt: int, after_s: float
+    ) -> None:
+        """Stop one task if it has not ended by then: its time is over, and it can't be interrupted.
+
+        :param after_s: from now, in seconds.
+        """
         live = self._known.live.get(workflow_id)
         if live is not None and live.executor is not None and live.claim.epoch == epoch:
-            live.executor.kill_overdue(task_id, attempt)
+            live.executor.kill_overdue(task_id, attempt, after_s)
 
     def has_begun(self, workflow_id: str, epoch: int, task: RunningTask) -> None:
         """A worker has begun an attempt of a task."""

@@ -155,8 +155,10 @@ class WorkflowManagementActor:
     async def suspend(self, workflow_id: str) -> None:
         await (await self._ready()).suspend(workflow_id)
 
-    async def kill_overdue(self, workflow_id: str, task_id: str, epoch: int, attempt: int) -> None:
-        (await self._ready()).kill_overdue(workflow_id, task_id, epoch, attempt)
+    async def kill_overdue(
+        self, workflow_id: str, task_id: str, epoch: int, attempt: int, after_s: float
+    ) -> None:
+        (await self._ready()).kill_overdue(workflow_id, task_id, epoch, attempt, after_s)
 
     async def has_begun(self, workflow_id: str, epoch: int, task: RunningTask) -> None:
         (await self._ready()).has_begun(workflow_id, epoch, task)

@@ -20,13 +20,13 @@ import ray
 from ray.dag import FunctionNode
 
 from airflow_provider_rayworkflow.workflow.event_listener import Event, EventListener, TimerListener
-from airflow_provider_rayworkflow.workflow.runtime.options import carrier_key
+from airflow_provider_rayworkflow.workflow.runtime.options import carry
 from airflow_provider_rayworkflow.workflow.runtime.packs import Done, execute_pack
 
 T = TypeVar("T")
 
 #: What runs on the event host in place of a worker.
-ON_EVENT_HOST = {carrier_key("is_event"): True}
+ON_EVENT_HOST = carry({"is_event": True})
 
 
 def bind_event(listener: type[EventListener], args: Any, kwargs: Any) -> FunctionNode:

@@ -183,7 +183,7 @@ class _Actor(WorkflowManagementActor):
 
 
 def _kill_overdue(manager: Manager, run: TaskRun) -> None:
-    manager.kill_overdue(run.workflow_id, run.task_id, run.epoch, run.attempt)
+    manager.kill_overdue(run.workflow_id, run.task_id, run.epoch, run.attempt, 0)
 
 
 @dataclass(slots=True, eq=False)

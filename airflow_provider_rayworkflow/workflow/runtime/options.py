@@ -7,6 +7,8 @@ not know.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ray.remote_function import RemoteFunction
@@ -28,15 +30,26 @@ WORKFLOW_OPTIONS = (
 _PREFIX = "_workflow_"
 
 
-def carrier_key(option: str) -> str:
-    """The Ray option that carries a workflow option."""
-    return _PREFIX + option
+@dataclass(frozen=True, slots=True)
+class _Carried:
+    """The value of a workflow option.
+
+    Of a class of ours, so that any process that unpickles the remote function imports this module,
+    and Ray accepts the options there, too.
+    """
+
+    value: Any
+
+
+def carry(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Workflow options as Ray options."""
+    return {_PREFIX + option: _Carried(value) for option, value in options.items()}
 
 
 def register() -> None:
     """Make Ray accept the carriers. In every process in which somebody calls ``.options()``."""
     for option in WORKFLOW_OPTIONS:
-        private_ray.accept_option(carrier_key(option))
+        private_ray.accept_option(_PREFIX + option)
 
 
 def apply(function: Any, options: dict[str, Any]) -> Any:
@@ -49,13 +62,13 @@ def apply(function: Any, options: dict[str, Any]) -> Any:
             "Only apply 'workflow.options' to Ray remote functions: put it above @ray.remote."
         )
     register()
-    private_ray.set_default_options(function, {carrier_key(k): v for k, v in options.items()})
+    private_ray.set_default_options(function, carry(options))
     return function
 
 
 def split(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The workflow options and the Ray options of a bound function."""
-    ours = {k.removeprefix(_PREFIX): v for k, v in options.items() if k.startswith(_PREFIX)}
+    ours = {k.removeprefix(_PREFIX): v.value for k, v in options.items() if k.startswith(_PREFIX)}
     rays = {k: v for k, v in options.items() if not k.startswith(_PREFIX)}
     return ours, rays
 

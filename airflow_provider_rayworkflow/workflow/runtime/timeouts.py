@@ -30,9 +30,8 @@ def time_limit(run: TaskRun) -> Iterator[None]:
     def interrupt(signum: int, frame: FrameType | None) -> None:
         raise WorkflowTaskTimeoutError(run.task_id, limit)
 
-    killer = threading.Timer(limit + GRACE_S, _ask_to_be_killed, [run])
-    killer.daemon = True
-    killer.start()
+    # Before it begins: code that holds the interpreter's lock lets no thread of ours ask later.
+    _ask_to_be_killed(run, limit + GRACE_S)
     before = signal.signal(signal.SIGALRM, interrupt)
     signal.setitimer(signal.ITIMER_REAL, limit)
     try:
@@ -40,9 +39,8 @@ def time_limit(run: TaskRun) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-        killer.cancel()
 
 
-def _ask_to_be_killed(run: TaskRun) -> None:
+def _ask_to_be_killed(run: TaskRun, after_s: float) -> None:
     manager = ray.get_actor(ACTOR_NAME, namespace=NAMESPACE)
-    manager.kill_overdue.remote(run.workflow_id, run.task_id, run.epoch, run.attempt)
+    manager.kill_overdue.remote(run.workflow_id, run.task_id, run.epoch, run.attempt, after_s)

@@ -40,6 +40,8 @@ def ray_cluster() -> Iterator[None]:
     ray.init(
         "local",  # not one that happens to run on this machine
         num_cpus=4,
+        num_gpus=1,
+        resources={"special": 2},
         object_store_memory=300 * 1024 * 1024,
         include_dashboard=False,
         log_to_driver=False,

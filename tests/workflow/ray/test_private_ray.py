@@ -71,6 +71,27 @@ def test_rays_dispatcher_of_logs_can_be_listened_to():
     assert got == [data]
 
 
+def test_lines_of_other_jobs_can_be_printed_too(ray_cluster, monkeypatch):
+    """Without it a driver prints nothing of its workflows if another one started the manager."""
+    from ray._private.ray_logging import global_worker_stdstream_dispatcher as dispatcher
+    from ray._private.worker import global_worker
+
+    monkeypatch.setattr(global_worker, "_filter_logs_by_job", True)  # whoever ran before
+    printed = []
+    own = ray.get_runtime_context().get_job_id()
+    dispatcher.add_handler("ray_print_logs", printed.append)
+    try:
+        private_ray.print_logs_of_other_jobs(lambda data: [ln for ln in data["lines"] if ln != "b"])
+        dispatcher.emit({"job": own, "lines": ["a", "b"]})
+        dispatcher.emit({"job": "ff000000", "lines": ["a", "b"]})
+        dispatcher.emit({"job": "ff000000", "lines": ["b"]})
+        assert not global_worker._filter_logs_by_job
+    finally:
+        dispatcher.remove_handler("ray_print_logs")
+    assert [data["lines"] for data in printed] == [["a", "b"], ["a"]]
+    assert global_worker._filter_logs_by_job is True
+
+
 def test_a_worker_tells_the_log_monitor_its_label():
     """Without it lines in the Airflow task's log don't say which workflow and task printed them."""
     assert private_ray.LOG_PREFIX_TASK_NAME == ":task_name:"

@@ -180,19 +180,30 @@ def test_a_listener_that_fails_fails_the_workflow_and_is_asked_again(manager, ne
     assert workflow.resume(new_id) == "news"
 
 
-def test_hundreds_of_workflows_that_wait_hold_no_worker_and_no_cpu(manager, new_id, ledger, gate):
-    names = [f"{new_id}.{number}" for number in range(300)]
-    refs = [
-        workflow.run_async(workflow.wait_for_event(GateListener, ledger, gate), workflow_id=name)
-        for name in names
-    ]
-    ledger.wait_for("poll event", times=300)
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_thousand_workflows_that_wait_or_sleep_hold_no_worker_and_no_cpu(
+    fresh_manager, ledger, gate
+):
+    class SlowlyPolled(workflow.EventListener):
+        async def poll_for_event(self):
+            ledger.write("polls")
+            while not gate.is_open:
+                await asyncio.sleep(1)
+            return "open"
+
+    fresh_manager()
+    event = workflow.wait_for_event(SlowlyPolled)
+    waiting = [workflow.run_async(event, workflow_id=f"waits.{n}") for n in range(500)]
+    for number in range(500):
+        workflow.run_async(workflow.sleep(3_600), workflow_id=f"sleeps.{number}")
+    ledger.wait_for("polls", times=500)
+    assert len(workflow.list_all("RUNNING")) == 1_000
     wait_until(lambda: ray.available_resources().get("CPU") == 4.0)
-    begun = time.monotonic()
     assert workflow.run(now.options(num_cpus=4).bind()) > 0
-    assert time.monotonic() - begun < 30
     gate.open()
-    assert len(ray.get(refs)) == 300
+    assert ray.get(waiting) == ["open"] * 500
+    assert {workflow.get_status(f"sleeps.{number}") for number in range(500)} == {"RUNNING"}
 
 
 # ---- events and ends of all kinds

@@ -5,6 +5,7 @@ import time
 
 import pytest
 import ray
+from witness import is_alive, wait_until
 
 from airflow_provider_rayworkflow import workflow
 
@@ -120,6 +121,19 @@ def test_a_function_with_workflow_options_still_runs_as_a_plain_ray_task(manager
     assert workflow.continuation(task.bind(3)) == 3
 
 
+def test_a_process_that_never_imported_us_can_use_such_a_function(manager, new_id):
+    @workflow.options(task_id="named", metadata={"a": 1})
+    @ray.remote
+    def task(value):
+        return value
+
+    @ray.remote(runtime_env={"env_vars": {"A_WORKER_OF_ITS_OWN": new_id}})
+    def plain():
+        return ray.get(task.options(num_cpus=0).remote(2))
+
+    assert ray.get(plain.remote()) == 2
+
+
 def test_options_work_inside_of_tasks_and_their_continuations(manager, new_id):
     @workflow.options(task_id="step")
     @ray.remote
@@ -182,6 +196,16 @@ def test_num_cpus_are_held_while_the_task_runs(manager, gate, ledger):
     gate.open()
     assert ray.get(other) == 1
     ray.get(started)
+
+
+def test_gpus_and_resources_of_ones_own_reach_ray(manager):
+    @ray.remote(num_cpus=0.5, num_gpus=0.5, resources={"special": 2})
+    def held():
+        return ray.get_runtime_context().get_assigned_resources(), ray.get_gpu_ids()
+
+    resources, gpus = workflow.run(held.bind())
+    assert resources == {"CPU": 0.5, "GPU": 0.5, "special": 2.0}
+    assert gpus == [0]
 
 
 def test_tasks_run_in_parallel(manager, ledger, tmp_path):
@@ -334,10 +358,8 @@ def test_a_task_that_takes_longer_than_its_limit_fails(manager, new_id, gate):
     def slow():
         gate.wait()
 
-    begun = time.monotonic()
     with pytest.raises(workflow.WorkflowExecutionError, match=r"slow.*0\.5") as caught:
         workflow.run(slow.bind(), workflow_id=new_id)
-    assert time.monotonic() - begun < 20
     assert type(caught.value.__cause__).__name__ == "WorkflowTaskTimeoutError"
     assert workflow.get_status(new_id) is workflow.FAILED
     gate.open()
@@ -357,6 +379,36 @@ def test_a_limit_is_for_each_attempt_and_can_be_retried_and_caught(manager, ledg
     assert value is None
     assert type(error).__name__ == "WorkflowTaskTimeoutError"
     assert ledger.count() == 2
+
+
+def catch_everything(gate):
+    while not gate.is_open:
+        try:
+            gate.wait()
+        except BaseException:
+            continue
+
+
+def hold_the_interpreter(gate):
+    sum(range(10**15))  # no thread and no handler of a signal gets a turn meanwhile
+
+
+@pytest.mark.parametrize("go_on", [catch_everything, hold_the_interpreter])
+def test_a_task_that_can_not_be_interrupted_is_killed_with_its_process(
+    manager, new_id, gate, ledger, go_on
+):
+    @workflow.options(task_id="stubborn", timeout_s=0.5)
+    @ray.remote(max_retries=0)
+    def stubborn():
+        ledger.write(os.getpid())
+        go_on(gate)
+
+    with pytest.raises(workflow.WorkflowExecutionError, match="stubborn") as caught:
+        workflow.run(stubborn.bind(), workflow_id=new_id)
+    assert type(caught.value.__cause__).__name__ == "WorkflowTaskTimeoutError"
+    assert workflow.get_status(new_id) is workflow.FAILED
+    [pid] = ledger.lines()
+    wait_until(lambda: not is_alive(int(pid)))
 
 
 def test_a_task_within_its_limit_is_left_alone(manager):
