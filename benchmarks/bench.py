@@ -22,7 +22,8 @@ from benchmarks.plot import draw
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "latest.json"
-PLOT = HERE / "results" / "latest.svg"
+TABLE = HERE / "results" / "latest.md"
+PLOT = HERE.parent / "docs" / "performance.svg"
 WORKS = sorted(path.stem for path in (HERE / "works").glob("[a-z]*.py"))
 
 
@@ -42,9 +43,11 @@ def main() -> int:
             continue
         _print(rows)
         if not options.quick:
-            _keep(rows)
-    if not options.quick:
-        draw(json.loads(RESULTS.read_text())["rows"], PLOT)
+            _keep(work, rows)
+    if not options.quick and RESULTS.exists():
+        kept = json.loads(RESULTS.read_text())
+        TABLE.write_text(_table(kept["machine"], kept["rows"]))
+        draw(kept["rows"], PLOT)
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0
@@ -75,9 +78,26 @@ def _print(rows: list[dict[str, Any]]) -> None:
     sys.stdout.flush()
 
 
-def _keep(rows: list[dict[str, Any]]) -> None:
+def _table(machine: str, rows: list[dict[str, Any]]) -> str:
+    """What docs/performance.md shows."""
+    lines = ["| work | against | ours | theirs | ratio | goal | `make bench WORKS=` |"]
+    lines.append("| --- | --- | --- | --- | --- | --- | --- |")
+    for row in rows:
+        figures = (
+            f"{row['ours']:,} {row['unit']} | {row['theirs']:,} {row['unit']} | {row['ratio']}"
+        )
+        lines.append(
+            f"| {row['work']} | {row['peer']} | {figures} | {row['goal']} | {row['made_by']} |"
+        )
+    return "\n".join([*lines, "", f"Measured on: {machine}.", ""])
+
+
+def _keep(work: str, rows: list[dict[str, Any]]) -> None:
     kept = json.loads(RESULTS.read_text())["rows"] if RESULTS.exists() else []
-    measured = {(row["work"], row["peer"]): row for row in kept + rows}
+    rows = [row | {"made_by": work} for row in rows]
+    # What a work measured before under another name is gone.
+    others = [row for row in kept if row["made_by"] != work]
+    measured = {(row["work"], row["peer"]): row for row in others + rows}
     RESULTS.parent.mkdir(exist_ok=True)
     content = {"machine": _machine(), "rows": list(measured.values())}
     RESULTS.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
