@@ -17,7 +17,7 @@ import psutil
 HERE = Path(__file__).parent
 
 #: Beginning a cluster and answering a command may take this long on a busy machine.
-PATIENCE_S = 180.0
+PATIENCE_S = 240.0
 
 # The loss of a node is noticed within a few seconds instead of fifteen.
 _ENVIRONMENT = {
@@ -51,7 +51,8 @@ class RayCluster:
                 bufsize=1,
             )
         self._answers: queue.Queue[str] = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
         self._raylet: int | None = None
         self._is_ready = False
         self.address = ""
@@ -71,7 +72,7 @@ class RayCluster:
         self.ready()
         if self._process.stdin is None:
             raise RuntimeError("it has no standard input")
-        with suppress(BrokenPipeError):
+        with suppress(BrokenPipeError, ValueError):  # it was killed
             print(json.dumps({"do": what} | arguments), file=self._process.stdin, flush=True)
 
     def receive(self) -> Any:
@@ -99,6 +100,11 @@ class RayCluster:
                 with suppress(psutil.NoSuchProcess):
                     process.kill()
         self._process.wait()
+        self._reader.join()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with suppress(BrokenPipeError):
+                    pipe.close()
 
     def _read(self) -> None:
         if self._process.stdout is not None:
