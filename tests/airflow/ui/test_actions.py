@@ -1,0 +1,105 @@
+"""What is offered by a workflow's status, and a resume when the cluster does not answer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from fastapi import HTTPException
+from stored import one, origin
+
+from airflow_provider_rayworkflow.plugin.web import actions
+from airflow_provider_rayworkflow.plugin.web.actions import Action, ActionBody, act, offered
+from airflow_provider_rayworkflow.plugin.web.shown import open_workflow
+from airflow_provider_rayworkflow.workflow import testing
+from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, open_store
+from airflow_provider_rayworkflow.workflow.storage.handover import Handover
+
+
+class Everything:
+    """A user who may do everything."""
+
+    def check(self, method: str, conn_id: str, origin: Any) -> None:
+        pass
+
+    def allows(self, method: str, conn_id: str, origin: Any) -> bool:
+        return True
+
+
+@ray.remote
+def fails() -> None:
+    raise ValueError("boom")
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A storage, known to a connection without a cluster and to one whose cluster is away."""
+    root = tmp_path / "storage"
+    settings = {"conn_type": "ray_workflow", "extra": {"storage": str(root)}}
+    monkeypatch.setenv("AIRFLOW_CONN_EMBEDDED", json.dumps(settings))
+    away = settings | {"host": "http://127.0.0.1:9"}
+    monkeypatch.setenv("AIRFLOW_CONN_AWAY", json.dumps(away))
+    task_instance = {"airflow": origin("d", "t", "r")}
+    with testing.in_process(str(root)) as workflows:
+        for workflow_id, graph, metadata in (
+            ("failed", fails.bind(), {}),
+            ("failed of airflow", fails.bind(), task_instance),
+            ("successful of airflow", one.bind(), task_instance),
+            ("canceled", fails.bind(), {}),
+        ):
+            ray.wait([workflows.run_async(graph, workflow_id=workflow_id, metadata=metadata)])
+        workflows.cancel("canceled")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("conn_id", "workflow_id", "expected"),
+    [
+        ("embedded", "failed", {Action.CANCEL, Action.DELETE}),
+        ("away", "failed", {Action.RESUME, Action.CANCEL, Action.DELETE}),
+        (
+            "embedded",
+            "failed of airflow",
+            {Action.RESUME, Action.RUN_AGAIN, Action.CANCEL, Action.DELETE},
+        ),
+        ("embedded", "successful of airflow", {Action.RUN_AGAIN, Action.DELETE}),
+        ("embedded", "canceled", {Action.DELETE}),
+    ],
+)
+@pytest.mark.usefixtures("root")
+def test_what_can_be_done_is_offered(conn_id: str, workflow_id: str, expected: set[Action]):
+    workflow = open_workflow(Everything(), conn_id, workflow_id)
+    assert set(offered(Everything(), workflow)) == expected
+
+
+def test_a_cluster_that_does_not_answer_is_told_and_the_workflow_stays_as_it_is(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(actions, "_PATIENCE_S", 0.0)
+    body = ActionBody(conn_id="away", workflow_id="failed", action=Action.RESUME)
+    with pytest.raises(HTTPException) as raised:
+        act(Everything(), body)
+    assert raised.value.status_code == 502
+    store = WorkflowStore(open_store(str(root)))
+    record = store.read_status("failed")
+    assert record is not None
+    assert record.status == "FAILED"
+    owner = Handover(store.bytes).read_owner("failed")
+    assert owner is not None
+    assert owner.token.startswith("ui-")
+
+
+@pytest.mark.usefixtures("root")
+def test_a_task_that_is_not_there_can_not_be_run_again():
+    body = ActionBody(
+        conn_id="embedded",
+        workflow_id="failed of airflow",
+        action=Action.RUN_AGAIN,
+        task_id="no such task",
+    )
+    with pytest.raises(HTTPException, match="no such task") as raised:
+        act(Everything(), body)
+    assert raised.value.status_code == 422
