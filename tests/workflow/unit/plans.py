@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from hypothesis import strategies as st
 
+from airflow_provider_rayworkflow.workflow.fingerprints import of_text
 from airflow_provider_rayworkflow.workflow.graph import (
     Graph,
     RetryOptions,
@@ -124,8 +125,16 @@ def needed(plan: Plan) -> list[int]:
 # ---- as a graph and back
 
 
-def to_graph(plan: Plan, seed: int = 0, path: tuple[int, ...] = ()) -> Graph:
-    """A graph whose arguments say which task of the plan they are of."""
+def to_graph(
+    plan: Plan, seed: int = 0, path: tuple[int, ...] = (), changed: Collection[int] = ()
+) -> Graph:
+    """A graph whose arguments say which task of the plan they are of.
+
+    :param changed: tasks whose arguments are others.
+    """
+    arguments = [
+        json.dumps([[*path, index], seed + (index in changed)]) for index in range(len(plan))
+    ]
     return Graph(
         tasks=[
             Task(
@@ -135,10 +144,12 @@ def to_graph(plan: Plan, seed: int = 0, path: tuple[int, ...] = ()) -> Graph:
                 arguments=index + 1,
                 upstream=task.upstream,
                 options=task.options,
+                literals=of_text(arguments[index]),
+                code=of_text("code"),
             )
             for index, task in enumerate(plan)
         ],
-        blobs=[b"", *(json.dumps([[*path, i], seed]).encode() for i in range(len(plan)))],
+        blobs=[b"", *(text.encode() for text in arguments)],
     )
 
 

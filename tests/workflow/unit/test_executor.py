@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Collection
 from concurrent.futures import Executor as ThreadPool
 from concurrent.futures import Future
 from dataclasses import replace
@@ -15,9 +16,12 @@ from hypothesis import strategies as st
 from plans import Plan, call, committed, expected, from_result, plans, to_graph, to_result
 
 from airflow_provider_rayworkflow.workflow.executor import Executor
+from airflow_provider_rayworkflow.workflow.graph import allocate_ids
+from airflow_provider_rayworkflow.workflow.ids import TaskIds
 from airflow_provider_rayworkflow.workflow.measures import Measures
 from airflow_provider_rayworkflow.workflow.model import Form, Result, TaskFailure, TaskTimes
 from airflow_provider_rayworkflow.workflow.outcomes import Outcome
+from airflow_provider_rayworkflow.workflow.reuse import Rules
 from airflow_provider_rayworkflow.workflow.storage.bytes import ByteStore
 from airflow_provider_rayworkflow.workflow.storage.memory import MemoryStore
 from airflow_provider_rayworkflow.workflow.storage.workflows import WorkflowStore
@@ -132,9 +136,19 @@ def failure(run: TaskRun, *, system: bool) -> TaskFailure:
 
 
 def execute(
-    plan: Plan, store: ByteStore, random: Random, *, epoch: int, at: int = -1
+    plan: Plan,
+    store: ByteStore,
+    random: Random,
+    *,
+    epoch: int,
+    at: int = -1,
+    changed: Collection[int] = (),
+    rules: Rules | None = None,
 ) -> tuple[Outcome | None, PlanRunner]:
-    """Run a workflow to its end, or to the death of the process at a write."""
+    """Run a workflow to its end, or to the death of the process at a write.
+
+    :param changed: tasks whose arguments are others.
+    """
     runner, faulty = PlanRunner(plan, random), FaultyStore(store, at=at, how="after")
 
     async def main() -> Outcome | None:
@@ -143,12 +157,13 @@ def execute(
             workflow_id=ID,
             epoch=epoch,
             base_epoch=1,
-            graph=to_graph(plan),
+            graph=to_graph(plan, changed=changed),
             store=WorkflowStore(faulty),
             runner=runner,
             threads=AtOnce(),
             on_result=lambda task_id, result: None,
             measures=Measures(),
+            rules=rules,
         )
         run = asyncio.ensure_future(executor.run())
         died = asyncio.wrap_future(faulty.died)
@@ -194,3 +209,37 @@ def test_a_run_after_any_crashes_ends_the_same_and_repeats_no_committed_task(
         assert not before & runner.started.keys()
         assert outcome is None or value_of(outcome) == expected(plan)
     assert outcome is not None
+
+
+@given(plans(failures=False), SEEDS, st.data())
+def test_whatever_changes_and_crashes_the_end_is_that_of_a_run_from_scratch(
+    plan: Plan, seed: int, data: st.DataObject
+):
+    store = MemoryStore()
+    indexes = st.sets(st.integers(0, len(plan) - 1))
+    for epoch in range(1, 5):
+        changed = data.draw(indexes)
+        at = data.draw(st.sampled_from([-1, 0, 1, 2, 3]))
+        outcome, _ = execute(plan, store, Random(seed), epoch=epoch, at=at, changed=changed)
+    outcome, _ = execute(plan, store, Random(seed), epoch=5, changed=changed)
+    scratch, _ = execute(plan, MemoryStore(), Random(seed), epoch=1, changed=changed)
+    assert value_of(outcome) == value_of(scratch)
+    again, runner = execute(plan, store, Random(seed), epoch=6, changed=changed)
+    assert value_of(again) == value_of(scratch)
+    assert not committed(plan, records(store)) & runner.started.keys()
+    other = data.draw(indexes)
+    before = committed(plan, records(store))
+    _, runner = execute(plan, store, Random(seed), epoch=7, changed=other)
+    touched = depending_on(plan, changed ^ other)
+    names = allocate_ids(to_graph(plan), TaskIds())
+    kept = {name for index, name in enumerate(names) if index not in touched}
+    assert not before & kept & runner.started.keys()
+
+
+def depending_on(plan: Plan, changed: Collection[int]) -> set[int]:
+    """The tasks that have to be looked at: those that changed, and all that depend on them."""
+    hit = set(changed)
+    for index, task in enumerate(plan):
+        if hit.intersection(task.upstream):
+            hit.add(index)
+    return hit
