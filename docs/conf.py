@@ -1,6 +1,5 @@
 """How Sphinx makes the pages. `make docs` builds them; every warning is an error."""
 
-import logging
 import os
 import tempfile
 from importlib.metadata import version as installed_version
@@ -19,11 +18,6 @@ exclude_patterns = ["_build", "examples"]
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 4  # links such as reliability.md#not-guaranteed
-
-# index.md lists pages by pattern, also those that are still to come.
-logging.getLogger("sphinx.sphinx.directives.other").addFilter(
-    lambda record: getattr(record, "subtype", None) != "empty_glob"
-)
 
 autodoc_member_order = "bysource"
 autodoc_class_signature = "mixed"
