@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import re
 from pathlib import Path
 from typing import Annotated, Any
@@ -33,6 +34,8 @@ from airflow_provider_rayworkflow.plugin.web.storages import open_hook
 from airflow_provider_rayworkflow.plugin.web.task_instances import workflow_of
 from airflow_provider_rayworkflow.workflow.exceptions import StorageError
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
+
+log = logging.getLogger(__name__)
 
 _HERE = Path(__file__).parent
 _STATIC = {
@@ -286,6 +289,7 @@ def _show_error(request: Request, exc: Exception) -> Response:
 
 
 def _show_problem(request: Request, exc: Exception) -> Response:
+    log.warning("%s can't be shown: %s", request.url.path, exc)
     detail = "The workflow's storage can't be read now. Its connection and the API server's log say more."
     if not _wants_page(request):
         return JSONResponse({"detail": detail}, 502)

@@ -38,7 +38,7 @@ class Filter:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """One workflow; ``record`` is None if its status document can't be read."""
+    """One workflow, with its honest status and who started it."""
 
     workflow_id: str
     status: WorkflowStatus
