@@ -25,7 +25,7 @@ def test_blocks_are_in_a_language_that_is_run_or_marked_as_output(page):
 def test_included_programs_are_named_in_a_test(page):
     tests = "\n".join(file.read_text() for file in (ROOT / "tests").glob("**/*.py"))
     included = re.findall(r"\{literalinclude\} (\S+)", page.read_text())
-    untested = [file for file in included if Path(file).name not in tests]
+    untested = [file for file in included if Path(file).stem not in tests]
     assert untested == []
 
 
