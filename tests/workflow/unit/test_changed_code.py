@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -20,7 +21,9 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     WorkflowExecutionError,
     WorkflowStillActiveError,
 )
+from airflow_provider_rayworkflow.workflow.storage.workflows import HonestStatuses, WorkflowStore
 from airflow_provider_rayworkflow.workflow.testing import InProcessWorkflows
+from airflow_provider_rayworkflow.workflow.unowned import forget_from, new_visitor_id
 
 
 @pytest.fixture(autouse=True)
@@ -391,6 +394,24 @@ def test_a_run_may_restart_from_a_task_with_the_graph_of_now(workflows):
     workflows.run(chain(), workflow_id="w")
     dag = chain(clean=lambda *values: sum(values) + 1)
     assert rerun(workflows, dag, from_task="clean") == (12, ["clean", "end"])
+
+
+def test_checkpoints_are_forgotten_on_the_storage_alone(workflows):
+    workflows.run(diamond(), workflow_id="w")
+    store = WorkflowStore(workflows.store)
+
+    def forget(task_id: str) -> None:
+        found = HonestStatuses(store, now=time.time()).read("w")
+        forget_from(store, found, task_id, manager_id=new_visitor_id(), now=time.time())
+
+    with pytest.raises(ValueError, match="no task 'tidy' to restart from"):
+        forget("tidy")
+    assert workflows.get_status("w") == "SUCCESSFUL"
+    forget("left")
+    assert workflows.get_status("w") == "RESUMABLE"
+    calls.clear()
+    assert workflows.resume("w") == 101
+    assert calls == ["left", "end"]
 
 
 def test_there_must_be_a_task_to_restart_from(workflows):
