@@ -43,6 +43,8 @@ pytestmark = [pytest.mark.airflow, pytest.mark.slow]
 
 Client = Callable[[str | None], httpx.Client]
 
+expect.set_options(timeout=30_000)  # pages look again every 5 s
+
 
 @pytest.fixture(scope="session")
 def client(airflow: LiveAirflow) -> Iterator[Client]:
