@@ -186,6 +186,12 @@ class LiveAirflow:
         entry = f"{_task_instance(dag_id, run_id, task_id)}/xcomEntries/{key}"
         return self._call("GET", f"{entry}?deserialize=true")["value"]
 
+    def links(self, dag_id: str, run_id: str, task_id: str) -> dict[str, str | None]:
+        """Where the links of a task instance lead, by their names."""
+        links = self._call("GET", f"{_task_instance(dag_id, run_id, task_id)}/links")
+        found: dict[str, str | None] = links["extra_links"]
+        return found
+
     def mapped_xcoms(
         self, dag_id: str, run_id: str, task_id: str, key: str = "return_value"
     ) -> list[Any]:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from cluster import Cluster
 from live_airflow import LiveAirflow, wait_for
 
 from airflow_provider_rayworkflow.hooks import Found, RayWorkflowHook
@@ -25,6 +26,7 @@ HERE = Path(__file__).parent
 
 pytestmark = pytest.mark.timeout(600)
 
+SYNC = ("killed", "failed", "success", "timeout", "over", "restart")
 DEFERRED = ("fails", "cleared", "failed", "success", "restart", "timeout")
 
 
@@ -105,7 +107,8 @@ def live(
             {
                 "AIRFLOW__CORE__DAGS_FOLDER": str(HERE / "dags"),
                 "AIRFLOW__CORE__PARALLELISM": "6",
-                # So that the next scheduler soon believes that the one before is dead.
+                # So that the next scheduler soon believes that the one before is dead; a task that
+                # begins on a busy machine must not look so.
                 "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "5",
                 "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "15",
                 "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",
@@ -166,6 +169,19 @@ def test_a_clear_while_deferred_lets_the_next_try_own_the_workflow(
     assert task.ends(try_number=2) == "success"
     assert task.ran()["a"] == 1
     assert task.output() == ["a", "after"]
+
+
+def test_links_are_right_while_the_task_is_deferred(
+    tasks: dict[str, Task], live: LiveAirflow, cluster: Cluster
+):
+    task = tasks["failed"]
+    task.is_deferred()
+    owner = task.hook.handover.read_owner(task.workflow_id)
+    assert live.links(*task.of) == {
+        "Ray workflow": f"{live.url}/rayworkflow/workflow?conn_id=live"
+        f"&workflow_id={task.workflow_id}",
+        "Ray dashboard": f"{cluster.address}/#/jobs/{owner.submission_id}",
+    }
 
 
 def test_marking_a_deferred_task_failed_suspends_and_a_clear_resumes(
@@ -230,7 +246,7 @@ def test_the_end_of_a_triggerer_leaves_the_workflow_running(without_triggerer: d
 
 @pytest.fixture(scope="module")
 def sync(without_triggerer: dict[str, Task], live: LiveAirflow, witness: Path) -> dict[str, Task]:
-    tasks = {name: Task(live, witness, f"sync_{name}") for name in ("killed", "failed", "restart")}
+    tasks = {name: Task(live, witness, f"sync_{name}") for name in SYNC}
     for task in tasks.values():
         task.trigger()
     (witness / "items").write_text("x y")
@@ -288,6 +304,48 @@ def test_a_dag_run_made_again_with_the_same_run_id_starts_over(
     assert task.ends(try_number=1) == "success"
     assert task.ran() == {"a": 2, "gate": 2, "after": 1}
     assert "of a deleted DAG run" in task.log(try_number=1)
+
+
+def test_on_clear_resume_gives_the_stored_output_of_a_successful_one(sync: dict[str, Task]):
+    """Of the run that was made again."""
+    task = sync["failed"]
+    task.clear()
+    assert task.ends(try_number=2) == "success"
+    assert task.output() == ["a", "after"]
+    assert task.ran() == {"a": 2, "gate": 2, "after": 1}
+
+
+def test_on_clear_restart_starts_over_also_after_a_failure(sync: dict[str, Task]):
+    task = sync["over"]
+    assert task.ends(try_number=1) == "failed"
+    task.clear()
+    assert task.ends(try_number=2) == "success"
+    assert task.ran() == {"a": 2, "fragile": 2}
+
+
+def test_marking_a_running_task_successful_follows_on_kill(
+    sync: dict[str, Task], live: LiveAirflow
+):
+    task = sync["success"]
+    task.wait_until_at_gate()
+    live.mark(*task.of, "success")
+    assert task.wait_for_status(WorkflowStatus.CANCELED).record.stopped_by
+    assert "the task instance is success: workflow is canceled" in task.log(try_number=1)
+    assert live.state(*task.of)[0] == "success"
+
+
+def test_the_execution_timeout_suspends_and_the_retry_resumes(
+    sync: dict[str, Task], live: LiveAirflow
+):
+    """By the signal by which Airflow's clock ends it: nobody waits for an hour."""
+    task = sync["timeout"]
+    task.wait_until_at_gate()
+    os.kill(live.process(*task.of), signal.SIGALRM)
+    wait_for("the second try", lambda: live.state(*task.of)[1] == 2)
+    task.open_gate()
+    assert task.ends(try_number=2) == "success"
+    assert "The execution_timeout of 1:00:00 is over. Workflow" in task.log(try_number=1)
+    assert task.ran() == {"a": 1, "gate": 2, "after": 1}
 
 
 def test_mapped_task_instances_never_take_each_others_workflow(

@@ -1,8 +1,10 @@
 """Workflows on a remote cluster, which gets this package with the job."""
 
 import json
+import re
 from collections import Counter
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from dag_test import Outcome, test_dag
@@ -61,10 +63,39 @@ def test_a_function_of_the_dag_file_runs_on_the_cluster(outcome: Outcome):
     assert outcome.xcoms["by_function", "return_value"] == {"doubled": 42}
 
 
+def test_a_taskflow_workflow_is_mapped_and_resumed_by_its_retry(outcome: Outcome, witness: Path):
+    names = ["by_decorator.0", "by_decorator.1"]
+    assert [outcome.states[name] for name in names] == ["success", "success"], outcome.log
+    assert [outcome.tries[name] for name in names] == [2, 1]
+    assert [outcome.xcoms[name, "return_value"] for name in names] == [
+        [2, outcome.run_id],
+        [4, outcome.run_id],
+    ]
+    ran = Counter((witness / "by_decorator" / "ran").read_text().splitlines())
+    assert ran == {"first 1": 1, "second 1": 2, "first 2": 1, "second 2": 1}
+
+
+def test_a_failed_workflow_is_resumed_by_another_task(outcome: Outcome, witness: Path):
+    assert (outcome.states["fails"], outcome.states["resumes"]) == ("failed", "success")
+    assert outcome.xcoms["resumes", "return_value"] == ["a", "fragile"]
+    assert Counter((witness / "fails" / "ran").read_text().split()) == {"a": 1, "fragile": 2}
+
+
+def test_links_lead_to_the_workflow_and_to_the_latest_job(outcome: Outcome, cluster):
+    workflow_id = f"failed-{outcome.run_id}"
+    page = outcome.xcoms["resumes", "_link_RayWorkflowLink"]
+    assert page == (
+        "/rayworkflow/workflow?conn_id=ray_workflow_default&workflow_id="
+        f"{quote(workflow_id, safe='')}"
+    )
+    job = outcome.xcoms["resumes", "_link_RayDashboardLink"]
+    assert re.fullmatch(rf"{cluster.address}/#/jobs/rayworkflow-[0-9a-f-]{{36}}-1", job)
+
+
 def test_the_output_of_the_workflows_tasks_is_in_the_task_log_once(outcome: Outcome):
-    lines = [line for line in outcome.log.splitlines() if "a says hello" in line]
-    assert len(lines) == 1, lines
-    assert f"on_cluster.by_path.{outcome.run_id}@pipeline.a" in lines[0]
+    printed = [line for line in outcome.log.splitlines() if "a says hello" in line]
+    lines = [line for line in printed if f"on_cluster.by_path.{outcome.run_id}@pipeline.a" in line]
+    assert len(lines) == 1, printed
 
 
 def test_the_log_has_the_original_traceback_of_the_failure(outcome: Outcome):

@@ -2,10 +2,11 @@
 
 import os
 from datetime import timedelta
+from pathlib import Path
 
-from airflow.sdk import DAG
+from airflow.sdk import DAG, task
 
-from airflow_provider_rayworkflow.operators import RayWorkflowRunOperator
+from airflow_provider_rayworkflow.operators import RayWorkflowResumeOperator, RayWorkflowRunOperator
 
 WITNESS = os.environ.get("WITNESS", "")
 SHIPPED = os.environ.get("SHIPPED", "")
@@ -13,6 +14,12 @@ SHIPPED = os.environ.get("SHIPPED", "")
 
 def doubled(x):
     return 2 * x
+
+
+def noted(folder, name):
+    Path(folder).mkdir(exist_ok=True)
+    with open(Path(folder, "ran"), "a") as file:
+        file.write(f"{name}\n")
 
 
 def double(x: int):
@@ -37,6 +44,43 @@ with DAG("on_cluster", schedule=None, default_args={"retry_delay": timedelta(0)}
     by_function = RayWorkflowRunOperator(
         task_id="by_function", workflow=double, arguments={"x": 21}
     )
+
+    @task.ray_workflow(retries=1)
+    def by_decorator(x: int, folder: str, run_id=None):
+        import ray
+
+        @ray.remote(max_retries=0)
+        def first():
+            noted(folder, f"first {x}")
+            return doubled(x)
+
+        @ray.remote(max_retries=0)
+        def second(before):
+            noted(folder, f"second {x}")
+            if x == 1 and not Path(folder, "failed").exists():
+                Path(folder, "failed").touch()
+                raise RuntimeError("the first item fails once")
+            return [before, run_id]
+
+        return second.bind(first.bind())
+
+    by_decorator.partial(folder=WITNESS + "/{{ task.task_id }}").expand(x=[1, 2])
+
+    fails = RayWorkflowRunOperator(
+        task_id="fails",
+        workflow="pipeline:fails_once",
+        workflow_id="failed-{{ run_id }}",
+        arguments={"folder": f"{WITNESS}/fails"},
+        runtime_env={"working_dir": SHIPPED},
+    )
+    resumes = RayWorkflowResumeOperator(
+        task_id="resumes",
+        workflow_id="failed-{{ run_id }}",
+        runtime_env={"working_dir": SHIPPED},
+        deferrable=True,
+        trigger_rule="all_failed",
+    )
+    fails >> resumes
     no_module = RayWorkflowRunOperator(task_id="no_module", workflow="no_such_module:daily")
     bad_environment = RayWorkflowRunOperator(
         task_id="bad_environment",

@@ -36,6 +36,9 @@ dag("deferred_timeout", deferrable=True, retries=1, execution_timeout=timedelta(
 dag("deferred_forgotten", deferrable=True, execution_timeout=timedelta(seconds=90))
 dag("sync_killed", retries=1)
 dag("sync_failed", on_clear="resume")
+dag("sync_success", on_kill="cancel")
+dag("sync_timeout", retries=1, execution_timeout=timedelta(hours=1))
+dag("sync_over", workflow="pipeline:fails_once", on_clear="restart")
 dag("sync_restart", retries=1)
 
 with DAG("mapped", schedule=None):
