@@ -126,14 +126,17 @@ class RayJobs:
             yield text
 
     @cached_property
-    def _http(self) -> httpx.Client:
+    def _verify(self) -> ssl.SSLContext | bool:
         cluster = self._cluster
-        verify = ssl.create_default_context(cafile=cluster.ca) if cluster.verify else False
+        return ssl.create_default_context(cafile=cluster.ca) if cluster.verify else False
+
+    def _http(self) -> httpx.Client:
+        """For one request: nobody would close what is kept open between two."""
         return httpx.Client(
-            base_url=cluster.address,
-            headers=cluster.all_headers,
-            verify=verify,
-            timeout=cluster.timeout_s,
+            base_url=self._cluster.address,
+            headers=self._cluster.all_headers,
+            verify=self._verify,
+            timeout=self._cluster.timeout_s,
         )
 
     def _client(self) -> Any:
@@ -148,7 +151,8 @@ class RayJobs:
 
     def _get(self, path: str, *, may_be_missing: bool = False) -> httpx.Response:
         try:
-            response = self._http.get(path)
+            with self._http() as client:
+                response = client.get(path)
         except httpx.TransportError as exc:
             raise self._unreachable(exc) from exc
         if response.is_success or (may_be_missing and response.status_code == 404):

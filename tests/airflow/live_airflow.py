@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -164,6 +165,19 @@ class LiveAirflow:
         """The process of the task that runs."""
         pid: int = self._call("GET", _task_instance(dag_id, run_id, task_id))["pid"]
         return pid
+
+    def wait_until_reported(self, dag_id: str, run_id: str, task_id: str, try_number: int) -> None:
+        """Wait until the scheduler has heard from the executor of a try's end.
+
+        It knows whose end that is by these names alone: after the run has been deleted and made
+        again, it would be taken for the new one's.
+        """
+        key = f"TaskInstanceKey(dag_id='{dag_id}', task_id='{task_id}', run_id='{run_id}', try_number={try_number}, "
+        report = re.compile(
+            rf"Received executor event with state (success|failed) for .*{re.escape(key)}"
+        )
+        log = self.home / "scheduler.log"
+        wait_for(f"the executor's report of {key}", lambda: report.search(log.read_text()))
 
     def wait_for_state(
         self, dag_id: str, run_id: str, task_id: str, state: str, *, try_number: int

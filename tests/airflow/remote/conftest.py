@@ -1,6 +1,6 @@
 """A Ray cluster for each file, reached as a remote one.
 
-It ends with the file: one that waits for the end of the session would cost the other tests of the run a tenth of a core.
+It ends with the file: one that waits for the end of the session would cost the other tests of the run CPU time.
 """
 
 from __future__ import annotations

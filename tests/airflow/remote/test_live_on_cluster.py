@@ -298,6 +298,7 @@ def test_a_dag_run_made_again_with_the_same_run_id_starts_over(
 ):
     task = sync["failed"]
     live.wait_for_run(*task.of[:2])
+    live.wait_until_reported(*task.of, try_number=1)
     live.delete_run(*task.of[:2])
     task.open_gate()
     task.trigger()
