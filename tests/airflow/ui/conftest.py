@@ -25,7 +25,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Stored:
     return stored
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def airflow(
     airflow_home: Path, stored: Stored, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[LiveAirflow]:

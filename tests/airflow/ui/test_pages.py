@@ -46,7 +46,7 @@ Client = Callable[[str | None], httpx.Client]
 expect.set_options(timeout=30_000)  # pages look again every 5 s
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def client(airflow: LiveAirflow) -> Iterator[Client]:
     """Asks the server as a user, or as somebody who is not logged in."""
     clients: dict[str | None, httpx.Client] = {}
@@ -250,8 +250,9 @@ def test_values_that_are_not_json_are_not_shown_and_not_unpickled(client: Client
 # ---- in a browser
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """Ends with the file: Playwright keeps an event loop running, and other tests want none."""
     if CHROMIUM is None:
         pytest.skip("chromium is not installed: `make chromium` does it, on Debian")
     with sync_playwright() as playwright:
