@@ -24,12 +24,12 @@ pytestmark = [
 ]
 
 
-@ray.remote(num_cpus=0)
+@ray.remote
 def number(value):
     return value
 
 
-@ray.remote(num_cpus=0)
+@ray.remote
 def total(*values):
     return sum(values)
 
