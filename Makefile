@@ -25,7 +25,7 @@ $(BIN)/uv:
 	$(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check uv
 
 $(READY): pyproject.toml constraints.txt | $(BIN)/uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --editable . --group dev
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraints constraints.txt --editable . --group dev
 	touch $@
 
 demo: $(READY)
