@@ -45,6 +45,7 @@ def ray_cluster() -> Iterator[None]:
         object_store_memory=300 * 1024 * 1024,
         include_dashboard=False,
         log_to_driver=False,
+        _system_config={"metrics_report_interval_ms": 2000},  # by default 10 s
     )
     yield
     ray.shutdown()
