@@ -62,6 +62,10 @@ log = logging.getLogger(__name__)
 #: How often a run may lose results that it had, before it is left for a later resume.
 MAX_REBUILDS = 10
 
+#: How much of what the tasks of a run print is kept with their checkpoints, in characters. What
+#: later ones print is in the log only.
+MAX_PRINTED = 4 * 1024 * 1024
+
 _MAX_ERROR_LENGTH = 300
 
 
@@ -134,6 +138,7 @@ class Executor:
         self._outcome: Outcome | None = None
         self._json_output: JsonOutput | None = None
         self._rebuilds = 0
+        self._printed = 0
         self._state: _State | None = None
         self._retried: dict[str, FailedAttempt] = {}
 
@@ -350,6 +355,7 @@ class Executor:
             result=result,
             json_output=returned.json_output,
             fingerprints=node.made_of(),
+            printed=self._kept(returned.printed),
         )
         self._commit_result(state, node, record, then)
 
@@ -367,8 +373,14 @@ class Executor:
             task_ids=tuple(task_ids),
             catches=node.catches,
             fingerprints=node.made_of(),
+            printed=self._kept(continued.printed),
         )
         self._commit(record if node.checkpoint else None, then)
+
+    def _kept(self, printed: str) -> str:
+        """What is kept with a checkpoint of what its task printed: a resume reads all of it."""
+        self._printed += len(printed)
+        return printed if self._printed <= MAX_PRINTED else ""
 
     def _tell(self, resolved: Sequence[Node]) -> None:
         for node in resolved:

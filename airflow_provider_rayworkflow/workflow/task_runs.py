@@ -62,19 +62,27 @@ class TaskRun:
 @pickled_by_fields
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Returned:
-    """The task returned a value."""
+    """The task returned a value.
+
+    :ivar printed: the end of what it printed, ``""`` where that is not known.
+    """
 
     result: Result
     times: TaskTimes
     json_output: JsonOutput | None = None
+    printed: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Continued:
-    """The task returned a graph, whose output is to be its result."""
+    """The task returned a graph, whose output is to be its result.
+
+    :ivar printed: as of :class:`Returned`.
+    """
 
     graph: bytes
     times: TaskTimes
+    printed: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -109,6 +109,7 @@ def describe_task(workflow: ShownWorkflow, details: TaskDetails) -> dict[str, An
         "options": options | details.task.shown_options,
         "metadata": metadata,
         "output": _output(workflow.hook.store, result) if has_output and result else None,
+        "printed": details.record.printed if details.record else "",
     }
 
 

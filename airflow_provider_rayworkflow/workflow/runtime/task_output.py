@@ -1,4 +1,4 @@
-"""The end of what a task printed, to stand beside its error."""
+"""The end of what a task printed, to be kept with its checkpoint or beside its error."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from airflow_provider_rayworkflow.workflow.runtime.private_ray import LOG_PREFIX_TASK_NAME
-from airflow_provider_rayworkflow.workflow.task_runs import Completion, Raised
+from airflow_provider_rayworkflow.workflow.task_runs import (
+    Completion,
+    Continued,
+    Raised,
+    Returned,
+)
 
 #: How much is kept of each of standard output and standard error.
 KEPT_BYTES = 3000
@@ -37,10 +42,15 @@ class Printed:
         return "".join(_read(descriptor, begin) for descriptor, begin in self._begins.items())
 
     def beside(self, completion: Completion) -> Completion:
-        """The completion, with what was printed if it is an error."""
-        if not isinstance(completion, Raised):
+        """The completion, with what was printed."""
+        if not isinstance(completion, Raised | Returned | Continued):
             return completion
-        return replace(completion, failure=replace(completion.failure, output=self.tail()))
+        text = self.tail()
+        if not text:
+            return completion
+        if isinstance(completion, Raised):
+            return replace(completion, failure=replace(completion.failure, output=text))
+        return replace(completion, printed=text)
 
 
 def _flush() -> None:
@@ -49,6 +59,8 @@ def _flush() -> None:
 
 
 def _read(descriptor: int, begin: int) -> str:
+    if os.fstat(descriptor).st_size == begin:
+        return ""
     try:
         # The descriptor itself is open for writing only.
         with open(f"/proc/self/fd/{descriptor}", "rb") as file:

@@ -116,6 +116,7 @@ class TaskRecord:
     :ivar failure: with an exception as the result: the same as text, for readers that must not
         unpickle.
     :ivar fingerprints: what it was made of; None if it was written before that was noted.
+    :ivar printed: the end of what the task printed, ``""`` where that is not known.
     :ivar epoch: under which it was written, known when it was read.
     """
 
@@ -130,6 +131,7 @@ class TaskRecord:
     json_output: JsonOutput | None = None
     failure: TaskFailure | None = None
     fingerprints: Fingerprints | None = None
+    printed: str = ""
     epoch: int = 0
 
     def to_frame(self) -> list[_Buffer]:
@@ -147,6 +149,8 @@ class TaskRecord:
             header["error"] = self.failure.to_json()
         if self.fingerprints:
             header["made_of"] = astuple(self.fingerprints)
+        if self.printed:
+            header["printed"] = self.printed
         if self.graph is not None:
             header["task_ids"] = self.task_ids
             header["catches"] = self.catches
@@ -163,6 +167,7 @@ class TaskRecord:
     @classmethod
     def from_frame(cls, header: Json, payload: memoryview, *, epoch: int = 0) -> TaskRecord:
         times, made_of = header.get("times"), header.get("made_of")
+        printed = _text(header["printed"]) if "printed" in header else ""
         fingerprints = made_of and Fingerprints(**dict(zip(_FINGERPRINTS, made_of, strict=True)))
         if "task_ids" in header:
             return cls(
@@ -172,6 +177,7 @@ class TaskRecord:
                 task_ids=tuple(_text(task_id) for task_id in header["task_ids"]),
                 catches=header["catches"],
                 fingerprints=fingerprints,
+                printed=printed,
                 epoch=epoch,
             )
         blob, output = header.get("blob"), header.get("json_output")
@@ -184,6 +190,7 @@ class TaskRecord:
             json_output=output and JsonOutput.from_json(output),
             failure=error and TaskFailure.from_json(error),
             fingerprints=fingerprints,
+            printed=printed,
             epoch=epoch,
             result=Result(
                 form=Form(header["form"]),
@@ -196,7 +203,7 @@ class TaskRecord:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str) or not value:
-        raise TypeError(f"{value!r:.100} is no task id")
+        raise TypeError(f"{value!r:.100} is no text")
     return value
 
 

@@ -37,6 +37,8 @@ RUNNING = "ui_flights.daily.2026-11-25"
 BIG = "squares of 2,000 numbers"
 HOSTILE = """<img src=x onerror="document.title=1">'"&<script>document.title=2</script>/%2F?#x"""
 OTHERS = "nobody's"
+#: What tasks have printed, one time as a page would like it least.
+PRINTED = "27,004 rows of <month 1>\n<img src=x onerror='document.title=3'>\n"
 
 
 def origin(dag_id: str, task_id: str, run_id: str) -> dict[str, Any]:
@@ -238,7 +240,7 @@ class Stored:
         result = Result(encoding=Encoding.JSON, inline=b"1")
         JournalWriter(self.store.bytes, workflow_id, 1).commit(
             [
-                TaskRecord(task_id=task.name, times=times, result=result)
+                TaskRecord(task_id=task.name, times=times, result=result, printed=PRINTED)
                 for task in graph.tasks[:done]
             ]
         )

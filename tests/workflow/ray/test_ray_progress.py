@@ -17,12 +17,22 @@ def pass_gate(gate):
     gate.wait()
 
 
+def say(name):
+    print(f"{name} on standard output")
+    os.system("echo from a program")
+    print(f"{name} on standard error", file=sys.stderr)
+
+
 @ray.remote
 def fail_with_output():
-    print("on standard output")
-    os.system("echo from a program")
-    print("on standard error", file=sys.stderr)
+    say("fails")
     raise ValueError("at last")
+
+
+@ray.remote
+def return_with_output(name, *inputs):
+    if name:
+        say(name)
 
 
 @pytest.mark.usefixtures("manager")
@@ -58,5 +68,22 @@ def test_what_a_failed_task_printed_stands_beside_its_error(new_id, shared_root)
         workflow.run(fail_with_output.bind(), workflow_id=new_id)
     record = WorkflowStore(open_store(str(shared_root))).read_status(new_id)
     output = record.failure.output
-    assert "on standard output\nfrom a program\n" in output
-    assert "on standard error\n" in output
+    assert "fails on standard output\nfrom a program\n" in output
+    assert "fails on standard error\n" in output
+
+
+@pytest.mark.usefixtures("manager")
+def test_what_tasks_print_is_kept_with_their_checkpoints_also_where_they_share_a_worker(
+    new_id, shared_root
+):
+    tasks = {}
+    for name, says in (("a", "a"), ("quiet", ""), ("b", "b")):
+        named = return_with_output.options(**workflow.options(task_id=name))
+        tasks[name] = named.bind(says, *tasks.values())
+    workflow.run(tasks["b"], workflow_id=new_id)
+    records = WorkflowStore(open_store(str(shared_root))).read_checkpoints(new_id).records
+    assert {name: record.printed for name, record in records.items()} == {
+        "a": "a on standard output\nfrom a program\na on standard error\n",
+        "quiet": "",
+        "b": "b on standard output\nfrom a program\nb on standard error\n",
+    }

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_rayworkflow.workflow import live_runs
+from airflow_provider_rayworkflow.workflow import executor, live_runs
 from airflow_provider_rayworkflow.workflow.concurrency import Limits
 from airflow_provider_rayworkflow.workflow.graph import Graph, RetryOptions, Task, TaskOptions
 from airflow_provider_rayworkflow.workflow.manager import Manager
@@ -27,6 +27,7 @@ from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 from airflow_provider_rayworkflow.workflow.storage.memory import MemoryStore
 from airflow_provider_rayworkflow.workflow.task_runs import (
     Completion,
+    Continued,
     Errand,
     Lost,
     Raised,
@@ -203,6 +204,42 @@ def test_the_end_has_no_progress_and_leaves_no_other_status():
             record = run.status()
             assert (record.status, record.tasks_done, record.progress) == ("SUCCESSFUL", 3, None)
             assert len(list(run.store.list("v1/status"))) == 1
+
+    asyncio.run(check())
+
+
+def test_what_tasks_printed_is_kept_with_their_checkpoints_as_long_as_there_is_room(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(executor, "MAX_PRINTED", 10)
+
+    async def check() -> None:
+        async with running() as run:
+            await run.runner.end("a", Returned(result=RESULT, times=TIMES, printed="ten chars\n"))
+            await run.runner.end("b", Returned(result=RESULT, times=TIMES, printed="more\n"))
+            await run.runner.end("end")
+            async with asyncio.timeout(10):
+                await run.manager.answers.wait_output("w")
+            records = WorkflowStore(run.store).read_checkpoints("w").records
+        printed = {task_id: record.printed for task_id, record in records.items()}
+        assert printed == {"a": "ten chars\n", "b": "", "end": ""}
+
+    asyncio.run(check())
+
+
+def test_what_a_task_printed_that_returned_a_graph_is_kept_too():
+    async def check() -> None:
+        made = Graph(tasks=[Task(name="made", function=0, arguments=0)], blobs=[b""])
+        async with running() as run:
+            await run.runner.end(
+                "a", Continued(graph=made.to_bytes(), times=TIMES, printed="a graph\n")
+            )
+            for task_id in ("made", "b", "end"):
+                await run.runner.end(task_id)
+            async with asyncio.timeout(10):
+                await run.manager.answers.wait_output("w")
+            record = WorkflowStore(run.store).read_checkpoints("w").records["a"]
+        assert record.printed == "a graph\n"
 
     asyncio.run(check())
 

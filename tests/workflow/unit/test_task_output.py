@@ -1,13 +1,15 @@
-"""The end of what a task printed, which is kept beside its error."""
+"""The end of what a task printed, which is kept with its checkpoint or beside its error."""
 
 import os
 from pathlib import Path
 
 import pytest
 
-from airflow_provider_rayworkflow.workflow.model import TaskFailure, TaskTimes
+from airflow_provider_rayworkflow.workflow.model import Result, TaskFailure, TaskTimes
 from airflow_provider_rayworkflow.workflow.runtime.task_output import KEPT_BYTES, Printed
-from airflow_provider_rayworkflow.workflow.task_runs import Raised
+from airflow_provider_rayworkflow.workflow.task_runs import Continued, Raised, Returned
+
+TIMES = TaskTimes(started_at=1.0, ended_at=2.0, attempt=1)
 
 
 @pytest.fixture
@@ -48,8 +50,22 @@ def test_it_stands_beside_an_error(descriptor: int):
         failure=TaskFailure(task_id="a", type="E", message="", traceback=""),
         exception=b"",
         retryable=True,
-        times=TaskTimes(started_at=1.0, ended_at=2.0, attempt=1),
+        times=TIMES,
     )
     completion = printed.beside(raised)
     assert isinstance(completion, Raised)
     assert completion.failure.output == "about to divide\n"
+
+
+@pytest.mark.parametrize(
+    "completion",
+    [
+        Returned(result=Result(inline=b"1"), times=TIMES),
+        Continued(graph=b"", times=TIMES),
+    ],
+)
+def test_it_goes_with_a_result(descriptor: int, completion: Returned | Continued):
+    printed = Printed([descriptor])
+    assert printed.beside(completion) is completion
+    os.write(descriptor, b"27,004 rows\n")
+    assert printed.beside(completion).printed == "27,004 rows\n"
