@@ -208,11 +208,11 @@ class RayWorkflowHook(BaseHook):
         :raises RayWorkflowStillActiveError: when somebody runs it.
         :raises RayWorkflowStorageError: when the storage can't be used.
         """
-        found = self.find(workflow_id)
-        if found is None:
-            raise RayWorkflowNotFoundError(workflow_id, shown(self.storage_uri))
         visitor = unowned.new_visitor_id()
         with self._storage_errors():
+            found = HonestStatuses(self.store, now=time.time()).read_name(workflow_id)
+            if found is None:
+                raise RayWorkflowNotFoundError(workflow_id, shown(self.storage_uri))
             unowned.delete(self.store, found, manager_id=visitor, now=time.time())
 
     def prune(

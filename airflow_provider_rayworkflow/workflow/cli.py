@@ -25,8 +25,8 @@ from airflow_provider_rayworkflow.workflow.graph import DEFAULT_MAX_RETRIES, Gra
 from airflow_provider_rayworkflow.workflow.ids import TaskIds, check_workflow_id
 from airflow_provider_rayworkflow.workflow.import_path import check_call, load_function
 from airflow_provider_rayworkflow.workflow.metadata import (
+    describe_graph,
     describe_task,
-    describe_tasks,
     describe_workflow,
 )
 from airflow_provider_rayworkflow.workflow.model import (
@@ -87,7 +87,7 @@ class Answer:
 
     :ivar value: for ``--json``.
     :ivar text: for people; None if the command has written it already.
-    :ivar problems: what failed of a command that does several things.
+    :ivar problems: what failed of a command that does several things, or is damaged.
     """
 
     value: Any
@@ -356,7 +356,8 @@ def _watch(options: Any) -> Answer:
 def _graph(options: Any) -> Answer:
     store = _open(options)
     record = _read(store, options.workflow_id)
-    tasks = describe_tasks(store, record)
+    described = describe_graph(store, record)
+    tasks = described["tasks"]
     failed = record.failure.task_id if record.failure else None
     rows = [
         (
@@ -368,16 +369,17 @@ def _graph(options: Any) -> Answer:
         )
         for task in tasks
     ]
-    committed = sum(task["checkpoint"] is not None for task in tasks)
+    committed = sum(task["checkpoint"] in ("committed", "continued") for task in tasks)
     title = f"{record.workflow_id} {record.status}: {committed} of {len(tasks)} tasks committed"
     table = _table(("TASK", "CHECKPOINT", "SECONDS", "TAKES", "OPTIONS"), rows)
     value = {
         "workflow_id": record.workflow_id,
         "status": record.status,
         "failure": record.failure and record.failure.to_json(),
-        "tasks": tasks,
+        **described,
     }
-    return Answer(value=value, text=f"{title}\n\n{table}")
+    problems = tuple(f"{damage} A resume runs its task again." for damage in described["damaged"])
+    return Answer(value=value, text=f"{title}\n\n{table}", problems=problems)
 
 
 def _output(options: Any) -> Answer:

@@ -93,7 +93,9 @@ def _check_signature(key: str, kind: str, body: Json, data: bytes, position: int
     expected = _mac(key, kind, body, [memoryview(data)[position:]]).decode()
     if not isinstance(found, str) or not hmac.compare_digest(found.encode(), expected.encode()):
         raise UntrustedDataError(
-            key, f"it is not signed with this process's {SIGNING_KEY_VARIABLE}, and not unpickled"
+            key,
+            f"it is not signed with this process's {SIGNING_KEY_VARIABLE}, and not unpickled. If you "
+            "trust it, give the key with which it was written",
         )
 
 

@@ -480,15 +480,16 @@ class Executor:
         upstream = [node.upstream[position] for position in lost.positions]
         names = [other.task_id for other in upstream]
         log.warning(
-            "Workflow %s: %s of the tasks %s, which task %s takes; they run again.",
-            *(self.workflow_id, lost.reason, names, node.task_id),
+            "Workflow %s: %s Task %s takes the results of %s, which run again.",
+            *(self.workflow_id, lost.reason, node.task_id, names),
         )
         self._rebuilds += 1
         if self._rebuilds > MAX_REBUILDS:
             failure = TaskFailure(
                 task_id=node.task_id,
                 type="InputsLost",
-                message=f"{lost.reason} of {names}, {self._rebuilds} times in one run",
+                message=f"{lost.reason} These are results of {names}, which have run again "
+                f"{MAX_REBUILDS} times.",
                 traceback="",
                 system=True,
             )

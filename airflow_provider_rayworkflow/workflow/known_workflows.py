@@ -52,6 +52,11 @@ class KnownWorkflows:
         record = self.store.read_status(workflow_id)
         return Found(record=record, status=self.honest(record).status) if record else None
 
+    def find_name(self, workflow_id: str) -> Found | None:
+        """The same by the name of the status document, which may be damaged. Blocks."""
+        found = self.honest_statuses().read_name(workflow_id)
+        return replace(found, status=self.honest(found.record).status) if found else None
+
     def read_status(self, workflow_id: str) -> StatusRecord | None:
         """The stored record, with its honest status. Blocks."""
         found = self.find(workflow_id)

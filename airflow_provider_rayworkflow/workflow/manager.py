@@ -315,7 +315,7 @@ class Manager:
         :raises WorkflowStillActiveError: when it is running or pending.
         """
         async with self._locks.of(workflow_id):
-            found = await self._known.in_thread(self._known.find, workflow_id)
+            found = await self._known.in_thread(self._known.find_name, workflow_id)
             if workflow_id in self._known.live:
                 raise WorkflowStillActiveError("DELETE", workflow_id)
             if found is None:

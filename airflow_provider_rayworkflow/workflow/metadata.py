@@ -44,11 +44,13 @@ def describe_task(store: WorkflowStore, record: StatusRecord, task_id: str) -> J
     raise ValueError(f"No such task_id '{task_id}' in workflow '{record.workflow_id}'")
 
 
-def describe_tasks(store: WorkflowStore, record: StatusRecord) -> list[Json]:
-    """All tasks known so far, inputs first, each as :func:`describe_task` has it.
+def describe_graph(store: WorkflowStore, record: StatusRecord) -> Json:
+    """``{"tasks", "damaged"}``: all tasks known so far, and what is wrong with their checkpoints.
 
-    ``"checkpoint"`` is there besides: ``"committed"``, or ``"continued"`` for a task that returned
-    a graph (``"continuation"`` has the ids of its tasks), or None.
+    Tasks come inputs first, each as :func:`describe_task` has it. ``"checkpoint"`` is there
+    besides: ``"committed"``, or ``"continued"`` for a task that returned a graph
+    (``"continuation"`` has the ids of its tasks), ``"damaged"`` where it is known whose checkpoint
+    that was, or None. ``"damaged"`` has a sentence for each object, with its key.
     """
     graph, checkpoints = _read(store, record)
     tasks = []
@@ -56,11 +58,13 @@ def describe_tasks(store: WorkflowStore, record: StatusRecord) -> list[Json]:
         committed = checkpoints.records.get(task_id)
         description = _describe(task_id, task, upstream, committed)
         description["checkpoint"] = None if committed is None else "committed"
+        if committed is None and task_id in checkpoints.lost:
+            description["checkpoint"] = "damaged"
         if committed is not None and committed.graph is not None:
             description["checkpoint"] = "continued"
             description["continuation"] = list(committed.task_ids)
         tasks.append(description)
-    return tasks
+    return {"tasks": tasks, "damaged": [str(damage) for damage in checkpoints.damaged]}
 
 
 def _read(store: WorkflowStore, record: StatusRecord) -> tuple[Graph, Checkpoints]:

@@ -89,6 +89,7 @@ def forget_from(
 def delete(store: WorkflowStore, found: Found, *, manager_id: str, now: float) -> None:
     """Delete all that is stored of a workflow that nobody runs.
 
+    :param found: what the name of its status says is enough.
     :raises WorkflowStillActiveError: when somebody runs it, or has begun to.
     """
     if found.status.is_active:
@@ -191,7 +192,7 @@ def claim(
     if found.has_lost_owner and store.lease_watch.is_doubtful(record.manager_id):
         raise WorkflowStillActiveError(why, workflow_id)  # dead by our clock only
     latest = store.last_epoch(workflow_id)
-    status_now = store.read_status(workflow_id)
+    status_now = store.latest_status(workflow_id)
     if status_now is None or status_now.epoch > record.epoch:
         raise WorkflowStillActiveError(why, workflow_id)
     if latest > record.epoch:

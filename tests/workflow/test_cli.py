@@ -260,6 +260,21 @@ def test_graph_shows_what_is_committed(root: Root, capsys: pytest.CaptureFixture
     )
 
 
+def test_graph_names_what_is_damaged(root: Root, capsys: pytest.CaptureFixture[str]) -> None:
+    blob = root.store.write_value("w", epoch=1, task_id="load", attempt=1, parts=[b"x" * 50_000])
+    large = TaskRecord(task_id="load", result=Result(encoding=Encoding.PICKLE, blob=blob))
+    root.add("w", "FAILED", failure=FAILURE).commit([large, committed("clean", 1)])
+    root.store.bytes.put(blob.key, b"too short")
+    assert main(["graph", "w"]) == 1
+    said = capsys.readouterr()
+    assert "1 of 3 tasks committed" in said.out
+    assert "load   damaged " in said.out
+    assert said.err == (
+        f"rayworkflow: The stored object {blob.key!r} is corrupted: it has 9 bytes, not "
+        f"{blob.size}. A resume runs its task again.\n"
+    )
+
+
 def test_graph_has_the_tasks_of_continuations(
     root: Root, capsys: pytest.CaptureFixture[str]
 ) -> None:

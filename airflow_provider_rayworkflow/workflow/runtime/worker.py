@@ -18,7 +18,11 @@ import ray
 
 from airflow_provider_rayworkflow.workflow import workflow_context as context
 from airflow_provider_rayworkflow.workflow.codec import Encoded, decode, encode, json_output
-from airflow_provider_rayworkflow.workflow.exceptions import StorageError
+from airflow_provider_rayworkflow.workflow.exceptions import (
+    CorruptedDataError,
+    DataLoadError,
+    StorageError,
+)
 from airflow_provider_rayworkflow.workflow.model import (
     Encoding,
     Form,
@@ -66,7 +70,10 @@ def run_task(store: WorkflowStore, run: TaskRun, values: Sequence[Any]) -> Compl
     task_context = context.WorkflowContext(
         workflow_id=run.workflow_id, task_id=run.task_id, attempt=run.attempt, epoch=run.epoch
     )
-    lost, inputs = _load_inputs(store, run, values)
+    try:
+        lost, inputs = _load_inputs(store, run, values)
+    except DataLoadError as exc:
+        return _lost_by(run, exc)
     if lost is not None:
         return lost
     with context.running(task_context):
@@ -101,8 +108,12 @@ def _execute(store: WorkflowStore, run: TaskRun, inputs: list[Any]) -> Completio
             json_output=json_output(value) if run.wants_json else None,
         )
     except StorageError as exc:
-        failure = describe(run.task_id, exc)
-        return Lost(failure=TaskFailure(**failure.to_json() | {"system": True}))
+        return _lost_by(run, exc)
+
+
+def _lost_by(run: TaskRun, exc: StorageError) -> Lost:
+    failure = describe(run.task_id, exc)
+    return Lost(failure=TaskFailure(**failure.to_json() | {"system": True}))
 
 
 def _times(run: TaskRun, started_at: float, ended_at: float) -> TaskTimes:
@@ -141,6 +152,10 @@ def _store(store: WorkflowStore, run: TaskRun, value: Any, encoded: Encoded) -> 
 def _load_inputs(
     store: WorkflowStore, run: TaskRun, values: Sequence[Any]
 ) -> tuple[InputsLost | None, list[Any]]:
+    """What a task takes, or which of that is gone or damaged.
+
+    :raises DataLoadError: when it can't be read, but may be whole: no reason to make it again.
+    """
     inputs: list[Any] = []
     lost: list[int] = []
     reasons: list[str] = []
@@ -153,6 +168,8 @@ def _load_inputs(
             else:
                 inputs.append(load_result(store, result))
         except StorageError as exc:
+            if isinstance(exc, DataLoadError) and not isinstance(exc, CorruptedDataError):
+                raise
             lost.append(position)
             reasons.append(str(exc))
             inputs.append(None)
@@ -171,7 +188,7 @@ def load_result(store: WorkflowStore, result: Result) -> Any:
     if result.blob is not None:
         data = store.read_value(result.blob)
         return wrapped(result.form, decode(result.encoding, data))
-    raise StorageError("The result was held in the memory of a worker that is gone")
+    raise StorageError("A result was held in the memory of a worker that is gone.")
 
 
 def wrapped(form: Form, value: Any) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass, field, fields, replace
 from typing import Any
 
@@ -28,6 +29,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     CorruptedDataError,
     DataLoadError,
     KeyNotFoundError,
+    UntrustedDataError,
     WorkflowNotFoundError,
 )
 from airflow_provider_rayworkflow.workflow.graph import Graph, read_graph
@@ -312,19 +314,22 @@ class WorkflowStore:
             _, graph = self._read_epoch(workflow_id, claim.graph_epoch)
         if graph is None:
             key = keys.epoch_key(workflow_id, claim.graph_epoch)
-            raise CorruptedDataError(key, "it should carry a graph and has none")
+            with _advising(_WITHOUT_GRAPH):
+                raise CorruptedDataError(key, "it should carry a graph and has none")
         return graph
 
     def _read_epoch(self, workflow_id: str, epoch: int) -> tuple[Claim, Graph | None]:
         key = keys.epoch_key(workflow_id, epoch)
         try:
-            body, frames = load_frames(key, "epoch", self.bytes.get(key))
+            data = self.bytes.get(key)
         except KeyNotFoundError as exc:
             raise WorkflowNotFoundError(workflow_id) from exc
-        graph_body = body.pop("graph", None)
-        graph = read_graph(key, graph_body, list(frames)) if graph_body else None
-        with understanding(key, "epoch"):
-            return well_typed(Claim(**body)), graph
+        with _advising(_WITHOUT_GRAPH):
+            body, frames = load_frames(key, "epoch", data)
+            graph_body = body.pop("graph", None)
+            graph = read_graph(key, graph_body, list(frames)) if graph_body else None
+            with understanding(key, "epoch"):
+                return well_typed(Claim(**body)), graph
 
     # ---- statuses
 
@@ -346,7 +351,7 @@ class WorkflowStore:
     def read_status(self, workflow_id: str) -> StatusRecord | None:
         """The status as written, None if there is none. One listing and one read."""
         for _ in range(_MAX_READS):
-            latest = max(self._status_keys(keys.status_folder(workflow_id)), default=None)
+            latest = self.latest_status(workflow_id)
             if latest is None:
                 return None
             try:
@@ -354,6 +359,13 @@ class WorkflowStore:
             except KeyNotFoundError:
                 continue  # replaced between the listing and the read
         raise CorruptedDataError(keys.status_folder(workflow_id), "its documents keep vanishing")
+
+    def latest_status(self, workflow_id: str) -> keys.StatusKey | None:
+        """What the name of the status document says, None if there is none. One listing.
+
+        That is known of a damaged one, too.
+        """
+        return max(self._status_keys(keys.status_folder(workflow_id)), default=None)
 
     def read_status_at(self, key: keys.StatusKey) -> StatusRecord:
         """The status document that a listing has found; one read.
@@ -398,11 +410,12 @@ class WorkflowStore:
                 yield key
 
     def _load_status(self, key: keys.StatusKey) -> StatusRecord:
-        body = load_line(key.key, "status", self.bytes.get(key.key))
-        with understanding(key.key, "status"):
-            record = StatusRecord.from_json(body)
-        if _key_of(record) != key:
-            raise CorruptedDataError(key.key, f"it is of {_key_of(record).key!r}")
+        with _advising("delete the workflow"):
+            body = load_line(key.key, "status", self.bytes.get(key.key))
+            with understanding(key.key, "status"):
+                record = StatusRecord.from_json(body)
+            if _key_of(record) != key:
+                raise CorruptedDataError(key.key, f"it is of {_key_of(record).key!r}")
         return record
 
     # ---- checkpoints
@@ -436,12 +449,9 @@ class WorkflowStore:
                 del found.records[task_id]
                 found.lost.add(task_id)
             return
-        if blob and sizes.get(blob.key) != blob.size:
-            found.damaged.append(
-                CorruptedDataError(
-                    blob.key, f"it has {sizes.get(blob.key)} bytes instead of {blob.size}"
-                )
-            )
+        if blob and (size := sizes.get(blob.key)) != blob.size:
+            what = "it is missing" if size is None else f"it has {size} bytes, not {blob.size}"
+            found.damaged.append(CorruptedDataError(blob.key, what))
             found.lost.add(record.task_id)
             return
         found.created.update(record.task_ids)
@@ -610,6 +620,22 @@ class WorkflowStore:
 
 
 _MAX_READS = 20
+_WITHOUT_GRAPH = 'run the workflow from scratch (on_existing="restart"), or delete it'
+
+
+@contextmanager
+def _advising(way_out: str) -> Iterator[None]:
+    """Around reads without which a workflow can't go on: who hears of damage hears what to do.
+
+    :param way_out: for those who have no copy of the object.
+    """
+    try:
+        yield
+    except UntrustedDataError:
+        raise  # it says itself what to do
+    except CorruptedDataError as exc:
+        exc.message += f" Restore the object from a backup or an earlier version, or {way_out}."
+        raise
 
 
 def _has(record: TaskRecord, blob: Blob | None) -> bool:
@@ -666,6 +692,21 @@ class HonestStatuses:
         if record is None:
             return None
         return Found(record=record, status=self.of(record.status, record.manager_id))
+
+    def read_name(self, workflow_id: str) -> Found | None:
+        """The same without a look into the document, which may be damaged: fit for a deletion."""
+        name = self._store.latest_status(workflow_id)
+        if name is None:
+            return None
+        record = StatusRecord(
+            workflow_id=workflow_id,
+            status=name.status,
+            epoch=name.epoch,
+            number=name.number,
+            manager_id=name.manager_id,
+            created_at=0,
+        )
+        return Found(record=record, status=self.of(name.status, name.manager_id))
 
     def of(self, status: WorkflowStatus, manager_id: str) -> WorkflowStatus:
         """RUNNING or PENDING only while the owner's lease is alive, else RESUMABLE."""

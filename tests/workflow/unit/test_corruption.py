@@ -278,14 +278,36 @@ def test_without_damage_only_the_failed_task_runs_again(failed: LocalStore):
     assert calls == ["output"]
 
 
-def test_a_resume_from_a_damaged_status_or_graph_is_refused_with_its_key(failed: LocalStore):
-    for kind in (f"FAILED-{manager_of(failed)}.json", ".epoch"):
+def test_a_resume_from_a_damaged_status_or_graph_is_refused_with_its_key_and_the_way_out(
+    failed: LocalStore,
+):
+    for kind, way_out in (
+        (f"FAILED-{manager_of(failed)}.json", "or delete the workflow."),
+        (".epoch", 'or run the workflow from scratch (on_existing="restart"), or delete it.'),
+    ):
         key = key_of(failed, kind)
         for how in each_damage(failed, key):
             with pytest.raises(CorruptedDataError) as raised:
                 resume(failed)
             assert raised.value.key == key, how
+            assert "Restore the object from a backup" in str(raised.value)
+            assert str(raised.value).endswith(way_out)
             assert calls == []
+
+
+def test_a_workflow_whose_graph_is_damaged_can_be_run_from_scratch(failed: LocalStore):
+    truncate(failed, key_of(failed, ".epoch"), 100)
+    with testing.in_process(failed) as workflows:
+        assert workflows.run(graph(), workflow_id=ID, on_existing="restart") == OUTPUT
+
+
+@pytest.mark.parametrize("kind", [".json", ".epoch", ".journal"])
+def test_what_is_damaged_can_be_deleted(failed: LocalStore, kind: str):
+    for key in keys(failed, kind):
+        truncate(failed, key, 20)
+    with testing.in_process(failed) as workflows:
+        workflows.delete(ID)
+    assert not [entry.key for entry in failed.list("v1") if "/leases/" not in entry.key]
 
 
 def test_the_tasks_of_a_damaged_journal_run_again(
@@ -335,6 +357,32 @@ def test_all_values_may_be_damaged_at_once(failed: LocalStore):
         flip(failed, key, -2)
     assert resume(failed) == OUTPUT
     assert sorted(calls) == ["large", "output", "tail"]
+
+
+# ---- what can't be read, and may be whole
+
+
+class WithoutValues(LocalStore):
+    """Large values can't be read: a right is missing, or a newer version has written them."""
+
+    def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
+        if key.endswith(".value"):
+            raise DataLoadError(f"Can't read {key!r}: Permission denied.", key=key)
+        return super().get(key, start, length)
+
+
+def test_a_value_that_can_not_be_read_is_kept_and_its_task_does_not_run_again(
+    failed: LocalStore, tmp_path: Path
+):
+    with testing.in_process(WithoutValues(tmp_path)) as workflows:
+        with pytest.raises(
+            WorkflowExecutionError, match=r"Can't read '.*value': Permission denied"
+        ):
+            workflows.resume(ID)
+        assert workflows.get_status(ID) == "RESUMABLE"
+    assert calls == []
+    assert resume(failed) == OUTPUT
+    assert calls == ["output"]
 
 
 # ---- every byte

@@ -20,7 +20,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     WorkflowNotFoundError,
 )
 from airflow_provider_rayworkflow.workflow.graph import Graph, Task
-from airflow_provider_rayworkflow.workflow.metadata import describe_tasks, describe_workflow
+from airflow_provider_rayworkflow.workflow.metadata import describe_graph, describe_workflow
 from airflow_provider_rayworkflow.workflow.model import StatusRecord
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, keys
@@ -132,7 +132,7 @@ def watcher(store: WorkflowStore) -> Completions:
 
 def read_claim(store: WorkflowStore) -> object:
     store.read_graph("w", 1)
-    return describe_tasks(store, status())
+    return describe_graph(store, status())
 
 
 JOURNAL = b"".join(bytes(part) for part in dump_frame(RECORD, [b"[1,2]"]))
