@@ -17,6 +17,12 @@ from shapes import Plan
 from airflow_provider_rayworkflow import workflow
 
 _PATIENCE_S = 120.0
+_HEAD_CPUS = 3
+
+
+@ray.remote
+class _Filling:
+    """Does nothing, but has CPUs for itself."""
 
 
 class Agent:
@@ -24,6 +30,7 @@ class Agent:
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
+        self._filling: Any = None
 
     def start(self, plans: list[dict[str, Any]], ledger: str) -> dict[str, str]:
         """Submit workflows; gives the errors of those that could not be."""
@@ -69,6 +76,18 @@ class Agent:
         node = self._cluster.add_node(num_cpus=2, object_store_memory=100 * 1024 * 1024)
         return int(node.all_processes["raylet"][0].process.pid)
 
+    def fill_head(self) -> None:
+        """Take all CPUs of the first node, so that tasks run elsewhere."""
+        if self._filling is None:
+            options = {"num_cpus": _HEAD_CPUS, "resources": {"node:__internal_head__": 0.001}}
+            self._filling = _Filling.options(**options).remote()
+            ray.get(self._filling.__ray_ready__.remote(), timeout=_PATIENCE_S)
+
+    def free_head(self) -> None:
+        if self._filling is not None:
+            ray.kill(self._filling)
+            self._filling = None
+
     def address(self) -> str:
         return str(self._cluster.address)
 
@@ -80,7 +99,7 @@ def main(storage: str) -> None:
     cluster = Cluster(
         initialize_head=True,
         head_node_args={
-            "num_cpus": 3,
+            "num_cpus": _HEAD_CPUS,
             "object_store_memory": 150 * 1024 * 1024,
             "include_dashboard": False,
         },

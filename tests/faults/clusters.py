@@ -88,9 +88,22 @@ class RayCluster:
 
     def second_raylet(self) -> int:
         """The process of the second node's raylet; there is always one when this returns."""
-        if self._raylet is None or not psutil.pid_exists(self._raylet):
+        if self._raylet is None:
             self._raylet = self.ask("add_node")
         return self._raylet
+
+    def kill_second_raylet(self, *, with_workers: bool) -> None:
+        """Lose the second node, if there is one.
+
+        :param with_workers: at once, as with the machine; else they end when they miss the raylet.
+        """
+        if self._raylet is None:
+            return
+        raylet, self._raylet = psutil.Process(self._raylet), None
+        workers = raylet.children(recursive=True) if with_workers else []
+        for process in (raylet, *workers):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
 
     def kill(self) -> None:
         """End all its processes at once, as the loss of its machines does."""

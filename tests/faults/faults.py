@@ -58,11 +58,27 @@ def kill_driver(run: Run) -> None:
 
 
 def kill_raylet(run: Run) -> None:
-    """The raylet of the second node, and so all that runs there."""
-    raylet = run.world.cluster.second_raylet()
+    """The raylet of the second node in the middle of tasks, and so all that runs there.
+
+    The first node has no room for tasks until that has happened, and for some seeds not even then:
+    workflows go on when another node comes.
+    """
+    cluster = run.world.cluster
+    raylet = cluster.second_raylet()
+    cluster.ask("fill_head")
     run.begin()
     run.wait_for_a_moment()
-    _kill(run, raylet)
+    run.wait_until(lambda: run.ledger.running() or run.has_ended())
+    cluster.kill_second_raylet(with_workers=run.rng.random() < 0.5)
+    run.faults += 1
+    run.begun_there = sum(line.parent == raylet for line in run.ledger.starts())
+    if not run.begun_there:
+        run.problems.append("no task has begun on the node that was killed")
+    run.settle()
+    if run.rng.random() < 0.5:
+        cluster.second_raylet()
+        run.finish()
+    cluster.ask("free_head")
 
 
 def kill_cluster(run: Run) -> None:

@@ -19,6 +19,7 @@ class Line:
     """One task attempt that began or ended.
 
     :ivar what: ``"start"`` or ``"end"``.
+    :ivar parent: the process that started the worker: its node's raylet.
     :ivar at: seconds since the epoch.
     """
 
@@ -28,6 +29,7 @@ class Line:
     epoch: int
     attempt: int
     pid: int
+    parent: int
     at: float
 
 
@@ -51,7 +53,7 @@ class Ledger:
         return [line for line in self.lines() if line.what == "start"]
 
     def running(self) -> list[Line]:
-        """The starts of attempts that have not ended."""
+        """The starts of attempts that have not ended, or never will: their process was killed."""
         lines = self.lines()
         ended = {_attempt(line) for line in lines if line.what == "end"}
         return [line for line in lines if line.what == "start" and _attempt(line) not in ended]
@@ -59,11 +61,13 @@ class Ledger:
 
 @contextmanager
 def entry(path: str) -> Iterator[int]:
-    """Around what a task does: a line when it begins, a line when it ends. Gives the attempt."""
+    """Around what a task does: a line when it begins, a line when it ends or fails. Gives the attempt."""
     context = workflow_context.get_context()
     _write(path, "start", context)
-    yield context.attempt
-    _write(path, "end", context)
+    try:
+        yield context.attempt
+    finally:
+        _write(path, "end", context)
 
 
 def _attempt(line: Line) -> tuple[str, str, int, int, int]:
@@ -78,6 +82,7 @@ def _write(path: str, what: str, context: workflow_context.WorkflowContext) -> N
         "epoch": context.epoch,
         "attempt": context.attempt,
         "pid": os.getpid(),
+        "parent": os.getppid(),
         "at": time.time(),
     }
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)

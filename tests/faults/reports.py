@@ -13,6 +13,8 @@ class Report:
 
     :ivar faults: how many were injected.
     :ivar tasks: how often a task began.
+    :ivar cut_off: how many of these ended with their process.
+    :ivar begun_there: how many had begun on a node when it was killed.
     :ivar committed: checkpoints at the end; of these, ``lost`` and ``repeated`` should be none.
     :ivar resumes: how often somebody had to ask for a workflow to go on.
     """
@@ -22,6 +24,8 @@ class Report:
     faults: int
     workflows: int
     tasks: int
+    cut_off: int
+    begun_there: int
     committed: int
     lost: int
     repeated: int
@@ -35,8 +39,8 @@ class Report:
 
 def table(reports: Sequence[Report]) -> str:
     """The figures by fault, in Markdown."""
-    heads = ["fault", "runs", "injected", "workflows", "tasks begun", "committed", "lost"]
-    heads += ["repeated", "other violations"]
+    heads = ["fault", "runs", "injected", "workflows", "tasks begun", "cut off", "committed"]
+    heads += ["lost", "repeated", "other violations"]
     lines = [heads, ["---"] * len(heads)]
     names = dict.fromkeys(report.fault for report in reports)
     for name in [*names, "all"]:
@@ -44,7 +48,9 @@ def table(reports: Sequence[Report]) -> str:
         others = sum(len(r.problems) - r.lost - r.repeated for r in group)
         sums = [len(group), *(sum(getattr(r, field) for r in group) for field in _SUMMED), others]
         lines.append([name, *(f"{number:,}" for number in sums)])
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+    rows = ["| " + " | ".join(cells) + " |" for cells in lines]
+    there = sum(report.begun_there for report in reports)
+    return "\n".join([*rows, "", f"Tasks that had begun on a node that was then killed: {there:,}"])
 
 
-_SUMMED = ("faults", "workflows", "tasks", "committed", "lost", "repeated")
+_SUMMED = ("faults", "workflows", "tasks", "cut_off", "committed", "lost", "repeated")

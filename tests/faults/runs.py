@@ -29,6 +29,7 @@ class Run:
     """What a fault sees of the run that it strikes.
 
     :ivar rng: everything random comes from it.
+    :ivar begun_there: how many tasks had begun on a node when it was killed.
     :ivar late_writes: see :func:`~checks.check`.
     :ivar recovers: nobody has to ask for the workflows to go on.
     """
@@ -43,6 +44,7 @@ class Run:
         path.unlink(missing_ok=True)
         self.ledger = Ledger(path)
         self.faults = 0
+        self.begun_there = 0
         self.resumes = 0
         self.late_writes = False
         self.recovers = False
@@ -185,6 +187,8 @@ def run(world: World, fault: str, strike: Callable[[Run], None], seed: int) -> R
         faults=one.faults,
         workflows=len(one.plans),
         tasks=len(one.ledger.starts()),
+        cut_off=len(one.ledger.running()),
+        begun_there=one.begun_there,
         committed=findings.committed,
         lost=findings.lost,
         repeated=findings.repeated,

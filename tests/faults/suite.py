@@ -30,6 +30,8 @@ from reports import Report, table
 from runs import Run, run
 from worlds import World, local_world, s3_world
 
+from airflow_provider_rayworkflow.workflow.runtime.connect import SHARING_VARIABLE
+
 Strike = Callable[[Run], None]
 
 #: How often each fault comes in 100 runs: those that begin new clusters are dear.
@@ -83,7 +85,10 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, help="begin no run after so many seconds")
     parser.add_argument("--only", action="append", help="a fault; may be given again")
     parser.add_argument("--results", type=Path, help="a file that reports are added to")
+    parser.add_argument("--unshared", action="store_true", help="each task has its own Ray task")
     arguments = parser.parse_args()
+    if arguments.unshared:
+        os.environ[SHARING_VARIABLE] = "0"
     earlier = _earlier(arguments.results)
     done = {report.seed for report in earlier}
     seeds = range(arguments.first, arguments.first + arguments.runs)

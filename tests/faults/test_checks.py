@@ -63,7 +63,10 @@ def checked(store: WorkflowStore, tmp_path: Path) -> Callable[..., Findings]:
         with ledger.path.open("w") as file:
             for epoch, attempt, at in starts:
                 line = {"what": "start", "workflow_id": "w", "task_id": "t", "epoch": epoch}
-                print(json.dumps(line | {"attempt": attempt, "pid": 1, "at": at}), file=file)
+                print(
+                    json.dumps(line | {"attempt": attempt, "pid": 2, "parent": 1, "at": at}),
+                    file=file,
+                )
         watch = Watch(store, ["w"])
         watch.committed["w", "t"] = (13, 1)
         watch.last_alive["a"] = a_lived_until
