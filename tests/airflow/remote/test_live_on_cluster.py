@@ -99,13 +99,11 @@ def live(
 ) -> Iterator[LiveAirflow]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AIRFLOW_CONN_LIVE", connection())
-        in_other = json.loads(connection())
-        in_other["extra"]["namespace"] = "other"
-        patch.setenv("AIRFLOW_CONN_LIVE_OTHER", json.dumps(in_other))
+        patch.setenv("AIRFLOW_CONN_LIVE_OTHER", _in_namespace(connection(), "other"))
         airflow = LiveAirflow(
             tmp_path_factory.mktemp("live"),
             {
-                "AIRFLOW__CORE__DAGS_FOLDER": str(HERE / "dags"),
+                **_files(witness),
                 "AIRFLOW__CORE__PARALLELISM": "6",
                 # So that the next scheduler soon believes that the one before is dead; a task that
                 # begins on a busy machine must not look so.
@@ -114,8 +112,6 @@ def live(
                 "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",
                 "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
                 "AIRFLOW__SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "2",
-                "WITNESS": str(witness),
-                "SHIPPED": str(HERE / "shipped"),
             },
             has_triggerer=True,
         )
@@ -124,6 +120,21 @@ def live(
             yield airflow
         finally:
             airflow.stop()
+
+
+def _files(witness: Path) -> dict[str, str]:
+    """Where a deployment's DAGs are, and what they find in their environment."""
+    return {
+        "AIRFLOW__CORE__DAGS_FOLDER": str(HERE / "dags"),
+        "WITNESS": str(witness),
+        "SHIPPED": str(HERE / "shipped"),
+    }
+
+
+def _in_namespace(connection: str, namespace: str) -> str:
+    fields = json.loads(connection)
+    fields["extra"]["namespace"] = namespace
+    return json.dumps(fields)
 
 
 @pytest.fixture(scope="module")
@@ -361,14 +372,6 @@ def test_mapped_task_instances_never_take_each_others_workflow(
     assert live.mapped_xcoms("mapped", "r", "t") == ["y", "x"]
 
 
-def test_a_namespace_stands_in_front_of_the_ids(sync: dict[str, Task], live: LiveAirflow):
-    ids = live.mapped_xcoms("mapped", "r", "t", key="workflow_id")
-    assert [re.sub("~.*", "", workflow_id) for workflow_id in ids] == [
-        "other.mapped.t.r.0",
-        "other.mapped.t.r.1",
-    ]
-
-
 def test_airflows_clock_ends_a_deferral_that_no_triggerer_ends(
     without_triggerer: dict[str, Task], live: LiveAirflow
 ):
@@ -411,3 +414,50 @@ def test_the_next_triggerer_goes_on_waiting(without_triggerer: dict[str, Task]):
     assert task.ran() == {"a": 1, "gate": 1, "after": 1}
     assert task.output() == ["a", "after"]
     assert "invoking on_kill" not in task.log(try_number=1)
+
+
+# ---- another deployment: last, as it takes CPU time from the first one
+
+
+@pytest.fixture
+def second(
+    airflow_home: Path, connection: Callable[..., str], tmp_path: Path
+) -> Iterator[LiveAirflow]:
+    """Another Airflow with the same DAGs, cluster and storage root, but a namespace of its own."""
+    for folder in ("airflow", "witness"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "witness" / "items").write_text("p q")
+    airflow = LiveAirflow(
+        tmp_path / "airflow",
+        {
+            **_files(tmp_path / "witness"),
+            "AIRFLOW_CONN_LIVE_OTHER": _in_namespace(connection(), "second"),
+        },
+    )
+    try:
+        airflow.start(airflow_home / "airflow.db")
+        yield airflow
+    finally:
+        airflow.stop()
+
+
+def test_a_namespace_keeps_two_deployments_on_one_storage_root_apart(
+    sync: dict[str, Task], live: LiveAirflow, second: LiveAirflow
+):
+    """They have the same DAG, run and task ids."""
+    hook = RayWorkflowHook("live")
+    first_ids = live.mapped_xcoms("mapped", "r", "t", key="workflow_id")
+    before = [hook.find(workflow_id) for workflow_id in first_ids]
+    second.unpause("mapped")
+    second.trigger("mapped", "r")
+    second.wait_for_run("mapped", "r")
+    assert second.mapped_xcoms("mapped", "r", "t") == ["p", "q"]
+    second_ids = second.mapped_xcoms("mapped", "r", "t", key="workflow_id")
+    assert [re.sub("~.*", "", workflow_id) for workflow_id in first_ids + second_ids] == [
+        "other.mapped.t.r.0",
+        "other.mapped.t.r.1",
+        "second.mapped.t.r.0",
+        "second.mapped.t.r.1",
+    ]
+    assert [hook.find(workflow_id) for workflow_id in first_ids] == before
+    assert [found.record.output.value for found in before] == ["y", "x"]
