@@ -98,6 +98,8 @@ class WorkflowRun:
         self._throttle = Throttle()
         self._takeovers = 0
         self._takes = False
+        self._epoch_before = 0
+        self._told_epoch = 0
 
     def prepare(self, action: Action) -> None:
         """Find out what can't work, before anything is written or started.
@@ -109,17 +111,17 @@ class WorkflowRun:
             self._engine.prepare()
             self._hook.check_storage()
 
-    def run(self, action: Action) -> Found:
-        """Do what was decided, wait for the workflow's end, and return what is stored then."""
-        return self.wait(self.start(action))
-
-    def start(self, action: Action, *, from_task: str = "") -> Found:
+    def start(self, action: Action, *, before: Found | None, from_task: str = "") -> Found:
         """Do what was decided, and return what is stored as soon as that is of it.
 
+        :param before: what was decided about.
         :param from_task: a task of the workflow to restart from, ``""`` for none.
         """
         count_try(action)
         self._takes = action is Action.TAKE
+        self._epoch_before = before.record.epoch if before else 0
+        # What earlier runs found is not told again, unless this try joins one.
+        self._told_epoch = 0 if action is Action.ATTACH else self._epoch_before
         if action.submits:
             on_existing: OnExisting = "restart" if action is Action.START_OVER else "resume"
             return self._submit(on_existing, from_task=from_task)
@@ -132,7 +134,7 @@ class WorkflowRun:
 
         :param carried: what :attr:`carried` was there.
         """
-        self._takeovers = carried["takeovers"]
+        self._takeovers, self._told_epoch = carried["takeovers"], carried["told_epoch"]
         self._engine.rejoin(carried)
         return self._look()
 
@@ -144,14 +146,17 @@ class WorkflowRun:
     @property
     def carried(self) -> Json:
         """What :meth:`rejoin` has to know; JSON. Call it after :meth:`close`."""
-        return {"takeovers": self._takeovers, **self._engine.carried}
+        told = {"takeovers": self._takeovers, "told_epoch": self._told_epoch}
+        return {**told, **self._engine.carried}
 
     def settle(self, found: Found) -> Found:
         """Resume the workflow if it was taken from this try; then it is active, or has ended."""
+        self._log_reuse(found.record)
         while not found.status.is_active and self._was_taken(found):
             self._takeovers += 1
             self._engine.prepare()
             found = self._submit("resume")
+            self._log_reuse(found.record)
         self._log_progress(found.record)
         return found
 
@@ -169,7 +174,7 @@ class WorkflowRun:
             trace_tasks(self._hook.store, ended)
 
     def stop(self, how: Literal["suspend", "cancel"]) -> None:
-        """Stop the workflow as far as it is ours, and wake :meth:`run`; from another thread."""
+        """Stop the workflow as far as it is ours, and wake :meth:`wait`; from another thread."""
         self._is_stopping = True
         self._engine.stop(how)
         self._wake.set()
@@ -188,7 +193,10 @@ class WorkflowRun:
         )
         while not self._engine.has_begun(found := self._find()):
             self._pause(self._poll_interval_s)
-        return found or self._look()
+        found = found or self._look()
+        if found.record.epoch == self._epoch_before and not found.status.is_active:
+            log.info("Workflow %s has nothing to run: its output stays", self.workflow_id)
+        return found
 
     def _look(self) -> Found:
         found = self._find()
@@ -230,6 +238,11 @@ class WorkflowRun:
             )
             return True
         return False
+
+    def _log_reuse(self, record: StatusRecord) -> None:
+        if record.reuse is not None and record.epoch > self._told_epoch:
+            self._told_epoch = record.epoch
+            log.info("Workflow %s goes on: %s", self.workflow_id, record.reuse)
 
     def _log_progress(self, record: StatusRecord) -> None:
         line = progress_line(record)

@@ -46,9 +46,9 @@ def write_memory(
     :param restarted: this try has restarted the workflow from a task: its retries need not.
     """
     if went_on:
-        memory = replace(memory, went_on_at=_max_tries(context))
+        memory = replace(memory, went_on_at=max_tries_of(context))
     if restarted:
-        memory = replace(memory, restarted_at=_max_tries(context))
+        memory = replace(memory, restarted_at=max_tries_of(context))
     context["task_state_store"].set(MEMORY_KEY, memory.to_json(), retention=NEVER_EXPIRE)
     return memory
 
@@ -85,7 +85,7 @@ def origin_of(context: Context, *, memory: Memory, inputs: str) -> Origin:
         key=key_of(context),
         run_after=context["dag_run"].run_after.isoformat(),
         life=memory.life,
-        max_tries=_max_tries(context),
+        max_tries=max_tries_of(context),
         inputs=inputs,
     )
 
@@ -120,5 +120,6 @@ def _ask_state(ti: Any, ask: Callable[..., Any]) -> str | None:
     return next((str(state) for state in of_run.values() if state), None)
 
 
-def _max_tries(context: Context) -> int:
+def max_tries_of(context: Context) -> int:
+    """It rises with each clear, and with nothing else."""
     return int(context["ti"].max_tries)

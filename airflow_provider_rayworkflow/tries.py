@@ -61,6 +61,10 @@ class Memory:
     went_on_at: int = -1
     restarted_at: int = -1
 
+    def due_restart(self, from_task: str, *, max_tries: int) -> str:
+        """The task to restart from; ``""`` for none, and if that was done since the last clear."""
+        return "" if self.restarted_at == max_tries else from_task
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -101,14 +105,13 @@ def decide(
     """Decide what a try does.
 
     A retry goes on. A person's clear follows ``on_clear``; ``"auto"`` starts over what was
-    successful and goes on with anything else. A task to restart from goes before that, once for
-    the first try and for each clear.
+    successful and goes on with anything else. A task to restart from goes before that.
 
     :param status: the honest status of what is stored under the id, NONE for nothing.
     :param found: who started it, None if no task instance did.
     :param mine: this task instance.
     :param retries: of the task.
-    :param from_task: the task to restart from, ``""`` for none.
+    :param from_task: the task that is due to be restarted from, ``""`` for none.
     """
     if status is WorkflowStatus.NONE:
         return Decision(action=Action.RUN, reason="nothing is stored under its id")
@@ -123,9 +126,8 @@ def decide(
             return _start_over("it is of another item of the mapped task: the arguments differ")
         cleared = found.max_tries != mine.max_tries or found.life != mine.life
         started_by = "an earlier try of this task instance started it"
-    if from_task and memory.restarted_at != mine.max_tries and status.can_be_restarted:
-        reason = f"it is restarted from its task {from_task}"
-        return Decision(action=Action.RESUME, reason=reason, from_task=from_task)
+    if from_task and status.can_be_restarted:
+        return _restart(from_task)
     if not cleared or memory.went_on_at == mine.max_tries:
         return go_on(status, started_by)
     if on_clear == "restart":
@@ -139,11 +141,21 @@ def decide(
     return go_on(status, reason)
 
 
-def go_on(status: WorkflowStatus, reason: str) -> Decision:
-    """Attach to what is active, resume what can be resumed, take what has ended for good."""
+def go_on(status: WorkflowStatus, reason: str, *, from_task: str = "") -> Decision:
+    """Attach to what is active, resume what can be resumed, take what has ended for good.
+
+    :param from_task: the task that is due to be restarted from, ``""`` for none.
+    """
+    if from_task and status.can_be_restarted:
+        return _restart(from_task)
     if status.is_active:
         return Decision(action=Action.ATTACH, reason=reason)
     return Decision(action=Action.RESUME if status.can_be_resumed else Action.TAKE, reason=reason)
+
+
+def _restart(from_task: str) -> Decision:
+    reason = f"it is restarted from its task {from_task}"
+    return Decision(action=Action.RESUME, reason=reason, from_task=from_task)
 
 
 def _start_over(reason: str) -> Decision:

@@ -26,6 +26,7 @@ from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowInputError,
     RayWorkflowInterruptedError,
     RayWorkflowQueueFullError,
+    RayWorkflowStillActiveError,
     RayWorkflowStorageError,
     RayWorkflowSuspendedError,
     RayWorkflowTimeoutError,
@@ -37,7 +38,14 @@ from airflow_provider_rayworkflow.links import LeavesLinks, RayDashboardLink, Ra
 from airflow_provider_rayworkflow.patience import Patience
 from airflow_provider_rayworkflow.remote import RemoteRay
 from airflow_provider_rayworkflow.runs import Engine, WorkflowRun
-from airflow_provider_rayworkflow.task_instances import begun_at, remember_begin
+from airflow_provider_rayworkflow.task_instances import (
+    asked_for,
+    begun_at,
+    max_tries_of,
+    remember_begin,
+    write_memory,
+)
+from airflow_provider_rayworkflow.tries import Action, Decision, Memory
 from airflow_provider_rayworkflow.triggers import RayWorkflowTrigger
 from airflow_provider_rayworkflow.workflow.model import OnChange, StatusRecord
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
@@ -78,6 +86,7 @@ class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
         runtime_env: Json | None = None,
         on_queue_full: Literal["wait", "fail"] = "wait",
         unreachable_timeout_s: float = 600.0,
+        from_task: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -93,6 +102,7 @@ class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
         self.runtime_env = runtime_env
         self.on_queue_full = on_queue_full
         self.unreachable_timeout_s = unreachable_timeout_s
+        self.from_task = from_task
         self.left_links = {}
         self._running: tuple[WorkflowRun, Any] | None = None
 
@@ -193,6 +203,19 @@ class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
             on_change=on_change,
         )
 
+    def _due_restart(self, context: Context, memory: Memory) -> str:
+        """The task to restart the workflow from, if that is not done since the last clear."""
+        asked = asked_for(context, "from_task") or self.from_task or ""
+        return memory.due_restart(asked, max_tries=max_tries_of(context))
+
+    def _check_restart(self, workflow_id: str, from_task: str, action: Action) -> None:
+        if from_task and action is Action.ATTACH:
+            raise RayWorkflowStillActiveError(
+                workflow_id,
+                f"should be restarted from its task {from_task!r}, and it is still running. "
+                "Suspend it, or wait for its end; then try again",
+            )
+
     def _announce(self, context: Context, workflow_id: str) -> None:
         """Say which workflow it is, before the task waits."""
         ti = context["ti"]
@@ -200,6 +223,26 @@ class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
         ti.xcom_push(CONN_ID_KEY, self.ray_workflow_conn_id)
         url = RayWorkflowLink.url(self.ray_workflow_conn_id, workflow_id)
         self._leave_link(ti, RayWorkflowLink(), url)
+
+    def _begin(
+        self,
+        run: WorkflowRun,
+        decision: Decision,
+        before: Found | None,
+        context: Context,
+        memory: Memory,
+        *,
+        from_task: str,
+    ) -> Found:
+        """Do what was decided; a restart is remembered, for the retries.
+
+        :param before: what was decided about.
+        :param from_task: the task that was due to be restarted from, ``""`` for none.
+        """
+        found = run.start(decision.action, before=before, from_task=decision.from_task)
+        if from_task:
+            write_memory(context, memory, restarted=True)
+        return found
 
     def _see_through(
         self,

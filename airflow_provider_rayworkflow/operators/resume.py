@@ -9,6 +9,7 @@ from airflow_provider_rayworkflow.definitions import check_id
 from airflow_provider_rayworkflow.exceptions import RayWorkflowNotFoundError
 from airflow_provider_rayworkflow.operators.base import RayWorkflowBaseOperator
 from airflow_provider_rayworkflow.runs import WorkflowRun
+from airflow_provider_rayworkflow.task_instances import read_memory
 from airflow_provider_rayworkflow.tries import go_on
 from airflow_provider_rayworkflow.workflow.storage import shown
 
@@ -40,12 +41,20 @@ class RayWorkflowResumeOperator(RayWorkflowBaseOperator):
     :param runtime_env: folders that the tasks of the workflow need, as they were given when it was
         started: a cluster that does not have them any more gets them again. What a task runs in
         is stored with it and does not change. (templated)
+    :param from_task: the id of a workflow task that runs again, with all that depend on it, in the
+        first try and after each clear; retries go on from there. The conf of the DAG run goes
+        before it, as for ``RayWorkflowRunOperator``. (templated)
     :param on_queue_full: if so many workflows run and wait already: ``"wait"`` or ``"fail"``.
     :param unreachable_timeout_s: how long to bear with a cluster or storage that can't be
         reached.
     """
 
-    template_fields: Sequence[str] = ("workflow_id", "ray_workflow_conn_id", "runtime_env")
+    template_fields: Sequence[str] = (
+        "workflow_id",
+        "ray_workflow_conn_id",
+        "runtime_env",
+        "from_task",
+    )
     template_fields_renderers = {"runtime_env": "json"}  # noqa: RUF012 Airflow's
 
     def __init__(self, *, workflow_id: str, **kwargs: Any) -> None:
@@ -60,20 +69,34 @@ class RayWorkflowResumeOperator(RayWorkflowBaseOperator):
         :raises RayWorkflowInterruptedError: when the workflow was stopped.
         :raises RayWorkflowTimeoutError: when the ``execution_timeout`` ends a deferred wait.
         :raises RayWorkflowCanceledError: when it was canceled; Airflow does not retry.
+        :raises RayWorkflowStillActiveError: when it should be restarted from a task and is active.
         """
         deadline = self._deadline(context)
         hook, workflow_id = self._connect(), check_id(self.workflow_id)
-        found = hook.find(workflow_id)
-        if found is None:
+        before = hook.find(workflow_id)
+        if before is None:
             raise RayWorkflowNotFoundError(workflow_id, shown(hook.storage_uri))
-        action = go_on(found.status, "it exists").action
+        memory = read_memory(context)
+        from_task = self._due_restart(context, memory)
+        decision = go_on(before.status, "it exists", from_task=from_task)
+        action = decision.action
         self.log.info(
-            "Workflow %s is %s, so this try will %s", workflow_id, found.status, action.value
+            "Workflow %s is %s, so this try will %s: %s",
+            workflow_id,
+            before.status,
+            action.value,
+            decision.reason,
         )
+        self._check_restart(workflow_id, from_task, action)
         run = self._make_run(hook, None, workflow_id, context)
         run.prepare(action)
         self._announce(context, workflow_id)
-        return self._see_through(run, lambda: run.start(action), context, deadline)
+        return self._see_through(
+            run,
+            lambda: self._begin(run, decision, before, context, memory, from_task=from_task),
+            context,
+            deadline,
+        )
 
     def _run_again(self, context: Context, workflow_id: str) -> WorkflowRun:
         return self._make_run(self._connect(), None, workflow_id, context)

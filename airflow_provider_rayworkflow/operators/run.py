@@ -11,13 +11,11 @@ from airflow_provider_rayworkflow.definitions import (
     check_metadata,
     check_workflow,
 )
-from airflow_provider_rayworkflow.exceptions import RayWorkflowStillActiveError
-from airflow_provider_rayworkflow.hooks import Found, RayWorkflowHook
+from airflow_provider_rayworkflow.hooks import RayWorkflowHook
 from airflow_provider_rayworkflow.identity import METADATA_KEY, Origin, derive_workflow_id
 from airflow_provider_rayworkflow.operators.base import RayWorkflowBaseOperator, check_choice
 from airflow_provider_rayworkflow.runs import WorkflowRun
 from airflow_provider_rayworkflow.task_instances import (
-    asked_for,
     key_of,
     origin_of,
     read_memory,
@@ -114,7 +112,6 @@ class RayWorkflowRunOperator(RayWorkflowBaseOperator):
         metadata: Json | None = None,
         on_clear: OnClear = "auto",
         on_change: OnChange = "reuse",
-        from_task: str | None = None,
         dry_run: bool = False,
         max_running_workflows: int | None = None,
         max_pending_workflows: int | None = None,
@@ -131,7 +128,6 @@ class RayWorkflowRunOperator(RayWorkflowBaseOperator):
         self.metadata = metadata
         self.on_clear = on_clear
         self.on_change = on_change
-        self.from_task = from_task
         self.only_plans = dry_run  # BaseOperator has a method dry_run
         self.max_running_workflows = max_running_workflows
         self.max_pending_workflows = max_pending_workflows
@@ -156,13 +152,13 @@ class RayWorkflowRunOperator(RayWorkflowBaseOperator):
             or derive_workflow_id(key_of(context), namespace=hook.settings.namespace)
         )
         memory = read_memory(context)
-        from_task = asked_for(context, "from_task") or self.from_task or ""
+        from_task = self._due_restart(context, memory)
         origin = origin_of(context, memory=memory, inputs=definition.fingerprint)
-        found = hook.find(workflow_id)
-        status = found.status if found else WorkflowStatus.NONE
+        before = hook.find(workflow_id)
+        status = before.status if before else WorkflowStatus.NONE
         decision = decide(
             status=status,
-            found=Origin.from_metadata(found.record.user_metadata) if found else None,
+            found=Origin.from_metadata(before.record.user_metadata) if before else None,
             mine=origin,
             memory=memory,
             retries=self.retries or 0,
@@ -179,24 +175,17 @@ class RayWorkflowRunOperator(RayWorkflowBaseOperator):
         )
         if self.only_plans:
             return self._plan(hook, workflow_id, action, from_task)
-        if from_task and action is Action.ATTACH and memory.restarted_at != origin.max_tries:
-            raise RayWorkflowStillActiveError(
-                workflow_id,
-                f"should be restarted from its task {from_task!r}, and it is still running. "
-                "Suspend it, or wait for its end; then try again",
-            )
+        self._check_restart(workflow_id, from_task, action)
         run = self._run_of(hook, definition, workflow_id, origin, context)
         run.prepare(action)
         memory = write_memory(context, memory, went_on=action.goes_on)
         self._announce(context, workflow_id)
-
-        def begin() -> Found:
-            found = run.start(action, from_task=decision.from_task)
-            if from_task:
-                write_memory(context, memory, restarted=True)
-            return found
-
-        return self._see_through(run, begin, context, deadline)
+        return self._see_through(
+            run,
+            lambda: self._begin(run, decision, before, context, memory, from_task=from_task),
+            context,
+            deadline,
+        )
 
     def _plan(
         self, hook: RayWorkflowHook, workflow_id: str, action: Action, from_task: str

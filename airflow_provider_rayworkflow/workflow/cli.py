@@ -292,6 +292,8 @@ def _status_value(record: StatusRecord) -> Json:
             "done": record.tasks_done,
             "reused": record.tasks_reused,
         }
+    if record.reuse is not None:
+        value["reuse"] = record.reuse.to_json()
     if record.status.is_active and record.progress is not None:
         value["progress"] = record.progress.to_json()
     return value
@@ -309,6 +311,8 @@ def _describe_status(record: StatusRecord, value: Json) -> str:
     if "tasks" in value:
         tasks = "{total}, of which {done} are done ({reused} reused from earlier runs)"
         rows.append(("tasks", tasks.format(**value["tasks"])))
+    if record.reuse is not None:
+        rows.append(("went on", record.reuse))
     if "progress" in value:
         rows.append(("progress", progress_line(record)))
     if record.user_metadata:

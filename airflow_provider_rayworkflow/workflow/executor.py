@@ -28,12 +28,13 @@ from airflow_provider_rayworkflow.workflow.model import (
     JsonOutput,
     Progress,
     Result,
+    ReuseCounts,
     RunningTask,
     TaskFailure,
     TaskTimes,
 )
 from airflow_provider_rayworkflow.workflow.outcomes import Outcome, Stop, describe_output
-from airflow_provider_rayworkflow.workflow.reuse import Rules, counted
+from airflow_provider_rayworkflow.workflow.reuse import Rules
 from airflow_provider_rayworkflow.workflow.scheduler import Node, Schedule, Verdict
 from airflow_provider_rayworkflow.workflow.storage.workflows import (
     Checkpoints,
@@ -101,6 +102,7 @@ class Executor:
     :param on_result: told each task id that has its result, with the result.
     :param measures: told each attempt that has come back.
     :param rules: by which it is decided which checkpoints count.
+    :ivar reuse: what was found of earlier runs; None as long as nobody has looked, and in the first.
     """
 
     def __init__(
@@ -119,6 +121,7 @@ class Executor:
     ) -> None:
         self.workflow_id = workflow_id
         self.epoch = epoch
+        self.reuse: ReuseCounts | None = None
         self._base_epoch = base_epoch
         self._graph = graph
         self._store = store
@@ -246,10 +249,11 @@ class Executor:
         for damage in checkpoints.damaged:
             log.warning("Workflow %s: %s Its task runs again.", self.workflow_id, damage)
         dropped = schedule.dropped - checkpoints.created
-        if checkpoints.records:
-            log.info(
-                "Workflow %s goes on: %s", self.workflow_id, counted(schedule.found, len(dropped))
-            )
+        if not is_new:
+            counts = ReuseCounts(**schedule.found, dropped=len(dropped))
+            log.info("Workflow %s goes on: %s", self.workflow_id, counts)
+            if self._state is None:
+                self.reuse = counts
         if dropped:
             log.warning(
                 "Workflow %s: %d tasks with a checkpoint are not in its graph any more: %s",

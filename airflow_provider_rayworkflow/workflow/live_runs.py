@@ -139,6 +139,7 @@ class LiveRuns:
         if outcome.stopped is not Stop.FENCED:
             total, done, reused = live.executor.progress if live.executor else (0, 0, 0)
             changes: dict[str, Any] = {
+                "reuse": live.executor.reuse if live.executor else None,
                 "ended_at": None if status is WorkflowStatus.CANCELED else self._known.clock(),
                 "tasks_total": total or live.record.tasks_total,
                 "tasks_done": done,
@@ -199,5 +200,10 @@ def _with_progress(record: StatusRecord, executor: Executor, now: float) -> Stat
     if known is not None and replace(progress, at=known.at) == known:
         progress = known
     return replace(
-        record, tasks_total=total, tasks_done=done, tasks_reused=reused, progress=progress
+        record,
+        tasks_total=total,
+        tasks_done=done,
+        tasks_reused=reused,
+        progress=progress,
+        reuse=executor.reuse,
     )

@@ -150,6 +150,43 @@ SHOWN_TASKS = 50
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ReuseCounts:
+    """How a run found the tasks when it began, or would: how many of each kind.
+
+    :ivar reused: their checkpoint counts.
+    :ivar checked: it counts if what they take comes out as it did before.
+    :ivar changed: they had one that does not count.
+    :ivar new: the graph of the run before did not have them.
+    :ivar unfinished: they had no checkpoint yet.
+    :ivar dropped: tasks with a checkpoint that the graph does not have any more.
+    """
+
+    reused: int = 0
+    checked: int = 0
+    changed: int = 0
+    new: int = 0
+    unfinished: int = 0
+    dropped: int = 0
+
+    def __str__(self) -> str:
+        """One line, for a log."""
+        parts = [f"{self.reused} tasks reused", f"{self.changed} changed", f"{self.new} new"]
+        parts.append(f"{self.dropped} dropped")
+        if self.checked:
+            parts.append(f"{self.checked} run again only if what they take changes")
+        if self.unfinished:
+            parts.append(f"{self.unfinished} not finished before")
+        return ", ".join(parts)
+
+    def to_json(self) -> Json:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Json) -> ReuseCounts:
+        return well_typed(cls(**value))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class StatusRecord:
     """One status document.
 
@@ -162,6 +199,8 @@ class StatusRecord:
     :ivar tasks_total: tasks known so far, continuations included.
     :ivar tasks_done: of these, how many have a checkpoint or have ended.
     :ivar tasks_reused: of these, how many an earlier run had committed.
+    :ivar reuse: what the latest run found of earlier ones; None if there were none, and in its
+        first seconds.
     :ivar stopped_by: whose stop request ended it, the token of an owner; ``""`` for none.
     :ivar progress: while it runs, and when it has run for some seconds.
     """
@@ -182,6 +221,7 @@ class StatusRecord:
     output: JsonOutput | None = None
     stopped_by: str = ""
     progress: Progress | None = None
+    reuse: ReuseCounts | None = None
 
     def to_json(self) -> Json:
         value = {name: getattr(self, name) for name in self.__slots__}
@@ -189,18 +229,20 @@ class StatusRecord:
         value["failure"] = self.failure and self.failure.to_json()
         value["output"] = self.output and self.output.to_json()
         value["progress"] = self.progress and self.progress.to_json()
+        value["reuse"] = self.reuse and self.reuse.to_json()
         return value
 
     @classmethod
     def from_json(cls, value: Json) -> StatusRecord:
         failure, output = value.pop("failure"), value.pop("output")
-        progress = value.pop("progress", None)
+        progress, reuse = value.pop("progress", None), value.pop("reuse", None)
         return well_typed(
             cls(
                 **value | {"status": WorkflowStatus(value["status"])},
                 failure=failure and TaskFailure.from_json(failure),
                 output=output and JsonOutput.from_json(output),
                 progress=progress and Progress.from_json(progress),
+                reuse=reuse and ReuseCounts.from_json(reuse),
             )
         )
 

@@ -17,12 +17,11 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
 )
 from airflow_provider_rayworkflow.workflow.graph import Graph, allocate_ids
 from airflow_provider_rayworkflow.workflow.ids import TaskIds
-from airflow_provider_rayworkflow.workflow.model import OnChange
+from airflow_provider_rayworkflow.workflow.model import OnChange, ReuseCounts
 from airflow_provider_rayworkflow.workflow.reuse import (
     Reuse,
     Rules,
     Verdict,
-    counted,
     needed,
     stored_levels,
 )
@@ -91,11 +90,10 @@ class Plan:
         return any(task.runs for task in self.tasks)
 
     @property
-    def counts(self) -> dict[str, int]:
+    def counts(self) -> ReuseCounts:
         """How many tasks are reused, checked, changed, new, unfinished and dropped."""
         kinds = Counter(task.kind for task in self.tasks)
-        names = ("reused", "checked", "changed", "new", "unfinished")
-        return {kind: kinds[kind] for kind in names} | {"dropped": len(self.dropped)}
+        return ReuseCounts(**kinds, dropped=len(self.dropped))
 
     @property
     def mismatches(self) -> list[str]:
@@ -124,7 +122,7 @@ class Plan:
             "status": self.status.value,
             "on_change": self.on_change,
             "from_task": self.from_task,
-            "counts": self.counts,
+            "counts": self.counts.to_json(),
             "tasks": [asdict(task) for task in self.tasks],
             "dropped": list(self.dropped),
             "mismatches": self.mismatches,
@@ -140,9 +138,7 @@ class Plan:
             f"{task_id.ljust(widths[0])}  {action.ljust(widths[1])}  {why}"
             for task_id, action, why in lines
         )
-        counts = self.counts
-        title = f"{self.workflow_id} {self.status}: {counted(counts, counts['dropped'])}"
-        return f"{title}\n\n{table}"
+        return f"{self.workflow_id} {self.status}: {self.counts}\n\n{table}"
 
 
 def make_plan(

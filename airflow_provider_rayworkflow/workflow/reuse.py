@@ -62,7 +62,7 @@ class Decision:
 
     @property
     def kind(self) -> str:
-        """How it is counted: reused, checked, changed, new or unfinished."""
+        """How it is counted: a field of :class:`~.model.ReuseCounts`."""
         if self.verdict is not Verdict.RUNS:
             return str(self.verdict.value)
         if self.record is not None or self.is_forgotten:
@@ -302,18 +302,6 @@ def stored_levels(
                 pending.append(
                     StoredLevel(graph=continuation, task_ids=record.task_ids, creator=task_id)
                 )
-
-
-def counted(found: Mapping[str, int], dropped: int) -> str:
-    """One line of counts for the log; see :attr:`Decision.kind`."""
-    parts = [f"{found.get('reused', 0)} tasks reused"]
-    parts += [f"{found.get(kind, 0)} {kind}" for kind in ("changed", "new")]
-    parts.append(f"{dropped} dropped")
-    if checked := found.get("checked", 0):
-        parts.append(f"{checked} run again only if what they take changes")
-    if unfinished := found.get("unfinished", 0):
-        parts.append(f"{unfinished} not finished before")
-    return ", ".join(parts)
 
 
 def needed(graph: Graph, task_ids: Sequence[str], decisions: Mapping[str, Decision]) -> set[int]:

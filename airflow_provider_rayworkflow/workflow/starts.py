@@ -94,6 +94,7 @@ class Starts:
                     self._check_plan, workflow_id, continued, graph, options
                 )
                 if not runs:
+                    log.info("Workflow %s has nothing to run: its output stays", workflow_id)
                     return
                 if found is not None and found.status is WorkflowStatus.SUCCESSFUL:
                     found = replace(found, status=WorkflowStatus.RESUMABLE)

@@ -82,6 +82,7 @@ def forget_from(
         manager_id=manager_id,
         failure=None,
         output=None,
+        reuse=None,
     )
     store.write_status(changed, replaces=record)
 

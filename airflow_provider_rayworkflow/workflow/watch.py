@@ -51,6 +51,8 @@ def picture(record: StatusRecord, now: float) -> list[str]:
     """The workflow as lines of text, without colours."""
     lines = [f"{record.workflow_id}  {record.status}  {_elapsed(record, now)}"]
     lines.append(f"{_bar(record)}  {progress_line(record)}")
+    if record.reuse is not None:
+        lines.append(f"went on: {record.reuse}")
     progress = record.progress if record.status.is_active else None
     if progress is not None:
         rows: list[tuple[str, ...]] = [

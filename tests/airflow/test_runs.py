@@ -11,7 +11,7 @@ from airflow_provider_rayworkflow.hooks import Found
 from airflow_provider_rayworkflow.patience import Patience
 from airflow_provider_rayworkflow.runs import WorkflowRun
 from airflow_provider_rayworkflow.tries import Action
-from airflow_provider_rayworkflow.workflow.model import StartOptions, StatusRecord
+from airflow_provider_rayworkflow.workflow.model import ReuseCounts, StartOptions, StatusRecord
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 
 RECORD = StatusRecord(
@@ -65,6 +65,13 @@ class Engine:
     def attach(self) -> None:
         self.calls.append("attach")
 
+    def rejoin(self, carried: dict[str, object]) -> None:
+        self.calls.append("rejoin")
+
+    @property
+    def carried(self) -> dict[str, object]:
+        return {}
+
     def has_begun(self, found: Found | None) -> bool:
         return found is not None and found.record.epoch >= self._begins_at
 
@@ -72,27 +79,25 @@ class Engine:
         return found.record.stopped_by == "other"
 
 
-def run(stored: Stored, engine: Engine, action: Action, *, patience_s: float = 0) -> Found:
-    attempt = WorkflowRun(
+def new_run(stored: Stored, engine: Engine, *, patience_s: float = 0) -> WorkflowRun:
+    return WorkflowRun(
         hook=stored,
         engine=engine,
         workflow_id="w",
         poll_interval_s=0.001,
         patience=Patience(patience_s),
     )
-    return attempt.run(action)
+
+
+def run(stored: Stored, engine: Engine, action: Action, *, patience_s: float = 0) -> Found:
+    attempt = new_run(stored, engine, patience_s=patience_s)
+    return attempt.wait(attempt.start(action, before=None))
 
 
 def test_a_workflow_is_restarted_from_a_task_once():
     engine = Engine()
-    attempt = WorkflowRun(
-        hook=Stored(LOST, RUNNING, SUCCESSFUL),
-        engine=engine,
-        workflow_id="w",
-        poll_interval_s=0,
-        patience=Patience(0),
-    )
-    assert attempt.wait(attempt.start(Action.RESUME, from_task="clean")) is SUCCESSFUL
+    attempt = new_run(Stored(LOST, RUNNING, SUCCESSFUL), engine)
+    assert attempt.wait(attempt.start(Action.RESUME, before=LOST, from_task="clean")) is SUCCESSFUL
     assert engine.calls == ["submit resume from clean", "prepare", "submit resume"]
 
 
@@ -143,3 +148,60 @@ def test_a_storage_that_fails_for_longer_fails_the_try():
 def test_a_workflow_that_was_deleted_meanwhile_is_an_error():
     with pytest.raises(RayWorkflowStorageError, match="it was deleted while a task waited"):
         run(Stored(RUNNING, None), Engine(), Action.ATTACH)
+
+
+REUSE = ReuseCounts(reused=2, changed=1)
+
+
+def goes_on(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [line for line in caplog.messages if " goes on: " in line]
+
+
+def told(caplog: pytest.LogCaptureFixture, *findings: Found, action: Action, **given) -> list[str]:
+    """What one try says of what the runs found that it saw."""
+    attempt = new_run(Stored(*findings), Engine())
+    with caplog.at_level("INFO"):
+        attempt.wait(attempt.start(action, **given))
+    return goes_on(caplog)
+
+
+def test_what_a_resume_reuses_is_in_the_log_once(caplog):
+    line = "Workflow w goes on: 2 tasks reused, 1 changed, 0 new, 0 dropped"
+    running = found(WorkflowStatus.RUNNING, epoch=2)
+    seen = found(WorkflowStatus.RUNNING, epoch=2, reuse=REUSE)
+    ended = found(WorkflowStatus.SUCCESSFUL, epoch=2, reuse=REUSE)
+    before = found(WorkflowStatus.FAILED)
+    assert told(caplog, running, seen, seen, ended, action=Action.RESUME, before=before) == [line]
+
+
+def test_what_each_of_two_resumes_reuses_is_in_the_log(caplog):
+    lost = Found(record=replace(RECORD, epoch=2, reuse=REUSE), status=WorkflowStatus.RESUMABLE)
+    ended = found(WorkflowStatus.SUCCESSFUL, epoch=3, reuse=ReuseCounts(reused=3))
+    assert told(caplog, lost, ended, action=Action.RESUME, before=None) == [
+        "Workflow w goes on: 2 tasks reused, 1 changed, 0 new, 0 dropped",
+        "Workflow w goes on: 3 tasks reused, 0 changed, 0 new, 0 dropped",
+    ]
+
+
+def test_what_a_run_that_was_over_has_reused_is_not_told_again(caplog):
+    over = found(WorkflowStatus.SUCCESSFUL, reuse=REUSE)
+    assert told(caplog, over, action=Action.TAKE, before=over) == []
+    assert told(caplog, over, action=Action.RESUME, before=over) == []
+    assert "Workflow w has nothing to run: its output stays" in caplog.messages
+
+
+def test_what_a_run_that_is_joined_has_reused_is_told(caplog):
+    running = found(WorkflowStatus.RUNNING, reuse=REUSE)
+    assert len(told(caplog, running, SUCCESSFUL, action=Action.ATTACH, before=running)) == 1
+
+
+def test_what_was_told_before_a_deferral_is_not_told_after_it(caplog):
+    running = found(WorkflowStatus.RUNNING, epoch=2, reuse=REUSE)
+    ended = found(WorkflowStatus.SUCCESSFUL, epoch=2, reuse=REUSE)
+    first = new_run(Stored(running), Engine())
+    with caplog.at_level("INFO"):
+        first.settle(first.start(Action.RESUME, before=found(WorkflowStatus.FAILED)))
+        assert len(goes_on(caplog)) == 1
+        second = new_run(Stored(ended), Engine())
+        second.wait(second.rejoin(first.carried))
+    assert len(goes_on(caplog)) == 1

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from airflow_provider_rayworkflow.identity import Origin, TaskInstanceKey
-from airflow_provider_rayworkflow.tries import Action, Memory, decide
+from airflow_provider_rayworkflow.tries import Action, Memory, decide, go_on
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus as Status
 
 RETRIES = 1
@@ -89,13 +89,22 @@ def test_a_restart_from_a_task_goes_before_on_clear(status: Status, expected: Ac
 
 def test_a_retry_goes_on_after_a_restart_from_a_task_and_a_clear_restarts_again():
     restarted = replace(MEMORY, restarted_at=3, went_on_at=3)
-    given = {"found": FIRST_RUN, "memory": restarted, "retries": 1, "on_clear": "auto"}
-    decisions = [
-        decide(status=Status.FAILED, mine=mine, from_task="clean", **given)
-        for mine in (CLEARED, replace(CLEARED, max_tries=5))
-    ]
-    assert [decision.from_task for decision in decisions] == ["", "clean"]
-    assert [decision.action for decision in decisions] == [Action.RESUME, Action.RESUME]
+    assert restarted.due_restart("clean", max_tries=CLEARED.max_tries) == ""
+    assert restarted.due_restart("clean", max_tries=5) == "clean"
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        (Status.SUCCESSFUL, (Action.RESUME, "clean")),
+        (Status.RESUMABLE, (Action.RESUME, "clean")),
+        (Status.RUNNING, (Action.ATTACH, "")),
+        (Status.CANCELED, (Action.TAKE, "")),
+    ],
+)
+def test_a_resume_restarts_from_a_task_what_is_over(status: Status, expected: tuple[Action, str]):
+    decision = go_on(status, "it exists", from_task="clean")
+    assert (decision.action, decision.from_task) == expected
 
 
 def test_a_dead_dag_runs_workflow_is_not_restarted_from_a_task():

@@ -17,6 +17,7 @@ from airflow_provider_rayworkflow.workflow.cli import main
 from airflow_provider_rayworkflow.workflow.model import (
     FailedAttempt,
     Progress,
+    ReuseCounts,
     RunningTask,
     StatusRecord,
 )
@@ -45,6 +46,12 @@ RUNNING = StatusRecord(
 DONE = replace(
     RUNNING, status=WorkflowStatus.SUCCESSFUL, ended_at=1_125.0, tasks_done=3, progress=None
 )
+
+
+def test_the_picture_shows_what_was_found_of_earlier_runs():
+    assert picture(replace(DONE, reuse=ReuseCounts(reused=2)), 1_200.0)[2:] == [
+        "went on: 2 tasks reused, 0 changed, 0 new, 0 dropped"
+    ]
 
 
 def test_the_picture_shows_progress_and_what_runs_where():

@@ -51,7 +51,7 @@ class Try:
 
     def _work(self) -> None:
         try:
-            self.ended.append(self.run.run(self.action))
+            self.ended.append(self.run.wait(self.run.start(self.action, before=None)))
         except BaseException as exc:
             self.failed.append(exc)
         finally:

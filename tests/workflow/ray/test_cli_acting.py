@@ -40,6 +40,21 @@ def test_resume_starts_a_failed_workflow_again(manager, new_id, tmp_path, capsys
     assert workflow.get_output(new_id) == 5
 
 
+def test_resume_from_a_task_runs_it_again(manager, new_id, ledger, capsys):
+    @ray.remote(**workflow.options(task_id="count"))
+    def count():
+        ledger.write()
+        return len(ledger.lines())
+
+    assert workflow.run(count.bind(), workflow_id=new_id) == 1
+    assert answer(capsys, "resume", new_id)["status"] == "SUCCESSFUL"
+    assert answer(capsys, "resume", new_id, "--from-task", "count")["workflow_id"] == new_id
+    assert workflow.get_output(new_id) == 2
+    assert main(["resume", new_id, "--from-task", "tidy"]) == 1
+    assert "has no task 'tidy' to restart from" in capsys.readouterr().err
+    assert workflow.get_output(new_id) == 2
+
+
 def test_suspend_resume_cancel_and_delete_change_the_status(manager, new_id, gate, ledger, capsys):
     workflow.run_async(pass_gate.bind(gate, ledger), workflow_id=new_id)
     ledger.wait_for()

@@ -21,6 +21,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     WorkflowExecutionError,
     WorkflowStillActiveError,
 )
+from airflow_provider_rayworkflow.workflow.model import ReuseCounts
 from airflow_provider_rayworkflow.workflow.storage.workflows import HonestStatuses, WorkflowStore
 from airflow_provider_rayworkflow.workflow.testing import InProcessWorkflows
 from airflow_provider_rayworkflow.workflow.unowned import forget_from, new_visitor_id
@@ -64,6 +65,11 @@ def rerun(workflows: InProcessWorkflows, dag, **options) -> tuple[object, list[o
     return workflows.run(dag, workflow_id="w", **options), list(calls)
 
 
+def reuse_of(workflows: InProcessWorkflows) -> ReuseCounts | None:
+    """What the latest run is noted to have found of earlier ones."""
+    return WorkflowStore(workflows.store).read_status("w").reuse
+
+
 def chain(*, start=1, add=10, load=None, clean=None, options=None, names=("load", "clean", "end")):
     """load → clean → end; by default 1, 11, 11."""
     options = options or {}
@@ -91,6 +97,7 @@ def test_a_committed_task_stays_though_its_code_has_changed(workflows, caplog):
     with caplog.at_level(logging.INFO):
         assert rerun(workflows, chain(load=lambda value: value + 5)) == (11, ["end"])
     assert "2 tasks reused, 0 changed, 0 new, 0 dropped" in caplog.text
+    assert reuse_of(workflows) == ReuseCounts(reused=2, unfinished=1)
 
 
 def test_a_committed_task_runs_again_if_its_changed_code_counts(workflows, caplog):
@@ -268,6 +275,7 @@ def test_a_renamed_task_runs_and_what_takes_it_is_compared(workflows, caplog):
     with caplog.at_level(logging.INFO):
         assert rerun(workflows, chain(names=("read", "clean", "end"))) == (11, ["read", "end"])
     assert "1 new, 1 dropped" in caplog.text
+    assert reuse_of(workflows) == ReuseCounts(checked=1, new=1, unfinished=1, dropped=1)
     dag = chain(names=("fetch", "clean", "end"), load=lambda value: 5)
     assert rerun(workflows, dag) == (15, ["fetch", "clean", "end"])
 
@@ -349,6 +357,25 @@ def test_a_successful_workflow_with_another_last_task_does_not_return_the_old_ou
     rerun(workflows, chain())
     dag = chain(names=("load", "clean", "finish"))
     assert rerun(workflows, dag) == (11, ["finish"])
+
+
+def test_a_resume_that_finds_nothing_to_reuse_says_so(workflows, caplog):
+    broken.add("load")
+    with pytest.raises(WorkflowExecutionError):
+        workflows.run(chain(), workflow_id="w")
+    assert reuse_of(workflows) is None
+    broken.clear()
+    with caplog.at_level(logging.INFO):
+        rerun(workflows, chain())
+    assert "w goes on: 0 tasks reused, 0 changed, 0 new, 0 dropped, 3 not finished" in caplog.text
+    assert reuse_of(workflows) == ReuseCounts(unfinished=3)
+
+
+def test_a_run_that_has_nothing_to_run_says_so(workflows, caplog):
+    rerun(workflows, chain())
+    with caplog.at_level(logging.INFO):
+        rerun(workflows, chain())
+    assert "Workflow w has nothing to run: its output stays" in caplog.messages
 
 
 # ---- restarts from a task
