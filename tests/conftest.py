@@ -13,7 +13,8 @@ os.environ |= {
     "RAY_DEDUP_LOGS": "0",
     # On a busy machine the dashboard's agent may take longer to start than Ray allows it.
     "RAY_agent_register_timeout_ms": "180000",
-    "RAY_raylet_start_wait_time_s": "180",
+    # Ray's node gives up by itself when that takes more than 15 s: waiting for it longer is in vain.
+    "RAY_raylet_start_wait_time_s": "60",
     # And so may Serve's proxy.
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
     # With a token, Ray writes one into the user's home.
