@@ -1,4 +1,4 @@
-"""A workflow of functions of the DAG file, which a test corrects."""
+"""Workflows of functions of the DAG file, which a test corrects: one DAG for each policy."""
 
 import os
 from pathlib import Path
@@ -7,12 +7,16 @@ from airflow.sdk import DAG
 
 from airflow_provider_rayworkflow.operators import RayWorkflowRunOperator
 
-RAN = Path(os.environ.get("WITNESS", ""), "ran")
+WITNESS = os.environ.get("WITNESS", "")
 DAY = 1
+OFFSET = 100
 
 
 def note(name):
-    with RAN.open("a") as file:
+    from airflow_provider_rayworkflow import workflow
+
+    ran = Path(WITNESS, workflow.get_context().workflow_id)
+    with ran.open("a") as file:
         file.write(f"{name}\n")
 
 
@@ -26,38 +30,89 @@ def clean(rows):
     return [row + 10 for row in rows]
 
 
-def report(rows):
+def constant():
+    note("constant")
+    return 1000
+
+
+def shifted(offset):
+    def shift(value):
+        note("shift")
+        return value + offset
+
+    return shift
+
+
+def split(value):
+    note("split")
+    from airflow_provider_rayworkflow import workflow
+
+    first = task("first", part).bind(value, 1)
+    return workflow.continuation(task("second", part).bind(first, 2))
+
+
+def part(value, added):
+    note(f"part {added}")
+    return value + added
+
+
+def extra(value):
+    note(f"extra {value}")
+    return value
+
+
+def report(rows, *others):
     note("report")
     raise ValueError("a bug")
 
 
-def split(rows):
-    note("split")
-    from airflow_provider_rayworkflow import workflow
-
-    return workflow.continuation(named(report).bind(rows))
-
-
-def named(function):
+def task(name, function):
     import ray
 
     from airflow_provider_rayworkflow import workflow
 
-    return ray.remote(function).options(**workflow.options(task_id=function.__name__))
+    return ray.remote(function).options(**workflow.options(task_id=name))
 
 
 def daily(day):
-    return named(split).bind(named(clean).bind(named(load).bind(day)))
+    return task("report", report).bind(
+        task("clean", clean).bind(task("load", load).bind(day)),
+        task("constant", constant).bind(),
+        task("shift", shifted(OFFSET)).bind(0),
+        task("lambda", lambda value: (note("lambda"), value * 2)[1]).bind(5),
+        task("split", split).bind(0),
+        task("renamed", extra).bind(1),
+        task("removed", extra).bind(2),
+    )
 
 
-common = {
-    "workflow": daily,
-    "arguments": {"day": DAY},
-    "workflow_id": "{{ dag_run.conf.get('workflow_id', '') or dag_run.run_id }}",
-    "ray_workflow_conn_id": "live",
-    "poll_interval_s": 0.2,
-}
+def flights(policy):
+    return RayWorkflowRunOperator(
+        task_id="flights",
+        workflow=daily,
+        arguments={"day": DAY},
+        workflow_id=policy,
+        ray_workflow_conn_id="live",
+        poll_interval_s=0.2,
+        on_change=policy,
+        on_clear="resume",
+    )
 
-with DAG("changing", schedule=None):
-    plan = RayWorkflowRunOperator(task_id="plan", dry_run=True, on_clear="resume", **common)
-    plan >> RayWorkflowRunOperator(task_id="flights", on_clear="resume", **common)
+
+with DAG("reuse", schedule=None):
+    plan = RayWorkflowRunOperator(
+        task_id="plan",
+        workflow=daily,
+        arguments={"day": DAY},
+        workflow_id="reuse",
+        ray_workflow_conn_id="live",
+        dry_run=True,
+        on_clear="resume",
+    )
+    plan >> flights("reuse")
+
+with DAG("rerun_changed", schedule=None):
+    flights("rerun_changed")
+
+with DAG("refuse", schedule=None):
+    flights("refuse")
