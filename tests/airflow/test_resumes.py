@@ -39,7 +39,8 @@ def left(folder: Path) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def outcome(airflow_home: Path, left: Path) -> Outcome:
     connected = {"AIRFLOW_CONN_RAY_WORKFLOW_DEFAULT": connection(storage=str(left))}
-    return test_dag(airflow_home, DAGS / "resumes.py", connected)
+    conf = {"from_task": {"failed": "counted.step"}}
+    return test_dag(airflow_home, DAGS / "resumes.py", connected, **conf)
 
 
 def ran(folder: Path) -> Counter[str]:
@@ -47,10 +48,13 @@ def ran(folder: Path) -> Counter[str]:
     return Counter(path.read_text().split()) if path.exists() else Counter()
 
 
-def test_a_failed_workflow_is_resumed_from_what_is_stored(outcome: Outcome, folder: Path):
+def test_a_failed_workflow_is_resumed_from_what_is_stored_and_from_the_task_of_the_conf(
+    outcome: Outcome, folder: Path
+):
     assert outcome.states["failed"] == "success", outcome.log
     assert outcome.xcoms["failed", "return_value"] == ["d", ["c", ["a"], ["b"]]]
-    assert ran(folder / "failed") == {"a": 1, "b": 1, "c": 2, "d": 1}
+    assert ran(folder / "failed") == {"a": 2, "b": 1, "c": 2, "d": 1}
+    assert "this try will resume: it is restarted from its task counted.step" in outcome.log
 
 
 def test_all_that_was_interrupted_is_resumed(outcome: Outcome, folder: Path, left: Path):

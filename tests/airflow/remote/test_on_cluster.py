@@ -98,6 +98,22 @@ def test_the_output_of_the_workflows_tasks_is_in_the_task_log_once(outcome: Outc
     assert len(lines) == 1, printed
 
 
+@pytest.mark.parametrize(
+    ("workflow_id", "unfinished"),
+    [("on_cluster.by_path.{}", 2), ("failed-{}", 1)],
+    ids=["waiting in the worker", "deferred"],
+)
+def test_what_a_resume_reuses_is_in_the_task_log_once(
+    outcome: Outcome, workflow_id: str, unfinished: int
+):
+    line = (
+        f"Workflow {workflow_id.format(outcome.run_id)} goes on: 1 tasks reused, 0 changed, 0 new, "
+        f"0 dropped, {unfinished} not finished before"
+    )
+    said = [said for said in outcome.log.splitlines() if line in said and "loc=runs.py" in said]
+    assert len(said) == 1, outcome.log
+
+
 def test_the_log_has_the_original_traceback_of_the_failure(outcome: Outcome):
     assert "RayWorkflowFailedError: Task 'b' of workflow" in outcome.log
     assert 'raise RuntimeError("b fails once")' in outcome.log
