@@ -33,6 +33,7 @@ from airflow_provider_rayworkflow.workflow.model import StartOptions
 from airflow_provider_rayworkflow.workflow.storage.handover import (
     ANYBODY,
     QUEUE_FULL_EXIT_CODE,
+    REFUSED_EXIT_CODE,
     How,
     Owner,
     Submission,
@@ -161,6 +162,7 @@ class RemoteRay:
 
         :raises RayWorkflowJobError: when the job ended before that.
         :raises RayWorkflowQueueFullError: when the cluster has no place for the workflow.
+        :raises RayWorkflowInputError: when its manager refuses what was submitted.
         :raises RayWorkflowUnreachableError: when the cluster does not answer for too long.
         """
         if self._has_begun or self._is_ours(found):
@@ -185,6 +187,10 @@ class RemoteRay:
             self._has_begun = True  # look once more at what is stored
         elif job.exit_code == QUEUE_FULL_EXIT_CODE:
             raise RayWorkflowQueueFullError(self._workflow_id)
+        elif job.exit_code == REFUSED_EXIT_CODE:
+            raise RayWorkflowInputError(
+                f"Workflow {self._workflow_id!r} can't be run: {job.message}"
+            )
         elif job.has_ended:
             raise RayWorkflowJobError(self._workflow_id, self._submission_id, job.message)
         return False

@@ -192,19 +192,25 @@ class WorkflowStillActiveError(WorkflowError):
     def __init__(self, operation: str, workflow_id: str) -> None:
         super().__init__(
             f"{operation} couldn't be completed because Workflow[id={workflow_id}] "
-            "is still running or pending."
+            "is still running or pending. Suspend or cancel it, or wait for its end."
         )
         self.operation = operation
         self.workflow_id = workflow_id
 
 
 class WorkflowAlreadyExistsError(WorkflowError, RuntimeError):
-    """The caller asked that the id be new (``on_existing="fail"``), and it is not."""
+    """The caller asked that the id be new (``on_existing="fail"``, ``fork``), and it is not."""
 
-    def __init__(self, workflow_id: str, status: str) -> None:
+    def __init__(
+        self,
+        workflow_id: str,
+        status: str,
+        *,
+        remedy: str = 'or pass on_existing="resume" to attach to it',
+    ) -> None:
         super().__init__(
             f"Workflow[id={workflow_id}] already exists with status {status}. Choose another id, "
-            'or pass on_existing="resume" to attach to it.'
+            f"{remedy}."
         )
         self.workflow_id = workflow_id
         self.status = status

@@ -45,7 +45,9 @@ def fork(
     """
     existing = store.read_status(new_workflow_id)
     if existing is not None:
-        raise WorkflowAlreadyExistsError(new_workflow_id, existing.status)
+        raise WorkflowAlreadyExistsError(
+            new_workflow_id, existing.status, remedy="or delete that workflow"
+        )
     record = store.read_status(workflow_id)
     if record is None:
         raise WorkflowNotFoundError(workflow_id)

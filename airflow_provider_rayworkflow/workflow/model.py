@@ -170,7 +170,8 @@ class ReuseCounts:
 
     def __str__(self) -> str:
         """One line, for a log."""
-        parts = [f"{self.reused} tasks reused", f"{self.changed} changed", f"{self.new} new"]
+        tasks = "task" if self.reused == 1 else "tasks"
+        parts = [f"{self.reused} {tasks} reused", f"{self.changed} changed", f"{self.new} new"]
         parts.append(f"{self.dropped} dropped")
         if self.checked:
             parts.append(f"{self.checked} run again only if what they take changes")

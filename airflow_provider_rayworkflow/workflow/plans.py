@@ -96,6 +96,17 @@ class Plan:
         return ReuseCounts(**kinds, dropped=len(self.dropped))
 
     @property
+    def note(self) -> str:
+        """What else is to be said about a workflow of this status, ``""`` for nothing."""
+        if self.status.is_active:
+            attaches = "nothing of this is done: a run or resume attaches to it"
+            refused = "a restart from a task is refused until it has stopped"
+            return f"It is {self.status}, so {refused if self.from_task else attaches}."
+        if self.status is WorkflowStatus.CANCELED:
+            return "It was canceled, so a run or resume is refused; a fork goes on from it."
+        return ""
+
+    @property
     def mismatches(self) -> list[str]:
         """What ``on_change="refuse"`` does not bear, a line each."""
         found = [
@@ -116,7 +127,7 @@ class Plan:
             raise WorkflowChangedError(self.workflow_id, mismatches)
 
     def to_json(self) -> Json:
-        """The plan as JSON: ids, status, policy, counts, tasks, dropped tasks, mismatches."""
+        """The plan as JSON: ids, status, policy, counts, tasks, dropped tasks, mismatches, note."""
         return {
             "workflow_id": self.workflow_id,
             "status": self.status.value,
@@ -126,10 +137,11 @@ class Plan:
             "tasks": [asdict(task) for task in self.tasks],
             "dropped": list(self.dropped),
             "mismatches": self.mismatches,
+            "note": self.note,
         }
 
     def __str__(self) -> str:
-        """A table of the tasks, under a line of counts."""
+        """A table of the tasks, under a line of counts and the note."""
         rows = [(task.task_id, task.action, task.reason) for task in self.tasks]
         rows += [(task_id, "drop", "it is not in the graph any more") for task_id in self.dropped]
         lines = [("TASK", "ACTION", "WHY"), *rows]
@@ -138,7 +150,8 @@ class Plan:
             f"{task_id.ljust(widths[0])}  {action.ljust(widths[1])}  {why}"
             for task_id, action, why in lines
         )
-        return f"{self.workflow_id} {self.status}: {self.counts}\n\n{table}"
+        title = f"{self.workflow_id} {self.status}: {self.counts}"
+        return "\n".join([title, *filter(None, [self.note]), "", table])
 
 
 def make_plan(

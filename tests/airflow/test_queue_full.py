@@ -1,4 +1,4 @@
-"""A cluster that has no place for a workflow: the try leaves its worker and comes again."""
+"""A cluster that has no place for a workflow, where the try comes again, or refuses it."""
 
 import queue
 import time
@@ -10,12 +10,17 @@ from airflow.sdk.exceptions import AirflowRescheduleException
 
 from airflow_provider_rayworkflow.connections import Cluster
 from airflow_provider_rayworkflow.definitions import WorkflowDefinition
-from airflow_provider_rayworkflow.exceptions import RayWorkflowJobError, RayWorkflowQueueFullError
+from airflow_provider_rayworkflow.exceptions import (
+    RayWorkflowInputError,
+    RayWorkflowJobError,
+    RayWorkflowQueueFullError,
+)
 from airflow_provider_rayworkflow.jobs import Job
 from airflow_provider_rayworkflow.operators import RayWorkflowRunOperator
 from airflow_provider_rayworkflow.patience import Patience
 from airflow_provider_rayworkflow.remote import RemoteRay
 from airflow_provider_rayworkflow.task_instances import begun_at
+from airflow_provider_rayworkflow.workflow.exceptions import WorkflowChangedError
 from airflow_provider_rayworkflow.workflow.runtime import job as driver
 from airflow_provider_rayworkflow.workflow.storage import open_store
 from airflow_provider_rayworkflow.workflow.storage.handover import Handover, Owner, Submission
@@ -106,9 +111,12 @@ def test_bad_arguments_are_refused_when_the_dag_is_read(arguments: dict, reason:
 
 
 @pytest.mark.parametrize(
-    ("exit_code", "error"), [(75, RayWorkflowQueueFullError), (1, RayWorkflowJobError)]
+    ("exit_code", "error"),
+    [(75, RayWorkflowQueueFullError), (65, RayWorkflowInputError), (1, RayWorkflowJobError)],
 )
-def test_the_jobs_exit_code_tells_a_full_queue_from_other_ends(exit_code: int, error, monkeypatch):
+def test_the_jobs_exit_code_tells_a_full_queue_and_a_refusal_from_other_ends(
+    exit_code: int, error, monkeypatch
+):
     engine = RemoteRay(
         hook=None,
         cluster=Cluster(address="http://127.0.0.1:9"),
@@ -126,7 +134,18 @@ def test_the_jobs_exit_code_tells_a_full_queue_from_other_ends(exit_code: int, e
         engine.has_begun(None)
 
 
-def test_a_job_without_a_place_leaves_no_arguments_behind(tmp_path: Path, monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "exit_code"),
+    [
+        (queue.Full("Workflow queue has been full"), 75),
+        (WorkflowChangedError("w", ["load: its code has changed"]), 65),
+        (ValueError("Workflow 'w' has no task 'tidy' to restart from."), 65),
+    ],
+    ids=["no place", "changed", "no task"],
+)
+def test_a_job_that_is_not_taken_leaves_no_arguments_behind(
+    tmp_path: Path, monkeypatch, capfd, error: Exception, exit_code: int
+):
     handover = Handover(open_store(str(tmp_path)))
     submission = Submission(
         workflow_id="w",
@@ -150,11 +169,12 @@ def test_a_job_without_a_place_leaves_no_arguments_behind(tmp_path: Path, monkey
                 return "full"
 
     def call(_: object) -> None:
-        raise queue.Full("Workflow queue has been full")
+        raise error
 
     monkeypatch.setattr(driver, "join_manager", lambda *_, **__: Manager)
     monkeypatch.setattr(driver, "build_graph", lambda _: b"")
     monkeypatch.setattr(driver.connect, "call", call)
     arguments = ["--storage", str(tmp_path), "--workflow-id", "w", "--submission-id", "s"]
-    assert driver.main(arguments) == 75
+    assert driver.main(arguments) == exit_code
+    assert str(error) in "".join(capfd.readouterr())
     assert list(tmp_path.glob("v1/submissions/w/*")) == []

@@ -191,7 +191,7 @@ def test_status_of_a_failed_workflow_shows_the_task_and_its_traceback(
         "ended        1970-01-01 00:16:42 UTC\n"
         "epoch        1\n"
         "tasks        3, of which 2 are done (1 reused from earlier runs)\n"
-        "went on      1 tasks reused, 1 changed, 0 new, 0 dropped, 1 not finished before\n"
+        "went on      1 task reused, 1 changed, 0 new, 0 dropped, 1 not finished before\n"
         'metadata     {"day": "2013-01-01"}\n'
         "failed task  fit\n"
         "error        ValueError: no flights\n"

@@ -44,6 +44,7 @@ from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, shown
 from airflow_provider_rayworkflow.workflow.storage.handover import (
     QUEUE_FULL_EXIT_CODE,
+    REFUSED_EXIT_CODE,
     Handover,
     Submission,
     python_version,
@@ -60,8 +61,12 @@ class JobError(WorkflowError):
     """The submission can't be run. The message is all that the other side gets to see."""
 
 
+class RefusedError(WorkflowError):
+    """The manager does not do what the submission asks for, and never will."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a submission; 0 if its workflow was successful, 75 if there is no place for it now."""
+    """Run a submission; 0 if its workflow was successful. See also the exit codes of ``handover``."""
     options = _parser().parse_args(arguments)
     log_to_stderr()
     try:
@@ -75,6 +80,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except queue.Full as exc:
         print(f"Workflow {options.workflow_id} is not started: {exc}", flush=True)
         return QUEUE_FULL_EXIT_CODE
+    except RefusedError as exc:
+        print(exc, file=sys.stderr, flush=True)
+        return REFUSED_EXIT_CODE
     except (WorkflowError, ValueError) as exc:
         print(f"{type(exc).__name__}: {exc}", file=sys.stderr, flush=True)
         return 1
@@ -105,8 +113,10 @@ class _Job:
         with printing_logs_of(self._workflow_id):
             try:
                 self._hand_over(manager, graph, submission)
-            except queue.Full:
+            except (queue.Full, ValueError) as exc:
                 self._handover.delete_submission(self._workflow_id, self._submission_id)
+                if isinstance(exc, ValueError):
+                    raise RefusedError(str(exc)) from exc
                 raise
             # The workflow is stored: nobody needs its arguments here any more.
             self._handover.delete_submission(self._workflow_id, self._submission_id)

@@ -42,6 +42,10 @@ How = Literal["suspend", "cancel"]
 #: again later.
 QUEUE_FULL_EXIT_CODE = 75
 
+#: How a job ends if the manager refuses what it is asked for, and would do so again: the graph has
+#: changed and ``on_change`` is "refuse", or there is no task to restart from.
+REFUSED_EXIT_CODE = 65
+
 #: The token of a request that does not come from an owner.
 ANYBODY = "anybody"
 

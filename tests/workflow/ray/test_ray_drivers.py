@@ -182,7 +182,7 @@ LINES = [
     "Task status [SUCCESSFUL]\t[logged@greet]",
     "Task status [RETRY]\t[logged@fail]",
     "Task status [FAILED]\t[logged@fail]",
-    "Workflow logged goes on: 1 tasks reused, 0 changed, 0 new, 0 dropped, 1 not finished before",
+    "Workflow logged goes on: 1 task reused, 0 changed, 0 new, 0 dropped, 1 not finished before",
     "hello from the task",
 ]
 

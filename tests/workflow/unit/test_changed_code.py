@@ -105,7 +105,7 @@ def test_a_committed_task_runs_again_if_its_changed_code_counts(workflows, caplo
     with caplog.at_level(logging.INFO):
         dag = chain(load=lambda value: value + 5)
         assert rerun(workflows, dag, on_change="rerun_changed") == (16, ["load", "clean", "end"])
-    assert "1 tasks reused, 1 changed" not in caplog.text
+    assert "1 task reused, 1 changed" not in caplog.text
     assert "0 tasks reused, 1 changed, 0 new, 0 dropped, 1 run again only if" in caplog.text
 
 
@@ -299,7 +299,7 @@ def test_a_removed_task_is_dropped(workflows, caplog):
     fail(workflows, task("end").bind(loaded, old))
     with caplog.at_level(logging.INFO):
         assert rerun(workflows, task("end").bind(loaded)) == (1, ["end"])
-    assert "1 tasks reused, 0 changed, 0 new, 1 dropped" in caplog.text
+    assert "1 task reused, 0 changed, 0 new, 1 dropped" in caplog.text
     assert "not in its graph any more: ['old']" in caplog.text
 
 
@@ -462,6 +462,21 @@ def test_a_running_workflow_is_not_restarted_from_a_task(workflows):
     workflows.run_async(dag, workflow_id="w")
     with pytest.raises(WorkflowStillActiveError):
         workflows.resume("w", from_task="wait")
+
+
+def test_a_plan_says_that_an_active_workflow_is_attached_to_and_a_canceled_one_refused(workflows):
+    dag = task("wait", lambda: effects.gate.wait(60)).bind()
+    workflows.run_async(dag, workflow_id="w")
+    running = workflows.plan(dag, "w")
+    assert running.note in str(running).splitlines()
+    assert running.note == (
+        "It is RUNNING, so nothing of this is done: a run or resume attaches to it."
+    )
+    restart = workflows.plan(None, "w", from_task="wait")
+    assert "a restart from a task is refused until it has stopped" in restart.to_json()["note"]
+    workflows.cancel("w")
+    assert "a run or resume is refused" in workflows.plan(dag, "w").note
+    assert workflows.plan(dag, "new").note == ""
 
 
 # ---- continuations

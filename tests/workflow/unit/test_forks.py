@@ -184,7 +184,7 @@ def test_a_fork_needs_a_workflow_and_an_id_that_is_free(workflows, tmp_path: Pat
     workflows.run(dag(10), workflow_id="w")
     with pytest.raises(WorkflowNotFoundError, match="nobody"):
         workflows.fork("nobody", "copy")
-    with pytest.raises(WorkflowAlreadyExistsError, match=r"\[id=w\] already exists"):
+    with pytest.raises(WorkflowAlreadyExistsError, match=r"\[id=w\] already exists .* or delete"):
         workflows.fork("w", "w")
     with pytest.raises(ValueError, match="no task 'tidy' to restart from"):
         workflows.fork("w", "copy", from_task="tidy")
