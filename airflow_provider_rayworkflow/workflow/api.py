@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -462,7 +463,9 @@ def _submit(
     metadata: Json | None,
     options: StartOptions,
 ) -> str:
-    workflow_id = new_workflow_id() if workflow_id is None else check_workflow_id(workflow_id)
+    if workflow_id is None:
+        workflow_id, options = new_workflow_id(), replace(options, is_new=True)
+    check_workflow_id(workflow_id)
     user_metadata = _check_metadata(metadata)
     from airflow_provider_rayworkflow.workflow.runtime import dag as dags
 

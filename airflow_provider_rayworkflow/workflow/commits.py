@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor as ThreadPool
 from dataclasses import dataclass
 
-from airflow_provider_rayworkflow.workflow.exceptions import StorageError
 from airflow_provider_rayworkflow.workflow.storage.workflows import JournalWriter, TaskRecord
 
 
@@ -34,18 +33,18 @@ class GroupCommit:
         journal: JournalWriter,
         threads: ThreadPool,
         *,
-        on_written: Callable[[Sequence[Commit], StorageError | None], None],
+        on_written: Callable[[Sequence[Commit], BaseException | None], None],
     ) -> None:
         self._journal = journal
         self._threads = threads
         self._on_written = on_written
         self._waiting: list[Commit] = []
-        self._write: asyncio.Task[None] | None = None
+        self._is_writing = False
 
     @property
     def is_busy(self) -> bool:
         """True while anything waits or is being written."""
-        return bool(self._waiting) or self._write is not None
+        return bool(self._waiting) or self._is_writing
 
     def add(self, record: TaskRecord | None, then: Callable[[], None]) -> None:
         """Let a record wait for the next write, or something for all that was added before it."""
@@ -57,18 +56,18 @@ class GroupCommit:
 
     def write_waiting(self) -> None:
         """Start to write what waits, unless a write is under way."""
-        if self._waiting and self._write is None:
-            batch, self._waiting = self._waiting, []
-            self._write = asyncio.ensure_future(self._write_batch(batch))
-
-    async def _write_batch(self, batch: Sequence[Commit]) -> None:
+        if not self._waiting or self._is_writing:
+            return
+        batch, self._waiting = self._waiting, []
         records = [commit.record for commit in batch if commit.record is not None]
-        error: StorageError | None = None
-        try:
-            if records:
-                loop = asyncio.get_running_loop()
-                await loop.run_in_executor(self._threads, self._journal.commit, records)
-        except StorageError as exc:
-            error = exc
-        self._write = None
+        self._is_writing = True
+        loop = asyncio.get_running_loop()
+        if records:
+            write = loop.run_in_executor(self._threads, self._journal.commit, records)
+            write.add_done_callback(lambda write: self._written(batch, write.exception()))
+        else:
+            loop.call_soon(self._written, batch, None)
+
+    def _written(self, batch: Sequence[Commit], error: BaseException | None) -> None:
+        self._is_writing = False
         self._on_written(batch, error)

@@ -266,8 +266,8 @@ def _load_line(key: str, kind: str, data: bytes) -> tuple[Json, int]:
     return body, end
 
 
-def _dumps(value: Json) -> str:
-    return json.dumps(value, separators=(",", ":"), sort_keys=True, ensure_ascii=True)
+# `json.dumps` makes one anew for each call that is not as plain as can be.
+_dumps = json.JSONEncoder(separators=(",", ":"), sort_keys=True, ensure_ascii=True).encode
 
 
 def _crc(content: bytes) -> str:

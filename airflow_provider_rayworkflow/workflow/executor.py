@@ -15,10 +15,7 @@ from dataclasses import dataclass, field, replace
 
 from airflow_provider_rayworkflow.workflow.codec import encode
 from airflow_provider_rayworkflow.workflow.commits import Commit, GroupCommit
-from airflow_provider_rayworkflow.workflow.exceptions import (
-    StorageError,
-    WorkflowTaskTimeoutError,
-)
+from airflow_provider_rayworkflow.workflow.exceptions import WorkflowTaskTimeoutError
 from airflow_provider_rayworkflow.workflow.graph import Graph
 from airflow_provider_rayworkflow.workflow.measures import Measures
 from airflow_provider_rayworkflow.workflow.model import (
@@ -68,6 +65,8 @@ MAX_REBUILDS = 10
 MAX_PRINTED = 4 * 1024 * 1024
 
 _MAX_ERROR_LENGTH = 300
+# What is to be run of fewer tasks is found out at once: that takes less than to ask a thread.
+_FEW_TASKS = 50
 
 
 @dataclass(slots=True)
@@ -244,8 +243,11 @@ class Executor:
             rules = replace(self._rules, lost=checkpoints.lost)
             return checkpoints, Schedule(self._graph, checkpoints.records, rules)
 
-        loop = asyncio.get_running_loop()
-        checkpoints, schedule = await loop.run_in_executor(self._threads, build)
+        if is_new and len(self._graph.tasks) <= _FEW_TASKS:
+            checkpoints, schedule = build()
+        else:
+            loop = asyncio.get_running_loop()
+            checkpoints, schedule = await loop.run_in_executor(self._threads, build)
         for damage in checkpoints.damaged:
             log.warning("Workflow %s: %s Its task runs again.", self.workflow_id, damage)
         dropped = schedule.dropped - checkpoints.created
@@ -526,7 +528,7 @@ class Executor:
         else:
             self._commits.add(record, then)
 
-    def _written(self, batch: Sequence[Commit], error: StorageError | None) -> None:
+    def _written(self, batch: Sequence[Commit], error: BaseException | None) -> None:
         if error is not None:
             log.error("Workflow %s: a checkpoint can't be written: %s", self.workflow_id, error)
             failure = TaskFailure(

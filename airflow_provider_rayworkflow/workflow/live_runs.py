@@ -104,33 +104,40 @@ class LiveRuns:
 
     async def _run_and_report(self, live: Live, executor: Executor) -> Outcome:
         has_ended = asyncio.Event()
-        reporting = asyncio.ensure_future(self._report_progress(live, executor, has_ended))
+        reporting: list[asyncio.Task[None]] = []
+
+        def report() -> None:  # nobody does for a run that is over sooner
+            reports = self._report_progress(live, executor, has_ended)
+            reporting.append(asyncio.ensure_future(reports))
+
+        timer = asyncio.get_running_loop().call_later(PROGRESS_INTERVAL_S, report)
         try:
             return await executor.run()
         finally:
+            timer.cancel()
             # A write that is under way comes to its end before the one of the final status.
             has_ended.set()
-            await reporting
+            for task in reporting:
+                await task
 
     async def _report_progress(
         self, live: Live, executor: Executor, has_ended: asyncio.Event
     ) -> None:
-        while True:
+        while not has_ended.is_set() and live.stop is None:
+            await self._write_progress(live, executor)
             with suppress(TimeoutError):
                 await asyncio.wait_for(has_ended.wait(), PROGRESS_INTERVAL_S)
-            if has_ended.is_set() or live.stop is not None:
-                return
-            record = _with_progress(live.record, executor, self._known.clock())
-            if record == live.record:
-                continue
-            try:
-                await self._known.in_thread(self._known.store.rewrite_status, record)
-            except StorageError as exc:  # the final status matters, and is tried again
-                log.warning(
-                    "Workflow %s: its progress can't be written: %s", record.workflow_id, exc
-                )
-            else:
-                live.record = record
+
+    async def _write_progress(self, live: Live, executor: Executor) -> None:
+        record = _with_progress(live.record, executor, self._known.clock())
+        if record == live.record:
+            return
+        try:
+            await self._known.in_thread(self._known.store.rewrite_status, record)
+        except StorageError as exc:  # the final status matters, and is tried again
+            log.warning("Workflow %s: its progress can't be written: %s", record.workflow_id, exc)
+        else:
+            live.record = record
 
     async def _finish(self, live: Live, outcome: Outcome) -> None:
         """Write the final status, then tell all who wait; in this order, so that it is true."""

@@ -43,6 +43,9 @@ log = logging.getLogger(__name__)
 
 Json = dict[str, Any]
 
+# A smaller graph is read at once: that takes less than to hand it to a thread.
+_SMALL_GRAPH_BYTES = 16 * 1024
+
 
 class Manager:
     """All workflows of one cluster on one storage.
@@ -188,7 +191,10 @@ class Manager:
         :raises ValueError: when there is no task to restart from.
         :raises queue.Full: when no slot and no place in the queue is free.
         """
-        parsed = await self._known.in_thread(Graph.from_bytes, graph)
+        if len(graph) <= _SMALL_GRAPH_BYTES:
+            parsed = Graph.from_bytes(graph)
+        else:
+            parsed = await self._known.in_thread(Graph.from_bytes, graph)
         await self._starts.begin(workflow_id, parsed, user_metadata, options or StartOptions())
 
     async def resume(self, workflow_id: str, *, from_task: str = "") -> None:

@@ -33,11 +33,13 @@ class StartOptions:
         else ``"reuse"``.
     :ivar from_task: a task whose checkpoint, with those of all that depend on it, does not count;
         ``""`` for none.
+    :ivar is_new: the id was made for this start, and nobody else has it: nothing is looked for.
     """
 
     on_existing: OnExisting = "resume"
     on_change: OnChange | None = None
     from_task: str = ""
+    is_new: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -348,9 +350,13 @@ class TaskTimes:
     node: str = ""
 
     def to_json(self) -> Json:
-        value = asdict(self)
-        if not self.node:
-            del value["node"]
+        value: Json = {
+            "started_at": self.started_at,
+            "ended_at": self.ended_at,
+            "attempt": self.attempt,
+        }
+        if self.node:
+            value["node"] = self.node
         return value
 
     @classmethod

@@ -8,8 +8,6 @@ before it, stays together as far as the budget goes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-
 from airflow_provider_rayworkflow.workflow.model import Result
 from airflow_provider_rayworkflow.workflow.task_runs import Errand, TaskRun
 
@@ -39,11 +37,6 @@ class Durations:
     def is_long(self, function: bytes) -> bool:
         """True if it is known to be too long to share a Ray task."""
         return (self.of(function) or 0.0) > SHORT_S
-
-    def is_short(self, function: bytes) -> bool:
-        """True if it is known to be short enough to share a Ray task."""
-        seconds = self.of(function)
-        return seconds is not None and seconds <= SHORT_S
 
     def note(self, function: bytes, seconds: float) -> None:
         """Take a measurement into account."""
@@ -120,47 +113,59 @@ class _Pack:
         self.errands: list[Errand] = []
         self.heads = 0
         self._durations = durations
+        self._known: dict[int, float | None] = {}
         self._seconds = 0.0
         self._bytes = 0
 
     def add(self, errand: Errand) -> bool:
         """Add a ready task and those that follow it; False if it has to go elsewhere."""
-        seconds = self._durations.of(errand.run.function)
-        by_itself = seconds is None or seconds > SHORT_S or _takes_large_values(errand.run)
+        seconds = self._of(errand.run)
+        is_short = seconds is not None and seconds <= SHORT_S
+        by_itself = not is_short or _takes_large_values(errand.run)
         if self.errands and (by_itself or not self._has_room(errand.run)):
             return False
         self.heads += _MAX_TASKS if by_itself else 1
         self._append(errand)
-        if self._durations.is_short(errand.run.function):
-            for follower in self._followers(errand):
-                self._append(follower)
+        if is_short:
+            self._append_followers(errand)
         return True
 
-    def _followers(self, errand: Errand) -> Iterator[Errand]:
+    def _append_followers(self, errand: Errand) -> None:
+        options = errand.run.ray_options
+
         def accept(run: TaskRun) -> bool:
+            seconds = self._of(run)
             return (
                 run.can_share
-                and run.ray_options == errand.run.ray_options
-                and self._durations.is_short(run.function)
+                and run.ray_options == options
+                and seconds is not None
+                and seconds <= SHORT_S
                 and not _takes_large_values(run)
                 and self._has_room(run)
             )
 
         after = errand.follow(accept)
         while after is not None:
-            yield after
+            self._append(after)
             after = after.follow(accept)
+
+    def _of(self, run: TaskRun) -> float | None:
+        # The tasks of a graph share the functions' bytes themselves.
+        key = id(run.function)
+        if key not in self._known:
+            self._known[key] = self._durations.of(run.function)
+        return self._known[key]
 
     def _has_room(self, run: TaskRun) -> bool:
         return (
             len(self.errands) < _MAX_TASKS
-            and self._seconds + (self._durations.of(run.function) or 0.0) <= BUDGET_S
+            and self._seconds + (self._of(run) or 0.0) <= BUDGET_S
             and self._bytes + _size(run) <= _MAX_BYTES
         )
 
     def _append(self, errand: Errand) -> None:
         self.errands.append(errand)
-        self._seconds += self._durations.of(errand.run.function) or 0.0
+        self._seconds += self._of(errand.run) or 0.0
         self._bytes += _size(errand.run)
 
 
@@ -168,14 +173,14 @@ def _key(function: bytes) -> tuple[int, int]:
     return hash(function), len(function)  # Python keeps the hash of bytes
 
 
-def _results(run: TaskRun) -> Iterable[Result]:
-    return (given for given in run.inputs if isinstance(given, Result))
-
-
 def _takes_large_values(run: TaskRun) -> bool:
     # What loads them may fail before anything has begun; that shall concern no others.
-    return any(given.inline is None for given in _results(run))
+    return any([type(given) is Result and given.inline is None for given in run.inputs])
 
 
 def _size(run: TaskRun) -> int:
-    return len(run.arguments) + sum(len(given.inline or b"") for given in _results(run))
+    size = len(run.arguments)
+    for given in run.inputs:
+        if type(given) is Result:
+            size += len(given.inline or b"")
+    return size

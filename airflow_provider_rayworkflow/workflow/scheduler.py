@@ -124,7 +124,10 @@ class Node:
         """What goes into its checkpoint's fingerprints. It has all that it takes."""
         if self.fingerprints is None:
             taken = combine(*(other.identity for other in self.upstream))
-            self.fingerprints = replace(self.decision.fingerprints, taken=taken)
+            known = self.decision.fingerprints
+            self.fingerprints = Fingerprints(
+                literals=known.literals, recipe=known.recipe, taken=taken, code=known.code
+            )
         return self.fingerprints
 
     def wait_s(self, random: float) -> float:
@@ -467,7 +470,8 @@ class Schedule:
             if current.state is not _State.REPLACED:
                 self.done += 1
             current.state, current.result = _State.DONE, result
-            current.identity = _identity(current, result)
+            if current is not node or not node.identity:  # else it has been told by `returned`
+                current.identity = _identity(current, result)
             self._release_inputs(current)
             resolved.append(current)
             for dependent in current.dependents:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from airflow_provider_rayworkflow.workflow import unowned
@@ -35,6 +35,20 @@ Json = dict[str, Any]
 _WATCH_INTERVAL_S = 0.5
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Claimed:
+    """A workflow that is ours now.
+
+    :ivar unwritten: why its first status is not in the storage.
+    """
+
+    claim: Claim
+    graph: Graph
+    record: StatusRecord
+    known: list[str] | None
+    unwritten: StorageError | None = None
+
+
 class Starts:
     """How one manager begins workflows.
 
@@ -59,12 +73,14 @@ class Starts:
         :param graph: None for the stored one.
         """
         on_existing = options.on_existing
+        is_new = options.is_new
         async with self._locks.of(workflow_id):
             while True:
                 if (live := self._known.live.get(workflow_id)) is not None:
                     _check_existing(workflow_id, live.record.status, options)
                     return
-                epoch, stored = await self._look(workflow_id)
+                epoch, stored = (0, None) if is_new else await self._look(workflow_id)
+                is_new = False  # if the claim fails, an earlier try of this very call was ours
                 found = stored.honest_record if stored else None
                 if found is None and graph is None:
                     raise WorkflowNotResumableError(workflow_id, reason="It does not exist.")
@@ -90,12 +106,13 @@ class Starts:
                         if await self._known.in_thread(self._obey_pending_cancel, workflow_id):
                             continue
                 continued = stored if on_existing != "restart" else None
-                runs = await self._known.in_thread(
-                    self._check_plan, workflow_id, continued, graph, options
-                )
-                if not runs:
-                    log.info("Workflow %s has nothing to run: its output stays", workflow_id)
-                    return
+                if continued is not None or options.from_task or _may_refuse(graph, options):
+                    runs = await self._known.in_thread(
+                        self._check_plan, workflow_id, continued, graph, options
+                    )
+                    if not runs:
+                        log.info("Workflow %s has nothing to run: its output stays", workflow_id)
+                        return
                 if found is not None and found.status is WorkflowStatus.SUCCESSFUL:
                     found = replace(found, status=WorkflowStatus.RESUMABLE)
                 earlier = found if continued is not None else None
@@ -114,7 +131,7 @@ class Starts:
         :raises ValueError: when there is no task to restart from.
         """
         is_over = found is not None and found.status is WorkflowStatus.SUCCESSFUL
-        if not (options.from_task or (graph and (is_over or _may_refuse(graph, options)))):
+        if not (options.from_task or (graph and is_over) or _may_refuse(graph, options)):
             return found is None or not is_over or self._has_lost_output(found.record)
         plan = make_plan(
             self._known.store,
@@ -222,34 +239,54 @@ class Starts:
     ) -> Live | None:
         status = WorkflowStatus.RUNNING if has_slot else WorkflowStatus.PENDING
         check_transition(workflow_id, found.status if found else WorkflowStatus.NONE, status)
-        earlier: Claim | None = None
-        if found is not None:
-            earlier = await self._known.in_thread(
-                self._known.store.read_claim, workflow_id, found.epoch
-            )
+        claimed = await self._known.in_thread(
+            self._write_claim,
+            *(workflow_id, epoch, found, written, graph, user_metadata, options, status),
+        )
+        if claimed is None:
+            return None
+        if claimed.unwritten is not None:
+            # The claim is there: without a status, others would wait for us for ever.
+            late = replace(claimed.record, status=WorkflowStatus.RESUMABLE)
+            self._late.add(late, replaces=written)
+            raise claimed.unwritten
+        return Live(
+            claim=claimed.claim, graph=claimed.graph, record=claimed.record, known=claimed.known
+        )
+
+    def _write_claim(
+        self,
+        workflow_id: str,
+        epoch: int,
+        found: StatusRecord | None,
+        written: StatusRecord | None,
+        graph: Graph | None,
+        user_metadata: Json,
+        options: StartOptions,
+        status: WorkflowStatus,
+    ) -> _Claimed | None:
+        """Claim the epoch, then write the status; None if somebody else was first. Blocks."""
+        store = self._known.store
+        earlier = store.read_claim(workflow_id, found.epoch) if found is not None else None
         to_store = graph
         known: list[str] | None = None
         if graph is not None and found is not None:
-            known = await self._known.in_thread(self._known_tasks, found)
+            known = self._known_tasks(found)
         if graph is None:
             if found is None:
                 raise WorkflowNotResumableError(workflow_id, reason="It does not exist.")
-            graph = await self._known.in_thread(
-                self._known.store.read_graph, workflow_id, found.epoch
-            )
+            graph = store.read_graph(workflow_id, found.epoch)
         now = self._known.clock()
-        claim = await self._known.in_thread(
-            lambda: self._known.store.claim(
-                workflow_id,
-                after=epoch,
-                manager_id=self._known.manager_id,
-                now=now,
-                user_metadata=user_metadata,
-                graph=to_store,
-                continues=earlier,
-                on_change=options.on_change,
-                from_task=options.from_task,
-            )
+        claim = store.claim(
+            workflow_id,
+            after=epoch,
+            manager_id=self._known.manager_id,
+            now=now,
+            user_metadata=user_metadata,
+            graph=to_store,
+            continues=earlier,
+            on_change=options.on_change,
+            from_task=options.from_task,
         )
         if claim is None:
             return None
@@ -260,21 +297,18 @@ class Starts:
             number=0,
             manager_id=self._known.manager_id,
             created_at=found.created_at if found else now,
-            started_at=now if has_slot else None,
+            started_at=now if status is WorkflowStatus.RUNNING else None,
             user_metadata=found.user_metadata if found else user_metadata,
             tasks_total=len(graph.tasks),
         )
+        claimed = _Claimed(claim=claim, graph=graph, record=record, known=known)
         try:
-            await self._known.in_thread(
-                lambda: self._known.store.write_status(record, replaces=written)
-            )
-        except StorageError:
-            # The claim is there: without a status, others would wait for us for ever.
-            self._late.add(replace(record, status=WorkflowStatus.RESUMABLE), replaces=written)
-            raise
+            store.write_status(record, replaces=written)
+        except StorageError as exc:
+            return replace(claimed, unwritten=exc)
         if claim.base_epoch == claim.epoch > 1:
-            await self._known.in_thread(self._known.store.delete_earlier, workflow_id, claim.epoch)
-        return Live(claim=claim, graph=graph, record=record, known=known)
+            store.delete_earlier(workflow_id, claim.epoch)
+        return claimed
 
     def _known_tasks(self, found: StatusRecord) -> list[str] | None:
         try:
@@ -300,7 +334,9 @@ def _check_existing(workflow_id: str, status: WorkflowStatus, options: StartOpti
         raise WorkflowStillActiveError("RESTART", workflow_id)
 
 
-def _may_refuse(graph: Graph, options: StartOptions) -> bool:
+def _may_refuse(graph: Graph | None, options: StartOptions) -> bool:
+    if graph is None:
+        return False
     return options.on_change == "refuse" or any(
         task.options.on_change == "refuse" for task in graph.tasks
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import threading
@@ -45,6 +46,8 @@ class WorkflowManagementActor:
 
     def __init__(self, uri: str, limits: Limits, sharing: bool) -> None:
         log_to_stderr()
+        # What is imported stays. To look through it for garbage again and again takes 50 ms each.
+        gc.freeze()
         self._uri = uri
         self._limits = limits
         self._sharing = sharing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import pickle
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ _users_of_originals = 0
 
 def load(pickled: bytes) -> Any:
     """The function of these bytes."""
-    digest = hashlib.sha256(pickled).digest()
+    digest = _digest(pickled)
     if digest not in _functions:
         _remember(digest, pickle.loads(pickled))
     return _functions[digest]
@@ -25,7 +26,7 @@ def load(pickled: bytes) -> Any:
 def dumped(pickled: bytes, function: Any) -> None:
     """Take note of a function that was pickled in this process; see :func:`originals`."""
     if _users_of_originals:
-        _remember(hashlib.sha256(pickled).digest(), function)
+        _remember(_digest(pickled), function)
 
 
 @contextmanager
@@ -40,6 +41,11 @@ def originals() -> Iterator[None]:
         yield
     finally:
         _users_of_originals -= 1
+
+
+@functools.lru_cache(maxsize=8)  # the tasks of a Ray task have few functions, each the same object
+def _digest(pickled: bytes) -> bytes:
+    return hashlib.sha256(pickled).digest()
 
 
 def _remember(digest: bytes, function: Any) -> None:

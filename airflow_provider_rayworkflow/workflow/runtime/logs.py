@@ -27,5 +27,7 @@ def label_output(label: str) -> None:
 
     It is how Ray's workers tell its log monitor the name of a task.
     """
+    line = f"{LOG_PREFIX_TASK_NAME}{label}\n"
     for stream in (sys.stdout, sys.stderr):
-        print(f"{LOG_PREFIX_TASK_NAME}{label}", file=stream, flush=True)
+        stream.write(line)
+        stream.flush()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 import logging
 import pickle
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -49,15 +51,20 @@ def execute_pack(payload: bytes, *values: Any) -> list[Done]:
         (-1: nobody waits behind it), and the runs.
     :param values: what the references among the inputs refer to.
     """
-    log_to_stderr()
+    _prepare_process()
     uri, number, runs = pickle.loads(payload)
     pack = _Pack(store_at(uri), runs, list(values))
-    watch = threading.Timer(HAND_BACK_S, _hand_back, [pack, number]) if number >= 0 else None
-    try:
-        return pack.execute(on_begin=watch.start if watch else lambda: None)
-    finally:
-        if watch is not None:
-            watch.cancel()
+    pack.prepare()
+    if number < 0:
+        return pack.execute()
+    with _watched(pack, number):
+        return pack.execute()
+
+
+@functools.cache
+def _prepare_process() -> None:
+    log_to_stderr()
+    gc.freeze()  # what is imported stays: to look through it again and again takes 50 ms each
 
 
 class _Pack:
@@ -72,13 +79,16 @@ class _Pack:
         self._runs = runs
         self._values = values
         self._results: dict[tuple[str, str], Result] = {}
+        self._loaded: bytes | None = None
         self._lock = threading.Lock()
         self._is_closed = False
 
-    def execute(self, *, on_begin: Callable[[], None]) -> list[Done]:
-        """Run them; ``on_begin`` is called before the first one."""
+    def prepare(self) -> None:
+        """Do what is done once in a process, and so is no part of how long a function takes."""
         self._load(self._runs[0])
-        on_begin()
+
+    def execute(self) -> list[Done]:
+        """Run them."""
         begun_at = time.perf_counter()
         for run in self._runs:
             if self._is_closed or (self.done and time.perf_counter() - begun_at > BUDGET_S):
@@ -95,16 +105,17 @@ class _Pack:
             return None if len(self.done) == len(self._runs) else list(self.done)
 
     def _load(self, run: TaskRun) -> None:
-        # Once in a process, and so no part of how long a function takes.
-        with suppress(Exception):  # the task itself will say so
-            functions.load(run.function)
+        if run.function is not self._loaded:
+            self._loaded = run.function
+            with suppress(Exception):  # the task itself will say so
+                functions.load(run.function)
 
     def _execute(self, run: TaskRun) -> Done:
+        self._load(run)
+        begun_at = time.perf_counter()
         ready = self._with_earlier_results(run)
         if ready is None:
             return NotBegun(), 0.0
-        self._load(run)
-        begun_at = time.perf_counter()
         completion = self._run(ready)
         if isinstance(completion, Returned):
             self._results[run.workflow_id, run.task_id] = _as_result(run, completion.result)
@@ -143,6 +154,40 @@ class _Pack:
 
 def _as_result(run: TaskRun, result: Result) -> Result:
     return replace(result, form=Form.CAUGHT_VALUE) if run.catches else result
+
+
+# The pack that runs in this process, with its number and when it is to be handed back.
+_running: dict[_Pack, tuple[int, float]] = {}
+_has_begun = threading.Event()
+
+
+@contextmanager
+def _watched(pack: _Pack, number: int) -> Iterator[None]:
+    """While this lasts, the pack is handed back if that takes long."""
+    _start_watch()
+    _running[pack] = number, time.monotonic() + HAND_BACK_S
+    _has_begun.set()
+    try:
+        yield
+    finally:
+        _running.pop(pack, None)
+
+
+@functools.cache
+def _start_watch() -> None:
+    # One thread for the process: one for each Ray task takes longer to start than a short task.
+    threading.Thread(target=_watch, name="hand-back", daemon=True).start()
+
+
+def _watch() -> None:
+    while True:
+        _has_begun.wait()
+        _has_begun.clear()
+        while _running:
+            time.sleep(HAND_BACK_S / 2)
+            for pack, (number, due_at) in list(_running.items()):
+                if time.monotonic() >= due_at and _running.pop(pack, None) is not None:
+                    _hand_back(pack, number)
 
 
 def _hand_back(pack: _Pack, number: int) -> None:

@@ -264,12 +264,16 @@ class RayRunner:
         self._packs.pop(pack.number, None)
 
     def _deliver_done(self, pack: _Submitted, done: Sequence[Done]) -> None:
+        measured: dict[bytes, list[float]] = {}
         for position, (completion, seconds) in enumerate(done):
             if position not in pack.open:
                 continue
             if not isinstance(completion, NotBegun):
-                self._durations.note(pack.errands[position].run.function, seconds)
+                function = pack.errands[position].run.function
+                measured.setdefault(function, []).append(seconds)
             self._answer(pack, position, completion)
+        for function, times in measured.items():
+            self._durations.note(function, sum(times) / len(times))
 
     def _deliver_loss(self, pack: _Submitted, error: BaseException) -> None:
         is_shared = len(pack.open) > 1

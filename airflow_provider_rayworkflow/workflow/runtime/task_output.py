@@ -30,10 +30,9 @@ class Printed:
 
     def __init__(self, descriptors: Sequence[int] = (1, 2)) -> None:
         _flush()
+        files = [(descriptor, os.fstat(descriptor)) for descriptor in descriptors]
         self._begins = {
-            descriptor: os.fstat(descriptor).st_size
-            for descriptor in descriptors
-            if stat.S_ISREG(os.fstat(descriptor).st_mode)
+            descriptor: file.st_size for descriptor, file in files if stat.S_ISREG(file.st_mode)
         }
 
     def tail(self) -> str:

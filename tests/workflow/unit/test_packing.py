@@ -134,13 +134,11 @@ def test_durations_follow_what_is_measured():
     known = Durations()
     assert known.of(SHORT) is None
     assert not known.is_long(SHORT)
-    assert not known.is_short(SHORT)
     known.note(SHORT, 0.04)
     assert known.is_long(SHORT)
     for _ in range(3):
         known.note(SHORT, 0.0)
     assert known.of(SHORT) == 0.005
-    assert known.is_short(SHORT)
 
 
 def test_durations_of_the_oldest_functions_are_forgotten():
