@@ -470,12 +470,15 @@ def _submit(
     from airflow_provider_rayworkflow.workflow.runtime import dag as dags
 
     dags.check_dag(dag)
-    from airflow_provider_rayworkflow.workflow.runtime import connect, task_logs
+    from airflow_provider_rayworkflow.workflow.runtime import connect, submissions, task_logs
 
     manager = connect.manager()
     graph = dags.encode_dag(dag, args, kwargs).to_bytes()
     task_logs.print_logs_of(workflow_id)
-    connect.call(manager.submit.remote(workflow_id, graph, user_metadata, options))
+    if options.is_new:
+        submissions.submit_new(workflow_id, graph, user_metadata, options)
+    else:
+        connect.call(manager.submit.remote(workflow_id, graph, user_metadata, options))
     return workflow_id
 
 

@@ -114,6 +114,25 @@ class WorkflowManagementActor:
         manager = await self._ready()
         await manager.submit(workflow_id, graph, user_metadata=user_metadata, options=options)
 
+    async def submit_new(
+        self, submissions: list[tuple[str, bytes, Json, StartOptions]]
+    ) -> list[Exception | None]:
+        """Submit several workflows; returns what kept each from being stored."""
+        manager = await self._ready()
+
+        async def submit(
+            workflow_id: str, graph: bytes, user_metadata: Json, options: StartOptions
+        ) -> Exception | None:
+            try:
+                await manager.submit(
+                    workflow_id, graph, user_metadata=user_metadata, options=options
+                )
+            except Exception as exc:
+                return exc
+            return None
+
+        return await asyncio.gather(*(submit(*submission) for submission in submissions))
+
     async def resume(self, workflow_id: str, from_task: str = "") -> None:
         await (await self._ready()).resume(workflow_id, from_task=from_task)
 

@@ -1,7 +1,8 @@
 """Bytes in files of a local or network file system, durable against a power cut.
 
 A write goes to a temporary file beside the target, is synced, and then renamed (or, for
-create-if-absent, hard-linked, which fails if the name is taken); then the folder is synced.
+create-if-absent, hard-linked, which fails if the name is taken); then the folder is synced. How
+that is done for many at once is in :mod:`.file_writes`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import threading
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -20,10 +20,8 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     DataSaveError,
     KeyNotFoundError,
 )
-from airflow_provider_rayworkflow.workflow.storage.bytes import Data, Entry, buffers
-from airflow_provider_rayworkflow.workflow.storage.shared_calls import SharedCalls
-
-_MAX_BUFFERS_A_WRITE = 512  # below IOV_MAX, which is 1024 on Linux
+from airflow_provider_rayworkflow.workflow.storage.bytes import Data, Entry
+from airflow_provider_rayworkflow.workflow.storage.file_writes import FileWrites, sync_folder
 
 
 class LocalStore:
@@ -37,9 +35,7 @@ class LocalStore:
     def __init__(self, root: str | os.PathLike[str], *, location: str = "") -> None:
         self._root = Path(root)
         self._location = location or str(self._root)
-        self._known_folders: set[Path] = set()
-        self._sync_folder = SharedCalls(_sync_folder)
-        self._lock = threading.Lock()
+        self._writes = FileWrites(os.path.abspath(self._root))
 
     @property
     def uri(self) -> str:
@@ -60,27 +56,11 @@ class LocalStore:
 
     def put(self, key: str, data: Data) -> None:
         with self._errors(key):
-            target = self._root / key
-            temporary = self._write_temporary(target, data)
-            try:
-                os.replace(temporary, target)
-            except BaseException:
-                os.unlink(temporary)
-                raise
-            self._sync_folder(target.parent)
+            self._writes.write(f"{self._writes.root}/{key}", data)
 
     def put_if_absent(self, key: str, data: Data) -> bool:
         with self._errors(key):
-            target = self._root / key
-            temporary = self._write_temporary(target, data)
-            try:
-                os.link(temporary, target)
-            except FileExistsError:
-                return False
-            finally:
-                os.unlink(temporary)
-            self._sync_folder(target.parent)
-            return True
+            return self._writes.write(f"{self._writes.root}/{key}", data, must_be_new=True)
 
     def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
         try:
@@ -99,7 +79,7 @@ class LocalStore:
         path = self._root / target
         temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
         with self._errors(target):
-            self._make_folder(path.parent)
+            self._writes.make_folder(f"{self._writes.root}/{os.path.dirname(target)}")
             try:
                 os.link(self._root / source, temporary)
             except FileNotFoundError:
@@ -110,7 +90,7 @@ class LocalStore:
             os.replace(temporary, path)
             with suppress(FileNotFoundError):  # it stays where both were the same file already
                 os.unlink(temporary)
-            _sync_folder(path.parent)
+            sync_folder(str(path.parent))
 
     def list(self, folder: str) -> Iterator[Entry]:
         pending = [folder]
@@ -146,41 +126,9 @@ class LocalStore:
 
     def delete_folder(self, folder: str) -> None:
         path = self._root / folder
-        with self._lock:
-            self._known_folders = {f for f in self._known_folders if not f.is_relative_to(path)}
+        self._writes.forget_folders(f"{self._writes.root}/{folder}")
         with self._errors(folder), suppress(FileNotFoundError):
             shutil.rmtree(path)
-
-    def _write_temporary(self, target: Path, data: Data) -> Path:
-        temporary = target.with_name(f".{uuid.uuid4().hex}.tmp")
-        try:
-            self._make_folder(target.parent)
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        except FileNotFoundError:  # somebody deleted the folder since we made it
-            with self._lock:
-                self._known_folders.clear()
-            self._make_folder(target.parent)
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        try:
-            _write_all(descriptor, data)
-            os.fsync(descriptor)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-        finally:
-            os.close(descriptor)
-        return temporary
-
-    def _make_folder(self, folder: Path) -> None:
-        if folder in self._known_folders:
-            return
-        if not folder.exists():
-            if folder != self._root:
-                self._make_folder(folder.parent)
-            folder.mkdir(parents=folder == self._root, exist_ok=True)
-            self._sync_folder(folder.parent)
-        with self._lock:
-            self._known_folders.add(folder)
 
     @contextmanager
     def _errors(self, key: str) -> Iterator[None]:
@@ -202,25 +150,3 @@ _NO_ANSWER = frozenset(
 
 def _is_transient(exc: OSError) -> bool:
     return exc.errno in _NO_ANSWER
-
-
-def _write_all(descriptor: int, data: Data) -> None:
-    pending = [memoryview(part).cast("B") for part in buffers(data) if len(part)]
-    start = 0
-    while start < len(pending):
-        written = os.writev(descriptor, pending[start : start + _MAX_BUFFERS_A_WRITE])
-        while written:
-            first = pending[start]
-            if written < len(first):
-                pending[start] = first[written:]
-                break
-            written -= len(first)
-            start += 1
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

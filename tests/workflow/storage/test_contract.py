@@ -488,7 +488,7 @@ def test_the_object_is_synced_before_it_has_its_name(
         monkeypatch.setattr(os, name, lambda *a, n=name, r=real: (done.append(n), r(*a))[1])
     local.put("v1/a", b"")
     folders = ["fsync", "fsync"]  # of the root's and of v1's parent
-    assert done == [*folders, "fsync", "replace", "fsync"]
+    assert done == ["fsync", "replace", "fsync", *folders]
     done.clear()
     local.put_if_absent("v1/b", b"")
     assert done == ["fsync", "link", "fsync"]
