@@ -7,6 +7,7 @@ import queue
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     WorkflowAlreadyExistsError,
     WorkflowTaskTimeoutError,
 )
+from airflow_provider_rayworkflow.workflow.storage import Data
 from airflow_provider_rayworkflow.workflow.testing import InProcessWorkflows, MemoryStore
 
 
@@ -677,3 +679,78 @@ def test_a_run_with_another_graph_says_which_checkpoints_it_has_no_use_for(
     assert "Workflow w: 1 tasks with a checkpoint are not in its graph any more: ['old']" in (
         caplog.messages
     )
+
+
+class Watched(MemoryStore):
+    """Notes what is asked of it about workflows, but for a manager's own looks for requests."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[tuple[str, str]] = []
+
+    def list(self, folder: str):
+        self._note("list", folder)
+        return super().list(folder)
+
+    def put(self, key: str, data: Data) -> None:
+        self._note("put", key)
+        super().put(key, data)
+
+    def put_if_absent(self, key: str, data: Data) -> bool:
+        self._note("put_if_absent", key)
+        return super().put_if_absent(key, data)
+
+    def _note(self, call: str, key: str) -> None:
+        _, kind, *_ = [*key.split("/"), ""]
+        if kind in ("status", "workflows"):
+            self.asked.append((call, kind))
+
+
+def test_for_an_id_that_is_made_for_the_call_nothing_is_looked_up():
+    store = Watched()
+    with testing.in_process(store):
+        workflow.run(add.bind(1))
+        made_for_it = store.asked[:]
+        store.asked.clear()
+        workflow.run(add.bind(1), workflow_id="of the caller")
+    written = [("put_if_absent", "workflows"), ("put", "status")]  # claimed, running
+    written += [("put", "workflows"), ("put", "status")]  # committed, successful
+    assert made_for_it == written
+    assert store.asked[2:] == written
+    assert sorted(store.asked[:2]) == [("list", "status"), ("list", "workflows")]
+
+
+def test_an_id_made_for_the_call_is_looked_up_if_somebody_has_it(
+    workflows: InProcessWorkflows, monkeypatch: pytest.MonkeyPatch
+):
+    # The manager has claimed it and died before it answered; so the call came again.
+    assert workflow.run(add.bind(1, 2), workflow_id="twice") == 3
+    monkeypatch.setattr(workflow.api, "new_workflow_id", lambda: "twice")
+    assert workflow.run(add.bind(1, 2)) == 3
+    assert calls == ["add"]
+
+
+def test_new_workflows_of_several_threads_share_calls(workflows: InProcessWorkflows):
+    with ThreadPoolExecutor(8) as pool:
+        outputs = list(pool.map(lambda number: workflow.run(add.bind(number, 1)), range(40)))
+    assert outputs == [number + 1 for number in range(40)]
+
+
+def test_what_keeps_one_new_workflow_from_being_stored_concerns_no_other(
+    workflows: InProcessWorkflows,
+):
+    workflow.init(max_running_workflows=1, max_pending_workflows=1)
+    first = workflow.run_async(wait_at_gate.bind(1))
+    errors = []
+
+    def start(number: int) -> None:
+        try:
+            workflow.run_async(add.bind(number))
+        except queue.Full as exc:
+            errors.append(exc)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(start, range(4)))
+    assert len(errors) == 3
+    effects.gate.set()
+    assert ray.get(first) == 1
