@@ -339,9 +339,9 @@ class Executor:
                 self._continued(state, node, completion)
             case Raised():
                 self._raised(state, node, completion)
-            case Lost(failure=failure):
+            case Lost(failure=failure, retryable=retryable):
                 self._log_status("FAILED", node.task_id)
-                verdict = state.schedule.attempt_failed(node, system=True)
+                verdict = state.schedule.attempt_failed(node, system=True, retryable=retryable)
                 self._after_failure(state, node, verdict, failure)
             case InputsLost():
                 self._inputs_lost(state, node, completion)

@@ -292,7 +292,8 @@ class Schedule:
         """An attempt failed; decide what follows and count it.
 
         :param system: a lost worker, node or object; else an exception of the task.
-        :param retryable: the exception is one that the author wants retried.
+        :param retryable: the exception is one that the author wants retried; what the system
+            lacked may be there at another attempt.
         """
         self.running.discard(node)
         if self.is_needless(node):
@@ -507,7 +508,7 @@ def _may_retry(node: Node, *, system: bool, retryable: bool) -> bool:
     if options.retry is not None and not system:
         node.errors += 1
         return retryable and node.errors < options.retry.attempts
-    if system or (options.retry_exceptions and retryable):
+    if retryable and (system or options.retry_exceptions):
         node.failures += 1
         return options.max_retries < 0 or node.failures <= options.max_retries
     return False

@@ -101,9 +101,14 @@ class Raised:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Lost:
-    """Ray could not run the task to its end: a worker, node or object was lost."""
+    """Ray could not run the task to its end: a worker, node or object was lost, or the storage failed.
+
+    :ivar retryable: another attempt may get further. Not where the storage failed: calls of it have
+        been tried again already.
+    """
 
     failure: TaskFailure
+    retryable: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -113,7 +113,7 @@ def _execute(store: WorkflowStore, run: TaskRun, inputs: list[Any]) -> Completio
 
 def _lost_by(run: TaskRun, exc: StorageError) -> Lost:
     failure = describe(run.task_id, exc)
-    return Lost(failure=TaskFailure(**failure.to_json() | {"system": True}))
+    return Lost(failure=TaskFailure(**failure.to_json() | {"system": True}), retryable=False)
 
 
 def _times(run: TaskRun, started_at: float, ended_at: float) -> TaskTimes:

@@ -16,9 +16,11 @@ from airflow_provider_rayworkflow.workflow import testing
 from airflow_provider_rayworkflow.workflow.exceptions import (
     CorruptedDataError,
     DataLoadError,
+    DataSaveError,
     WorkflowExecutionError,
 )
 from airflow_provider_rayworkflow.workflow.storage import LocalStore, WorkflowStore
+from airflow_provider_rayworkflow.workflow.storage.bytes import Data
 from airflow_provider_rayworkflow.workflow.storage.leases import Lease, Process
 from airflow_provider_rayworkflow.workflow.storage.memory import MemoryStore
 
@@ -383,6 +385,25 @@ def test_a_value_that_can_not_be_read_is_kept_and_its_task_does_not_run_again(
     assert calls == []
     assert resume(failed) == OUTPUT
     assert calls == ["output"]
+
+
+class WithoutRoom(LocalStore):
+    """A disk that has room for small objects only."""
+
+    def put(self, key: str, data: Data) -> None:
+        if key.endswith(".value"):
+            raise DataSaveError(f"Can't write {key!r}: No space left on device.", key=key)
+        super().put(key, data)
+
+
+def test_on_a_full_disk_a_task_runs_once_and_not_for_each_of_its_retries(tmp_path: Path):
+    dag = large.options(max_retries=-1, **named("large")).bind(2)
+    with testing.in_process(WithoutRoom(tmp_path)) as workflows:
+        with pytest.raises(WorkflowExecutionError, match="No space left on device"):
+            workflows.run(dag, workflow_id=ID)
+        assert workflows.get_status(ID) == "RESUMABLE"
+    assert calls == ["large"]
+    assert len(resume(LocalStore(tmp_path))) == 40_000
 
 
 # ---- every byte
