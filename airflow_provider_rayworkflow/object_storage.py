@@ -17,7 +17,9 @@ def filesystem_of(uri: str, storage_conn_id: str) -> Any:
 
     :raises RayWorkflowConnectionError: when Airflow has no such storage or no such connection.
     """
-    from airflow.sdk import ObjectStoragePath
+    from airflow.sdk import BaseHook
+    from airflow.sdk.exceptions import AirflowNotFoundException
+    from airflow.sdk.io import get_fs
     from fsspec.implementations.dirfs import DirFileSystem
 
     plain = urlsplit(uri)._replace(query="").geturl()
@@ -26,8 +28,15 @@ def filesystem_of(uri: str, storage_conn_id: str) -> Any:
             f"storage_conn_id goes with a URI such as s3://bucket/prefix, not {shown(uri)!r}."
         )
     try:
-        path = ObjectStoragePath(plain, conn_id=storage_conn_id)
-        filesystem = path.fs
+        BaseHook.get_connection(storage_conn_id)
+    except AirflowNotFoundException as exc:
+        # Other providers go on with the environment's credentials, or with none.
+        raise RayWorkflowConnectionError(
+            f"storage_conn_id names the connection {storage_conn_id!r}, which does not exist."
+        ) from exc
+    try:
+        # A new one: what has been used can't be pickled for Ray, and has the connection of that time.
+        filesystem = get_fs(urlsplit(plain).scheme, storage_conn_id)
     except Exception as exc:  # whatever the other provider raises
         raise RayWorkflowConnectionError(
             f"The storage {shown(uri)!r} can't be opened with the connection {storage_conn_id!r}: "
@@ -38,7 +47,7 @@ def filesystem_of(uri: str, storage_conn_id: str) -> Any:
     # Others write here, too: a listing that is remembered would be an old one.
     filesystem.dircache.use_listings_cache = False
     filesystem.dircache.clear()
-    return DirFileSystem(path=path.path, fs=filesystem)
+    return DirFileSystem(path=filesystem._strip_protocol(plain), fs=filesystem)
 
 
 def open_through_airflow(

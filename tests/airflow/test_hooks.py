@@ -282,9 +282,16 @@ def test_test_connection_ends_in_time(connect, tmp_path):
     assert "Ray: " in said
 
 
-# ---- a storage with the credentials of another connection
+# ---- a storage with the credentials of another connection; of S3: test_object_storage.py
 
 
+@pytest.fixture
+def other_connections(monkeypatch) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_FILES", json.dumps({"conn_type": "fs"}))
+    monkeypatch.setenv("AIRFLOW_CONN_GOOGLE", json.dumps({"conn_type": "google_cloud_platform"}))
+
+
+@pytest.mark.usefixtures("other_connections")
 def test_the_storage_is_reached_with_another_connection(connect, tmp_path):
     """Through Airflow's object storage, here of files: the one that needs no other provider."""
     hook = connect({"storage": f"file://{tmp_path}/root?region=x", "storage_conn_id": "files"})
@@ -299,6 +306,7 @@ def test_the_storage_is_reached_with_another_connection(connect, tmp_path):
     assert "file system can't create a file only if there is none" in said
 
 
+@pytest.mark.usefixtures("other_connections")
 def test_what_ray_in_the_task_process_is_given_reaches_the_same_storage(connect, tmp_path):
     hook = connect({"storage": f"file://{tmp_path}/root", "storage_conn_id": "files"})
     with in_process(open_location(to_location(hook.storage_for_ray))):
@@ -309,15 +317,16 @@ def test_what_ray_in_the_task_process_is_given_reaches_the_same_storage(connect,
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        ({"storage_conn_id": "aws"}, "has a storage_conn_id and no storage"),
-        ({"storage": "/data", "storage_conn_id": "aws"}, "goes with a URI such as s3://"),
+        ({"storage_conn_id": "google"}, "has a storage_conn_id and no storage"),
+        ({"storage": "/data", "storage_conn_id": "google"}, "goes with a URI such as s3://"),
         (
-            {"storage": "s3://bucket/prefix", "storage_conn_id": "aws"},
-            "'s3://bucket/prefix' can't be opened with the connection 'aws': .*"
-            r"apache-airflow-providers-amazon\[s3fs\]",
+            {"storage": "gs://bucket/prefix", "storage_conn_id": "google"},
+            "'gs://bucket/prefix' can't be opened with the connection 'google': .*"
+            r"provider of that storage must be installed",
         ),
     ],
 )
+@pytest.mark.usefixtures("other_connections")
 def test_a_storage_connection_that_can_not_be_used_is_refused(connect, extra: dict, message: str):
     with pytest.raises(RayWorkflowConnectionError, match=message):
         connect(extra).store  # noqa: B018

@@ -10,8 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import cloudpickle
+
 from airflow_provider_rayworkflow.workflow.runtime.metrics import count_write
 from airflow_provider_rayworkflow.workflow.storage import (
+    PICKLED,
     ByteStore,
     WorkflowStore,
     open_filesystem,
@@ -19,9 +22,6 @@ from airflow_provider_rayworkflow.workflow.storage import (
     resolve_storage,
 )
 from airflow_provider_rayworkflow.workflow.storage.measured import MeasuredStore
-
-# Only the runtime opens such a location; Airflow's side refuses it, since opening unpickles.
-_PICKLED = "pyarrow-filesystem:"
 
 
 def to_location(storage: Any) -> str:
@@ -44,7 +44,8 @@ def to_location(storage: Any) -> str:
             "storage must be a URI, an absolute path, a pyarrow.fs.FileSystem or an fsspec file "
             f"system, not {storage!r:.200}."
         )
-    return _PICKLED + base64.urlsafe_b64encode(pickle.dumps(storage)).decode()
+    # Clients inside of an fsspec one may hold functions that only cloudpickle takes.
+    return PICKLED + base64.urlsafe_b64encode(cloudpickle.dumps(storage)).decode()
 
 
 def _is_fsspec(storage: Any) -> bool:
@@ -55,9 +56,9 @@ def _is_fsspec(storage: Any) -> bool:
 
 def open_location(location: str) -> ByteStore:
     """Open a storage by its location."""
-    if not location.startswith(_PICKLED):
+    if not location.startswith(PICKLED):
         return open_store(location)
-    filesystem = pickle.loads(base64.urlsafe_b64decode(location.removeprefix(_PICKLED)))
+    filesystem = pickle.loads(base64.urlsafe_b64decode(location.removeprefix(PICKLED)))
     return open_filesystem(filesystem, "", location=location)
 
 

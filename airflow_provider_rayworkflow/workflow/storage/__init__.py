@@ -14,6 +14,7 @@ from airflow_provider_rayworkflow.workflow.storage.workflows import Checkpoints,
 
 __all__ = [
     "DEFAULT_STORAGE",
+    "PICKLED",
     "STORAGE_VARIABLE",
     "ByteStore",
     "Checkpoints",
@@ -29,6 +30,9 @@ __all__ = [
 #: Where workflows are stored if nobody says otherwise: good for a single machine only.
 DEFAULT_STORAGE = "/tmp/ray/workflow_data"
 STORAGE_VARIABLE = "RAY_WORKFLOW_STORAGE"
+#: In front of a location that is a pickled file system, not a URI. Only the runtime opens such a
+#: location; Airflow's side refuses it, since opening unpickles.
+PICKLED = "pyarrow-filesystem:"
 
 
 def resolve_storage(storage: str | None) -> str:
@@ -38,6 +42,8 @@ def resolve_storage(storage: str | None) -> str:
 
 def shown(uri: str) -> str:
     """The URI for people: without the credentials that it may carry."""
+    if uri.startswith(PICKLED):
+        return "a file system that was given as an object"
     without_user = re.sub("://.*@", "://***@", uri)  # a secret may have slashes
     return re.sub(
         r"([?&](?:access_key|secret_key|[^=&]*token[^=&]*)=)[^&]*", r"\1***", without_user

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_rayworkflow.workflow.exceptions import (
     DataLoadError,
     DataSaveError,
     KeyNotFoundError,
+    StorageError,
 )
 from airflow_provider_rayworkflow.workflow.storage.bytes import Data, Entry, buffers
 from airflow_provider_rayworkflow.workflow.storage.weak_create import create_by_looking
@@ -19,8 +21,8 @@ from airflow_provider_rayworkflow.workflow.storage.weak_create import create_by_
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
 
-#: Stores whose writes are atomic and which have no folders to be made.
-_OBJECT_STORES = frozenset({"s3", "gcs", "abfs"})
+#: Stores whose writes are atomic and which have no folders to be made, as pyarrow and fsspec say.
+_OBJECT_STORES = frozenset({"s3", "s3a", "gcs", "gs", "abfs", "az"})
 
 
 class ArrowStore:
@@ -40,8 +42,7 @@ class ArrowStore:
         self._root = root.rstrip("/")
         self._location = location
         self._settle_s = settle_s
-        base = getattr(filesystem, "base_fs", filesystem)
-        self._has_folders = base.type_name not in _OBJECT_STORES
+        self._has_folders = not _OBJECT_STORES & set(_names(filesystem))
 
     @property
     def uri(self) -> str:
@@ -49,24 +50,39 @@ class ArrowStore:
 
     @property
     def weakness(self) -> str:
+        kind = self._filesystem.type_name
+        whose, remedy = "pyarrow's", " (For S3, Azure and Google, install obstore on the cluster.)"
+        if kind.startswith("py::"):
+            whose, kind, remedy = "An", "fsspec", ""
         return (
-            f"pyarrow's {self._filesystem.type_name} file system can't create a file only if there "
-            "is none. Two clusters that claim the same workflow at the same moment might both run "
-            "it: let one cluster at a time use this storage. (For S3, Azure and Google, given as a "
-            "URI or a pyarrow object with plain keys, install obstore on the cluster.)"
+            f"{whose} {kind} file system can't create a file only if there is none. Two clusters "
+            "that claim the same workflow at the same moment might both run it: let one cluster at "
+            f"a time use this storage.{remedy}"
         )
 
     def check_writable(self) -> None:
-        key = f"probe/{uuid.uuid4().hex}"
+        key, content = f"probe/{uuid.uuid4().hex}", b"what is written"
         try:
-            self.put(key, b"")
+            self.put(key, content)
+            found = self.get(key)
             self.delete([key])
-        except DataSaveError as exc:
+        except StorageError as exc:
             raise DataSaveError(
-                f"The workflow storage {self._root!r} can't be written: {exc.__cause__}. "
-                "Check that it exists and that the credentials allow writing.",
+                f"The workflow storage{self._name} can't be written: {exc} Check that it exists "
+                "and that the credentials allow reading, writing, listing and deleting.",
                 is_transient=exc.is_transient,
             ) from exc
+        if found != content:
+            raise DataSaveError(
+                f"The workflow storage{self._name} gives back other bytes than were written: its "
+                "server does not understand how pyarrow uploads. Use another server, or, for S3, "
+                "Azure and Google, install obstore on the cluster."
+            )
+
+    @property
+    def _name(self) -> str:
+        # Where an object is given, its location is a pickle.
+        return f" {self._root!r}" if self._root else ""
 
     def put(self, key: str, data: Data) -> None:
         target = self._path(key)
@@ -153,9 +169,9 @@ class ArrowStore:
     def _saving(self, key: str) -> Iterator[None]:
         try:
             yield
-        except OSError as exc:
+        except Exception as exc:  # of fsspec's file systems: whatever their clients raise
             raise DataSaveError(
-                f"Can't write {key!r}: {exc}.", key=key, is_transient=_is_transient(exc)
+                f"Can't write {key!r}: {_reason(exc)}.", key=key, is_transient=_is_transient(exc)
             ) from exc
 
     @contextmanager
@@ -164,17 +180,37 @@ class ArrowStore:
             yield
         except FileNotFoundError:
             raise KeyNotFoundError(key) from None
-        except OSError as exc:
+        except Exception as exc:  # of fsspec's file systems: whatever their clients raise
             raise DataLoadError(
-                f"Can't read {key!r}: {exc}.", key=key, is_transient=_is_transient(exc)
+                f"Can't read {key!r}: {_reason(exc)}.", key=key, is_transient=_is_transient(exc)
             ) from exc
+
+
+def _names(filesystem: FileSystem) -> tuple[str, ...]:
+    """What kind of file system it is, behind whatever stands around it."""
+    base = getattr(filesystem, "base_fs", filesystem)
+    inner: Any = getattr(getattr(base, "handler", None), "fs", None)
+    while hasattr(inner, "fs"):  # fsspec's folder of another one
+        inner = inner.fs
+    protocol = getattr(inner, "protocol", base.type_name)
+    return (protocol,) if isinstance(protocol, str) else tuple(protocol)
+
+
+def _reason(exc: Exception) -> str:
+    return str(exc).strip().rstrip(".") or type(exc).__name__
 
 
 # What the SDKs below pyarrow call it; they have tried for some seconds themselves.
 _NO_ANSWER = re.compile(
     "NETWORK_CONNECTION|SLOW_DOWN|SERVICE_UNAVAILABLE|INTERNAL_FAILURE|timed out"
 )
+#: The same for the errors of fsspec's clients: botocore's, aiohttp's, Azure's.
+_NO_ANSWER_TYPES = re.compile("Connect|Timeout|ServiceRequest|ServiceResponse")
 
 
-def _is_transient(exc: OSError) -> bool:
-    return isinstance(exc, (ConnectionError, TimeoutError)) or bool(_NO_ANSWER.search(str(exc)))
+def _is_transient(exc: Exception) -> bool:
+    if isinstance(exc, (ConnectionError, TimeoutError)):
+        return True
+    if isinstance(exc, OSError):
+        return exc.errno == errno.EBUSY or bool(_NO_ANSWER.search(str(exc)))
+    return bool(_NO_ANSWER_TYPES.search(type(exc).__name__))

@@ -19,7 +19,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
 )
 from airflow_provider_rayworkflow.workflow.storage import open_store, resolve_storage
 from airflow_provider_rayworkflow.workflow.storage.arrow import ArrowStore
-from airflow_provider_rayworkflow.workflow.storage.bytes import ByteStore, Entry
+from airflow_provider_rayworkflow.workflow.storage.bytes import ByteStore, Data, Entry, buffers
 from airflow_provider_rayworkflow.workflow.storage.keys import quote_id
 from airflow_provider_rayworkflow.workflow.storage.local import LocalStore
 from airflow_provider_rayworkflow.workflow.storage.measured import MeasuredStore
@@ -506,6 +506,19 @@ def test_a_root_that_can_not_be_written_is_named_with_the_remedy(root: str, tmp_
     with pytest.raises(DataSaveError, match="Can't write 'v1/a'"):
         store.put("v1/a", b"")
     assert list(store.list("v1")) == []
+
+
+class Garbling(ArrowStore):
+    """Its server keeps what belongs to the upload, as one has done with pyarrow's of S3."""
+
+    def _write(self, path: str, data: Data) -> None:
+        super()._write(path, [b"3\r\n", *buffers(data), b"\r\n0"])
+
+
+def test_a_server_that_gives_back_other_bytes_is_refused(tmp_path: Path):
+    store = Garbling(LocalFileSystem(), str(tmp_path), location="")
+    with pytest.raises(DataSaveError, match="gives back other bytes than were written"):
+        store.check_writable()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
