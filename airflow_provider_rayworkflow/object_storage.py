@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,6 +24,8 @@ def filesystem_of(uri: str, storage_conn_id: str) -> Any:
     from fsspec.implementations.dirfs import DirFileSystem
 
     plain = urlsplit(uri)._replace(query="").geturl()
+    # pyarrow's form has the account in front of the container; fsspec takes that for the container.
+    plain = re.sub(r"^(abfss?://)[^@/]+@([^@/.]+)(?=/|$)", r"\1\2", plain)
     if "://" not in plain:
         raise RayWorkflowConnectionError(
             f"storage_conn_id goes with a URI such as s3://bucket/prefix, not {shown(uri)!r}."

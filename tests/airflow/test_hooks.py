@@ -5,7 +5,9 @@ import os
 import socket
 import time
 from dataclasses import replace
+from urllib.parse import urlsplit
 
+import fsspec
 import pytest
 import ray
 from airflow.sdk.exceptions import AirflowNotFoundException
@@ -16,6 +18,7 @@ from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowStorageError,
 )
 from airflow_provider_rayworkflow.hooks import ConnectionSettings, RayWorkflowHook
+from airflow_provider_rayworkflow.object_storage import filesystem_of
 from airflow_provider_rayworkflow.workflow.model import StatusRecord
 from airflow_provider_rayworkflow.workflow.runtime.locations import open_location, to_location
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
@@ -222,6 +225,37 @@ def test_a_cluster_needs_a_storage_of_its_own(connect, monkeypatch):
     monkeypatch.setenv("RAY_WORKFLOW_STORAGE", "/from/environment")
     with pytest.raises(RayWorkflowConnectionError, match="has a host and no storage"):
         connect(host="http://ray:8265").settings  # noqa: B018
+
+
+def test_the_account_of_an_azure_storage_is_no_credential(connect):
+    storage = "abfs://account@container/prefix"
+    hook = connect({"storage": storage}, host="http://ray:8265")
+    assert hook.settings.storage == storage
+
+
+@pytest.mark.parametrize(
+    ("uri", "folder"),
+    [
+        ("abfs://account@container/prefix", "container/prefix"),
+        ("abfs://container@account.dfs.core.windows.net/prefix", "container/prefix"),
+        ("s3://bucket/prefix", "bucket/prefix"),
+    ],
+)
+@pytest.mark.usefixtures("other_connections")
+def test_a_uri_names_the_same_folder_to_airflows_object_storage(uri: str, folder: str, monkeypatch):
+    asked: list[str] = []
+
+    class Files(fsspec.AbstractFileSystem):
+        @classmethod
+        def _strip_protocol(cls, path: str) -> str:
+            asked.append(path)
+            return path
+
+    monkeypatch.setattr("airflow.sdk.io.get_fs", lambda scheme, conn_id: Files())
+    filesystem_of(f"{uri}?region=x", "files")
+    container, _, host = urlsplit(asked[0]).netloc.partition("@")
+    assert container + urlsplit(asked[0]).path == folder
+    assert host in ("", "account.dfs.core.windows.net")
 
 
 def test_a_clusters_storage_may_not_have_credentials(connect):

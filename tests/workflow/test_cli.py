@@ -431,4 +431,5 @@ def test_a_caught_exception_is_not_loaded_either(
 def test_credentials_of_a_storage_are_not_printed() -> None:
     assert shown("s3://key:secret/with@slash@bucket/prefix") == "s3://***@bucket/prefix"
     assert shown("s3://b/p?region=x&secret_key=abc&y=1") == "s3://b/p?region=x&secret_key=***&y=1"
+    assert shown("abfs://account@container/prefix") == "abfs://account@container/prefix"
     assert shown("pyarrow-filesystem:c2VjcmV0") == "a file system that was given as an object"

@@ -44,7 +44,8 @@ def shown(uri: str) -> str:
     """The URI for people: without the credentials that it may carry."""
     if uri.startswith(PICKLED):
         return "a file system that was given as an object"
-    without_user = re.sub("://.*@", "://***@", uri)  # a secret may have slashes
+    # A secret may have slashes; an account or container alone is none.
+    without_user = re.sub("://[^:@]*:.*@", "://***@", uri)
     return re.sub(
         r"([?&](?:access_key|secret_key|[^=&]*token[^=&]*)=)[^&]*", r"\1***", without_user
     )
