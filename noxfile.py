@@ -9,13 +9,14 @@ import nox
 PYTHONS = ["3.11", "3.12", "3.13"]
 CONSTRAINTS = ["--constraints", "constraints.txt"]
 
-#: Enough to see that a version fits: graphs, values, workflows in the test's process, and Airflow's side of it.
+#: Enough to see that a version fits: graphs, values, workflows in the test's process, and Airflow's side of it, on files and S3.
 QUICK = [
     "tests/workflow/unit/test_codec.py",
     "tests/workflow/unit/test_graph.py",
     "tests/workflow/unit/test_in_process.py",
     "tests/airflow/test_definitions.py",
     "tests/airflow/test_hooks.py",
+    "tests/airflow/test_object_storage.py",
     "tests/test_readme.py",
 ]
 
