@@ -1,5 +1,6 @@
 """Airflow's own processes (scheduler, triggerer, API server) and what a person does through the REST API."""
 
+import base64
 import json
 import os
 import re
@@ -33,7 +34,7 @@ def wait_for(what: str, look: Callable[[], T], *, patience_s: float = PATIENCE_S
 
 
 class LiveAirflow:
-    """A deployment on SQLite with the LocalExecutor. DAGs are read once, at the start.
+    """A deployment on SQLite with the LocalExecutor. DAGs are read at the start.
 
     :param has_scheduler: without one, no task runs.
     :param user: name and password; by default everybody is an admin.
@@ -70,9 +71,13 @@ class LiveAirflow:
             self._spawn("scheduler")
         if self._has_triggerer:
             self._spawn("triggerer")
-        self._run("dags", "reserialize")
+        self.read_dags()
         wait_for("the API server", self._is_healthy)
         self._client.headers["Authorization"] = f"Bearer {self.token(self._user)}"
+
+    def read_dags(self) -> None:
+        """Read the DAG files, as the DAG processor does all the time."""
+        self._run("dags", "reserialize")
 
     @property
     def url(self) -> str:
@@ -155,6 +160,11 @@ class LiveAirflow:
             f"the end of run {run_id} of {dag_id}",
             lambda: self._call("GET", path)["state"] in ("success", "failed"),
         )
+
+    def run_ids(self, dag_id: str) -> list[str]:
+        """Of the DAG's runs."""
+        runs = self._call("GET", f"/dags/{dag_id}/dagRuns")["dag_runs"]
+        return [run["dag_run_id"] for run in runs]
 
     def state(self, dag_id: str, run_id: str, task_id: str) -> tuple[str | None, int]:
         """The state of the latest try, and its number."""
@@ -284,6 +294,8 @@ def _settings(home: Path, port: int) -> dict[str, str]:
     return {
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS),
+        # Else each process that finds no airflow.cfg makes a key of its own.
+        "AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
         "AIRFLOW__CORE__PARALLELISM": "3",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",

@@ -15,12 +15,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import ray
 from cluster import Cluster
 from live_airflow import LiveAirflow, wait_for
 
 from airflow_provider_rayworkflow.hooks import Found, RayWorkflowHook
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage.handover import StopRequest
+from airflow_provider_rayworkflow.workflow.testing import in_process
 
 HERE = Path(__file__).parent
 
@@ -98,7 +100,8 @@ def live(
     airflow_home: Path, connection: Callable[..., str], witness: Path, tmp_path_factory
 ) -> Iterator[LiveAirflow]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AIRFLOW_CONN_LIVE", connection())
+        for conn_id in ("LIVE", "RAY_WORKFLOW_DEFAULT"):
+            patch.setenv(f"AIRFLOW_CONN_{conn_id}", connection())
         patch.setenv("AIRFLOW_CONN_LIVE_OTHER", _in_namespace(connection(), "other"))
         airflow = LiveAirflow(
             tmp_path_factory.mktemp("live"),
@@ -231,6 +234,24 @@ def test_the_execution_timeout_counts_while_deferred_and_the_retry_resumes(tasks
     assert "RayWorkflowTimeoutError" in log
     assert "The execution_timeout of 0:02:00 is over. Workflow" in log
     assert task.ran() == {"a": 1, "gate": 2, "after": 1}
+
+
+def test_a_workflow_that_nobody_in_airflow_ran_starts_the_dag_of_an_example(
+    live: LiveAirflow, root: Path
+):
+    @ray.remote
+    def count():
+        return {"fish": 4}
+
+    live.unpause("ray_finished")
+    live.read_dags()  # only then does Airflow start what watches for a DAG that is not paused
+    wait_for("the watcher's first look", lambda: list((root / "v1" / "watchers").glob("*.json")))
+    with in_process(str(root)) as workflows:
+        workflows.run(count.bind(), workflow_id="words-1")
+        workflows.run(count.bind(), workflow_id="other-1")
+    [run_id] = wait_for("the DAG run", lambda: live.run_ids("ray_finished"))
+    assert live.wait_for_end("ray_finished", run_id, "finished", try_number=1) == "success"
+    assert live.xcom("ray_finished", run_id, "finished") == ["words-1"]
 
 
 @pytest.fixture(scope="module")

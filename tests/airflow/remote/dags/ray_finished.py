@@ -1,0 +1,1 @@
+../../../../example_dags/ray_finished.py
