@@ -39,6 +39,7 @@ from airflow_provider_rayworkflow.workflow.storage.handover import (
     Submission,
     python_version,
 )
+from airflow_provider_rayworkflow.workflow.trace_context import current_traceparent
 
 log = logging.getLogger(__name__)
 
@@ -246,6 +247,7 @@ class RemoteRay:
             max_running_workflows=self._limits[0],
             max_pending_workflows=self._limits[1],
             graph=self._graph,
+            traceparent=current_traceparent(),
         )
 
     def _submit_job(self) -> None:

@@ -28,6 +28,7 @@ from airflow_provider_rayworkflow.workflow.retention import PRUNED_BY_DEFAULT, c
 from airflow_provider_rayworkflow.workflow.retry import Retry, seconds
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage.workflows import HonestStatuses
+from airflow_provider_rayworkflow.workflow.trace_context import current_traceparent
 
 if TYPE_CHECKING:
     import ray
@@ -489,7 +490,10 @@ def _start_options(on_existing: Any, on_change: Any, from_task: Any) -> StartOpt
     if on_existing == "restart" and from_task is not None:
         raise ValueError('from_task makes no sense with on_existing="restart": all tasks run.')
     return StartOptions(
-        on_existing=on_existing, on_change=on_change, from_task=_check_from_task(from_task)
+        on_existing=on_existing,
+        on_change=on_change,
+        from_task=_check_from_task(from_task),
+        traceparent=current_traceparent(),
     )
 
 
@@ -527,7 +531,7 @@ def _resume(workflow_id: str, from_task: Any) -> None:
 
     manager = connect.manager()
     task_logs.print_logs_of(workflow_id)
-    connect.call(manager.resume.remote(workflow_id, since))
+    connect.call(manager.resume.remote(workflow_id, since, current_traceparent()))
 
 
 def _call(method: str, *args: Any) -> Any:

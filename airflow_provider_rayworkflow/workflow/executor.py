@@ -101,6 +101,7 @@ class Executor:
     :param on_result: told each task id that has its result, with the result.
     :param measures: told each attempt that has come back.
     :param rules: by which it is decided which checkpoints count.
+    :param traceparent: the trace that its tasks' spans join, ``""`` for none.
     :ivar reuse: what was found of earlier runs; None as long as nobody has looked, and in the first.
     """
 
@@ -117,6 +118,7 @@ class Executor:
         on_result: Callable[[str, Result], None],
         measures: Measures,
         rules: Rules | None = None,
+        traceparent: str = "",
     ) -> None:
         self.workflow_id = workflow_id
         self.epoch = epoch
@@ -129,6 +131,7 @@ class Executor:
         self._on_result = on_result
         self._measures = measures
         self._rules = rules or Rules()
+        self._traceparent = traceparent
         self._queue: asyncio.Queue[Callable[[], None]] = asyncio.Queue()
         self._commits = GroupCommit(
             JournalWriter(store.bytes, workflow_id, epoch),
@@ -271,7 +274,7 @@ class Executor:
 
     def _start_ready(self, state: _State) -> None:
         while (node := state.schedule.take_ready()) is not None:
-            run = _task_run(self.workflow_id, self.epoch, node, node.attempts)
+            run = self._task_run(node, node.attempts)
             self._runner.start(self._errand(state, node, run, follows=False))
 
     def _errand(self, state: _State, node: Node, run: TaskRun, *, follows: bool) -> Errand:
@@ -284,7 +287,7 @@ class Executor:
             after = state.schedule.follower(node)
             if after is None:
                 return None
-            after_run = _task_run(self.workflow_id, self.epoch, after, after.attempts + 1)
+            after_run = self._task_run(after, after.attempts + 1)
             if not accept(after_run):
                 return None
             state.schedule.take_follower(node, after)
@@ -297,6 +300,27 @@ class Executor:
                 task_id=run.task_id, attempt=run.attempt, started_at=time.time()
             )
         return errand
+
+    def _task_run(self, node: Node, attempt: int) -> TaskRun:
+        blobs, task = node.graph.blobs, node.task
+        return TaskRun(
+            workflow_id=self.workflow_id,
+            epoch=self.epoch,
+            task_id=node.task_id,
+            attempt=attempt,
+            function=blobs[task.function],
+            arguments=blobs[task.arguments],
+            ray_options=blobs[task.ray_options] if task.ray_options >= 0 else b"",
+            inputs=tuple(other.result or Earlier(other.task_id) for other in node.upstream),
+            checkpoint=node.checkpoint or node.is_output,
+            wants_json=node.is_output,
+            timeout_s=task.options.timeout_s,
+            is_event=task.options.is_event,
+            name=task.name,
+            can_share=node.can_share,
+            catches=node.catches,
+            traceparent=self._traceparent,
+        )
 
     def _check_finished(self, state: _State) -> None:
         output = state.schedule.output
@@ -567,24 +591,3 @@ class Executor:
         lines = (f"Task status [{status}]\t[{self.workflow_id}@{name}]" for name in task_ids)
         if text := "\n".join(lines):
             log.info("%s", text)
-
-
-def _task_run(workflow_id: str, epoch: int, node: Node, attempt: int) -> TaskRun:
-    blobs, task = node.graph.blobs, node.task
-    return TaskRun(
-        workflow_id=workflow_id,
-        epoch=epoch,
-        task_id=node.task_id,
-        attempt=attempt,
-        function=blobs[task.function],
-        arguments=blobs[task.arguments],
-        ray_options=blobs[task.ray_options] if task.ray_options >= 0 else b"",
-        inputs=tuple(other.result or Earlier(other.task_id) for other in node.upstream),
-        checkpoint=node.checkpoint or node.is_output,
-        wants_json=node.is_output,
-        timeout_s=task.options.timeout_s,
-        is_event=task.options.is_event,
-        name=task.name,
-        can_share=node.can_share,
-        catches=node.catches,
-    )

@@ -90,6 +90,7 @@ class LiveRuns:
                         restarts=live.claim.restarts,
                         known=live.known,
                     ),
+                    traceparent=live.claim.traceparent,
                 )
                 outcome = await self._run_and_report(live, live.executor)
             else:

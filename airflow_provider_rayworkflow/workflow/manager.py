@@ -197,17 +197,19 @@ class Manager:
             parsed = await self._known.in_thread(Graph.from_bytes, graph)
         await self._starts.begin(workflow_id, parsed, user_metadata, options or StartOptions())
 
-    async def resume(self, workflow_id: str, *, from_task: str = "") -> None:
+    async def resume(self, workflow_id: str, *, from_task: str = "", traceparent: str = "") -> None:
         """Go on with a workflow from its stored graph and checkpoints.
 
         :param from_task: run this task again, and all that depend on it.
+        :param traceparent: the trace that its tasks' spans join; ``""``: as in the run before.
         :raises WorkflowStillActiveError: when an active one is to be restarted from a task.
         :raises ValueError: when it has no such task.
         :raises WorkflowNotResumableError: when it does not exist or was canceled.
         :raises CorruptedDataError: when its stored graph is damaged.
         :raises queue.Full: as for :meth:`submit`.
         """
-        await self._starts.begin(workflow_id, None, {}, StartOptions(from_task=from_task))
+        options = StartOptions(from_task=from_task, traceparent=traceparent)
+        await self._starts.begin(workflow_id, None, {}, options)
 
     async def resume_all(self, *, include_failed: bool) -> list[tuple[str, Exception | None]]:
         """Resume every RESUMABLE workflow, and the FAILED ones if asked for.

@@ -34,12 +34,14 @@ class StartOptions:
     :ivar from_task: a task whose checkpoint, with those of all that depend on it, does not count;
         ``""`` for none.
     :ivar is_new: the id was made for this start, and nobody else has it: nothing is looked for.
+    :ivar traceparent: the trace that its tasks' spans join; ``""``: as in the run before.
     """
 
     on_existing: OnExisting = "resume"
     on_change: OnChange | None = None
     from_task: str = ""
     is_new: bool = False
+    traceparent: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

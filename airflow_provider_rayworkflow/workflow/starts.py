@@ -287,6 +287,7 @@ class Starts:
             continues=earlier,
             on_change=options.on_change,
             from_task=options.from_task,
+            traceparent=options.traceparent,
         )
         if claim is None:
             return None

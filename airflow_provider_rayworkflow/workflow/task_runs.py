@@ -40,6 +40,7 @@ class TaskRun:
     :ivar name: what it asked to be called; tasks of a loop share it, and so do workflows.
     :ivar can_share: it may run in one Ray task with others.
     :ivar catches: those who take its result get ``(value, None)``.
+    :ivar traceparent: the trace that its spans join, ``""`` for none.
     """
 
     workflow_id: str
@@ -57,6 +58,7 @@ class TaskRun:
     name: str = ""
     can_share: bool = False
     catches: bool = False
+    traceparent: str = ""
 
 
 @pickled_by_fields

@@ -1,4 +1,6 @@
-"""Workflow tasks are spans in the trace of the Airflow task."""
+"""Workflow tasks are spans in the trace of the Airflow task, and so are those that they open."""
+
+import sys
 
 import pytest
 import ray
@@ -6,7 +8,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.trace import StatusCode
+from opentelemetry.trace import NonRecordingSpan, SpanContext, StatusCode
 
 from airflow_provider_rayworkflow import tracing, workflow
 from airflow_provider_rayworkflow.tracing import trace_tasks
@@ -14,6 +16,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import DataLoadError
 from airflow_provider_rayworkflow.workflow.storage.memory import MemoryStore
 from airflow_provider_rayworkflow.workflow.storage.workflows import HonestStatuses, WorkflowStore
 from airflow_provider_rayworkflow.workflow.testing import in_process
+from airflow_provider_rayworkflow.workflow.trace_context import current_traceparent, joining
 
 
 @ray.remote
@@ -119,6 +122,77 @@ def test_a_huge_workflow_has_as_many_spans_as_a_viewer_bears(exporter, store, mo
         workflow.run(graph(), workflow_id="w")
     trace_in_a_span(store)
     assert [span.name for span in exporter.get_finished_spans()] == ["load", "worker.train"]
+
+
+# ---- spans that the functions open
+
+
+@ray.remote
+def query(allowed):
+    with trace.get_tracer("theirs").start_as_current_span("query"):
+        if not allowed:
+            raise KeyError("no more")
+
+
+def query_span(exporter):
+    return next(span for span in exporter.get_finished_spans() if span.name == "query")
+
+
+def test_spans_of_the_functions_join_the_trace_of_who_runs_the_workflow(exporter, store):
+    with in_process(store), trace.get_tracer("test").start_as_current_span("caller") as caller:
+        workflow.run(query.bind(True), workflow_id="w")
+    span = query_span(exporter)
+    assert span.context.trace_id == caller.get_span_context().trace_id
+    assert span.parent.span_id == caller.get_span_context().span_id
+
+
+def test_a_resume_outside_of_any_trace_joins_that_of_the_run_before(exporter, store):
+    with in_process(store):
+        with trace.get_tracer("test").start_as_current_span("caller") as caller:
+            workflow.run_async(query.bind(False), workflow_id="w")
+            with pytest.raises(workflow.WorkflowExecutionError):
+                workflow.get_output("w")
+        exporter.clear()
+        with pytest.raises(workflow.WorkflowExecutionError):
+            workflow.resume("w")
+    assert query_span(exporter).parent.span_id == caller.get_span_context().span_id
+
+
+def test_a_resume_in_another_trace_joins_that(exporter, store):
+    with in_process(store):
+        with (
+            trace.get_tracer("test").start_as_current_span("caller"),
+            pytest.raises(workflow.WorkflowExecutionError),
+        ):
+            workflow.run(query.bind(False), workflow_id="w")
+        exporter.clear()
+        with (
+            trace.get_tracer("test").start_as_current_span("later") as later,
+            pytest.raises(workflow.WorkflowExecutionError),
+        ):
+            workflow.resume("w")
+    assert query_span(exporter).parent.span_id == later.get_span_context().span_id
+
+
+def test_outside_of_any_trace_the_functions_begin_their_own(exporter, store):
+    with in_process(store):
+        workflow.run(query.bind(True), workflow_id="w")
+    assert query_span(exporter).parent is None
+
+
+def test_a_trace_that_is_not_recorded_hides_no_span_of_the_functions():
+    """Airflow passes such a one through its tasks where it does not trace."""
+    unsampled = NonRecordingSpan(SpanContext(trace_id=1, span_id=2, is_remote=True))
+    with trace.use_span(unsampled):
+        assert current_traceparent() == ""
+
+
+def test_a_worker_without_opentelemetry_runs_its_tasks(monkeypatch):
+    monkeypatch.setitem(sys.modules, "opentelemetry", None)
+    ran = []
+    with joining(f"00-{'1' * 32}-{'2' * 16}-01"):
+        ran.append("a task")
+    assert ran == ["a task"]
 
 
 class Unreadable(MemoryStore):

@@ -133,8 +133,9 @@ class WorkflowManagementActor:
 
         return await asyncio.gather(*(submit(*submission) for submission in submissions))
 
-    async def resume(self, workflow_id: str, from_task: str = "") -> None:
-        await (await self._ready()).resume(workflow_id, from_task=from_task)
+    async def resume(self, workflow_id: str, from_task: str, traceparent: str) -> None:
+        manager = await self._ready()
+        await manager.resume(workflow_id, from_task=from_task, traceparent=traceparent)
 
     async def fork(self, workflow_id: str, new_workflow_id: str, from_task: str) -> None:
         await (await self._ready()).fork(workflow_id, new_workflow_id, from_task=from_task)

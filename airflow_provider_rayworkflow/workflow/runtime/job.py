@@ -129,7 +129,11 @@ class _Job:
 
     def _hand_over(self, manager: Any, graph: bytes | None, submission: Submission) -> None:
         if graph is None:
-            connect.call(manager.resume.remote(self._workflow_id, submission.from_task))
+            connect.call(
+                manager.resume.remote(
+                    self._workflow_id, submission.from_task, submission.traceparent
+                )
+            )
             return
         connect.call(
             manager.submit.remote(
@@ -140,6 +144,7 @@ class _Job:
                     on_existing=submission.on_existing,
                     on_change=submission.on_change,
                     from_task=submission.from_task,
+                    traceparent=submission.traceparent,
                 ),
             )
         )

@@ -47,6 +47,7 @@ from airflow_provider_rayworkflow.workflow.task_runs import (
     Returned,
     TaskRun,
 )
+from airflow_provider_rayworkflow.workflow.trace_context import joining
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +77,7 @@ def run_task(store: WorkflowStore, run: TaskRun, values: Sequence[Any]) -> Compl
         return _lost_by(run, exc)
     if lost is not None:
         return lost
-    with context.running(task_context):
+    with context.running(task_context), joining(run.traceparent):
         return _execute(store, run, inputs)
 
 

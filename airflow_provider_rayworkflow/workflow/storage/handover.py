@@ -64,6 +64,7 @@ class Submission:
     :ivar package_version: of the submitting side.
     :ivar graph: of a function that the cluster can't import.
     :ivar on_change: and ``from_task``: as for ``run``; ``""`` for no task.
+    :ivar traceparent: the trace of who submits it, ``""`` for none.
     """
 
     workflow_id: str
@@ -81,6 +82,7 @@ class Submission:
     graph: bytes | None = None
     on_change: OnChange = "reuse"
     from_task: str = ""
+    traceparent: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -66,6 +66,7 @@ class Claim:
     :ivar on_change: what becomes of committed tasks that have changed.
     :ivar restarts: from which tasks the workflow was started again, each with the epoch of that:
         earlier checkpoints of the task, and of what depends on it, don't count.
+    :ivar traceparent: the trace that its tasks' spans join, ``""`` for none.
     """
 
     workflow_id: str
@@ -77,6 +78,7 @@ class Claim:
     user_metadata: Json
     on_change: OnChange = "reuse"
     restarts: Mapping[str, int] = field(default_factory=dict)
+    traceparent: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -267,6 +269,7 @@ class WorkflowStore:
         continues: Claim | None = None,
         on_change: OnChange | None = None,
         from_task: str = "",
+        traceparent: str = "",
     ) -> Claim | None:
         """Claim the epoch after ``after``; None if somebody else was first.
 
@@ -275,6 +278,7 @@ class WorkflowStore:
         :param continues: the claim whose checkpoints count (and whose graph, if none is given).
         :param on_change: None: as in that claim, else ``"reuse"``.
         :param from_task: a task whose checkpoint does not count any more.
+        :param traceparent: ``""``: as in that claim.
         """
         restarts = dict(continues.restarts) if continues else {}
         claim = Claim(
@@ -287,6 +291,7 @@ class WorkflowStore:
             user_metadata=user_metadata,
             on_change=on_change or (continues.on_change if continues else "reuse"),
             restarts=restarts | ({from_task: after + 1} if from_task else {}),
+            traceparent=traceparent or (continues.traceparent if continues else ""),
         )
         body: Json = {name: getattr(claim, name) for name in claim.__slots__}
         data: list[_Buffer] = []

@@ -1,0 +1,46 @@
+"""The trace in which a workflow is run, as W3C's ``traceparent``: spans of its tasks join it.
+
+Costs nothing where nobody traces: OpenTelemetry is imported by whoever traces, or not at all.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+
+def current_traceparent() -> str:
+    """The current span of this process, ``""`` where nothing is recorded."""
+    if "opentelemetry.trace" not in sys.modules:
+        return ""
+    from opentelemetry import trace
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+    # One that is not sampled is not passed on: who traces tasks only would lose their spans.
+    if not trace.get_current_span().get_span_context().trace_flags.sampled:
+        return ""
+    carrier: dict[str, str] = {}
+    TraceContextTextMapPropagator().inject(carrier)
+    return carrier.get("traceparent", "")
+
+
+def joining(traceparent: str) -> AbstractContextManager[None]:
+    """Spans that are opened meanwhile are of that trace; ``""`` and no OpenTelemetry: of none."""
+    return _joining(traceparent) if traceparent else nullcontext()
+
+
+@contextmanager
+def _joining(traceparent: str) -> Iterator[None]:
+    try:
+        from opentelemetry import context
+        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+    except ImportError:
+        yield
+        return
+    joined = TraceContextTextMapPropagator().extract({"traceparent": traceparent})
+    token = context.attach(joined)
+    try:
+        yield
+    finally:
+        context.detach(token)
