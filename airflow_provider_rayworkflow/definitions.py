@@ -14,11 +14,11 @@ from typing import Any
 import cloudpickle
 
 from airflow_provider_rayworkflow.exceptions import RayWorkflowInputError
-from airflow_provider_rayworkflow.identity import METADATA_KEY, fingerprint
+from airflow_provider_rayworkflow.identity import fingerprint
 from airflow_provider_rayworkflow.workflow.graph import Graph
 from airflow_provider_rayworkflow.workflow.ids import check_workflow_id
 from airflow_provider_rayworkflow.workflow.import_path import check_call, load_function
-from airflow_provider_rayworkflow.workflow.model import MAX_METADATA_BYTES
+from airflow_provider_rayworkflow.workflow.model import MAX_METADATA_BYTES, ORIGIN_KEY
 
 Json = dict[str, Any]
 
@@ -159,9 +159,9 @@ def check_metadata(metadata: Any) -> Json:
     :raises RayWorkflowInputError: when it is not JSON, too large, or has the key that is ours.
     """
     checked = _check_dict(metadata, "metadata")
-    if METADATA_KEY in checked:
+    if ORIGIN_KEY in checked:
         raise RayWorkflowInputError(
-            f"metadata may not have the key {METADATA_KEY!r}: the task instance is kept there."
+            f"metadata may not have the key {ORIGIN_KEY!r}: the task instance is kept there."
         )
     if (size := len(json.dumps(checked))) > MAX_METADATA_BYTES:
         raise RayWorkflowInputError(

@@ -8,8 +8,7 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
-#: Where a workflow's metadata says which task instance started it.
-METADATA_KEY = "airflow"
+from airflow_provider_rayworkflow.workflow.model import ORIGIN_KEY
 
 _MAX_LENGTH = 200
 _HASH_LENGTH = 16
@@ -56,7 +55,7 @@ class Origin:
     @classmethod
     def from_metadata(cls, metadata: dict[str, Any]) -> Origin | None:
         """The origin in a workflow's metadata; None if no task instance of ours started it."""
-        match metadata.get(METADATA_KEY):
+        match metadata.get(ORIGIN_KEY):
             case {
                 "dag_id": str(dag_id),
                 "task_id": str(task_id),

@@ -12,7 +12,7 @@ from airflow_provider_rayworkflow.definitions import (
     check_workflow,
 )
 from airflow_provider_rayworkflow.hooks import RayWorkflowHook
-from airflow_provider_rayworkflow.identity import METADATA_KEY, Origin, derive_workflow_id
+from airflow_provider_rayworkflow.identity import Origin, derive_workflow_id
 from airflow_provider_rayworkflow.operators.base import RayWorkflowBaseOperator, check_choice
 from airflow_provider_rayworkflow.runs import WorkflowRun
 from airflow_provider_rayworkflow.task_instances import (
@@ -23,7 +23,7 @@ from airflow_provider_rayworkflow.task_instances import (
 )
 from airflow_provider_rayworkflow.tries import Action, OnClear, decide
 from airflow_provider_rayworkflow.workflow.concurrency import check_limits
-from airflow_provider_rayworkflow.workflow.model import OnChange
+from airflow_provider_rayworkflow.workflow.model import ORIGIN_KEY, OnChange
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 
 if TYPE_CHECKING:
@@ -226,7 +226,7 @@ class RayWorkflowRunOperator(RayWorkflowBaseOperator):
             definition,
             workflow_id,
             context,
-            metadata=check_metadata(self.metadata) | {METADATA_KEY: origin.to_metadata()},
+            metadata=check_metadata(self.metadata) | {ORIGIN_KEY: origin.to_metadata()},
             limits=(self.max_running_workflows, self.max_pending_workflows),
             on_change=self.on_change,
         )

@@ -11,7 +11,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     WorkflowStillActiveError,
 )
 from airflow_provider_rayworkflow.workflow.graph import Graph
-from airflow_provider_rayworkflow.workflow.model import StatusRecord
+from airflow_provider_rayworkflow.workflow.model import ORIGIN_KEY, StatusRecord
 from airflow_provider_rayworkflow.workflow.plans import check_task, task_ids_of
 from airflow_provider_rayworkflow.workflow.reuse import forgotten, stored_levels
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus, check_transition
@@ -62,7 +62,10 @@ def fork(
         after=store.last_epoch(new_workflow_id),
         manager_id=new_visitor_id(),
         now=now,
-        user_metadata=record.user_metadata,
+        # No task instance waits for it, whoever started the other one.
+        user_metadata={
+            name: value for name, value in record.user_metadata.items() if name != ORIGIN_KEY
+        },
         graph=graph,
         on_change=source.on_change,
     )

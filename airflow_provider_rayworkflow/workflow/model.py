@@ -13,6 +13,9 @@ from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 
 Json = dict[str, Any]
 
+#: Where a workflow's metadata says which task instance started it.
+ORIGIN_KEY = "airflow"
+
 #: What ``run`` does when the id exists: go on with it, raise, or start over.
 OnExisting = Literal["resume", "fail", "restart"]
 

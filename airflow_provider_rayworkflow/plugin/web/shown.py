@@ -8,12 +8,13 @@ from typing import Any
 from urllib.parse import quote
 
 from airflow_provider_rayworkflow.hooks import RayWorkflowHook
-from airflow_provider_rayworkflow.identity import METADATA_KEY, Origin
+from airflow_provider_rayworkflow.identity import Origin
 from airflow_provider_rayworkflow.plugin.tasks import TaskDetails, Tasks
 from airflow_provider_rayworkflow.plugin.web.access import Access, Method
 from airflow_provider_rayworkflow.plugin.web.storages import open_hook
 from airflow_provider_rayworkflow.workflow.exceptions import StorageError
 from airflow_provider_rayworkflow.workflow.model import (
+    ORIGIN_KEY,
     Encoding,
     Form,
     JsonOutput,
@@ -60,7 +61,7 @@ class ShownWorkflow:
     def metadata(self) -> dict[str, Any]:
         """The author's."""
         metadata = self.record.user_metadata
-        return {name: value for name, value in metadata.items() if name != METADATA_KEY}
+        return {name: value for name, value in metadata.items() if name != ORIGIN_KEY}
 
     def tasks(self) -> Tasks:
         """Its tasks, read anew.

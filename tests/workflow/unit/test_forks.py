@@ -88,6 +88,13 @@ def test_a_fork_of_a_successful_workflow_has_its_output_without_running(workflow
     assert workflows.get_status("w") == "SUCCESSFUL"
 
 
+def test_a_fork_has_the_metadata_and_belongs_to_no_task_instance(workflows):
+    metadata = {"team": "data", "airflow": {"dag_id": "d", "task_id": "t"}}
+    workflows.run(dag(), workflow_id="w", metadata=metadata)
+    workflows.fork("w", "copy")
+    assert workflows.get_metadata("copy")["user_metadata"] == {"team": "data"}
+
+
 @pytest.mark.parametrize(
     ("from_task", "called"),
     [
