@@ -14,13 +14,13 @@ from airflow_provider_rayworkflow.lineage import parent_variables, with_variable
 
 ROOT = Path(__file__).parents[2]
 PROVIDER = [
-    "apache-airflow-providers-openlineage",
-    "openlineage-python",
-    "openlineage-integration-common",
-    "openlineage-sql",
-    "httpcore2",
-    "httpx2",
-    "truststore",
+    "apache-airflow-providers-openlineage==2.20.3",
+    "openlineage-python==1.54.0",
+    "openlineage-integration-common==1.54.0",
+    "openlineage-sql==1.54.0",
+    "httpcore2==2.16.2",
+    "httpx2==2.16.2",
+    "truststore==0.10.5",
 ]
 VARIABLES = {"OPENLINEAGE_PARENT_ID": "a/b/c"}
 

@@ -46,6 +46,7 @@ _STATIC = {
 _TEMPLATES = Jinja2Templates(directory=_HERE / "templates")
 _TEMPLATES.env.filters.update(formats.FILTERS)
 _TEMPLATES.env.globals["tasks_title"] = formats.STATE_TITLES
+_TEMPLATES.env.globals["plan_titles"] = formats.PLAN_TITLES
 
 # No script but our own files, and no other site may show the page in a frame.
 _POLICY = (

@@ -23,6 +23,15 @@ STATE_TITLES = {
 }
 
 
+#: What a resume does with a task.
+PLAN_TITLES = {
+    "reuse": "keeps its result",
+    "check": "runs if what it takes changes",
+    "run": "runs",
+    "skip": "does not run",
+}
+
+
 def duration(seconds: float | None) -> str:
     """``1 h 02 min``, ``3 min 04 s``, ``5.0 s``; ``-`` where it is not known."""
     if seconds is None:

@@ -21,6 +21,7 @@ from airflow_provider_rayworkflow.workflow.model import (
     Result,
     StatusRecord,
 )
+from airflow_provider_rayworkflow.workflow.plans import PlannedTask, make_plan
 from airflow_provider_rayworkflow.workflow.progress import progress_line
 from airflow_provider_rayworkflow.workflow.storage.workflows import Found, WorkflowStore
 
@@ -99,7 +100,12 @@ def open_workflow(
 
 
 def describe_task(workflow: ShownWorkflow, details: TaskDetails) -> dict[str, Any]:
-    """One task for its panel, with its output where that is JSON and not too large."""
+    """One task for its panel.
+
+    With its output where that is JSON and not too large, and with what a resume would do to it.
+
+    :raises StorageError: when that can't be read.
+    """
     result = details.record.result if details.record else None
     has_output = result is not None and details.failure is None
     options = details.task.options.to_json()
@@ -110,8 +116,17 @@ def describe_task(workflow: ShownWorkflow, details: TaskDetails) -> dict[str, An
         "options": options | details.task.shown_options,
         "metadata": metadata,
         "output": _output(workflow.hook.store, result) if has_output and result else None,
+        "planned": _planned(workflow, details.view.task_id),
         "printed": details.record.printed if details.record else "",
     }
+
+
+def _planned(workflow: ShownWorkflow, task_id: str) -> PlannedTask | None:
+    """What becomes of a task if the workflow is resumed as it is stored; None if it can't be."""
+    if not workflow.found.status.can_be_resumed:
+        return None
+    plan = make_plan(workflow.hook.store, workflow.workflow_id, workflow.found, None)
+    return next((task for task in plan.tasks if task.task_id == task_id), None)
 
 
 def _output(store: WorkflowStore, result: Result) -> JsonOutput:

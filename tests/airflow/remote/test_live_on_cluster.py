@@ -10,16 +10,21 @@ import json
 import os
 import re
 import signal
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import ray
+from browsers import Window, open_browser
 from cluster import Cluster
 from live_airflow import LiveAirflow, wait_for
+from playwright.sync_api import Locator, expect
+from trace_collector import TraceCollector, attributes_of, trace_collector
 
 from airflow_provider_rayworkflow.hooks import Found, RayWorkflowHook
+from airflow_provider_rayworkflow.workflow import forks
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage.handover import StopRequest
 from airflow_provider_rayworkflow.workflow.testing import in_process
@@ -96,8 +101,19 @@ def witness(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def collector(witness: Path) -> Iterator[TraceCollector]:
+    with trace_collector() as collector:
+        (witness / "collector").write_text(f"{collector.url}/v1/traces")
+        yield collector
+
+
+@pytest.fixture(scope="module")
 def live(
-    airflow_home: Path, connection: Callable[..., str], witness: Path, tmp_path_factory
+    airflow_home: Path,
+    connection: Callable[..., str],
+    witness: Path,
+    collector: TraceCollector,
+    tmp_path_factory,
 ) -> Iterator[LiveAirflow]:
     with pytest.MonkeyPatch.context() as patch:
         for conn_id in ("LIVE", "RAY_WORKFLOW_DEFAULT"):
@@ -115,6 +131,7 @@ def live(
                 "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",
                 "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
                 "AIRFLOW__SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "2",
+                **collector.environment,
             },
             has_triggerer=True,
         )
@@ -144,6 +161,7 @@ def _in_namespace(connection: str, namespace: str) -> str:
 def tasks(live: LiveAirflow, witness: Path) -> dict[str, Task]:
     """All of them, started."""
     tasks = {name: Task(live, witness, f"deferred_{name}") for name in DEFERRED}
+    tasks["shown"] = Task(live, witness, "sync_shown")
     for task in tasks.values():
         task.trigger()
     return tasks
@@ -163,6 +181,100 @@ def test_what_the_tasks_print_while_deferred_is_in_the_log_once(tasks: dict[str,
     assert "waiting in the triggerer" in log
     lines = [line for line in log.splitlines() if "a says hello" in line]
     assert len(lines) == 1, lines
+
+
+# ---- what a person does on the workflow's page, and what is traced of it
+
+
+@pytest.fixture(scope="module")
+def shown(tasks: dict[str, Task]) -> Task:
+    """Its process waits for the workflow, a task of which waits at the gate."""
+    tasks["shown"].wait_until_at_gate()
+    return tasks["shown"]
+
+
+@pytest.fixture(scope="module")
+def window(live: LiveAirflow) -> Iterator[Window]:
+    with open_browser() as browser, browser.new_context(locale="en-GB") as context:
+        window = Window(context, live)
+        yield window
+        assert window.problems == []
+
+
+def status_on(window: Window) -> Locator:
+    return window.page.locator(".head .status")
+
+
+def test_what_is_suspended_on_its_page_fails_the_task_instance_without_a_retry(
+    shown: Task, window: Window
+):
+    page = window.open_workflow(shown.workflow_id, conn_id="live")
+    page.locator(".node", has_text="first").click()
+    expect(page.locator("#panel pre").first).to_contain_text('"first"')
+    expect(page.locator("#panel")).to_contain_text("first <says> hello")
+    assert window.confirm("Suspend").startswith("Suspending")
+    expect(status_on(window)).to_have_text("RESUMABLE")
+    assert shown.ends(try_number=1) == "failed"
+    assert "RayWorkflowSuspendedError" in shown.log(try_number=1)
+
+
+def test_what_is_resumed_on_its_page_ends_on_the_cluster(shown: Task, window: Window):
+    shown.open_gate()
+    window.open_workflow(shown.workflow_id, conn_id="live")
+    assert window.confirm("Resume").startswith("The task instance is cleared")
+    assert shown.ends(try_number=2) == "success"
+    expect(status_on(window)).to_have_text("SUCCESSFUL")  # without a reload
+    assert shown.ran() == {"first": 1, "gate": 2, "last": 1}
+    assert shown.output() == [["first"], "last"]
+
+
+def test_run_again_from_a_task_runs_it_and_what_depends_on_it_on_the_cluster(
+    shown: Task, window: Window, live: LiveAirflow
+):
+    live.wait_for_run(*shown.of[:2])  # else the scheduler, about to end it, misses the clear
+    page = window.open_workflow(shown.workflow_id, conn_id="live")
+    page.locator(".node", has_text="gate").click()
+    assert window.confirm("Run again from here").startswith("The task instance is cleared")
+    assert shown.ends(try_number=3) == "success"
+    expect(status_on(window)).to_have_text("SUCCESSFUL")
+    assert shown.ran() == {"first": 1, "gate": 3, "last": 2}
+
+
+def test_what_no_task_instance_started_is_resumed_by_a_job_on_the_cluster(
+    shown: Task, window: Window
+):
+    store = shown.hook.store
+    forks.fork(store, shown.workflow_id, "a fork", from_task="last", now=time.time())
+    window.open_workflow("a fork", conn_id="live")
+    assert window.confirm("Resume") == "A Ray job that resumes the workflow is submitted."
+    expect(status_on(window)).to_have_text("SUCCESSFUL", timeout=120_000)
+    assert shown.ran() == {"first": 1, "gate": 3, "last": 3}
+
+
+@pytest.mark.parametrize(
+    ("try_number", "names"),
+    [(1, {"first", "opened by first"}), (2, {"gate", "last", "opened by last"})],
+)
+@pytest.mark.usefixtures("window")
+def test_tasks_are_spans_below_the_airflow_task_and_so_are_spans_that_they_open(
+    shown: Task, collector: TraceCollector, try_number: int, names: set[str]
+):
+    """The try was suspended, the second one resumed: each has what it ran."""
+
+    def of_try():
+        for span in collector.spans("worker.t"):
+            attributes = attributes_of(span)
+            if (
+                attributes["airflow.dag_id"] == shown.of[0]
+                and attributes["airflow.task_instance.try_number"] == try_number
+            ):
+                return span
+        return None
+
+    parent = wait_for(f"the span of try {try_number}", of_try)
+    below = [span for span in collector.spans() if span.parent_span_id == parent.span_id]
+    assert {span.name for span in below} == names
+    assert {span.trace_id for span in below} == {parent.trace_id}
 
 
 def test_a_clear_while_deferred_lets_the_next_try_own_the_workflow(

@@ -13,16 +13,15 @@ from urllib.parse import quote, unquote, urlencode
 
 import httpx
 import pytest
+from browsers import Window, open_browser
 from live_airflow import LiveAirflow
 from playwright.sync_api import (
     Browser,
     BrowserContext,
-    ConsoleMessage,
+    Locator,
     Page,
     expect,
-    sync_playwright,
 )
-from server import CHROMIUM
 from stored import (
     BIG,
     FAILED,
@@ -43,8 +42,6 @@ from airflow_provider_rayworkflow.workflow.storage.handover import Handover
 pytestmark = [pytest.mark.airflow, pytest.mark.slow]
 
 Client = Callable[[str | None], httpx.Client]
-
-expect.set_options(timeout=30_000)  # pages look again every 5 s
 
 
 @pytest.fixture(scope="module")
@@ -254,58 +251,8 @@ def test_values_that_are_not_json_are_not_shown_and_not_unpickled(client: Client
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Ends with the file: Playwright keeps an event loop running, and other tests want none."""
-    if CHROMIUM is None:
-        pytest.skip("chromium is not installed: `make chromium` does it, on Debian")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+    with open_browser() as browser:
         yield browser
-        browser.close()
-
-
-# Nothing of Chromium itself asks for anything outside; as root it has no sandbox.
-QUIET = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
-
-class Window:
-    """A browser window in which somebody is logged in."""
-
-    def __init__(self, context: BrowserContext, url: str) -> None:
-        self.page = context.new_page()
-        self.page.set_default_timeout(30_000)
-        self.problems: list[str] = []
-        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
-        self.page.on("console", self._note)
-        self._url = url
-
-    def _note(self, message: ConsoleMessage) -> None:
-        if message.type == "error":
-            self.problems.append(message.text)
-
-    def open(self, path: str) -> Page:
-        self.page.goto(f"{self._url}/{path}")
-        return self.page
-
-    def open_workflow(self, workflow_id: str) -> Page:
-        page = self.open(f"rayworkflow/workflow?{of(workflow_id)}")
-        page.wait_for_selector("main[data-drawn]")
-        return page
-
-    def confirm(self, title: str) -> str:
-        """Click a button, say yes, and return what the page says then."""
-        self.page.get_by_role("button", name=title, exact=True).click()
-        dialog = self.page.get_by_role("dialog")
-        dialog.get_by_role("button", name=title, exact=True).click()
-        told = self.page.locator("#told")
-        expect(told).not_to_have_text(re.compile("^(…|)$"))
-        return told.inner_text()
 
 
 @pytest.fixture
@@ -320,10 +267,7 @@ def window(browser: Browser, airflow: LiveAirflow, request: pytest.FixtureReques
             timezone_id="UTC",
             locale="en-GB",
         )
-        context.add_cookies(
-            [{"name": "_token", "value": airflow.token((user, user)), "url": airflow.url}]
-        )
-        opened.append((context, Window(context, airflow.url)))
+        opened.append((context, Window(context, airflow, (user, user))))
         return opened[-1][1]
 
     yield open_window
@@ -341,6 +285,11 @@ def shoot(page: Page, name: str) -> None:
 
 def rows(page: Page) -> list[str]:
     return page.locator("table.list td.id").all_inner_texts()
+
+
+def resumed(page: Page) -> Locator:
+    """What the panel says of a resume."""
+    return page.locator("#panel dl > div", has_text="If it is resumed").locator("dd")
 
 
 def test_the_list_is_filtered_by_status_and_text(window):
@@ -374,9 +323,11 @@ def test_a_failed_workflow_shows_its_graph_and_the_failed_task(window):
     expect(panel.get_by_role("heading", level=2)).to_have_text("fit")  # by itself
     expect(panel).to_contain_text("ValueError: the delays of month 3 have no variance")
     shoot(page, "ui-workflow")
+    expect(resumed(page)).to_have_text("runs: it has no checkpoint yet")
     page.locator(".node", has_text="download_1").click()
     expect(panel.get_by_role("heading", level=2)).to_have_text("download_1")
     expect(panel).to_contain_text('"flights": 27006')
+    expect(resumed(page)).to_have_text("keeps its result: its inputs are the same")
     page.get_by_role("link", name="Ray workflows").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Ray workflows")
 
@@ -521,6 +472,7 @@ def test_run_again_from_a_task_gives_up_its_checkpoint_and_those_that_depend_on_
     assert stored.status(SUCCESSFUL) == "RESUMABLE"
     assert airflow.state(*of_task)[0] is None
     expect(page.locator(".node", has_text="pay")).to_contain_text("has not run")
+    expect(resumed(page)).to_have_text("runs: restarted from it")
     expect(page.locator(".node", has_text="book_1")).to_contain_text("done")
 
 

@@ -2,6 +2,8 @@
 "use strict";
 (() => {
   const REFRESH_MS = 5000;
+  // After an action it may take the scheduler, or a Ray job, some time to begin.
+  const WATCH_AFTER_ACTION_MS = 180_000;
   const main = document.getElementById("workflow");
   const { query, connId, workflowId } = main.dataset;
   const head = document.getElementById("head");
@@ -9,6 +11,8 @@
   const told = document.getElementById("told");
   let shown = null; // what the panel shows: a function that asks for it again
   let timer = null;
+  let watchUntil = 0;
+  let isPanelOld = false; // the workflow has gone on since it was filled
 
   async function ask(path, parameters = {}) {
     const more = new URLSearchParams(parameters).toString();
@@ -51,11 +55,12 @@
       main.dataset.drawn = live.graph.nodes.length;
       const failed = live.graph.nodes.find((node) => node.state === "failed");
       if (failed && !shown) choose(failed);
-      if (isActive && shown) await shown();
+      if (shown && (isActive || isPanelOld)) await shown();
+      isPanelOld = isActive;
     } catch (error) {
       tell(error.message, true);
     }
-    if (isActive) timer = setTimeout(refresh, REFRESH_MS);
+    if (isActive || Date.now() < watchUntil) timer = setTimeout(refresh, REFRESH_MS);
   }
 
   function choose(node) {
@@ -119,6 +124,8 @@
       let { message } = await answer.json();
       if (button.dataset.clears !== undefined && main.dataset.dagId) message = await clear();
       tell(message);
+      watchUntil = Date.now() + WATCH_AFTER_ACTION_MS;
+      isPanelOld = true;
       if (action === "delete") page.leaveToList();
       else await refresh();
     } catch (error) {

@@ -34,6 +34,7 @@ dag("deferred_restart", deferrable=True)
 # Longer than a busy machine takes to start a job.
 dag("deferred_timeout", deferrable=True, retries=1, execution_timeout=timedelta(minutes=2))
 dag("deferred_forgotten", deferrable=True, execution_timeout=timedelta(seconds=90))
+dag("sync_shown", workflow="pipeline:shown", retries=1)
 dag("sync_killed", retries=1)
 dag("sync_failed", on_clear="resume")
 dag("sync_success", on_kill="cancel")

@@ -5,6 +5,9 @@ import time
 from pathlib import Path
 
 import ray
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 import airflow_provider_rayworkflow
 from airflow_provider_rayworkflow import workflow
@@ -85,6 +88,30 @@ def echo(item: str):
 def gated(folder: str):
     Path(folder).mkdir(parents=True, exist_ok=True)
     return after.bind(folder, gate.bind(folder, a.bind(folder)))
+
+
+@ray.remote(max_retries=0)
+def traced(folder, name, *before):
+    """As with an instrumented library: it opens a span, which goes to a collector."""
+    count(folder, name)
+    print(f"{name} <says> hello")
+    provider = TracerProvider()
+    exporter = OTLPSpanExporter(Path(folder).with_name("collector").read_text())
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    with provider.get_tracer("pipeline").start_as_current_span(f"opened by {name}"):
+        pass
+    provider.shutdown()
+    return [*before, name]
+
+
+def shown(folder: str):
+    Path(folder).mkdir(parents=True, exist_ok=True)
+
+    def named(function, name):
+        return function.options(**workflow.options(task_id=name))
+
+    first = named(traced, "first").bind(folder, "first")
+    return named(traced, "last").bind(folder, "last", named(gate, "gate").bind(folder, first))
 
 
 def count(folder, name):
