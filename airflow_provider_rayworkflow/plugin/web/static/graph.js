@@ -5,6 +5,7 @@ const graph = (() => {
   const WIDTH = 190;
   const HEIGHT = 48;
   const MAX_LABEL = 22;
+  const MAX_DETAIL = 30;
   const STATES = [
     ["failed", "failed"],
     ["retried", "tried again"],
@@ -45,7 +46,9 @@ const graph = (() => {
     const end = node.ended_at ?? (isRunning(node) ? Date.now() / 1000 : null);
     if (node.started_at !== null && end !== null) parts.push(duration(end - node.started_at));
     if (node.attempt > 1) parts.push(`attempt ${node.attempt}`);
-    return parts.join(" · ");
+    const line = parts.join(" · ");
+    // The state has a stroke of its own and a legend, too.
+    return line.length <= MAX_DETAIL || parts.length === 1 ? line : parts.slice(1).join(" · ");
   }
 
   function short(label) {
