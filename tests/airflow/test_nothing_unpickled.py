@@ -39,6 +39,7 @@ def _spring(trace: Path) -> Trap:
 
 class TaskInstance:
     id = "this try"
+    try_number = 1
 
     def xcom_push(self, key: str, value: object) -> None:
         pass
