@@ -4,6 +4,7 @@ import asyncio
 import json
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import ray
@@ -39,7 +40,7 @@ def _spring(trace: Path) -> Trap:
 
 class TaskInstance:
     id = "this try"
-    try_number = 1
+    try_number, max_tries = 1, 0
 
     def xcom_push(self, key: str, value: object) -> None:
         pass
@@ -72,7 +73,11 @@ def trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_nothing_is_unpickled_by_airflows_side(trace: Path):
-    context = {"ti": TaskInstance(), "task_reschedule_count": 0}
+    context = {
+        "ti": TaskInstance(),
+        "task_reschedule_count": 0,
+        "dag_run": SimpleNamespace(conf={}),
+    }
     hook = RayWorkflowHook()
     assert hook.find("done").status == "SUCCESSFUL"
     assert "ValueError" in hook.find("failed").record.failure.type
