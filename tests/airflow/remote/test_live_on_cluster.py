@@ -218,8 +218,11 @@ def test_what_is_suspended_on_its_page_fails_the_task_instance_without_a_retry(
     assert "RayWorkflowSuspendedError" in shown.log(try_number=1)
 
 
-def test_what_is_resumed_on_its_page_ends_on_the_cluster(shown: Task, window: Window):
+def test_what_is_resumed_on_its_page_ends_on_the_cluster(
+    shown: Task, window: Window, live: LiveAirflow
+):
     shown.open_gate()
+    live.wait_for_run(*shown.of[:2])  # else the scheduler, about to end it, misses the clear
     window.open_workflow(shown.workflow_id, conn_id="live")
     assert window.confirm("Resume").startswith("The task instance is cleared")
     assert shown.ends(try_number=2) == "success"
@@ -231,7 +234,7 @@ def test_what_is_resumed_on_its_page_ends_on_the_cluster(shown: Task, window: Wi
 def test_run_again_from_a_task_runs_it_and_what_depends_on_it_on_the_cluster(
     shown: Task, window: Window, live: LiveAirflow
 ):
-    live.wait_for_run(*shown.of[:2])  # else the scheduler, about to end it, misses the clear
+    live.wait_for_run(*shown.of[:2])
     page = window.open_workflow(shown.workflow_id, conn_id="live")
     page.locator(".node", has_text="gate").click()
     assert window.confirm("Run again from here").startswith("The task instance is cleared")
