@@ -36,6 +36,25 @@ _WATCH_INTERVAL_S = 0.5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class _Start:
+    """A run that is to be claimed.
+
+    :ivar epoch: the latest one.
+    :ivar found: what it goes on from, None for nothing.
+    :ivar written: the status that its own takes the place of, as it is stored.
+    :ivar graph: None for the stored one.
+    """
+
+    workflow_id: str
+    epoch: int
+    found: StatusRecord | None
+    written: StatusRecord | None
+    graph: Graph | None
+    user_metadata: Json
+    options: StartOptions
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class _Claimed:
     """A workflow that is ours now.
 
@@ -115,11 +134,16 @@ class Starts:
                         return
                 if found is not None and found.status is WorkflowStatus.SUCCESSFUL:
                     found = replace(found, status=WorkflowStatus.RESUMABLE)
-                earlier = found if continued is not None else None
-                written = stored.record if stored else None
-                if await self._claim_and_start(
-                    workflow_id, epoch, earlier, written, graph, user_metadata, options
-                ):
+                start = _Start(
+                    workflow_id=workflow_id,
+                    epoch=epoch,
+                    found=found if continued is not None else None,
+                    written=stored.record if stored else None,
+                    graph=graph,
+                    user_metadata=user_metadata,
+                    options=options,
+                )
+                if await self._claim_and_start(start):
                     return
 
     def _check_plan(
@@ -199,76 +223,43 @@ class Starts:
             and self._known.store.lease_watch.is_doubtful(owner)
         )
 
-    async def _claim_and_start(
-        self,
-        workflow_id: str,
-        epoch: int,
-        found: StatusRecord | None,
-        written: StatusRecord | None,
-        graph: Graph | None,
-        user_metadata: Json,
-        options: StartOptions,
-    ) -> bool:
+    async def _claim_and_start(self, start: _Start) -> bool:
         # The slot is taken before anything is awaited, and given back if the start fails.
         has_slot = self._slots.take()
         live = None
         try:
-            live = await self._claim(
-                workflow_id, epoch, found, written, graph, user_metadata, options, has_slot
-            )
+            live = await self._claim(start, has_slot=has_slot)
         finally:
             if live is None:
                 self._slots.give_back(has_slot=has_slot)
         if live is None:
             return False
-        self._known.live[workflow_id] = live
-        log.info('Workflow job created. [id="%s"]', workflow_id)
+        self._known.live[start.workflow_id] = live
+        log.info('Workflow job created. [id="%s"]', start.workflow_id)
         self._slots.enter(live, has_slot=has_slot)
         return True
 
-    async def _claim(
-        self,
-        workflow_id: str,
-        epoch: int,
-        found: StatusRecord | None,
-        written: StatusRecord | None,
-        graph: Graph | None,
-        user_metadata: Json,
-        options: StartOptions,
-        has_slot: bool,
-    ) -> Live | None:
+    async def _claim(self, start: _Start, *, has_slot: bool) -> Live | None:
         status = WorkflowStatus.RUNNING if has_slot else WorkflowStatus.PENDING
-        check_transition(workflow_id, found.status if found else WorkflowStatus.NONE, status)
-        claimed = await self._known.in_thread(
-            self._write_claim,
-            *(workflow_id, epoch, found, written, graph, user_metadata, options, status),
-        )
+        before = start.found.status if start.found else WorkflowStatus.NONE
+        check_transition(start.workflow_id, before, status)
+        claimed = await self._known.in_thread(self._write_claim, start, status)
         if claimed is None:
             return None
         if claimed.unwritten is not None:
             # The claim is there: without a status, others would wait for us for ever.
             late = replace(claimed.record, status=WorkflowStatus.RESUMABLE)
-            self._late.add(late, replaces=written)
+            self._late.add(late, replaces=start.written)
             raise claimed.unwritten
         return Live(
             claim=claimed.claim, graph=claimed.graph, record=claimed.record, known=claimed.known
         )
 
-    def _write_claim(
-        self,
-        workflow_id: str,
-        epoch: int,
-        found: StatusRecord | None,
-        written: StatusRecord | None,
-        graph: Graph | None,
-        user_metadata: Json,
-        options: StartOptions,
-        status: WorkflowStatus,
-    ) -> _Claimed | None:
+    def _write_claim(self, start: _Start, status: WorkflowStatus) -> _Claimed | None:
         """Claim the epoch, then write the status; None if somebody else was first. Blocks."""
-        store = self._known.store
+        store, workflow_id = self._known.store, start.workflow_id
+        found, graph, options = start.found, start.graph, start.options
         earlier = store.read_claim(workflow_id, found.epoch) if found is not None else None
-        to_store = graph
         known: list[str] | None = None
         if graph is not None and found is not None:
             known = self._known_tasks(found)
@@ -279,11 +270,11 @@ class Starts:
         now = self._known.clock()
         claim = store.claim(
             workflow_id,
-            after=epoch,
+            after=start.epoch,
             manager_id=self._known.manager_id,
             now=now,
-            user_metadata=user_metadata,
-            graph=to_store,
+            user_metadata=start.user_metadata,
+            graph=start.graph,
             continues=earlier,
             on_change=options.on_change,
             from_task=options.from_task,
@@ -299,12 +290,12 @@ class Starts:
             manager_id=self._known.manager_id,
             created_at=found.created_at if found else now,
             started_at=now if status is WorkflowStatus.RUNNING else None,
-            user_metadata=found.user_metadata if found else user_metadata,
+            user_metadata=found.user_metadata if found else start.user_metadata,
             tasks_total=len(graph.tasks),
         )
         claimed = _Claimed(claim=claim, graph=graph, record=record, known=known)
         try:
-            store.write_status(record, replaces=written)
+            store.write_status(record, replaces=start.written)
         except StorageError as exc:
             return replace(claimed, unwritten=exc)
         if claim.base_epoch == claim.epoch > 1:
