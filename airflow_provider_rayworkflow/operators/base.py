@@ -224,7 +224,13 @@ class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
         url = RayWorkflowLink.url(self.ray_workflow_conn_id, workflow_id)
         self._leave_link(ti, RayWorkflowLink(), url)
 
-    def _begin(
+    def _log_decision(self, workflow_id: str, status: WorkflowStatus, decision: Decision) -> None:
+        self.log.info(
+            "Workflow %s is %s, so this try will %s: %s",
+            *(workflow_id, status, decision.action.value, decision.reason),
+        )
+
+    def _carry_out(
         self,
         run: WorkflowRun,
         decision: Decision,
@@ -233,16 +239,24 @@ class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
         memory: Memory,
         *,
         from_task: str,
-    ) -> Found:
-        """Do what was decided; a restart is remembered, for the retries.
+        deadline: float | None,
+    ) -> Any:
+        """Do what was decided, wait, and return what the task returns.
+
+        A restart is remembered, for the retries.
 
         :param before: what was decided about.
         :param from_task: the task that was due to be restarted from, ``""`` for none.
         """
-        found = run.start(decision.action, before=before, from_task=decision.from_task)
-        if from_task:
-            write_memory(context, memory, restarted=True)
-        return found
+        self._announce(context, run.workflow_id)
+
+        def begin() -> Found:
+            found = run.start(decision.action, before=before, from_task=decision.from_task)
+            if from_task:
+                write_memory(context, memory, restarted=True)
+            return found
+
+        return self._see_through(run, begin, context, deadline)
 
     def _see_through(
         self,

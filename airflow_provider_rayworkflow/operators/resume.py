@@ -79,23 +79,12 @@ class RayWorkflowResumeOperator(RayWorkflowBaseOperator):
         memory = read_memory(context)
         from_task = self._due_restart(context, memory)
         decision = go_on(before.status, "it exists", from_task=from_task)
-        action = decision.action
-        self.log.info(
-            "Workflow %s is %s, so this try will %s: %s",
-            workflow_id,
-            before.status,
-            action.value,
-            decision.reason,
-        )
-        self._check_restart(workflow_id, from_task, action)
+        self._log_decision(workflow_id, before.status, decision)
+        self._check_restart(workflow_id, from_task, decision.action)
         run = self._make_run(hook, None, workflow_id, context)
-        run.prepare(action)
-        self._announce(context, workflow_id)
-        return self._see_through(
-            run,
-            lambda: self._begin(run, decision, before, context, memory, from_task=from_task),
-            context,
-            deadline,
+        run.prepare(decision.action)
+        return self._carry_out(
+            run, decision, before, context, memory, from_task=from_task, deadline=deadline
         )
 
     def _run_again(self, context: Context, workflow_id: str) -> WorkflowRun:

@@ -166,25 +166,15 @@ class RayWorkflowRunOperator(RayWorkflowBaseOperator):
             from_task=from_task,
         )
         action = decision.action
-        self.log.info(
-            "Workflow %s is %s, so this try will %s: %s",
-            workflow_id,
-            status,
-            action.value,
-            decision.reason,
-        )
+        self._log_decision(workflow_id, status, decision)
         if self.only_plans:
             return self._plan(hook, workflow_id, action, from_task)
         self._check_restart(workflow_id, from_task, action)
         run = self._run_of(hook, definition, workflow_id, origin, context)
         run.prepare(action)
         memory = write_memory(context, memory, went_on=action.goes_on)
-        self._announce(context, workflow_id)
-        return self._see_through(
-            run,
-            lambda: self._begin(run, decision, before, context, memory, from_task=from_task),
-            context,
-            deadline,
+        return self._carry_out(
+            run, decision, before, context, memory, from_task=from_task, deadline=deadline
         )
 
     def _plan(
