@@ -119,8 +119,7 @@ class _Pack:
 
     def add(self, errand: Errand) -> bool:
         """Add a ready task and those that follow it; False if it has to go elsewhere."""
-        seconds = self._of(errand.run)
-        is_short = seconds is not None and seconds <= SHORT_S
+        is_short = self._is_short(errand.run)
         by_itself = not is_short or _takes_large_values(errand.run)
         if self.errands and (by_itself or not self._has_room(errand.run)):
             return False
@@ -134,12 +133,10 @@ class _Pack:
         options = errand.run.ray_options
 
         def accept(run: TaskRun) -> bool:
-            seconds = self._of(run)
             return (
                 run.can_share
                 and run.ray_options == options
-                and seconds is not None
-                and seconds <= SHORT_S
+                and self._is_short(run)
                 and not _takes_large_values(run)
                 and self._has_room(run)
             )
@@ -148,6 +145,11 @@ class _Pack:
         while after is not None:
             self._append(after)
             after = after.follow(accept)
+
+    def _is_short(self, run: TaskRun) -> bool:
+        """True if it is known to be short enough to share a Ray task."""
+        seconds = self._of(run)
+        return seconds is not None and seconds <= SHORT_S
 
     def _of(self, run: TaskRun) -> float | None:
         # The tasks of a graph share the functions' bytes themselves.
