@@ -57,9 +57,12 @@ class Task:
 
     def clear(self) -> None:
         """Clear the task instance after its end."""
-        # Airflow's scheduler, about to end the run, would miss what is cleared just then.
-        self._live.wait_for_run(*self.of[:2])
+        self.wait_until_clearable()
         self._live.clear(*self.of)
+
+    def wait_until_clearable(self) -> None:
+        """Airflow's scheduler, about to end the run, would miss what is cleared just then."""
+        self._live.wait_for_run(*self.of[:2])
 
     def is_deferred(self, *, try_number: int = 1) -> None:
         self._live.wait_for_state(*self.of, "deferred", try_number=try_number)
@@ -218,11 +221,9 @@ def test_what_is_suspended_on_its_page_fails_the_task_instance_without_a_retry(
     assert "RayWorkflowSuspendedError" in shown.log(try_number=1)
 
 
-def test_what_is_resumed_on_its_page_ends_on_the_cluster(
-    shown: Task, window: Window, live: LiveAirflow
-):
+def test_what_is_resumed_on_its_page_ends_on_the_cluster(shown: Task, window: Window):
     shown.open_gate()
-    live.wait_for_run(*shown.of[:2])  # else the scheduler, about to end it, misses the clear
+    shown.wait_until_clearable()
     window.open_workflow(shown.workflow_id, conn_id="live")
     assert window.confirm("Resume").startswith("The task instance is cleared")
     assert shown.ends(try_number=2) == "success"
@@ -232,9 +233,9 @@ def test_what_is_resumed_on_its_page_ends_on_the_cluster(
 
 
 def test_run_again_from_a_task_runs_it_and_what_depends_on_it_on_the_cluster(
-    shown: Task, window: Window, live: LiveAirflow
+    shown: Task, window: Window
 ):
-    live.wait_for_run(*shown.of[:2])
+    shown.wait_until_clearable()
     page = window.open_workflow(shown.workflow_id, conn_id="live")
     page.locator(".node", has_text="gate").click()
     assert window.confirm("Run again from here").startswith("The task instance is cleared")
