@@ -25,14 +25,16 @@ class Row:
     goal: str
 
 
-def by_rate(work: str, peer: str, *, ours: float, theirs: float, goal: str) -> Row:
-    """A row of rates, in tasks a second."""
+def by_rate(
+    work: str, peer: str, *, ours: float, theirs: float, goal: str, unit: str = "tasks/s"
+) -> Row:
+    """A row of rates."""
     return Row(
         work=work,
         peer=peer,
         ours=round(ours, 1),
         theirs=round(theirs, 1),
-        unit="tasks/s",
+        unit=unit,
         ratio=round(ours / theirs, 2),
         goal=goal,
     )

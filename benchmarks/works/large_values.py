@@ -57,6 +57,7 @@ def _rates(kind: str, size: int, rounds: int, folder: Path) -> list[Row]:
             ours=megabytes / seconds[f"our {name}"],
             theirs=megabytes / seconds[f"raw {name}"],
             goal="≥ 0.8",
+            unit="MB/s",
         )
         for name in ("write", "read")
     ]

@@ -16,31 +16,40 @@ from benchmarks.graphs import (
 )
 from benchmarks.rows import Row, by_rate, interleaved
 
+_KINDS = {
+    "chain": (bare_chain, our_chain),
+    "fan-out": (bare_fan_out, our_fan_out),
+    "workflows of 5": (bare_many, our_many),
+}
+
 
 def measure(quick: bool) -> list[Row]:
     rounds, size = (1, 50) if quick else (5, 1_000)
-    rows = []
     with cluster(), manager():
-        for kind, bare, ours, tasks, goal in (
-            ("chain", bare_chain, our_chain, size, "≥ 10"),
-            ("fan-out", bare_fan_out, our_fan_out, size, "≥ 8"),
-            ("fan-out", bare_fan_out, our_fan_out, size * 10, "≥ 8"),
-            ("workflows of 5", bare_many, our_many, size, "≥ 1.5"),
-        ):
-            number = tasks // 5 if kind == "workflows of 5" else tasks
-            parties = {"bare": partial(bare, number), "ours": partial(ours, number)}
-            seconds = interleaved(parties, rounds=rounds)
-            name = f"{kind}: {tasks:,} no-op tasks"
-            rows.append(
-                by_rate(
-                    name,
-                    "bare Ray",
-                    ours=tasks / seconds["ours"],
-                    theirs=tasks / seconds["bare"],
-                    goal=goal,
-                )
-            )
+        rows = [
+            against_bare_ray("chain", size, rounds=rounds, goal="≥ 10"),
+            against_bare_ray("fan-out", size, rounds=rounds, goal="≥ 8"),
+            against_bare_ray("fan-out", size * 10, rounds=rounds, goal="≥ 8"),
+            against_bare_ray("workflows of 5", size, rounds=rounds, goal="≥ 1.5"),
+        ]
     return rows + ([] if quick else _against_ray_workflow(rows))
+
+
+def against_bare_ray(kind: str, tasks: int, *, rounds: int, goal: str, note: str = "") -> Row:
+    """A row of so many no-op tasks, as the manager that is up runs them.
+
+    :param note: added to the work's name.
+    """
+    number = tasks // 5 if kind == "workflows of 5" else tasks
+    bare, ours = (partial(do, number) for do in _KINDS[kind])
+    seconds = interleaved({"bare": bare, "ours": ours}, rounds=rounds)
+    return by_rate(
+        f"{kind}: {tasks:,} no-op tasks{note}",
+        "bare Ray",
+        ours=tasks / seconds["ours"],
+        theirs=tasks / seconds["bare"],
+        goal=goal,
+    )
 
 
 def _against_ray_workflow(rows: list[Row]) -> list[Row]:
