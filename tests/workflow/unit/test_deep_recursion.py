@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import gc
-import logging
+import subprocess
+import sys
+import tempfile
 
 import effects
-import pytest
 import ray
 
 from airflow_provider_rayworkflow import workflow
@@ -21,10 +22,20 @@ def count(number: int, end: int):
     return number if number == end else workflow.continuation(count.bind(number + 1, end))
 
 
-def test_a_thousand_more_levels_leave_no_object_behind(tmp_path, caplog: pytest.LogCaptureFixture):
-    # pytest keeps each line that is logged, and Airflow, once imported, has INFO logged.
-    caplog.set_level(logging.CRITICAL, logger="airflow_provider_rayworkflow")
-    with effects.fresh(), testing.in_process(str(tmp_path)) as workflows:
+def print_objects_after_a_thousand_more_levels() -> None:
+    with tempfile.TemporaryDirectory() as storage, testing.in_process(storage) as workflows:
         assert workflows.run(count.bind(0, 1_500), workflow_id="deep") == 1_500
-        after_500, after_1_500 = effects.calls
-    assert after_1_500 - after_500 < 500
+    after_500, after_1_500 = effects.calls
+    print(after_1_500 - after_500)
+
+
+def test_a_thousand_more_levels_leave_no_object_behind():
+    # In a process of its own: whatever else ran in this one may make objects meanwhile.
+    counted = subprocess.run(
+        [sys.executable, __file__], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert int(counted.stdout) < 500, counted.stderr
+
+
+if __name__ == "__main__":
+    print_objects_after_a_thousand_more_levels()
