@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import pickle
+import re
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -339,7 +340,19 @@ def system_failure(run: TaskRun, exc: BaseException) -> TaskFailure:
     return TaskFailure(
         task_id=run.task_id,
         type=type(exc).__name__,
-        message=str(exc),
+        message=_missing_package(exc) + str(exc),
         traceback="",
         system=True,
+    )
+
+
+def _missing_package(exc: BaseException) -> str:
+    """What to do where Ray has dropped what was uploaded for the task, else ``""``."""
+    package = re.search(r"gcs://[\w.-]+", str(exc))
+    if package is None or not isinstance(exc, ray.exceptions.RuntimeEnvSetupError):
+        return ""
+    return (
+        f"The folder that was uploaded for the task's runtime_env as {package[0]} is not on this cluster "
+        "any more. Resume with the same folder in runtime_env (of ray.init, or of the Airflow operator), "
+        "or run() the graph again under the workflow's id: completed tasks stay.\n"
     )

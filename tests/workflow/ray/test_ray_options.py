@@ -235,6 +235,19 @@ def test_runtime_env_variables_are_in_the_task_and_not_in_its_metadata(manager, 
     assert "TRIP_TOKEN" in str(metadata)
 
 
+def test_a_folder_that_the_cluster_does_not_have_any_more_is_asked_for(manager, new_id):
+    @ray.remote(runtime_env={"working_dir": "gcs://_ray_pkg_0123.zip"}, max_retries=0)
+    def task():
+        return 1
+
+    with pytest.raises(
+        workflow.WorkflowExecutionError,
+        match=r"uploaded .* as gcs://_ray_pkg_0123.zip is not on this cluster any more. Resume with",
+    ):
+        workflow.run(task.bind(), workflow_id=new_id)
+    assert workflow.get_status(new_id) is workflow.RESUMABLE
+
+
 @pytest.mark.parametrize("strategy", ["SPREAD", "DEFAULT"])
 def test_a_scheduling_strategy_is_taken(manager, strategy):
     @ray.remote(scheduling_strategy=strategy)
