@@ -11,6 +11,7 @@ from typing import Any
 import ray
 
 from airflow_provider_rayworkflow.workflow.pickling import pickled_by_fields
+from airflow_provider_rayworkflow.workflow.runtime.refs import put
 
 _inputs: ContextVar[list[Any]] = ContextVar("workflow_inputs")
 
@@ -25,7 +26,7 @@ class Argument:
 
 def nested_input(position: int) -> ray.ObjectRef[Any]:
     """An input inside a container: a reference to its value. Called while unpickling."""
-    return ray.put(_inputs.get()[position])
+    return put(_inputs.get()[position])
 
 
 @contextmanager

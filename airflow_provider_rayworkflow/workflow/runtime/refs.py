@@ -40,4 +40,23 @@ class RefPickling:
 
 def restore_ref(value: bytes) -> ray.ObjectRef[Any]:
     """Put a stored value back into the object store."""
-    return ray.put(pickle.loads(value))
+    return put(pickle.loads(value))
+
+
+def put(value: Any) -> ray.ObjectRef[Any]:
+    """As ``ray.put``, which refuses references: here one can refer to another."""
+    return ray.put(_Itself(value) if isinstance(value, ray.ObjectRef) else value)
+
+
+class _Itself:
+    """What is pickled as the reference that it holds."""
+
+    def __init__(self, ref: ray.ObjectRef[Any]) -> None:
+        self._ref = ref
+
+    def __reduce__(self) -> tuple[Callable[[Any], Any], tuple[Any]]:
+        return _itself, (self._ref,)
+
+
+def _itself(ref: Any) -> Any:
+    return ref

@@ -14,8 +14,6 @@ import traceback
 from collections.abc import Sequence
 from typing import Any
 
-import ray
-
 from airflow_provider_rayworkflow.workflow import workflow_context as context
 from airflow_provider_rayworkflow.workflow.codec import Encoded, decode, encode, json_output
 from airflow_provider_rayworkflow.workflow.exceptions import (
@@ -34,7 +32,7 @@ from airflow_provider_rayworkflow.workflow.runtime import functions
 from airflow_provider_rayworkflow.workflow.runtime.dag import encode_dag, is_dag
 from airflow_provider_rayworkflow.workflow.runtime.inputs import Argument, unpickling_with
 from airflow_provider_rayworkflow.workflow.runtime.presence import NODE
-from airflow_provider_rayworkflow.workflow.runtime.refs import RefPickling
+from airflow_provider_rayworkflow.workflow.runtime.refs import RefPickling, put
 from airflow_provider_rayworkflow.workflow.runtime.timeouts import time_limit
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 from airflow_provider_rayworkflow.workflow.task_runs import (
@@ -147,7 +145,7 @@ def _store(store: WorkflowStore, run: TaskRun, value: Any, encoded: Encoded) -> 
             attempt=run.attempt,
             parts=encoded.parts,
         )
-    return Result(encoding=encoded.encoding, blob=blob, ref=ray.put(value))
+    return Result(encoding=encoded.encoding, blob=blob, ref=put(value))
 
 
 def _load_inputs(

@@ -271,6 +271,34 @@ def test_a_returned_reference_stays_a_reference_one_level_down(manager, new_id):
     assert ray.get(ray.get(workflow.get_output_async(new_id))) == "inside"
 
 
+@pytest.mark.parametrize("size", [3, 100_000])  # inline, and held by the worker
+def test_a_node_in_a_container_that_returned_a_reference_is_a_reference_to_it(manager, size):
+    @ray.remote
+    def make_ref():
+        return ray.put(np.ones(size))
+
+    @ray.remote
+    def open_them(direct, container):
+        (outer,) = container
+        inner = ray.get(outer)
+        return isinstance(inner, ray.ObjectRef), float(ray.get([direct, inner])[1].sum())
+
+    made = make_ref.bind()
+    assert both(open_them.bind(made, [made])) == (True, size)
+
+
+def test_a_reference_to_a_reference_may_be_an_input(manager):
+    @ray.remote
+    def make_ref():
+        return ray.put("inside")
+
+    @ray.remote
+    def open_it(container):
+        return ray.get(ray.get(container[0]))
+
+    assert both(open_it.bind([make_ref.remote()])) == "inside"
+
+
 def test_returned_containers_keep_their_references(manager):
     @ray.remote
     def make():
