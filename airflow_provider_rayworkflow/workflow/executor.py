@@ -236,6 +236,7 @@ class Executor:
 
     async def _build(self) -> _State:
         is_new = self._state is None and self.epoch == self._base_epoch
+        tried = self._state.schedule.tried if self._state else None
 
         def build() -> tuple[Checkpoints, Schedule]:
             checkpoints = (
@@ -244,7 +245,7 @@ class Executor:
                 else self._store.read_checkpoints(self.workflow_id, since_epoch=self._base_epoch)
             )
             rules = replace(self._rules, lost=checkpoints.lost)
-            return checkpoints, Schedule(self._graph, checkpoints.records, rules)
+            return checkpoints, Schedule(self._graph, checkpoints.records, rules, tried)
 
         if is_new and len(self._graph.tasks) <= _FEW_TASKS:
             checkpoints, schedule = build()

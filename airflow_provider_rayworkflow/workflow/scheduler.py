@@ -37,6 +37,16 @@ class _State(Enum):
     DONE = auto()
 
 
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """How a task has fared that has no result yet; the fields are those of :class:`Node`."""
+
+    attempts: int
+    failures: int
+    errors: int
+    is_alone: bool
+
+
 @dataclass(slots=True, eq=False)
 class Node:
     """One task of a running workflow.
@@ -130,6 +140,11 @@ class Node:
             )
         return self.fingerprints
 
+    def take_over(self, tried: Tried) -> None:
+        """Go on counting where the task's node in a former schedule stopped."""
+        self.attempts, self.failures = tried.attempts, tried.failures
+        self.errors, self.is_alone = tried.errors, tried.is_alone
+
     def wait_s(self, random: float) -> float:
         """How long to wait before the next attempt after an exception."""
         retry = self.task.options.retry
@@ -164,6 +179,8 @@ class Schedule:
     :param graph: the whole graph.
     :param records: what earlier runs committed, by task id.
     :param rules: by which it is decided what of that counts; see :mod:`.reuse`.
+    :param tried: of the schedule that this one replaces in the same run: what its tasks have used
+        up of their retries stays used up.
 
     Only tasks whose result is still needed become nodes: a task without a checkpoint whose
     dependents are all committed does not run again.
@@ -174,7 +191,9 @@ class Schedule:
         graph: Graph,
         records: Mapping[str, TaskRecord] | None = None,
         rules: Rules | None = None,
+        tried: Mapping[str, Tried] | None = None,
     ) -> None:
+        self.tried = dict(tried or {})
         self._ids = TaskIds()
         self._ready: deque[Node] = deque()
         self._added: deque[Node] = deque()
@@ -299,6 +318,7 @@ class Schedule:
         if self.is_needless(node):
             return Verdict.IGNORE
         if _may_retry(node, system=system, retryable=retryable):
+            self._note(node)
             return Verdict.RETRY
         catcher = None if system else self.catcher(node)
         if catcher is None:
@@ -320,7 +340,11 @@ class Schedule:
     def interrupted(self, node: Node) -> None:
         """An attempt was lost with a Ray task that several shared: it runs again, but alone."""
         node.is_alone = True
+        self._note(node)
         self._put_back(node)
+
+    def _note(self, node: Node) -> None:
+        self.tried[node.task_id] = Tried(node.attempts, node.failures, node.errors, node.is_alone)
 
     def _put_back(self, node: Node) -> None:
         self.running.discard(node)
@@ -380,6 +404,8 @@ class Schedule:
             )
             if decisions[index].verdict is not ReuseVerdict.REUSED:
                 pending.extend(task.upstream)
+            if (tried := self.tried.get(task_ids[index])) is not None:
+                nodes[index].take_over(tried)
         self._connect(nodes)
         self.total += len(graph.tasks)
         self.done += len(graph.tasks) - len(nodes)

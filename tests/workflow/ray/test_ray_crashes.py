@@ -327,6 +327,17 @@ def test_references_in_results_are_there_after_a_crash(manager, new_id, crash):
     assert workflow.resume(new_id) == ["inside"]
 
 
+def test_crashes_that_take_a_tasks_input_along_use_up_its_retries(manager, new_id, crash, ledger):
+    @unchecked
+    @ray.remote
+    def make():
+        return np.ones(2**20)  # held by the worker
+
+    crash.arm(times=100)
+    killed(pass_by.options(max_retries=2).bind(crash, ledger, "a", make.bind()), new_id)
+    assert 3 <= ledger.count("a") <= 4  # one more if it was in one Ray task with its input
+
+
 def test_the_retry_counter_begins_anew_with_a_resume(manager, new_id, crash, ledger):
     task = pass_by.options(max_retries=1)
     crash.arm(times=3)

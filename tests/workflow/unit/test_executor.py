@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from plans import Plan, call, committed, expected, from_result, plans, to_graph, to_result
 
-from airflow_provider_rayworkflow.workflow.executor import Executor
+from airflow_provider_rayworkflow.workflow.executor import MAX_REBUILDS, Executor
 from airflow_provider_rayworkflow.workflow.graph import allocate_ids
 from airflow_provider_rayworkflow.workflow.ids import TaskIds
 from airflow_provider_rayworkflow.workflow.measures import Measures
@@ -30,6 +30,7 @@ from airflow_provider_rayworkflow.workflow.task_runs import (
     Continued,
     Earlier,
     Errand,
+    InputsLost,
     Interrupted,
     Lost,
     NotBegun,
@@ -122,6 +123,18 @@ class PlanRunner:
         return Raised(failure=failed, exception=b"!", retryable=True, times=TIMES)
 
 
+class ForgetfulRunner(PlanRunner):
+    """Finds now and then that a result which a task takes is gone."""
+
+    losses = MAX_REBUILDS
+
+    def completion(self, run: TaskRun) -> Completion:
+        if run.inputs and self.losses and self.random.random() < 0.3:
+            self.losses -= 1
+            return InputsLost(positions=(self.random.randrange(len(run.inputs)),), reason="gone")
+        return super().completion(run)
+
+
 def with_results(run: TaskRun, results: dict[str, Result]) -> TaskRun | None:
     """The run with the results of those before it; None if there is none."""
     earlier = [one.task_id for one in run.inputs if isinstance(one, Earlier)]
@@ -144,12 +157,13 @@ def execute(
     at: int = -1,
     changed: Collection[int] = (),
     rules: Rules | None = None,
+    runner_type: type[PlanRunner] = PlanRunner,
 ) -> tuple[Outcome | None, PlanRunner]:
     """Run a workflow to its end, or to the death of the process at a write.
 
     :param changed: tasks whose arguments are others.
     """
-    runner, faulty = PlanRunner(plan, random), FaultyStore(store, at=at, how="after")
+    runner, faulty = runner_type(plan, random), FaultyStore(store, at=at, how="after")
 
     async def main() -> Outcome | None:
         asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
@@ -196,6 +210,15 @@ def test_a_run_ends_as_its_plan_says(plan: Plan, seed: int):
     outcome, _ = execute(plan, MemoryStore(), Random(seed), epoch=1)
     assert value_of(outcome) == expected(plan)
     assert (outcome.failure is None) == (outcome.result is not None)
+
+
+@given(plans(), SEEDS)
+def test_results_that_are_lost_are_made_again_and_used_up_retries_stay_used_up(
+    plan: Plan, seed: int
+):
+    runner = ForgetfulRunner
+    outcome, _ = execute(plan, MemoryStore(), Random(seed), epoch=1, runner_type=runner)
+    assert value_of(outcome) == expected(plan)
 
 
 @given(plans(), SEEDS, st.lists(st.integers(0, 6), max_size=4))
