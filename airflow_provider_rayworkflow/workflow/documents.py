@@ -17,12 +17,12 @@ import hmac
 import json
 import os
 import re
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from airflow_provider_rayworkflow.workflow.checksums import crc32
 from airflow_provider_rayworkflow.workflow.exceptions import (
     CorruptedDataError,
     DataLoadError,
@@ -114,10 +114,10 @@ def load_line(key: str, kind: str, data: bytes) -> Json:
 def dump_frame(header: Json, payload: Sequence[_Buffer] = ()) -> list[_Buffer]:
     """One frame as buffers to be written one after the other; the payload is not copied."""
     head = _dumps(header).encode()
-    checksum = zlib.crc32(head)
+    checksum = crc32(head)
     size = 0
     for part in payload:
-        checksum = zlib.crc32(part, checksum)
+        checksum = crc32(part, checksum)
         size += memoryview(part).nbytes
     return [b"%08x %d %d\n%b" % (checksum, len(head), size, head), *payload, b"\n"]
 
@@ -157,7 +157,7 @@ def check_frame(key: str, kind: str, size: int, read: Callable[[int, int], bytes
         if at + _PIECE_BYTES >= size and piece[-1:] != b"\n":
             raise CorruptedDataError(key, f"the frame at byte {position} is cut off")
         content = piece[:-1] if at + _PIECE_BYTES >= size else piece
-        checksum = zlib.crc32(content, checksum)
+        checksum = crc32(content, checksum)
     if checksum != int(match[1], 16):
         raise CorruptedDataError(key, f"the frame at byte {position} has a wrong checksum")
 
@@ -230,7 +230,7 @@ def _frames(key: str, data: bytes, position: int) -> Iterator[tuple[Json, memory
         end = start + head_size + payload_size
         if end + 1 > len(data) or data[end : end + 1] != b"\n":
             raise CorruptedDataError(key, f"the frame at byte {position} is cut off")
-        if zlib.crc32(view[start:end]) != int(match[1], 16):
+        if crc32(view[start:end]) != int(match[1], 16):
             raise CorruptedDataError(key, f"the frame at byte {position} has a wrong checksum")
         with understanding(key, "frame"):
             header = json.loads(data[start : start + head_size])
@@ -271,4 +271,4 @@ _dumps = json.JSONEncoder(separators=(",", ":"), sort_keys=True, ensure_ascii=Tr
 
 
 def _crc(content: bytes) -> str:
-    return f"{zlib.crc32(content):08x}"
+    return f"{crc32(content):08x}"
