@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,12 +73,26 @@ def interleaved(
     rounds: int,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, float]:
-    """The median time of each party, in seconds; they take turns. One more round warms them up."""
-    times: dict[str, list[float]] = {name: [] for name in parties}
+    """The median time of each party, in seconds; see :func:`medians`."""
+    timed = {name: partial(seconds_of, do, clock=clock) for name, do in parties.items()}
+    return medians(timed, rounds=rounds)
+
+
+def medians(parties: Mapping[str, Callable[[], float]], *, rounds: int) -> dict[str, float]:
+    """The median of what each party says; they take turns. One more round warms them up."""
+    said: dict[str, list[float]] = {name: [] for name in parties}
     for number in range(rounds + 1):
         for name, do in parties.items():
-            begun_at = clock()
-            do()
+            figure = do()
             if number:
-                times[name].append(clock() - begun_at)
-    return {name: statistics.median(measured) for name, measured in times.items()}
+                said[name].append(figure)
+    return {name: statistics.median(figures) for name, figures in said.items()}
+
+
+def seconds_of(
+    do: Callable[[], object], *, clock: Callable[[], float] = time.perf_counter
+) -> float:
+    """How long it takes."""
+    begun_at = clock()
+    do()
+    return clock() - begun_at

@@ -1,4 +1,4 @@
-"""Programs in environments of their own: :func:`run` makes the environment and runs one."""
+"""Programs in environments of their own, which do what they are asked."""
 
 from __future__ import annotations
 
@@ -6,32 +6,51 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 HERE = Path(__file__).parent
 ENVIRONMENTS = HERE.parent / ".envs"
 
+#: Does a work, by its name and arguments, and gives the seconds that it took.
+Ask = Callable[..., float]
 
-def run(peer: str, *arguments: object) -> Any:
-    """What ``peers/<peer>.py`` prints, as JSON; its packages are those of ``peers/<peer>.txt``."""
-    python = _environment(peer)
+
+@contextmanager
+def running(peer: str) -> Iterator[Ask]:
+    """``peers/<peer>.py`` as a process that waits to be asked."""
+    with subprocess.Popen(
+        command(peer),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=environment(),
+        text=True,
+    ) as process:
+
+        def ask(work: str, *arguments: object) -> float:
+            print(json.dumps([work, *arguments]), file=process.stdin, flush=True)
+            line = process.stdout.readline()  # type: ignore[union-attr]
+            if not line:
+                raise RuntimeError(f"{peer} ended while it did {work}")
+            seconds: float = json.loads(line)
+            return seconds
+
+        yield ask
+
+
+def environment() -> dict[str, str]:
+    """Of a peer's process: ours is not for it."""
     settings = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("RAY_", "AIRFLOW"))
+        if not name.startswith(("RAY_", "AIRFLOW", "PYTHONPATH"))
     }
-    done = subprocess.run(
-        [python, str(HERE / f"{peer}.py"), *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        env=settings | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0"},
-        check=True,
-        timeout=600,
-    )
-    return json.loads(done.stdout.splitlines()[-1])
+    return settings | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0"}
 
 
-def _environment(peer: str) -> str:
+def command(peer: str) -> list[str]:
+    """What starts ``peers/<peer>.py``, with the packages of ``peers/<peer>.txt``."""
     folder = ENVIRONMENTS / peer
     python = folder / "bin" / "python"
     ready = folder / ".ready"
@@ -44,4 +63,4 @@ def _environment(peer: str) -> str:
             [uv, "pip", "install", "--quiet", "--python", python, "-r", packages], check=True
         )
         ready.touch()
-    return str(python)
+    return [str(python), str(HERE / f"{peer}.py")]

@@ -1,20 +1,26 @@
-"""The old library: tasks a second, and seconds for a resume. Prints JSON.
+"""The old library: chains, fan-outs, many workflows, resumes, listings.
 
-Its chains are short: it is recursive and can't run one of 1,000.
+It is recursive: a chain of 1,000 needs a higher limit in the driver and in the manager, and a larger
+stack than the main thread has.
 """
 
 import contextlib
-import json
 import logging
-import statistics
+import shutil
 import sys
 import tempfile
-import time
+import threading
+import uuid
+from pathlib import Path
+
+from answering import answer, seconds  # isort: split
 
 import ray
 from ray import workflow
+from ray.workflow.workflow_access import get_management_actor
 
-rounds, size = int(sys.argv[1]), int(sys.argv[2])
+RECURSION_LIMIT = 100_000
+STACK_BYTES = 512 * 2**20
 
 
 @ray.remote
@@ -37,35 +43,60 @@ def fail_once(path, *values):
     raise ValueError("the first time")
 
 
-def chain(length):
+def graph_of_chain(length):
     node = pass_on.bind(0)
     for _ in range(length - 1):
         node = pass_on.bind(node)
     return node
 
 
-def many(number):
-    ray.get([workflow.run_async(chain(5)) for _ in range(number)])
+def chain(length):
+    return seconds(lambda: workflow.run(graph_of_chain(length)))
 
 
-def resume(folder, number):
-    path, name = f"{folder}/failed-{number}", f"resumed-{number}"
-    graph = fail_once.bind(path, *[pass_on.bind(i) for i in range(size)])
-    with contextlib.suppress(Exception):
+def fan_out(width):
+    return seconds(lambda: workflow.run(count.bind(*map(pass_on.bind, range(width)))))
+
+
+def many(number, length):
+    def run_all():
+        ray.get([workflow.run_async(graph_of_chain(length)) for _ in range(number)])
+
+    return seconds(run_all)
+
+
+def resume(folder, done):
+    """Of a workflow of which all but the last task are done."""
+    name = uuid.uuid4().hex
+    graph = fail_once.bind(f"{folder}/{name}", *map(pass_on.bind, range(done)))
+    with contextlib.suppress(workflow.WorkflowExecutionError):
         workflow.run(graph, workflow_id=name)
-    begun_at = time.perf_counter()
-    workflow.resume(name)
-    return time.perf_counter() - begun_at
+    return seconds(lambda: workflow.resume(name))
 
 
-def rate(tasks, do):
-    times = []
-    for number in range(rounds + 1):
-        begun_at = time.perf_counter()
-        do()
-        if number or rounds == 1:
-            times.append(time.perf_counter() - begun_at)
-    return tasks / statistics.median(times)
+def copy_finished(storage, number):
+    """Have so many workflows that have ended: one that did, copied."""
+    workflow.run(graph_of_chain(1), workflow_id="w0")
+    root = Path(storage, "workflows")
+    successful = root / "__status__" / "SUCCESSFUL"
+    for copy in range(1, number):
+        shutil.copytree(root / "w0", root / f"w{copy}")
+        shutil.copyfile(successful / "w0", successful / f"w{copy}")
+    found = workflow.list_all()
+    if len(found) != number:
+        raise RuntimeError(f"{len(found)} are listed instead of {number}")
+
+
+def get_status(number):
+    def ask():
+        for _ in range(number):
+            workflow.get_status("w1")
+
+    return seconds(ask)
+
+
+def raise_limit(*_):
+    sys.setrecursionlimit(RECURSION_LIMIT)
 
 
 with tempfile.TemporaryDirectory() as folder:
@@ -79,15 +110,21 @@ with tempfile.TemporaryDirectory() as folder:
         storage=f"file://{folder}/storage",
     )
     logging.disable(logging.WARNING)
-    length = min(size, 100)
-    found = {
-        "chain": rate(length, lambda: workflow.run(chain(length))),
-        "fan-out": rate(size, lambda: workflow.run(count.bind(*map(pass_on.bind, range(size))))),
-        "many": rate(size, lambda: many(size // 5)),
-        "resume": statistics.median(resume(folder, number) for number in range(rounds)),
+    workflow.init()
+    raise_limit()
+    manager = get_management_actor()
+    ray.get(manager.__ray_call__.remote(raise_limit))
+    works = {
+        "chain": chain,
+        "fan-out": fan_out,
+        "many": many,
+        "resume": lambda done: resume(folder, done),
+        "copy_finished": lambda number: copy_finished(f"{folder}/storage", number),
+        "list_all": lambda: seconds(workflow.list_all),
+        "get_status": get_status,
     }
-    begun_at = time.perf_counter()
-    listed = workflow.list_all()
-    found["list"] = (time.perf_counter() - begun_at) / len(listed)
+    threading.stack_size(STACK_BYTES)
+    thread = threading.Thread(target=answer, args=[works])
+    thread.start()
+    thread.join()
     ray.shutdown()
-print(json.dumps(found))

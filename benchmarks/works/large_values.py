@@ -2,57 +2,63 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.rows import Row, by_count, by_rate, interleaved
+import numpy as np
+import pyarrow as pa
+
+from airflow_provider_rayworkflow.workflow.codec import Encoding, decode, encode
+from airflow_provider_rayworkflow.workflow.model import Blob
+from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
+from airflow_provider_rayworkflow.workflow.storage.local import LocalStore
+from benchmarks.rows import Row, by_count, by_rate, medians, seconds_of
+
+_KINDS: dict[str, Callable[[Any], Any]] = {
+    "numpy array": lambda numbers: numbers,
+    "Arrow table": lambda numbers: pa.table({"number": pa.array(numbers)}),
+}
 
 
 def measure(quick: bool) -> list[Row]:
-    rounds, size, most = (1, 2**24, 2**24) if quick else (5, 2**28, 2**30)
+    rounds, size = (1, 2**24) if quick else (5, 2**30)
     rows = []
-    for kind in ("numpy array", "Arrow table"):
+    for kind in _KINDS:
         with tempfile.TemporaryDirectory() as folder:
             rows += _rates(kind, size, rounds, Path(folder))
-        rows.append(_memory(kind, most))
+        with tempfile.TemporaryDirectory() as folder:
+            rows += _memory(kind, size, folder)
     return rows
 
 
+# ---- how fast
+
+
 def _rates(kind: str, size: int, rounds: int, folder: Path) -> list[Row]:
-    from airflow_provider_rayworkflow.workflow.codec import Encoding, decode, encode
-    from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
-    from airflow_provider_rayworkflow.workflow.storage.local import LocalStore
-
-    value, raw = _value(kind, size), os.urandom(1 << 20) * (size >> 20)
-    store = WorkflowStore(LocalStore(folder / "ours"))
-    blobs: list[Any] = []
-
-    def write() -> None:
-        parts = encode(value).parts
-        blobs.append(store.write_value("w", epoch=1, task_id="t", attempt=1, parts=parts))
-
-    def read() -> None:
-        _forget(folder / "ours" / blobs[-1].key)
-        decode(Encoding.PICKLE, store.read_value(blobs[-1]))
-
-    seconds = interleaved(
+    """Each file is a new one, synced; each read comes from the disk."""
+    numbers = _numbers(size)
+    raw, ours = _Raw(folder / "raw", numbers), _Ours(folder / "ours", _KINDS[kind](numbers))
+    seconds = medians(
         {
-            "raw write": lambda: _write_raw(folder / "raw", raw),
-            "our write": write,
-            "raw read": lambda: _read_raw(folder / "raw"),
-            "our read": read,
+            "raw write": raw.write,
+            "our write": ours.write,
+            "raw read": raw.read,
+            "our read": ours.read,
         },
         rounds=rounds,
     )
     megabytes = size / 1e6
     return [
         by_rate(
-            f"{name} of a {kind} of {size >> 20} MiB (MB/s)",
+            f"{name} of a {kind} of {size >> 20} MiB",
             f"raw {name} of the same disk",
             ours=megabytes / seconds[f"our {name}"],
             theirs=megabytes / seconds[f"raw {name}"],
@@ -63,15 +69,57 @@ def _rates(kind: str, size: int, rounds: int, folder: Path) -> list[Row]:
     ]
 
 
-def _write_raw(path: Path, content: bytes) -> None:
-    with open(path, "wb", buffering=0) as file:
-        file.write(content)
-        os.fsync(file.fileno())
+class _Raw:
+    """A file, written and read by the operating system's calls alone."""
+
+    def __init__(self, path: Path, content: Any) -> None:
+        self._path = path
+        self._content = content
+
+    def write(self) -> float:
+        self._path.unlink(missing_ok=True)
+        return seconds_of(self._write)
+
+    def _write(self) -> None:
+        with open(self._path, "wb", buffering=0) as file:
+            pending = memoryview(self._content).cast("B")
+            while pending:
+                pending = pending[file.write(pending) :]
+            os.fsync(file.fileno())
+
+    def read(self) -> float:
+        _forget(self._path)
+        return seconds_of(self._path.read_bytes)
 
 
-def _read_raw(path: Path) -> None:
-    _forget(path)
-    path.read_bytes()
+class _Ours:
+    """A value, written and read as a task's."""
+
+    def __init__(self, root: Path, value: Any) -> None:
+        self._root = root
+        self._store = WorkflowStore(LocalStore(root))
+        self._value = value
+        self._blob: Blob | None = None
+
+    def write(self) -> float:
+        if self._blob is not None:
+            self._store.bytes.delete([self._blob.key])
+        return seconds_of(self._write)
+
+    def _write(self) -> None:
+        self._blob = _write(self._store, self._value)
+
+    def read(self) -> float:
+        _forget(self._root / self._blob.key)  # type: ignore[union-attr]
+        return seconds_of(partial(_load, self._store, self._blob))
+
+
+def _write(store: WorkflowStore, value: Any) -> Blob:
+    return store.write_value("w", epoch=1, task_id="t", attempt=1, parts=encode(value).parts)
+
+
+def _load(store: WorkflowStore, blob: Blob) -> Any:
+    return decode(Encoding.PICKLE, store.read_value(blob))
 
 
 def _forget(path: Path) -> None:
@@ -80,34 +128,46 @@ def _forget(path: Path) -> None:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def _value(kind: str, size: int) -> Any:
-    import numpy as np
-
-    numbers = np.random.default_rng(1).integers(0, 2**62, size // 8)
-    if kind == "numpy array":
-        return numbers
-    import pyarrow as pa
-
-    return pa.table({"number": pa.array(numbers)})
+def _numbers(size: int) -> Any:
+    return np.random.default_rng(1).integers(0, 2**62, size // 8)
 
 
-def _memory(kind: str, size: int) -> Row:
-    """Peak memory of a process that makes and writes the value, beyond one that does nothing."""
-    command = [sys.executable, "-m", __name__, kind, str(size)]
-    peak = int(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
-    return by_count(
-        f"peak memory while a {kind} of {size >> 20} MiB is written",
-        "1.2 times the value",
-        ours=peak / size,
-        allowed=1.2,
-        unit="of the value",
-    )
+# ---- how much memory, each in a process of its own
 
 
-def _peak(do: Callable[[], object]) -> int:
+def _memory(kind: str, size: int, folder: str) -> list[Row]:
+    written = _in_a_process("write", kind, str(size), folder)
+    loaded = _in_a_process("load", kind, json.dumps(written["blob"]), folder)
+    return [
+        by_count(
+            f"peak memory while a {kind} of {size >> 20} MiB is {what}",
+            "1.2 times the value",
+            ours=done["peak"] / size,
+            allowed=1.2,
+            unit="of the value",
+        )
+        for what, done in (("made and written", written), ("loaded", loaded))
+    ]
+
+
+def _in_a_process(*arguments: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", __name__, *arguments]
+    done: dict[str, Any] = json.loads(subprocess.check_output(command))
+    return done
+
+
+def main(what: str, kind: str, argument: str, folder: str) -> None:
+    """Print the peak beyond that of a process that has done the same with a small value."""
+    store = WorkflowStore(LocalStore(folder))
+    small = WorkflowStore(LocalStore(f"{folder}/small"))
+    _load(small, _write(small, _KINDS[kind](_numbers(2**16))))
     before = _highest_bytes()
-    do()
-    return _highest_bytes() - before
+    if what == "write":
+        blob = _write(store, _KINDS[kind](_numbers(int(argument))))
+    else:
+        blob = Blob(**json.loads(argument))
+        _load(store, blob)
+    print(json.dumps({"peak": _highest_bytes() - before, "blob": asdict(blob)}))
 
 
 def _highest_bytes() -> int:
@@ -116,22 +176,5 @@ def _highest_bytes() -> int:
     return 1024 * int(status.partition("VmHWM:")[2].split()[0])
 
 
-def _make_and_write(kind: str, size: int) -> None:
-    from airflow_provider_rayworkflow.workflow.codec import encode
-    from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
-    from airflow_provider_rayworkflow.workflow.storage.local import LocalStore
-
-    with tempfile.TemporaryDirectory() as folder:
-        store = WorkflowStore(LocalStore(folder))
-        _value(kind, 8)  # what is imported does not count
-        encode([1])
-
-        def do() -> None:
-            parts = encode(_value(kind, size)).parts
-            store.write_value("w", epoch=1, task_id="t", attempt=1, parts=parts)
-
-        print(_peak(do))
-
-
 if __name__ == "__main__":
-    _make_and_write(sys.argv[1], int(sys.argv[2]))
+    main(*sys.argv[1:])

@@ -6,15 +6,22 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 
+from airflow_provider_rayworkflow import workflow
+from airflow_provider_rayworkflow.workflow.known_workflows import KnownWorkflows
 from airflow_provider_rayworkflow.workflow.model import StatusRecord
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 from airflow_provider_rayworkflow.workflow.storage.bytes import Entry
 from airflow_provider_rayworkflow.workflow.storage.local import LocalStore
-from airflow_provider_rayworkflow.workflow.storage.workflows import HonestStatuses, list_workflows
 from benchmarks import peers
-from benchmarks.rows import Row, by_count, by_time, interleaved
+from benchmarks.cluster import cluster, manager
+from benchmarks.rows import Row, by_count, by_rate, by_time, medians, seconds_of
+
+_LIST = "list_all over {:,} workflows"
+_OLD = "ray.workflow 2.47.1"
+_QUESTIONS = 200
 
 
 class CountingStore(LocalStore):
@@ -22,63 +29,95 @@ class CountingStore(LocalStore):
 
     def __init__(self, root: str) -> None:
         super().__init__(root)
-        self.calls: Counter[str] = Counter()
+        self._calls: Counter[str] = Counter()
+
+    def take(self) -> int:
+        """How many there were since the last time."""
+        number = self._calls.total()
+        self._calls.clear()
+        return number
 
     def list(self, folder: str) -> Iterator[Entry]:
-        self.calls["list"] += 1
+        self._calls["list"] += 1
         return super().list(folder)
 
     def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
-        self.calls["get"] += 1
+        self._calls["get"] += 1
         return super().get(key, start, length)
 
 
 def measure(quick: bool) -> list[Row]:
-    rounds, size = (1, 100) if quick else (5, 10_000)
+    size = 100 if quick else 10_000
     with tempfile.TemporaryDirectory() as root:
-        counting = CountingStore(root)
-        store = WorkflowStore(counting)
-        for number in range(size):
-            store.write_status(_record(f"w{number}"))
-
-        def list_all() -> None:
-            counting.calls.clear()
-            list_workflows(store, HonestStatuses(store, now=time.time()))
-
-        seconds = interleaved({"list": list_all}, rounds=rounds)["list"]
-        listed = sum(counting.calls.values())
-        counting.calls.clear()
-        HonestStatuses(store, now=time.time()).read("w1")
-        rows = [
-            by_count(
-                f"list_all over {size:,} workflows",
-                "one listing",
-                ours=listed,
-                allowed=1,
-                unit="calls",
-            ),
-            by_count(
-                "get_status of one that has ended",
-                "a listing and a read",
-                ours=sum(counting.calls.values()),
-                allowed=2,
-                unit="calls",
-            ),
-        ]
-    if quick:
-        return rows
-    old = peers.run("ray_workflow", 3, 100)["list"] * size
-    name = "ray.workflow 2.47.1 (by its time for some 100)"
-    work = f"list_all over {size:,} workflows"
-    return [*rows, by_time(work, name, ours=seconds, theirs=old, goal="≥ 20")]
+        _write_finished(root, size)
+        return _requests(root, size) + ([] if quick else _times(root, size))
 
 
-def _record(workflow_id: str) -> StatusRecord:
-    return StatusRecord(
-        workflow_id=workflow_id,
-        status=WorkflowStatus.SUCCESSFUL,
-        epoch=1,
-        number=1,
-        manager_id="m",
-        created_at=1.0,
-    )
+def _write_finished(root: str, number: int) -> None:
+    store = WorkflowStore(LocalStore(root))
+    for workflow_number in range(number):
+        store.write_status(
+            StatusRecord(
+                workflow_id=f"w{workflow_number}",
+                status=WorkflowStatus.SUCCESSFUL,
+                epoch=1,
+                number=1,
+                manager_id="m",
+                created_at=1.0,
+            )
+        )
+
+
+def _requests(root: str, size: int) -> list[Row]:
+    counting = CountingStore(root)
+    known = KnownWorkflows(WorkflowStore(counting), manager_id="another", clock=time.time)
+    known.list_all()
+    listed = counting.take()
+    known.read_status("w1")
+    return [
+        by_count(_LIST.format(size), "one listing", ours=listed, allowed=1, unit="requests"),
+        by_count(
+            "get_status of one that has ended",
+            "one read",
+            ours=counting.take(),
+            allowed=1,
+            unit="requests",
+        ),
+    ]
+
+
+def _times(root: str, size: int) -> list[Row]:
+    """Both as users call them, each library in its own storage with so many that have ended."""
+    with cluster(), manager(root), peers.running("ray_workflow") as old:
+        old("copy_finished", size)
+        listing = medians(
+            {
+                "ours": partial(seconds_of, partial(_list_all, size)),
+                "theirs": partial(old, "list_all"),
+            },
+            rounds=5,
+        )
+        asking = medians(
+            {"ours": partial(seconds_of, _ask), "theirs": partial(old, "get_status", _QUESTIONS)},
+            rounds=5,
+        )
+    return [
+        by_time(_LIST.format(size), _OLD, **listing, goal="≥ 20"),
+        by_rate(
+            "get_status of one that has ended",
+            _OLD,
+            **{party: _QUESTIONS / seconds for party, seconds in asking.items()},
+            goal="≥ 20",
+            unit="calls/s",
+        ),
+    ]
+
+
+def _list_all(size: int) -> None:
+    if len(workflow.list_all()) != size:
+        raise RuntimeError(f"it should have listed {size}")
+
+
+def _ask() -> None:
+    for _ in range(_QUESTIONS):
+        workflow.get_status("w1")

@@ -1,12 +1,13 @@
-"""Resuming a workflow of which one task is not done."""
+"""Resuming a workflow of which all tasks but one are done: how long it takes, and its requests."""
 
 from __future__ import annotations
 
 import os
-import statistics
 import tempfile
 import time
 import uuid
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,12 @@ from airflow_provider_rayworkflow import workflow
 from benchmarks import peers
 from benchmarks.cluster import cluster, manager
 from benchmarks.graphs import pass_on
-from benchmarks.rows import Row, by_time
+from benchmarks.rows import Row, by_count, by_time, medians
+from benchmarks.slow_s3 import slow_s3
+
+_OLD = "ray.workflow 2.47.1"
+#: What a resume may ask of the storage: a listing, the task that runs, and as each workflow.
+ALLOWED = 1 + 1 + 8
 
 
 @ray.remote
@@ -29,38 +35,80 @@ def fail_once(path: str, *values: Any) -> int:
 
 
 def measure(quick: bool) -> list[Row]:
-    rounds, size = (1, 50) if quick else (5, 999)
-    with cluster(), manager(), tempfile.TemporaryDirectory() as folder:
-        small = statistics.median(_resume(folder, size) for _ in range(rounds))
-        large = statistics.median(_resume(folder, size * 10) for _ in range(rounds))
-    if quick:
+    rounds, done = (1, 49) if quick else (5, 999)
+    with cluster():
+        rows = _times(done, rounds, with_old=not quick)
+        return rows + [_requests(number, rounds) for number in (done, _ten_times(done))]
+
+
+def _times(done: int, rounds: int, *, with_old: bool) -> list[Row]:
+    with (
+        manager(),
+        tempfile.TemporaryDirectory() as folder,
+        peers.running("ray_workflow") if with_old else nullcontext() as old,
+    ):
+        parties = {
+            "small": partial(_resume, folder, done),
+            "large": partial(_resume, folder, _ten_times(done)),
+        }
+        if old:
+            parties["old"] = partial(old, "resume", done)
+        seconds = medians(parties, rounds=rounds)
+    if not old:
         return []
-    old = peers.run("ray_workflow", 3, 100)["resume"] / 100 * size
+    ten_times = f"{_OLD} (ten times its time with {done:,})"
     return [
+        by_time(_work(done), _OLD, ours=seconds["small"], theirs=seconds["old"], goal="≥ 10"),
         by_time(
-            f"resume with {size} of {size + 1:,} tasks done",
-            "ray.workflow 2.47.1 (by its time for 100)",
-            ours=small,
-            theirs=old,
-            goal="≥ 10",
-        ),
-        by_time(
-            f"resume with {size * 10:,} of {size * 10 + 1:,} tasks done",
-            "ray.workflow 2.47.1 (by its time for 100)",
-            ours=large,
-            theirs=old * 10,
+            _work(_ten_times(done)),
+            ten_times,
+            ours=seconds["large"],
+            theirs=10 * seconds["old"],
             goal="≥ 10",
         ),
     ]
 
 
-def _resume(folder: str, size: int) -> float:
-    path, name = Path(folder, uuid.uuid4().hex), uuid.uuid4().hex
-    graph = fail_once.bind(str(path), *[pass_on.bind(number) for number in range(size)])
+def _requests(done: int, rounds: int) -> Row:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        slow_s3(Path(folder), delay_s=0) as (uri, wire),
+        manager(uri),
+    ):
+
+        def resume() -> float:
+            _fail(folder, done, name := uuid.uuid4().hex)
+            before = wire.counts.total()
+            workflow.resume(name)
+            return wire.counts.total() - before
+
+        used = medians({"ours": resume}, rounds=rounds)["ours"]
+    name = "a listing, a request for the task that runs, and 8 a workflow"
+    work = f"{_work(done)}, on S3"
+    return by_count(work, name, ours=used, allowed=ALLOWED, unit="requests")
+
+
+def _resume(folder: str, done: int) -> float:
+    _fail(folder, done, name := uuid.uuid4().hex)
+    begun_at = time.perf_counter()
+    workflow.resume(name)
+    return time.perf_counter() - begun_at
+
+
+def _fail(folder: str, done: int, name: str) -> None:
+    """Run a workflow whose last task fails, and won't again."""
+    graph = fail_once.bind(f"{folder}/{name}", *[pass_on.bind(number) for number in range(done)])
     try:
         workflow.run(graph, workflow_id=name)
     except workflow.WorkflowExecutionError:
-        begun_at = time.perf_counter()
-        workflow.resume(name)
-        return time.perf_counter() - begun_at
+        return
     raise RuntimeError("it should have failed")
+
+
+def _work(done: int) -> str:
+    return f"resume with {done:,} of {done + 1:,} tasks done"
+
+
+def _ten_times(done: int) -> int:
+    """So many that there are ten times as many tasks, with the one that is left."""
+    return (done + 1) * 10 - 1

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import statistics
 import tempfile
-import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from benchmarks.cluster import cluster, manager
@@ -17,7 +17,7 @@ from benchmarks.graphs import (
     our_many,
     our_real_fan_out,
 )
-from benchmarks.rows import Row, by_count, by_rate
+from benchmarks.rows import Row, by_count, by_rate, medians, seconds_of
 from benchmarks.slow_s3 import Wire, slow_s3
 
 DELAY_S = 0.02
@@ -39,39 +39,61 @@ def measure(quick: bool) -> list[Row]:
             ("fan-out", bare_fan_out, our_fan_out, size, 1, "≥ 1"),
             ("workflows of 5", bare_many, our_many, size // 5, size // 5, "≥ 1"),
         ):
-            theirs, mine, requests = [], [], []
-            for turn in range(rounds + 1):
-                begun_at = time.perf_counter()
-                bare(number)
-                between = time.perf_counter()
-                before = _requests(wire)
-                ours(number)
-                ended_at = time.perf_counter()
-                if turn:
-                    theirs.append(between - begun_at)
-                    mine.append(ended_at - between)
-                    requests.append(_requests(wire) - before)
+            counted = _Counted(wire, partial(ours, number))
+            parties = {"bare": partial(seconds_of, partial(bare, number)), "ours": counted.seconds}
+            parties["requests"] = lambda counted=counted: counted.requests  # of the turn just taken
+            found = medians(parties, rounds=rounds)
             work = f"{kind}: {size:,} no-op tasks, S3 with 20 ms a request"
-            rate = size / statistics.median(mine), size / statistics.median(theirs)
-            rows.append(by_rate(work, "bare Ray", ours=rate[0], theirs=rate[1], goal=goal))
-            used = max(statistics.median(requests) - workflows * CONSTANT, 0) / size
-            name = f"0.2 requests a task, and {CONSTANT} a workflow"
-            rows.append(by_count(work, name, ours=used, allowed=0.2, unit="requests"))
-        before, tasks = _requests(wire), 20
-        our_real_fan_out(tasks)
-        used = max(_requests(wire) - before - CONSTANT, 0) / tasks
-        rows.append(
-            by_count(
-                f"fan-out: {tasks} tasks of 50 ms, S3 with 20 ms a request",
-                f"1 request a task, and {CONSTANT} a workflow",
-                ours=used,
-                allowed=1.0,
-                unit="requests",
+            rates = size / found["ours"], size / found["bare"]
+            rows.append(by_rate(work, "bare Ray", ours=rates[0], theirs=rates[1], goal=goal))
+            rows += request_rows(
+                work, found["requests"], tasks=size, workflows=workflows, a_task=0.2
             )
-        )
-    return rows
+        tasks = 20
+        real = _Counted(wire, partial(our_real_fan_out, tasks))
+        parties = {"ours": real.seconds, "requests": lambda: real.requests}
+        used = medians(parties, rounds=rounds)["requests"]
+        work = f"fan-out: {tasks} tasks of 50 ms, S3 with 20 ms a request"
+        return rows + request_rows(work, used, tasks=tasks, workflows=1, a_task=1.0)
 
 
-def _requests(wire: Wire) -> int:
-    # What has nothing to do with the work is a lease and a look for requests every few seconds.
-    return wire.counts.total()
+class _Counted:
+    """A work, and how many requests it took.
+
+    What has nothing to do with the work is a lease and a look for requests every few seconds.
+
+    :ivar requests: of the latest run.
+    """
+
+    def __init__(self, wire: Wire, do: Callable[[], object]) -> None:
+        self.requests = 0
+        self._wire = wire
+        self._do = do
+
+    def seconds(self) -> float:
+        """Run it."""
+        before = self._wire.counts.total()
+        seconds = seconds_of(self._do)
+        self.requests = self._wire.counts.total() - before
+        return seconds
+
+
+def request_rows(work: str, used: float, *, tasks: int, workflows: int, a_task: float) -> list[Row]:
+    """All of them, and what is left when each workflow has taken what it may."""
+    allowed = CONSTANT * workflows
+    return [
+        by_count(
+            f"{work}: all requests",
+            f"{CONSTANT} a workflow and {a_task:g} a task",
+            ours=used,
+            allowed=allowed + a_task * tasks,
+            unit="requests",
+        ),
+        by_count(
+            f"{work}: requests a task beyond {CONSTANT} a workflow",
+            f"{a_task:g}",
+            ours=max(used - allowed, 0) / tasks,
+            allowed=a_task,
+            unit="requests",
+        ),
+    ]

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -160,6 +161,16 @@ class LiveAirflow:
             f"the end of run {run_id} of {dag_id}",
             lambda: self._call("GET", path)["state"] in ("success", "failed"),
         )
+
+    def run_seconds(self, dag_id: str, run_id: str) -> float:
+        """How long a run took that was successful, from when it was asked for."""
+        run = self._call("GET", f"/dags/{dag_id}/dagRuns/{run_id}")
+        if run["state"] != "success":
+            raise RuntimeError(f"run {run_id} of {dag_id} is {run['state']}")
+        begun_at, ended_at = (
+            datetime.fromisoformat(run[name]) for name in ("queued_at", "end_date")
+        )
+        return (ended_at - begun_at).total_seconds()
 
     def run_ids(self, dag_id: str) -> list[str]:
         """Of the DAG's runs."""

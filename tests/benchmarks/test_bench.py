@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from benchmarks import peers
+from benchmarks.rows import medians
+from benchmarks.works import s3
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -23,15 +29,57 @@ def test_what_needs_no_cluster_can_be_measured():
     assert [line.partition("  ")[0] for line in lines[4:]] == [
         "list_all over 100 workflows",
         "get_status of one that has ended",
-        "write of a numpy array of 16 MiB (MB/s)",
-        "read of a numpy array of 16 MiB (MB/s)",
-        "peak memory while a numpy array of 16 MiB is written",
-        "write of a Arrow table of 16 MiB (MB/s)",
-        "read of a Arrow table of 16 MiB (MB/s)",
-        "peak memory while a Arrow table of 16 MiB is written",
+        "write of a numpy array of 16 MiB",
+        "read of a numpy array of 16 MiB",
+        "peak memory while a numpy array of 16 MiB is made and written",
+        "peak memory while a numpy array of 16 MiB is loaded",
+        "write of a Arrow table of 16 MiB",
+        "read of a Arrow table of 16 MiB",
+        "peak memory while a Arrow table of 16 MiB is made and written",
+        "peak memory while a Arrow table of 16 MiB is loaded",
     ]
     # Counted, so it is the same on every machine.
-    assert [line.split()[-2:] for line in lines[4:6]] == [["≥", "1"], ["≥", "1"]]
+    assert lines[4].split()[-6:] == ["1", "1", "requests", "1.0", "≥", "1"]
+
+
+def test_parties_take_turns_and_the_first_round_only_warms_up():
+    turns = []
+
+    def party(name: str, figures: list[float]) -> Callable[[], float]:
+        def do() -> float:
+            turns.append(name)
+            return figures.pop(0)
+
+        return do
+
+    parties = {"ours": party("ours", [9.0, 1.0, 5.0, 2.0]), "theirs": party("theirs", [0.0] * 4)}
+    assert medians(parties, rounds=3) == {"ours": 2.0, "theirs": 0.0}
+    assert turns == ["ours", "theirs"] * 4
+
+
+def test_a_peer_does_what_it_is_asked_until_nothing_is_asked_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    program = tmp_path / "peer.py"
+    program.write_text(
+        "from answering import answer\n"
+        "answer({'add': lambda *numbers: print('no answer') or sum(numbers)})\n"
+    )
+    monkeypatch.setattr(peers, "command", lambda _: [sys.executable, str(program)])
+    monkeypatch.setattr(peers, "environment", lambda: os.environ | {"PYTHONPATH": str(peers.HERE)})
+    with peers.running("adder") as ask:
+        assert ask("add", 1, 2) == 3
+        assert ask("add", 4) == 4
+        with pytest.raises(RuntimeError, match="adder ended while it did divide"):
+            ask("divide", 1, 2)
+
+
+def test_requests_are_shown_all_and_beyond_what_a_workflow_may_have():
+    rows = s3.request_rows("work", 1_700, tasks=1_000, workflows=200, a_task=0.2)
+    assert [(row.work, row.ours, row.theirs, row.ratio) for row in rows] == [
+        ("work: all requests", 1_700, 1_800.0, 1.06),
+        ("work: requests a task beyond 8 a workflow", 0.1, 0.2, 2.0),
+    ]
 
 
 @pytest.mark.ray
