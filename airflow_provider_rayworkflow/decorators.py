@@ -17,11 +17,12 @@ from airflow.sdk.serde import serialize
 
 from airflow_provider_rayworkflow.definitions import WorkflowDefinition
 from airflow_provider_rayworkflow.exceptions import RayWorkflowInputError
-from airflow_provider_rayworkflow.hooks import RayWorkflowHook
 from airflow_provider_rayworkflow.operators import RayWorkflowRunOperator
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from airflow_provider_rayworkflow.hooks import RayWorkflowHook
 
 Json = dict[str, Any]
 

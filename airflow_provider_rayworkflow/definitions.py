@@ -9,16 +9,18 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.machinery import PathFinder
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 
 from airflow_provider_rayworkflow.exceptions import RayWorkflowInputError
 from airflow_provider_rayworkflow.identity import fingerprint
-from airflow_provider_rayworkflow.workflow.graph import Graph
 from airflow_provider_rayworkflow.workflow.ids import check_workflow_id
 from airflow_provider_rayworkflow.workflow.import_path import check_call, load_function
 from airflow_provider_rayworkflow.workflow.model import MAX_METADATA_BYTES, ORIGIN_KEY
+
+if TYPE_CHECKING:
+    from airflow_provider_rayworkflow.workflow.graph import Graph
 
 Json = dict[str, Any]
 

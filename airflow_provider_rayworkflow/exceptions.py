@@ -22,9 +22,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from airflow.sdk.exceptions import AirflowFailException
 
-from airflow_provider_rayworkflow.workflow.model import TaskFailure
+if TYPE_CHECKING:
+    from airflow_provider_rayworkflow.workflow.model import TaskFailure
 
 
 class RayWorkflowError(Exception):

@@ -25,6 +25,7 @@ from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowStillActiveError,
     RayWorkflowStorageError,
 )
+from airflow_provider_rayworkflow.names import DEFAULT_CONN_ID
 from airflow_provider_rayworkflow.object_storage import filesystem_of, open_through_airflow
 from airflow_provider_rayworkflow.workflow import retention, unowned
 from airflow_provider_rayworkflow.workflow.documents import SIGNING_KEY_VARIABLE
@@ -64,7 +65,7 @@ class RayWorkflowHook(BaseHook):
     """
 
     conn_name_attr = "ray_workflow_conn_id"
-    default_conn_name = "ray_workflow_default"
+    default_conn_name = DEFAULT_CONN_ID
     conn_type = "ray_workflow"
     hook_name = "Ray Workflow"
 
@@ -97,6 +98,11 @@ class RayWorkflowHook(BaseHook):
     def storage_uri(self) -> str:
         """The storage: the connection's, else ``RAY_WORKFLOW_STORAGE``, else the default."""
         return resolve_storage(self.settings.storage)
+
+    @property
+    def shown_storage(self) -> str:
+        """The same for people, without credentials."""
+        return shown(self.storage_uri)
 
     @property
     def storage_for_ray(self) -> Any:
@@ -151,7 +157,7 @@ class RayWorkflowHook(BaseHook):
         except StorageError as exc:
             raise RayWorkflowStorageError(
                 f"The status of workflow {workflow_id!r} can't be read from "
-                f"{shown(self.storage_uri)!r}: {exc}"
+                f"{self.shown_storage!r}: {exc}"
             ) from exc
 
     def has_finished(self, found: Found, task_id: str) -> bool:
@@ -212,7 +218,7 @@ class RayWorkflowHook(BaseHook):
         with self._storage_errors():
             found = HonestStatuses(self.store, now=time.time()).read_name(workflow_id)
             if found is None:
-                raise RayWorkflowNotFoundError(workflow_id, shown(self.storage_uri))
+                raise RayWorkflowNotFoundError(workflow_id, self.shown_storage)
             unowned.delete(self.store, found, manager_id=visitor, now=time.time())
 
     def prune(
@@ -287,7 +293,7 @@ class RayWorkflowHook(BaseHook):
         except StorageError as exc:
             raise RayWorkflowStorageError(str(exc)) from exc
         except WorkflowNotFoundError as exc:
-            raise RayWorkflowNotFoundError(exc.workflow_id, shown(self.storage_uri)) from exc
+            raise RayWorkflowNotFoundError(exc.workflow_id, self.shown_storage) from exc
         except WorkflowStillActiveError as exc:
             raise RayWorkflowStillActiveError(
                 exc.workflow_id, "is running or pending. Cancel or suspend it, or wait for its end"
@@ -322,7 +328,7 @@ class RayWorkflowHook(BaseHook):
     def test_connection(self) -> tuple[bool, str]:
         """Say what works and what does not. Never raises; ends within the time limit."""
         try:
-            cluster, uri = self.settings.cluster, shown(self.storage_uri)
+            cluster, uri = self.settings.cluster, self.shown_storage
             self.store  # noqa: B018 opens it
         except Exception as exc:  # the form shows the text
             return False, f"{type(exc).__name__}: {exc}"

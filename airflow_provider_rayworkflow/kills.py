@@ -5,17 +5,15 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 from airflow.sdk import TaskInstanceState
 
 from airflow_provider_rayworkflow.runs import WorkflowRun
 from airflow_provider_rayworkflow.task_instances import state_of
+from airflow_provider_rayworkflow.tries import OnKill
 
 log = logging.getLogger(__name__)
-
-#: What becomes of the workflow when a person ends the task instance that waits for it.
-OnKill = Literal["suspend", "cancel", "leave"]
 
 # Airflow kills a task process 5 s after it has asked it to stop.
 _ASK_TIMEOUT_S = 1.5

@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_rayworkflow.definitions import check_id
 from airflow_provider_rayworkflow.exceptions import RayWorkflowInputError
-from airflow_provider_rayworkflow.hooks import RayWorkflowHook
-from airflow_provider_rayworkflow.workflow.model import StatusRecord
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
+
+if TYPE_CHECKING:
+    from airflow_provider_rayworkflow.hooks import RayWorkflowHook
+    from airflow_provider_rayworkflow.workflow.model import StatusRecord
 
 
 def check_selection(workflow_id: Any, statuses: Any, valid: Sequence[WorkflowStatus]) -> None:

@@ -17,14 +17,15 @@ from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowInputError,
     RayWorkflowStorageError,
 )
-from airflow_provider_rayworkflow.hooks import RayWorkflowHook
 from airflow_provider_rayworkflow.links import LeavesLinks, RayWorkflowLink
+from airflow_provider_rayworkflow.names import DEFAULT_CONN_ID
 from airflow_provider_rayworkflow.patience import Patience
-from airflow_provider_rayworkflow.triggers import RayWorkflowTrigger
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from airflow_provider_rayworkflow.hooks import RayWorkflowHook
 
 Json = dict[str, Any]
 
@@ -60,7 +61,7 @@ class RayWorkflowSensor(LeavesLinks, BaseSensorOperator):
         statuses: Sequence[str] | None = None,
         failed_statuses: Sequence[str] = ("FAILED", "CANCELED"),
         workflow_task_id: str | None = None,
-        ray_workflow_conn_id: str = RayWorkflowHook.default_conn_name,
+        ray_workflow_conn_id: str = DEFAULT_CONN_ID,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         unreachable_timeout_s: float = 600.0,
         **kwargs: Any,
@@ -99,6 +100,8 @@ class RayWorkflowSensor(LeavesLinks, BaseSensorOperator):
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Look once."""
+        from airflow_provider_rayworkflow.hooks import RayWorkflowHook
+
         workflow_id = check_id(self.workflow_id)
         hook = RayWorkflowHook(self.ray_workflow_conn_id)
         patience = Patience(self.unreachable_timeout_s)
@@ -132,6 +135,8 @@ class RayWorkflowSensor(LeavesLinks, BaseSensorOperator):
         answer = self.poke({})
         if answer.is_done:
             return answer.xcom_value
+        from airflow_provider_rayworkflow.triggers import RayWorkflowTrigger
+
         self.defer(
             trigger=RayWorkflowTrigger(
                 workflow_id=self.workflow_id,

@@ -13,6 +13,9 @@ from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 #: What a person's clear of a task instance does.
 OnClear = Literal["auto", "resume", "restart"]
 
+#: What becomes of the workflow when a person ends the task instance that waits for it.
+OnKill = Literal["suspend", "cancel", "leave"]
+
 #: Where a task instance keeps its :class:`Memory` in Airflow's task state store.
 MEMORY_KEY = "ray_workflow"
 

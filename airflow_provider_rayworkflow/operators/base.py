@@ -1,4 +1,7 @@
-"""What the operators that bring a workflow to its end have in common."""
+"""What the operators that bring a workflow to its end have in common.
+
+What only a try needs is imported when there is one: a DAG file is parsed all the time.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from airflow.sdk import BaseOperator
@@ -18,8 +22,6 @@ from airflow.sdk.exceptions import (
 )
 from airflow.sdk.execution_time.xcom import XCom
 
-from airflow_provider_rayworkflow.definitions import WorkflowDefinition
-from airflow_provider_rayworkflow.embedded import EmbeddedRay
 from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowCanceledError,
     RayWorkflowFailedError,
@@ -31,13 +33,10 @@ from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowSuspendedError,
     RayWorkflowTimeoutError,
 )
-from airflow_provider_rayworkflow.hooks import Found, RayWorkflowHook
-from airflow_provider_rayworkflow.kills import OnKill, stop_if_asked
 from airflow_provider_rayworkflow.lineage import parent_variables, with_variables
 from airflow_provider_rayworkflow.links import LeavesLinks, RayDashboardLink, RayWorkflowLink
+from airflow_provider_rayworkflow.names import DEFAULT_CONN_ID
 from airflow_provider_rayworkflow.patience import Patience
-from airflow_provider_rayworkflow.remote import RemoteRay
-from airflow_provider_rayworkflow.runs import Engine, WorkflowRun
 from airflow_provider_rayworkflow.task_instances import (
     asked_for,
     begun_at,
@@ -45,14 +44,16 @@ from airflow_provider_rayworkflow.task_instances import (
     remember_begin,
     write_memory,
 )
-from airflow_provider_rayworkflow.tries import Action, Decision, Memory
-from airflow_provider_rayworkflow.triggers import RayWorkflowTrigger
-from airflow_provider_rayworkflow.workflow.model import OnChange, StatusRecord
+from airflow_provider_rayworkflow.tries import Action, Decision, Memory, OnKill
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
-from airflow_provider_rayworkflow.workflow.storage.handover import ANYBODY
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from airflow_provider_rayworkflow.definitions import WorkflowDefinition
+    from airflow_provider_rayworkflow.hooks import Found, RayWorkflowHook
+    from airflow_provider_rayworkflow.runs import Engine, WorkflowRun
+    from airflow_provider_rayworkflow.workflow.model import OnChange, StatusRecord
 
 Json = dict[str, Any]
 
@@ -78,7 +79,7 @@ class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
     def __init__(
         self,
         *,
-        ray_workflow_conn_id: str = RayWorkflowHook.default_conn_name,
+        ray_workflow_conn_id: str = DEFAULT_CONN_ID,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         wait: bool = True,
         poll_interval_s: float = 1.0,
@@ -104,7 +105,7 @@ class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
         self.unreachable_timeout_s = unreachable_timeout_s
         self.from_task = from_task
         self.left_links = {}
-        self._running: tuple[WorkflowRun, Any] | None = None
+        self._stop_if_asked: Callable[[], None] | None = None
 
     @abstractmethod
     def _run_again(self, context: Context, workflow_id: str) -> WorkflowRun:
@@ -127,6 +128,8 @@ class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except TaskDeferralTimeout as exc:
+            from airflow_provider_rayworkflow.hooks import RayWorkflowHook
+
             ti = context["ti"]
             # Not xcom_pull, which gives a mapped task instance those of all.
             workflow_id = XCom.get_value(ti_key=ti, key=WORKFLOW_ID_KEY)
@@ -141,11 +144,12 @@ class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
 
     def on_kill(self) -> None:
         """Stop the workflow as ``on_kill`` says, if a person asked for it."""
-        if self._running is not None:
-            run, ti = self._running
-            stop_if_asked(run, ti, self.kill_policy)
+        if self._stop_if_asked is not None:
+            self._stop_if_asked()
 
     def _connect(self) -> RayWorkflowHook:
+        from airflow_provider_rayworkflow.hooks import RayWorkflowHook
+
         hook = RayWorkflowHook(self.ray_workflow_conn_id)
         hook.use_signing_secret()
         if not self.wait and hook.settings.cluster is None:
@@ -173,6 +177,10 @@ class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
         :param limits: ``max_running_workflows`` and ``max_pending_workflows`` of the cluster.
         :param on_change: what a resume does with committed tasks that have changed.
         """
+        from airflow_provider_rayworkflow.embedded import EmbeddedRay
+        from airflow_provider_rayworkflow.remote import RemoteRay
+        from airflow_provider_rayworkflow.runs import WorkflowRun
+
         cluster, lineage = hook.settings.cluster, parent_variables(context["ti"])
         engine: Engine
         if cluster is None:
@@ -266,10 +274,12 @@ class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
         deadline: float | None,
     ) -> Any:
         """Wait here or in the triggerer, and return what the task returns."""
+        from airflow_provider_rayworkflow.kills import stop_if_asked
+
         stays = run.ends_with_process or not self.deferrable
         if stays and self.deferrable:
             self.log.info("Ray runs in the task process, so the task waits here: not deferred")
-        self._running = (run, context["ti"])
+        self._stop_if_asked = partial(stop_if_asked, run, context["ti"], self.kill_policy)
         suspend = detach = False
         try:
             found = begin()
@@ -292,7 +302,7 @@ class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
                 self._reschedule(context, deadline)
             raise
         finally:
-            self._running = None
+            self._stop_if_asked = None
             run.close(suspend=suspend, detach=detach)
         if not self.wait:
             return run.workflow_id
@@ -305,6 +315,8 @@ class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
 
     def _defer(self, run: WorkflowRun, context: Context, deadline: float | None) -> None:
         """Leave this process; :meth:`execute_complete` goes on in another one."""
+        from airflow_provider_rayworkflow.triggers import RayWorkflowTrigger
+
         self.log.info("Workflow %s has begun; waiting in the triggerer", run.workflow_id)
         late_s = 2 * self.poll_interval_s + _TRIGGERER_MARGIN_S
         self.defer(
@@ -345,6 +357,8 @@ class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
         return f"The execution_timeout of {self.execution_timeout}"
 
     def _output_of(self, ended: Found) -> Any:
+        from airflow_provider_rayworkflow.workflow.storage.handover import ANYBODY
+
         record = ended.record
         failure = record.failure
         if ended.status is WorkflowStatus.SUCCESSFUL:

@@ -13,13 +13,15 @@ from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowNotFoundError,
     RayWorkflowStillActiveError,
 )
-from airflow_provider_rayworkflow.hooks import RayWorkflowHook
+from airflow_provider_rayworkflow.names import DEFAULT_CONN_ID
 from airflow_provider_rayworkflow.selections import check_selection, select
 from airflow_provider_rayworkflow.workflow.exceptions import IllegalTransitionError
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from airflow_provider_rayworkflow.hooks import RayWorkflowHook
 
 _VALID = [
     WorkflowStatus.PENDING,
@@ -58,7 +60,7 @@ class RayWorkflowCancelOperator(BaseOperator):
         missing_ok: bool = False,
         timeout_s: float = 300.0,
         poll_interval_s: float = 1.0,
-        ray_workflow_conn_id: str = RayWorkflowHook.default_conn_name,
+        ray_workflow_conn_id: str = DEFAULT_CONN_ID,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -78,6 +80,8 @@ class RayWorkflowCancelOperator(BaseOperator):
         :raises RayWorkflowNotFoundError: for one that does not exist.
         :raises RayWorkflowStillActiveError: when a manager does not obey in time.
         """
+        from airflow_provider_rayworkflow.hooks import RayWorkflowHook
+
         hook = RayWorkflowHook(self.ray_workflow_conn_id)
         waiting = select(
             hook, workflow_id=self.workflow_id, statuses=self.statuses, id_prefix=self.id_prefix

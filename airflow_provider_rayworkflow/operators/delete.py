@@ -12,12 +12,14 @@ from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowNotFoundError,
     RayWorkflowStillActiveError,
 )
-from airflow_provider_rayworkflow.hooks import RayWorkflowHook
+from airflow_provider_rayworkflow.names import DEFAULT_CONN_ID
 from airflow_provider_rayworkflow.selections import check_selection, select
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from airflow_provider_rayworkflow.hooks import RayWorkflowHook
 
 _VALID = [
     WorkflowStatus.SUCCESSFUL,
@@ -56,7 +58,7 @@ class RayWorkflowDeleteOperator(BaseOperator):
         id_prefix: str = "",
         older_than: timedelta | None = None,
         missing_ok: bool = False,
-        ray_workflow_conn_id: str = RayWorkflowHook.default_conn_name,
+        ray_workflow_conn_id: str = DEFAULT_CONN_ID,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -77,6 +79,8 @@ class RayWorkflowDeleteOperator(BaseOperator):
         :raises RayWorkflowStillActiveError: for one that is running or pending; others before it
             are deleted.
         """
+        from airflow_provider_rayworkflow.hooks import RayWorkflowHook
+
         hook = RayWorkflowHook(self.ray_workflow_conn_id)
         ids = select(
             hook,

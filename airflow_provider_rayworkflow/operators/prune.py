@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
-from airflow_provider_rayworkflow.hooks import RayWorkflowHook
+from airflow_provider_rayworkflow.names import DEFAULT_CONN_ID
 from airflow_provider_rayworkflow.workflow.retention import PRUNED_BY_DEFAULT, check_statuses
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class RayWorkflowPruneOperator(BaseOperator):
         statuses: Sequence[str] = PRUNED_BY_DEFAULT,
         keep_outputs: bool = False,
         dry_run: bool = False,
-        ray_workflow_conn_id: str = RayWorkflowHook.default_conn_name,
+        ray_workflow_conn_id: str = DEFAULT_CONN_ID,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -60,6 +60,8 @@ class RayWorkflowPruneOperator(BaseOperator):
 
         :raises RayWorkflowStorageError: when the storage can't be used.
         """
+        from airflow_provider_rayworkflow.hooks import RayWorkflowHook
+
         pruned = RayWorkflowHook(self.ray_workflow_conn_id).prune(
             older_than_s=self.older_than.total_seconds(),
             statuses=self.statuses,

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_rayworkflow.definitions import check_id
 from airflow_provider_rayworkflow.exceptions import RayWorkflowNotFoundError
 from airflow_provider_rayworkflow.operators.base import RayWorkflowBaseOperator
-from airflow_provider_rayworkflow.runs import WorkflowRun
 from airflow_provider_rayworkflow.task_instances import read_memory
 from airflow_provider_rayworkflow.tries import go_on
-from airflow_provider_rayworkflow.workflow.storage import shown
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from airflow_provider_rayworkflow.runs import WorkflowRun
 
 Json = dict[str, Any]
 
@@ -75,7 +75,7 @@ class RayWorkflowResumeOperator(RayWorkflowBaseOperator):
         hook, workflow_id = self._connect(), check_id(self.workflow_id)
         before = hook.find(workflow_id)
         if before is None:
-            raise RayWorkflowNotFoundError(workflow_id, shown(hook.storage_uri))
+            raise RayWorkflowNotFoundError(workflow_id, hook.shown_storage)
         memory = read_memory(context)
         from_task = self._due_restart(context, memory)
         decision = go_on(before.status, "it exists", from_task=from_task)

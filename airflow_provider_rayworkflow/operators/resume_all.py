@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
-from airflow_provider_rayworkflow import embedded
-from airflow_provider_rayworkflow.connections import Cluster
 from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowError,
     RayWorkflowNotResumedError,
     RayWorkflowUnreachableError,
 )
-from airflow_provider_rayworkflow.hooks import RayWorkflowHook
-from airflow_provider_rayworkflow.jobs import Job, RayJobs
-from airflow_provider_rayworkflow.remote import OWN_MODULES, job_environment
+from airflow_provider_rayworkflow.names import DEFAULT_CONN_ID
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from airflow_provider_rayworkflow.connections import Cluster
+    from airflow_provider_rayworkflow.hooks import RayWorkflowHook
+    from airflow_provider_rayworkflow.jobs import Job, RayJobs
 
 _MODULE = "airflow_provider_rayworkflow.workflow.runtime.resume_all_job"
 
@@ -49,7 +49,7 @@ class RayWorkflowResumeAllOperator(BaseOperator):
         *,
         include_failed: bool = False,
         poll_interval_s: float = 1.0,
-        ray_workflow_conn_id: str = RayWorkflowHook.default_conn_name,
+        ray_workflow_conn_id: str = DEFAULT_CONN_ID,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -63,6 +63,9 @@ class RayWorkflowResumeAllOperator(BaseOperator):
         :raises RayWorkflowNotResumedError: when that failed for some; the others go on.
         :raises RayWorkflowUnreachableError: when the cluster does not answer.
         """
+        from airflow_provider_rayworkflow import embedded
+        from airflow_provider_rayworkflow.hooks import RayWorkflowHook
+
         hook = RayWorkflowHook(self.ray_workflow_conn_id)
         statuses = {WorkflowStatus.RESUMABLE}
         if self.include_failed:
@@ -86,6 +89,9 @@ class RayWorkflowResumeAllOperator(BaseOperator):
         return resumed
 
     def _run_job(self, hook: RayWorkflowHook, cluster: Cluster, *, token: str) -> None:
+        from airflow_provider_rayworkflow.jobs import RayJobs
+        from airflow_provider_rayworkflow.remote import OWN_MODULES, job_environment
+
         jobs = RayJobs(cluster)
         submission_id = f"rayworkflow-resume-all-{token}"
         command = ["python", "-m", _MODULE, "--storage", hook.storage_uri]

@@ -11,10 +11,8 @@ from airflow_provider_rayworkflow.definitions import (
     check_metadata,
     check_workflow,
 )
-from airflow_provider_rayworkflow.hooks import RayWorkflowHook
 from airflow_provider_rayworkflow.identity import Origin, derive_workflow_id
 from airflow_provider_rayworkflow.operators.base import RayWorkflowBaseOperator, check_choice
-from airflow_provider_rayworkflow.runs import WorkflowRun
 from airflow_provider_rayworkflow.task_instances import (
     key_of,
     origin_of,
@@ -28,6 +26,9 @@ from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from airflow_provider_rayworkflow.hooks import RayWorkflowHook
+    from airflow_provider_rayworkflow.runs import WorkflowRun
 
 Json = dict[str, Any]
 

@@ -12,10 +12,11 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_rayworkflow.exceptions import RayWorkflowStorageError
 from airflow_provider_rayworkflow.hooks import RayWorkflowHook
-from airflow_provider_rayworkflow.kills import OnKill, how_to_stop_deferred
+from airflow_provider_rayworkflow.kills import how_to_stop_deferred
 from airflow_provider_rayworkflow.patience import Patience
 from airflow_provider_rayworkflow.polls import Standing, Watch
 from airflow_provider_rayworkflow.task_instances import state_of_deferred
+from airflow_provider_rayworkflow.tries import OnKill
 from airflow_provider_rayworkflow.workflow.progress import Throttle
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage.handover import How

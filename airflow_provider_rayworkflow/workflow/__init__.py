@@ -1,33 +1,11 @@
 """Durable workflows on Ray: the API of Ray Workflows (``ray.workflow``), carried on.
 
-Importing this imports neither Ray nor pyarrow.
+Importing this imports neither Ray nor pyarrow, and the calls themselves when one is first used.
 """
 
+from typing import TYPE_CHECKING
+
 from airflow_provider_rayworkflow.workflow import common, exceptions
-from airflow_provider_rayworkflow.workflow.api import (
-    cancel,
-    continuation,
-    delete,
-    fork,
-    get_metadata,
-    get_output,
-    get_output_async,
-    get_status,
-    init,
-    list_all,
-    options,
-    plan,
-    prune,
-    resume,
-    resume_all,
-    resume_async,
-    run,
-    run_async,
-    sleep,
-    suspend,
-    wait_for_event,
-)
-from airflow_provider_rayworkflow.workflow.event_listener import EventListener, TimerListener
 from airflow_provider_rayworkflow.workflow.exceptions import (
     WorkflowCancellationError,
     WorkflowChangedError,
@@ -39,9 +17,51 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     WorkflowSuspendedError,
     WorkflowTaskTimeoutError,
 )
-from airflow_provider_rayworkflow.workflow.retry import Retry
+from airflow_provider_rayworkflow.workflow.lazy_names import names_of
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
-from airflow_provider_rayworkflow.workflow.workflow_context import WorkflowContext, get_context
+
+if TYPE_CHECKING:
+    from airflow_provider_rayworkflow.workflow.api import (
+        cancel,
+        continuation,
+        delete,
+        fork,
+        get_metadata,
+        get_output,
+        get_output_async,
+        get_status,
+        init,
+        list_all,
+        options,
+        plan,
+        prune,
+        resume,
+        resume_all,
+        resume_async,
+        run,
+        run_async,
+        sleep,
+        suspend,
+        wait_for_event,
+    )
+    from airflow_provider_rayworkflow.workflow.event_listener import EventListener, TimerListener
+    from airflow_provider_rayworkflow.workflow.retry import Retry
+    from airflow_provider_rayworkflow.workflow.workflow_context import WorkflowContext, get_context
+else:
+    __getattr__ = names_of(
+        __name__,
+        {
+            "api": [
+                *("init", "run", "run_async", "resume", "resume_async", "resume_all", "plan"),
+                *("fork", "list_all", "get_output", "get_output_async", "get_status"),
+                *("get_metadata", "cancel", "suspend", "delete", "prune", "options"),
+                *("continuation", "sleep", "wait_for_event"),
+            ],
+            "event_listener": ["EventListener", "TimerListener"],
+            "retry": ["Retry"],
+            "workflow_context": ["WorkflowContext", "get_context"],
+        },
+    )
 
 RUNNING = WorkflowStatus.RUNNING
 PENDING = WorkflowStatus.PENDING
@@ -105,3 +125,7 @@ __all__ = [
     "common",
     "exceptions",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -31,6 +31,16 @@ def imports() -> dict:
     }
 
 
+def parsed() -> list[str]:
+    """Our modules that are loaded for DAG files which run workflows and wait for them."""
+    import importlib
+
+    sys.path.insert(0, str(ROOT / "example_dags"))
+    for example in ("ray_squares", "ray_deferrable", "ray_taskflow", "ray_sensor"):
+        importlib.import_module(example)
+    return sorted(name for name in sys.modules if name.startswith("airflow_provider_rayworkflow"))
+
+
 def provider() -> dict:
     """What Airflow has found of this provider."""
     from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService
@@ -51,4 +61,4 @@ def provider() -> dict:
 
 
 if __name__ == "__main__":
-    print(json.dumps({"imports": imports, "provider": provider}[sys.argv[1]]()))
+    print(json.dumps({"imports": imports, "parsed": parsed, "provider": provider}[sys.argv[1]]()))

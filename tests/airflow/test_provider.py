@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import airflow
 import jsonschema
@@ -18,7 +19,7 @@ from airflow_provider_rayworkflow.hooks import RayWorkflowHook
 pytestmark = pytest.mark.timeout(180)
 
 
-def ask_airflow(what: str) -> dict:
+def ask_airflow(what: str) -> Any:
     script = Path(__file__).parent / "in_airflow.py"
     answer = subprocess.run(
         [sys.executable, str(script), what],
@@ -47,6 +48,31 @@ def test_importing_the_airflow_side_and_parsing_dags_loads_neither_ray_nor_pyarr
         "ray_taskflow",
     ]
     assert loaded["heavy"] == []
+
+
+def test_parsing_a_dag_file_loads_nothing_that_only_a_run_needs():
+    loaded = ask_airflow("parsed")
+    assert "airflow_provider_rayworkflow.operators.run" in loaded
+    assert "airflow_provider_rayworkflow.sensors" in loaded
+    only_for_runs = [
+        "connections",
+        "embedded",
+        "hooks",
+        "jobs",
+        "kills",
+        "operators.cancel",
+        "operators.prune",
+        "operators.resume_all",
+        "remote",
+        "runs",
+        "triggers",
+        "workflow.api",
+        "workflow.graph",
+        "workflow.plans",
+        "workflow.storage",
+    ]
+    names = [f"airflow_provider_rayworkflow.{name}" for name in only_for_runs]
+    assert [name for name in names if name in loaded] == []
 
 
 @pytest.mark.airflow

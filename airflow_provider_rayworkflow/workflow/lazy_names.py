@@ -1,0 +1,28 @@
+"""Names of a package that are imported when somebody first asks for them.
+
+Airflow parses DAG files all the time, and few of them use more than a name or two.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from typing import Any
+
+
+def names_of(package: str, modules: Mapping[str, Sequence[str]]) -> Callable[[str], Any]:
+    """What finds the names: the package's ``__getattr__``.
+
+    :param modules: modules of the package, each with the names that it gives.
+    """
+    homes = {name: module for module, names in modules.items() for name in names}
+
+    def find(name: str) -> Any:
+        if name not in homes:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        value = getattr(import_module(f"{package}.{homes[name]}"), name)
+        setattr(sys.modules[package], name, value)  # Python asks no more
+        return value
+
+    return find
