@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor as ThreadPool
 from dataclasses import dataclass
 
 from airflow_provider_rayworkflow.workflow.storage.workflows import JournalWriter, TaskRecord
+from airflow_provider_rayworkflow.workflow.writes import Writes
 
 
 @dataclass(slots=True)
@@ -24,19 +24,19 @@ class Commit:
 class GroupCommit:
     """The records of one run, written in the order in which they come.
 
-    :param threads: where writes block.
+    :param writes: write the journal.
     :param on_written: told each batch when it is durable, or the error that kept it from being so.
     """
 
     def __init__(
         self,
         journal: JournalWriter,
-        threads: ThreadPool,
+        writes: Writes,
         *,
         on_written: Callable[[Sequence[Commit], BaseException | None], None],
     ) -> None:
         self._journal = journal
-        self._threads = threads
+        self._writes = writes
         self._on_written = on_written
         self._waiting: list[Commit] = []
         self._is_writing = False
@@ -61,13 +61,14 @@ class GroupCommit:
         batch, self._waiting = self._waiting, []
         records = [commit.record for commit in batch if commit.record is not None]
         self._is_writing = True
-        loop = asyncio.get_running_loop()
         if records:
-            write = loop.run_in_executor(self._threads, self._journal.commit, records)
+            write = self._writes.put(lambda: self._journal.next_put(records))
             write.add_done_callback(lambda write: self._written(batch, write.exception()))
         else:
-            loop.call_soon(self._written, batch, None)
+            asyncio.get_running_loop().call_soon(self._written, batch, None)
 
     def _written(self, batch: Sequence[Commit], error: BaseException | None) -> None:
         self._is_writing = False
+        if error is not None:
+            self._journal.take_back()
         self._on_written(batch, error)

@@ -54,6 +54,7 @@ from airflow_provider_rayworkflow.workflow.task_runs import (
     Runner,
     TaskRun,
 )
+from airflow_provider_rayworkflow.workflow.writes import Writes
 
 log = logging.getLogger(__name__)
 
@@ -98,6 +99,7 @@ class Executor:
     """One run of one workflow under one epoch.
 
     :param threads: where storage calls block.
+    :param writes: write the checkpoints.
     :param on_result: told each task id that has its result, with the result.
     :param measures: told each attempt that has come back.
     :param rules: by which it is decided which checkpoints count.
@@ -115,6 +117,7 @@ class Executor:
         store: WorkflowStore,
         runner: Runner,
         threads: ThreadPool,
+        writes: Writes,
         on_result: Callable[[str, Result], None],
         measures: Measures,
         rules: Rules | None = None,
@@ -135,7 +138,7 @@ class Executor:
         self._queue: asyncio.Queue[Callable[[], None]] = asyncio.Queue()
         self._commits = GroupCommit(
             JournalWriter(store.bytes, workflow_id, epoch),
-            threads,
+            writes,
             on_written=lambda batch, error: self._queue.put_nowait(
                 lambda: self._written(batch, error)
             ),

@@ -18,6 +18,7 @@ from airflow_provider_rayworkflow.workflow.storage.workflows import (
     WorkflowStore,
     list_workflows,
 )
+from airflow_provider_rayworkflow.workflow.writes import Writes
 
 T = TypeVar("T")
 
@@ -31,6 +32,7 @@ class KnownWorkflows:
     :ivar live: the workflows that the manager holds, by id.
     :ivar dead: earlier managers of the same actor, whatever their leases say.
     :ivar threads: where storage calls block.
+    :ivar writes: what is written while workflows run, together where that is better.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class KnownWorkflows:
         self.live: dict[str, Live] = {}
         self.dead: Collection[str] = ()
         self.threads = ThreadPoolExecutor(_STORAGE_THREADS, thread_name_prefix="storage")
+        self.writes = Writes(store.bytes, self.threads)
 
     async def in_thread(self, function: Callable[..., T], *args: Any) -> T:
         """Call what blocks."""

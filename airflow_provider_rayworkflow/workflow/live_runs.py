@@ -25,6 +25,7 @@ from airflow_provider_rayworkflow.workflow.outcomes import (
 from airflow_provider_rayworkflow.workflow.reuse import Rules
 from airflow_provider_rayworkflow.workflow.slots import Slots
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus, check_transition
+from airflow_provider_rayworkflow.workflow.storage.workflows import status_key, status_put
 from airflow_provider_rayworkflow.workflow.task_runs import Runner
 
 log = logging.getLogger(__name__)
@@ -83,6 +84,7 @@ class LiveRuns:
                     store=self._known.store,
                     runner=self._runner,
                     threads=self._known.threads,
+                    writes=self._known.writes,
                     on_result=live.tell_waiters,
                     measures=self._measures,
                     rules=Rules(
@@ -191,7 +193,8 @@ class LiveRuns:
     async def _change_status(self, live: Live, status: WorkflowStatus, **changes: Any) -> None:
         before = live.record
         record = _next(before, status, **changes)
-        await self._known.in_thread(lambda: self._known.store.write_status(record, replaces=before))
+        await self._known.writes.put(lambda: status_put(record))
+        await self._known.writes.delete(status_key(before))
         live.record = record
         log.info("Workflow status [%s]\t[%s]", status, record.workflow_id)
 

@@ -25,7 +25,14 @@ from airflow_provider_rayworkflow.workflow.model import StartOptions, StatusReco
 from airflow_provider_rayworkflow.workflow.plans import make_plan, task_ids_of
 from airflow_provider_rayworkflow.workflow.slots import Slots
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus, check_transition
-from airflow_provider_rayworkflow.workflow.storage.workflows import Claim, Found
+from airflow_provider_rayworkflow.workflow.storage.workflows import (
+    Claim,
+    Found,
+    claim_put,
+    next_claim,
+    status_key,
+    status_put,
+)
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +40,9 @@ Json = dict[str, Any]
 
 #: How often the storage is asked about a workflow that another manager is starting.
 _WATCH_INTERVAL_S = 0.5
+
+# To write a larger graph takes so long that nothing else shall be written with it.
+_FEW_TASKS = 100
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,17 +65,16 @@ class _Start:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Claimed:
-    """A workflow that is ours now.
+class _Prepared:
+    """What is to be written for a start.
 
-    :ivar unwritten: why its first status is not in the storage.
+    :ivar known: ids of the tasks of the graph that it ran before, None if they are not known.
     """
 
     claim: Claim
     graph: Graph
     record: StatusRecord
     known: list[str] | None
-    unwritten: StorageError | None = None
 
 
 class Starts:
@@ -240,23 +249,35 @@ class Starts:
         return True
 
     async def _claim(self, start: _Start, *, has_slot: bool) -> Live | None:
+        """Claim the epoch, then write the status; None if somebody else was first."""
         status = WorkflowStatus.RUNNING if has_slot else WorkflowStatus.PENDING
         before = start.found.status if start.found else WorkflowStatus.NONE
         check_transition(start.workflow_id, before, status)
-        claimed = await self._known.in_thread(self._write_claim, start, status)
-        if claimed is None:
+        if start.found is None:
+            ready = self._prepare(start, status)
+        else:
+            ready = await self._known.in_thread(self._prepare, start, status)
+        writes, claim, record = self._known.writes, ready.claim, ready.record
+        if not await writes.put(
+            lambda: claim_put(claim, start.graph), alone=len(ready.graph.tasks) > _FEW_TASKS
+        ):
             return None
-        if claimed.unwritten is not None:
+        try:
+            await writes.put(lambda: status_put(record))
+            if start.written is not None:
+                await writes.delete(status_key(start.written))
+        except StorageError:
             # The claim is there: without a status, others would wait for us for ever.
-            late = replace(claimed.record, status=WorkflowStatus.RESUMABLE)
+            late = replace(record, status=WorkflowStatus.RESUMABLE)
             self._late.add(late, replaces=start.written)
-            raise claimed.unwritten
-        return Live(
-            claim=claimed.claim, graph=claimed.graph, record=claimed.record, known=claimed.known
-        )
+            raise
+        if claim.base_epoch == claim.epoch > 1:
+            store = self._known.store
+            await self._known.in_thread(store.delete_earlier, start.workflow_id, claim.epoch)
+        return Live(claim=claim, graph=ready.graph, record=record, known=ready.known)
 
-    def _write_claim(self, start: _Start, status: WorkflowStatus) -> _Claimed | None:
-        """Claim the epoch, then write the status; None if somebody else was first. Blocks."""
+    def _prepare(self, start: _Start, status: WorkflowStatus) -> _Prepared:
+        """What is to be written. Blocks if the workflow goes on from something."""
         store, workflow_id = self._known.store, start.workflow_id
         found, graph, options = start.found, start.graph, start.options
         earlier = store.read_claim(workflow_id, found.epoch) if found is not None else None
@@ -268,20 +289,18 @@ class Starts:
                 raise WorkflowNotResumableError(workflow_id, reason="It does not exist.")
             graph = store.read_graph(workflow_id, found.epoch)
         now = self._known.clock()
-        claim = store.claim(
+        claim = next_claim(
             workflow_id,
             after=start.epoch,
             manager_id=self._known.manager_id,
             now=now,
             user_metadata=start.user_metadata,
-            graph=start.graph,
+            has_graph=start.graph is not None,
             continues=earlier,
             on_change=options.on_change,
             from_task=options.from_task,
             traceparent=options.traceparent,
         )
-        if claim is None:
-            return None
         record = StatusRecord(
             workflow_id=workflow_id,
             status=status,
@@ -293,14 +312,7 @@ class Starts:
             user_metadata=found.user_metadata if found else start.user_metadata,
             tasks_total=len(graph.tasks),
         )
-        claimed = _Claimed(claim=claim, graph=graph, record=record, known=known)
-        try:
-            store.write_status(record, replaces=start.written)
-        except StorageError as exc:
-            return replace(claimed, unwritten=exc)
-        if claim.base_epoch == claim.epoch > 1:
-            store.delete_earlier(workflow_id, claim.epoch)
-        return claimed
+        return _Prepared(claim=claim, graph=graph, record=record, known=known)
 
     def _known_tasks(self, found: StatusRecord) -> list[str] | None:
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import re
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,13 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     KeyNotFoundError,
     StorageError,
 )
-from airflow_provider_rayworkflow.workflow.storage.bytes import Data, Entry, buffers
+from airflow_provider_rayworkflow.workflow.storage.bytes import (
+    Data,
+    Entry,
+    Put,
+    buffers,
+    put_each,
+)
 from airflow_provider_rayworkflow.workflow.storage.weak_create import create_by_looking
 
 if TYPE_CHECKING:
@@ -34,6 +40,8 @@ class ArrowStore:
     :param location: what opens the same storage elsewhere.
     :param settle_s: see there.
     """
+
+    together = 1
 
     def __init__(
         self, filesystem: FileSystem, root: str, *, location: str, settle_s: float = 1.0
@@ -98,6 +106,9 @@ class ArrowStore:
 
     def put_if_absent(self, key: str, data: Data) -> bool:
         return create_by_looking(self, self._exists, key, data, settle_s=self._settle_s)
+
+    def put_all(self, puts: Sequence[Put]) -> None:
+        put_each(self, puts)
 
     def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
         path = self._path(key)

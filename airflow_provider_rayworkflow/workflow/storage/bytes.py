@@ -14,6 +14,22 @@ from typing import Protocol
 Data = bytes | bytearray | memoryview | Sequence[bytes | bytearray | memoryview]
 
 
+@dataclass(slots=True, eq=False)
+class Put:
+    """One write of several, and what became of it.
+
+    :ivar must_be_new: leave an earlier object as it is.
+    :ivar is_new: False if that was so.
+    :ivar error: why it failed.
+    """
+
+    key: str
+    data: Data
+    must_be_new: bool = False
+    is_new: bool = True
+    error: BaseException | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One object of a listing."""
@@ -52,6 +68,16 @@ class ByteStore(Protocol):
         Of two racing callers exactly one gets True, but for what :attr:`weakness` says.
         """
 
+    @property
+    def together(self) -> int:
+        """How many objects :meth:`put_all` is best given at once; 1 where that gains nothing."""
+
+    def put_all(self, puts: Sequence[Put]) -> None:
+        """Write several objects, each as by :meth:`put` or :meth:`put_if_absent`.
+
+        Each one fails by itself, and has its error; this raises none.
+        """
+
     def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
         """Read an object or a range of it.
 
@@ -74,6 +100,18 @@ class ByteStore(Protocol):
 
     def delete_folder(self, folder: str) -> None:
         """Delete all objects below a folder; none is no error."""
+
+
+def put_each(store: ByteStore, puts: Sequence[Put]) -> None:
+    """:meth:`ByteStore.put_all` for a store that can do no better than one after the other."""
+    for put in puts:
+        try:
+            if put.must_be_new:
+                put.is_new = store.put_if_absent(put.key, put.data)
+            else:
+                store.put(put.key, put.data)
+        except BaseException as exc:
+            put.error = exc
 
 
 def buffers(data: Data) -> Sequence[bytes | bytearray | memoryview]:

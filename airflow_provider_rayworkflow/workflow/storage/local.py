@@ -20,8 +20,8 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     DataSaveError,
     KeyNotFoundError,
 )
-from airflow_provider_rayworkflow.workflow.storage.bytes import Data, Entry
-from airflow_provider_rayworkflow.workflow.storage.file_writes import FileWrites, sync_folder
+from airflow_provider_rayworkflow.workflow.storage.bytes import Data, Entry, Put
+from airflow_provider_rayworkflow.workflow.storage.file_writes import MOST, FileWrites, sync_folder
 
 
 class LocalStore:
@@ -31,6 +31,7 @@ class LocalStore:
     """
 
     weakness = ""
+    together = MOST
 
     def __init__(self, root: str | os.PathLike[str], *, location: str = "") -> None:
         self._root = Path(root)
@@ -55,12 +56,22 @@ class LocalStore:
             ) from exc
 
     def put(self, key: str, data: Data) -> None:
-        with self._errors(key):
-            self._writes.write(f"{self._writes.root}/{key}", data)
+        self._put(Put(key, data))
 
     def put_if_absent(self, key: str, data: Data) -> bool:
-        with self._errors(key):
-            return self._writes.write(f"{self._writes.root}/{key}", data, must_be_new=True)
+        return self._put(Put(key, data, must_be_new=True))
+
+    def _put(self, put: Put) -> bool:
+        self.put_all([put])
+        if put.error is not None:
+            raise put.error
+        return put.is_new
+
+    def put_all(self, puts: Sequence[Put]) -> None:
+        self._writes.write(puts)
+        for put in puts:
+            if isinstance(put.error, OSError):
+                put.error = self._save_error(put.key, put.error)
 
     def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
         try:
@@ -135,11 +146,16 @@ class LocalStore:
         try:
             yield
         except OSError as exc:
-            raise DataSaveError(
-                f"Can't write {key!r} below {str(self._root)!r}: {exc.strerror}.",
-                key=key,
-                is_transient=_is_transient(exc),
-            ) from exc
+            raise self._save_error(key, exc) from exc
+
+    def _save_error(self, key: str, cause: OSError) -> DataSaveError:
+        error = DataSaveError(
+            f"Can't write {key!r} below {str(self._root)!r}: {cause.strerror}.",
+            key=key,
+            is_transient=_is_transient(cause),
+        )
+        error.__cause__ = cause
+        return error
 
 
 # Of network file systems whose server restarts or moves.

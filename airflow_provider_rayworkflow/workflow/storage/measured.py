@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from airflow_provider_rayworkflow.workflow.exceptions import StorageError
-from airflow_provider_rayworkflow.workflow.storage.bytes import ByteStore, Data, Entry, buffers
+from airflow_provider_rayworkflow.workflow.storage.bytes import (
+    ByteStore,
+    Data,
+    Entry,
+    Put,
+    buffers,
+)
 from airflow_provider_rayworkflow.workflow.storage.keys import Kind, kind_of
 
 
@@ -56,6 +62,16 @@ class MeasuredStore:
         with self._measuring(key, data):
             return self._store.put_if_absent(key, data)
 
+    @property
+    def together(self) -> int:
+        return self._store.together
+
+    def put_all(self, puts: Sequence[Put]) -> None:
+        begun = time.monotonic()
+        self._store.put_all(puts)
+        for put in puts:
+            self._tell(put.key, put.data, begun, failed=isinstance(put.error, StorageError))
+
     def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
         return self._store.get(key, start, length)
 
@@ -80,11 +96,14 @@ class MeasuredStore:
             failed = True
             raise
         finally:
-            self._on_write(
-                Write(
-                    kind=kind_of(key),
-                    size=sum(memoryview(buffer).nbytes for buffer in buffers(data)),
-                    seconds=time.monotonic() - begun,
-                    failed=failed,
-                )
+            self._tell(key, data, begun, failed=failed)
+
+    def _tell(self, key: str, data: Data, begun: float, *, failed: bool) -> None:
+        self._on_write(
+            Write(
+                kind=kind_of(key),
+                size=sum(memoryview(buffer).nbytes for buffer in buffers(data)),
+                seconds=time.monotonic() - begun,
+                failed=failed,
             )
+        )

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from airflow_provider_rayworkflow.workflow.exceptions import KeyNotFoundError
-from airflow_provider_rayworkflow.workflow.storage.bytes import Data, Entry, buffers
+from airflow_provider_rayworkflow.workflow.storage.bytes import (
+    Data,
+    Entry,
+    Put,
+    buffers,
+    put_each,
+)
 
 
 class MemoryStore:
@@ -14,6 +20,7 @@ class MemoryStore:
 
     uri = "memory://"
     weakness = ""
+    together = 1
 
     def __init__(self) -> None:
         self._objects: dict[str, bytes] = {}
@@ -33,6 +40,9 @@ class MemoryStore:
                 return False
             self._objects[key] = content
             return True
+
+    def put_all(self, puts: Sequence[Put]) -> None:
+        put_each(self, puts)
 
     def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
         with self._lock:

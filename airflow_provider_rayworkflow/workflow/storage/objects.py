@@ -20,7 +20,13 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     KeyNotFoundError,
     StorageError,
 )
-from airflow_provider_rayworkflow.workflow.storage.bytes import Data, Entry, buffers
+from airflow_provider_rayworkflow.workflow.storage.bytes import (
+    Data,
+    Entry,
+    Put,
+    buffers,
+    put_each,
+)
 from airflow_provider_rayworkflow.workflow.storage.weak_create import create_by_looking
 
 if TYPE_CHECKING:
@@ -39,6 +45,8 @@ class ObjectStore:
     :param settle_s: see :func:`~.weak_create.create_by_looking`, which is used where the server
         does not do as it is told.
     """
+
+    together = 1  # each one is a request
 
     def __init__(
         self, connect: Callable[[bool], Client], root: str, *, location: str, settle_s: float = 1.0
@@ -132,6 +140,9 @@ class ObjectStore:
         except KeyNotFoundError:
             return False
         return True
+
+    def put_all(self, puts: Sequence[Put]) -> None:
+        put_each(self, puts)
 
     def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
         import obstore

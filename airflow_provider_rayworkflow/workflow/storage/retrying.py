@@ -5,11 +5,17 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from airflow_provider_rayworkflow.workflow.exceptions import KeyNotFoundError, StorageError
-from airflow_provider_rayworkflow.workflow.storage.bytes import ByteStore, Data, Entry, buffers
+from airflow_provider_rayworkflow.workflow.storage.bytes import (
+    ByteStore,
+    Data,
+    Entry,
+    Put,
+    buffers,
+)
 
 log = logging.getLogger(__name__)
 
@@ -59,8 +65,9 @@ class RetryingStore:
         self._try(lambda: self._store.put(key, data))
 
     def put_if_absent(self, key: str, data: Data) -> bool:
-        tries = 0
+        return self._put_if_absent(key, data)
 
+    def _put_if_absent(self, key: str, data: Data, *, tries: int = 0) -> bool:
         def put() -> bool:
             nonlocal tries
             tries += 1
@@ -74,6 +81,26 @@ class RetryingStore:
             return self.get(key) == b"".join(buffers(data))
         except KeyNotFoundError:
             return False
+
+    @property
+    def together(self) -> int:
+        return self._store.together
+
+    def put_all(self, puts: Sequence[Put]) -> None:
+        self._store.put_all(puts)
+        for put in puts:
+            if isinstance(put.error, StorageError) and put.error.is_transient:
+                self._put_again(put)
+
+    def _put_again(self, put: Put) -> None:
+        put.error = None
+        try:
+            if put.must_be_new:
+                put.is_new = self._put_if_absent(put.key, put.data, tries=1)
+            else:
+                self.put(put.key, put.data)
+        except BaseException as exc:  # it is this write's, the others go on
+            put.error = exc
 
     def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
         return self._try(lambda: self._store.get(key, start, length))

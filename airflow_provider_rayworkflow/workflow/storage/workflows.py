@@ -48,7 +48,7 @@ from airflow_provider_rayworkflow.workflow.model import (
 )
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import keys
-from airflow_provider_rayworkflow.workflow.storage.bytes import ByteStore
+from airflow_provider_rayworkflow.workflow.storage.bytes import ByteStore, Put
 from airflow_provider_rayworkflow.workflow.storage.leases import Lease, LeaseWatch, Verdict
 
 log = logging.getLogger(__name__)
@@ -269,38 +269,25 @@ class WorkflowStore:
         continues: Claim | None = None,
         on_change: OnChange | None = None,
         from_task: str = "",
-        traceparent: str = "",
     ) -> Claim | None:
         """Claim the epoch after ``after``; None if somebody else was first.
 
-        One atomic write. With a graph, the claim carries it.
-
-        :param continues: the claim whose checkpoints count (and whose graph, if none is given).
-        :param on_change: None: as in that claim, else ``"reuse"``.
-        :param from_task: a task whose checkpoint does not count any more.
-        :param traceparent: ``""``: as in that claim.
+        One atomic write. With a graph, the claim carries it. The others are as for
+        :func:`next_claim`.
         """
-        restarts = dict(continues.restarts) if continues else {}
-        claim = Claim(
-            workflow_id=workflow_id,
-            epoch=after + 1,
+        claim = next_claim(
+            workflow_id,
+            after=after,
             manager_id=manager_id,
-            claimed_at=now,
-            graph_epoch=continues.graph_epoch if continues and not graph else after + 1,
-            base_epoch=continues.base_epoch if continues else after + 1,
+            now=now,
             user_metadata=user_metadata,
-            on_change=on_change or (continues.on_change if continues else "reuse"),
-            restarts=restarts | ({from_task: after + 1} if from_task else {}),
-            traceparent=traceparent or (continues.traceparent if continues else ""),
+            has_graph=graph is not None,
+            continues=continues,
+            on_change=on_change,
+            from_task=from_task,
         )
-        body: Json = {name: getattr(claim, name) for name in claim.__slots__}
-        data: list[_Buffer] = []
-        if graph:
-            body["graph"] = graph.to_json()
-            data = graph.dump_blobs()
-        key = keys.epoch_key(workflow_id, claim.epoch)
-        document = dump_document(key, "epoch", body, data)
-        return claim if self.bytes.put_if_absent(key, document) else None
+        put = claim_put(claim, graph)
+        return claim if self.bytes.put_if_absent(put.key, put.data) else None
 
     def last_epoch(self, workflow_id: str) -> int:
         """The latest claimed epoch, 0 for none. One listing."""
@@ -346,14 +333,14 @@ class WorkflowStore:
         A crash in between leaves both; the later one counts. Written for an epoch that is no
         longer the latest, it changes nothing for any reader.
         """
-        body = dump_line("status", record.to_json())
-        self.bytes.put(_key_of(record).key, body)
+        self.rewrite_status(record)
         if replaces is not None:
-            self.bytes.delete([_key_of(replaces).key])
+            self.bytes.delete([status_key(replaces)])
 
     def rewrite_status(self, record: StatusRecord) -> None:
         """Write a status again, with what has changed of it besides the status; one write."""
-        self.bytes.put(_key_of(record).key, dump_line("status", record.to_json()))
+        put = status_put(record)
+        self.bytes.put(put.key, put.data)
 
     def read_status(self, workflow_id: str) -> StatusRecord | None:
         """The status as written, None if there is none. One listing and one read."""
@@ -421,8 +408,8 @@ class WorkflowStore:
             body = load_line(key.key, "status", self.bytes.get(key.key))
             with understanding(key.key, "status"):
                 record = StatusRecord.from_json(body)
-            if _key_of(record) != key:
-                raise CorruptedDataError(key.key, f"it is of {_key_of(record).key!r}")
+            if status_key(record) != key.key:
+                raise CorruptedDataError(key.key, f"it is of {status_key(record)!r}")
         return record
 
     # ---- checkpoints
@@ -649,14 +636,67 @@ def _has(record: TaskRecord, blob: Blob | None) -> bool:
     return blob is not None and record.result is not None and record.result.blob == blob
 
 
-def _key_of(record: StatusRecord) -> keys.StatusKey:
+def next_claim(
+    workflow_id: str,
+    *,
+    after: int,
+    manager_id: str,
+    now: float,
+    user_metadata: Json,
+    has_graph: bool,
+    continues: Claim | None = None,
+    on_change: OnChange | None = None,
+    from_task: str = "",
+    traceparent: str = "",
+) -> Claim:
+    """The claim of the epoch after ``after``, which :func:`claim_put` writes.
+
+    :param has_graph: it is written with a graph.
+    :param continues: the claim whose checkpoints count (and whose graph, if none is given).
+    :param on_change: None: as in that claim, else ``"reuse"``.
+    :param from_task: a task whose checkpoint does not count any more.
+    :param traceparent: ``""``: as in that claim.
+    """
+    restarts = dict(continues.restarts) if continues else {}
+    return Claim(
+        workflow_id=workflow_id,
+        epoch=after + 1,
+        manager_id=manager_id,
+        claimed_at=now,
+        graph_epoch=continues.graph_epoch if continues and not has_graph else after + 1,
+        base_epoch=continues.base_epoch if continues else after + 1,
+        user_metadata=user_metadata,
+        on_change=on_change or (continues.on_change if continues else "reuse"),
+        restarts=restarts | ({from_task: after + 1} if from_task else {}),
+        traceparent=traceparent or (continues.traceparent if continues else ""),
+    )
+
+
+def claim_put(claim: Claim, graph: Graph | None) -> Put:
+    """The write that makes a claim; if its object is new, the claim holds."""
+    body: Json = {name: getattr(claim, name) for name in claim.__slots__}
+    data: list[_Buffer] = []
+    if graph is not None:
+        body["graph"] = graph.to_json()
+        data = graph.dump_blobs()
+    key = keys.epoch_key(claim.workflow_id, claim.epoch)
+    return Put(key, dump_document(key, "epoch", body, data), must_be_new=True)
+
+
+def status_put(record: StatusRecord) -> Put:
+    """The write of a status; see :meth:`WorkflowStore.write_status`."""
+    return Put(status_key(record), dump_line("status", record.to_json()))
+
+
+def status_key(record: StatusRecord) -> str:
+    """The key of a status document."""
     return keys.status_key(
         record.workflow_id,
         epoch=record.epoch,
         number=record.number,
         status=record.status,
         manager_id=record.manager_id,
-    )
+    ).key
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -764,27 +804,37 @@ class JournalWriter:
         self._epoch = epoch
         self._segment = 0
         self._content = bytearray()
+        self._committed = 0
 
     def commit(self, records: Sequence[TaskRecord]) -> None:
         """Write the records; they are durable when this returns. One write, one caller at a time.
 
         If the write fails, the segment is as before or has them all.
         """
+        put = self.next_put(records)
+        try:
+            self._store.put(put.key, put.data)
+        except BaseException:
+            self.take_back()
+            raise
+
+    def next_put(self, records: Sequence[TaskRecord]) -> Put:
+        """The write that commits the records; if it fails, :meth:`take_back` is to be called."""
         if len(self._content) > _SEGMENT_BYTES:
             self._segment += 1
             self._content = bytearray()
-        begin = len(self._content)
+        self._committed = len(self._content)
         for record in records:
             for part in record.to_frame():
                 self._content += part
         # The size shows a loss that ends between two records.
         body = {"epoch": self._epoch, "size": len(self._content)}
         key = keys.journal_key(self._workflow_id, self._epoch, self._segment)
-        try:
-            self._store.put(key, dump_document(key, "journal", body, [self._content]))
-        except BaseException:
-            self._content = self._content[:begin]
-            raise
+        return Put(key, dump_document(key, "journal", body, [self._content]))
+
+    def take_back(self) -> None:
+        """Forget the records of the latest write."""
+        self._content = self._content[: self._committed]
 
 
 _SEGMENT_BYTES = 64 * 1024

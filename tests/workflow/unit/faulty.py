@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
 from airflow_provider_rayworkflow.workflow.exceptions import DataSaveError
-from airflow_provider_rayworkflow.workflow.storage.bytes import ByteStore, Data, Entry, buffers
+from airflow_provider_rayworkflow.workflow.storage.bytes import (
+    ByteStore,
+    Data,
+    Entry,
+    Put,
+    buffers,
+    put_each,
+)
 
 
 class Killed(BaseException):
@@ -52,6 +59,13 @@ class FaultyStore:
 
     def put_if_absent(self, key: str, data: Data) -> bool:
         return self._write(key, lambda: self._store.put_if_absent(key, data), data)
+
+    @property
+    def together(self) -> int:
+        return self._store.together
+
+    def put_all(self, puts: Sequence[Put]) -> None:
+        put_each(self, puts)
 
     def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
         self._check_alive()

@@ -38,6 +38,7 @@ from airflow_provider_rayworkflow.workflow.task_runs import (
     Returned,
     TaskRun,
 )
+from airflow_provider_rayworkflow.workflow.writes import Writes
 
 ID = "w"
 TIMES = TaskTimes(started_at=1.0, ended_at=2.0, attempt=1)
@@ -175,6 +176,7 @@ def execute(
             store=WorkflowStore(faulty),
             runner=runner,
             threads=AtOnce(),
+            writes=Writes(faulty, AtOnce()),
             on_result=lambda task_id, result: None,
             measures=Measures(),
             rules=rules,

@@ -25,6 +25,7 @@ from airflow_provider_rayworkflow.workflow.task_runs import (
     Raised,
     Returned,
 )
+from airflow_provider_rayworkflow.workflow.writes import Writes
 
 CHAIN = [(), (0,), (1,), (2,)]
 #: Each takes the two before it.
@@ -123,6 +124,7 @@ def execute(
             store=WorkflowStore(store),
             runner=runner,
             threads=AtOnce(),
+            writes=Writes(store, AtOnce()),
             on_result=lambda task_id, result: None,
             measures=Measures(),
         )

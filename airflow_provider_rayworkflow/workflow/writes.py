@@ -1,0 +1,140 @@
+"""What is written while workflows run: what several of them want at the same time goes together.
+
+A thread that is given something to write, and the event loop that hears of it, take a tenth of a
+millisecond for that; on files, what is written together shares steps as well. So one thread is
+given all that has come while the last writes were under way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor as ThreadPool
+from dataclasses import dataclass
+
+from airflow_provider_rayworkflow.workflow.exceptions import StorageError
+from airflow_provider_rayworkflow.workflow.storage.bytes import ByteStore, Put
+
+log = logging.getLogger(__name__)
+
+# One group takes its steps while another one waits for the disk.
+_GROUPS_AT_ONCE = 2
+
+
+@dataclass(slots=True, eq=False)
+class _Wanted:
+    make: Callable[[], Put]
+    done: asyncio.Future[bool]
+    put: Put | None = None
+    error: BaseException | None = None
+
+    def prepare(self) -> Put | None:
+        try:
+            self.put = self.make()
+        except BaseException as exc:
+            self.error = exc
+        return self.put
+
+    def tell(self, error: BaseException | None) -> None:
+        """Tell whoever wants it.
+
+        :param error: what became of the whole group.
+        """
+        error = error or self.error or (self.put.error if self.put else None)
+        if self.done.cancelled():
+            return
+        if error is not None or self.put is None:
+            self.done.set_exception(error or RuntimeError("nothing was written"))
+        else:
+            self.done.set_result(self.put.is_new)
+
+
+class Writes:
+    """The writes and deletions of one manager. It belongs to one event loop.
+
+    :param threads: where they block.
+    """
+
+    def __init__(self, store: ByteStore, threads: ThreadPool) -> None:
+        self._store = store
+        self._threads = threads
+        self._waiting: list[_Wanted] = []
+        self._under_way = 0
+        self._is_due = False
+        self._to_delete: list[tuple[str, asyncio.Future[None]]] = []
+        self._is_deleting = False
+
+    def put(self, make: Callable[[], Put], *, alone: bool = False) -> asyncio.Future[bool]:
+        """Write an object; True when it is durable, False if it must be new and is not.
+
+        :param make: says what is to be written; called in a thread.
+        :param alone: this is large: nothing is written together with it.
+        :raises StorageError: when that fails.
+        """
+        loop = asyncio.get_running_loop()
+        wanted = _Wanted(make, loop.create_future())
+        if alone or self._store.together == 1:
+            self._hand_over([wanted])
+            return wanted.done
+        self._waiting.append(wanted)
+        if not self._is_due:  # once for all that is wanted in this turn of the loop
+            self._is_due = True
+            loop.call_soon(self._begin)
+        return wanted.done
+
+    def delete(self, key: str) -> asyncio.Future[None]:
+        """Delete an object that is of no use any more, if there is one; it may stay if that fails."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._to_delete.append((key, done))
+        if not self._is_deleting:
+            self._is_deleting = True
+            asyncio.get_running_loop().call_soon(self._delete)
+        return done
+
+    def _begin(self) -> None:
+        self._is_due = False
+        most = self._store.together
+        while self._waiting and self._under_way < _GROUPS_AT_ONCE:
+            group, self._waiting = self._waiting[:most], self._waiting[most:]
+            self._under_way += 1
+            self._hand_over(group).add_done_callback(self._end)
+
+    def _end(self, _: asyncio.Future[None]) -> None:
+        self._under_way -= 1
+        self._begin()
+
+    def _hand_over(self, group: Sequence[_Wanted]) -> asyncio.Future[None]:
+        def write() -> None:
+            self._store.put_all([put for one in group if (put := one.prepare()) is not None])
+
+        def tell(written: asyncio.Future[None]) -> None:
+            for wanted in group:
+                wanted.tell(written.exception())
+
+        written = asyncio.get_running_loop().run_in_executor(self._threads, write)
+        written.add_done_callback(tell)
+        return written
+
+    def _delete(self) -> None:
+        group, self._to_delete = self._to_delete, []
+
+        def tell(deleted: asyncio.Future[None]) -> None:
+            error = deleted.exception()
+            if isinstance(error, StorageError):
+                log.warning("What is of no use any more can't be deleted: %s", error)
+            for _, done in group:
+                if done.cancelled():
+                    continue
+                if error is None or isinstance(error, StorageError):
+                    done.set_result(None)
+                else:
+                    done.set_exception(error)
+            self._is_deleting = bool(self._to_delete)
+            if self._is_deleting:
+                self._delete()
+
+        deleted = asyncio.get_running_loop().run_in_executor(
+            self._threads, self._store.delete, [key for key, _ in group]
+        )
+        deleted.add_done_callback(tell)
