@@ -9,17 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Executor as ThreadPool
 from dataclasses import dataclass
 
 from airflow_provider_rayworkflow.workflow.exceptions import StorageError
-from airflow_provider_rayworkflow.workflow.storage.bytes import ByteStore, Put
+from airflow_provider_rayworkflow.workflow.storage.bytes import ByteStore, Put, put_each
 
 log = logging.getLogger(__name__)
-
-# One group takes its steps while another one waits for the disk.
-_GROUPS_AT_ONCE = 2
 
 
 @dataclass(slots=True, eq=False)
@@ -41,13 +38,17 @@ class _Wanted:
 
         :param error: what became of the whole group.
         """
-        error = error or self.error or (self.put.error if self.put else None)
+        error = error or self.failure
         if self.done.cancelled():
             return
         if error is not None or self.put is None:
             self.done.set_exception(error or RuntimeError("nothing was written"))
         else:
             self.done.set_result(self.put.is_new)
+
+    @property
+    def failure(self) -> BaseException | None:
+        return self.error or (self.put.error if self.put else None)
 
 
 class Writes:
@@ -60,8 +61,7 @@ class Writes:
         self._store = store
         self._threads = threads
         self._waiting: list[_Wanted] = []
-        self._under_way = 0
-        self._is_due = False
+        self._is_writing = False
         self._to_delete: list[tuple[str, asyncio.Future[None]]] = []
         self._is_deleting = False
 
@@ -75,12 +75,12 @@ class Writes:
         loop = asyncio.get_running_loop()
         wanted = _Wanted(make, loop.create_future())
         if alone or self._store.together == 1:
-            self._hand_over([wanted])
+            self._write_alone(wanted)
             return wanted.done
         self._waiting.append(wanted)
-        if not self._is_due:  # once for all that is wanted in this turn of the loop
-            self._is_due = True
-            loop.call_soon(self._begin)
+        if not self._is_writing:  # once for all that is wanted in this turn of the loop
+            self._is_writing = True
+            loop.call_soon(self._write_group)
         return wanted.done
 
     def delete(self, key: str) -> asyncio.Future[None]:
@@ -92,29 +92,34 @@ class Writes:
             asyncio.get_running_loop().call_soon(self._delete)
         return done
 
-    def _begin(self) -> None:
-        self._is_due = False
+    def _write_alone(self, wanted: _Wanted) -> None:
+        def write() -> None:
+            if (put := wanted.put or wanted.prepare()) is not None:
+                put_each(self._store, [put])
+
+        written = asyncio.get_running_loop().run_in_executor(self._threads, write)
+        written.add_done_callback(lambda _: wanted.tell(written.exception()))
+
+    def _write_group(self) -> None:
         most = self._store.together
-        while self._waiting and self._under_way < _GROUPS_AT_ONCE:
-            group, self._waiting = self._waiting[:most], self._waiting[most:]
-            self._under_way += 1
-            self._hand_over(group).add_done_callback(self._end)
+        group, self._waiting = self._waiting[:most], self._waiting[most:]
 
-    def _end(self, _: asyncio.Future[None]) -> None:
-        self._under_way -= 1
-        self._begin()
-
-    def _hand_over(self, group: Sequence[_Wanted]) -> asyncio.Future[None]:
         def write() -> None:
             self._store.put_all([put for one in group if (put := one.prepare()) is not None])
 
         def tell(written: asyncio.Future[None]) -> None:
             for wanted in group:
-                wanted.tell(written.exception())
+                if wanted.put and _is_transient(wanted.put.error):
+                    wanted.put.error = None
+                    self._write_alone(wanted)  # where it is tried again, and nobody waits for it
+                else:
+                    wanted.tell(written.exception())
+            self._is_writing = bool(self._waiting)
+            if self._is_writing:
+                self._write_group()
 
         written = asyncio.get_running_loop().run_in_executor(self._threads, write)
         written.add_done_callback(tell)
-        return written
 
     def _delete(self) -> None:
         group, self._to_delete = self._to_delete, []
@@ -138,3 +143,7 @@ class Writes:
             self._threads, self._store.delete, [key for key, _ in group]
         )
         deleted.add_done_callback(tell)
+
+
+def _is_transient(error: BaseException | None) -> bool:
+    return isinstance(error, StorageError) and error.is_transient

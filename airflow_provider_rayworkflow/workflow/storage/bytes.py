@@ -75,7 +75,8 @@ class ByteStore(Protocol):
     def put_all(self, puts: Sequence[Put]) -> None:
         """Write several objects, each as by :meth:`put` or :meth:`put_if_absent`.
 
-        Each one fails by itself, and has its error; this raises none.
+        Each one fails by itself, and has its error; this raises none. None is tried again here, so
+        that the others need not wait.
         """
 
     def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:

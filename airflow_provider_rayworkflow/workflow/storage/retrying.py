@@ -65,9 +65,8 @@ class RetryingStore:
         self._try(lambda: self._store.put(key, data))
 
     def put_if_absent(self, key: str, data: Data) -> bool:
-        return self._put_if_absent(key, data)
+        tries = 0
 
-    def _put_if_absent(self, key: str, data: Data, *, tries: int = 0) -> bool:
         def put() -> bool:
             nonlocal tries
             tries += 1
@@ -88,19 +87,6 @@ class RetryingStore:
 
     def put_all(self, puts: Sequence[Put]) -> None:
         self._store.put_all(puts)
-        for put in puts:
-            if isinstance(put.error, StorageError) and put.error.is_transient:
-                self._put_again(put)
-
-    def _put_again(self, put: Put) -> None:
-        put.error = None
-        try:
-            if put.must_be_new:
-                put.is_new = self._put_if_absent(put.key, put.data, tries=1)
-            else:
-                self.put(put.key, put.data)
-        except BaseException as exc:  # it is this write's, the others go on
-            put.error = exc
 
     def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
         return self._try(lambda: self._store.get(key, start, length))

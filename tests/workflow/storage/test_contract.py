@@ -19,7 +19,13 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
 )
 from airflow_provider_rayworkflow.workflow.storage import open_store, resolve_storage
 from airflow_provider_rayworkflow.workflow.storage.arrow import ArrowStore
-from airflow_provider_rayworkflow.workflow.storage.bytes import ByteStore, Data, Entry, buffers
+from airflow_provider_rayworkflow.workflow.storage.bytes import (
+    ByteStore,
+    Data,
+    Entry,
+    Put,
+    buffers,
+)
 from airflow_provider_rayworkflow.workflow.storage.keys import quote_id
 from airflow_provider_rayworkflow.workflow.storage.local import LocalStore
 from airflow_provider_rayworkflow.workflow.storage.measured import MeasuredStore
@@ -115,6 +121,19 @@ class TestEveryStore:
         assert store.get("v1/a") == b""
         assert list(store.list("v1")) == [Entry("v1/a", 0)]
         assert store.put_if_absent("v1/a", b"x") is False
+
+    def test_several_are_put_at_once(self, store: ByteStore):
+        store.put("v1/there", b"before")
+        puts = [
+            Put("v1/a", b"a"),
+            Put("v1/folder/b", [b"b", b"c"]),
+            Put("v1/there", b"after", must_be_new=True),
+            Put("v1/new", b"new", must_be_new=True),
+        ]
+        store.put_all(puts)
+        assert [put.error for put in puts] == [None] * 4
+        assert [put.is_new for put in puts] == [True, True, False, True]
+        assert [store.get(put.key) for put in puts] == [b"a", b"bc", b"before", b"new"]
 
     @pytest.mark.parametrize(
         "data",

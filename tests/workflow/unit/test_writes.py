@@ -13,6 +13,7 @@ import pytest
 from airflow_provider_rayworkflow.workflow.exceptions import DataSaveError
 from airflow_provider_rayworkflow.workflow.storage.bytes import Put
 from airflow_provider_rayworkflow.workflow.storage.memory import MemoryStore
+from airflow_provider_rayworkflow.workflow.storage.retrying import RetryingStore
 from airflow_provider_rayworkflow.workflow.writes import Writes
 
 
@@ -46,6 +47,21 @@ class Gated(MemoryStore):
             raise DataSaveError("bad")
 
 
+class Busy(MemoryStore):
+    """Together with others or not, one object can't be written yet."""
+
+    together = 64
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_busy = True
+
+    def put(self, key: str, data: Any) -> None:
+        if key == "busy" and self.is_busy:
+            raise DataSaveError("busy", is_transient=True)
+        super().put(key, data)
+
+
 def run(main: Coroutine[Any, Any, None]) -> None:
     asyncio.run(asyncio.wait_for(main, 30))
 
@@ -59,22 +75,19 @@ async def until_groups(store: Gated, count: int) -> None:
         await asyncio.sleep(0.01)
 
 
-def test_what_comes_while_two_groups_are_under_way_goes_together():
+def test_what_comes_while_a_group_is_under_way_goes_together():
     async def main() -> None:
         with ThreadPoolExecutor() as threads:
             store = Gated(together=3)
             writes = Writes(store, threads)
             written = [put(writes, key) for key in "ab"]
             await until_groups(store, 1)
-            written.append(put(writes, "c"))
-            await until_groups(store, 2)
-            written += [put(writes, key) for key in "defg"]
-            written.append(put(writes, "large", alone=True))
-            await until_groups(store, 3)
-            assert store.groups == [["a", "b"], ["c"], ["large"]]
+            written += [put(writes, key) for key in "cdef"]
+            assert await put(writes, "large", alone=True)  # waits for nobody
+            assert store.groups == [["a", "b"]]
             store.go_on.set()
-            assert await asyncio.gather(*written) == [True] * 8
-            assert sorted(store.groups[3:]) == [["d", "e", "f"], ["g"]]
+            assert await asyncio.gather(*written) == [True] * 6
+            assert store.groups == [["a", "b"], ["c", "d", "e"], ["f"]]
 
     run(main())
 
@@ -85,9 +98,8 @@ def test_where_that_gains_nothing_each_goes_by_itself():
             store = Gated(together=1)
             writes = Writes(store, threads)
             written = [put(writes, key) for key in "abc"]
-            await until_groups(store, 3)
-            store.go_on.set()
             assert await asyncio.gather(*written) == [True] * 3
+            assert store.groups == []
 
     run(main())
 
@@ -114,6 +126,24 @@ def test_each_fails_by_itself():
             assert [type(results[1]), type(results[2])] == [DataSaveError, ValueError]
             assert results[3] is False
             assert store.get("there") == b"before"
+
+    run(main())
+
+
+def test_what_may_work_a_moment_later_is_tried_again_and_nobody_waits_for_it():
+    async def main() -> None:
+        with ThreadPoolExecutor() as threads:
+            waited = threading.Event()
+            store = Busy()
+            writes = Writes(RetryingStore(store, sleep=lambda _: waited.wait(10)), threads)
+            busy = put(writes, "busy")
+            assert await asyncio.gather(put(writes, "a"), put(writes, "b")) == [True, True]
+            assert await put(writes, "c")
+            assert not busy.done()
+            store.is_busy = False
+            waited.set()
+            assert await busy
+            assert store.get("busy") == b"x"
 
     run(main())
 
