@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import pickle
 import struct
 from collections.abc import Callable, Sequence
@@ -128,6 +129,17 @@ def _pickle(value: Any, override: Override | None) -> list[_Buffer]:
     return [struct.pack(f">{len(sizes) + 1}Q", len(sizes), *sizes), *parts]
 
 
+def is_plain_scalar(value: Any) -> bool:
+    """True if it is a scalar and JSON gives the very same back."""
+    if type(value) is int:
+        return value.bit_length() <= _MAX_JSON_INT_BITS
+    if type(value) is str:
+        return value.isascii() or _is_encodable(value)
+    if type(value) is float:
+        return math.isfinite(value)
+    return type(value) is bool or value is None
+
+
 def _is_plain_json(value: Any) -> bool:
     """True if JSON gives the very same value back, and looking is cheap."""
     pending, seen = [value], 0
@@ -147,16 +159,7 @@ def _is_plain_json(value: Any) -> bool:
                 if any(type(key) is not str for key in item):
                     return False
                 pending.extend(item.values())
-        elif kind is float:
-            if item != item or item in (float("inf"), float("-inf")):
-                return False
-        elif kind is str:
-            if not item.isascii() and not _is_encodable(item):
-                return False
-        elif kind is int:
-            if item.bit_length() > _MAX_JSON_INT_BITS:
-                return False
-        elif kind not in (bool, type(None)):
+        elif not is_plain_scalar(item):
             return False
     return True
 

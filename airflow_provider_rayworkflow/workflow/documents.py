@@ -29,7 +29,9 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     UntrustedDataError,
 )
 
-VERSION = 1
+#: The version in which documents are written, and the newest that is read, for each kind that is
+#: not of version 1. Format 2 has the tasks of graphs as rows.
+VERSIONS = {"epoch": 2, "graph": 2}
 
 #: A secret of the processes that write and read workflows. With it, what is pickled is signed, and
 #: what is not signed so is refused.
@@ -44,8 +46,8 @@ _FRAME = re.compile(rb"([0-9a-f]{8}) (\d{1,12}) (\d{1,15})\n")
 def dump_line(kind: str, body: Json) -> bytes:
     """The document's line, with its end of line."""
     content = _dumps(body)
-    line = f'{{"body":{content},"kind":"{kind}","sum":"{_crc(content.encode())}","v":{VERSION}}}\n'
-    return line.encode()
+    checksum, version = _crc(content.encode()), VERSIONS.get(kind, 1)
+    return f'{{"body":{content},"kind":"{kind}","sum":"{checksum}","v":{version}}}\n'.encode()
 
 
 def dump_document(
@@ -253,10 +255,11 @@ def _load_line(key: str, kind: str, data: bytes) -> tuple[Json, int]:
         is_whole = isinstance(body, dict) and _crc(_dumps(body).encode()) == checksum
     except (ValueError, KeyError, TypeError, RecursionError):
         raise CorruptedDataError(key, "its first line is not one of our documents") from None
-    if not isinstance(version, int) or version > VERSION:
+    newest = VERSIONS.get(kind, 1)
+    if not isinstance(version, int) or version > newest:
         raise DataLoadError(
             f"{key!r} has the format version {version!r}, and this version of "
-            f"airflow-provider-rayworkflow reads up to {VERSION}. Upgrade the package here.",
+            f"airflow-provider-rayworkflow reads up to {newest}. Upgrade the package here.",
             key=key,
         )
     if found != kind:

@@ -313,7 +313,7 @@ class Executor:
             task_id=node.task_id,
             attempt=attempt,
             function=blobs[task.function],
-            arguments=blobs[task.arguments],
+            arguments=node.graph.arguments_of(task),
             ray_options=blobs[task.ray_options] if task.ray_options >= 0 else b"",
             inputs=tuple(other.result or Earlier(other.task_id) for other in node.upstream),
             checkpoint=node.checkpoint or node.is_output,

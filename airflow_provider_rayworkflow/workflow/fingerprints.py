@@ -19,12 +19,13 @@ from __future__ import annotations
 import builtins
 import copyreg
 import dis
+import functools
 import hashlib
 import inspect
 import pickle
 import sys
 import types
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Any
 
@@ -76,6 +77,24 @@ def of_value(value: Any, *, replace: Replace) -> tuple[str, list[Any]]:
     """
     walk = _Walk(replace, roots=None)
     return walk.fingerprint(value), walk.named
+
+
+def of_scalar(value: Any) -> bytes:
+    """A part of :func:`of_arguments`."""
+    return _hash(type(value).__name__.encode(), _content(value))
+
+
+@functools.lru_cache(maxsize=1_000)
+def of_input(position: int) -> bytes:
+    """A part of :func:`of_arguments`: what stands for the result of a task upstream."""
+    return _hash(b"tuple", of_scalar("input"), of_scalar(position))
+
+
+def of_arguments(args: Sequence[bytes], kwargs: Mapping[str, bytes]) -> str:
+    """The fingerprint of arguments, given the parts, as :func:`of_value` finds it in a walk."""
+    pairs = sorted(_hash(of_scalar(name), part) for name, part in kwargs.items())
+    named = _hash(b"dict", _hash(*pairs)) if pairs else _NO_KWARGS
+    return _shown(_hash(b"tuple", _hash(b"tuple", *args), named), "")
 
 
 def of_code(function: Any, *, replace: Replace) -> str:
@@ -137,7 +156,7 @@ class _Walk:
     def _digest(self, value: Any) -> bytes:
         kind = type(value)
         if kind in _PLAIN:
-            return _hash(kind.__name__.encode(), _content(value))
+            return of_scalar(value)
         key = id(value)
         if key in self._done:
             return self._done[key][0]
@@ -294,6 +313,9 @@ class _Walk:
             if name not in _IGNORED_IN_CLASSES
         ]
         return _hash(b"class", *map(self._digest, cls.__bases__), *members)
+
+
+_NO_KWARGS = _hash(b"dict", _hash())
 
 
 def _content(plain: Any) -> bytes:

@@ -7,9 +7,10 @@ pickled arguments refer to them, so that a graph can be put into another one unc
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import pickle
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple, TypeVar, overload
 
 from airflow_provider_rayworkflow.workflow.documents import (
     dump_frame,
@@ -22,6 +23,7 @@ from airflow_provider_rayworkflow.workflow.ids import TaskIds
 from airflow_provider_rayworkflow.workflow.model import OnChange
 
 Json = dict[str, Any]
+T = TypeVar("T")
 
 #: Ray's own default for ``max_retries``.
 DEFAULT_MAX_RETRIES = 3
@@ -97,32 +99,138 @@ class TaskOptions:
 
 DEFAULT_OPTIONS = TaskOptions()
 
+Scalar = str | int | float | bool | None
+Scalars = tuple[Scalar, ...]
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Task:
+
+class Shape(NamedTuple):
+    """How plain arguments are put together of scalars, such as JSON gives back, and of inputs.
+
+    :ivar places: for each argument the position of the input that it is, -1 for the next scalar.
+    :ivar keywords: the names of the last arguments.
+    """
+
+    places: tuple[int, ...] = ()
+    keywords: tuple[str, ...] = ()
+
+    def fill(self, scalars: Sequence[T], inputs: Sequence[T]) -> tuple[list[T], dict[str, T]]:
+        """Arguments and keyword arguments, of anything that stands for scalars and inputs."""
+        rest = iter(scalars)
+        values = [next(rest) if place < 0 else inputs[place] for place in self.places]
+        named = len(values) - len(self.keywords)
+        return values[:named], dict(zip(self.keywords, values[named:], strict=True))
+
+
+class Task(NamedTuple):
     """One task of a graph.
 
     :ivar name: the id that it asks for; :class:`~.ids.TaskIds` makes it unique.
-    :ivar named_by_author: False for a name made from the function.
     :ivar function: index of its blob.
-    :ivar arguments: index of its blob.
+    :ivar named_by_author: False for a name made from the function.
     :ivar ray_options: index of the blob with the Ray options, -1 for none.
-    :ivar upstream: indexes of the tasks whose results it takes, in the order of its arguments.
     :ivar shown_options: the Ray options as text, for people; no values of environment variables.
-    :ivar literals: the fingerprint of its arguments, but for the results that it takes.
     :ivar code: the fingerprint of its function, or of the version that its author gave.
+    :ivar shape: of its arguments.
+    :ivar arguments: index of their blob, or where they are plain the scalars among them.
+    :ivar upstream: indexes of the tasks whose results it takes, in the order of its arguments.
+    :ivar literals: the fingerprint of arguments in a blob, but for the results that it takes.
     """
 
+    # What many tasks of a graph have in common: their kind.
     name: str
     function: int
-    arguments: int
-    upstream: tuple[int, ...] = ()
     named_by_author: bool = False
     ray_options: int = -1
     options: TaskOptions = DEFAULT_OPTIONS
-    shown_options: Json = field(default_factory=dict)
-    literals: str = ""
+    shown_options: Mapping[str, Any] = {}
     code: str = ""
+    shape: Shape = Shape()
+    # Their own.
+    arguments: int | Scalars = ()
+    upstream: tuple[int, ...] = ()
+    literals: str = ""
+
+
+_SHARED = Task._fields.index("arguments")
+
+#: Of a task: the index of its kind, and what is its own.
+Row = tuple[int, int | Scalars, tuple[int, ...], str]
+
+
+class Tasks(Sequence[Task]):
+    """The tasks of a graph as rows: what many of them have in common is there once.
+
+    :ivar kinds: tasks without anything of their own.
+    """
+
+    def __init__(self, kinds: Sequence[Task], rows: Sequence[Row]) -> None:
+        self.kinds = kinds
+        self.rows = rows
+        self._shared = [kind[:_SHARED] for kind in kinds]
+
+    @classmethod
+    def of(cls, tasks: Sequence[Task]) -> Tasks:
+        """The same tasks as rows."""
+        if isinstance(tasks, cls):
+            return tasks
+        kinds = [task._replace(arguments=(), upstream=(), literals="") for task in tasks]
+        rows = [
+            (index, task.arguments, task.upstream, task.literals)
+            for index, task in enumerate(tasks)
+        ]
+        return cls(kinds, rows)
+
+    def with_kinds(self, change: Callable[[Task], Task]) -> Tasks:
+        """The same tasks with what they have in common changed."""
+        return Tasks([change(kind) for kind in self.kinds], self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Task: ...
+    @overload
+    def __getitem__(self, index: slice) -> Tasks: ...
+    def __getitem__(self, index: int | slice) -> Task | Tasks:
+        if isinstance(index, slice):
+            return Tasks(self.kinds, self.rows[index])
+        row = self.rows[index]
+        return Task._make(self._shared[row[0]] + row[1:])
+
+    def __eq__(self, other: object) -> bool:
+        return list(self) == list(other) if isinstance(other, Sequence) else NotImplemented
+
+    def to_json(self) -> Json:
+        return {"kinds": [_kind_to_json(kind) for kind in self.kinds], "tasks": self.rows}
+
+    @classmethod
+    def from_json(cls, value: Json) -> Tasks:
+        if "kinds" not in value:
+            codes = value.get("codes", ())
+            return cls.of([_task_from_format_1(task, codes) for task in value["tasks"]])
+        kinds = [_kind_from_json(kind) for kind in value["kinds"]]
+        return cls(kinds, [_row_from_json(*row) for row in value["tasks"]])
+
+    def check(self, blobs: int) -> None:
+        """Return if everything that tasks refer to is there.
+
+        :param blobs: how many there are.
+        :raises ValueError: if not.
+        """
+        for kind in self.kinds:
+            if not _is_whole(kind, blobs):
+                raise ValueError(f"the tasks {kind.name!r:.100} refer to what is not there")
+        sizes = [_sizes(kind.shape) for kind in self.kinds]
+        for index, (number, arguments, upstream, literals) in enumerate(self.rows):
+            if isinstance(arguments, int):
+                is_good = 0 <= arguments < blobs
+            else:
+                scalars, inputs = sizes[number]
+                is_good = len(arguments) == scalars and len(upstream) >= inputs
+            if upstream:
+                is_good = is_good and min(upstream) >= 0 and max(upstream) < index
+            if not (is_good and number >= 0 and type(literals) is str):
+                raise ValueError(f"task {index} refers to what is not there")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -149,27 +257,27 @@ class Graph:
     functions: Mapping[str, NamedFunction] = field(default_factory=dict)
 
     def to_json(self) -> Json:
-        codes: dict[str, int] = {}  # each stored once, as many tasks share one
-        tasks = [_task_to_json(task, codes) for task in self.tasks]
-        value: Json = {"tasks": tasks}
-        if codes:
-            value["codes"] = list(codes)
+        value = Tasks.of(self.tasks).to_json()
         if self.functions:
             value["functions"] = {name: asdict(known) for name, known in self.functions.items()}
         return value
 
     @classmethod
     def from_json(cls, value: Json, blobs: Sequence[bytes]) -> Graph:
-        codes = value.get("codes", ())
+        tasks = Tasks.from_json(value)
+        tasks.check(len(blobs))
         functions = value.get("functions", {})
-        tasks = [_task_from_json(task, codes) for task in value["tasks"]]
-        for index, task in enumerate(tasks):
-            _check_indexes(index, task, len(blobs))
         return cls(
             tasks=tasks,
             blobs=blobs,
             functions={name: NamedFunction(**known) for name, known in functions.items()},
         )
+
+    def arguments_of(self, task: Task) -> bytes:
+        """The pickled arguments of a task: ``(args, kwargs, retryable)``, or scalars and shape."""
+        if isinstance(task.arguments, int):
+            return self.blobs[task.arguments]
+        return pickle.dumps((task.arguments, tuple(task.shape)), protocol=5)
 
     def to_bytes(self) -> bytes:
         """The graph on its own, as a worker returns a continuation."""
@@ -208,43 +316,58 @@ def read_graph(key: str, body: Json, frames: list[tuple[Json, memoryview]]) -> G
         return Graph.from_json(body, blobs)
 
 
-def _check_indexes(index: int, task: Task, blobs: int) -> None:
-    is_good = (
-        isinstance(task.name, str)
-        and 0 <= task.function < blobs
-        and 0 <= task.arguments < blobs
-        and task.ray_options < blobs
-        and all(0 <= other < index for other in task.upstream)
+def _is_whole(kind: Task, blobs: int) -> bool:
+    places, keywords = kind.shape
+    return (
+        isinstance(kind.name, str)
+        and 0 <= kind.function < blobs
+        and kind.ray_options < blobs
+        and {type(place) for place in places} <= {int}
+        and {type(name) for name in keywords} <= {str}
+        and len(set(keywords)) == len(keywords) <= len(places)
     )
-    if not is_good:
-        raise ValueError(f"task {index} refers to what is not there")
 
 
-def _task_to_json(task: Task, codes: dict[str, int]) -> Json:
-    value: Json = {"name": task.name, "function": task.function, "arguments": task.arguments}
-    if task.upstream:
-        value["upstream"] = task.upstream
-    if task.named_by_author:
+def _sizes(shape: Shape) -> tuple[int, int]:
+    """How many scalars and inputs it needs."""
+    scalars = sum(place < 0 for place in shape.places)
+    return scalars, max(shape.places, default=-1) + 1
+
+
+def _kind_to_json(kind: Task) -> Json:
+    value: Json = {"name": kind.name, "function": kind.function}
+    if kind.named_by_author:
         value["named_by_author"] = True
-    if task.ray_options >= 0:
-        value["ray_options"] = task.ray_options
-    if options := task.options.to_json():
+    if kind.ray_options >= 0:
+        value["ray_options"] = kind.ray_options
+    if options := kind.options.to_json():
         value["options"] = options
-    if task.shown_options:
-        value["shown_options"] = task.shown_options
-    if task.literals:
-        value["literals"] = task.literals
-    if task.code:
-        value["code"] = codes.setdefault(task.code, len(codes))
+    if kind.shown_options:
+        value["shown_options"] = kind.shown_options
+    if kind.code:
+        value["code"] = kind.code
+    if kind.shape != Shape():
+        value["shape"] = kind.shape
     return value
 
 
-def _task_from_json(value: Json, codes: Sequence[str]) -> Task:
-    return Task(
-        **value
-        | {
-            "upstream": tuple(value.get("upstream", ())),
-            "options": TaskOptions.from_json(value.get("options", {})),
-            "code": codes[value["code"]] if "code" in value else "",
-        }
-    )
+def _kind_from_json(value: Json) -> Task:
+    options = TaskOptions.from_json(value.get("options", {}))
+    shape = Shape(*map(tuple, value.get("shape", ())))
+    return Task(**value | {"options": options, "shape": shape})
+
+
+def _row_from_json(kind: int, arguments: Any, upstream: list[int], literals: str) -> Row:
+    if type(arguments) is not int:
+        arguments = tuple(arguments)
+        if not _SCALARS.issuperset(map(type, arguments)):
+            raise TypeError(f"{arguments!r:.100} are no scalars")
+    return kind, arguments, tuple(upstream), literals
+
+
+_SCALARS = frozenset({str, int, float, bool, type(None)})
+
+
+def _task_from_format_1(value: Json, codes: Sequence[str]) -> Task:
+    code = codes[value["code"]] if "code" in value else ""
+    return _kind_from_json(value | {"upstream": tuple(value.get("upstream", ())), "code": code})

@@ -98,7 +98,7 @@ def _describe(task_id: str, task: Task, upstream: list[str], record: TaskRecord 
             "retry_exceptions": options.retry_exceptions,
             # A stored continuation is of a task with a checkpoint, which its tasks inherit.
             "checkpoint": True if options.checkpoint is None else options.checkpoint,
-            "ray_options": task.shown_options,
+            "ray_options": dict(task.shown_options),
         },
         "user_metadata": options.metadata,
         "workflow_refs": upstream,

@@ -19,9 +19,12 @@ from airflow_provider_rayworkflow.workflow.fingerprints import (
     Comparison,
     combine,
     compare,
+    of_arguments,
+    of_input,
+    of_scalar,
     of_text,
 )
-from airflow_provider_rayworkflow.workflow.graph import Graph, NamedFunction, Task
+from airflow_provider_rayworkflow.workflow.graph import Graph, NamedFunction, Task, Tasks
 from airflow_provider_rayworkflow.workflow.model import Fingerprints, Form, OnChange, Result
 from airflow_provider_rayworkflow.workflow.storage.workflows import TaskRecord
 
@@ -331,14 +334,14 @@ def with_functions(graph: Graph, given: Graph) -> Graph:
             blobs.append(given.blobs[now.blob])
     if not current:
         return graph
-    tasks = []
-    for task in graph.tasks:
-        if task.function in current:
-            blob, then, now = current[task.function]
-            code = now.code if task.code == then.code else task.code
-            task = replace(task, function=blob, code=code)
-        tasks.append(task)
-    return replace(graph, tasks=tasks, blobs=blobs)
+
+    def with_function(kind: Task) -> Task:
+        if kind.function not in current:
+            return kind
+        blob, then, now = current[kind.function]
+        return kind._replace(function=blob, code=now.code if kind.code == then.code else kind.code)
+
+    return replace(graph, tasks=Tasks.of(graph.tasks).with_kinds(with_function), blobs=blobs)
 
 
 # ---- one graph
@@ -413,9 +416,10 @@ class _Level:
 
     def fingerprints_of(self, task: Task, task_id: str) -> Fingerprints:
         upstream = self.upstream(task)
+        literals = literals_of(task)
         return Fingerprints(
-            literals=task.literals,
-            recipe=combine(task.literals, of_text(task_id), *(other.recipe for other in upstream)),
+            literals=literals,
+            recipe=combine(literals, of_text(task_id), *(other.recipe for other in upstream)),
             taken=combine(*(other.identity for other in upstream)),
             code=combined_code(task, [other.code for other in upstream if not other.keeps]),
         )
@@ -449,6 +453,15 @@ class _Level:
             identity=result.identity if result else "",
             is_suspect=last.is_suspect,
         )
+
+
+def literals_of(task: Task) -> str:
+    """The fingerprint of a task's arguments, but for the results that it takes."""
+    if isinstance(task.arguments, int):
+        return task.literals
+    scalars = [of_scalar(value) for value in task.arguments]
+    inputs = [of_input(position) for position in range(len(task.upstream))]
+    return of_arguments(*task.shape.fill(scalars, inputs))
 
 
 def combined_code(task: Task, uncheckpointed: Sequence[str]) -> str:
@@ -515,6 +528,6 @@ def _is_same(record: TaskRecord | None, task: Task) -> bool:
     then = record.fingerprints if record else None
     return (
         then is not None
-        and compare(then.literals, task.literals) is Comparison.SAME
+        and compare(then.literals, literals_of(task)) is Comparison.SAME
         and compare(then.code, task.code) is Comparison.SAME
     )

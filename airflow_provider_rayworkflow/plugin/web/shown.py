@@ -113,7 +113,7 @@ def describe_task(workflow: ShownWorkflow, details: TaskDetails) -> dict[str, An
     return {
         "view": details.view,
         "failure": details.failure,
-        "options": options | details.task.shown_options,
+        "options": {**options, **details.task.shown_options},
         "metadata": metadata,
         "output": _output(workflow.hook.store, result) if has_output and result else None,
         "planned": _planned(workflow, details.view.task_id),

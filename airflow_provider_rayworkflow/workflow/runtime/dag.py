@@ -1,19 +1,19 @@
 """From ``.bind()`` graphs to our own. The only file that knows ``ray.dag``.
 
-Reads a graph in linear time and without recursion: each node's arguments are pickled once, and
-the pickler tells which other nodes are in them.
+Reads a graph in linear time and without recursion. Arguments that are all scalars or other nodes
+go into the graph as they are, since most tasks of large graphs take nothing else. All others are
+pickled, and the pickler tells which nodes are in them.
 """
 
 from __future__ import annotations
 
 import inspect
 import json
-import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import CodeType, FunctionType
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import ray
 from ray.dag import ClassMethodNode, ClassNode, DAGNode, FunctionNode, InputNode
@@ -21,14 +21,18 @@ from ray.dag.input_node import DAGInputData, InputAttributeNode
 from ray.remote_function import RemoteFunction
 
 from airflow_provider_rayworkflow.workflow import fingerprints
-from airflow_provider_rayworkflow.workflow.codec import dumps
+from airflow_provider_rayworkflow.workflow.codec import dumps, is_plain_scalar
 from airflow_provider_rayworkflow.workflow.graph import (
     DEFAULT_MAX_RETRIES,
     DEFAULT_OPTIONS,
     Graph,
     NamedFunction,
+    Row,
+    Scalars,
+    Shape,
     Task,
     TaskOptions,
+    Tasks,
 )
 from airflow_provider_rayworkflow.workflow.ids import default_task_id, stable_module_name
 from airflow_provider_rayworkflow.workflow.runtime import functions
@@ -43,8 +47,8 @@ from airflow_provider_rayworkflow.workflow.runtime.refs import RefPickling
 Json = dict[str, Any]
 
 
-#: What pickle alone copies as it is.
-_PLAIN = frozenset({type(None), bool, int, float, complex, str, bytes, Argument})
+#: Longer texts are not repeated for each task that takes them.
+_MAX_PLAIN_TEXT = 1_000
 
 
 def is_dag(value: Any) -> bool:
@@ -88,7 +92,7 @@ def execute_plainly(dag: DAGNode) -> Any:
     check_dag(dag)
     done: dict[DAGNode, Any] = {}
     resolve = lambda obj: done.get(obj, obj) if isinstance(obj, DAGNode) else obj  # noqa: E731
-    for node in _in_order(dag, lambda node: _children(node)):
+    for node, _, _ in _in_order(dag, _Encoder((), {}).read):
         args = _map_nodes(node._bound_args, resolve)
         kwargs = _map_nodes(node._bound_kwargs, resolve)
         _, rays = ray_options.split(node._bound_options)
@@ -97,76 +101,95 @@ def execute_plainly(dag: DAGNode) -> Any:
     return ray.get(done[dag])
 
 
-@dataclass(slots=True)
-class _Read:
-    """A node whose arguments have been pickled.
+@dataclass(slots=True, eq=False)
+class _Call:
+    """What nodes have in common that differ in their arguments only.
 
-    :ivar literals: their fingerprint; :ivar named: functions that count in it by their name only.
+    :ivar keywords: the names of the last arguments.
+    :ivar retryable: the exceptions that the author wants retried; None for all.
+    :ivar kinds: of their tasks, by the places of plain arguments, None for pickled ones.
     """
 
-    arguments: bytes
-    children: list[DAGNode] = field(default_factory=list)
+    keywords: tuple[str, ...]
+    retryable: tuple[type[BaseException], ...] | None
+    kinds: dict[tuple[int, ...] | None, int] = field(default_factory=dict)
+
+
+class _Read(NamedTuple):
+    """A node whose arguments have been read.
+
+    :ivar arguments: pickled, or the scalars among plain ones.
+    :ivar places: of plain arguments, see :class:`~..graph.Shape`; None for pickled ones.
+    :ivar children: the nodes that it takes, in the order of their positions.
+    :ivar literals: the fingerprint of what was pickled.
+    :ivar named: functions that count in it by their name only.
+    """
+
+    call: _Call
+    arguments: bytes | Scalars
+    places: tuple[int, ...] | None
+    children: list[DAGNode]
     literals: str = ""
-    named: list[Any] = field(default_factory=list)
+    named: Sequence[Any] = ()
 
 
 class _Encoder:
     def __init__(self, args: tuple[Any, ...], kwargs: Json) -> None:
         self._args = args
         self._kwargs = kwargs
-        self._read: dict[DAGNode, _Read] = {}
+        self._kinds: list[Task] = []
+        self._calls: dict[tuple[Any, ...], _Call] = {}
         self._blobs: dict[bytes, int] = {}
         self._functions: dict[Any, int] = {}
         self._signatures: dict[Any, inspect.Signature] = {}
         self._children: dict[DAGNode, int] = {}  # of the node that is read, with their positions
         self._pickling = RefPickling(also=self._reduce)
         self._codes: dict[Any, str] = {}
-        self._plain: dict[bytes, str] = {}  # fingerprints of what was pickled
-        self._defaults: dict[Any, Task] = {}
         self._named: dict[str, NamedFunction] = {}
         self._met: dict[Any, str | None] = {}  # functions that code refers to, with a version
         self._makes_graphs = False
 
     def encode(self, dag: DAGNode) -> Graph:
-        indexes: dict[DAGNode, int] = {}
-        tasks: list[Task] = []
-        for node in _in_order(dag, lambda node: self._read_node(node).children):
-            indexes[node] = len(tasks)
-            read = self._read.pop(node)
-            upstream = tuple(indexes[child] for child in read.children)
-            # _read_node has refused all other nodes
-            tasks.append(self._task(cast(FunctionNode, node), read, upstream))
+        rows: list[Row] = []
+        for node, read, upstream in _in_order(dag, self.read):
+            given = read.arguments
+            arguments = self._blob(given) if isinstance(given, bytes) else given
+            kind = None if read.named else read.call.kinds.get(read.places)
+            if kind is None:
+                kind = self._add_kind(node, read)
+            rows.append((kind, arguments, upstream, read.literals))
         self._name_met_functions()
+        tasks = Tasks(self._kinds, rows)
         return Graph(tasks=tasks, blobs=list(self._blobs), functions=self._named)
 
     # ---- arguments
 
-    def _read_node(self, node: DAGNode) -> _Read:
-        if node in self._read:
-            return self._read[node]
+    def read(self, node: DAGNode) -> _Read:
+        """A node's arguments."""
         if not isinstance(node, FunctionNode):
             raise TypeError(
                 f"Unsupported DAG node: {node}. A workflow's tasks are Ray remote functions."
             )
-        self._check_signature(node)
-        self._children = {}
-        args = tuple(self._argument(value) for value in node._bound_args)
-        kwargs = {name: self._argument(value) for name, value in node._bound_kwargs.items()}
-        read = self._read[node] = self._pickled(args, kwargs, _retryable(node))
-        return read
+        args, kwargs, options = node._bound_args, node._bound_kwargs, node._bound_options
+        # The node keeps its options; so their identity stays theirs.
+        key = (node._body, id(options) if options else 0, len(args), *kwargs)
+        call = self._calls.get(key)
+        if call is None:
+            self._check_signature(node)
+            call = self._calls[key] = _Call(tuple(kwargs), _retryable(node))
+        if call.retryable is None and (
+            plain := _plain(call, (*args, *kwargs.values()) if kwargs else args)
+        ):
+            return plain
+        return self._pickled(call, args, kwargs)
 
-    def _pickled(self, args: tuple[Any, ...], kwargs: Json, retryable: Any) -> _Read:
-        if retryable is None and all(type(v) in _PLAIN for v in (*args, *kwargs.values())):
-            # What most tasks of a large graph take, and many of them the same.
-            arguments = pickle.dumps((args, kwargs, None), protocol=5)
-            if arguments not in self._plain:
-                self._plain[arguments], _ = fingerprints.of_value(
-                    (args, kwargs), replace=self._literal
-                )
-            return _Read(arguments, list(self._children), self._plain[arguments])
-        arguments = dumps((args, kwargs, retryable), override=self._pickling)
+    def _pickled(self, call: _Call, args: Sequence[Any], kwargs: Json) -> _Read:
+        self._children = {}
+        args = tuple(self._argument(value) for value in args)
+        kwargs = {name: self._argument(value) for name, value in kwargs.items()}
+        arguments = dumps((args, kwargs, call.retryable), override=self._pickling)
         literals, named = fingerprints.of_value((args, kwargs), replace=self._literal)
-        return _Read(arguments, list(self._children), literals, named)
+        return _Read(call, arguments, None, list(self._children), literals, named)
 
     def _argument(self, value: Any) -> Any:
         """An argument of a call as it is pickled: nodes and references count by their value."""
@@ -232,22 +255,16 @@ class _Encoder:
 
     # ---- tasks
 
-    def _task(self, node: FunctionNode, read: _Read, upstream: tuple[int, ...]) -> Task:
-        if node._bound_options or read.named:
-            return self._task_with_options(node, read, upstream)
-        body = node._body
-        if body not in self._defaults:  # most tasks of a large graph differ in their arguments only
-            self._defaults[body] = self._task_with_options(node, read, upstream)
-        return replace(
-            self._defaults[body],
-            arguments=self._blob(read.arguments),
-            upstream=upstream,
-            literals=read.literals,
-        )
+    def _add_kind(self, node: DAGNode, read: _Read) -> int:
+        """The index of what the node's task has in common with others."""
+        # `read` has refused all other nodes
+        self._kinds.append(self._kind(cast(FunctionNode, node), read))
+        index = len(self._kinds) - 1
+        if not read.named:
+            read.call.kinds[read.places] = index
+        return index
 
-    def _task_with_options(
-        self, node: FunctionNode, read: _Read, upstream: tuple[int, ...]
-    ) -> Task:
+    def _kind(self, node: FunctionNode, read: _Read) -> Task:
         ours, rays = ray_options.split(node._bound_options)
         name = ours.get("task_id")
         _check_num_returns(node, rays.pop("num_returns", None))
@@ -267,18 +284,16 @@ class _Encoder:
             name=name or default_task_id(node._body),
             named_by_author=bool(name),
             function=self._function(node._body),
-            arguments=self._blob(read.arguments),
-            upstream=upstream,
+            shape=Shape(read.places, read.call.keywords) if read.places else Shape(),
             ray_options=self._blob(dumps(rays)) if rays else -1,
             options=DEFAULT_OPTIONS if options == DEFAULT_OPTIONS else options,
             shown_options={key: _shown(key, value) for key, value in rays.items()},
-            literals=read.literals,
             code=self._code_of_task(node._body, ours.get("version"), read.named),
         )
 
     # ---- code
 
-    def _code_of_task(self, body: Any, version: str | None, named: list[Any]) -> str:
+    def _code_of_task(self, body: Any, version: str | None, named: Sequence[Any]) -> str:
         code = self._code(body, version)
         if body.__qualname__ and "<" not in body.__qualname__:
             name = default_task_id(body)
@@ -336,35 +351,51 @@ class _Encoder:
         return self._blobs.setdefault(content, len(self._blobs))
 
 
+def _plain(call: _Call, values: Sequence[Any]) -> _Read | None:
+    """What there is to be known of arguments if each is a scalar or another task, else None."""
+    children: dict[DAGNode, int] = {}
+    scalars, places = [], []
+    for value in values:
+        if type(value) is FunctionNode:
+            places.append(children.setdefault(value, len(children)))
+        elif is_plain_scalar(value) and (type(value) is not str or len(value) <= _MAX_PLAIN_TEXT):
+            places.append(-1)
+            scalars.append(value)
+        else:
+            return None
+    return _Read(call, tuple(scalars), tuple(places), list(children))
+
+
 def _package_of(function: Any) -> str:
     return stable_module_name(function).partition(".")[0]
 
 
-def _in_order(dag: DAGNode, children: Callable[[DAGNode], list[DAGNode]]) -> list[DAGNode]:
-    """The nodes of a graph, inputs before users, as a reader would go through the arguments."""
-    order: list[DAGNode] = []
-    entered: set[DAGNode] = set()
-    done: set[DAGNode] = set()
-    stack: list[tuple[DAGNode, bool]] = [(dag, False)]
+def _in_order(
+    dag: DAGNode, read: Callable[[DAGNode], _Read]
+) -> Iterator[tuple[DAGNode, _Read, tuple[int, ...]]]:
+    """The nodes of a graph, inputs before users, as a reader would go through the arguments.
+
+    Each with the indexes of those that it takes.
+    """
+    done: dict[DAGNode, int] = {}
+    waiting: dict[DAGNode, _Read] = {}  # for nodes that they take
+    stack = [dag]
     while stack:
-        node, is_exit = stack.pop()
-        if is_exit:
-            done.add(node)
-            order.append(node)
-        elif node in done:
+        node = stack.pop()
+        if node in done:
             continue
-        elif node in entered:
-            raise ValueError(f"The graph has a cycle through {node}.")
+        found = waiting.pop(node, None) or read(node)
+        upstream = tuple(map(done.get, found.children))
+        if None in upstream:
+            missing = [child for child in found.children if child not in done]
+            if node in missing or not waiting.keys().isdisjoint(missing):
+                raise ValueError(f"The graph has a cycle through {node}.")
+            waiting[node] = found
+            stack.append(node)
+            stack.extend(reversed(missing))
         else:
-            entered.add(node)
-            stack.append((node, True))
-            stack.extend((child, False) for child in reversed(children(node)))
-    return order
-
-
-def _children(node: DAGNode) -> list[DAGNode]:
-    encoder = _Encoder((), {})
-    return encoder._read_node(node).children
+            yield node, found, cast(tuple[int, ...], upstream)
+            done[node] = len(done)
 
 
 def _map_nodes(value: Any, resolve: Callable[[Any], Any]) -> Any:

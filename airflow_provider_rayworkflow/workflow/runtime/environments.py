@@ -13,7 +13,7 @@ from typing import Any
 import ray
 
 from airflow_provider_rayworkflow.workflow.codec import dumps
-from airflow_provider_rayworkflow.workflow.graph import Graph, Task
+from airflow_provider_rayworkflow.workflow.graph import Graph, Task, Tasks
 
 Json = dict[str, Any]
 
@@ -36,12 +36,13 @@ def with_environment(graph: Graph, environment: Json) -> Graph:
         return graph
     blobs = list(graph.blobs)
     known: dict[int, int] = {}
-    tasks: list[Task] = []
-    for task in graph.tasks:
-        if task.ray_options not in known:
-            options = pickle.loads(blobs[task.ray_options]) if task.ray_options >= 0 else {}
+
+    def with_options(kind: Task) -> Task:
+        if kind.ray_options not in known:
+            options = pickle.loads(blobs[kind.ray_options]) if kind.ray_options >= 0 else {}
             options["runtime_env"] = merged(environment, dict(options.get("runtime_env") or {}))
-            known[task.ray_options] = len(blobs)
+            known[kind.ray_options] = len(blobs)
             blobs.append(dumps(options))
-        tasks.append(replace(task, ray_options=known[task.ray_options]))
-    return replace(graph, tasks=tasks, blobs=blobs)
+        return kind._replace(ray_options=known[kind.ray_options])
+
+    return replace(graph, tasks=Tasks.of(graph.tasks).with_kinds(with_options), blobs=blobs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -10,8 +11,12 @@ from typing import Any
 
 import ray
 
+from airflow_provider_rayworkflow.workflow.graph import Shape
 from airflow_provider_rayworkflow.workflow.pickling import pickled_by_fields
 from airflow_provider_rayworkflow.workflow.runtime.refs import put
+
+#: ``args``, ``kwargs``, and the exceptions that the author wants retried; None for all.
+Call = tuple[list[Any], dict[str, Any], tuple[type[BaseException], ...] | None]
 
 _inputs: ContextVar[list[Any]] = ContextVar("workflow_inputs")
 
@@ -29,8 +34,24 @@ def nested_input(position: int) -> ray.ObjectRef[Any]:
     return put(_inputs.get()[position])
 
 
+def load_call(arguments: bytes, inputs: list[Any]) -> Call:
+    """What a function is called with, from what :meth:`~..graph.Graph.arguments_of` gives."""
+    with _unpickling_with(inputs):
+        loaded = pickle.loads(arguments)
+    if len(loaded) == 2:
+        scalars, shape = loaded
+        return *Shape(*shape).fill(scalars, inputs), None
+    args, kwargs, retryable = loaded
+    args = [_resolved(value, inputs) for value in args]
+    return args, {name: _resolved(value, inputs) for name, value in kwargs.items()}, retryable
+
+
+def _resolved(value: Any, inputs: list[Any]) -> Any:
+    return inputs[value.position] if isinstance(value, Argument) else value
+
+
 @contextmanager
-def unpickling_with(inputs: list[Any]) -> Iterator[None]:
+def _unpickling_with(inputs: list[Any]) -> Iterator[None]:
     """While arguments are unpickled, these are the inputs."""
     token = _inputs.set(inputs)
     try:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import pickle
 import time
 import traceback
 from collections.abc import Sequence
@@ -30,7 +29,7 @@ from airflow_provider_rayworkflow.workflow.model import (
 )
 from airflow_provider_rayworkflow.workflow.runtime import functions
 from airflow_provider_rayworkflow.workflow.runtime.dag import encode_dag, is_dag
-from airflow_provider_rayworkflow.workflow.runtime.inputs import Argument, unpickling_with
+from airflow_provider_rayworkflow.workflow.runtime.inputs import load_call
 from airflow_provider_rayworkflow.workflow.runtime.presence import NODE
 from airflow_provider_rayworkflow.workflow.runtime.refs import RefPickling, put
 from airflow_provider_rayworkflow.workflow.runtime.timeouts import time_limit
@@ -84,10 +83,7 @@ def _execute(store: WorkflowStore, run: TaskRun, inputs: list[Any]) -> Completio
     retryable: tuple[type[BaseException], ...] | None = None
     try:
         function = functions.load(run.function)
-        with unpickling_with(inputs):
-            args, kwargs, retryable = pickle.loads(run.arguments)
-        args = [_argument(value, inputs) for value in args]
-        kwargs = {name: _argument(value, inputs) for name, value in kwargs.items()}
+        args, kwargs, retryable = load_call(run.arguments, inputs)
         with time_limit(run):
             value = function(*args, **kwargs)
         ended_at = time.time()
@@ -197,10 +193,6 @@ def wrapped(form: Form, value: Any) -> Any:
     if form is Form.CAUGHT_ERROR:
         return None, value
     return value
-
-
-def _argument(value: Any, inputs: list[Any]) -> Any:
-    return inputs[value.position] if isinstance(value, Argument) else value
 
 
 def _raised(

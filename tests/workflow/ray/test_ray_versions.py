@@ -91,7 +91,7 @@ def test_every_task_of_a_graph_gets_the_environment_of_its_maker():
 
     own = dumps({"num_cpus": 2, "runtime_env": {"env_vars": {"B": "2"}}})
     task = Task(name="f", function=0, arguments=0)
-    graph = Graph(tasks=[task, replace(task, ray_options=1)], blobs=[b"", own])
+    graph = Graph(tasks=[task, task._replace(ray_options=1)], blobs=[b"", own])
     placed = with_environment(graph, {"env_vars": {"A": "1"}})
     assert [pickle.loads(placed.blobs[task.ray_options]) for task in placed.tasks] == [
         {"runtime_env": {"env_vars": {"A": "1"}}},

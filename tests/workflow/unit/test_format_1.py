@@ -2,7 +2,15 @@
 
 import pytest
 
+from airflow_provider_rayworkflow.workflow.documents import VERSIONS
 from airflow_provider_rayworkflow.workflow.exceptions import DataLoadError
+from airflow_provider_rayworkflow.workflow.graph import (
+    Graph,
+    NamedFunction,
+    RetryOptions,
+    Task,
+    TaskOptions,
+)
 from airflow_provider_rayworkflow.workflow.model import Blob, JsonOutput
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 from airflow_provider_rayworkflow.workflow.storage.memory import MemoryStore
@@ -42,6 +50,30 @@ def test_a_claim_and_its_graph_are_read(store: WorkflowStore):
     assert [bytes(blob) for blob in graph.blobs] == [b"function", b"arguments"]
 
 
+def test_all_that_a_task_may_have_is_read():
+    """The latest of format 1: with fingerprints, and the code that tasks share."""
+    graph = Graph.from_bytes(
+        b'{"body":{"codes":["11bb@3.12"],"functions":{"m.load":{"blob":0,"code":"11bb@3.12"}},"tasks":[{"arguments":1,"code":0,"function":0,"literals":"00aa","name":"load"},{"arguments":3,"code":0,"function":2,"literals":"22cc","name":"join","named_by_author":true,"options":{"retry":{"attempts":2,"wait_factor":2.0,"wait_initial_s":1.0,"wait_max_s":60.0}},"ray_options":4,"shown_options":{"num_cpus":2},"upstream":[0,0]}]},"kind":"graph","sum":"cf6b629d","v":1}\nd80feee8 21 28\n{"sizes":[4,9,4,4,7]}loadargumentsjoinmoreoptions\n'
+    )
+    assert list(graph.tasks) == [
+        Task(name="load", function=0, arguments=1, literals="00aa", code="11bb@3.12"),
+        Task(
+            name="join",
+            function=2,
+            arguments=3,
+            upstream=(0, 0),
+            named_by_author=True,
+            ray_options=4,
+            options=TaskOptions(retry=RetryOptions(attempts=2)),
+            shown_options={"num_cpus": 2},
+            literals="22cc",
+            code="11bb@3.12",
+        ),
+    ]
+    assert graph.blobs == [b"load", b"arguments", b"join", b"more", b"options"]
+    assert graph.functions == {"m.load": NamedFunction(blob=0, code="11bb@3.12")}
+
+
 def test_checkpoints_are_read(store: WorkflowStore):
     checkpoints = store.read_checkpoints("Flights")
     assert checkpoints.damaged == []
@@ -59,14 +91,16 @@ def test_a_lease_is_read(store: WorkflowStore):
 
 @pytest.mark.parametrize("key", SAMPLE)
 def test_a_newer_format_is_refused_with_the_remedy(store: WorkflowStore, key: str):
-    store.bytes.put(key, SAMPLE[key].replace(b'"v":1}', b'"v":2}'))
+    kind = key.rpartition(".")[2]
+    newer = VERSIONS.get(kind, 1) + 1
+    store.bytes.put(key, SAMPLE[key].replace(b'"v":1}', b'"v":%d}' % newer))
     read = {
         "epoch": lambda: store.read_graph("Flights", 1),
         "journal": lambda: store.read_checkpoints("Flights"),
         "value": lambda: store.read_value(Blob(key=key, size=90)),
         "json": lambda: (store.read_status("Flights"), store.read_lease("m")),
-    }[key.rpartition(".")[2]]
-    with pytest.raises(DataLoadError, match=r"format version 2, and .* Upgrade the package"):
+    }[kind]
+    with pytest.raises(DataLoadError, match=rf"version {newer}, and .* Upgrade the package"):
         read()
 
 

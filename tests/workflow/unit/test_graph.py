@@ -6,12 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_provider_rayworkflow.workflow.documents import dump_frame, dump_line
 from airflow_provider_rayworkflow.workflow.exceptions import CorruptedDataError
 from airflow_provider_rayworkflow.workflow.graph import (
     Graph,
     RetryOptions,
+    Shape,
     Task,
     TaskOptions,
+    Tasks,
     allocate_ids,
 )
 from airflow_provider_rayworkflow.workflow.ids import TaskIds
@@ -29,12 +32,20 @@ OPTIONS = TaskOptions(
 GRAPH = Graph(
     tasks=[
         Task(name="load", function=0, arguments=1),
-        Task(name="löad", function=0, arguments=2, named_by_author=True, options=OPTIONS),
+        Task(
+            name="löad",
+            function=0,
+            arguments=2,
+            named_by_author=True,
+            options=OPTIONS,
+            literals="abc",
+        ),
         Task(
             name="join",
             function=3,
-            arguments=1,
-            upstream=(0, 1, 0),
+            shape=Shape((1, -1, -1), ("n",)),
+            arguments=(True, 1.0),
+            upstream=(0, 1),
             ray_options=4,
             shown_options={"num_cpus": 2},
         ),
@@ -53,6 +64,13 @@ OPTION_SETS = st.builds(
     timeout_s=st.none() | st.floats(0.1, 100),
     is_event=st.booleans(),
 )
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(codec="utf-8"), max_size=5)
+)
 
 
 @st.composite
@@ -61,17 +79,21 @@ def graphs(draw: st.DrawFn) -> Graph:
     blob = st.integers(0, len(blobs) - 1)
     tasks: list[Task] = []
     for index in range(draw(st.integers(1, 6))):
-        upstream = st.lists(st.integers(0, index - 1), max_size=3) if index else st.just([])
+        upstream = draw(st.lists(st.integers(0, index - 1), max_size=3) if index else st.just([]))
+        scalars = draw(st.lists(SCALARS, max_size=3))
+        places = draw(st.permutations([*range(len(upstream)), *[-1 for _ in scalars]]))
+        names = st.lists(st.text(max_size=3), max_size=len(places), unique=True)
+        plain = {"arguments": tuple(scalars), "shape": Shape(tuple(places), tuple(draw(names)))}
         tasks.append(
             Task(
                 name=draw(st.text(min_size=1, max_size=5)),
                 named_by_author=draw(st.booleans()),
                 function=draw(blob),
-                arguments=draw(blob),
                 ray_options=draw(st.just(-1) | blob),
-                upstream=tuple(draw(upstream)),
+                upstream=tuple(upstream),
                 options=draw(OPTION_SETS),
                 shown_options=draw(st.dictionaries(st.text(max_size=3), st.text(max_size=3))),
+                **draw(st.just(plain) | st.fixed_dictionaries({"arguments": blob})),
             )
         )
     return Graph(tasks=tasks, blobs=blobs)
@@ -87,15 +109,70 @@ def test_any_graph_comes_back_from_bytes_as_it_was(graph: Graph):
 
 
 def test_what_an_author_left_as_it_is_takes_no_place():
-    first, second, _ = GRAPH.to_json()["tasks"]
-    assert first == {"name": "load", "function": 0, "arguments": 1}
+    first, second, third = GRAPH.to_json()["kinds"]
+    assert first == {"name": "load", "function": 0}
+    assert third["shape"] == ((1, -1, -1), ("n",))
     assert second["options"]["retry"] == {
         "attempts": 3,
         "wait_initial_s": 0.5,
         "wait_factor": 2.0,
         "wait_max_s": 60.0,
     }
-    assert json.loads(json.dumps(GRAPH.to_json()))["tasks"][2]["upstream"] == [0, 1, 0]
+    assert json.loads(json.dumps(GRAPH.to_json()))["tasks"] == [
+        [0, 1, [], ""],
+        [1, 2, [], "abc"],
+        [2, [True, 1.0], [0, 1], ""],
+    ]
+
+
+def test_what_tasks_have_in_common_is_stored_once():
+    kind = Task(name="f", function=0, shape=Shape((-1,)))
+    tasks = Tasks([kind], [(0, (number,), (), "") for number in range(3)])
+    graph = Graph(tasks=tasks, blobs=[b"function"])
+    assert graph.to_json() == {
+        "kinds": [{"name": "f", "function": 0, "shape": ((-1,), ())}],
+        "tasks": [(0, (0,), (), ""), (0, (1,), (), ""), (0, (2,), (), "")],
+    }
+    assert Graph.from_bytes(graph.to_bytes()) == graph
+    assert graph.tasks[-1] == kind._replace(arguments=(2,))
+    assert graph.tasks[1:] == [kind._replace(arguments=(number,)) for number in (1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("part", "damage"),
+    [
+        ("tasks", [[1, [5], [], ""]]),
+        ("tasks", [[-1, [5], [], ""]]),
+        ("tasks", [[0, [5, 6], [], ""]]),
+        ("tasks", [[0, [], [], ""]]),
+        ("tasks", [[0, [[0]], [], ""]]),
+        ("tasks", [[0, [5], [0], ""]]),
+        ("tasks", [[0, [5], [-1], ""]]),
+        ("tasks", [[0, 1, [], ""]]),
+        ("tasks", [[0, -1, [], ""]]),
+        ("tasks", [[0, None, [], ""]]),
+        ("tasks", [[0, [5], [], None]]),
+        ("tasks", [[0, [5], []]]),
+        ("kinds", [{"name": "f", "function": 1, "shape": [[-1], []]}]),
+        ("kinds", [{"name": "f", "function": 0, "shape": [[0], []]}]),
+        ("kinds", [{"name": "f", "function": 0, "shape": [["0"], []]}]),
+        ("kinds", [{"name": "f", "function": 0, "shape": [[-1], ["a", "b"]]}]),
+        ("kinds", [{"name": "f", "function": 0, "shape": [[-1], [1]]}]),
+        ("kinds", [{"name": "f", "function": 0, "shape": [[-1]] * 3}]),
+        ("kinds", []),
+    ],
+)
+def test_what_refers_to_what_is_not_there_is_refused_by_name(part: str, damage: list[object]):
+    whole = {
+        "kinds": [{"name": "f", "function": 0, "shape": [[-1], []]}],
+        "tasks": [[0, [5], [], ""]],
+    }
+    blobs = b"".join(bytes(piece) for piece in dump_frame({"sizes": [1]}, [b"f"]))
+    assert Graph.from_bytes(dump_line("graph", whole) + blobs).tasks[0].arguments == (5,)
+    with pytest.raises(CorruptedDataError, match="continuation of t"):
+        Graph.from_bytes(
+            dump_line("graph", whole | {part: damage}) + blobs, key="continuation of t"
+        )
 
 
 def test_a_graph_that_is_cut_off_anywhere_is_refused_by_name():
