@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import enum
+import gc
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -143,3 +145,20 @@ def test_plain_arguments_have_the_fingerprint_of_a_walk(
 
 def test_a_fingerprint_in_the_graph_counts_for_arguments_in_a_blob():
     assert literals_of(Task(name="t", function=0, arguments=1, literals="abc")) == "abc"
+
+
+# ---- the garbage collector
+
+
+@pytest.mark.parametrize("switch", [gc.enable, gc.disable])
+def test_the_garbage_collector_is_left_as_it_was(switch: Callable[[], None]):
+    try:
+        switch()
+        was_on = gc.isenabled()
+        encode_dag(source.bind(1))
+        assert gc.isenabled() is was_on
+        with pytest.raises(TypeError, match="can't be called so"):
+            encode_dag(source.bind(source.bind()))
+        assert gc.isenabled() is was_on
+    finally:
+        gc.enable()
