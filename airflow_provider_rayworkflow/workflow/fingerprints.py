@@ -58,10 +58,12 @@ def compare(stored: str, now: str) -> Comparison:
 
 def combine(*parts: str) -> str:
     """One fingerprint of several; ``""`` if one of them is not known."""
+    if not parts:
+        return _OF_NOTHING
     if not all(parts):
         return ""
-    pythons = {python for part in parts if (python := _python_of(part))}
-    digest = _hash(b"combined", *(part.encode() for part in parts))
+    pythons = [_python_of(part) for part in parts if "@" in part]
+    digest = _hash(b"combined", *[part.encode() for part in parts])
     return _shown(digest, max(pythons, default=""))
 
 
@@ -113,6 +115,9 @@ def _shown(digest: bytes, python: str) -> str:
 
 def _hash(*parts: bytes) -> bytes:
     return hashlib.sha256(b"".join([b"%d:%b" % (len(part), part) for part in parts])).digest()
+
+
+_OF_NOTHING = _shown(_hash(b"combined"), "")
 
 
 class _NoFingerprint(Exception):

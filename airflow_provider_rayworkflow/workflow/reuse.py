@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from typing import NamedTuple
 
 from airflow_provider_rayworkflow.workflow.fingerprints import (
     Comparison,
@@ -40,8 +41,7 @@ class Verdict(Enum):
     RUNS = "runs"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """What becomes of a task, and why.
 
     :ivar reason: for people.
@@ -61,7 +61,7 @@ class Decision:
     is_new: bool = False
     is_forgotten: bool = False
     on_change: OnChange = "reuse"
-    fingerprints: Fingerprints = field(default_factory=Fingerprints)
+    fingerprints: Fingerprints = Fingerprints()
 
     @property
     def kind(self) -> str:
@@ -204,25 +204,26 @@ class Reuse:
         on_change = task.options.on_change or self._rules.on_change
         known = self._rules.known
         is_new = level.is_top and known is not None and task_id not in known
-        undecided = Decision(
-            verdict=Verdict.RUNS,
-            reason="",
+        verdict, result = Verdict.RUNS, None
+        if record is None:
+            reason = self._why_it_runs(level, task, task_id, is_new=is_new)
+        else:
+            verdict, reason = _judge(level, task, record, now, is_strict=on_change != "reuse")
+            if record.result is not None:
+                is_of_others = level.is_top and level.is_at_last and not level.keeps(task)
+                result = _as_taken(record.result, task, is_of_others=is_of_others)
+                if result is None:
+                    verdict, reason = Verdict.RUNS, "it does not catch exceptions any more"
+        return Decision(
+            verdict=verdict,
+            reason=reason,
             record=record,
+            result=result,
             is_new=is_new,
             is_forgotten=task_id in self._forgotten,
             on_change=on_change,
             fingerprints=now,
         )
-        if record is None:
-            return replace(undecided, reason=self._why_it_runs(level, task, task_id, is_new=is_new))
-        verdict, reason = _judge(level, task, record, now, is_strict=on_change != "reuse")
-        result = None
-        if record.result is not None:
-            is_of_others = level.is_top and level.is_at_last and not level.keeps(task)
-            result = _as_taken(record.result, task, is_of_others=is_of_others)
-            if result is None:
-                verdict, reason = Verdict.RUNS, "it does not catch exceptions any more"
-        return replace(undecided, verdict=verdict, reason=reason, result=result)
 
     def _why_it_runs(self, level: _Level, task: Task, task_id: str, *, is_new: bool) -> str:
         if start := self._forgotten.get(task_id):
@@ -347,8 +348,7 @@ def with_functions(graph: Graph, given: Graph) -> Graph:
 # ---- one graph
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Known:
+class _Known(NamedTuple):
     """What is known of a task while those that take its result are decided about.
 
     :ivar identity: of its result, ``""`` if that is not known yet.

@@ -456,7 +456,7 @@ class Schedule:
 
     def _use_record(self, node: Node) -> list[Node]:
         record, result = node.decision.record, node.decision.result
-        node.decision = replace(node.decision, record=None, result=None)
+        node.decision = node.decision._replace(record=None, result=None)
         if result is not None:
             return self._resolve(node, result)
         if record is None or record.graph is None:
