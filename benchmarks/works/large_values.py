@@ -7,9 +7,11 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +33,11 @@ _KINDS: dict[str, Callable[[Any], Any]] = {
 def measure(quick: bool) -> list[Row]:
     rounds, size = (1, 2**24) if quick else (5, 2**30)
     rows = []
-    for kind in _KINDS:
-        with tempfile.TemporaryDirectory() as folder:
-            rows += _rates(kind, size, rounds, Path(folder))
-        with tempfile.TemporaryDirectory() as folder:
-            rows += _memory(kind, size, folder)
+    # Nothing is deleted before the end: the disk may be told of it while the next one writes.
+    with tempfile.TemporaryDirectory() as folder:
+        for kind in _KINDS:
+            rows += _rates(kind, size, rounds, Path(folder, kind, "rates"))
+            rows += _memory(kind, size, f"{folder}/{kind}/memory")
     return rows
 
 
@@ -72,12 +74,13 @@ def _rates(kind: str, size: int, rounds: int, folder: Path) -> list[Row]:
 class _Raw:
     """A file, written and read by the operating system's calls alone."""
 
-    def __init__(self, path: Path, content: Any) -> None:
-        self._path = path
+    def __init__(self, folder: Path, content: Any) -> None:
+        folder.mkdir(parents=True)
+        self._paths = (folder / str(number) for number in count())
         self._content = content
 
     def write(self) -> float:
-        self._path.unlink(missing_ok=True)
+        self._path = next(self._paths)
         return seconds_of(self._write)
 
     def _write(self) -> None:
@@ -88,8 +91,8 @@ class _Raw:
             os.fsync(file.fileno())
 
     def read(self) -> float:
-        _forget(self._path)
-        return seconds_of(self._path.read_bytes)
+        with _out_of_cache(self._path):
+            return seconds_of(self._path.read_bytes)
 
 
 class _Ours:
@@ -99,32 +102,34 @@ class _Ours:
         self._root = root
         self._store = WorkflowStore(LocalStore(root))
         self._value = value
-        self._blob: Blob | None = None
+        self._attempts = count(1)
 
     def write(self) -> float:
-        if self._blob is not None:
-            self._store.bytes.delete([self._blob.key])
         return seconds_of(self._write)
 
     def _write(self) -> None:
-        self._blob = _write(self._store, self._value)
+        self._blob = _write(self._store, self._value, attempt=next(self._attempts))
 
     def read(self) -> float:
-        _forget(self._root / self._blob.key)  # type: ignore[union-attr]
-        return seconds_of(partial(_load, self._store, self._blob))
+        with _out_of_cache(self._root / self._blob.key):
+            return seconds_of(partial(_load, self._store, self._blob))
 
 
-def _write(store: WorkflowStore, value: Any) -> Blob:
-    return store.write_value("w", epoch=1, task_id="t", attempt=1, parts=encode(value).parts)
+def _write(store: WorkflowStore, value: Any, *, attempt: int = 1) -> Blob:
+    parts = encode(value).parts
+    return store.write_value("w", epoch=1, task_id="t", attempt=attempt, parts=parts)
 
 
 def _load(store: WorkflowStore, blob: Blob) -> Any:
     return decode(Encoding.PICKLE, store.read_value(blob))
 
 
-def _forget(path: Path) -> None:
-    """Have the next read come from the disk."""
+@contextmanager
+def _out_of_cache(path: Path) -> Iterator[None]:
+    """Have a read come from the disk, and leave no room taken in the page cache."""
     with open(path, "rb") as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        yield
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
