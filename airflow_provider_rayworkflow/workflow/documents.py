@@ -234,8 +234,12 @@ def _frames(key: str, data: bytes, position: int) -> Iterator[tuple[Json, memory
             raise CorruptedDataError(key, f"the frame at byte {position} is cut off")
         if crc32(view[start:end]) != int(match[1], 16):
             raise CorruptedDataError(key, f"the frame at byte {position} has a wrong checksum")
-        with understanding(key, "frame"):
-            header = json.loads(data[start : start + head_size])
+        try:
+            header = _loads(data[start : start + head_size].decode())
+        except (ValueError, RecursionError) as exc:
+            raise CorruptedDataError(
+                key, f"the header of the frame at byte {position} is no JSON ({exc!r})"
+            ) from exc
         if not isinstance(header, dict):
             raise CorruptedDataError(
                 key, f"the header of the frame at byte {position} is no object"
@@ -269,6 +273,8 @@ def _load_line(key: str, kind: str, data: bytes) -> tuple[Json, int]:
     return body, end
 
 
+# `json.loads` looks first which encoding it is.
+_loads = json.JSONDecoder().decode
 # `json.dumps` makes one anew for each call that is not as plain as can be.
 _dumps = json.JSONEncoder(separators=(",", ":"), sort_keys=True, ensure_ascii=True).encode
 

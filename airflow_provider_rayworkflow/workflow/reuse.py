@@ -47,6 +47,7 @@ class Decision(NamedTuple):
     :ivar reason: for people.
     :ivar record: the checkpoint that is used, is checked, or has become void by a change.
     :ivar result: of the record, as those who take it get it; None if it is a continuation.
+    :ivar identity: of the result of a task that is reused, else ``""``.
     :ivar is_new: the graph of the run before did not have the task.
     :ivar is_forgotten: its checkpoint does not count because the workflow was restarted from it or
         from a task upstream.
@@ -58,6 +59,7 @@ class Decision(NamedTuple):
     reason: str
     record: TaskRecord | None = None
     result: Result | None = None
+    identity: str = ""
     is_new: bool = False
     is_forgotten: bool = False
     on_change: OnChange = "reuse"
@@ -180,7 +182,7 @@ class Reuse:
 
     def _decide_next(self, level: _Level) -> _Level | None:
         task, task_id = level.next_task
-        now = level.fingerprints_of(task, task_id)
+        now = level.fingerprints_of(task, task_id, self._records.get(task_id))
         decision = self._decide(level, task, task_id, now)
         self.decisions[task_id] = decision
         self.counts[decision.kind] += 1
@@ -219,6 +221,7 @@ class Reuse:
             reason=reason,
             record=record,
             result=result,
+            identity=result.identity if result and verdict is Verdict.REUSED else "",
             is_new=is_new,
             is_forgotten=task_id in self._forgotten,
             on_change=on_change,
@@ -414,9 +417,20 @@ class _Level:
         indexes = dict.fromkeys(task.upstream)
         return [self.task_ids[index] for index in indexes if self.known[index].is_suspect]
 
-    def fingerprints_of(self, task: Task, task_id: str) -> Fingerprints:
-        upstream = self.upstream(task)
+    def fingerprints_of(self, task: Task, task_id: str, record: TaskRecord | None) -> Fingerprints:
+        """What the task is made of now.
+
+        :param record: its own, which saves work where it takes no results.
+        """
         literals = literals_of(task)
+        if not task.upstream:
+            then = record.fingerprints if record else None
+            if then is not None and then.literals == literals:
+                recipe = then.recipe
+            else:
+                recipe = combine(literals, of_text(task_id))
+            return Fingerprints(literals=literals, recipe=recipe, taken=combine(), code=task.code)
+        upstream = self.upstream(task)
         return Fingerprints(
             literals=literals,
             recipe=combine(literals, of_text(task_id), *(other.recipe for other in upstream)),
@@ -428,9 +442,7 @@ class _Level:
         now, keeps = decision.fingerprints, self.keeps(task)
         is_suspect = bool(self.suspects(task))
         if decision.verdict is Verdict.REUSED and decision.result is not None:
-            return _Known(
-                recipe=now.recipe, result=decision.result, identity=decision.result.identity
-            )
+            return _Known(recipe=now.recipe, result=decision.result, identity=decision.identity)
         is_suspect |= decision.kind in ("changed", "checked", "new")
         return _Known(
             recipe=now.recipe,

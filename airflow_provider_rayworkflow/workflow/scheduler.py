@@ -455,8 +455,11 @@ class Schedule:
             self._make_ready(node)
 
     def _use_record(self, node: Node) -> list[Node]:
-        record, result = node.decision.record, node.decision.result
-        node.decision = node.decision._replace(record=None, result=None)
+        decision, record, result = node.decision, node.decision.record, node.decision.result
+        if node.fingerprints is None:
+            node.fingerprints = decision.fingerprints
+            node.identity = decision.identity
+        node.decision = _USED[decision.verdict]  # the record need not stay in memory
         if result is not None:
             return self._resolve(node, result)
         if record is None or record.graph is None:
@@ -464,7 +467,7 @@ class Schedule:
         graph = self._reuse.continuation_of(record)
         for task, task_id in zip(graph.tasks, record.task_ids, strict=True):
             self._ids.observe(task_id, task.name)
-        if node.decision.verdict is ReuseVerdict.CHECKED:
+        if decision.verdict is ReuseVerdict.CHECKED:
             self._reuse.review(graph, record.task_ids, checkpoint=node.checkpoint)
         self._expand(node, graph, record.task_ids)
         return []
@@ -520,6 +523,9 @@ class Schedule:
             if upstream.users == 0:
                 upstream.result = None
         node.upstream = []
+
+
+_USED = {verdict: Decision(verdict=verdict, reason="it is used") for verdict in ReuseVerdict}
 
 
 def _identity(node: Node, result: Result) -> str:

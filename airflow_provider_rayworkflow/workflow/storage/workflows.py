@@ -387,7 +387,9 @@ class WorkflowStore:
         """The same by :func:`~.keys.quote_id` of the id, for long ids too without a read."""
         latest: dict[str, keys.StatusKey] = {}
         for key in self._status_keys(keys.STATUSES):
-            latest[key.segment] = max(latest.get(key.segment, key), key)
+            known = latest.get(key.segment)
+            if known is None or known < key:
+                latest[key.segment] = key
         return latest
 
     def id_of(self, key: keys.StatusKey) -> str:
@@ -456,11 +458,9 @@ class WorkflowStore:
         key = file.key
         data = self.bytes.get(key)
         body, frames = load_frames(key, "journal", data)
-        for header, payload in frames:
-            with understanding(key, "journal"):
-                record = TaskRecord.from_frame(header, payload, epoch=file.epoch)
-            yield record
         with understanding(key, "journal"):
+            for header, payload in frames:
+                yield TaskRecord.from_frame(header, payload, epoch=file.epoch)
             size = int(body["size"])
         missing = size - (len(data) - data.index(b"\n") - 1)
         if missing:
