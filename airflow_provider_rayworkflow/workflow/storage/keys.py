@@ -191,6 +191,9 @@ def status_key(
     return StatusKey(epoch, number, status, manager_id, quote_id(workflow_id))
 
 
+_STATUSES = {status.value: status for status in WorkflowStatus}
+
+
 def parse_status_key(key: str) -> StatusKey | None:
     """Read the name of a status document; None for anything else."""
     folder, _, name = key.rpartition("/")
@@ -200,10 +203,10 @@ def parse_status_key(key: str) -> StatusKey | None:
     is_ours = root == STATUSES and dot and ending == "json" and _is_segment(segment)
     if not is_ours or len(parts) != 4:
         return None
-    epoch, number, status, manager_id = parts
-    if min(_number(epoch), _number(number)) < 0 or status not in WorkflowStatus.__members__:
+    epoch, number, status = _number(parts[0]), _number(parts[1]), _STATUSES.get(parts[2])
+    if epoch < 0 or number < 0 or status is None:
         return None
-    return StatusKey(int(epoch), int(number), WorkflowStatus(status), manager_id, segment)
+    return StatusKey(epoch, number, status, parts[3], segment)
 
 
 @dataclass(frozen=True, slots=True, order=True)

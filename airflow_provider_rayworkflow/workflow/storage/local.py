@@ -113,13 +113,17 @@ class LocalStore:
                 key = f"{current}/{file.name}"
                 if file.is_dir(follow_symlinks=False):
                     pending.append(key)
-                else:
-                    with suppress(FileNotFoundError):
-                        yield Entry(key, file.stat().st_size)
+                    continue
+                try:
+                    size = file.stat().st_size
+                except FileNotFoundError:
+                    continue
+                yield Entry(key, size)
 
     def _scan(self, folder: str) -> Sequence[os.DirEntry[str]]:
         try:
-            with os.scandir(self._root / folder) as files:
+            # No `Path`: to put one together takes as long as to list a small folder.
+            with os.scandir(f"{self._writes.root}/{folder}") as files:
                 return tuple(files)
         except (FileNotFoundError, NotADirectoryError):
             return ()
