@@ -221,15 +221,16 @@ class Tasks(Sequence[Task]):
             if not _is_whole(kind, blobs):
                 raise ValueError(f"the tasks {kind.name!r:.100} refer to what is not there")
         sizes = [_sizes(kind.shape) for kind in self.kinds]
-        for index, (number, arguments, upstream, literals) in enumerate(self.rows):
+        for index, (kind_index, arguments, upstream, literals) in enumerate(self.rows):
+            scalars, inputs = sizes[kind_index]
             if isinstance(arguments, int):
                 is_good = 0 <= arguments < blobs
             else:
-                scalars, inputs = sizes[number]
                 is_good = len(arguments) == scalars and len(upstream) >= inputs
             if upstream:
                 is_good = is_good and min(upstream) >= 0 and max(upstream) < index
-            if not (is_good and number >= 0 and type(literals) is str):
+                is_good = is_good and _INT.issuperset(map(type, upstream))
+            if not (is_good and kind_index >= 0 and type(literals) is str):
                 raise ValueError(f"task {index} refers to what is not there")
 
 
@@ -296,8 +297,10 @@ class Graph:
 
 def allocate_ids(graph: Graph, ids: TaskIds) -> list[str]:
     """Unique ids for a graph's tasks, in their order; names that authors gave go first."""
-    ids.reserve({task.name for task in graph.tasks if task.named_by_author})
-    return [ids.allocate(task.name) for task in graph.tasks]
+    tasks = Tasks.of(graph.tasks)
+    ids.reserve({kind.name for kind in tasks.kinds if kind.named_by_author})
+    names = [kind.name for kind in tasks.kinds]
+    return [ids.allocate(names[kind]) for kind, *_ in tasks.rows]
 
 
 def read_graph(key: str, body: Json, frames: list[tuple[Json, memoryview]]) -> Graph:
@@ -366,6 +369,7 @@ def _row_from_json(kind: int, arguments: Any, upstream: list[int], literals: str
 
 
 _SCALARS = frozenset({str, int, float, bool, type(None)})
+_INT = frozenset({int})
 
 
 def _task_from_format_1(value: Json, codes: Sequence[str]) -> Task:

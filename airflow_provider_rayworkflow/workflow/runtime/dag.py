@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 import inspect
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import CodeType, FunctionType
@@ -145,7 +145,7 @@ class _Read(NamedTuple):
     call: _Call
     arguments: bytes | Scalars
     places: tuple[int, ...] | None
-    children: list[DAGNode]
+    children: Collection[DAGNode]
     literals: str = ""
     named: Sequence[Any] = ()
 
@@ -169,12 +169,12 @@ class _Encoder:
     def encode(self, dag: DAGNode) -> Graph:
         rows: list[Row] = []
         for node, read, upstream in _in_order(dag, self.read):
-            given = read.arguments
-            arguments = self._blob(given) if isinstance(given, bytes) else given
-            kind = None if read.named else read.call.kinds.get(read.places)
+            call, arguments, places, _, literals, named = read
+            kind = None if named else call.kinds.get(places)
             if kind is None:
                 kind = self._add_kind(node, read)
-            rows.append((kind, arguments, upstream, read.literals))
+            given = self._blob(arguments) if isinstance(arguments, bytes) else arguments
+            rows.append((kind, given, upstream, literals))
         self._name_met_functions()
         tasks = Tasks(self._kinds, rows)
         return Graph(tasks=tasks, blobs=list(self._blobs), functions=self._named)
@@ -189,7 +189,7 @@ class _Encoder:
             )
         args, kwargs, options = node._bound_args, node._bound_kwargs, node._bound_options
         # The node keeps its options; so their identity stays theirs.
-        key = (node._body, id(options) if options else 0, len(args), *kwargs)
+        key = (node._body, id(options) if options else 0, len(args), tuple(kwargs))
         call = self._calls.get(key)
         if call is None:
             self._check_signature(node)
@@ -380,7 +380,7 @@ def _plain(call: _Call, values: Sequence[Any]) -> _Read | None:
             scalars.append(value)
         else:
             return None
-    return _Read(call, tuple(scalars), tuple(places), list(children))
+    return _Read(call, tuple(scalars), tuple(places), children)
 
 
 def _package_of(function: Any) -> str:
@@ -405,9 +405,9 @@ def _in_order(
         upstream = tuple(map(done.get, found.children))
         if None in upstream:
             missing = [child for child in found.children if child not in done]
-            if node in missing or not waiting.keys().isdisjoint(missing):
-                raise ValueError(f"The graph has a cycle through {node}.")
             waiting[node] = found
+            if not waiting.keys().isdisjoint(missing):
+                raise ValueError(f"The graph has a cycle through {node}.")
             stack.append(node)
             stack.extend(reversed(missing))
         else:
