@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import inspect
 import json
+import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -89,19 +90,24 @@ def encode_dag(dag: DAGNode, args: tuple[Any, ...] = (), kwargs: Json | None = N
     return with_environment(graph, current_environment())
 
 
+_switching = threading.Lock()
+
+
 @contextmanager
 def _no_collections() -> Iterator[None]:
     """Keep Python's garbage collector from looking through all nodes again and again.
 
-    Of threads that overlap, the first one to end switches it on: later ones go on slower.
+    Of threads that overlap, the first one switches it on when it ends: later ones go on slower.
     """
-    was_on = gc.isenabled()
-    gc.disable()
+    with _switching:
+        was_on = gc.isenabled()
+        gc.disable()
     try:
         yield
     finally:
         if was_on:
-            gc.enable()
+            with _switching:
+                gc.enable()
 
 
 def execute_plainly(dag: DAGNode) -> Any:
