@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from airflow_provider_rayworkflow.workflow.storage import file_writes
 from airflow_provider_rayworkflow.workflow.storage.bytes import Put
 from airflow_provider_rayworkflow.workflow.storage.file_writes import FileWrites
 
@@ -27,10 +28,12 @@ def writes(tmp_path: Path) -> FileWrites:
     return writes
 
 
+@pytest.mark.parametrize("slow_s", [float("inf"), 0], ids=["quick disk", "slow disk"])
 def test_what_is_written_together_syncs_its_folder_once(
-    writes: FileWrites, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    writes: FileWrites, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slow_s: float
 ):
     synced: list[int] = []
+    monkeypatch.setattr(file_writes, "_SLOW_SYNC_S", slow_s)
     monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.fstat(fd).st_ino))
     puts = [Put(str(number), b"%d" % number) for number in range(20)]
     writes.write(puts)
@@ -38,7 +41,24 @@ def test_what_is_written_together_syncs_its_folder_once(
     files = [(tmp_path / put.key) for put in puts]
     assert [file.read_bytes() for file in files] == [put.data for put in puts]
     # Each file before it gets its name, and the folder after all of them have theirs.
-    assert synced == [*(file.stat().st_ino for file in files), tmp_path.stat().st_ino]
+    assert sorted(synced[:-1]) == sorted(file.stat().st_ino for file in files)
+    assert synced[-1] == tmp_path.stat().st_ino
+
+
+@pytest.mark.parametrize("slow_s", [float("inf"), 0], ids=["quick disk", "slow disk"])
+def test_a_file_that_can_not_be_synced_gets_no_name(
+    writes: FileWrites, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slow_s: float
+):
+    def sync(descriptor: int) -> None:
+        if os.fstat(descriptor).st_size == len("bad"):
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(file_writes, "_SLOW_SYNC_S", slow_s)
+    monkeypatch.setattr(os, "fsync", sync)
+    puts = [Put(key, key.encode()) for key in ("a", "bad", "b", "c")]
+    writes.write(puts)
+    assert [put.key for put in puts if put.error] == ["bad"]
+    assert sorted(os.listdir(tmp_path)) == ["a", "b", "c", "first"]
 
 
 def test_one_that_fails_takes_no_others_along(writes: FileWrites, tmp_path: Path):
