@@ -6,6 +6,7 @@ import asyncio
 import functools
 import pickle
 import threading
+import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -101,10 +102,14 @@ class InProcessManager:
         with suppress(RuntimeError):  # it has ended before
             self._loop.call_soon_threadsafe(self._ending.set)
         self._thread.join()
+        # The system's thread, by which others see whether this one lives, ends a moment later.
+        while self._process.is_here and not self._process.is_gone():
+            time.sleep(0.001)
         if self._error is not None:
             raise self._error
 
     def _work(self) -> None:
+        self._process = Process.current_thread()
         try:
             asyncio.run(self._serve())
         except BaseException as exc:  # it belongs to the one who ends this thread
