@@ -34,6 +34,7 @@ from airflow_provider_rayworkflow.workflow.storage.workflows import (
 
 Json = dict[str, Any]
 
+_DROPPED = "it is not in the graph any more"
 _ACTIONS = {Verdict.REUSED: "reuse", Verdict.CHECKED: "check", Verdict.RUNS: "run"}
 
 
@@ -72,6 +73,7 @@ class PlannedTask:
 class Plan:
     """What a run or resume of a workflow would do now.
 
+    :ivar is_of_stored: of the stored graph, as a resume takes it, which nothing refuses.
     :ivar status: of the workflow now.
     :ivar tasks: of the graph, inputs first, with those of stored continuations behind it.
     :ivar dropped: ids of committed tasks that the graph does not have any more.
@@ -81,6 +83,7 @@ class Plan:
     status: WorkflowStatus
     on_change: OnChange
     from_task: str
+    is_of_stored: bool
     tasks: Sequence[PlannedTask]
     dropped: Sequence[str] = ()
 
@@ -97,25 +100,37 @@ class Plan:
 
     @property
     def note(self) -> str:
-        """What else is to be said about a workflow of this status, ``""`` for nothing."""
+        """Why this is not what a run or resume does, ``""`` if it is."""
         if self.status.is_active:
             attaches = "nothing of this is done: a run or resume attaches to it"
             refused = "a restart from a task is refused until it has stopped"
             return f"It is {self.status}, so {refused if self.from_task else attaches}."
         if self.status is WorkflowStatus.CANCELED:
             return "It was canceled, so a run or resume is refused; a fork goes on from it."
+        if changed := list(self._refused):
+            more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
+            return (
+                'A run is refused, as on_change is "refuse" for what has changed: '
+                f"{', '.join(changed[:5])}{more}."
+            )
         return ""
 
     @property
     def mismatches(self) -> list[str]:
         """What ``on_change="refuse"`` does not bear, a line each."""
-        found = [
-            f"{task.task_id}: {task.reason}"
+        return [f"{task_id}: {reason}" for task_id, reason in self._refused.items()]
+
+    @property
+    def _refused(self) -> dict[str, str]:
+        if self.is_of_stored:
+            return {}
+        found = {
+            task.task_id: task.reason
             for task in self.tasks
             if task.on_change == "refuse" and task.is_mismatch
-        ]
+        }
         if self.on_change == "refuse":
-            found += [f"{task_id}: it is not in the graph any more" for task_id in self.dropped]
+            found |= dict.fromkeys(self.dropped, _DROPPED)
         return found
 
     def check(self) -> None:
@@ -143,7 +158,7 @@ class Plan:
     def __str__(self) -> str:
         """A table of the tasks, under a line of counts and the note."""
         rows = [(task.task_id, task.action, task.reason) for task in self.tasks]
-        rows += [(task_id, "drop", "it is not in the graph any more") for task_id in self.dropped]
+        rows += [(task_id, "drop", _DROPPED) for task_id in self.dropped]
         lines = [("TASK", "ACTION", "WHY"), *rows]
         widths = [max(len(line[column]) for line in lines) for column in (0, 1)]
         table = "\n".join(
@@ -186,6 +201,7 @@ def make_plan(
             known=task_ids_of(stored) if stored else None,
             lost=checkpoints.lost,
         )
+    is_of_stored = graph is None
     graph = graph or stored
     if graph is None:
         raise WorkflowNotFoundError(workflow_id)
@@ -198,6 +214,7 @@ def make_plan(
         status=found.status if found else WorkflowStatus.NONE,
         on_change=rules.on_change,
         from_task=from_task,
+        is_of_stored=is_of_stored,
         tasks=list(_planned(reuse, graph, task_ids)),
         dropped=sorted(set(checkpoints.records).difference(task_ids, checkpoints.created)),
     )

@@ -103,6 +103,22 @@ def test_the_plan_of_a_run_compares_the_graph_that_a_function_returns(
     assert (value["status"], value["on_change"]) == ("FAILED", "reuse")
 
 
+def test_the_table_says_that_a_run_would_be_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call = ("plan", "daily", "--workflow", "pipeline:daily", "--arguments", '{"factor": 3}')
+    assert printed(capsys, *call, "--on-change", "refuse") == textwrap.dedent("""\
+        daily FAILED: 1 task reused, 1 changed, 0 new, 0 dropped, 1 not finished before
+        A run is refused, as on_change is "refuse" for what has changed: clean.
+
+        TASK    ACTION  WHY
+        load    reuse   its inputs are the same
+        clean   run     its arguments have changed
+        report  run     it has no checkpoint yet
+        """)
+    assert "refused" not in printed(capsys, *call)
+
+
 def test_planning_starts_no_ray_and_writes_nothing(folder: Path) -> None:
     before = sorted(folder.rglob("storage/**/*"))
     program = """

@@ -479,6 +479,34 @@ def test_a_plan_says_that_an_active_workflow_is_attached_to_and_a_canceled_one_r
     assert workflows.plan(dag, "new").note == ""
 
 
+def test_a_plan_says_that_a_run_is_refused_and_because_of_what(workflows):
+    strict = {"on_change": "refuse"}
+    fail(workflows, chain())
+    # `clean` takes what may change, and does not refuse that.
+    dag = chain(start=2, options={"load": strict})
+    plan = workflows.plan(dag, "w")
+    note = 'A run is refused, as on_change is "refuse" for what has changed: load.'
+    assert plan.note == plan.to_json()["note"] == str(plan).splitlines()[1] == note
+    with pytest.raises(WorkflowChangedError):
+        workflows.run(dag, workflow_id="w")
+    renamed = workflows.plan(chain(names=("read", "clean", "end")), "w", on_change="refuse")
+    assert renamed.note.endswith(": read, clean, load.")
+    assert workflows.plan(chain(), "w", on_change="refuse").note == ""
+    many = task("end").bind(*[task(f"part_{number}").bind() for number in range(7)])
+    assert workflows.plan(many, "w", on_change="refuse").note.endswith(
+        ": part_0, part_1, part_2, part_3, part_4 and 4 more."
+    )
+
+
+def test_nothing_refuses_the_stored_graph(workflows):
+    dag = task("end").bind(task("load", lambda value: 1).bind(Closed()))
+    fail(workflows, dag, on_change="refuse")
+    assert workflows.plan(dag, "w", on_change="refuse").mismatches
+    plan = workflows.plan(None, "w")
+    assert (plan.on_change, plan.mismatches, plan.note) == ("refuse", [], "")
+    assert workflows.resume("w") == 1
+
+
 # ---- continuations
 
 
