@@ -257,7 +257,7 @@ class Executor:
             checkpoints, schedule = await loop.run_in_executor(self._threads, build)
         for damage in checkpoints.damaged:
             log.warning("Workflow %s: %s Its task runs again.", self.workflow_id, damage)
-        dropped = schedule.dropped - checkpoints.created
+        dropped = checkpoints.dropped(schedule.dropped, self._rules.known)
         if not is_new:
             counts = ReuseCounts(**schedule.found, dropped=len(dropped))
             log.info("Workflow %s goes on: %s", self.workflow_id, counts)

@@ -209,6 +209,7 @@ def make_plan(
     if from_task:
         check_task(workflow_id, from_task, graph, checkpoints)
     reuse = Reuse(graph, task_ids, checkpoints.records, rules)
+    missing = set(checkpoints.records).difference(task_ids)
     return Plan(
         workflow_id=workflow_id,
         status=found.status if found else WorkflowStatus.NONE,
@@ -216,7 +217,7 @@ def make_plan(
         from_task=from_task,
         is_of_stored=is_of_stored,
         tasks=list(_planned(reuse, graph, task_ids)),
-        dropped=sorted(set(checkpoints.records).difference(task_ids, checkpoints.created)),
+        dropped=sorted(checkpoints.dropped(missing, rules.known)),
     )
 
 

@@ -247,6 +247,18 @@ class Checkpoints:
             task_id = record.task_ids[-1]
         return None
 
+    def dropped(self, missing: Collection[str], known: Collection[str] | None) -> set[str]:
+        """Which committed tasks a graph had before and does not have any more.
+
+        Where something is damaged nobody knows whose continuation a task may be of: then only those
+        count that are known to be of the graph itself.
+
+        :param missing: committed tasks that are not in the graph of now.
+        :param known: ids of the tasks of the graph of the run before, None if they are not known.
+        """
+        dropped = set(missing) - self.created
+        return dropped.intersection(known or ()) if self.damaged else dropped
+
 
 class WorkflowStore:
     """Workflows on one storage root."""

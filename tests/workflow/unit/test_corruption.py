@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import effects
 import pytest
@@ -17,6 +18,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     CorruptedDataError,
     DataLoadError,
     DataSaveError,
+    WorkflowChangedError,
     WorkflowExecutionError,
 )
 from airflow_provider_rayworkflow.workflow.storage import LocalStore, WorkflowStore
@@ -359,6 +361,69 @@ def test_all_values_may_be_damaged_at_once(failed: LocalStore):
         flip(failed, key, -2)
     assert resume(failed) == OUTPUT
     assert sorted(calls) == ["large", "output", "tail"]
+
+
+# ---- damage is no change
+
+
+def run_strictly(store: LocalStore, dag: Any) -> object:
+    with testing.in_process(store) as workflows:
+        return workflows.run(dag, workflow_id=ID, on_change="refuse")
+
+
+@pytest.mark.parametrize("kind", [".journal", ".value"])
+def test_what_is_damaged_is_no_change_that_is_refused(failed: LocalStore, kind: str):
+    for key in keys(failed, kind):
+        for how in each_damage(failed, key):
+            assert run_strictly(failed, graph()) == OUTPUT, how
+
+
+def fail_at(store: LocalStore, dag: Any, *task_ids: str) -> None:
+    """Run and resume it until each of the tasks has failed once: a journal for each."""
+    for task_id in task_ids:
+        effects.broken.add(task_id)
+        with testing.in_process(store) as workflows, pytest.raises(WorkflowExecutionError):
+            workflows.run(dag, workflow_id=ID)
+        effects.broken.clear()
+    calls.clear()
+
+
+def test_what_took_the_result_of_a_damaged_task_is_used_and_compared_as_before(tmp_path: Path):
+    def chain(value: int) -> Any:
+        loaded = number.options(**named("load")).bind(value)
+        cleaned = number.options(**named("clean")).bind(loaded)
+        return summary.options(**named("output")).bind(cleaned)
+
+    store = LocalStore(tmp_path)
+    fail_at(store, chain(1), "clean", "output")
+    truncate(store, keys(store, ".journal")[0], 20)
+    assert sorted(WorkflowStore(store).read_checkpoints(ID).records) == ["clean"]
+    with pytest.raises(WorkflowChangedError) as refused:
+        run_strictly(store, chain(2))
+    assert refused.value.changes == ["clean: what it takes is made of other arguments"]
+    assert run_strictly(store, chain(1)) == [1]
+    assert calls == ["output"]
+
+
+def test_tasks_of_a_continuation_whose_creator_is_damaged_are_not_dropped_ones(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    def dag(*, is_sorted: bool) -> Any:
+        rows = expand.options(**named("expand")).bind(3)
+        if is_sorted:
+            rows = number.options(**named("sort")).bind(rows)
+        return summary.options(**named("output")).bind(rows)
+
+    store = LocalStore(tmp_path)
+    fail_at(store, dag(is_sorted=True), "part", "output")
+    truncate(store, keys(store, ".journal")[0], 20)
+    assert set(WorkflowStore(store).read_checkpoints(ID).records) == {"part", "tail", "sort"}
+    with pytest.raises(WorkflowChangedError) as refused:
+        run_strictly(store, dag(is_sorted=False))
+    assert refused.value.changes == ["sort: it is not in the graph any more"]
+    assert run_strictly(store, dag(is_sorted=True)) == [120_000]
+    assert calls == ["output"]
+    assert "not in its graph any more" not in caplog.text
 
 
 # ---- what can't be read, and may be whole
