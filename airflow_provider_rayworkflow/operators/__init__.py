@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from airflow_provider_rayworkflow.operators.resume_all import RayWorkflowResumeAllOperator
     from airflow_provider_rayworkflow.operators.run import RayWorkflowRunOperator
 else:
-    __getattr__ = names_of(
+    __getattr__, __dir__ = names_of(
         __name__,
         {
             "cancel": ["RayWorkflowCancelOperator"],
@@ -35,7 +35,3 @@ __all__ = [
     "RayWorkflowResumeOperator",
     "RayWorkflowRunOperator",
 ]
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from airflow_provider_rayworkflow.workflow.retry import Retry
     from airflow_provider_rayworkflow.workflow.workflow_context import WorkflowContext, get_context
 else:
-    __getattr__ = names_of(
+    __getattr__, __dir__ = names_of(
         __name__,
         {
             "api": [
@@ -125,7 +125,3 @@ __all__ = [
     "common",
     "exceptions",
 ]
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})

@@ -11,8 +11,10 @@ from importlib import import_module
 from typing import Any
 
 
-def names_of(package: str, modules: Mapping[str, Sequence[str]]) -> Callable[[str], Any]:
-    """What finds the names: the package's ``__getattr__``.
+def names_of(
+    package: str, modules: Mapping[str, Sequence[str]]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """What finds the names, and what lists them: the package's ``__getattr__`` and ``__dir__``.
 
     :param modules: modules of the package, each with the names that it gives.
     """
@@ -25,4 +27,7 @@ def names_of(package: str, modules: Mapping[str, Sequence[str]]) -> Callable[[st
         setattr(sys.modules[package], name, value)  # Python asks no more
         return value
 
-    return find
+    def list_names() -> list[str]:
+        return sorted({*vars(sys.modules[package]), *homes})
+
+    return find, list_names
