@@ -26,7 +26,7 @@ from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowStorageError,
 )
 from airflow_provider_rayworkflow.names import DEFAULT_CONN_ID
-from airflow_provider_rayworkflow.object_storage import filesystem_of, open_through_airflow
+from airflow_provider_rayworkflow.object_storage import filesystem_for_ray, open_through_airflow
 from airflow_provider_rayworkflow.workflow import retention, unowned
 from airflow_provider_rayworkflow.workflow.documents import SIGNING_KEY_VARIABLE
 from airflow_provider_rayworkflow.workflow.exceptions import (
@@ -111,7 +111,7 @@ class RayWorkflowHook(BaseHook):
         :raises RayWorkflowConnectionError: when the storage_conn_id can't be used.
         """
         conn_id = self.settings.storage_conn_id
-        return filesystem_of(self.storage_uri, conn_id) if conn_id else self.storage_uri
+        return filesystem_for_ray(self.storage_uri, conn_id) if conn_id else self.storage_uri
 
     @cached_property
     def store(self) -> WorkflowStore:

@@ -53,6 +53,22 @@ def filesystem_of(uri: str, storage_conn_id: str) -> Any:
     return DirFileSystem(path=filesystem._strip_protocol(plain), fs=filesystem)
 
 
+def filesystem_for_ray(uri: str, storage_conn_id: str) -> Any:
+    """The same for Ray's processes: each of its tasks is told of it, so it has to be small.
+
+    :raises RayWorkflowConnectionError: see :func:`filesystem_of`.
+    """
+    filesystem = filesystem_of(uri, storage_conn_id)
+    session: Any = getattr(filesystem.fs, "session", None)
+    if hasattr(session, "register_component"):
+        from botocore.loaders import Loader
+
+        # Amazon's provider gives all sessions of a process one loader, with the megabytes that it
+        # has read of AWS's services.
+        session.register_component("data_loader", Loader())
+    return filesystem
+
+
 def open_through_airflow(
     uri: str, storage_conn_id: str, *, retry_for_s: float = RETRY_FOR_S
 ) -> ByteStore:

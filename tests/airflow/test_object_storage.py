@@ -94,6 +94,13 @@ def test_embedded_ray_is_given_the_same_storage(connect: Connect, port: int):
     assert [entry for entry in of_others.list("v1/status/w") if "SUCCESSFUL" in entry.key]
 
 
+def test_ray_is_not_given_what_the_client_has_read_of_aws(connect: Connect):
+    """The storage's location goes to each Ray task; above 100 KiB Ray warns of the actor's arguments."""
+    hook = connect(path="small")
+    assert hook.find("w") is None  # two megabytes of AWS's services are loaded now
+    assert len(to_location(hook.storage_for_ray)) < 20_000
+
+
 def test_a_bucket_that_is_not_there_is_named_and_not_made(connect: Connect):
     for _ in range(2):  # it would be there the second time
         with pytest.raises(RayWorkflowStorageError, match="The specified bucket does not exist"):

@@ -6,6 +6,7 @@ import base64
 import functools
 import pickle
 import sys
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -44,8 +45,10 @@ def to_location(storage: Any) -> str:
             "storage must be a URI, an absolute path, a pyarrow.fs.FileSystem or an fsspec file "
             f"system, not {storage!r:.200}."
         )
-    # Clients inside of an fsspec one may hold functions that only cloudpickle takes.
-    return PICKLED + base64.urlsafe_b64encode(cloudpickle.dumps(storage)).decode()
+    # Clients inside of an fsspec one may hold functions that only cloudpickle takes. What comes of
+    # it goes to each Ray task: it is made small.
+    pickled = zlib.compress(cloudpickle.dumps(storage))
+    return PICKLED + base64.urlsafe_b64encode(pickled).decode()
 
 
 def _is_fsspec(storage: Any) -> bool:
@@ -58,7 +61,8 @@ def open_location(location: str) -> ByteStore:
     """Open a storage by its location."""
     if not location.startswith(PICKLED):
         return open_store(location)
-    filesystem = pickle.loads(base64.urlsafe_b64decode(location.removeprefix(PICKLED)))
+    pickled = base64.urlsafe_b64decode(location.removeprefix(PICKLED))
+    filesystem = pickle.loads(zlib.decompress(pickled))
     return open_filesystem(filesystem, "", location=location)
 
 
