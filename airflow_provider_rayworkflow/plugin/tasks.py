@@ -219,8 +219,7 @@ class _Placed:
 
 def _read(store: WorkflowStore, record: StatusRecord) -> tuple[Claim, Graph, Checkpoints]:
     workflow_id, epoch = record.workflow_id, record.epoch
-    claim = store.read_claim(workflow_id, epoch)
-    graph = store.read_graph(workflow_id, epoch)
+    claim, graph = store.read_run(workflow_id, epoch)
     if not graph.tasks:
         raise WorkflowNotFoundError(workflow_id)
     return claim, graph, store.read_checkpoints(workflow_id, since_epoch=claim.base_epoch)

@@ -134,8 +134,9 @@ class Answers:
 
     def _stored_output(self, record: StatusRecord, task_id: str | None) -> Output:
         workflow_id = record.workflow_id
-        claim = self._known.store.read_claim(workflow_id, record.epoch)
-        checkpoints = self._known.store.read_checkpoints(workflow_id, since_epoch=claim.base_epoch)
+        store = self._known.store
+        claim, graph = store.read_epoch(workflow_id, record.epoch)
+        checkpoints = store.read_checkpoints(workflow_id, since_epoch=claim.base_epoch)
         output = Output(workflow_id=workflow_id, status=record.status)
         if task_id is not None:
             result = checkpoints.result_of(task_id)
@@ -148,7 +149,7 @@ class Answers:
             if result is not None:
                 return replace(output, result=result)
         if record.status is WorkflowStatus.SUCCESSFUL:
-            graph = self._known.store.read_graph(workflow_id, record.epoch)
+            graph = graph or store.read_older_graph(workflow_id, claim)
             result = checkpoints.result_of(allocate_ids(graph, TaskIds())[-1])
             if result is None and checkpoints.damaged:
                 raise checkpoints.damaged[0]

@@ -33,6 +33,7 @@ from airflow_provider_rayworkflow.workflow.model import (
 from airflow_provider_rayworkflow.workflow.outcomes import Outcome, Stop, describe_output
 from airflow_provider_rayworkflow.workflow.reuse import Rules
 from airflow_provider_rayworkflow.workflow.scheduler import Node, Schedule, Verdict
+from airflow_provider_rayworkflow.workflow.storage.keys import WorkflowFile
 from airflow_provider_rayworkflow.workflow.storage.workflows import (
     Checkpoints,
     JournalWriter,
@@ -102,6 +103,8 @@ class Executor:
     :param writes: write the checkpoints.
     :param on_result: told each task id that has its result, with the result.
     :param measures: told each attempt that has come back.
+    :param files: what lies in the workflow's folder, as far as earlier epochs have left it; None
+        if that has to be asked.
     :param rules: by which it is decided which checkpoints count.
     :param traceparent: the trace that its tasks' spans join, ``""`` for none.
     :ivar reuse: what was found of earlier runs; None as long as nobody has looked, and in the first.
@@ -120,6 +123,7 @@ class Executor:
         writes: Writes,
         on_result: Callable[[str, Result], None],
         measures: Measures,
+        files: Sequence[WorkflowFile] | None = None,
         rules: Rules | None = None,
         traceparent: str = "",
     ) -> None:
@@ -133,6 +137,7 @@ class Executor:
         self._threads = threads
         self._on_result = on_result
         self._measures = measures
+        self._files = files
         self._rules = rules or Rules()
         self._traceparent = traceparent
         self._queue: asyncio.Queue[Callable[[], None]] = asyncio.Queue()
@@ -240,12 +245,15 @@ class Executor:
     async def _build(self) -> _State:
         is_new = self._state is None and self.epoch == self._base_epoch
         tried = self._state.schedule.tried if self._state else None
+        files, self._files = self._files, None  # later there is more
 
         def build() -> tuple[Checkpoints, Schedule]:
             checkpoints = (
                 Checkpoints()
                 if is_new
-                else self._store.read_checkpoints(self.workflow_id, since_epoch=self._base_epoch)
+                else self._store.read_checkpoints(
+                    self.workflow_id, since_epoch=self._base_epoch, files=files
+                )
             )
             rules = replace(self._rules, lost=checkpoints.lost)
             return checkpoints, Schedule(self._graph, checkpoints.records, rules, tried)

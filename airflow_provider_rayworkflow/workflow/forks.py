@@ -51,8 +51,7 @@ def fork(
     record = store.read_status(workflow_id)
     if record is None:
         raise WorkflowNotFoundError(workflow_id)
-    source = store.read_claim(workflow_id, record.epoch)
-    graph = store.read_graph(workflow_id, record.epoch)
+    source, graph = store.read_run(workflow_id, record.epoch)
     checkpoints = store.read_checkpoints(workflow_id, since_epoch=source.base_epoch)
     if from_task:
         check_task(workflow_id, from_task, graph, checkpoints)

@@ -52,8 +52,10 @@ class KnownWorkflows:
 
     def find(self, workflow_id: str) -> Found | None:
         """What is stored, and the honest status; None for nothing. Blocks."""
-        record = self.store.read_status(workflow_id)
-        return Found(record=record, status=self.honest(record).status) if record else None
+        record, documents = self.store.read_statuses(workflow_id)
+        if record is None:
+            return None
+        return Found(record=record, status=self.honest(record).status, documents=documents)
 
     def find_name(self, workflow_id: str) -> Found | None:
         """The same by the name of the status document, which may be damaged. Blocks."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from airflow_provider_rayworkflow.workflow.exceptions import StorageError
@@ -13,6 +13,7 @@ from airflow_provider_rayworkflow.workflow.graph import Graph
 from airflow_provider_rayworkflow.workflow.model import Result, StatusRecord, TaskFailure
 from airflow_provider_rayworkflow.workflow.outcomes import Stop
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.storage.keys import WorkflowFile
 from airflow_provider_rayworkflow.workflow.storage.workflows import Claim
 
 
@@ -38,12 +39,16 @@ class Live:
 
     :ivar unwritten: why its final status is not in the storage yet.
     :ivar known: ids of the tasks of the graph that it ran before, None if they are not known.
+    :ivar files: what lay in its folder when it was claimed, None if that has to be asked.
+    :ivar replaced: keys of status documents that count no more; deleted when the run ends.
     """
 
     claim: Claim
     graph: Graph
     record: StatusRecord
     known: Collection[str] | None = None
+    files: Sequence[WorkflowFile] | None = None
+    replaced: list[str] = field(default_factory=list)
     executor: Executor | None = None
     stop: Stop | None = None
     stopped_by: str = ""

@@ -83,6 +83,7 @@ class LiveRuns:
                     graph=live.graph,
                     store=self._known.store,
                     runner=self._runner,
+                    files=live.files,
                     threads=self._known.threads,
                     writes=self._known.writes,
                     on_result=live.tell_waiters,
@@ -194,8 +195,10 @@ class LiveRuns:
         before = live.record
         record = _next(before, status, **changes)
         await self._known.writes.put(lambda: status_put(record))
-        await self._known.writes.delete(status_key(before))
         live.record = record
+        live.replaced.append(status_key(before))
+        if not status.is_active:
+            await asyncio.gather(*map(self._known.writes.delete, live.replaced))
         log.info("Workflow status [%s]\t[%s]", status, record.workflow_id)
 
 

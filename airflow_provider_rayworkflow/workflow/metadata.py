@@ -69,9 +69,8 @@ def describe_graph(store: WorkflowStore, record: StatusRecord) -> Json:
 
 def _read(store: WorkflowStore, record: StatusRecord) -> tuple[Graph, Checkpoints]:
     workflow_id = record.workflow_id
-    claim = store.read_claim(workflow_id, record.epoch)
-    checkpoints = store.read_checkpoints(workflow_id, since_epoch=claim.base_epoch)
-    return store.read_graph(workflow_id, record.epoch), checkpoints
+    claim, graph = store.read_run(workflow_id, record.epoch)
+    return graph, store.read_checkpoints(workflow_id, since_epoch=claim.base_epoch)
 
 
 def _all_tasks(graph: Graph, checkpoints: Checkpoints) -> Any:

@@ -26,6 +26,7 @@ from airflow_provider_rayworkflow.workflow.reuse import (
     stored_levels,
 )
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.storage.keys import WorkflowFile
 from airflow_provider_rayworkflow.workflow.storage.workflows import (
     Checkpoints,
     Found,
@@ -177,24 +178,26 @@ def make_plan(
     *,
     on_change: OnChange | None = None,
     from_task: str = "",
+    files: Sequence[WorkflowFile] | None = None,
 ) -> Plan:
     """What a run or resume would do.
 
     :param found: how the workflow stands, None for nothing stored.
     :param graph: None for the stored one.
+    :param files: what lies in the workflow's folder; None if that has to be asked.
     :raises WorkflowNotFoundError: when nothing is stored, and no graph is given.
     :raises ValueError: when there is no task of the name ``from_task``.
     """
     checkpoints, rules, stored = Checkpoints(), Rules(on_change=on_change or "reuse"), None
     if found is not None:
         epoch = found.record.epoch
-        claim = store.read_claim(workflow_id, epoch)
+        claim, stored = store.read_epoch(workflow_id, epoch)
         try:
-            stored = store.read_graph(workflow_id, epoch)
+            stored = stored or store.read_older_graph(workflow_id, claim)
         except CorruptedDataError:
             if graph is None:
                 raise
-        checkpoints = store.read_checkpoints(workflow_id, since_epoch=claim.base_epoch)
+        checkpoints = store.read_checkpoints(workflow_id, since_epoch=claim.base_epoch, files=files)
         rules = Rules(
             on_change=on_change or claim.on_change,
             restarts=dict(claim.restarts) | ({from_task: epoch + 1} if from_task else {}),

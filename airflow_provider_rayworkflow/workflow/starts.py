@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,10 +26,12 @@ from airflow_provider_rayworkflow.workflow.model import StartOptions, StatusReco
 from airflow_provider_rayworkflow.workflow.plans import make_plan, task_ids_of
 from airflow_provider_rayworkflow.workflow.slots import Slots
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus, check_transition
+from airflow_provider_rayworkflow.workflow.storage.keys import WorkflowFile
 from airflow_provider_rayworkflow.workflow.storage.workflows import (
     Claim,
     Found,
     claim_put,
+    latest_epoch,
     next_claim,
     status_key,
     status_put,
@@ -46,22 +49,38 @@ _FEW_TASKS = 100
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class _Seen:
+    """What is stored under an id.
+
+    :ivar found: None for nothing.
+    :ivar epoch: the latest one.
+    :ivar files: as they were after the status: nobody has committed anything since, unless there
+        is a later claim.
+    """
+
+    found: Found | None = None
+    epoch: int = 0
+    files: Sequence[WorkflowFile] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class _Start:
     """A run that is to be claimed.
 
-    :ivar epoch: the latest one.
-    :ivar found: what it goes on from, None for nothing.
-    :ivar written: the status that its own takes the place of, as it is stored.
+    :ivar seen: what was stored.
     :ivar graph: None for the stored one.
     """
 
     workflow_id: str
-    epoch: int
-    found: StatusRecord | None
-    written: StatusRecord | None
+    seen: _Seen
     graph: Graph | None
     user_metadata: Json
     options: StartOptions
+
+    @property
+    def continued(self) -> Found | None:
+        """What it goes on from, None for nothing."""
+        return self.seen.found if self.options.on_existing != "restart" else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,14 +120,16 @@ class Starts:
         :param graph: None for the stored one.
         """
         on_existing = options.on_existing
-        is_new = options.is_new
+        has_lost = False
         async with self._locks.of(workflow_id):
             while True:
                 if (live := self._known.live.get(workflow_id)) is not None:
                     _check_existing(workflow_id, live.record.status, options)
                     return
-                epoch, stored = (0, None) if is_new else await self._look(workflow_id)
-                is_new = False  # if the claim fails, an earlier try of this very call was ours
+                seen = _Seen()
+                if has_lost or not options.is_new:
+                    seen = await self._known.in_thread(self._look, workflow_id, has_lost)
+                epoch, stored = seen.epoch, seen.found
                 found = stored.honest_record if stored else None
                 if found is None and graph is None:
                     raise WorkflowNotResumableError(workflow_id, reason="It does not exist.")
@@ -120,7 +141,7 @@ class Starts:
                 if stored is not None and self._owner_may_live(stored):
                     await asyncio.sleep(_WATCH_INTERVAL_S)
                     continue
-                if found is not None:
+                if stored is not None and found is not None:
                     _check_existing(workflow_id, found.status, options)
                     if found.status.is_active:
                         return  # another manager runs it
@@ -131,76 +152,83 @@ class Starts:
                                 reason="It was canceled, which is final. Run it under another "
                                 'id, or again from the start with on_existing="restart".',
                             )
-                        if await self._known.in_thread(self._obey_pending_cancel, workflow_id):
+                        if await self._known.in_thread(self._obey_pending_cancel, stored):
                             continue
-                continued = stored if on_existing != "restart" else None
-                if continued is not None or options.from_task or _may_refuse(graph, options):
-                    runs = await self._known.in_thread(
-                        self._check_plan, workflow_id, continued, graph, options
-                    )
-                    if not runs:
-                        log.info("Workflow %s has nothing to run: its output stays", workflow_id)
-                        return
-                if found is not None and found.status is WorkflowStatus.SUCCESSFUL:
-                    found = replace(found, status=WorkflowStatus.RESUMABLE)
                 start = _Start(
                     workflow_id=workflow_id,
-                    epoch=epoch,
-                    found=found if continued is not None else None,
-                    written=stored.record if stored else None,
+                    seen=seen,
                     graph=graph,
                     user_metadata=user_metadata,
                     options=options,
                 )
+                plans = start.continued or options.from_task or _may_refuse(graph, options)
+                if plans and not await self._known.in_thread(self._check_plan, start):
+                    log.info("Workflow %s has nothing to run: its output stays", workflow_id)
+                    return
                 if await self._claim_and_start(start):
                     return
+                has_lost = True  # so there is a claim, perhaps of an earlier try of this very call
 
-    def _check_plan(
-        self, workflow_id: str, found: Found | None, graph: Graph | None, options: StartOptions
-    ) -> bool:
+    def _look(self, workflow_id: str, has_claims: bool) -> _Seen:
+        """What is stored. Blocks.
+
+        The status is read before the files: one that is final stays as it is until somebody claims
+        the next epoch, and whoever wrote it has committed all. If somebody claims after this look,
+        our own claim fails, and we look again.
+
+        :param has_claims: it is known that somebody has claimed it. Without that, and without a
+            status, a claim of the first epoch finds it out.
+        """
+        store = self._known.store
+        while True:
+            found = self._known.find(workflow_id)
+            if found is None and not has_claims:
+                return _Seen()
+            files = store.list_files(workflow_id)
+            epoch, written = latest_epoch(files), found.record.epoch if found else 0
+            seen = _Seen(found=found, epoch=max(epoch, written), files=files)
+            # Who claims, or whose lease has just ended, may have written a status after our look.
+            if epoch <= written and not (found and found.has_lost_owner):
+                return seen
+            latest = store.latest_status(workflow_id)
+            if (latest and latest.key) == (found and status_key(found.record)):
+                return seen
+
+    def _check_plan(self, start: _Start) -> bool:
         """True if there is anything to run, or nobody knows without running. Blocks.
 
         :raises WorkflowChangedError: when tasks refuse what has changed.
         :raises ValueError: when there is no task to restart from.
         """
+        found, graph, options = start.continued, start.graph, start.options
         is_over = found is not None and found.status is WorkflowStatus.SUCCESSFUL
         if not (options.from_task or (graph and is_over) or _may_refuse(graph, options)):
-            return found is None or not is_over or self._has_lost_output(found.record)
+            return found is None or not is_over or self._has_lost_output(found.record, start.seen)
         plan = make_plan(
             self._known.store,
-            workflow_id,
+            start.workflow_id,
             found,
             graph,
             on_change=options.on_change,
             from_task=options.from_task,
+            files=start.seen.files,
         )
         if graph is not None:
             plan.check()
         if found is None or not is_over or plan.runs:
             return True
-        return self._has_lost_output(found.record)
+        return self._has_lost_output(found.record, start.seen)
 
-    async def _look(self, workflow_id: str) -> tuple[int, Found | None]:
-        """The latest epoch and what is stored, of which there may be nothing."""
-        find = self._known.in_thread(self._known.find, workflow_id)
-        last_epoch = self._known.in_thread(self._known.store.last_epoch, workflow_id)
-        epoch, stored = await asyncio.gather(last_epoch, find)
-        if epoch or stored:
-            # The epoch is read before the status: if another manager claims in between, the
-            # claim that follows fails, and we look again.
-            epoch = await self._known.in_thread(self._known.store.last_epoch, workflow_id)
-            stored = await self._known.in_thread(self._known.find, workflow_id)
-        return epoch, stored
-
-    def _has_lost_output(self, record: StatusRecord) -> bool:
+    def _has_lost_output(self, record: StatusRecord, seen: _Seen) -> bool:
         """True if the output of a successful workflow can't be loaded any more. Blocks.
 
         What is damaged of it is deleted: then its task counts as not committed and runs again.
         """
         workflow_id, store = record.workflow_id, self._known.store
-        graph = store.read_graph(workflow_id, record.epoch)
-        claim = store.read_claim(workflow_id, record.epoch)
-        checkpoints = store.read_checkpoints(workflow_id, since_epoch=claim.base_epoch)
+        claim, graph = store.read_run(workflow_id, record.epoch)
+        checkpoints = store.read_checkpoints(
+            workflow_id, since_epoch=claim.base_epoch, files=seen.files
+        )
         result = checkpoints.result_of(allocate_ids(graph, TaskIds())[-1])
         if result is None:
             for problem in checkpoints.damaged:
@@ -251,9 +279,15 @@ class Starts:
     async def _claim(self, start: _Start, *, has_slot: bool) -> Live | None:
         """Claim the epoch, then write the status; None if somebody else was first."""
         status = WorkflowStatus.RUNNING if has_slot else WorkflowStatus.PENDING
-        before = start.found.status if start.found else WorkflowStatus.NONE
+        continued = start.continued
+        before = continued.status if continued else WorkflowStatus.NONE
+        # Of a successful one, a damaged value may have been deleted since. One that waits for its
+        # turn is not to keep a long list meanwhile.
+        files = start.seen.files if has_slot and before.can_be_resumed else None
+        if before is WorkflowStatus.SUCCESSFUL:
+            before = WorkflowStatus.RESUMABLE  # something of it has to run
         check_transition(start.workflow_id, before, status)
-        if start.found is None:
+        if continued is None:
             ready = self._prepare(start, status)
         else:
             ready = await self._known.in_thread(self._prepare, start, status)
@@ -262,36 +296,42 @@ class Starts:
             lambda: claim_put(claim, start.graph), alone=len(ready.graph.tasks) > _FEW_TASKS
         ):
             return None
+        seen = start.seen
         try:
             await writes.put(lambda: status_put(record))
-            if start.written is not None:
-                await writes.delete(status_key(start.written))
         except StorageError:
             # The claim is there: without a status, others would wait for us for ever.
             late = replace(record, status=WorkflowStatus.RESUMABLE)
-            self._late.add(late, replaces=start.written)
+            self._late.add(late, replaces=seen.found.record if seen.found else None)
             raise
         if claim.base_epoch == claim.epoch > 1:
             store = self._known.store
             await self._known.in_thread(store.delete_earlier, start.workflow_id, claim.epoch)
-        return Live(claim=claim, graph=ready.graph, record=record, known=ready.known)
+        return Live(
+            claim=claim,
+            graph=ready.graph,
+            record=record,
+            known=ready.known,
+            files=files,
+            replaced=list(seen.found.documents) if seen.found else [],
+        )
 
     def _prepare(self, start: _Start, status: WorkflowStatus) -> _Prepared:
         """What is to be written. Blocks if the workflow goes on from something."""
-        store, workflow_id = self._known.store, start.workflow_id
-        found, graph, options = start.found, start.graph, start.options
-        earlier = store.read_claim(workflow_id, found.epoch) if found is not None else None
+        workflow_id, graph, options = start.workflow_id, start.graph, start.options
+        continued = start.continued.record if start.continued else None
+        earlier: Claim | None = None
         known: list[str] | None = None
-        if graph is not None and found is not None:
-            known = self._known_tasks(found)
+        if continued is not None and graph is None:
+            earlier, graph = self._known.store.read_run(workflow_id, continued.epoch)
+        elif continued is not None:
+            earlier, known = self._read_known(workflow_id, continued.epoch)
         if graph is None:
-            if found is None:
-                raise WorkflowNotResumableError(workflow_id, reason="It does not exist.")
-            graph = store.read_graph(workflow_id, found.epoch)
+            raise WorkflowNotResumableError(workflow_id, reason="It does not exist.")
         now = self._known.clock()
         claim = next_claim(
             workflow_id,
-            after=start.epoch,
+            after=start.seen.epoch,
             manager_id=self._known.manager_id,
             now=now,
             user_metadata=start.user_metadata,
@@ -307,23 +347,25 @@ class Starts:
             epoch=claim.epoch,
             number=0,
             manager_id=self._known.manager_id,
-            created_at=found.created_at if found else now,
+            created_at=continued.created_at if continued else now,
             started_at=now if status is WorkflowStatus.RUNNING else None,
-            user_metadata=found.user_metadata if found else start.user_metadata,
+            user_metadata=continued.user_metadata if continued else start.user_metadata,
             tasks_total=len(graph.tasks),
         )
         return _Prepared(claim=claim, graph=graph, record=record, known=known)
 
-    def _known_tasks(self, found: StatusRecord) -> list[str] | None:
+    def _read_known(self, workflow_id: str, epoch: int) -> tuple[Claim, list[str] | None]:
+        """The claim of an epoch and the ids of the tasks of its graph, None if that is damaged."""
+        store = self._known.store
+        claim, graph = store.read_epoch(workflow_id, epoch)
         try:
-            return task_ids_of(self._known.store.read_graph(found.workflow_id, found.epoch))
+            return claim, task_ids_of(graph or store.read_older_graph(workflow_id, claim))
         except CorruptedDataError as exc:
-            log.warning("Workflow %s: %s The graph given now is run.", found.workflow_id, exc)
-            return None
+            log.warning("Workflow %s: %s The graph given now is run.", workflow_id, exc)
+            return claim, None
 
-    def _obey_pending_cancel(self, workflow_id: str) -> bool:
-        found = self._known.find(workflow_id)
-        return found is not None and unowned.obey_pending_cancel(
+    def _obey_pending_cancel(self, found: Found) -> bool:
+        return unowned.obey_pending_cancel(
             self._known.store,
             found,
             manager_id=self._known.manager_id,

@@ -62,9 +62,9 @@ def forget_from(
         raise WorkflowStillActiveError("RESTART", workflow_id)
     if found.status is WorkflowStatus.CANCELED:
         raise WorkflowNotResumableError(workflow_id, reason="It was canceled, which is final.")
-    earlier = store.read_claim(workflow_id, record.epoch)
+    earlier, graph = store.read_run(workflow_id, record.epoch)
     checkpoints = store.read_checkpoints(workflow_id, since_epoch=earlier.base_epoch)
-    check_task(workflow_id, task_id, store.read_graph(workflow_id, record.epoch), checkpoints)
+    check_task(workflow_id, task_id, graph, checkpoints)
     taken = claim(
         store,
         found,
@@ -160,6 +160,8 @@ def obey_pending_cancel(store: WorkflowStore, found: Found, *, manager_id: str, 
     if not requests:
         return False
     base_epoch = store.read_claim(record.workflow_id, record.epoch).base_epoch
+    # A later one is for whoever has started the workflow over since it was looked at.
+    requests = [request for request in requests if request.base_epoch <= base_epoch]
     valid = [request for request in requests if handover.is_valid(request, base_epoch)]
     if valid:
         change_status(store, found, WorkflowStatus.CANCELED, manager_id=manager_id, now=now)

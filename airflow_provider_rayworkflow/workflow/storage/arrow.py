@@ -42,6 +42,7 @@ class ArrowStore:
     """
 
     together = 1
+    reads_at_once = 8
 
     def __init__(
         self, filesystem: FileSystem, root: str, *, location: str, settle_s: float = 1.0

@@ -79,6 +79,10 @@ class ByteStore(Protocol):
         that the others need not wait.
         """
 
+    @property
+    def reads_at_once(self) -> int:
+        """How many objects are best read at the same time; 1 where that gains nothing."""
+
     def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
         """Read an object or a range of it.
 

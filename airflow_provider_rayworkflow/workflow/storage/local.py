@@ -32,6 +32,7 @@ class LocalStore:
 
     weakness = ""
     together = MOST
+    reads_at_once = 1
 
     def __init__(self, root: str | os.PathLike[str], *, location: str = "") -> None:
         self._root = Path(root)

@@ -66,6 +66,10 @@ class MeasuredStore:
     def together(self) -> int:
         return self._store.together
 
+    @property
+    def reads_at_once(self) -> int:
+        return self._store.reads_at_once
+
     def put_all(self, puts: Sequence[Put]) -> None:
         begun = time.monotonic()
         self._store.put_all(puts)

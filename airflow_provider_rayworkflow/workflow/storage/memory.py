@@ -21,6 +21,7 @@ class MemoryStore:
     uri = "memory://"
     weakness = ""
     together = 1
+    reads_at_once = 1
 
     def __init__(self) -> None:
         self._objects: dict[str, bytes] = {}

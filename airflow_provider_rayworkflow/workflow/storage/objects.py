@@ -47,6 +47,7 @@ class ObjectStore:
     """
 
     together = 1  # each one is a request
+    reads_at_once = 16
 
     def __init__(
         self, connect: Callable[[bool], Client], root: str, *, location: str, settle_s: float = 1.0

@@ -85,6 +85,10 @@ class RetryingStore:
     def together(self) -> int:
         return self._store.together
 
+    @property
+    def reads_at_once(self) -> int:
+        return self._store.reads_at_once
+
     def put_all(self, puts: Sequence[Put]) -> None:
         self._store.put_all(puts)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, field, fields, replace
 from operator import attrgetter
@@ -303,28 +304,39 @@ class WorkflowStore:
 
     def last_epoch(self, workflow_id: str) -> int:
         """The latest claimed epoch, 0 for none. One listing."""
-        files = self._files(workflow_id)
-        return max((file.epoch for file in files if file.kind == "epoch"), default=0)
+        return latest_epoch(self._files(workflow_id))
 
     def read_claim(self, workflow_id: str, epoch: int) -> Claim:
-        return self._read_epoch(workflow_id, epoch)[0]
+        return self.read_epoch(workflow_id, epoch)[0]
 
     def read_graph(self, workflow_id: str, epoch: int) -> Graph:
-        """The graph that an epoch runs.
+        """The graph that an epoch runs; see :meth:`read_run`."""
+        return self.read_run(workflow_id, epoch)[1]
 
-        :raises CorruptedDataError: when its document is not whole; the workflow can't run then.
+    def read_run(self, workflow_id: str, epoch: int) -> tuple[Claim, Graph]:
+        """An epoch's claim, and the graph that it runs. A read, or two if the graph is older.
+
+        :raises CorruptedDataError: when a document is not whole; the workflow can't run then.
         :raises WorkflowNotFoundError: when there is no such epoch.
         """
-        claim, graph = self._read_epoch(workflow_id, epoch)
-        if graph is None:
-            _, graph = self._read_epoch(workflow_id, claim.graph_epoch)
+        claim, graph = self.read_epoch(workflow_id, epoch)
+        return claim, graph or self.read_older_graph(workflow_id, claim)
+
+    def read_older_graph(self, workflow_id: str, claim: Claim) -> Graph:
+        """The graph that a claim runs and does not carry. One read; errors as :meth:`read_run`."""
+        _, graph = self.read_epoch(workflow_id, claim.graph_epoch)
         if graph is None:
             key = keys.epoch_key(workflow_id, claim.graph_epoch)
             with _advising(_WITHOUT_GRAPH):
                 raise CorruptedDataError(key, "it should carry a graph and has none")
         return graph
 
-    def _read_epoch(self, workflow_id: str, epoch: int) -> tuple[Claim, Graph | None]:
+    def read_epoch(self, workflow_id: str, epoch: int) -> tuple[Claim, Graph | None]:
+        """An epoch's claim, and the graph if the claim carries one. One read.
+
+        :raises CorruptedDataError: when the document is not whole.
+        :raises WorkflowNotFoundError: when there is no such epoch.
+        """
         key = keys.epoch_key(workflow_id, epoch)
         try:
             data = self.bytes.get(key)
@@ -356,12 +368,16 @@ class WorkflowStore:
 
     def read_status(self, workflow_id: str) -> StatusRecord | None:
         """The status as written, None if there is none. One listing and one read."""
+        return self.read_statuses(workflow_id)[0]
+
+    def read_statuses(self, workflow_id: str) -> tuple[StatusRecord | None, list[str]]:
+        """The same, and the keys of all documents that are there, with those that it replaces."""
         for _ in range(_MAX_READS):
-            latest = self.latest_status(workflow_id)
-            if latest is None:
-                return None
+            found = list(self._status_keys(keys.status_folder(workflow_id)))
+            if not found:
+                return None, []
             try:
-                return self._load_status(latest)
+                return self._load_status(max(found)), [name.key for name in found]
             except KeyNotFoundError:
                 continue  # replaced between the listing and the read
         raise CorruptedDataError(keys.status_folder(workflow_id), "its documents keep vanishing")
@@ -428,24 +444,46 @@ class WorkflowStore:
 
     # ---- checkpoints
 
-    def read_checkpoints(self, workflow_id: str, *, since_epoch: int = 0) -> Checkpoints:
+    def list_files(self, workflow_id: str) -> list[keys.WorkflowFile]:
+        """Claims, journals and values of a workflow, in the order in which they count."""
+        return sorted(self._files(workflow_id))
+
+    def read_checkpoints(
+        self,
+        workflow_id: str,
+        *,
+        since_epoch: int = 0,
+        files: Sequence[keys.WorkflowFile] | None = None,
+    ) -> Checkpoints:
         """All committed records: one listing, and a read for each journal segment.
 
         A later epoch's record of a task counts more than an earlier one's. A large value whose
         object is missing or has another size than its record says is damaged.
+
+        :param files: what :meth:`list_files` has found, if that has been asked already.
         """
-        files = sorted(self._files(workflow_id))
+        if files is None:
+            files = self.list_files(workflow_id)
         sizes = {file.key: file.size for file in files}
         found = Checkpoints()
-        for file in files:
-            if file.kind != "journal" or file.epoch < since_epoch:
-                continue
+        journals = [file for file in files if file.kind == "journal" and file.epoch >= since_epoch]
+        for file, data in zip(journals, self._read_each(journals), strict=True):
             try:
-                for record in self._read_journal(file):
+                for record in _records_of(file, data):
                     self._take(record, sizes, found)
             except CorruptedDataError as exc:
                 found.damaged.append(exc)
         return found
+
+    def _read_each(self, files: Sequence[keys.WorkflowFile]) -> Iterator[bytes]:
+        wanted = [file.key for file in files]
+        at_once = min(self.bytes.reads_at_once, len(wanted))
+        if at_once <= 1:
+            yield from map(self.bytes.get, wanted)
+            return
+        with ThreadPoolExecutor(at_once, thread_name_prefix="journals") as threads:
+            for start in range(0, len(wanted), at_once):  # no more than these are held at once
+                yield from threads.map(self.bytes.get, wanted[start : start + at_once])
 
     def _take(self, record: TaskRecord, sizes: dict[str, int], found: Checkpoints) -> None:
         if record.is_failure:
@@ -465,18 +503,6 @@ class WorkflowStore:
         found.created.update(record.task_ids)
         found.records.pop(record.task_id, None)
         found.records[record.task_id] = record
-
-    def _read_journal(self, file: keys.WorkflowFile) -> Iterator[TaskRecord]:
-        key = file.key
-        data = self.bytes.get(key)
-        body, frames = load_frames(key, "journal", data)
-        with understanding(key, "journal"):
-            for header, payload in frames:
-                yield TaskRecord.from_frame(header, payload, epoch=file.epoch)
-            size = int(body["size"])
-        missing = size - (len(data) - data.index(b"\n") - 1)
-        if missing:
-            raise CorruptedDataError(key, f"{missing} bytes of its records are missing")
 
     def write_value(
         self,
@@ -644,8 +670,25 @@ def _advising(way_out: str) -> Iterator[None]:
         raise
 
 
+def _records_of(file: keys.WorkflowFile, data: bytes) -> Iterator[TaskRecord]:
+    key = file.key
+    body, frames = load_frames(key, "journal", data)
+    with understanding(key, "journal"):
+        for header, payload in frames:
+            yield TaskRecord.from_frame(header, payload, epoch=file.epoch)
+        size = int(body["size"])
+    missing = size - (len(data) - data.index(b"\n") - 1)
+    if missing:
+        raise CorruptedDataError(key, f"{missing} bytes of its records are missing")
+
+
 def _has(record: TaskRecord, blob: Blob | None) -> bool:
     return blob is not None and record.result is not None and record.result.blob == blob
+
+
+def latest_epoch(files: Iterable[keys.WorkflowFile]) -> int:
+    """The latest claimed epoch among a workflow's files, 0 for none."""
+    return max((file.epoch for file in files if file.kind == "epoch"), default=0)
 
 
 def next_claim(
@@ -717,10 +760,12 @@ class Found:
 
     :ivar record: as it was written.
     :ivar status: the honest one: RESUMABLE if it was written as active and its owner is gone.
+    :ivar documents: keys of the status documents, with those that the record replaces.
     """
 
     record: StatusRecord
     status: WorkflowStatus
+    documents: Sequence[str] = ()
 
     @property
     def has_lost_owner(self) -> bool:

@@ -64,6 +64,10 @@ class FaultyStore:
     def together(self) -> int:
         return self._store.together
 
+    @property
+    def reads_at_once(self) -> int:
+        return self._store.reads_at_once
+
     def put_all(self, puts: Sequence[Put]) -> None:
         put_each(self, puts)
 

@@ -82,6 +82,16 @@ def test_what_is_being_resumed_is_asked_to_stop(store):
     assert len(list(Handover(store.bytes).list_requests())) == 1
 
 
+def test_a_cancel_of_a_run_that_began_after_the_look_waits_for_that_one(store):
+    write(store, WorkflowStatus.FAILED)
+    found = HonestStatuses(store, now=NOW).read("w")
+    handover = Handover(store.bytes)
+    later = StopRequest.by_anybody("w", 2, how="cancel", now=NOW)
+    handover.request_stop(later)
+    assert not unowned.obey_pending_cancel(store, found, manager_id="m2", now=NOW)
+    assert list(handover.list_requests()) == [later]
+
+
 def test_what_was_successful_or_never_was_is_not_canceled(store):
     with pytest.raises(WorkflowNotFoundError):
         unowned.cancel(store, "w", now=NOW)
