@@ -105,6 +105,10 @@ def test_a_bucket_that_is_not_there_is_named_and_not_made(connect: Connect):
     for _ in range(2):  # it would be there the second time
         with pytest.raises(RayWorkflowStorageError, match="The specified bucket does not exist"):
             connect(bucket="no-such-bucket").check_storage()
+    hook = connect(bucket="no-such-bucket")
+    for look in (lambda: hook.find("w"), lambda: list(hook.list_ids(set(WorkflowStatus)))):
+        with pytest.raises(RayWorkflowStorageError, match="The specified bucket does not exist"):
+            look()
 
 
 def test_wrong_keys_fail_with_the_servers_reason(connect: Connect):

@@ -22,6 +22,7 @@ from airflow_provider_rayworkflow.workflow.storage.bytes import (
     buffers,
     put_each,
 )
+from airflow_provider_rayworkflow.workflow.storage.objects import has_no_bucket
 from airflow_provider_rayworkflow.workflow.storage.weak_create import create_by_looking
 
 if TYPE_CHECKING:
@@ -51,7 +52,10 @@ class ArrowStore:
         self._root = root.rstrip("/")
         self._location = location
         self._settle_s = settle_s
-        self._has_folders = not _OBJECT_STORES & set(_names(filesystem))
+        names = _names(filesystem)
+        self._has_folders = not _OBJECT_STORES.intersection(names)
+        handler: Any = getattr(filesystem, "handler", None)
+        self._s3fs = handler.fs if handler is not None and "s3" in names else None
 
     @property
     def uri(self) -> str:
@@ -135,20 +139,32 @@ class ArrowStore:
             self.put(target, self.get(source))
 
     def list(self, folder: str) -> Iterator[Entry]:
+        prefix = len(self._root) + 1 if self._root else 0
+        for path, size in self._files(folder):
+            if not path.rpartition("/")[2].startswith("."):
+                yield Entry(path[prefix:], size)
+
+    def _files(self, folder: str) -> Sequence[tuple[str, int]]:
+        """Path and size of all files below a folder."""
         from pyarrow.fs import FileSelector, FileType
 
-        selector = FileSelector(self._path(folder), recursive=True, allow_not_found=True)
+        path = self._path(folder)
+        if self._s3fs is not None:
+            # Not by pyarrow: it asks first whether the folder is there, which costs a
+            # request more, and takes a missing bucket for a missing folder.
+            with self._loading(folder):
+                found = self._s3fs.find(path, detail=True)
+            files = [(name, info) for name, info in found.items() if name != path]
+            return [(name, info["size"]) for name, info in files if info["type"] == "file"]
+        selector = FileSelector(path, recursive=True, allow_not_found=True)
         try:
             with self._loading(folder):
                 infos = self._filesystem.get_file_info(selector)
         except DataLoadError as exc:
             if isinstance(exc.__cause__, NotADirectoryError):
-                return  # it is an object
+                return []  # it is an object
             raise
-        prefix = len(self._root) + 1 if self._root else 0
-        for info in infos:
-            if info.type == FileType.File and not info.base_name.startswith("."):
-                yield Entry(info.path[prefix:], info.size)
+        return [(info.path, info.size) for info in infos if info.type == FileType.File]
 
     def delete(self, keys: Iterable[str]) -> None:
         for key in keys:
@@ -190,9 +206,9 @@ class ArrowStore:
     def _loading(self, key: str) -> Iterator[None]:
         try:
             yield
-        except FileNotFoundError:
-            raise KeyNotFoundError(key) from None
         except Exception as exc:  # of fsspec's file systems: whatever their clients raise
+            if isinstance(exc, FileNotFoundError) and not has_no_bucket(exc):
+                raise KeyNotFoundError(key) from None
             raise DataLoadError(
                 f"Can't read {key!r}: {_reason(exc)}.", key=key, is_transient=_is_transient(exc)
             ) from exc

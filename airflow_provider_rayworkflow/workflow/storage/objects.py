@@ -211,7 +211,7 @@ class ObjectStore:
                 try:
                     obstore.delete(self._store, self._path(key))
                 except FileNotFoundError as exc:
-                    if _has_no_bucket(exc):
+                    if has_no_bucket(exc):
                         raise
 
     def delete_folder(self, folder: str) -> None:
@@ -241,7 +241,7 @@ class ObjectStore:
         try:
             yield
         except _errors() as exc:
-            if isinstance(exc, FileNotFoundError) and not _has_no_bucket(exc):
+            if isinstance(exc, FileNotFoundError) and not has_no_bucket(exc):
                 raise KeyNotFoundError(key) from None
             raise DataLoadError(
                 f"Can't read {key!r}: {_reason(exc)}.", key=key, is_transient=_is_transient(exc)
@@ -300,7 +300,7 @@ def _is_transient(exc: Exception) -> bool:
     return not isinstance(exc, FileNotFoundError) and bool(_NO_ANSWER.search(str(exc)))
 
 
-def _has_no_bucket(exc: Exception) -> bool:
+def has_no_bucket(exc: Exception) -> bool:
     return bool(_NO_BUCKET.search(str(exc)))
 
 

@@ -2,6 +2,7 @@
 
 import os
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow.fs import FileSystem, FSSpecHandler, LocalFileSystem, PyFileSystem
+from servers import BUCKET, S3_KEY, S3_SECRET
 
 from airflow_provider_rayworkflow.workflow.exceptions import (
     DataLoadError,
@@ -18,7 +20,12 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     KeyNotFoundError,
     StorageError,
 )
-from airflow_provider_rayworkflow.workflow.storage import file_writes, open_store, resolve_storage
+from airflow_provider_rayworkflow.workflow.storage import (
+    file_writes,
+    open_filesystem,
+    open_store,
+    resolve_storage,
+)
 from airflow_provider_rayworkflow.workflow.storage.arrow import ArrowStore
 from airflow_provider_rayworkflow.workflow.storage.bytes import (
     ByteStore,
@@ -42,6 +49,7 @@ STORES = {
     "s3": "s3_store",
     "s3 without conditions": "s3_store_without_conditions",
     "s3 by pyarrow": "s3_store_by_pyarrow",
+    "s3 by fsspec": "s3_store_by_fsspec",
     "azure": "azure_store",
     "gcs by pyarrow": "gcs_store",
 }
@@ -91,6 +99,20 @@ def s3_store_without_conditions(weak_s3_uri: str) -> ByteStore:
 @pytest.fixture
 def s3_store_by_pyarrow(s3_uri: str) -> ByteStore:
     return ArrowStore(*FileSystem.from_uri(s3_uri), location="", settle_s=0)
+
+
+@pytest.fixture
+def s3_store_by_fsspec(s3_port: int) -> ByteStore:
+    s3 = fsspec.filesystem(
+        "s3",
+        key=S3_KEY,
+        secret=S3_SECRET,
+        endpoint_url=f"http://127.0.0.1:{s3_port}",
+        use_listings_cache=False,
+        skip_instance_cache=True,
+    )
+    filesystem, root = PyFileSystem(FSSpecHandler(s3)), f"{BUCKET}/{uuid.uuid4().hex}"
+    return with_settling(open_filesystem(filesystem, root, location=""), 0)
 
 
 @pytest.fixture
