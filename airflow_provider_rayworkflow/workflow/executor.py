@@ -9,6 +9,7 @@ import asyncio
 import logging
 import random
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor as ThreadPool
 from dataclasses import dataclass, field, replace
@@ -71,21 +72,36 @@ _MAX_ERROR_LENGTH = 300
 _FEW_TASKS = 50
 
 
-@dataclass(slots=True)
-class _Attempt:
+class _Attempt(Errand):
     """A task that is under way.
 
     :ivar follows: it runs after another one in the same Ray task, whose result may not be
         committed when this one has ended.
     """
 
-    node: Node
-    errand: Errand
-    follows: bool
-    running: RunningTask | None = None
-    is_useless: bool = False
-    is_overdue: bool = False
-    killer: asyncio.TimerHandle | None = None
+    __slots__ = (
+        *("_executor", "state", "node", "follows"),
+        *("running", "is_useless", "is_overdue", "killer"),
+    )
+
+    def __init__(
+        self, executor: Executor, state: _State, node: Node, run: TaskRun, *, follows: bool
+    ) -> None:
+        self.run = run
+        self._executor = executor
+        self.state = state
+        self.node = node
+        self.follows = follows
+        self.running: RunningTask | None = None
+        self.is_useless = False
+        self.is_overdue = False
+        self.killer: asyncio.TimerHandle | None = None
+
+    def on_done(self, completion: Completion) -> None:
+        self._executor.came_back(self, completion)
+
+    def follow(self, accept: Accept) -> Errand | None:
+        return self._executor.follower(self, accept)
 
 
 @dataclass(slots=True)
@@ -141,6 +157,7 @@ class Executor:
         self._rules = rules or Rules()
         self._traceparent = traceparent
         self._queue: asyncio.Queue[Callable[[], None]] = asyncio.Queue()
+        self._back: deque[tuple[_Attempt, Completion]] = deque()
         self._commits = GroupCommit(
             JournalWriter(store.bytes, workflow_id, epoch),
             writes,
@@ -206,7 +223,7 @@ class Executor:
 
     def _kill(self, running: _Attempt) -> None:
         running.is_overdue = True
-        self._runner.stop(running.errand)
+        self._runner.stop(running)
 
     def stop(self, reason: Stop) -> None:
         """Stop the run: no task is started any more, running ones are stopped."""
@@ -287,31 +304,29 @@ class Executor:
     def _start_ready(self, state: _State) -> None:
         while (node := state.schedule.take_ready()) is not None:
             run = self._task_run(node, node.attempts)
-            self._runner.start(self._errand(state, node, run, follows=False))
+            self._runner.start(self._attempt(state, node, run, follows=False))
 
-    def _errand(self, state: _State, node: Node, run: TaskRun, *, follows: bool) -> Errand:
-        def on_done(completion: Completion) -> None:
-            self._queue.put_nowait(lambda: self._completed(state, attempt, completion))
+    def follower(self, attempt: _Attempt, accept: Accept) -> Errand | None:
+        """See :meth:`Errand.follow`."""
+        state, node = attempt.state, attempt.node
+        if attempt.is_useless or state.must_rebuild or self._outcome is not None:
+            return None
+        after = state.schedule.follower(node)
+        if after is None:
+            return None
+        run = self._task_run(after, after.attempts + 1)
+        if not accept(run):
+            return None
+        state.schedule.take_follower(node, after)
+        return self._attempt(state, after, run, follows=True)
 
-        def follow(accept: Accept) -> Errand | None:
-            if attempt.is_useless or state.must_rebuild or self._outcome is not None:
-                return None
-            after = state.schedule.follower(node)
-            if after is None:
-                return None
-            after_run = self._task_run(after, after.attempts + 1)
-            if not accept(after_run):
-                return None
-            state.schedule.take_follower(node, after)
-            return self._errand(state, after, after_run, follows=True)
-
-        errand = Errand(run, on_done, follow)
-        attempt = state.attempts[node] = _Attempt(node, errand, follows)
+    def _attempt(self, state: _State, node: Node, run: TaskRun, *, follows: bool) -> _Attempt:
+        attempt = state.attempts[node] = _Attempt(self, state, node, run, follows=follows)
         if run.is_event:
             attempt.running = RunningTask(
                 task_id=run.task_id, attempt=run.attempt, started_at=time.time()
             )
-        return errand
+        return attempt
 
     def _task_run(self, node: Node, attempt: int) -> TaskRun:
         blobs, task = node.graph.blobs, node.task
@@ -344,8 +359,18 @@ class Executor:
 
     # ---- what came back
 
-    def _completed(self, state: _State, attempt: _Attempt, completion: Completion) -> None:
-        node = attempt.node
+    def came_back(self, attempt: _Attempt, completion: Completion) -> None:
+        """An attempt has ended."""
+        if not self._back:  # many come at once: one turn for all
+            self._queue.put_nowait(self._take_back)
+        self._back.append((attempt, completion))
+
+    def _take_back(self) -> None:
+        while self._back:
+            self._completed(*self._back.popleft())
+
+    def _completed(self, attempt: _Attempt, completion: Completion) -> None:
+        state, node = attempt.state, attempt.node
         state.attempts.pop(node, None)
         if attempt.killer is not None:
             attempt.killer.cancel()
@@ -353,7 +378,7 @@ class Executor:
         if attempt.follows and not isinstance(completion, Returned | Continued):
             # What it followed may be on its way to the storage: that comes first.
             attempt.follows = False
-            self._commits.add(None, lambda: self._completed(state, attempt, completion))
+            self._commits.add(None, lambda: self._completed(attempt, completion))
             return
         self._measures.task_ended(completion)
         if attempt.is_useless:
@@ -505,7 +530,7 @@ class Executor:
             for other in useless:
                 if (attempt := state.attempts.get(other)) is not None:
                     attempt.is_useless = True
-                    self._runner.stop(attempt.errand)
+                    self._runner.stop(attempt)
             self._tell(resolved)
 
         times = raised.times if raised and catcher is node else None
@@ -555,7 +580,7 @@ class Executor:
             # A reader could not follow the continuations to it, so it gets the output's own id.
             output_id, result = state.schedule.output.task_id, node.as_output(record.result)
             made_of = state.schedule.output.made_of()
-            record = replace(record, task_id=output_id, result=result, fingerprints=made_of)
+            record = record._replace(task_id=output_id, result=result, fingerprints=made_of)
         self._commit(record if keeps else None, then)
 
     def _commit(self, record: TaskRecord | None, then: Callable[[], None]) -> None:
@@ -596,7 +621,7 @@ class Executor:
                 timer.cancel()
             self._state.timers.clear()
             for attempt in self._state.attempts.values():
-                self._runner.stop(attempt.errand)
+                self._runner.stop(attempt)
 
     def _log_status(self, status: str, *task_ids: str) -> None:
         # In one piece: what goes before a line takes longer than a short task.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from airflow_provider_rayworkflow.workflow.exceptions import (
     WorkflowAlreadyExistsError,
@@ -109,7 +108,7 @@ def _moved(store: WorkflowStore, record: TaskRecord, claim: Claim) -> TaskRecord
     blob = store.copy_value(
         result.blob, claim.workflow_id, epoch=claim.epoch, task_id=record.task_id
     )
-    return replace(record, result=replace(result, blob=blob))
+    return record._replace(result=result._replace(blob=blob))
 
 
 def _write_status(store: WorkflowStore, claim: Claim, *, total: int, now: float) -> None:

@@ -7,7 +7,6 @@ pickled arguments refer to them, so that a graph can be put into another one unc
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple, TypeVar, overload
@@ -119,6 +118,10 @@ class Shape(NamedTuple):
         values = [next(rest) if place < 0 else inputs[place] for place in self.places]
         named = len(values) - len(self.keywords)
         return values[:named], dict(zip(self.keywords, values[named:], strict=True))
+
+
+#: Pickled, or plain ones.
+Arguments = bytes | tuple[Scalars, Shape]
 
 
 class Task(NamedTuple):
@@ -274,11 +277,11 @@ class Graph:
             functions={name: NamedFunction(**known) for name, known in functions.items()},
         )
 
-    def arguments_of(self, task: Task) -> bytes:
-        """The pickled arguments of a task: ``(args, kwargs, retryable)``, or scalars and shape."""
+    def arguments_of(self, task: Task) -> Arguments:
+        """The arguments of a task: pickled ``(args, kwargs, retryable)``, or scalars and shape."""
         if isinstance(task.arguments, int):
             return self.blobs[task.arguments]
-        return pickle.dumps((task.arguments, tuple(task.shape)), protocol=5)
+        return task.arguments, task.shape
 
     def to_bytes(self) -> bytes:
         """The graph on its own, as a worker returns a continuation."""

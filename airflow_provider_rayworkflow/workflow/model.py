@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from airflow_provider_rayworkflow.workflow.documents import well_typed
 from airflow_provider_rayworkflow.workflow.pickling import pickled_by_fields
@@ -287,9 +287,7 @@ class Blob:
     sum: str = ""
 
 
-@pickled_by_fields
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Result:
+class Result(NamedTuple):
     """A task's result: where its bytes are and what they mean.
 
     One of ``inline``, ``blob`` and ``ref`` is there; a large value has both a blob and a ref
@@ -325,8 +323,7 @@ class Result:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Fingerprints:
+class Fingerprints(NamedTuple):
     """What a checkpoint was made of; ``""`` for what is not known. See :mod:`.fingerprints`.
 
     :ivar literals: of the arguments, but for the results that the task took.
@@ -341,9 +338,7 @@ class Fingerprints:
     code: str = ""
 
 
-@pickled_by_fields
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TaskTimes:
+class TaskTimes(NamedTuple):
     """When a task's last attempt began and ended, in seconds since the epoch, and which it was.
 
     :ivar node: the host name of the machine or pod that ran it, ``""`` where that is not known.

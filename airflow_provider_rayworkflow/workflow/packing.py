@@ -181,8 +181,14 @@ def _takes_large_values(run: TaskRun) -> bool:
 
 
 def _size(run: TaskRun) -> int:
-    size = len(run.arguments)
+    size = _size_of_arguments(run)
     for given in run.inputs:
         if type(given) is Result:
             size += len(given.inline or b"")
     return size
+
+
+def _size_of_arguments(run: TaskRun) -> int:
+    if isinstance(run.arguments, bytes):
+        return len(run.arguments)
+    return sum([len(scalar) for scalar in run.arguments[0] if type(scalar) is str])

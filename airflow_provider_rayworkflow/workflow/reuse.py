@@ -458,7 +458,7 @@ class _Level:
         last = self.known[-1]
         result = last.result
         if result is not None and self.catches and result.form is Form.VALUE:
-            result = replace(result, form=Form.CAUGHT_VALUE)
+            result = result._replace(form=Form.CAUGHT_VALUE)
         return _Known(
             recipe=self.recipe,
             result=result,
@@ -528,11 +528,11 @@ def _as_taken(result: Result, task: Task, *, is_of_others: bool) -> Result | Non
     """
     catches = task.options.catch_exceptions
     if catches and result.form is Form.VALUE:
-        return replace(result, form=Form.CAUGHT_VALUE)
+        return result._replace(form=Form.CAUGHT_VALUE)
     if catches or is_of_others:
         return result
     if result.form is Form.CAUGHT_VALUE:
-        return replace(result, form=Form.VALUE)
+        return result._replace(form=Form.VALUE)
     return None if result.form is Form.CAUGHT_ERROR else result
 
 

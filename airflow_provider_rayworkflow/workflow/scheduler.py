@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from airflow_provider_rayworkflow.workflow.exceptions import WorkflowTaskNotRecoverableError
@@ -120,7 +120,7 @@ class Node:
         A value is wrapped once, however many tasks of a continuation catch exceptions.
         """
         if self.catches and result.form is Form.VALUE:
-            return replace(result, form=Form.CAUGHT_VALUE)
+            return result._replace(form=Form.CAUGHT_VALUE)
         return result
 
     def as_output(self, result: Result) -> Result:

@@ -7,32 +7,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+from airflow_provider_rayworkflow.workflow.graph import Arguments
 from airflow_provider_rayworkflow.workflow.model import (
     JsonOutput,
     Result,
     TaskFailure,
     TaskTimes,
 )
-from airflow_provider_rayworkflow.workflow.pickling import pickled_by_fields
 
 
-@pickled_by_fields
-@dataclass(frozen=True, slots=True)
-class Earlier:
+class Earlier(NamedTuple):
     """Stands for the result of a task of the same workflow that runs before, in the same Ray task."""
 
     task_id: str
 
 
-@pickled_by_fields
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TaskRun:
+class TaskRun(NamedTuple):
     """One attempt of a task, as a runner takes it.
 
-    :ivar function: pickled function; :ivar arguments: its pickled arguments, which refer to
-        ``inputs`` by position; :ivar ray_options: pickled Ray options, ``b""`` for none.
+    :ivar function: pickled function; :ivar arguments: its arguments, which refer to ``inputs`` by
+        position; :ivar ray_options: pickled Ray options, ``b""`` for none.
     :ivar checkpoint: the worker stores a large value before it returns.
     :ivar wants_json: its value is the workflow's output.
     :ivar timeout_s: the worker stops an attempt that takes longer.
@@ -48,7 +44,7 @@ class TaskRun:
     task_id: str
     attempt: int
     function: bytes
-    arguments: bytes
+    arguments: Arguments
     ray_options: bytes
     inputs: tuple[Result | Earlier, ...]
     checkpoint: bool
@@ -61,9 +57,7 @@ class TaskRun:
     traceparent: str = ""
 
 
-@pickled_by_fields
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Returned:
+class Returned(NamedTuple):
     """The task returned a value.
 
     :ivar printed: the end of what it printed, ``""`` where that is not known.
@@ -75,8 +69,7 @@ class Returned:
     printed: str = ""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Continued:
+class Continued(NamedTuple):
     """The task returned a graph, whose output is to be its result.
 
     :ivar printed: as of :class:`Returned`.
@@ -140,23 +133,25 @@ Completion = Returned | Continued | Raised | Lost | InputsLost | NotBegun | Inte
 Accept = Callable[[TaskRun], bool]
 
 
-def _no_follower(accept: Accept) -> None:
-    return None
-
-
-@dataclass(slots=True, eq=False)
 class Errand:
-    """One attempt of a task on its way through a runner.
+    """One attempt of a task on its way through a runner."""
 
-    :ivar on_done: called once, in the caller's event loop.
-    :ivar follow: gives the task that is ready as soon as this one and those before it in the same
-        Ray task have ended, if there is exactly one and the runner accepts it. It is then under
-        way, too: its own ``on_done`` will be called after this one's.
-    """
+    __slots__ = ("run",)
 
-    run: TaskRun
-    on_done: Callable[[Completion], None]
-    follow: Callable[[Accept], Errand | None] = _no_follower
+    def __init__(self, run: TaskRun) -> None:
+        self.run = run
+
+    def on_done(self, completion: Completion) -> None:
+        """Called once, in the event loop of whoever started it."""
+        raise NotImplementedError
+
+    def follow(self, accept: Accept) -> Errand | None:
+        """The task that is ready as soon as this one and those before it in the same Ray task have ended.
+
+        None if there isn't exactly one, or if it is not accepted. Else it is under way, too: its
+        own ``on_done`` will be called after this one's.
+        """
+        return None
 
 
 class Runner(Protocol):

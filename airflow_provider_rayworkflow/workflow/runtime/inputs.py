@@ -11,7 +11,7 @@ from typing import Any
 
 import ray
 
-from airflow_provider_rayworkflow.workflow.graph import Shape
+from airflow_provider_rayworkflow.workflow.graph import Arguments
 from airflow_provider_rayworkflow.workflow.pickling import pickled_by_fields
 from airflow_provider_rayworkflow.workflow.runtime.refs import put
 
@@ -34,14 +34,13 @@ def nested_input(position: int) -> ray.ObjectRef[Any]:
     return put(_inputs.get()[position])
 
 
-def load_call(arguments: bytes, inputs: list[Any]) -> Call:
+def load_call(arguments: Arguments, inputs: list[Any]) -> Call:
     """What a function is called with, from what :meth:`~..graph.Graph.arguments_of` gives."""
+    if isinstance(arguments, tuple):
+        scalars, shape = arguments
+        return *shape.fill(scalars, inputs), None
     with _unpickling_with(inputs):
-        loaded = pickle.loads(arguments)
-    if len(loaded) == 2:
-        scalars, shape = loaded
-        return *Shape(*shape).fill(scalars, inputs), None
-    args, kwargs, retryable = loaded
+        args, kwargs, retryable = pickle.loads(arguments)
     args = [_resolved(value, inputs) for value in args]
     return args, {name: _resolved(value, inputs) for name, value in kwargs.items()}, retryable
 

@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from typing import Any
 
 import ray
@@ -143,17 +142,17 @@ class _Pack:
                     return None  # it failed, or gave a graph
                 given = self._by_position(found)
             inputs.append(given)
-        return replace(run, inputs=tuple(inputs))
+        return run._replace(inputs=tuple(inputs))
 
     def _by_position(self, result: Result) -> Result:
         if result.ref is None:
             return result
         self._values.append(ray.get(result.ref))
-        return replace(result, ref=len(self._values) - 1)
+        return result._replace(ref=len(self._values) - 1)
 
 
 def _as_result(run: TaskRun, result: Result) -> Result:
-    return replace(result, form=Form.CAUGHT_VALUE) if run.catches else result
+    return result._replace(form=Form.CAUGHT_VALUE) if run.catches else result
 
 
 # The pack that runs in this process, with its number and when it is to be handed back.

@@ -9,7 +9,7 @@ import pickle
 import re
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import ray
@@ -290,9 +290,8 @@ class RayRunner:
         for position in others:
             self._answer(pack, position, NotBegun())
         errand = pack.open[first]
-        errand.run = replace(
-            errand.run, inputs=tuple(replace(given, ref=None) for given in _results(errand.run))
-        )
+        inputs = tuple(given._replace(ref=None) for given in _results(errand.run))
+        errand.run = errand.run._replace(inputs=inputs)
         pack.errands = [errand]
         self._send(pack)
 
@@ -321,9 +320,9 @@ def with_positions(run: TaskRun, refs: list[Any]) -> TaskRun:
     for given in run.inputs:
         if isinstance(given, Result) and given.ref is not None:
             refs.append(given.ref)
-            given = replace(given, ref=len(refs) - 1)
+            given = given._replace(ref=len(refs) - 1)
         inputs.append(given)
-    return replace(run, inputs=tuple(inputs))
+    return run._replace(inputs=tuple(inputs))
 
 
 def _is_input_lost(error: BaseException) -> bool:

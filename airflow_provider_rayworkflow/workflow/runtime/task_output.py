@@ -49,7 +49,7 @@ class Printed:
             return completion
         if isinstance(completion, Raised):
             return replace(completion, failure=replace(completion.failure, output=text))
-        return replace(completion, printed=text)
+        return completion._replace(printed=text)
 
 
 def _flush() -> None:

@@ -11,8 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, field, fields, replace
-from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from airflow_provider_rayworkflow.workflow.documents import (
     check_frame,
@@ -106,8 +105,7 @@ class StoredEvent:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TaskRecord:
+class TaskRecord(NamedTuple):
     """One committed fact about a task, a frame of a journal.
 
     :ivar result: of a task that ended with a value or a caught error.
@@ -154,7 +152,7 @@ class TaskRecord:
         if self.failure:
             header["error"] = self.failure.to_json()
         if self.fingerprints:
-            header["made_of"] = _fields_of(self.fingerprints)
+            header["made_of"] = self.fingerprints
         if self.printed:
             header["printed"] = self.printed
         if self.graph is not None:
@@ -174,7 +172,7 @@ class TaskRecord:
     def from_frame(cls, header: Json, payload: memoryview, *, epoch: int = 0) -> TaskRecord:
         times, made_of = header.get("times"), header.get("made_of")
         printed = _text(header["printed"]) if "printed" in header else ""
-        fingerprints = made_of and Fingerprints(**dict(zip(_FINGERPRINTS, made_of, strict=True)))
+        fingerprints = made_of and Fingerprints._make(made_of)
         if "task_ids" in header:
             return cls(
                 task_id=_text(header["task"]),
@@ -213,8 +211,6 @@ def _text(value: Any) -> str:
     return value
 
 
-_FINGERPRINTS = tuple(field.name for field in fields(Fingerprints))
-_fields_of = attrgetter(*_FINGERPRINTS)  # `astuple` copies what it finds, which takes longer
 _BLOB = tuple(field.name for field in fields(Blob))
 
 
@@ -242,7 +238,7 @@ class Checkpoints:
             if record.result is not None:
                 value = record.result
                 if catches and value.form is Form.VALUE:
-                    value = replace(value, form=Form.CAUGHT_VALUE)
+                    value = value._replace(form=Form.CAUGHT_VALUE)
                 return value
             catches = catches or record.catches
             task_id = record.task_ids[-1]

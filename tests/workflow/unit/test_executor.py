@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Collection
 from concurrent.futures import Executor as ThreadPool
 from concurrent.futures import Future
-from dataclasses import replace
 from random import Random
 
 from faulty import FaultyStore, Killed
@@ -105,7 +104,7 @@ class PlanRunner:
             completion = self.completion(run) if run else NotBegun()
             if isinstance(completion, Returned):
                 form = Form.CAUGHT_VALUE if run.catches else Form.VALUE
-                results[run.task_id] = replace(completion.result, form=form)
+                results[run.task_id] = completion.result._replace(form=form)
             errand.on_done(completion)
         for errand in pack[done:]:
             errand.on_done(NotBegun())
@@ -142,7 +141,7 @@ def with_results(run: TaskRun, results: dict[str, Result]) -> TaskRun | None:
     if any(task_id not in results for task_id in earlier):
         return None
     inputs = (results[i.task_id] if isinstance(i, Earlier) else i for i in run.inputs)
-    return replace(run, inputs=tuple(inputs))
+    return run._replace(inputs=tuple(inputs))
 
 
 def failure(run: TaskRun, *, system: bool) -> TaskFailure:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from airflow_provider_rayworkflow.workflow.model import Blob, Result
 from airflow_provider_rayworkflow.workflow.packing import Durations, Packer
 from airflow_provider_rayworkflow.workflow.task_runs import Accept, Errand, TaskRun
@@ -33,16 +31,18 @@ def run(name: str, function: bytes = SHORT, **changes: object) -> TaskRun:
 
 
 def errand(name: str, function: bytes = SHORT, **changes: object) -> Errand:
-    return Errand(run(name, function, **changes), on_done=lambda completion: None)
+    return Errand(run(name, function, **changes))
 
 
-def chain(*runs: TaskRun) -> Errand:
+class chain(Errand):
     """A linear run; each task gives the next one, if that is accepted."""
-    return Errand(runs[0], lambda completion: None, _follow(runs[1:]))
 
+    def __init__(self, *runs: TaskRun) -> None:
+        super().__init__(runs[0])
+        self._after = runs[1:]
 
-def _follow(runs: tuple[TaskRun, ...]) -> Callable[[Accept], Errand | None]:
-    return lambda accept: chain(*runs) if runs and accept(runs[0]) else None
+    def follow(self, accept: Accept) -> Errand | None:
+        return chain(*self._after) if self._after and accept(self._after[0]) else None
 
 
 def packs(waiting: list[Errand], *, slots: int, known: Durations | None = None) -> list[list[str]]:
