@@ -62,9 +62,11 @@ def combine(*parts: str) -> str:
         return _OF_NOTHING
     if not all(parts):
         return ""
-    pythons = [_python_of(part) for part in parts if "@" in part]
-    digest = _hash(b"combined", *[part.encode() for part in parts])
-    return _shown(digest, max(pythons, default=""))
+    content = "".join([f"{len(part)}:{part}" for part in parts])
+    digest = hashlib.sha256(f"8:combined{content}".encode()).digest()
+    if "@" not in content:
+        return _shown(digest, "")
+    return _shown(digest, max([_python_of(part) for part in parts if "@" in part]))
 
 
 def of_text(text: str) -> str:
@@ -83,7 +85,8 @@ def of_value(value: Any, *, replace: Replace) -> tuple[str, list[Any]]:
 
 def of_scalar(value: Any) -> bytes:
     """A part of :func:`of_arguments`."""
-    return _hash(type(value).__name__.encode(), _content(value))
+    content = _content(value)
+    return hashlib.sha256(b"%b%d:%b" % (_TYPES[type(value)], len(content), content)).digest()
 
 
 @functools.lru_cache(maxsize=1_000)
@@ -94,9 +97,9 @@ def of_input(position: int) -> bytes:
 
 def of_arguments(args: Sequence[bytes], kwargs: Mapping[str, bytes]) -> str:
     """The fingerprint of arguments, given the parts, as :func:`of_value` finds it in a walk."""
-    pairs = sorted(_hash(of_scalar(name), part) for name, part in kwargs.items())
+    pairs = sorted([_hash(of_scalar(name), part) for name, part in kwargs.items()])
     named = _hash(b"dict", _hash(*pairs)) if pairs else _NO_KWARGS
-    return _shown(_hash(b"tuple", _hash(b"tuple", *args), named), "")
+    return _shown(_of_digests(b"5:tuple", _of_digests(b"5:tuple", *args), named), "")
 
 
 def of_code(function: Any, *, replace: Replace) -> str:
@@ -110,11 +113,16 @@ def _python_of(fingerprint: str) -> str:
 
 
 def _shown(digest: bytes, python: str) -> str:
-    return digest.hex()[:16] + (f"@{python}" if python else "")
+    return f"{digest[:8].hex()}@{python}" if python else digest[:8].hex()
 
 
 def _hash(*parts: bytes) -> bytes:
     return hashlib.sha256(b"".join([b"%d:%b" % (len(part), part) for part in parts])).digest()
+
+
+def _of_digests(first: bytes, *digests: bytes) -> bytes:
+    """The same of digests; of what comes first the length is there already."""
+    return hashlib.sha256(b"32:".join((first, *digests))).digest()
 
 
 _OF_NOTHING = _shown(_hash(b"combined"), "")
@@ -126,6 +134,7 @@ class _NoFingerprint(Exception):
 
 _PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis), type(NotImplemented))
+_TYPES = {kind: b"%d:%b" % (len(kind.__name__), kind.__name__.encode()) for kind in _PLAIN}
 _IGNORED_IN_CLASSES = frozenset(
     {"__module__", "__dict__", "__weakref__", "__doc__", "__qualname__", "__firstlineno__"}
     | {"__static_attributes__", "__annotations__", "__annotate__", "__dataclass_fields__"}

@@ -319,7 +319,7 @@ class Result(NamedTuple):
             content = self.blob.sum or self.blob.key
         else:
             return ""
-        text = f"{self.form.value} {self.encoding.value} {content}"
+        text = f"{self.form} {self.encoding} {content}"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

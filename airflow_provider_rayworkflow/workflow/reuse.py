@@ -52,7 +52,8 @@ class Decision(NamedTuple):
     :ivar is_forgotten: its checkpoint does not count because the workflow was restarted from it or
         from a task upstream.
     :ivar on_change: the policy that holds for the task.
-    :ivar fingerprints: of the task now; what it takes is not known yet.
+    :ivar fingerprints: of the task now; what it takes is not known yet. None where there is nothing
+        to compare them with.
     """
 
     verdict: Verdict
@@ -63,7 +64,7 @@ class Decision(NamedTuple):
     is_new: bool = False
     is_forgotten: bool = False
     on_change: OnChange = "reuse"
-    fingerprints: Fingerprints = Fingerprints()
+    fingerprints: Fingerprints | None = None
 
     @property
     def kind(self) -> str:
@@ -107,6 +108,7 @@ class Reuse:
         self._records = {
             task_id: record for task_id, record in records.items() if task_id not in self._forgotten
         }
+        self._is_first = not (records or rules.lost)
         self._may_match = False
         self.decisions: dict[str, Decision] = {}
         self.counts: Counter[str] = Counter()
@@ -166,6 +168,8 @@ class Reuse:
         :param is_top: it is the workflow's own graph.
         """
         levels = [_Level(graph, task_ids, checkpoint=checkpoint, is_top=is_top)]
+        if self._is_first:
+            self._decide_first(levels.pop())
         while levels:
             level = levels[-1]
             if level.is_done:
@@ -179,6 +183,17 @@ class Reuse:
                     nested.recipe = nested.recipe if level.is_top else level.recipe
                     levels.pop()
                 levels.append(nested)
+
+    def _decide_first(self, level: _Level) -> None:
+        """Decide about tasks none of which has a checkpoint: those of a kind have the same lot."""
+        tasks, known = Tasks.of(level.graph.tasks), self._rules.known
+        decided: dict[tuple[int, bool], Decision] = {}
+        for row, task_id in zip(tasks.rows, level.task_ids, strict=True):
+            key = row[0], level.is_top and known is not None and task_id not in known
+            if key not in decided:
+                decided[key] = self._decide(level, tasks.kinds[row[0]], task_id, None)
+            self.decisions[task_id] = decided[key]
+            self.counts[decided[key].kind] += 1
 
     def _decide_next(self, level: _Level) -> _Level | None:
         task, task_id = level.next_task
@@ -198,16 +213,18 @@ class Reuse:
             )
         has_former = record is not None and record.graph is not None
         self._may_match |= has_former or decision.verdict is Verdict.CHECKED
-        level.known.append(level.known_of(task, decision))
+        level.known.append(level.known_of(task, decision, now))
         return None
 
-    def _decide(self, level: _Level, task: Task, task_id: str, now: Fingerprints) -> Decision:
+    def _decide(
+        self, level: _Level, task: Task, task_id: str, now: Fingerprints | None
+    ) -> Decision:
         record = self._records.get(task_id)
         on_change = task.options.on_change or self._rules.on_change
         known = self._rules.known
         is_new = level.is_top and known is not None and task_id not in known
         verdict, result = Verdict.RUNS, None
-        if record is None:
+        if record is None or now is None:
             reason = self._why_it_runs(level, task, task_id, is_new=is_new)
         else:
             verdict, reason = _judge(level, task, record, now, is_strict=on_change != "reuse")
@@ -351,8 +368,8 @@ def with_functions(graph: Graph, given: Graph) -> Graph:
 # ---- one graph
 
 
-class _Known(NamedTuple):
-    """What is known of a task while those that take its result are decided about.
+class Known(NamedTuple):
+    """What those that take a task's result have to know of it.
 
     :ivar identity: of its result, ``""`` if that is not known yet.
     :ivar code: of a task that keeps no checkpoint: it counts for those that take its result.
@@ -390,7 +407,7 @@ class _Level:
         self.checkpoint = checkpoint
         self.catches = catches
         self.recipe = recipe
-        self.known: list[_Known] = []
+        self.known: list[Known] = []
 
     @property
     def is_done(self) -> bool:
@@ -409,9 +426,6 @@ class _Level:
         own = task.options.checkpoint
         return self.checkpoint if own is None else own
 
-    def upstream(self, task: Task) -> list[_Known]:
-        return [self.known[index] for index in task.upstream]
-
     def suspects(self, task: Task) -> list[str]:
         """The tasks that it takes the results of and that may give other ones."""
         indexes = dict.fromkeys(task.upstream)
@@ -423,28 +437,20 @@ class _Level:
         :param record: its own, which saves work where it takes no results.
         """
         literals = literals_of(task)
-        if not task.upstream:
-            then = record.fingerprints if record else None
-            if then is not None and then.literals == literals:
-                recipe = then.recipe
-            else:
-                recipe = combine(literals, of_text(task_id))
-            return Fingerprints(literals=literals, recipe=recipe, taken=combine(), code=task.code)
-        upstream = self.upstream(task)
-        return Fingerprints(
-            literals=literals,
-            recipe=combine(literals, of_text(task_id), *(other.recipe for other in upstream)),
-            taken=combine(*(other.identity for other in upstream)),
-            code=combined_code(task, [other.code for other in upstream if not other.keeps]),
-        )
+        then = record.fingerprints if record else None
+        if not task.upstream and then is not None and then.literals == literals:
+            return Fingerprints(
+                literals=literals, recipe=then.recipe, taken=combine(), code=task.code
+            )
+        return made_of(task, task_id, literals, [self.known[index] for index in task.upstream])
 
-    def known_of(self, task: Task, decision: Decision) -> _Known:
-        now, keeps = decision.fingerprints, self.keeps(task)
+    def known_of(self, task: Task, decision: Decision, now: Fingerprints) -> Known:
+        keeps = self.keeps(task)
         is_suspect = bool(self.suspects(task))
         if decision.verdict is Verdict.REUSED and decision.result is not None:
-            return _Known(recipe=now.recipe, result=decision.result, identity=decision.identity)
+            return Known(recipe=now.recipe, result=decision.result, identity=decision.identity)
         is_suspect |= decision.kind in ("changed", "checked", "new")
-        return _Known(
+        return Known(
             recipe=now.recipe,
             identity="" if keeps or is_suspect else derived_identity(now),
             code="" if keeps else now.code,
@@ -453,18 +459,28 @@ class _Level:
         )
 
     @property
-    def outcome(self) -> _Known:
+    def outcome(self) -> Known:
         """What is known of the task whose continuation it is."""
         last = self.known[-1]
         result = last.result
         if result is not None and self.catches and result.form is Form.VALUE:
             result = result._replace(form=Form.CAUGHT_VALUE)
-        return _Known(
+        return Known(
             recipe=self.recipe,
             result=result,
             identity=result.identity if result else "",
             is_suspect=last.is_suspect,
         )
+
+
+def made_of(task: Task, task_id: str, literals: str, upstream: Sequence[Known]) -> Fingerprints:
+    """What goes into a task's result, given what its arguments are and what it takes."""
+    return Fingerprints(
+        literals=literals,
+        recipe=combine(literals, of_text(task_id), *[other.recipe for other in upstream]),
+        taken=combine(*[other.identity for other in upstream]),
+        code=combined_code(task, [other.code for other in upstream if not other.keeps]),
+    )
 
 
 def literals_of(task: Task) -> str:

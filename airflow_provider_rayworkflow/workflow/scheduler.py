@@ -18,9 +18,12 @@ from airflow_provider_rayworkflow.workflow.ids import TaskIds
 from airflow_provider_rayworkflow.workflow.model import Fingerprints, Form, Result
 from airflow_provider_rayworkflow.workflow.reuse import (
     Decision,
+    Known,
     Reuse,
     Rules,
     derived_identity,
+    literals_of,
+    made_of,
 )
 from airflow_provider_rayworkflow.workflow.reuse import (
     Verdict as ReuseVerdict,
@@ -133,12 +136,22 @@ class Node:
     def made_of(self) -> Fingerprints:
         """What goes into its checkpoint's fingerprints. It has all that it takes."""
         if self.fingerprints is None:
-            taken = combine(*(other.identity for other in self.upstream))
-            known = self.decision.fingerprints
-            self.fingerprints = Fingerprints(
-                literals=known.literals, recipe=known.recipe, taken=taken, code=known.code
-            )
+            decided = self.decision.fingerprints
+            if decided is None:
+                upstream = [other.known for other in self.upstream]
+                self.fingerprints = made_of(
+                    self.task, self.task_id, literals_of(self.task), upstream
+                )
+            else:
+                taken = combine(*[other.identity for other in self.upstream])
+                self.fingerprints = decided._replace(taken=taken)
         return self.fingerprints
+
+    @property
+    def known(self) -> Known:
+        """What those that take its result have to know of it, which it has."""
+        now = self.made_of()
+        return Known(now.recipe, identity=self.identity, code=now.code, keeps=self.checkpoint)
 
     def take_over(self, tried: Tried) -> None:
         """Go on counting where the task's node in a former schedule stopped."""
