@@ -11,8 +11,7 @@ import math
 import pickle
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import cloudpickle
 
@@ -29,10 +28,11 @@ MAX_JSON_OUTPUT_BYTES = 64 * 1024
 _MAX_JSON_ITEMS = 1_000
 _MAX_JSON_INT_BITS = 1_000  # Python turns no int of more than 4,300 digits into text
 _SIZES = struct.Struct(">Q")
+# `json.dumps` makes one anew for each call that is not as plain as can be.
+_dumps = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Encoded:
+class Encoded(NamedTuple):
     """An encoded value as buffers to be written one after the other.
 
     :ivar size: the sum of the buffers, in bytes.
@@ -49,7 +49,7 @@ def encode(value: Any, *, override: Override | None = None) -> Encoded:
     :param override: how to pickle objects that need care, object references for one.
     """
     if _is_plain_json(value):
-        data = json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+        data = _dumps(value).encode()
         return Encoded(encoding=Encoding.JSON, parts=(data,), size=len(data))
     parts = _pickle(value, override)
     return Encoded(

@@ -114,6 +114,8 @@ class Shape(NamedTuple):
 
     def fill(self, scalars: Sequence[T], inputs: Sequence[T]) -> tuple[list[T], dict[str, T]]:
         """Arguments and keyword arguments, of anything that stands for scalars and inputs."""
+        if not self.keywords and not (inputs and scalars):
+            return [inputs[place] for place in self.places] if inputs else list(scalars), {}
         rest = iter(scalars)
         values = [next(rest) if place < 0 else inputs[place] for place in self.places]
         named = len(values) - len(self.keywords)

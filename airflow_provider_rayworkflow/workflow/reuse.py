@@ -10,6 +10,7 @@ it gives another result is seen when it has one. Until then, the tasks that take
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,7 +26,7 @@ from airflow_provider_rayworkflow.workflow.fingerprints import (
     of_scalar,
     of_text,
 )
-from airflow_provider_rayworkflow.workflow.graph import Graph, NamedFunction, Task, Tasks
+from airflow_provider_rayworkflow.workflow.graph import Graph, NamedFunction, Shape, Task, Tasks
 from airflow_provider_rayworkflow.workflow.model import Fingerprints, Form, OnChange, Result
 from airflow_provider_rayworkflow.workflow.storage.workflows import TaskRecord
 
@@ -487,9 +488,16 @@ def literals_of(task: Task) -> str:
     """The fingerprint of a task's arguments, but for the results that it takes."""
     if isinstance(task.arguments, int):
         return task.literals
+    if not task.arguments:
+        return _of_shape(task.shape, len(task.upstream))
     scalars = [of_scalar(value) for value in task.arguments]
     inputs = [of_input(position) for position in range(len(task.upstream))]
     return of_arguments(*task.shape.fill(scalars, inputs))
+
+
+@functools.lru_cache(maxsize=1_000)
+def _of_shape(shape: Shape, inputs: int) -> str:
+    return of_arguments(*shape.fill([], [of_input(position) for position in range(inputs)]))
 
 
 def combined_code(task: Task, uncheckpointed: Sequence[str]) -> str:

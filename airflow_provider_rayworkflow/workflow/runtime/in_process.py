@@ -33,7 +33,11 @@ from airflow_provider_rayworkflow.workflow.runtime.local_refs import (
     outcome_of,
 )
 from airflow_provider_rayworkflow.workflow.runtime.locations import given, store_at
-from airflow_provider_rayworkflow.workflow.runtime.runner import system_failure, with_positions
+from airflow_provider_rayworkflow.workflow.runtime.runner import (
+    results_of,
+    system_failure,
+    with_positions,
+)
 from airflow_provider_rayworkflow.workflow.runtime.worker import log_begin, run_task
 from airflow_provider_rayworkflow.workflow.storage import ByteStore
 from airflow_provider_rayworkflow.workflow.storage.leases import LEASE_TTL_S, Process
@@ -258,7 +262,9 @@ class _ThreadRunner:
         refs: list[Any] = []
         run = with_positions(run, refs)
         log_begin(run)
-        return run_task(store_at(self._location), run, [ray.get(ref) for ref in refs])
+        return run_task(
+            store_at(self._location), run, results_of(run), [ray.get(ref) for ref in refs]
+        )
 
     def _ended(self, started: _Started) -> None:
         if started.timer is not None:

@@ -112,37 +112,36 @@ class _Pack:
     def _execute(self, run: TaskRun) -> Done:
         self._load(run)
         begun_at = time.perf_counter()
-        ready = self._with_earlier_results(run)
-        if ready is None:
+        inputs = self._inputs_of(run)
+        if inputs is None:
             return NotBegun(), 0.0
-        completion = self._run(ready)
+        completion = self._run(run, inputs)
         if isinstance(completion, Returned):
             self._results[run.workflow_id, run.task_id] = _as_result(run, completion.result)
         return completion, time.perf_counter() - begun_at
 
-    def _run(self, run: TaskRun) -> Completion:
+    def _run(self, run: TaskRun, inputs: Sequence[Result]) -> Completion:
         if run.is_event:  # its process is shared with others at the same time
             log_begin(run)
-            return run_task(self._store, run, self._values)
+            return run_task(self._store, run, inputs, self._values)
         label_output(f"{run.workflow_id}@{run.task_id}")
         if len(self._runs) == 1:  # a line for each short task would take longer than the task
             log_begin(run)
         printed = Printed()
         with reported(run):
-            return printed.beside(run_task(self._store, run, self._values))
+            return printed.beside(run_task(self._store, run, inputs, self._values))
 
-    def _with_earlier_results(self, run: TaskRun) -> TaskRun | None:
-        if not any(isinstance(given, Earlier) for given in run.inputs):
-            return run
+    def _inputs_of(self, run: TaskRun) -> list[Result] | None:
+        """What it takes; None if a task before it failed or gave a graph."""
         inputs: list[Result] = []
         for given in run.inputs:
             if isinstance(given, Earlier):
                 found = self._results.get((run.workflow_id, given.task_id))
                 if found is None:
-                    return None  # it failed, or gave a graph
+                    return None
                 given = self._by_position(found)
             inputs.append(given)
-        return run._replace(inputs=tuple(inputs))
+        return inputs
 
     def _by_position(self, result: Result) -> Result:
         if result.ref is None:

@@ -290,7 +290,7 @@ class RayRunner:
         for position in others:
             self._answer(pack, position, NotBegun())
         errand = pack.open[first]
-        inputs = tuple(given._replace(ref=None) for given in _results(errand.run))
+        inputs = tuple(given._replace(ref=None) for given in results_of(errand.run))
         errand.run = errand.run._replace(inputs=inputs)
         pack.errands = [errand]
         self._send(pack)
@@ -330,7 +330,8 @@ def _is_input_lost(error: BaseException) -> bool:
     return isinstance(getattr(error, "cause", error), ray.exceptions.ObjectLostError)
 
 
-def _results(run: TaskRun) -> list[Result]:
+def results_of(run: TaskRun) -> list[Result]:
+    """What a task takes that does not come after another one in the same Ray task."""
     return [given for given in run.inputs if isinstance(given, Result)]
 
 

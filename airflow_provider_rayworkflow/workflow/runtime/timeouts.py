@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import FrameType
 
 import ray
@@ -19,14 +19,19 @@ from airflow_provider_rayworkflow.workflow.task_runs import TaskRun
 GRACE_S = 5.0
 
 
-@contextmanager
-def time_limit(run: TaskRun) -> Iterator[None]:
+def time_limit(run: TaskRun) -> AbstractContextManager[None]:
     """Raise :class:`WorkflowTaskTimeoutError` in the task when its time is over."""
     limit = run.timeout_s
     if limit is None or threading.current_thread() is not threading.main_thread():
-        yield
-        return
+        return _NO_LIMIT
+    return _limited(run, limit)
 
+
+_NO_LIMIT = nullcontext()
+
+
+@contextmanager
+def _limited(run: TaskRun, limit: float) -> Iterator[None]:
     def interrupt(signum: int, frame: FrameType | None) -> None:
         raise WorkflowTaskTimeoutError(run.task_id, limit)
 

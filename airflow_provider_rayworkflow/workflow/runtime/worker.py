@@ -37,7 +37,6 @@ from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 from airflow_provider_rayworkflow.workflow.task_runs import (
     Completion,
     Continued,
-    Earlier,
     InputsLost,
     Lost,
     Raised,
@@ -59,17 +58,19 @@ def log_begin(run: TaskRun) -> None:
     log.info("Task status [RUNNING]\t[%s@%s]", run.workflow_id, run.task_id)
 
 
-def run_task(store: WorkflowStore, run: TaskRun, values: Sequence[Any]) -> Completion:
+def run_task(
+    store: WorkflowStore, run: TaskRun, results: Sequence[Result], values: Sequence[Any]
+) -> Completion:
     """Run a task here.
 
-    :param run: an input that comes by reference has its position among ``values`` in place of
-        the reference.
+    :param results: that it takes, in the place of its ``inputs``. One that comes by reference has
+        its position among ``values`` in place of the reference.
     """
     task_context = context.WorkflowContext(
         workflow_id=run.workflow_id, task_id=run.task_id, attempt=run.attempt, epoch=run.epoch
     )
     try:
-        lost, inputs = _load_inputs(store, run, values)
+        lost, inputs = _load_inputs(store, results, values)
     except DataLoadError as exc:
         return _lost_by(run, exc)
     if lost is not None:
@@ -145,7 +146,7 @@ def _store(store: WorkflowStore, run: TaskRun, value: Any, encoded: Encoded) -> 
 
 
 def _load_inputs(
-    store: WorkflowStore, run: TaskRun, values: Sequence[Any]
+    store: WorkflowStore, results: Sequence[Result], values: Sequence[Any]
 ) -> tuple[InputsLost | None, list[Any]]:
     """What a task takes, or which of that is gone or damaged.
 
@@ -154,10 +155,8 @@ def _load_inputs(
     inputs: list[Any] = []
     lost: list[int] = []
     reasons: list[str] = []
-    for position, result in enumerate(run.inputs):
+    for position, result in enumerate(results):
         try:
-            if isinstance(result, Earlier):
-                raise TypeError(f"{result} was not replaced by its result")  # a bug in the packing
             if result.ref is not None:
                 inputs.append(wrapped(result.form, values[result.ref]))
             else:
