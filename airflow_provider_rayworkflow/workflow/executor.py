@@ -9,7 +9,6 @@ import asyncio
 import logging
 import random
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor as ThreadPool
 from dataclasses import dataclass, field, replace
@@ -157,7 +156,7 @@ class Executor:
         self._rules = rules or Rules()
         self._traceparent = traceparent
         self._queue: asyncio.Queue[Callable[[], None]] = asyncio.Queue()
-        self._back: deque[tuple[_Attempt, Completion]] = deque()
+        self._back: list[tuple[_Attempt, Completion]] = []
         self._commits = GroupCommit(
             JournalWriter(store.bytes, workflow_id, epoch),
             writes,
@@ -366,8 +365,10 @@ class Executor:
         self._back.append((attempt, completion))
 
     def _take_back(self) -> None:
-        while self._back:
-            self._completed(*self._back.popleft())
+        back, self._back = self._back, []
+        self._measures.tasks_ended([completion for _, completion in back])
+        for attempt, completion in back:
+            self._completed(attempt, completion)
 
     def _completed(self, attempt: _Attempt, completion: Completion) -> None:
         state, node = attempt.state, attempt.node
@@ -380,7 +381,6 @@ class Executor:
             attempt.follows = False
             self._commits.add(None, lambda: self._completed(attempt, completion))
             return
-        self._measures.task_ended(completion)
         if attempt.is_useless:
             return
         if attempt.is_overdue and isinstance(completion, Lost):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from airflow_provider_rayworkflow.workflow.model import StatusRecord
 from airflow_provider_rayworkflow.workflow.task_runs import Completion
 
@@ -15,5 +17,5 @@ class Measures:
     def workflow_ended(self, record: StatusRecord) -> None:
         """A workflow has left this manager with the status that the record has."""
 
-    def task_ended(self, completion: Completion) -> None:
-        """An attempt of a task has come back."""
+    def tasks_ended(self, completions: Sequence[Completion]) -> None:
+        """Attempts of tasks have come back."""

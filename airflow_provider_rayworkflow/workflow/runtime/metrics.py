@@ -6,7 +6,9 @@ have few values: no ids of workflows or tasks, which would make a series of each
 
 from __future__ import annotations
 
+import collections
 import functools
+from collections.abc import Sequence
 
 from ray.util.metrics import Counter, Gauge, Histogram
 
@@ -74,12 +76,13 @@ class RayMeasures(Measures):
         if record.tasks_reused:
             self._reused.inc(record.tasks_reused)
 
-    def task_ended(self, completion: Completion) -> None:
-        tags = {"outcome": type(completion).__name__}
-        self._task_ends.inc(1, tags)
-        if isinstance(completion, (Returned, Continued, Raised)):
-            times = completion.times
-            self._task_seconds.observe(max(0.0, times.ended_at - times.started_at), tags)
+    def tasks_ended(self, completions: Sequence[Completion]) -> None:
+        for kind, number in collections.Counter(map(type, completions)).items():
+            self._task_ends.inc(number, {"outcome": kind.__name__})
+        for completion in completions:
+            if isinstance(completion, (Returned, Continued, Raised)):
+                times, tags = completion.times, {"outcome": type(completion).__name__}
+                self._task_seconds.observe(max(0.0, times.ended_at - times.started_at), tags)
 
 
 def count_write(write: Write) -> None:

@@ -314,7 +314,7 @@ def with_positions(run: TaskRun, refs: list[Any]) -> TaskRun:
 
     :param refs: gets its references, whose positions there take their place.
     """
-    if all(not isinstance(given, Result) or given.ref is None for given in run.inputs):
+    if all([type(given) is not Result or given.ref is None for given in run.inputs]):
         return run
     inputs: list[Any] = []
     for given in run.inputs:
