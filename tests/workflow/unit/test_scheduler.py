@@ -25,7 +25,7 @@ from plans import (
 
 from airflow_provider_rayworkflow.workflow.graph import Graph, TaskOptions, allocate_ids
 from airflow_provider_rayworkflow.workflow.ids import TaskIds
-from airflow_provider_rayworkflow.workflow.model import Form, Result
+from airflow_provider_rayworkflow.workflow.model import Fingerprints, Form, Result
 from airflow_provider_rayworkflow.workflow.scheduler import Node, Schedule, Verdict
 from airflow_provider_rayworkflow.workflow.storage.workflows import TaskRecord
 
@@ -357,3 +357,22 @@ def run_on(run: Run) -> Run:
 
 def depth(node: Node) -> int:
     return 0 if node.creator is None else 1 + depth(node.creator)
+
+
+@given(plans(depth=0, failures=False))
+def test_checkpoints_are_made_of_the_same_whether_there_were_others_before(plan: Plan):
+    """The first run makes fingerprints when a task ends, a later one when it is planned."""
+    of_another = {"another": TaskRecord(task_id="another", result=to_result(0))}
+    assert fingerprints(plan, {}) == fingerprints(plan, of_another)
+
+
+def fingerprints(plan: Plan, records: dict[str, TaskRecord]) -> dict[str, Fingerprints]:
+    """Of the tasks that run, by their ids."""
+    schedule, found = Schedule(to_graph(plan), records), {}
+    while (node := schedule.take_ready()) is not None:
+        result = node.as_result(to_result(len(found)))
+        schedule.returned(node, result)
+        found[node.task_id] = node.made_of()
+        schedule.finished(node, result)
+    assert schedule.is_finished
+    return found
