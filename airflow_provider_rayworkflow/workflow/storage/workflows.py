@@ -873,13 +873,15 @@ class JournalWriter:
 
     def next_put(self, records: Sequence[TaskRecord]) -> Put:
         """The write that commits the records; if it fails, :meth:`take_back` is to be called."""
-        if len(self._content) > _SEGMENT_BYTES:
+        added = bytearray()
+        for record in records:
+            for part in record.to_frame():
+                added += part
+        if len(self._content) > _segment_bytes(len(added)):
             self._segment += 1
             self._content = bytearray()
         self._committed = len(self._content)
-        for record in records:
-            for part in record.to_frame():
-                self._content += part
+        self._content += added
         # The size shows a loss that ends between two records.
         body = {"epoch": self._epoch, "size": len(self._content)}
         key = keys.journal_key(self._workflow_id, self._epoch, self._segment)
@@ -891,3 +893,14 @@ class JournalWriter:
 
 
 _SEGMENT_BYTES = 64 * 1024
+_SEGMENT_COMMITS = 4
+_LARGEST_SEGMENT_BYTES = 4 * 1024 * 1024  # object stores take so much in one request
+
+
+def _segment_bytes(added: int) -> int:
+    """How large a segment may be that so much is added to.
+
+    That much is committed at once means that tasks end faster than the store writes. Then a resume
+    has few segments to read, and no commit writes more than a few times what it adds.
+    """
+    return max(_SEGMENT_BYTES, min(_SEGMENT_COMMITS * added, _LARGEST_SEGMENT_BYTES))

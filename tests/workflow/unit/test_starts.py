@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +18,6 @@ from airflow_provider_rayworkflow.workflow import testing, unowned
 from airflow_provider_rayworkflow.workflow.exceptions import WorkflowNotResumableError
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import Data, WorkflowStore
-from airflow_provider_rayworkflow.workflow.storage import workflows as stored_workflows
 from airflow_provider_rayworkflow.workflow.storage.keys import status_folder
 from airflow_provider_rayworkflow.workflow.storage.memory import MemoryStore
 
@@ -192,33 +190,6 @@ def test_a_status_is_a_listing_and_a_read(store: Watched):
         store.asked.clear()
         assert workflows.get_status("w") == "FAILED"
         assert store.asked == [("list", "status"), ("get", "status")]
-
-
-def test_segments_are_read_at_the_same_time_where_that_is_better(
-    store: Watched, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(stored_workflows, "_SEGMENT_BYTES", 0)
-    chain = first.bind(0)
-    for _ in range(7):
-        chain = first.bind(chain)
-    with testing.in_process(store) as workflows:
-        workflows.run(chain, workflow_id="w")
-    expected = WorkflowStore(store).read_checkpoints("w")
-    assert len(expected.records) == 8
-    at_once = threading.Barrier(4, timeout=60)
-
-    class Distant(MemoryStore):
-        reads_at_once = 4
-
-        def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
-            at_once.wait()
-            return super().get(key, start, length)
-
-    distant = Distant()
-    for entry in store.list("v1/workflows/w"):
-        distant.put(entry.key, store.get(entry.key))
-    found = WorkflowStore(distant).read_checkpoints("w")
-    assert (list(found.records), found.damaged) == (list(expected.records), [])
 
 
 # ---- others act between the questions

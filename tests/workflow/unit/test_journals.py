@@ -1,0 +1,66 @@
+"""How commits become segments of a journal, and how these are read."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from airflow_provider_rayworkflow.workflow.model import Encoding, Form, Result
+from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
+from airflow_provider_rayworkflow.workflow.storage.memory import MemoryStore
+from airflow_provider_rayworkflow.workflow.storage.workflows import JournalWriter, TaskRecord
+
+KIB = 1024
+
+
+def record(task_id: str, size: int) -> TaskRecord:
+    return TaskRecord(
+        task_id=task_id,
+        result=Result(form=Form.VALUE, encoding=Encoding.JSON, inline=bytes(size)),
+    )
+
+
+def commit(store: MemoryStore, *sizes: int) -> None:
+    """Commit one record of each size, one after the other."""
+    journal = JournalWriter(store, "w", 1)
+    for number, size in enumerate(sizes):
+        journal.commit([record(f"t{number}", size)])
+
+
+def tasks_of_segments(store: MemoryStore) -> list[int]:
+    """How many records each segment has."""
+    keys = sorted(entry.key for entry in store.list("v1/workflows/w"))
+    return [store.get(key).count(b'"task":') for key in keys]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "segments"),
+    [
+        (20 * [10 * KIB], [7, 7, 6]),
+        (12 * [100 * KIB], [5, 5, 2]),
+        (6 * [3000 * KIB], [2, 2, 2]),
+        ([10 * KIB, 200 * KIB, 100 * KIB, 10 * KIB, 10 * KIB], [3, 2]),
+    ],
+    ids=["64 KiB", "4 times what is added", "4 MiB", "a small one after large ones"],
+)
+def test_a_segment_is_written_again_while_that_costs_little(sizes: list[int], segments: list[int]):
+    commit(store := MemoryStore(), *sizes)
+    assert tasks_of_segments(store) == segments
+    found = WorkflowStore(store).read_checkpoints("w")
+    assert (list(found.records), found.damaged) == ([f"t{n}" for n in range(len(sizes))], [])
+
+
+def test_segments_are_read_at_the_same_time_where_that_is_better():
+    at_once = threading.Barrier(4, timeout=60)
+
+    class Distant(MemoryStore):
+        reads_at_once = 4
+
+        def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
+            at_once.wait()
+            return super().get(key, start, length)
+
+    commit(store := Distant(), *40 * [100 * KIB])
+    assert len(list(store.list("v1/workflows/w"))) == 8
+    assert list(WorkflowStore(store).read_checkpoints("w").records) == [f"t{n}" for n in range(40)]
