@@ -109,6 +109,7 @@ class Reuse:
         self._records = {
             task_id: record for task_id, record in records.items() if task_id not in self._forgotten
         }
+        self._known = None if rules.known is None else frozenset(rules.known)
         self._is_first = not (records or rules.lost)
         self._may_match = False
         self.decisions: dict[str, Decision] = {}
@@ -187,10 +188,10 @@ class Reuse:
 
     def _decide_first(self, level: _Level) -> None:
         """Decide about tasks none of which has a checkpoint: those of a kind have the same lot."""
-        tasks, known = Tasks.of(level.graph.tasks), self._rules.known
+        tasks = Tasks.of(level.graph.tasks)
         decided: dict[tuple[int, bool], Decision] = {}
         for row, task_id in zip(tasks.rows, level.task_ids, strict=True):
-            key = row[0], level.is_top and known is not None and task_id not in known
+            key = row[0], self._is_new(level, task_id)
             if key not in decided:
                 decided[key] = self._decide(level, tasks.kinds[row[0]], task_id, None)
             self.decisions[task_id] = decided[key]
@@ -222,8 +223,7 @@ class Reuse:
     ) -> Decision:
         record = self._records.get(task_id)
         on_change = task.options.on_change or self._rules.on_change
-        known = self._rules.known
-        is_new = level.is_top and known is not None and task_id not in known
+        is_new = self._is_new(level, task_id)
         verdict, result = Verdict.RUNS, None
         if record is None or now is None:
             reason = self._why_it_runs(level, task, task_id, is_new=is_new)
@@ -245,6 +245,9 @@ class Reuse:
             on_change=on_change,
             fingerprints=now,
         )
+
+    def _is_new(self, level: _Level, task_id: str) -> bool:
+        return level.is_top and self._known is not None and task_id not in self._known
 
     def _why_it_runs(self, level: _Level, task: Task, task_id: str, *, is_new: bool) -> str:
         if start := self._forgotten.get(task_id):

@@ -23,9 +23,10 @@ from plans import (
     to_result,
 )
 
-from airflow_provider_rayworkflow.workflow.graph import Graph, TaskOptions, allocate_ids
+from airflow_provider_rayworkflow.workflow.graph import Graph, Task, TaskOptions, allocate_ids
 from airflow_provider_rayworkflow.workflow.ids import TaskIds
 from airflow_provider_rayworkflow.workflow.model import Fingerprints, Form, Result
+from airflow_provider_rayworkflow.workflow.reuse import Rules
 from airflow_provider_rayworkflow.workflow.scheduler import Node, Schedule, Verdict
 from airflow_provider_rayworkflow.workflow.storage.workflows import TaskRecord
 
@@ -376,3 +377,13 @@ def fingerprints(plan: Plan, records: dict[str, TaskRecord]) -> dict[str, Finger
         schedule.finished(node, result)
     assert schedule.is_finished
     return found
+
+
+def test_tasks_of_the_run_before_are_not_looked_for_in_a_list():
+    class OneByOne(list):
+        def __contains__(self, item: object) -> bool:
+            raise AssertionError("it would be looked through for each task")
+
+    tasks = [Task(name="f", function=0), Task(name="f", function=0, upstream=(0,))]
+    schedule = Schedule(Graph(tasks=tasks, blobs=[b""]), {}, Rules(known=OneByOne(["f"])))
+    assert schedule.found == {"unfinished": 1, "new": 1}
