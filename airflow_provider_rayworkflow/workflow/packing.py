@@ -119,37 +119,38 @@ class _Pack:
 
     def add(self, errand: Errand) -> bool:
         """Add a ready task and those that follow it; False if it has to go elsewhere."""
-        is_short = self._is_short(errand.run)
-        by_itself = not is_short or _takes_large_values(errand.run)
-        if self.errands and (by_itself or not self._has_room(errand.run)):
+        run = errand.run
+        seconds, size = self._of(run), _size(run)
+        is_short = seconds is not None and seconds <= SHORT_S
+        by_itself = not is_short or size is None
+        if self.errands and (by_itself or not self._has_room(seconds, size)):
             return False
         self.heads += _MAX_TASKS if by_itself else 1
-        self._append(errand)
+        self._append(errand, seconds, size)
         if is_short:
             self._append_followers(errand)
         return True
 
     def _append_followers(self, errand: Errand) -> None:
         options = errand.run.ray_options
+        seconds: float | None = None
+        size: int | None = None
 
         def accept(run: TaskRun) -> bool:
+            nonlocal seconds, size
+            seconds, size = self._of(run), _size(run)
             return (
                 run.can_share
                 and run.ray_options == options
-                and self._is_short(run)
-                and not _takes_large_values(run)
-                and self._has_room(run)
+                and seconds is not None
+                and seconds <= SHORT_S
+                and size is not None
+                and self._has_room(seconds, size)
             )
 
-        after = errand.follow(accept)
-        while after is not None:
-            self._append(after)
-            after = after.follow(accept)
-
-    def _is_short(self, run: TaskRun) -> bool:
-        """True if it is known to be short enough to share a Ray task."""
-        seconds = self._of(run)
-        return seconds is not None and seconds <= SHORT_S
+        while (after := errand.follow(accept)) is not None:
+            self._append(after, seconds, size)
+            errand = after
 
     def _of(self, run: TaskRun) -> float | None:
         # The tasks of a graph share the functions' bytes themselves.
@@ -158,37 +159,36 @@ class _Pack:
             self._known[key] = self._durations.of(run.function)
         return self._known[key]
 
-    def _has_room(self, run: TaskRun) -> bool:
+    def _has_room(self, seconds: float | None, size: int | None) -> bool:
         return (
             len(self.errands) < _MAX_TASKS
-            and self._seconds + (self._of(run) or 0.0) <= BUDGET_S
-            and self._bytes + _size(run) <= _MAX_BYTES
+            and self._seconds + (seconds or 0.0) <= BUDGET_S
+            and self._bytes + (size or 0) <= _MAX_BYTES
         )
 
-    def _append(self, errand: Errand) -> None:
+    def _append(self, errand: Errand, seconds: float | None, size: int | None) -> None:
         self.errands.append(errand)
-        self._seconds += self._of(errand.run) or 0.0
-        self._bytes += _size(errand.run)
+        self._seconds += seconds or 0.0
+        self._bytes += size or 0
 
 
 def _key(function: bytes) -> tuple[int, int]:
     return hash(function), len(function)  # Python keeps the hash of bytes
 
 
-def _takes_large_values(run: TaskRun) -> bool:
-    # What loads them may fail before anything has begun; that shall concern no others.
-    return any([type(given) is Result and given.inline is None for given in run.inputs])
+def _size(run: TaskRun) -> int | None:
+    """The bytes that it takes along; None with large values.
 
-
-def _size(run: TaskRun) -> int:
-    size = _size_of_arguments(run)
+    What loads those may fail before anything has begun; that shall concern no others.
+    """
+    arguments = run.arguments
+    if isinstance(arguments, bytes):
+        size = len(arguments)
+    else:
+        size = sum([len(scalar) for scalar in arguments[0] if type(scalar) is str])
     for given in run.inputs:
         if type(given) is Result:
-            size += len(given.inline or b"")
+            if given.inline is None:
+                return None
+            size += len(given.inline)
     return size
-
-
-def _size_of_arguments(run: TaskRun) -> int:
-    if isinstance(run.arguments, bytes):
-        return len(run.arguments)
-    return sum([len(scalar) for scalar in run.arguments[0] if type(scalar) is str])
