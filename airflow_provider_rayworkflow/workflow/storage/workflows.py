@@ -847,8 +847,8 @@ def list_workflows(
 class JournalWriter:
     """Appends records to a workflow's journal; one write commits all that are given.
 
-    The current segment is written again with each commit, until it is large enough for the next
-    one to begin. So a workflow has few objects, however many tasks commit one by one.
+    The current segment is written again with each commit, until it is so large that the next one
+    begins. So a workflow has few objects, however many tasks commit one by one.
     """
 
     def __init__(self, store: ByteStore, workflow_id: str, epoch: int) -> None:
@@ -858,6 +858,8 @@ class JournalWriter:
         self._segment = 0
         self._content = bytearray()
         self._committed = 0
+        self._added = 0
+        self._again = 0
 
     def commit(self, records: Sequence[TaskRecord]) -> None:
         """Write the records; they are durable when this returns. One write, one caller at a time.
@@ -877,15 +879,26 @@ class JournalWriter:
         for record in records:
             for part in record.to_frame():
                 added += part
-        if len(self._content) > _segment_bytes(len(added)):
+        self._added += len(added)
+        if len(self._content) > self._most_again():
             self._segment += 1
             self._content = bytearray()
         self._committed = len(self._content)
+        self._again += self._committed
         self._content += added
         # The size shows a loss that ends between two records.
         body = {"epoch": self._epoch, "size": len(self._content)}
         key = keys.journal_key(self._workflow_id, self._epoch, self._segment)
         return Put(key, dump_document(key, "journal", body, [self._content]))
+
+    def _most_again(self) -> int:
+        """How large the segment may be to be written again with what is added now.
+
+        Where tasks end faster than the store writes, much is added at once; all of that may be
+        written again a few times, so that a resume has few segments to read.
+        """
+        budget = _TIMES_AGAIN * self._added - self._again
+        return max(_SEGMENT_BYTES, min(budget, _LARGEST_SEGMENT_BYTES))
 
     def take_back(self) -> None:
         """Forget the records of the latest write."""
@@ -893,14 +906,5 @@ class JournalWriter:
 
 
 _SEGMENT_BYTES = 64 * 1024
-_SEGMENT_COMMITS = 4
 _LARGEST_SEGMENT_BYTES = 4 * 1024 * 1024  # object stores take so much in one request
-
-
-def _segment_bytes(added: int) -> int:
-    """How large a segment may be that so much is added to.
-
-    That much is committed at once means that tasks end faster than the store writes. Then a resume
-    has few segments to read, and no commit writes more than a few times what it adds.
-    """
-    return max(_SEGMENT_BYTES, min(_SEGMENT_COMMITS * added, _LARGEST_SEGMENT_BYTES))
+_TIMES_AGAIN = 3

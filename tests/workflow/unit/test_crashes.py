@@ -248,7 +248,7 @@ def test_a_run_goes_on_after_a_crash_at_any_write(in_memory, how: str):
 def test_it_goes_on_too_where_each_commit_has_a_journal_of_its_own(
     in_memory, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(stored_workflows, "_segment_bytes", lambda added: 0)
+    monkeypatch.setattr(stored_workflows.JournalWriter, "_most_again", lambda self: 0)
     for store in each_crash(in_memory, run, "after"):
         assert live(store, go_on).output == OUTPUT
 

@@ -164,7 +164,7 @@ def test_with_a_thousand_tasks_it_is_a_read_for_each_segment_of_the_journal(stor
     with testing.in_process(store) as workflows:
         fail(workflows, last.bind(*[first.bind(number) for number in range(999)]))
         segments = [entry for entry in store.list("v1/workflows/w") if "journal" in entry.key]
-        assert 1 < len(segments) < 10
+        assert 1 <= len(segments) < 10
         store.asked.clear()
         assert finish(workflows.resume_async("w")) == 999
         assert store.asked == [*LOOK, *CLAIM, *len(segments) * [("get", "journal")], *END]
