@@ -310,7 +310,9 @@ class RayWorkflowHook(BaseHook):
             raise RayWorkflowStorageError(str(exc)) from exc
 
     def request_stop(self, workflow_id: str, *, token: str, how: How) -> None:
-        """Ask the cluster to stop a workflow; one write. Void unless the token owns it then.
+        """Ask the cluster to stop a workflow. Void unless the token owns it then.
+
+        One write, or two for a cancel.
 
         :raises RayWorkflowStorageError: when it can't be written.
         """

@@ -204,7 +204,7 @@ class RemoteRay:
         return found.record.stopped_by not in ("", self._token, ANYBODY)
 
     def stop(self, how: How) -> None:
-        """Ask the cluster to stop the workflow; one write. Void if another try owns it by now."""
+        """Ask the cluster to stop the workflow. Void if another try owns it by now."""
         self._stopping.set()
         self._hook.request_stop(self._workflow_id, token=self._token, how=how)
 

@@ -62,6 +62,11 @@ class _Seen:
     epoch: int = 0
     files: Sequence[WorkflowFile] = ()
 
+    @property
+    def has_cancel(self) -> bool:
+        """True if somebody has asked for a cancel, and perhaps nobody could obey."""
+        return any(file.kind == "cancel" for file in self.files)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Start:
@@ -152,7 +157,9 @@ class Starts:
                                 reason="It was canceled, which is final. Run it under another "
                                 'id, or again from the start with on_existing="restart".',
                             )
-                        if await self._known.in_thread(self._obey_pending_cancel, stored):
+                        if seen.has_cancel and await self._known.in_thread(
+                            self._obey_pending_cancel, stored
+                        ):
                             continue
                 start = _Start(
                     workflow_id=workflow_id,

@@ -173,7 +173,13 @@ class Handover:
             return well_typed(Owner(**body))
 
     def request_stop(self, request: StopRequest) -> None:
-        """Ask for a stop; one write, and obeyed within seconds by the manager that runs it."""
+        """Ask for a stop; one write, and obeyed within seconds by the manager that runs it.
+
+        A cancel takes two: it has to be obeyed also instead of a resume, which lists the
+        workflow's folder anyway, and asks for requests only if it finds word of one there.
+        """
+        if request.how == "cancel":
+            self._store.put(keys.cancel_key(request.workflow_id, request.token), b"")
         key = keys.request_key(request.workflow_id, request.token)
         self._store.put(key, dump_line("request", asdict(request)))
 
@@ -201,7 +207,9 @@ class Handover:
                 yield request
 
     def delete_request(self, request: StopRequest) -> None:
-        self._store.delete([keys.request_key(request.workflow_id, request.token)])
+        workflow_id, token = request.workflow_id, request.token
+        word = [keys.cancel_key(workflow_id, token)] if request.how == "cancel" else []
+        self._store.delete([keys.request_key(workflow_id, token), *word])
 
     def is_valid(self, request: StopRequest, base_epoch: int) -> bool:
         """True if nobody has taken the workflow over, or started it over, since.

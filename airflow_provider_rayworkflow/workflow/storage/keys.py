@@ -6,6 +6,7 @@
     v1/workflows/<workflow>/<epoch>.epoch                       a claim, with the graph if new
     v1/workflows/<workflow>/<epoch>-<segment>.journal           small checkpoints
     v1/workflows/<workflow>/<epoch>-<task hash>-<attempt>-<size>.value   one large checkpoint
+    v1/workflows/<workflow>/<owner token>.cancel   empty: there is a request to cancel it
     v1/leases/<manager>.json
     v1/events/<workflow>/<event key>/<number>.json                   what came by HTTP
     v1/submissions/<workflow>/<submission>.submission   what a job on the cluster shall run
@@ -165,6 +166,10 @@ def request_key(workflow_id: str, token: str) -> str:
     return f"{requests_folder(workflow_id)}/{quote_id(token)}.json"
 
 
+def cancel_key(workflow_id: str, token: str) -> str:
+    return f"{workflow_folder(workflow_id)}/{quote_id(token)}.cancel"
+
+
 def watcher_key(name: str) -> str:
     return f"{FORMAT}/watchers/{name}.json"
 
@@ -213,7 +218,8 @@ def parse_status_key(key: str) -> StatusKey | None:
 class WorkflowFile:
     """What the name of an object in a workflow's folder says.
 
-    :ivar kind: ``"epoch"``, ``"journal"`` or ``"value"``.
+    :ivar epoch: 0 for what is of none.
+    :ivar kind: ``"epoch"``, ``"journal"``, ``"value"`` or ``"cancel"``.
     :ivar number: the segment of a journal, the attempt of a value, 0 for an epoch.
     :ivar task_hash: of a value, else ``""``.
     :ivar declared_size: of a value as its name has it, else -1.
@@ -239,6 +245,8 @@ def parse_workflow_file(key: str, size: int) -> WorkflowFile | None:
         return WorkflowFile(numbers[0], numbers[1], kind, key, size)
     if kind == "value" and len(parts) == 4 and min(numbers[0], numbers[2], numbers[3]) >= 0:
         return WorkflowFile(numbers[0], numbers[2], kind, key, size, parts[1], numbers[3])
+    if kind == "cancel" and stem:
+        return WorkflowFile(0, 0, kind, key, size)
     return None
 
 

@@ -628,7 +628,7 @@ class WorkflowStore:
 
     def delete_earlier(self, workflow_id: str, epoch: int) -> None:
         """Delete what epochs before this one left: a run that was given up."""
-        files = [file.key for file in self._files(workflow_id) if file.epoch < epoch]
+        files = [file.key for file in self._files(workflow_id) if 0 < file.epoch < epoch]
         statuses = self._status_keys(keys.status_folder(workflow_id))
         events = self._event_keys(keys.events_folder(workflow_id))
         used = [key for key in events if self._load_event(key).consumer]

@@ -89,6 +89,20 @@ def test_requests_are_listed_until_they_are_dealt_with(handover: Handover):
     assert handover.read_request("other", "try") == other
 
 
+def test_of_a_cancel_there_is_word_in_the_workflows_folder(handover: Handover, store: MemoryStore):
+    request = StopRequest(workflow_id="Dag.task", token="try", how="cancel", requested_at=1.0)
+    handover.request_stop(replace(request, how="suspend", token="other"))
+    assert kinds(store) == []
+    handover.request_stop(request)
+    assert kinds(store) == ["cancel"]
+    handover.delete_request(request)
+    assert kinds(store) == []
+
+
+def kinds(store: MemoryStore) -> list[str]:
+    return [file.kind for file in WorkflowStore(store).list_files("Dag.task")]
+
+
 def test_deleting_a_workflow_deletes_what_was_handed_over(handover: Handover, store: MemoryStore):
     handover.write_submission(SUBMISSION)
     handover.take_over(Owner(workflow_id="Dag.task", token="try", submission_id="", since=1.0))

@@ -151,10 +151,13 @@ def test_the_names_in_a_workflows_folder_say_what_they_are():
     epoch = keys.parse_workflow_file(keys.epoch_key("w", 3), 10)
     journal = keys.parse_workflow_file(keys.journal_key("w", 3, 12), 20)
     value = keys.parse_workflow_file(keys.value_key("w", 3, "t", 2, 99), 30)
+    cancel = keys.parse_workflow_file(keys.cancel_key("w", "try 1"), 0)
     assert epoch is not None
+    assert cancel is not None
     assert journal is not None
     assert value is not None
     assert (epoch.kind, epoch.epoch, epoch.size) == ("epoch", 3, 10)
+    assert (cancel.kind, cancel.epoch) == ("cancel", 0)
     assert (journal.kind, journal.epoch, journal.number) == ("journal", 3, 12)
     assert (value.kind, value.epoch, value.number) == ("value", 3, 2)
     assert (value.task_hash, value.declared_size) == (keys.task_hash("t"), 99)
@@ -174,6 +177,7 @@ def test_the_names_in_a_workflows_folder_say_what_they_are():
         "1-abc-²-3.value",
         ".epoch",
         "epoch",
+        ".cancel",
         "",
     ],
 )

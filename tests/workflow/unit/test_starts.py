@@ -18,7 +18,7 @@ from airflow_provider_rayworkflow.workflow import testing, unowned
 from airflow_provider_rayworkflow.workflow.exceptions import WorkflowNotResumableError
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import Data, WorkflowStore
-from airflow_provider_rayworkflow.workflow.storage.keys import status_folder
+from airflow_provider_rayworkflow.workflow.storage.keys import cancel_key, status_folder
 from airflow_provider_rayworkflow.workflow.storage.memory import MemoryStore
 
 Asked = tuple[str, str]
@@ -128,7 +128,7 @@ def crash(store: MemoryStore) -> None:
 
 # ---- how much is asked
 
-LOOK = [("list", "status"), ("get", "status"), ("list", "workflows"), ("list", "requests")]
+LOOK = [("list", "status"), ("get", "status"), ("list", "workflows")]
 CLAIM = [("get", "epoch"), ("create", "epoch"), ("put", "status")]
 END = [("put", "journal"), ("put", "status"), ("delete", "status")]
 
@@ -184,6 +184,15 @@ def test_what_waits_for_a_slot_is_listed_when_it_has_one(store: Watched):
     assert calls == ["last", "last"]
 
 
+def test_requests_are_looked_for_where_there_is_word_of_a_cancel(store: Watched):
+    with testing.in_process(store) as workflows:
+        fail(workflows)
+        store.put(cancel_key("w", "a try"), b"")  # and died before it wrote the request
+        store.asked.clear()
+        assert finish(workflows.resume_async("w")) == 1
+        assert store.asked == [*LOOK, ("list", "requests"), *CLAIM, ("get", "journal"), *END]
+
+
 def test_a_status_is_a_listing_and_a_read(store: Watched):
     with testing.in_process(store) as workflows:
         fail(workflows)
@@ -201,7 +210,7 @@ def cancel(store: MemoryStore) -> Callable[[], object]:
 
 @pytest.mark.parametrize(
     "asked",
-    [("list", "workflows"), ("list", "requests"), ("get", "epoch"), ("create", "epoch")],
+    [("list", "workflows"), ("get", "epoch"), ("create", "epoch")],
     ids=" ".join,
 )
 @pytest.mark.parametrize("with_graph", [True, False])
