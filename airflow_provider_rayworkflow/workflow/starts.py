@@ -191,6 +191,8 @@ class Starts:
             found = self._known.find(workflow_id)
             if found is None and not has_claims:
                 return _Seen()
+            if found is not None and found.status.is_active:
+                return _Seen(found=found, epoch=found.record.epoch)  # there is nothing to claim
             files = store.list_files(workflow_id)
             epoch, written = latest_epoch(files), found.record.epoch if found else 0
             seen = _Seen(found=found, epoch=max(epoch, written), files=files)

@@ -135,7 +135,7 @@ def test_requests_are_few(requests: Counter[str], store: WorkflowStore):
     assert total["PUT"] <= 4 + 3, total
     assert total["DELETE MANY"] + total["DELETE"] == 1, total
     assert total["GET"] <= 3, total
-    assert total["LIST"] <= 6 + 3, total
+    assert total["LIST"] <= 1 + 3, total
 
 
 def test_a_fan_out_shares_its_writes(requests: Counter[str]):

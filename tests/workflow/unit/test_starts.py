@@ -16,9 +16,11 @@ from effects import calls
 from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.workflow import testing, unowned
 from airflow_provider_rayworkflow.workflow.exceptions import WorkflowNotResumableError
+from airflow_provider_rayworkflow.workflow.model import StatusRecord
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import Data, WorkflowStore
 from airflow_provider_rayworkflow.workflow.storage.keys import cancel_key, status_folder
+from airflow_provider_rayworkflow.workflow.storage.leases import Lease, Process
 from airflow_provider_rayworkflow.workflow.storage.memory import MemoryStore
 
 Asked = tuple[str, str]
@@ -191,6 +193,34 @@ def test_requests_are_looked_for_where_there_is_word_of_a_cancel(store: Watched)
         store.asked.clear()
         assert finish(workflows.resume_async("w")) == 1
         assert store.asked == [*LOOK, ("list", "requests"), *CLAIM, ("get", "journal"), *END]
+
+
+def test_what_another_manager_runs_is_attached_to_by_its_status(store: Watched):
+    others = WorkflowStore(store)
+    others.claim("w", after=0, manager_id="m", now=time.time(), user_metadata={})
+    others.write_status(
+        StatusRecord(
+            workflow_id="w",
+            status=WorkflowStatus.RUNNING,
+            epoch=1,
+            number=0,
+            manager_id="m",
+            created_at=time.time(),
+        )
+    )
+    others.write_lease(
+        Lease(
+            manager_id="m",
+            actor_id="a",
+            process=Process.current(),
+            renewed_at=time.time(),
+            ttl_s=99,
+        )
+    )
+    with testing.in_process(store) as workflows:
+        store.asked.clear()
+        workflows.resume_async("w")
+        assert set(store.asked) == {("list", "status"), ("get", "status")}
 
 
 def test_a_status_is_a_listing_and_a_read(store: Watched):
