@@ -25,7 +25,7 @@ from airflow_provider_rayworkflow.workflow.runtime.locations import store_at
 from airflow_provider_rayworkflow.workflow.runtime.logs import log_to_stderr
 from airflow_provider_rayworkflow.workflow.runtime.metrics import RayMeasures
 from airflow_provider_rayworkflow.workflow.runtime.outputs import Reply, reply
-from airflow_provider_rayworkflow.workflow.runtime.packs import Done
+from airflow_provider_rayworkflow.workflow.runtime.packs import Packed
 from airflow_provider_rayworkflow.workflow.runtime.runner import RayRunner
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import shown
@@ -192,7 +192,7 @@ class WorkflowManagementActor:
     async def has_begun(self, workflow_id: str, epoch: int, task: RunningTask) -> None:
         (await self._ready()).has_begun(workflow_id, epoch, task)
 
-    async def hand_back(self, number: int, done: list[Done]) -> None:
+    async def hand_back(self, number: int, done: Packed) -> None:
         """See :meth:`~.runner.RayRunner.hand_back`; a worker calls it."""
         if self._runner is not None:
             self._runner.hand_back(number, done)

@@ -21,7 +21,7 @@ from ray.dag import FunctionNode
 
 from airflow_provider_rayworkflow.workflow.event_listener import Event, EventListener, TimerListener
 from airflow_provider_rayworkflow.workflow.runtime.options import carry
-from airflow_provider_rayworkflow.workflow.runtime.packs import Done, execute_pack
+from airflow_provider_rayworkflow.workflow.runtime.packs import Packed, execute_pack
 
 T = TypeVar("T")
 
@@ -69,10 +69,10 @@ class EventHost:
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
-    async def execute(self, payload: bytes, *values: Any) -> list[Done]:
+    async def execute(self, payload: bytes, *values: Any) -> Packed:
         """See :func:`~.packs.execute_pack`; may be canceled."""
         waiting = Waiting()
-        done: asyncio.Future[list[Done]] = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[Packed] = asyncio.get_running_loop().create_future()
         thread = threading.Thread(
             target=contextvars.copy_context().run,
             args=(work_for, waiting, done, functools.partial(execute_pack, payload, *values)),

@@ -37,14 +37,18 @@ log = logging.getLogger(__name__)
 #: How a task ended, and after how many seconds.
 Done = tuple[Completion, float]
 
+#: How tasks ended as it travels: pickled, and the references among their results.
+Packed = tuple[bytes, list[Any]]
+
 #: A Ray task that takes longer tells the manager, which lets others run what it has not begun.
 HAND_BACK_S = 0.05
 
 
-def execute_pack(payload: bytes, *values: Any) -> list[Done]:
+def execute_pack(payload: bytes, *values: Any) -> Packed:
     """Run tasks one after the other, as long as the budget lasts.
 
-    Returns how they ended, in their order; those that are missing have not begun.
+    Returns how they ended, in their order, for :func:`load_done`; those that are missing have not
+    begun.
 
     :param payload: the pickled storage URI, the number under which the manager knows this Ray task
         (-1: nobody waits behind it), and the runs.
@@ -55,9 +59,39 @@ def execute_pack(payload: bytes, *values: Any) -> list[Done]:
     pack = _Pack(store_at(uri), runs, list(values))
     pack.prepare()
     if number < 0:
-        return pack.execute()
+        return dump_done(pack.execute())
     with _watched(pack, number):
-        return pack.execute()
+        return dump_done(pack.execute())
+
+
+def dump_done(done: Sequence[Done]) -> Packed:
+    """How tasks ended, without what Ray does for each object that it pickles itself."""
+    refs: list[Any] = []
+    plain = []
+    for completion, seconds in done:
+        if isinstance(completion, Returned) and completion.result.ref is not None:
+            refs.append(completion.result.ref)
+            completion = _with_ref(completion, len(refs) - 1)
+        plain.append((completion, seconds))
+    return pickle.dumps(plain, protocol=5), refs
+
+
+def load_done(packed: Packed) -> list[Done]:
+    """What :func:`dump_done` was given."""
+    data, refs = packed
+    done: list[Done] = pickle.loads(data)
+    if not refs:
+        return done
+    return [
+        (_with_ref(completion, refs[completion.result.ref]), seconds)
+        if isinstance(completion, Returned) and completion.result.ref is not None
+        else (completion, seconds)
+        for completion, seconds in done
+    ]
+
+
+def _with_ref(returned: Returned, ref: Any) -> Returned:
+    return returned._replace(result=returned.result._replace(ref=ref))
 
 
 @functools.cache
@@ -195,6 +229,6 @@ def _hand_back(pack: _Pack, number: int) -> None:
         return
     try:
         manager = ray.get_actor(ACTOR_NAME, namespace=NAMESPACE)
-        manager.hand_back.remote(number, done)
+        manager.hand_back.remote(number, dump_done(done))
     except Exception as exc:  # they wait a little longer then
         log.warning("What waits behind a long task could not be handed back: %s", exc)

@@ -18,7 +18,13 @@ from airflow_provider_rayworkflow.workflow.model import Result, TaskFailure
 from airflow_provider_rayworkflow.workflow.packing import PACKS_A_CPU, Durations, Packer
 from airflow_provider_rayworkflow.workflow.runtime import private_ray
 from airflow_provider_rayworkflow.workflow.runtime.events import EventHost
-from airflow_provider_rayworkflow.workflow.runtime.packs import HAND_BACK_S, Done, execute_pack
+from airflow_provider_rayworkflow.workflow.runtime.packs import (
+    HAND_BACK_S,
+    Done,
+    Packed,
+    execute_pack,
+    load_done,
+)
 from airflow_provider_rayworkflow.workflow.task_runs import (
     Completion,
     Errand,
@@ -109,7 +115,7 @@ class RayRunner:
         else:
             self._loop.call_later(_STOP_GRACE_S, self._cancel, pack)
 
-    def hand_back(self, number: int, done: Sequence[Done]) -> None:
+    def hand_back(self, number: int, done: Packed) -> None:
         """A Ray task takes longer than it should: here is what it has done.
 
         :param done: of its first tasks. It goes on with the next one, and begins no other.
@@ -117,7 +123,7 @@ class RayRunner:
         pack = self._packs.get(number)
         if pack is None:
             return  # it has ended meanwhile
-        self._deliver_done(pack, done)
+        self._deliver_done(pack, load_done(done))
         running, *others = pack.open
         for position in others:
             self._answer(pack, position, NotBegun())
@@ -252,7 +258,7 @@ class RayRunner:
 
     def _deliver(self, pack: _Submitted, value: Any) -> None:
         if not isinstance(value, BaseException):
-            self._deliver_done(pack, value)
+            self._deliver_done(pack, load_done(value))
             for position in list(pack.open):
                 self._answer(pack, position, NotBegun())
         elif _is_input_lost(value) and pack.used_refs and not pack.stopped:
