@@ -30,6 +30,7 @@ _MAX_JSON_INT_BITS = 1_000  # Python turns no int of more than 4,300 digits into
 _SIZES = struct.Struct(">Q")
 # `json.dumps` makes one anew for each call that is not as plain as can be.
 _dumps = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+_loads = json.JSONDecoder().decode  # `json.loads` looks first which encoding it is
 
 
 class Encoded(NamedTuple):
@@ -60,7 +61,7 @@ def encode(value: Any, *, override: Override | None = None) -> Encoded:
 def decode(encoding: Encoding, data: _Buffer) -> Any:
     """Decode what :func:`encode` made. Large buffers of the value are views of ``data``."""
     if encoding is Encoding.JSON:
-        return json.loads(bytes(data))
+        return _loads(str(data, "utf-8"))
     view = memoryview(data)
     (count,) = _SIZES.unpack_from(view)
     sizes = struct.unpack_from(f">{count}Q", view, _SIZES.size)

@@ -894,9 +894,11 @@ class JournalWriter:
     def _most_again(self) -> int:
         """How large the segment may be to be written again with what is added now.
 
-        Where tasks end faster than the store writes, much is added at once; all of that may be
-        written again a few times, so that a resume has few segments to read.
+        Where each read is a request, a resume shall have few. Tasks that end faster than such a
+        store writes add much at once; all of that may be written again a few times.
         """
+        if self._store.reads_at_once == 1:
+            return _SEGMENT_BYTES
         budget = _TIMES_AGAIN * self._added - self._again
         return max(_SEGMENT_BYTES, min(budget, _LARGEST_SEGMENT_BYTES))
 
