@@ -304,6 +304,8 @@ def _settings(home: Path, port: int) -> dict[str, str]:
     url = f"http://127.0.0.1:{port}"
     return {
         "AIRFLOW_HOME": str(home),
+        # Each process waits its turn to write. Where many tests sync files, 5 s may not be enough.
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db?timeout=60",
         "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS),
         # Else each process that finds no airflow.cfg makes a key of its own.
         "AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
