@@ -11,9 +11,6 @@ import ray
 
 from airflow_provider_rayworkflow import workflow
 
-#: How many callers submit workflows at once.
-CALLERS = 16
-
 
 @ray.remote
 def pass_on(value: Any) -> Any:
@@ -59,7 +56,8 @@ def bare_many(number: int, length: int = 5) -> None:
 
 
 def our_many(number: int, length: int = 5) -> None:
-    with ThreadPoolExecutor(CALLERS) as callers:
+    # Each has a caller of its own: bare Ray, too, has all of them under way at once.
+    with ThreadPoolExecutor(number) as callers:
         runs = callers.map(
             lambda _: workflow.run_async(_chain(pass_on.bind, length)), range(number)
         )
