@@ -290,9 +290,11 @@ class Starts:
         status = WorkflowStatus.RUNNING if has_slot else WorkflowStatus.PENDING
         continued = start.continued
         before = continued.status if continued else WorkflowStatus.NONE
-        # Of a successful one, a damaged value may have been deleted since. One that waits for its
-        # turn is not to keep a long list meanwhile.
-        files = start.seen.files if has_slot and before.can_be_resumed else None
+        # Of a successful one, a damaged value may have been deleted since. Who has lost its lease may
+        # have committed something until our claim. One that waits for its turn is not to keep a long
+        # list meanwhile.
+        is_known = before.can_be_resumed and not (continued and continued.has_lost_owner)
+        files = start.seen.files if has_slot and is_known else None
         if before is WorkflowStatus.SUCCESSFUL:
             before = WorkflowStatus.RESUMABLE  # something of it has to run
         check_transition(start.workflow_id, before, status)

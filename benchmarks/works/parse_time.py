@@ -16,7 +16,7 @@ _EXAMPLE = f"import sys; sys.path.insert(0, {str(EXAMPLES)!r}); {_SDK}; import r
 
 
 def measure(quick: bool) -> list[Row]:
-    rounds = 1 if quick else 5
+    rounds = 1 if quick else 11
     times: dict[str, list[float]] = {_SDK: [], _EXAMPLE: []}
     for number in range(rounds + 1):
         for program, measured in times.items():

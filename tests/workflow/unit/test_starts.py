@@ -274,13 +274,17 @@ def test_what_an_owner_has_ended_right_before_its_own_end_does_not_run(store: Wa
     assert calls == []
 
 
-def test_what_an_owner_has_committed_right_before_its_end_does_not_run_again(store: Watched):
+@pytest.mark.parametrize("asked", [("get", "leases"), ("create", "epoch")], ids=" ".join)
+def test_what_an_owner_has_committed_right_before_its_end_does_not_run_again(
+    store: Watched, asked: Asked
+):
+    """It may go on after its lease has run out, until the next epoch is claimed."""
     crash(store)
     [journal] = [entry.key for entry in store.list("v1/workflows/w") if "journal" in entry.key]
     content = store.get(journal)
     store.delete([journal])
     with testing.in_process(store) as workflows:
-        store.before["get", "leases"] = lambda: store.put(journal, content)
+        store.before[asked] = lambda: store.put(journal, content)
         assert finish(workflows.resume_async("w")) == 1
     assert calls == ["last"]
 
