@@ -16,7 +16,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     WorkflowNotResumableError,
     WorkflowStillActiveError,
 )
-from airflow_provider_rayworkflow.workflow.graph import Graph, allocate_ids
+from airflow_provider_rayworkflow.workflow.graph import Graph, Tasks, allocate_ids
 from airflow_provider_rayworkflow.workflow.ids import TaskIds
 from airflow_provider_rayworkflow.workflow.known_workflows import KnownWorkflows
 from airflow_provider_rayworkflow.workflow.late_statuses import LateStatuses
@@ -394,6 +394,7 @@ def _check_existing(workflow_id: str, status: WorkflowStatus, options: StartOpti
 def _may_refuse(graph: Graph | None, options: StartOptions) -> bool:
     if graph is None:
         return False
+    kinds = Tasks.of(graph.tasks).kinds
     return options.on_change == "refuse" or any(
-        task.options.on_change == "refuse" for task in graph.tasks
+        kind.options.on_change == "refuse" for kind in kinds
     )
