@@ -8,12 +8,12 @@ from math import log10
 from pathlib import Path
 from typing import Any
 
-_LINE, _LABELS, _BARS = 22, 470, 380
+_LINE, _LABELS, _BARS = 22, 740, 380
 
 
 def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
     """Draw a bar for each row, on a logarithmic scale: 1 is the peer."""
-    shown = [row for row in rows if row["unit"] in ("tasks/s", "s")]
+    shown = [row for row in rows if row["unit"] in ("tasks/s", "MB/s", "s")]
     top = max((row["ratio"] for row in shown), default=1.0)
     low, high = -1.0, max(1.0, log10(top)) + 0.1
     at = lambda ratio: _LABELS + _BARS * (log10(max(ratio, 0.1)) - low) / (high - low)  # noqa: E731
@@ -36,7 +36,7 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
         colour = "#2a7f62" if row["ratio"] >= 1 else "#c0603c"
         label = escape(f"{row['work']} / {row['peer']}")
         parts += [
-            f'<text x="{_LABELS - 8}" y="{y + 10}" text-anchor="end">{label:.95}</text>',
+            f'<text x="{_LABELS - 8}" y="{y + 10}" text-anchor="end">{label}</text>',
             f'<rect x="{begin:.0f}" y="{y}" width="{max(end - begin, 1):.0f}" height="14" '
             f'fill="{colour}"/>',
             f'<text x="{end + 4:.0f}" y="{y + 11}">{row["ratio"]:g}</text>',
