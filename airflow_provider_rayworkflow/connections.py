@@ -58,7 +58,7 @@ class ConnectionSettings:
     :ivar num_cpus: how many CPUs Ray may use in the task process.
     :ivar object_store_memory_mb: shared memory for values that pass between workflow tasks
         in the task process.
-    :ivar signing_secret: see :data:`~.workflow.documents.SIGNING_KEY_VARIABLE`.
+    :ivar signing_secret: see :data:`~.workflow.signing.SIGNING_KEY_VARIABLE`.
     """
 
     cluster: Cluster | None = None

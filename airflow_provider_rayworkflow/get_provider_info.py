@@ -96,7 +96,7 @@ _CONNECTION_TYPE: Json = {
         },
         "signing_secret": {
             "label": "Signing secret",
-            "description": "What is pickled in the storage is signed with this text, and refused "
+            "description": "All documents in the storage are signed with this text, and refused "
             "without its signature. A cluster's nodes have it as RAY_WORKFLOW_SIGNING_KEY.",
             "schema": {"type": ["string", "null"], "format": "password"},
         },

@@ -28,7 +28,6 @@ from airflow_provider_rayworkflow.exceptions import (
 from airflow_provider_rayworkflow.names import DEFAULT_CONN_ID
 from airflow_provider_rayworkflow.object_storage import filesystem_for_ray, open_through_airflow
 from airflow_provider_rayworkflow.workflow import retention, unowned
-from airflow_provider_rayworkflow.workflow.documents import SIGNING_KEY_VARIABLE
 from airflow_provider_rayworkflow.workflow.exceptions import (
     StorageError,
     WorkflowNotFoundError,
@@ -37,6 +36,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
 from airflow_provider_rayworkflow.workflow.graph import Graph
 from airflow_provider_rayworkflow.workflow.model import OnChange
 from airflow_provider_rayworkflow.workflow.plans import Plan, make_plan
+from airflow_provider_rayworkflow.workflow.signing import SIGNING_KEY_VARIABLE, SigningKeys
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import (
     WorkflowStore,
@@ -127,7 +127,9 @@ class RayWorkflowHook(BaseHook):
                 )
             else:
                 store = open_store(self.storage_uri, retry_for_s=self._retry_for_s)
-            return WorkflowStore(store)
+            secret = self.settings.signing_secret
+            signing = SigningKeys.from_text(secret) if secret else None
+            return WorkflowStore(store, signing=signing)
         except ValueError as exc:
             raise RayWorkflowConnectionError(
                 f"The connection {self.ray_workflow_conn_id!r}: {exc}"
@@ -325,7 +327,7 @@ class RayWorkflowHook(BaseHook):
     @property
     def handover(self) -> Handover:
         """What is left in the storage for a cluster, and for other tries."""
-        return Handover(self.store.bytes)
+        return Handover(self.store.bytes, signing=self.store.signing)
 
     def test_connection(self) -> tuple[bool, str]:
         """Say what works and what does not. Never raises; ends within the time limit."""

@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 
 from airflow_provider_rayworkflow.exceptions import RayWorkflowStorageError
 from airflow_provider_rayworkflow.hooks import RayWorkflowHook
-from airflow_provider_rayworkflow.workflow.exceptions import StorageError
+from airflow_provider_rayworkflow.workflow.exceptions import StorageError, WorkflowError
 from airflow_provider_rayworkflow.workflow.progress import progress_line
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
@@ -89,10 +89,13 @@ class Watch:
         standings = await self._poll.next()
         if isinstance(standings, Exception):  # one for all who wait: each raises its own
             raise RayWorkflowStorageError(str(standings)) from standings
-        return standings.get(self.segment, Standing(status=WorkflowStatus.NONE))
+        found = standings.get(self.segment, Standing(status=WorkflowStatus.NONE))
+        if isinstance(found, Exception):
+            raise RayWorkflowStorageError(str(found)) from found
+        return found
 
 
-_Standings = dict[str, Standing]
+_Standings = dict[str, Standing | Exception]
 _Answer = _Standings | Exception
 
 
@@ -166,8 +169,8 @@ class _Poll:
             segments = {watch.segment for watch in watches}
             latest = store.list_segments()
             honest = HonestStatuses(store, now=time.time())
-            standings = {
-                segment: Standing(status=honest.of(key.status, key.manager_id), key=key)
+            standings: _Standings = {
+                segment: _standing(store, honest, key)
                 for segment, key in latest.items()
                 if segment in segments
             }
@@ -189,9 +192,15 @@ class _Poll:
         }
         for watch in with_task:
             standing = standings[watch.segment]
+            if isinstance(standing, Exception) or standing.key is None:
+                continue
             tasks, task_id, key = self._tasks[watch.workflow_id], watch.task_id, standing.key
-            if task_id and key and tasks.has(task_id, epoch=key.epoch):
-                standings[watch.segment] = replace(standing, finished=standing.finished | {task_id})
+            try:
+                if task_id and tasks.has(task_id, epoch=key.epoch):
+                    finished = standing.finished | {task_id}
+                    standings[watch.segment] = replace(standing, finished=finished)
+            except WorkflowError as exc:  # of this workflow: the others go on
+                standings[watch.segment] = exc
 
     def _look_at_progress(
         self, store: WorkflowStore, watches: list[Watch], standings: _Standings
@@ -201,15 +210,15 @@ class _Poll:
             watch.segment
             for watch in watches
             if watch.wants_progress
-            and watch.segment in standings
-            and standings[watch.segment].status is WorkflowStatus.RUNNING
+            and isinstance(standing := standings.get(watch.segment), Standing)
+            and standing.status is WorkflowStatus.RUNNING
         }
         self._progress_at = {segment: self._progress_at.get(segment, now) for segment in running}
         due = [segment for segment in running if now - self._progress_at[segment] >= PROGRESS_S]
         for segment in sorted(due, key=self._progress_at.__getitem__)[:_PROGRESS_READS]:
             self._progress_at[segment] = now
             standing = standings[segment]
-            if standing.key is not None:
+            if isinstance(standing, Standing) and standing.key is not None:
                 # A look at the tasks matters less than the status, and must not cost it.
                 with suppress(StorageError):
                     line = progress_line(store.read_status_at(standing.key))
@@ -222,5 +231,15 @@ ANSWERS_A_TURN = 100
 #: How often at most it is looked up how far a workflow is.
 PROGRESS_S = 30.0
 _PROGRESS_READS = 2
+
+
+def _standing(store: WorkflowStore, honest: HonestStatuses, key: StatusKey) -> Standing | Exception:
+    """How one workflow stands; what is wrong with its document concerns no other one."""
+    try:
+        store.believe(key)
+    except StorageError as exc:
+        return exc
+    return Standing(status=honest.of(key.status, key.manager_id), key=key)
+
 
 _POLLS: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, _Poll]] = WeakKeyDictionary()

@@ -6,17 +6,16 @@
     <crc32 of header and payload> <header length> <payload length>\\n<header JSON><payload>\\n
     ...
 
-Status documents and leases are only the line. Any reader that knows JSON opens them, and the line
+With signing keys, the line has a ``"mac"`` too. Status documents and leases are only the line. Any reader that knows JSON opens them, and the line
 of the others too; only payloads are pickled, and only the runtime unpickles them.
 """
 
 from __future__ import annotations
 
 import functools
-import hmac
 import json
-import os
 import re
+import reprlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import UnionType
@@ -28,14 +27,15 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     DataLoadError,
     UntrustedDataError,
 )
+from airflow_provider_rayworkflow.workflow.signing import (
+    SIGNING_KEY_VARIABLE,
+    SigningKeys,
+    or_environment,
+)
 
 #: The version in which documents are written, and the newest that is read, for each kind that is
 #: not of version 1. Format 2 has the tasks of graphs as rows.
 VERSIONS = {"epoch": 2, "graph": 2}
-
-#: A secret of the processes that write and read workflows. With it, what is pickled is signed, and
-#: what is not signed so is refused.
-SIGNING_KEY_VARIABLE = "RAY_WORKFLOW_SIGNING_KEY"
 
 Json = dict[str, Any]
 T = TypeVar("T")
@@ -45,71 +45,77 @@ _FRAME = re.compile(rb"([0-9a-f]{8}) (\d{1,12}) (\d{1,15})\n")
 
 def dump_line(kind: str, body: Json) -> bytes:
     """The document's line, with its end of line."""
-    content = _dumps(body)
+    return _line(kind, _dumps(body))
+
+
+def _line(kind: str, content: str) -> bytes:
     checksum, version = _crc(content.encode()), VERSIONS.get(kind, 1)
     return f'{{"body":{content},"kind":"{kind}","sum":"{checksum}","v":{version}}}\n'.encode()
 
 
 def dump_document(
-    key: str, kind: str, body: Json, rest: Sequence[_Buffer] = ()
+    key: str,
+    kind: str,
+    body: Json,
+    rest: Sequence[_Buffer] = (),
+    *,
+    signing: SigningKeys | None = None,
 ) -> tuple[_Buffer, ...]:
-    """A document with pickled payloads, signed if there is a key to sign with."""
-    line = dump_line(kind, body)
-    if _signing_key():
-        line = line.replace(b"}\n", b',"mac":"%b"}\n' % _mac(key, kind, body, rest))
-    return (line, *rest)
+    """A document as an object of its own: signed if there is a key to sign with.
+
+    :param signing: None for the keys of the environment.
+    """
+    keys = or_environment(signing)
+    if not keys:
+        return (dump_line(kind, body), *rest)
+    content = _dumps(body)
+    mac = keys.sign((key, kind, content), rest)
+    line = _line(kind, content)
+    return (b'%b,"mac":"%b"}\n' % (line[:-2], mac.encode()), *rest)
 
 
-def document_size(kind: str, body: Json, rest: Sequence[_Buffer]) -> int:
+def document_size(
+    kind: str, body: Json, rest: Sequence[_Buffer], *, signing: SigningKeys | None = None
+) -> int:
     """How large :func:`dump_document` makes it."""
-    return sum(memoryview(part).nbytes for part in dump_document("", kind, body, rest))
+    keys = or_environment(signing)
+    line = len(dump_line(kind, body)) + (_MAC_BYTES if keys else 0)
+    return line + sum(memoryview(part).nbytes for part in rest)
 
 
-def is_signing() -> bool:
-    """True if what this process writes is signed."""
-    return bool(_signing_key())
+_MAC_BYTES = len(b',"mac":""') + 64
+# A graph lies in a document that is signed.
+_UNSIGNED = frozenset({"graph"})
 
 
-# What has pickled payloads and lies in the storage by itself; a graph lies in one of these.
-_SIGNED = frozenset({"epoch", "journal", "value", "submission"})
-
-
-def _signing_key() -> bytes:
-    return os.environ.get(SIGNING_KEY_VARIABLE, "").encode()
-
-
-def _mac(key: str, kind: str, body: Json, rest: Sequence[_Buffer]) -> bytes:
-    # With the key of the object: a signed one can't be put in the place of another.
-    mac = hmac.new(_signing_key(), digestmod="sha256")
-    for part in (key.encode(), kind.encode(), _dumps(body).encode()):
-        mac.update(b"%d:%b" % (len(part), part))
-    for buffer in rest:
-        mac.update(buffer)
-    return mac.hexdigest().encode()
-
-
-def _check_signature(key: str, kind: str, body: Json, data: bytes, position: int) -> None:
-    if kind not in _SIGNED or not _signing_key():
+def _check_signature(
+    key: str, kind: str, line: Json, rest: _Buffer, signing: SigningKeys | None
+) -> None:
+    keys = or_environment(signing)
+    if kind in _UNSIGNED or not keys:
         return
-    found = json.loads(data[:position]).get("mac")
-    expected = _mac(key, kind, body, [memoryview(data)[position:]]).decode()
-    if not isinstance(found, str) or not hmac.compare_digest(found.encode(), expected.encode()):
+    if not keys.verify(line.get("mac"), (key, kind, _dumps(line["body"])), [rest]):
         raise UntrustedDataError(
             key,
-            f"it is not signed with this process's {SIGNING_KEY_VARIABLE}, and not unpickled. If you "
-            "trust it, give the key with which it was written",
+            f"it is not signed with a key of {SIGNING_KEY_VARIABLE} (or of the connection's "
+            "signing_secret), so nothing of it is believed or unpickled. If you trust it, add the key "
+            "with which it was written behind the one that signs",
         )
 
 
-def load_line(key: str, kind: str, data: bytes) -> Json:
+def load_line(key: str, kind: str, data: bytes, *, signing: SigningKeys | None = None) -> Json:
     """Read a document that is only a line.
 
+    :param signing: None for the keys of the environment.
     :raises CorruptedDataError: when it is not whole.
+    :raises UntrustedDataError: when there are keys and none of them signed it.
     :raises DataLoadError: when a newer version of this package wrote it.
     """
-    body, end = _load_line(key, kind, data)
+    line, end = _load_line(key, kind, data)
     if end != len(data):
         raise CorruptedDataError(key, "there is something behind its end")
+    _check_signature(key, kind, line, b"", signing)
+    body: Json = line["body"]
     return body
 
 
@@ -130,15 +136,17 @@ def content_sum(frame: Sequence[_Buffer]) -> str:
     return f"{checksum.decode()}-{length.decode()}"
 
 
-def load_frames(key: str, kind: str, data: bytes) -> tuple[Json, Iterator[tuple[Json, memoryview]]]:
-    """Read a document's line now and its frames on the way.
+def load_frames(
+    key: str, kind: str, data: bytes, *, signing: SigningKeys | None = None
+) -> tuple[Json, Iterator[tuple[Json, memoryview]]]:
+    """Read a document's line now and its frames on the way; see :func:`load_line`.
 
     The iterator raises :class:`CorruptedDataError` at the first frame that is not whole, after
     all that come before it.
     """
-    body, position = _load_line(key, kind, data)
-    _check_signature(key, kind, body, data, position)
-    return body, _frames(key, data, position)
+    line, position = _load_line(key, kind, data)
+    _check_signature(key, kind, line, memoryview(data)[position:], signing)
+    return line["body"], _frames(key, data, position)
 
 
 def check_frame(key: str, kind: str, size: int, read: Callable[[int, int], bytes]) -> None:
@@ -189,7 +197,8 @@ def understanding(key: str, kind: str) -> Iterator[None]:
 def well_typed(record: T) -> T:
     """The record, a dataclass, if what its fields hold is of the types that they declare.
 
-    Looks no deeper than the fields: containers may hold anything.
+    Numbers are counts, times or durations: none is negative, endless or absurdly large. Looks no
+    deeper than the fields: containers may hold anything.
 
     :raises TypeError: if not, with the field.
     """
@@ -197,8 +206,18 @@ def well_typed(record: T) -> T:
     for name, allowed in _field_types(kind).items():
         value = getattr(record, name)
         if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
-            raise TypeError(f"{name} is {value!r:.100}")
+            raise TypeError(f"{name} is {reprlib.repr(value)}")
+        if isinstance(value, (int, float)) and not _is_sane(value, is_time=float in allowed):
+            raise ValueError(f"{name} is {reprlib.repr(value)}")
     return record
+
+
+def _is_sane(number: float, *, is_time: bool) -> bool:
+    return 0 <= number <= (_END_OF_TIME if is_time else _LARGEST_COUNT)  # NaN is neither
+
+
+_END_OF_TIME = 253_402_300_799  # the year 9999: `datetime` and calendars end there
+_LARGEST_COUNT = 2**63 - 1
 
 
 @functools.cache
@@ -270,7 +289,7 @@ def _load_line(key: str, kind: str, data: bytes) -> tuple[Json, int]:
         raise CorruptedDataError(key, f"it is of kind {found!r} instead of {kind!r}")
     if not is_whole:
         raise CorruptedDataError(key, "its first line has a wrong checksum")
-    return body, end
+    return document, end
 
 
 def _is_whole(line: bytes, body: Json, checksum: object) -> bool:

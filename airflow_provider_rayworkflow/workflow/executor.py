@@ -158,7 +158,7 @@ class Executor:
         self._queue: asyncio.Queue[Callable[[], None]] = asyncio.Queue()
         self._back: list[tuple[_Attempt, Completion]] = []
         self._commits = GroupCommit(
-            JournalWriter(store.bytes, workflow_id, epoch),
+            JournalWriter(store.bytes, workflow_id, epoch, signing=store.signing),
             writes,
             on_written=lambda batch, error: self._queue.put_nowait(
                 lambda: self._written(batch, error)

@@ -95,7 +95,7 @@ def _kept(
 
 
 def _copy(store: WorkflowStore, records: list[TaskRecord], claim: Claim) -> None:
-    journal = JournalWriter(store.bytes, claim.workflow_id, claim.epoch)
+    journal = JournalWriter(store.bytes, claim.workflow_id, claim.epoch, signing=store.signing)
     for start in range(0, len(records), _RECORDS_AT_ONCE):
         batch = records[start : start + _RECORDS_AT_ONCE]
         journal.commit([_moved(store, record, claim) for record in batch])

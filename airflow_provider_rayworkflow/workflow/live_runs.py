@@ -194,7 +194,7 @@ class LiveRuns:
     async def _change_status(self, live: Live, status: WorkflowStatus, **changes: Any) -> None:
         before = live.record
         record = _next(before, status, **changes)
-        await self._known.writes.put(lambda: status_put(record))
+        await self._known.writes.put(lambda: status_put(record, signing=self._known.store.signing))
         live.record = record
         live.replaced.append(status_key(before))
         if not status.is_active:

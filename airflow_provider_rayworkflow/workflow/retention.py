@@ -140,7 +140,7 @@ def _cut_down(store: WorkflowStore, found: Found, *, manager_id: str, now: float
     claim = unowned.claim(
         store, found, why="PRUNE", manager_id=manager_id, now=now, continues=before
     )
-    JournalWriter(store.bytes, workflow_id, claim.epoch).commit([output])
+    JournalWriter(store.bytes, workflow_id, claim.epoch, signing=store.signing).commit([output])
     blob = output.result.blob if output.result else None
     store.write_status(
         replace(record, epoch=claim.epoch, number=0, manager_id=manager_id), replaces=record

@@ -304,12 +304,13 @@ class Starts:
             ready = await self._known.in_thread(self._prepare, start, status)
         writes, claim, record = self._known.writes, ready.claim, ready.record
         if not await writes.put(
-            lambda: claim_put(claim, start.graph), alone=len(ready.graph.tasks) > _FEW_TASKS
+            lambda: claim_put(claim, start.graph, signing=self._known.store.signing),
+            alone=len(ready.graph.tasks) > _FEW_TASKS,
         ):
             return None
         seen = start.seen
         try:
-            await writes.put(lambda: status_put(record))
+            await writes.put(lambda: status_put(record, signing=self._known.store.signing))
         except StorageError:
             # The claim is there: without a status, others would wait for us for ever.
             late = replace(record, status=WorkflowStatus.RESUMABLE)

@@ -49,7 +49,7 @@ class StopRequests:
         clock: Callable[[], float],
     ) -> None:
         self._store = store
-        self._handover = Handover(store.bytes)
+        self._handover = Handover(store.bytes, signing=store.signing)
         self._manager_id = manager_id
         self._threads = threads
         self._held = held

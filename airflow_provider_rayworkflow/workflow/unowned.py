@@ -142,7 +142,7 @@ def suspend(store: WorkflowStore, workflow_id: str, *, now: float) -> None:
 def _request_stop(store: WorkflowStore, found: Found, *, how: How, now: float) -> None:
     record = found.record
     base_epoch = store.read_claim(record.workflow_id, record.epoch).base_epoch
-    Handover(store.bytes).request_stop(
+    Handover(store.bytes, signing=store.signing).request_stop(
         StopRequest.by_anybody(record.workflow_id, base_epoch, how=how, now=now)
     )
 
@@ -154,7 +154,7 @@ def obey_pending_cancel(store: WorkflowStore, found: Found, *, manager_id: str, 
     """
     if not found.status.can_be_resumed:
         return False
-    handover = Handover(store.bytes)
+    handover = Handover(store.bytes, signing=store.signing)
     record = found.record
     requests = [r for r in handover.list_requests(record.workflow_id) if r.how == "cancel"]
     if not requests:

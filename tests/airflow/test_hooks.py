@@ -69,6 +69,21 @@ def test_the_signing_secret_is_that_of_the_process(connect, monkeypatch):
         connect({"signing_secret": "other"}).use_signing_secret()
 
 
+def test_a_connection_with_a_signing_secret_believes_no_status_that_is_not_signed(
+    connect, monkeypatch, tmp_path
+):
+    """In a process that serves many connections, as the triggerer and the API server do."""
+    monkeypatch.setenv("RAY_WORKFLOW_SIGNING_KEY", "")
+    connect({"storage": str(tmp_path)}).store.write_status(record())
+    hook = connect({"storage": str(tmp_path), "signing_secret": "new, s3cr3t"})
+    with pytest.raises(RayWorkflowStorageError, match="not signed"):
+        hook.find("w")
+    assert hook.list_ids(set(WorkflowStatus)) == {}
+    hook.store.write_status(record())
+    assert connect({"storage": str(tmp_path), "signing_secret": "new"}).find("w") is not None
+    assert hook.list_ids(set(WorkflowStatus)) == {"w": 1}
+
+
 def test_without_a_signing_secret_the_environment_stays_as_it_is(connect, monkeypatch):
     monkeypatch.setenv("RAY_WORKFLOW_SIGNING_KEY", "of the environment")
     connect({"storage": "/data"}).use_signing_secret()

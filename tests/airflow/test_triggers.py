@@ -393,3 +393,39 @@ def test_a_cleanup_alone_stops_nothing(root: Path):
     """A triggerer that is stopped or loses the trigger to another one calls only this."""
     asyncio.run(trigger(token="mine", on_kill="cancel").cleanup())
     assert not (root / "v1" / "requests").exists()
+
+
+def test_a_forged_status_fires_nothing_and_hinders_no_other_workflow(
+    store: WorkflowStore, monkeypatch: pytest.MonkeyPatch
+):
+    """The name of a status document is not signed; what is in it is."""
+    write(store, "forged", Status.SUCCESSFUL)
+    monkeypatch.setenv("RAY_WORKFLOW_SIGNING_KEY", "secret")
+    write(store, "true", Status.SUCCESSFUL)
+
+    async def wait() -> list[dict]:
+        return await asyncio.gather(
+            fired(trigger("forged", unreachable_timeout_s=0.0)), fired(trigger("true"))
+        )
+
+    forged, true = asyncio.run(wait())
+    assert true["status"] == "SUCCESSFUL"
+    assert forged["status"] != "SUCCESSFUL"
+    assert "not signed" in forged["error"]
+
+
+def test_a_damaged_claim_hinders_no_other_workflow_of_the_poll(store: WorkflowStore, root: Path):
+    for workflow_id in ("damaged", "true"):
+        write(store, workflow_id, Status.SUCCESSFUL)
+    (folder := root / "v1/workflows/damaged").mkdir(parents=True)
+    (folder / "00000001.epoch").write_text("{")
+
+    async def wait() -> list[dict]:
+        return await asyncio.gather(
+            fired(trigger("damaged", workflow_task_id="t", unreachable_timeout_s=0.0)),
+            fired(trigger("true")),
+        )
+
+    damaged, true = asyncio.run(wait())
+    assert true["status"] == "SUCCESSFUL"
+    assert "00000001.epoch" in damaged["error"]

@@ -7,7 +7,11 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_provider_rayworkflow.workflow.documents import dump_line, load_line
+from airflow_provider_rayworkflow.workflow.documents import (
+    dump_document,
+    load_line,
+    understanding,
+)
 from airflow_provider_rayworkflow.workflow.exceptions import DataLoadError, KeyNotFoundError
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import keys
@@ -106,6 +110,7 @@ class Completions:
 
     def _give(self, key: keys.StatusKey) -> Completion | None:
         try:
+            self._store.believe(key)
             workflow_id = self._store.id_of(key)
         except KeyNotFoundError:
             return None  # replaced since the listing: the next look finds out by what
@@ -128,13 +133,17 @@ class Completions:
 
     def _read(self) -> dict[str, str] | None:
         try:
-            body = load_line(self._key, "watcher", self._store.bytes.get(self._key))
+            data = self._store.bytes.get(self._key)
+            body = load_line(self._key, "watcher", data, signing=self._store.signing)
         except KeyNotFoundError:
             return None
-        return dict(body["confirmed"])
+        with understanding(self._key, "watcher"):
+            return dict(body["confirmed"])
 
     def _write(self, confirmed: dict[str, str]) -> dict[str, str]:
-        self._store.bytes.put(self._key, dump_line("watcher", {"confirmed": confirmed}))
+        body = {"confirmed": confirmed}
+        signing = self._store.signing
+        self._store.bytes.put(self._key, dump_document(self._key, "watcher", body, signing=signing))
         return confirmed
 
 

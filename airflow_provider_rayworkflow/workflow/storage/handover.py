@@ -16,7 +16,6 @@ from typing import Any, Literal
 from airflow_provider_rayworkflow.workflow.documents import (
     dump_document,
     dump_frame,
-    dump_line,
     load_frames,
     load_line,
     understanding,
@@ -28,6 +27,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     KeyNotFoundError,
 )
 from airflow_provider_rayworkflow.workflow.model import OnChange
+from airflow_provider_rayworkflow.workflow.signing import SigningKeys
 from airflow_provider_rayworkflow.workflow.storage import keys
 from airflow_provider_rayworkflow.workflow.storage.bytes import ByteStore
 
@@ -132,10 +132,14 @@ def python_version() -> str:
 
 
 class Handover:
-    """Submissions, owners and stop requests on one storage."""
+    """Submissions, owners and stop requests on one storage.
 
-    def __init__(self, store: ByteStore) -> None:
+    :param signing: the keys of the documents; None for those of the environment.
+    """
+
+    def __init__(self, store: ByteStore, *, signing: SigningKeys | None = None) -> None:
         self._store = store
+        self._signing = signing
         self._unreadable: set[str] = set()
 
     def write_submission(self, submission: Submission) -> None:
@@ -143,7 +147,7 @@ class Handover:
         body = {name: getattr(submission, name) for name in submission.__slots__ if name != "graph"}
         graph = [] if submission.graph is None else dump_frame({}, [submission.graph])
         key = keys.submission_key(submission.workflow_id, submission.submission_id)
-        self._store.put(key, dump_document(key, "submission", body, graph))
+        self._store.put(key, dump_document(key, "submission", body, graph, signing=self._signing))
 
     def read_submission(self, workflow_id: str, submission_id: str) -> Submission:
         """Read a submission.
@@ -151,7 +155,7 @@ class Handover:
         :raises KeyNotFoundError: when there is none, or it has been taken.
         """
         key = keys.submission_key(workflow_id, submission_id)
-        body, frames = load_frames(key, "submission", self._store.get(key))
+        body, frames = load_frames(key, "submission", self._store.get(key), signing=self._signing)
         graph = next((bytes(payload) for _, payload in frames), None)
         with understanding(key, "submission"):
             return well_typed(Submission(**body, graph=graph))
@@ -161,12 +165,13 @@ class Handover:
 
     def take_over(self, owner: Owner) -> None:
         """Become the owner. From here on nobody obeys what earlier owners request."""
-        self._store.put(keys.owner_key(owner.workflow_id), dump_line("owner", asdict(owner)))
+        key = keys.owner_key(owner.workflow_id)
+        self._store.put(key, dump_document(key, "owner", asdict(owner), signing=self._signing))
 
     def read_owner(self, workflow_id: str) -> Owner | None:
         key = keys.owner_key(workflow_id)
         try:
-            body = load_line(key, "owner", self._store.get(key))
+            body = load_line(key, "owner", self._store.get(key), signing=self._signing)
         except KeyNotFoundError:
             return None
         with understanding(key, "owner"):
@@ -181,7 +186,7 @@ class Handover:
         if request.how == "cancel":
             self._store.put(keys.cancel_key(request.workflow_id, request.token), b"")
         key = keys.request_key(request.workflow_id, request.token)
-        self._store.put(key, dump_line("request", asdict(request)))
+        self._store.put(key, dump_document(key, "request", asdict(request), signing=self._signing))
 
     def read_request(self, workflow_id: str, token: str) -> StopRequest | None:
         """What an owner has requested."""
@@ -223,7 +228,7 @@ class Handover:
 
     def _load_request(self, key: str) -> StopRequest | None:
         try:
-            body = load_line(key, "request", self._store.get(key))
+            body = load_line(key, "request", self._store.get(key), signing=self._signing)
         except KeyNotFoundError:
             return None  # dealt with since it was listed
         with understanding(key, "request"):

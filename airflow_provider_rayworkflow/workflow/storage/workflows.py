@@ -19,8 +19,6 @@ from airflow_provider_rayworkflow.workflow.documents import (
     document_size,
     dump_document,
     dump_frame,
-    dump_line,
-    is_signing,
     load_frames,
     load_line,
     understanding,
@@ -46,6 +44,7 @@ from airflow_provider_rayworkflow.workflow.model import (
     TaskFailure,
     TaskTimes,
 )
+from airflow_provider_rayworkflow.workflow.signing import SigningKeys, or_environment
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import keys
 from airflow_provider_rayworkflow.workflow.storage.bytes import ByteStore, Put
@@ -258,11 +257,17 @@ class Checkpoints:
 
 
 class WorkflowStore:
-    """Workflows on one storage root."""
+    """Workflows on one storage root.
 
-    def __init__(self, store: ByteStore) -> None:
+    :param signing: the keys with which documents are signed and checked; None for those of the
+        environment.
+    """
+
+    def __init__(self, store: ByteStore, *, signing: SigningKeys | None = None) -> None:
         self.bytes = store
+        self.signing = signing
         self.lease_watch = LeaseWatch()
+        self._believed: dict[str, None] = {}
 
     # ---- claims and graphs
 
@@ -295,7 +300,7 @@ class WorkflowStore:
             on_change=on_change,
             from_task=from_task,
         )
-        put = claim_put(claim, graph)
+        put = claim_put(claim, graph, signing=self.signing)
         return claim if self.bytes.put_if_absent(put.key, put.data) else None
 
     def last_epoch(self, workflow_id: str) -> int:
@@ -339,7 +344,7 @@ class WorkflowStore:
         except KeyNotFoundError as exc:
             raise WorkflowNotFoundError(workflow_id) from exc
         with _advising(_WITHOUT_GRAPH):
-            body, frames = load_frames(key, "epoch", data)
+            body, frames = load_frames(key, "epoch", data, signing=self.signing)
             graph_body = body.pop("graph", None)
             graph = read_graph(key, graph_body, list(frames)) if graph_body else None
             with understanding(key, "epoch"):
@@ -359,7 +364,7 @@ class WorkflowStore:
 
     def rewrite_status(self, record: StatusRecord) -> None:
         """Write a status again, with what has changed of it besides the status; one write."""
-        put = status_put(record)
+        put = status_put(record, signing=self.signing)
         self.bytes.put(put.key, put.data)
 
     def read_status(self, workflow_id: str) -> StatusRecord | None:
@@ -391,6 +396,22 @@ class WorkflowStore:
         :raises KeyNotFoundError: when it has been replaced since.
         """
         return self._load_status(key)
+
+    def believe(self, key: keys.StatusKey) -> None:
+        """Check that who knows the signing key wrote a status document of this name.
+
+        For those who go by names alone. Without a key, nothing is read; with one, each name is read
+        once.
+
+        :raises DataLoadError: when the document is not signed, or damaged.
+        :raises KeyNotFoundError: when it has been replaced since the listing.
+        """
+        if key.key in self._believed or not or_environment(self.signing):
+            return
+        self._load_status(key)
+        if len(self._believed) >= _MAX_BELIEVED:
+            self._believed.clear()
+        self._believed[key.key] = None
 
     def list_statuses(self) -> dict[str, keys.StatusKey]:
         """The latest status of every workflow by id, from one listing without a read each.
@@ -431,11 +452,15 @@ class WorkflowStore:
 
     def _load_status(self, key: keys.StatusKey) -> StatusRecord:
         with _advising("delete the workflow"):
-            body = load_line(key.key, "status", self.bytes.get(key.key))
+            data = self.bytes.get(key.key, 0, MAX_STATUS_BYTES + 1)
+            if len(data) > MAX_STATUS_BYTES:
+                raise CorruptedDataError(key.key, f"it has more than {MAX_STATUS_BYTES:,} bytes")
+            body = load_line(key.key, "status", data, signing=self.signing)
             with understanding(key.key, "status"):
                 record = StatusRecord.from_json(body)
-            if status_key(record) != key.key:
-                raise CorruptedDataError(key.key, f"it is of {status_key(record)!r}")
+                found = status_key(record)
+            if found != key.key:
+                raise CorruptedDataError(key.key, f"it is of {found!r:.300}")
         return record
 
     # ---- checkpoints
@@ -465,7 +490,7 @@ class WorkflowStore:
         journals = [file for file in files if file.kind == "journal" and file.epoch >= since_epoch]
         for file, data in zip(journals, self._read_each(journals), strict=True):
             try:
-                for record in _records_of(file, data):
+                for record in _records_of(file, data, self.signing):
                     self._take(record, sizes, found)
             except CorruptedDataError as exc:
                 found.damaged.append(exc)
@@ -511,9 +536,9 @@ class WorkflowStore:
     ) -> Blob:
         """Write a large value; one write. Called by the worker that made it."""
         body, frame = {"task": task_id}, dump_frame({}, parts)
-        size = document_size("value", body, frame)
+        size = document_size("value", body, frame, signing=self.signing)
         key = keys.value_key(workflow_id, epoch, task_id, attempt, size)
-        self.bytes.put(key, dump_document(key, "value", body, frame))
+        self.bytes.put(key, dump_document(key, "value", body, frame, signing=self.signing))
         return Blob(key=key, size=size, sum=content_sum(frame))
 
     def copy_value(self, blob: Blob, workflow_id: str, *, epoch: int, task_id: str) -> Blob:
@@ -523,7 +548,7 @@ class WorkflowStore:
         """
         key = keys.value_key(workflow_id, epoch, task_id, 0, blob.size)
         try:
-            if is_signing():  # a signature is good for one key
+            if or_environment(self.signing):  # a signature is good for one key
                 self.bytes.put(key, self._signed_anew(blob, key))
             else:
                 self.bytes.copy(blob.key, key)
@@ -532,9 +557,11 @@ class WorkflowStore:
         return Blob(key=key, size=blob.size, sum=blob.sum or blob.key)
 
     def _signed_anew(self, blob: Blob, key: str) -> tuple[_Buffer, ...]:
-        body, frames = load_frames(blob.key, "value", self.bytes.get(blob.key))
+        body, frames = load_frames(
+            blob.key, "value", self.bytes.get(blob.key), signing=self.signing
+        )
         content = [part for header, data in frames for part in dump_frame(header, [data])]
-        return dump_document(key, "value", body, content)
+        return dump_document(key, "value", body, content, signing=self.signing)
 
     def read_value(self, blob: Blob) -> memoryview:
         """Read a large value's bytes.
@@ -545,7 +572,7 @@ class WorkflowStore:
             data = self.bytes.get(blob.key)
         except KeyNotFoundError as exc:
             raise CorruptedDataError(blob.key, "it is missing") from exc
-        _, frames = load_frames(blob.key, "value", data)
+        _, frames = load_frames(blob.key, "value", data, signing=self.signing)
         for _, payload in frames:
             return payload
         raise CorruptedDataError(blob.key, "it is empty")
@@ -569,7 +596,7 @@ class WorkflowStore:
 
     def write_event(self, event: StoredEvent) -> None:
         key = keys.event_key(event.workflow_id, event.event_key, event.number)
-        self.bytes.put(key, dump_line("event", event.to_json()))
+        self.bytes.put(key, dump_document(key, "event", event.to_json(), signing=self.signing))
 
     def read_events(self, workflow_id: str, event_key: str) -> list[StoredEvent]:
         """All events that came under a key, the first one first."""
@@ -581,14 +608,15 @@ class WorkflowStore:
         return (entry.key for entry in self.bytes.list(folder) if keys.is_event_key(entry.key))
 
     def _load_event(self, key: str) -> StoredEvent:
-        body = load_line(key, "event", self.bytes.get(key))
+        body = load_line(key, "event", self.bytes.get(key), signing=self.signing)
         with understanding(key, "event"):
             return well_typed(StoredEvent(**body))
 
     # ---- leases
 
     def write_lease(self, lease: Lease) -> None:
-        self.bytes.put(keys.lease_key(lease.manager_id), dump_line("lease", lease.to_json()))
+        key = keys.lease_key(lease.manager_id)
+        self.bytes.put(key, dump_document(key, "lease", lease.to_json(), signing=self.signing))
 
     def read_lease(self, manager_id: str) -> Lease | None:
         key = keys.lease_key(manager_id)
@@ -597,7 +625,7 @@ class WorkflowStore:
         except KeyNotFoundError:
             return None
         with understanding(key, "lease"):
-            return Lease.from_json(load_line(key, "lease", data))
+            return Lease.from_json(load_line(key, "lease", data, signing=self.signing))
 
     def list_leases(self) -> list[Lease]:
         """The leases of all managers, dead ones included; those that can't be read are left out."""
@@ -647,7 +675,11 @@ class WorkflowStore:
                 yield file
 
 
+#: No status document that we write comes near it: output, metadata, messages and names are bounded.
+MAX_STATUS_BYTES = 8 * 1024 * 1024
+
 _MAX_READS = 20
+_MAX_BELIEVED = 100_000
 _WITHOUT_GRAPH = 'run the workflow from scratch (on_existing="restart"), or delete it'
 
 
@@ -666,9 +698,11 @@ def _advising(way_out: str) -> Iterator[None]:
         raise
 
 
-def _records_of(file: keys.WorkflowFile, data: bytes) -> Iterator[TaskRecord]:
+def _records_of(
+    file: keys.WorkflowFile, data: bytes, signing: SigningKeys | None
+) -> Iterator[TaskRecord]:
     key = file.key
-    body, frames = load_frames(key, "journal", data)
+    body, frames = load_frames(key, "journal", data, signing=signing)
     with understanding(key, "journal"):
         for header, payload in frames:
             yield TaskRecord.from_frame(header, payload, epoch=file.epoch)
@@ -723,7 +757,7 @@ def next_claim(
     )
 
 
-def claim_put(claim: Claim, graph: Graph | None) -> Put:
+def claim_put(claim: Claim, graph: Graph | None, *, signing: SigningKeys | None = None) -> Put:
     """The write that makes a claim; if its object is new, the claim holds."""
     body: Json = {name: getattr(claim, name) for name in claim.__slots__}
     data: list[_Buffer] = []
@@ -731,12 +765,13 @@ def claim_put(claim: Claim, graph: Graph | None) -> Put:
         body["graph"] = graph.to_json()
         data = graph.dump_blobs()
     key = keys.epoch_key(claim.workflow_id, claim.epoch)
-    return Put(key, dump_document(key, "epoch", body, data), must_be_new=True)
+    return Put(key, dump_document(key, "epoch", body, data, signing=signing), must_be_new=True)
 
 
-def status_put(record: StatusRecord) -> Put:
+def status_put(record: StatusRecord, *, signing: SigningKeys | None = None) -> Put:
     """The write of a status; see :meth:`WorkflowStore.write_status`."""
-    return Put(status_key(record), dump_line("status", record.to_json()))
+    key = status_key(record)
+    return Put(key, dump_document(key, "status", record.to_json(), signing=signing))
 
 
 def status_key(record: StatusRecord) -> str:
@@ -835,13 +870,26 @@ def list_workflows(
 ) -> list[tuple[str, WorkflowStatus, keys.StatusKey]]:
     """Every workflow's id, honest status, and what the name of its status document says.
 
-    Sorted by id, those that wait or waited for a slot last.
+    Sorted by id, those that wait or waited for a slot last. With a signing key, what is not signed
+    is left out.
     """
     found = [
         (workflow_id, honest.of(key.status, key.manager_id), key)
         for workflow_id, key in store.list_statuses().items()
+        if _is_believed(store, key)
     ]
     return sorted(found, key=lambda item: (item[2].status is WorkflowStatus.PENDING, item[0]))
+
+
+def _is_believed(store: WorkflowStore, key: keys.StatusKey) -> bool:
+    try:
+        store.believe(key)
+    except KeyNotFoundError:
+        return False  # replaced since the listing
+    except DataLoadError as exc:
+        log.warning("A workflow is not listed: %s", exc)
+        return False
+    return True
 
 
 class JournalWriter:
@@ -851,8 +899,16 @@ class JournalWriter:
     begins. So a workflow has few objects, however many tasks commit one by one.
     """
 
-    def __init__(self, store: ByteStore, workflow_id: str, epoch: int) -> None:
+    def __init__(
+        self,
+        store: ByteStore,
+        workflow_id: str,
+        epoch: int,
+        *,
+        signing: SigningKeys | None = None,
+    ) -> None:
         self._store = store
+        self._signing = signing
         self._workflow_id = workflow_id
         self._epoch = epoch
         self._segment = 0
@@ -889,7 +945,7 @@ class JournalWriter:
         # The size shows a loss that ends between two records.
         body = {"epoch": self._epoch, "size": len(self._content)}
         key = keys.journal_key(self._workflow_id, self._epoch, self._segment)
-        return Put(key, dump_document(key, "journal", body, [self._content]))
+        return Put(key, dump_document(key, "journal", body, [self._content], signing=self._signing))
 
     def _most_again(self) -> int:
         """How large the segment may be to be written again with what is added now.

@@ -14,7 +14,6 @@ from faulty import FaultyStore, Killed
 
 from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.workflow import testing
-from airflow_provider_rayworkflow.workflow.documents import SIGNING_KEY_VARIABLE
 from airflow_provider_rayworkflow.workflow.exceptions import (
     UntrustedDataError,
     WorkflowAlreadyExistsError,
@@ -22,6 +21,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     WorkflowNotFoundError,
 )
 from airflow_provider_rayworkflow.workflow.forks import fork
+from airflow_provider_rayworkflow.workflow.signing import SIGNING_KEY_VARIABLE
 from airflow_provider_rayworkflow.workflow.storage.local import LocalStore
 from airflow_provider_rayworkflow.workflow.storage.workflows import WorkflowStore
 from airflow_provider_rayworkflow.workflow.testing import InProcessWorkflows
