@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from typing import Any, get_args
 
 from airflow_provider_rayworkflow.workflow import api
+from airflow_provider_rayworkflow.workflow.event_posts import read_settings
 from airflow_provider_rayworkflow.workflow.exceptions import WorkflowError
 from airflow_provider_rayworkflow.workflow.forks import fork
 from airflow_provider_rayworkflow.workflow.graph import DEFAULT_MAX_RETRIES, Graph, allocate_ids
@@ -48,6 +49,7 @@ from airflow_provider_rayworkflow.workflow.storage import (
     resolve_storage,
     shown,
 )
+from airflow_provider_rayworkflow.workflow.storage.events import EventStore
 from airflow_provider_rayworkflow.workflow.storage.workflows import (
     HonestStatuses,
     list_workflows,
@@ -204,6 +206,7 @@ def _parser() -> argparse.ArgumentParser:
         help="of successful ones keep status, graph and output, and delete the other checkpoints",
     )
     pruning.add_argument("--dry-run", action="store_true", help="only say which ones")
+    add("event-token", _event_token, "Print the token that senders of HTTP events need.")
     acting = [
         resuming,
         resume_all,
@@ -557,6 +560,13 @@ def _prune(options: Any) -> Answer:
         value=[dict(zip(names, row, strict=True)) for row in rows],
         text="\n".join([*lines, f"{len(rows)} workflows {verb}."]),
     )
+
+
+def _event_token(options: Any) -> Answer:
+    token = read_settings(os.environ).token
+    if token is None:
+        token = EventStore(_open(options).bytes).token()
+    return Answer(value={"token": token}, text=token)
 
 
 def _connect(options: Any) -> None:

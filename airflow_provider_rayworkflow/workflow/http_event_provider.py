@@ -5,6 +5,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import WorkflowEventHandle
 from airflow_provider_rayworkflow.workflow.runtime.http_events import (
     HTTPEventProvider,
     HTTPListener,
+    get_event_token,
 )
 
 __all__ = [
@@ -12,4 +13,5 @@ __all__ = [
     "HTTPEventProvider",
     "HTTPListener",
     "WorkflowEventHandleError",
+    "get_event_token",
 ]

@@ -16,6 +16,7 @@ from typing import Any
 from airflow_provider_rayworkflow.workflow import retention, unowned
 from airflow_provider_rayworkflow.workflow.answers import Answers
 from airflow_provider_rayworkflow.workflow.concurrency import Limits
+from airflow_provider_rayworkflow.workflow.event_posts import EventSettings
 from airflow_provider_rayworkflow.workflow.exceptions import (
     WorkflowError,
     WorkflowNotFoundError,
@@ -23,7 +24,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
 )
 from airflow_provider_rayworkflow.workflow.forks import fork
 from airflow_provider_rayworkflow.workflow.graph import Graph
-from airflow_provider_rayworkflow.workflow.http_events import HttpEvents
+from airflow_provider_rayworkflow.workflow.http_events import HttpEvents, Standing
 from airflow_provider_rayworkflow.workflow.known_workflows import KnownWorkflows
 from airflow_provider_rayworkflow.workflow.late_statuses import LateStatuses
 from airflow_provider_rayworkflow.workflow.live_runs import LiveRuns
@@ -56,6 +57,7 @@ class Manager:
     :param clock: seconds since the epoch.
     :param process: with whose end the manager ends; by default this one.
     :param measures: is told what goes on; by default nobody is.
+    :param event_settings: how HTTP events are taken.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Manager:
         clock: Callable[[], float] = time.time,
         process: Process | None = None,
         measures: Measures | None = None,
+        event_settings: EventSettings | None = None,
     ) -> None:
         self._known = KnownWorkflows(store, manager_id=manager_id, clock=clock)
         self._locks = Locks()
@@ -80,7 +83,13 @@ class Manager:
         self._starts = Starts(self._known, locks=self._locks, slots=self._runs.slots, late=late)
         #: What callers ask.
         self.answers = Answers(self._known, resume=self.resume)
-        self.http_events = HttpEvents(store, self._known.threads)
+        self.http_events = HttpEvents(
+            store,
+            self._known.threads,
+            standing=self._standing,
+            settings=event_settings,
+            clock=clock,
+        )
         self._requests = StopRequests(
             store,
             self._known.threads,
@@ -299,6 +308,16 @@ class Manager:
         epoch = live.claim.epoch if live else 0
         return await self.http_events.take(workflow_id, event_key, epoch=epoch)
 
+    async def _standing(self, workflow_id: str) -> Standing:
+        """Whether a workflow can get an event."""
+        if workflow_id in self._known.live:
+            return "open"
+        found = await self._known.in_thread(self._known.find_name, workflow_id)
+        if found is None:
+            return "unknown"
+        ended = (WorkflowStatus.SUCCESSFUL, WorkflowStatus.CANCELED)
+        return "ended" if found.status in ended else "open"
+
     def kill_overdue(
         self, workflow_id: str, task_id: str, epoch: int, attempt: int, after_s: float
     ) -> None:
@@ -329,6 +348,7 @@ class Manager:
             if found is None:
                 raise WorkflowNotFoundError(workflow_id)
             await self._known.in_thread(self._delete_unowned, found)
+            self.http_events.forget(workflow_id)
 
     async def fork(self, workflow_id: str, new_workflow_id: str, *, from_task: str = "") -> None:
         """See :func:`~.forks.fork`."""
@@ -357,4 +377,6 @@ class Manager:
                 dry_run=dry_run,
             )
         )
+        for one in pruned:
+            self.http_events.forget(one.workflow_id)
         return [one.workflow_id for one in pruned]

@@ -17,6 +17,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
 from airflow_provider_rayworkflow.workflow.graph import allocate_ids
 from airflow_provider_rayworkflow.workflow.ids import TaskIds
 from airflow_provider_rayworkflow.workflow.model import StatusRecord
+from airflow_provider_rayworkflow.workflow.orphans import delete_orphaned_events
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage.workflows import (
     Claim,
@@ -72,6 +73,8 @@ def prune(
 ) -> list[Pruned]:
     """Delete workflows that ended long ago. One listing, a read for each that has such a status.
 
+    Events of unknown workflows that came by HTTP so long ago are deleted, too.
+
     :param older_than_s: seconds since it ended (or began, if it has no end).
     :param now: seconds since the epoch.
     :param keep_outputs: of successful ones keep the status, the graph and the output, and delete
@@ -92,6 +95,8 @@ def prune(
             continue
         if pruned is not None:
             done.append(pruned)
+    if not dry_run:
+        delete_orphaned_events(store, now - older_than_s)
     return done
 
 

@@ -26,6 +26,7 @@ from airflow_provider_rayworkflow.workflow.model import (
 )
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, shown
+from airflow_provider_rayworkflow.workflow.storage.events import EventStore
 from airflow_provider_rayworkflow.workflow.storage.leases import Lease, Process
 from airflow_provider_rayworkflow.workflow.storage.local import LocalStore
 from airflow_provider_rayworkflow.workflow.storage.workflows import JournalWriter, TaskRecord
@@ -433,3 +434,15 @@ def test_credentials_of_a_storage_are_not_printed() -> None:
     assert shown("s3://b/p?region=x&secret_key=abc&y=1") == "s3://b/p?region=x&secret_key=***&y=1"
     assert shown("abfs://account@container/prefix") == "abfs://account@container/prefix"
     assert shown("pyarrow-filesystem:c2VjcmV0") == "a file system that was given as an object"
+
+
+def test_event_token_prints_what_posters_need(root, capsys, monkeypatch):
+    monkeypatch.delenv("RAY_WORKFLOW_EVENT_TOKEN", raising=False)
+    tokens = set()
+    for _ in range(2):
+        assert main(["event-token", "--storage", str(root.path)]) == 0
+        tokens.add(capsys.readouterr().out.strip())
+    assert tokens == {EventStore(LocalStore(root.path)).token()}
+    monkeypatch.setenv("RAY_WORKFLOW_EVENT_TOKEN", "given")
+    assert main(["event-token", "--storage", str(root.path)]) == 0
+    assert capsys.readouterr().out == "given\n"

@@ -17,6 +17,11 @@ import ray
 
 from airflow_provider_rayworkflow import __version__
 from airflow_provider_rayworkflow.workflow.concurrency import Limits
+from airflow_provider_rayworkflow.workflow.event_posts import (
+    EventSettings,
+    RefusedPostError,
+    read_settings,
+)
 from airflow_provider_rayworkflow.workflow.exceptions import StorageError
 from airflow_provider_rayworkflow.workflow.http_events import Fate
 from airflow_provider_rayworkflow.workflow.manager import Manager
@@ -90,6 +95,7 @@ class WorkflowManagementActor:
                     limits=self._limits,
                     package_version=__version__,
                     measures=RayMeasures(),
+                    event_settings=read_settings(os.environ),
                 )
                 await manager.start()
                 _keep_lease(manager, asyncio.get_running_loop())
@@ -210,11 +216,18 @@ class WorkflowManagementActor:
             dry_run=dry_run,
         )
 
+    async def event_settings(self) -> EventSettings:
+        """How HTTP events are taken, with their token."""
+        return await (await self._ready()).http_events.settings()
+
     async def post_event(
         self, workflow_id: str, event_key: str, payload: Any, wait_s: float
-    ) -> Fate:
+    ) -> Fate | RefusedPostError:
         events = (await self._ready()).http_events
-        return await events.post(workflow_id, event_key, payload, wait_s=wait_s)
+        try:
+            return await events.post(workflow_id, event_key, payload, wait_s=wait_s)
+        except RefusedPostError as exc:
+            return exc  # returned, so that Ray makes no other error of it
 
     async def wait_event(self, workflow_id: str, event_key: str, task_id: str) -> Any:
         return await (await self._ready()).http_events.wait(workflow_id, event_key, task_id)

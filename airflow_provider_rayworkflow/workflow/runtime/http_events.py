@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from typing import Any
@@ -17,6 +18,16 @@ from starlette.responses import JSONResponse
 
 from airflow_provider_rayworkflow.workflow.common import HTTP_EVENT_PROVIDER_NAME
 from airflow_provider_rayworkflow.workflow.event_listener import Event, EventListener
+from airflow_provider_rayworkflow.workflow.event_posts import (
+    Body,
+    EventSettings,
+    RefusedPostError,
+    check_headers,
+    read_target,
+)
+from airflow_provider_rayworkflow.workflow.exceptions import StorageError
+from airflow_provider_rayworkflow.workflow.http_events import Fate
+from airflow_provider_rayworkflow.workflow.runtime import connect
 from airflow_provider_rayworkflow.workflow.runtime.names import ACTOR_NAME, NAMESPACE
 from airflow_provider_rayworkflow.workflow.workflow_context import get_context
 
@@ -31,6 +42,12 @@ WAIT_S = 30.0
 _RESTART_S = 120.0
 _RESTART_INTERVAL_S = 0.5
 
+# How long the manager's settings are used, and how soon they are asked for again at the earliest.
+_SETTINGS_FOR_S = 30.0
+_ASK_INTERVAL_S = 1.0
+
+# There is no manager (ValueError), or it or its storage has failed.
+_UNAVAILABLE = (ValueError, RayError, StorageError)
 _ANSWERS = {"committed": 200, "refused": 500, "stored": 202}
 _starting = threading.Lock()
 
@@ -43,27 +60,59 @@ def _manager() -> Any:
 class HTTPEventProvider:
     """``POST /event/send_event/{workflow_id}`` with ``{"event_key": …, "event_payload": …}``.
 
-    Answers 200 when the workflow has checkpointed the event, 500 when its listener refused it,
-    202 when the event is stored and nobody has taken it yet, 400 for a body that is not so.
+    Posters send the token (:func:`get_event_token`) as ``Authorization: Bearer <token>``. Answers
+    200 when the workflow has checkpointed the event, 500 when its listener refused it, 202 when the
+    event is stored and no task has taken it yet. Other answers have ``{"error": …}``: see
+    :mod:`~...event_posts` and :meth:`~...http_events.HttpEvents.post`.
     Holds no state: an event that was answered, or is being waited for, survives a restart.
     """
 
+    def __init__(self) -> None:
+        self._settings = EventSettings(token=None)
+        self._settings_at = -math.inf
+
     async def __call__(self, request: Request) -> JSONResponse:
+        try:
+            fate = await self._take(request)
+        except RefusedPostError as exc:
+            return JSONResponse({"error": exc.message}, exc.status, headers=exc.headers)
+        except _UNAVAILABLE as exc:
+            # The answer has no details: they may name the storage.
+            log.warning("An event could not be taken: %s", exc)
+            error = "The workflow manager or its storage is not available now. Send it again."
+            return JSONResponse({"error": error}, 503, headers={"retry-after": "10"})
+        return JSONResponse({"event": fate}, _ANSWERS[fate])
+
+    async def _take(self, request: Request) -> Fate:
         # Not request.url: there, an id with "?" or "#" would end at that.
         path = request.scope["path"].removeprefix(_ROUTE)
-        workflow_id = path.removeprefix("/send_event/")
-        if request.method != "POST" or workflow_id == path or not workflow_id:
-            return JSONResponse({"error": "POST to /event/send_event/{workflow_id}."}, 404)
-        try:
-            body = await request.json()
-            event_key, payload = body["event_key"], body["event_payload"]
-        except (ValueError, KeyError, TypeError):
-            error = 'The body must be JSON: {"event_key": "…", "event_payload": …}.'
-            return JSONResponse({"error": error}, 400)
-        if not isinstance(event_key, str) or not event_key:
-            return JSONResponse({"error": f"event_key must be text, not {event_key!r}."}, 400)
+        workflow_id = read_target(request.method, path)
+        settings = await self._check_headers(request)
+        body = Body(settings)
+        async for piece in request.stream():
+            body.add(piece)
+        event_key, payload = body.read_event()
         fate = await _manager().post_event.remote(workflow_id, event_key, payload, WAIT_S)
-        return JSONResponse({"event": fate}, _ANSWERS[fate])
+        if isinstance(fate, RefusedPostError):
+            raise fate
+        return fate  # type: ignore[no-any-return]  # of an actor's call
+
+    async def _check_headers(self, request: Request) -> EventSettings:
+        """Check the headers by the settings of the manager, which may be another one by now."""
+        if time.monotonic() - self._settings_at > _SETTINGS_FOR_S:
+            await self._ask_for_settings()
+        try:
+            check_headers(request.headers, self._settings)
+        except RefusedPostError:
+            if time.monotonic() - self._settings_at < _ASK_INTERVAL_S:
+                raise
+            await self._ask_for_settings()
+            check_headers(request.headers, self._settings)
+        return self._settings
+
+    async def _ask_for_settings(self) -> None:
+        self._settings = await _manager().event_settings.remote()
+        self._settings_at = time.monotonic()
 
     async def get_event_payload(self, workflow_id: str, event_key: str) -> Event:
         """Wait for an event and return ``(event_key, payload)``; for listeners of one's own.
@@ -81,6 +130,15 @@ class HTTPEventProvider:
         :raises WorkflowEventHandleError: when no event was given out under the key.
         """
         await _manager().report_event.remote(workflow_id, event_key, is_committed)
+
+
+def get_event_token() -> str:
+    """The token that posters send to this cluster; ``""`` where they need none.
+
+    ``rayworkflow event-token`` prints it without a cluster.
+    """
+    settings: EventSettings = connect.call(connect.manager().event_settings.remote())
+    return settings.token or ""
 
 
 def start_provider() -> DeploymentHandle[Any]:

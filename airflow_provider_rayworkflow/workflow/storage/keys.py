@@ -9,6 +9,7 @@
     v1/workflows/<workflow>/<owner token>.cancel   empty: there is a request to cancel it
     v1/leases/<manager>.json
     v1/events/<workflow>/<event key>/<number>.json                   what came by HTTP
+    v1/event_token.json                                 what its senders have to send along
     v1/submissions/<workflow>/<submission>.submission   what a job on the cluster shall run
     v1/owners/<workflow>.json                                       who waits for it
     v1/requests/<workflow>/<owner token>.json                       who wants it stopped
@@ -31,6 +32,8 @@ from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 FORMAT = "v1"
 STATUSES = f"{FORMAT}/status"
 LEASES = f"{FORMAT}/leases"
+EVENTS = f"{FORMAT}/events"
+EVENT_TOKEN = f"{FORMAT}/event_token.json"
 REQUESTS = f"{FORMAT}/requests"
 _WORKFLOWS = f"{FORMAT}/workflows"
 
@@ -128,7 +131,7 @@ def lease_key(manager_id: str) -> str:
 
 
 def events_folder(workflow_id: str) -> str:
-    return f"{FORMAT}/events/{quote_id(workflow_id)}"
+    return f"{EVENTS}/{quote_id(workflow_id)}"
 
 
 def event_folder(workflow_id: str, event_key: str) -> str:

@@ -48,6 +48,7 @@ from airflow_provider_rayworkflow.workflow.signing import SigningKeys, or_enviro
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import keys
 from airflow_provider_rayworkflow.workflow.storage.bytes import ByteStore, Put
+from airflow_provider_rayworkflow.workflow.storage.events import EventStore
 from airflow_provider_rayworkflow.workflow.storage.leases import Lease, LeaseWatch, Verdict
 
 log = logging.getLogger(__name__)
@@ -78,30 +79,6 @@ class Claim:
     on_change: OnChange = "reuse"
     restarts: Mapping[str, int] = field(default_factory=dict)
     traceparent: str = ""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StoredEvent:
-    """An event that came by HTTP.
-
-    :ivar payload: any JSON.
-    :ivar number: counts the events that came under the key.
-    :ivar consumer: the task that got it, and gets it again after a crash; None for nobody yet.
-    :ivar is_committed: True once that task's result is checkpointed, False if its listener
-        refused it, None before.
-    :ivar is_promised: its sender was told that it is stored, and so need not send it again.
-    """
-
-    workflow_id: str
-    event_key: str
-    payload: Any
-    number: int
-    consumer: str | None = None
-    is_committed: bool | None = None
-    is_promised: bool = False
-
-    def to_json(self) -> Json:
-        return {name: getattr(self, name) for name in self.__slots__}
 
 
 class TaskRecord(NamedTuple):
@@ -592,26 +569,6 @@ class WorkflowStore:
             return exc
         return None
 
-    # ---- events
-
-    def write_event(self, event: StoredEvent) -> None:
-        key = keys.event_key(event.workflow_id, event.event_key, event.number)
-        self.bytes.put(key, dump_document(key, "event", event.to_json(), signing=self.signing))
-
-    def read_events(self, workflow_id: str, event_key: str) -> list[StoredEvent]:
-        """All events that came under a key, the first one first."""
-        folder = keys.event_folder(workflow_id, event_key)
-        found = [self._load_event(key) for key in self._event_keys(folder)]
-        return sorted(found, key=lambda event: event.number)
-
-    def _event_keys(self, folder: str) -> Iterator[str]:
-        return (entry.key for entry in self.bytes.list(folder) if keys.is_event_key(entry.key))
-
-    def _load_event(self, key: str) -> StoredEvent:
-        body = load_line(key, "event", self.bytes.get(key), signing=self.signing)
-        with understanding(key, "event"):
-            return well_typed(StoredEvent(**body))
-
     # ---- leases
 
     def write_lease(self, lease: Lease) -> None:
@@ -658,9 +615,8 @@ class WorkflowStore:
         """Delete what epochs before this one left: a run that was given up."""
         files = [file.key for file in self._files(workflow_id) if 0 < file.epoch < epoch]
         statuses = self._status_keys(keys.status_folder(workflow_id))
-        events = self._event_keys(keys.events_folder(workflow_id))
-        used = [key for key in events if self._load_event(key).consumer]
-        self.bytes.delete([*files, *(key.key for key in statuses if key.epoch < epoch), *used])
+        self.bytes.delete([*files, *(key.key for key in statuses if key.epoch < epoch)])
+        EventStore(self.bytes, signing=self.signing).delete_given_out(workflow_id)
 
     def delete_files(
         self, workflow_id: str, *, unless: Callable[[keys.WorkflowFile], bool]

@@ -25,12 +25,12 @@ from airflow_provider_rayworkflow.workflow.model import StatusRecord
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, keys
 from airflow_provider_rayworkflow.workflow.storage.completions import Completions
+from airflow_provider_rayworkflow.workflow.storage.events import EventStore, StoredEvent
 from airflow_provider_rayworkflow.workflow.storage.handover import Handover, Owner, StopRequest
 from airflow_provider_rayworkflow.workflow.storage.leases import Lease, Process
 from airflow_provider_rayworkflow.workflow.storage.memory import MemoryStore
 from airflow_provider_rayworkflow.workflow.storage.workflows import (
     HonestStatuses,
-    StoredEvent,
     list_workflows,
 )
 
@@ -61,7 +61,7 @@ LEASE = Lease(
     process=Process(host="elsewhere", machine="other/1", pid=1, started="1"),
     renewed_at=NOW,
 )
-EVENT = StoredEvent(workflow_id="w", event_key="k", payload={"n": 1}, number=0)
+EVENT = StoredEvent(workflow_id="w", event_key="k", payload={"n": 1}, number=0, posted_at=1.5)
 OWNER = Owner(workflow_id="w", token="t", submission_id="", since=1.0)
 REQUEST = StopRequest(workflow_id="w", token="t", how="cancel", requested_at=1.0)
 GRAPH = Graph(tasks=[Task(name="t", function=0, arguments=1)], blobs=[b"f", b"a"])
@@ -145,7 +145,7 @@ KINDS = {
         keys.event_key("w", "k", 0),
         "event",
         EVENT.to_json(),
-        lambda store: store.read_events("w", "k"),
+        lambda store: EventStore(store.bytes).read("w", "k", 0),
     ),
     "owner": Kind(
         keys.owner_key("w"),
@@ -344,7 +344,7 @@ def test_a_foreign_file_hides_no_workflow(two: WorkflowStore, key: str, content:
     assert shown == {"good": "SUCCESSFUL", "runs": "RUNNING"}
     assert [request.workflow_id for request in Handover(two.bytes).list_requests()] == ["runs"]
     assert "m" in {lease.manager_id for lease in two.list_leases()}
-    assert two.read_events("runs", "k") == []
+    assert EventStore(two.bytes).read_all("runs") == []
     two.delete_earlier("runs", 1)
     watched = watcher(two)
     watched.look(now=NOW)

@@ -11,7 +11,8 @@ import ray
 from airflow_provider_rayworkflow.workflow import api, testing
 from airflow_provider_rayworkflow.workflow.exceptions import WorkflowExecutionError
 from airflow_provider_rayworkflow.workflow.retention import prune
-from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
+from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, keys
+from airflow_provider_rayworkflow.workflow.storage.events import EventStore, StoredEvent
 from airflow_provider_rayworkflow.workflow.storage.memory import MemoryStore
 
 
@@ -88,3 +89,30 @@ def test_other_statuses_are_refused(workflows, statuses: set[str]):
         workflows.prune(0, statuses=statuses)
     with pytest.raises(ValueError, match="older_than must be"):
         workflows.prune(-1)
+
+
+def add_event(store: MemoryStore, workflow_id: str, *, posted_at: float) -> None:
+    EventStore(store).add(
+        StoredEvent(
+            workflow_id=workflow_id, event_key="key", payload=1, number=0, posted_at=posted_at
+        )
+    )
+
+
+def test_events_go_with_their_workflow(workflows, store: MemoryStore):
+    for workflow_id in ("done", "failed", "stopped", "running"):
+        add_event(store, workflow_id, posted_at=time.time())
+    workflows.delete("failed")
+    assert workflows.prune(0) == ["done"]
+    assert set(EventStore(store).list_segments()) == {"stopped", "running"}
+
+
+def test_events_of_unknown_workflows_are_pruned_by_their_age(workflows, store: MemoryStore):
+    now = time.time()
+    add_event(store, "old", posted_at=now - 100)
+    add_event(store, "new", posted_at=now - 10)
+    store.put(keys.event_key("damaged", "key", 0), b"damaged")
+    workflows.prune(50, dry_run=True)
+    assert set(EventStore(store).list_segments()) == {"old", "new", "damaged"}
+    workflows.prune(50)
+    assert set(EventStore(store).list_segments()) == {"new"}

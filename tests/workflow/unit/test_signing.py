@@ -19,12 +19,12 @@ from airflow_provider_rayworkflow.workflow.signing import SigningKeys
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 from airflow_provider_rayworkflow.workflow.storage.completions import Completions
+from airflow_provider_rayworkflow.workflow.storage.events import EventStore, StoredEvent
 from airflow_provider_rayworkflow.workflow.storage.handover import Handover, Owner, StopRequest
 from airflow_provider_rayworkflow.workflow.storage.leases import Lease, Process
 from airflow_provider_rayworkflow.workflow.storage.memory import MemoryStore
 from airflow_provider_rayworkflow.workflow.storage.workflows import (
     HonestStatuses,
-    StoredEvent,
     list_workflows,
 )
 
@@ -120,7 +120,9 @@ def write_all(store: MemoryStore) -> None:
     write.write_lease(
         Lease(manager_id="m", actor_id="a", process=Process.current(), renewed_at=time.time())
     )
-    write.write_event(StoredEvent(workflow_id="w", event_key="k", payload=1, number=0))
+    EventStore(write.bytes).add(
+        StoredEvent(workflow_id="w", event_key="k", payload=1, number=0, posted_at=0.0)
+    )
     handover = Handover(store)
     handover.take_over(Owner(workflow_id="w", token="t", submission_id="", since=1.0))
     handover.request_stop(
@@ -137,7 +139,7 @@ def look(store: MemoryStore) -> list[Any]:
 READS: dict[str, Callable[[MemoryStore], Any]] = {
     "v1/status/w/": lambda store: WorkflowStore(store).read_status("w"),
     "v1/leases/m.json": lambda store: WorkflowStore(store).read_lease("m"),
-    "v1/events/": lambda store: WorkflowStore(store).read_events("w", "k"),
+    "v1/events/": lambda store: EventStore(store).read("w", "k", 0),
     "v1/owners/": lambda store: Handover(store).read_owner("w"),
     "v1/requests/": lambda store: Handover(store).read_request("w", "t"),
     "v1/watchers/": look,

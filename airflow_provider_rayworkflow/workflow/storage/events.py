@@ -1,0 +1,162 @@
+"""Events that came by HTTP, and the token that their senders need."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_provider_rayworkflow.workflow.documents import (
+    dump_document,
+    load_line,
+    understanding,
+    well_typed,
+)
+from airflow_provider_rayworkflow.workflow.exceptions import (
+    CorruptedDataError,
+    DataLoadError,
+    KeyNotFoundError,
+)
+from airflow_provider_rayworkflow.workflow.signing import SigningKeys
+from airflow_provider_rayworkflow.workflow.storage import keys
+from airflow_provider_rayworkflow.workflow.storage.bytes import ByteStore, Data
+
+log = logging.getLogger(__name__)
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredEvent:
+    """An event that came by HTTP.
+
+    :ivar payload: any JSON.
+    :ivar number: counts the events that came under the key.
+    :ivar posted_at: seconds since the epoch.
+    :ivar consumer: the task that got it, and gets it again after a crash; None for none yet.
+    :ivar is_committed: True once that task's result is checkpointed, False if its listener
+        refused it, None before.
+    :ivar is_promised: its sender was told that it is stored, and so need not send it again.
+    """
+
+    workflow_id: str
+    event_key: str
+    payload: Any
+    number: int
+    posted_at: float
+    consumer: str | None = None
+    is_committed: bool | None = None
+    is_promised: bool = False
+
+    def to_json(self) -> Json:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+class EventStore:
+    """Stores events. Calls block.
+
+    :param signing: the keys of the documents; None for those of the environment.
+    """
+
+    def __init__(self, store: ByteStore, *, signing: SigningKeys | None = None) -> None:
+        self._bytes = store
+        self._signing = signing
+
+    def add(self, event: StoredEvent) -> bool:
+        """Store a new event; False if its number is taken by another manager's."""
+        return self._bytes.put_if_absent(*self._document(event))
+
+    def write(self, event: StoredEvent) -> None:
+        """Store what became of an event."""
+        self._bytes.put(*self._document(event))
+
+    def read(self, workflow_id: str, event_key: str, number: int) -> StoredEvent | None:
+        """One event; None when it has been deleted."""
+        try:
+            return self._load(keys.event_key(workflow_id, event_key, number))
+        except KeyNotFoundError:
+            return None
+
+    def read_all(self, workflow_id: str) -> list[StoredEvent]:
+        """The events of a workflow; those that can't be read are left out, and logged."""
+        found = list(self._keys(keys.events_folder(workflow_id)))
+        if (at_once := min(self._bytes.reads_at_once, len(found))) <= 1:
+            events = [self._load_or_warn(key) for key in found]
+        else:
+            with ThreadPoolExecutor(at_once, thread_name_prefix="events") as threads:
+                events = list(threads.map(self._load_or_warn, found))
+        return [event for event in events if event is not None]
+
+    def delete_given_out(self, workflow_id: str) -> None:
+        """Delete the events that a task has got: its workflow starts from scratch."""
+        given = [event for event in self.read_all(workflow_id) if event.consumer is not None]
+        self._bytes.delete([_document_key(event) for event in given])
+
+    def list_segments(self) -> dict[str, list[str]]:
+        """The keys of all events, by the segment of their workflow's id."""
+        segments: dict[str, list[str]] = {}
+        for key in self._keys(keys.EVENTS):
+            segments.setdefault(key.split("/")[2], []).append(key)
+        return segments
+
+    def delete_expired(self, event_keys: list[str], *, before: float) -> int:
+        """Delete those that were posted before; returns how many. Damaged ones go, too."""
+        expired = []
+        for key in event_keys:
+            try:
+                if self._load(key).posted_at >= before:
+                    continue
+            except KeyNotFoundError:
+                continue
+            except CorruptedDataError as exc:
+                log.warning("An event of an unknown workflow is deleted: %s", exc)
+            expired.append(key)
+        self._bytes.delete(expired)
+        return len(expired)
+
+    def token(self) -> str:
+        """The generated token; made by the first who asks for it.
+
+        :raises CorruptedDataError: when it is damaged.
+        """
+        key = keys.EVENT_TOKEN
+        try:
+            data = self._bytes.get(key)
+        except KeyNotFoundError:
+            made = {"token": secrets.token_urlsafe(32)}
+            document = dump_document(key, "event_token", made, signing=self._signing)
+            self._bytes.put_if_absent(key, document)
+            data = self._bytes.get(key)
+        with understanding(key, "event_token"):
+            token = load_line(key, "event_token", data, signing=self._signing)["token"]
+            if not isinstance(token, str) or not token:
+                raise TypeError("the token is no text")
+            return token
+
+    def _load_or_warn(self, key: str) -> StoredEvent | None:
+        try:
+            return self._load(key)
+        except KeyNotFoundError:
+            return None
+        except DataLoadError as exc:
+            log.warning("An event can't be read and is left out: %s", exc)
+            return None
+
+    def _load(self, key: str) -> StoredEvent:
+        body = load_line(key, "event", self._bytes.get(key), signing=self._signing)
+        with understanding(key, "event"):
+            return well_typed(StoredEvent(**body))
+
+    def _document(self, event: StoredEvent) -> tuple[str, Data]:
+        key = _document_key(event)
+        return key, dump_document(key, "event", event.to_json(), signing=self._signing)
+
+    def _keys(self, folder: str) -> Iterator[str]:
+        return (entry.key for entry in self._bytes.list(folder) if keys.is_event_key(entry.key))
+
+
+def _document_key(event: StoredEvent) -> str:
+    return keys.event_key(event.workflow_id, event.event_key, event.number)
