@@ -36,18 +36,21 @@ class TaskInstance:
         return {self.run_id: {self.task_id: self._state}}
 
 
+@pytest.mark.invariant(6)
 @pytest.mark.parametrize("policy", ["suspend", "cancel", "leave"])
 @pytest.mark.parametrize("state", ["failed", "success", "skipped", "removed", "upstream_failed"])
 def test_a_persons_end_of_the_task_follows_the_policy(state: str, policy: str):
     assert how_to_stop(state, policy) == policy
 
 
+@pytest.mark.invariant(6)
 @pytest.mark.parametrize("policy", ["suspend", "cancel", "leave"])
 @pytest.mark.parametrize("state", ["running", None])
 def test_the_end_of_a_worker_leaves_the_workflow_alone(state: str | None, policy: str):
     assert how_to_stop(state, policy) == "leave"
 
 
+@pytest.mark.invariant(6)
 @pytest.mark.parametrize("policy", ["suspend", "cancel", "leave"])
 def test_a_clear_of_a_running_task_never_cancels(policy: str):
     assert how_to_stop("restarting", policy) == "suspend"

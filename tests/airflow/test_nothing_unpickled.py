@@ -72,6 +72,7 @@ def trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return trace
 
 
+@pytest.mark.invariant(7)
 def test_nothing_is_unpickled_by_airflows_side(trace: Path):
     context = {
         "ti": TaskInstance(),

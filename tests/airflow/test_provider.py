@@ -31,6 +31,7 @@ def ask_airflow(what: str) -> Any:
     return json.loads(answer.stdout.splitlines()[-1])
 
 
+@pytest.mark.invariant(7)
 def test_importing_the_airflow_side_and_parsing_dags_loads_neither_ray_nor_pyarrow():
     loaded = ask_airflow("imports")
     assert "airflow_provider_rayworkflow.operators" in loaded["modules"]

@@ -106,6 +106,7 @@ def test_what_may_still_come_is_waited_for(root: Path, status: Status | None):
         sensor(deferrable=True).execute(CONTEXT)
 
 
+@pytest.mark.invariant(4)
 def test_a_failure_fails_the_sensor_with_its_reason(root: Path):
     failure = TaskFailure(task_id="t", type="ValueError", message="bad", traceback="")
     write(root, Status.FAILED, failure=failure)

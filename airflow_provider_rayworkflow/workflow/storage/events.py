@@ -93,7 +93,8 @@ class EventStore:
     def delete_given_out(self, workflow_id: str) -> None:
         """Delete the events that a task has got: its workflow starts from scratch."""
         given = [event for event in self.read_all(workflow_id) if event.consumer is not None]
-        self._bytes.delete([_document_key(event) for event in given])
+        if given:
+            self._bytes.delete([_document_key(event) for event in given])
 
     def list_segments(self) -> dict[str, list[str]]:
         """The keys of all events, by the segment of their workflow's id."""
@@ -114,7 +115,8 @@ class EventStore:
             except CorruptedDataError as exc:
                 log.warning("An event of an unknown workflow is deleted: %s", exc)
             expired.append(key)
-        self._bytes.delete(expired)
+        if expired:
+            self._bytes.delete(expired)
         return len(expired)
 
     def token(self) -> str:

@@ -126,6 +126,7 @@ def test_a_generator_is_refused(nothing_stored, num_returns):
         workflow.run(generate.bind(), workflow_id=nothing_stored)
 
 
+@pytest.mark.invariant(9)
 def test_arguments_have_to_fit_the_signature(nothing_stored):
     @ray.remote
     def needs(a, b, *, c):
@@ -214,6 +215,7 @@ def test_a_function_that_cannot_be_pickled_is_refused(nothing_stored):
         workflow.run(hold.bind(), workflow_id=nothing_stored)
 
 
+@pytest.mark.invariant(9)
 def test_an_argument_that_cannot_be_pickled_is_refused(nothing_stored):
     import threading
 

@@ -230,6 +230,7 @@ def test_on_existing_restart_of_a_running_workflow_is_refused(manager, new_id, g
     assert ray.get(ref) == 5
 
 
+@pytest.mark.invariant(5)
 def test_callers_that_submit_one_id_at_once_get_one_execution(manager, new_id, gate, ledger):
     results = []
 

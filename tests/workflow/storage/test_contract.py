@@ -227,6 +227,7 @@ class TestEveryStore:
         assert store.put_if_absent("v1/a", b"second") is True
 
     @pytest.mark.parametrize("content", ["the same", "their own"])
+    @pytest.mark.invariant(3, 5)
     def test_of_sixteen_racing_callers_exactly_one_writes(self, store: ByteStore, content: str):
         store.check_writable()
         if store.weakness:

@@ -327,6 +327,7 @@ def test_the_tasks_of_a_damaged_journal_run_again(
         assert len(calls) == len(set(calls)), how
 
 
+@pytest.mark.invariant(1, 2)
 @pytest.mark.parametrize(("task_id", "damaged"), [("large", "large"), ("expand", "tail")])
 def test_only_the_task_of_a_damaged_value_runs_again(
     failed: LocalStore, task_id: str, damaged: str, caplog: pytest.LogCaptureFixture
@@ -474,18 +475,21 @@ def test_on_a_full_disk_a_task_runs_once_and_not_for_each_of_its_retries(tmp_pat
 # ---- every byte
 
 
+@pytest.mark.invariant(2)
 def test_no_byte_of_a_status_can_change_unnoticed(finished: LocalStore):
     key = key_of(finished, f"SUCCESSFUL-{manager_of(finished)}.json")
     whole = WorkflowStore(finished).read_status(ID)
     no_byte_changes_unnoticed(finished, key, lambda store: store.read_status(ID), whole)
 
 
+@pytest.mark.invariant(2)
 def test_no_byte_of_a_graph_can_change_unnoticed(finished: LocalStore):
     key = key_of(finished, ".epoch")
     whole = WorkflowStore(finished).read_graph(ID, 1)
     no_byte_changes_unnoticed(finished, key, lambda store: store.read_graph(ID, 1), whole)
 
 
+@pytest.mark.invariant(2)
 def test_no_byte_of_a_journal_can_change_unnoticed(finished: LocalStore):
     key = key_of(finished, ".journal")
     whole = WorkflowStore(finished).read_checkpoints(ID).records

@@ -236,6 +236,7 @@ def test_without_a_crash_each_task_runs_once():
     assert life.ran == dict.fromkeys(TASKS, 1)
 
 
+@pytest.mark.invariant(1)
 @pytest.mark.parametrize("how", ["before", "after", "error"])
 def test_a_run_goes_on_after_a_crash_at_any_write(in_memory, how: str):
     for store in each_crash(in_memory, run, how):
@@ -253,6 +254,7 @@ def test_it_goes_on_too_where_each_commit_has_a_journal_of_its_own(
         assert live(store, go_on).output == OUTPUT
 
 
+@pytest.mark.invariant(1)
 @pytest.mark.parametrize("how", ["before", "after", "torn"])
 def test_a_run_in_files_goes_on_after_a_crash_at_any_write(in_files, how: str):
     for store in each_crash(in_files, run, how):

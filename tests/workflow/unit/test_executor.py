@@ -9,6 +9,7 @@ from concurrent.futures import Executor as ThreadPool
 from concurrent.futures import Future
 from random import Random
 
+import pytest
 from faulty import FaultyStore, Killed
 from hypothesis import given
 from hypothesis import strategies as st
@@ -222,6 +223,7 @@ def test_results_that_are_lost_are_made_again_and_used_up_retries_stay_used_up(
     assert value_of(outcome) == expected(plan)
 
 
+@pytest.mark.invariant(1)
 @given(plans(), SEEDS, st.lists(st.integers(0, 6), max_size=4))
 def test_a_run_after_any_crashes_ends_the_same_and_repeats_no_committed_task(
     plan: Plan, seed: int, crashes: list[int]

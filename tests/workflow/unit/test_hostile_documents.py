@@ -332,6 +332,7 @@ CONTENTS = {
 }
 
 
+@pytest.mark.invariant(11)
 @pytest.mark.parametrize("content", CONTENTS)
 @pytest.mark.parametrize("key", FOREIGN)
 def test_a_foreign_file_hides_no_workflow(two: WorkflowStore, key: str, content: str):

@@ -106,6 +106,7 @@ def test_deleting_one_leaves_all_others(workflows):
         assert {found for found, _ in workflows.list_all()} == set(ALLOWED[number:])
 
 
+@pytest.mark.invariant(9)
 @pytest.mark.parametrize("workflow_id", REFUSED, ids=ascii)
 def test_an_id_that_can_not_be_is_refused_before_anything_is_written(
     workflows, root: Path, workflow_id: str

@@ -172,6 +172,7 @@ def run_posts(events, posts, **options):
     return asyncio.run(scenario())
 
 
+@pytest.mark.invariant(12)
 def test_a_post_costs_the_same_however_many_came_before(make_events):
     calls = {}
     for count in (100, 200):
@@ -239,6 +240,7 @@ def test_the_same_event_again_is_not_refused_where_a_new_one_is(make_events):
     assert run_posts(events, posts) == ["stored", "stored", 429]
 
 
+@pytest.mark.invariant(9)
 @pytest.mark.parametrize(("standing", "status"), [("unknown", 404), ("ended", 409)])
 def test_an_event_that_no_task_can_get_is_refused_and_not_stored(
     make_events, store, standing, status
@@ -287,6 +289,7 @@ def test_two_managers_do_not_overwrite_each_others_events(make_events, store):
     assert fates(store) == {1: None, 2: None, 3: None}
 
 
+@pytest.mark.invariant(11)
 def test_a_damaged_event_hides_no_other(make_events, store):
     run_posts(make_events(), [("w", "key", n) for n in range(3)])
     store.bytes.put(keys.event_key("w", "key", 1), b"damaged")

@@ -62,6 +62,7 @@ def wait_at_the_gate():
     effects.gate.wait()
 
 
+@pytest.mark.invariant(4)
 def test_a_final_status_that_is_denied_is_written_later(store: DenyingStore):
     with testing.in_process(store) as workflows:
         store.denied = ("-SUCCESSFUL-", "-RESUMABLE-")
@@ -75,6 +76,7 @@ def test_a_final_status_that_is_denied_is_written_later(store: DenyingStore):
     assert shown(store) == "SUCCESSFUL"
 
 
+@pytest.mark.invariant(3)
 def test_it_is_not_written_over_what_came_after_it(store: DenyingStore):
     with testing.in_process(store) as workflows:
         # Who asked only after its end would have it resumed.

@@ -86,6 +86,7 @@ class Clock:
         return self.now
 
 
+@pytest.mark.invariant(3)
 @pytest.mark.parametrize("skew_s", [-200, -20, 0, 20, 200])
 def test_a_living_manager_is_never_dead_to_one_with_another_clock(skew_s: float):
     clock = Clock()
@@ -98,6 +99,7 @@ def test_a_living_manager_is_never_dead_to_one_with_another_clock(skew_s: float)
             assert watch.judge(renewed, NOW + second + skew_s) == "alive"
 
 
+@pytest.mark.invariant(3, 4)
 @pytest.mark.parametrize("skew_s", [-200, -20, 0, 20, 200])
 def test_a_dead_manager_is_dead_after_one_lease_time_whatever_the_clocks_say(skew_s: float):
     clock = Clock()

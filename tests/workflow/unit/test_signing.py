@@ -152,6 +152,7 @@ def unsigned(store: MemoryStore, key: str) -> bytes:
     return dump_line(line["kind"], line["body"])
 
 
+@pytest.mark.invariant(7)
 @pytest.mark.parametrize("part", READS)
 @pytest.mark.parametrize("how", ["not signed", "signed with another key", "signature of another"])
 def test_no_document_that_decides_something_is_believed_without_its_signature(
@@ -172,6 +173,7 @@ def test_no_document_that_decides_something_is_believed_without_its_signature(
         READS[part](store)
 
 
+@pytest.mark.invariant(7)
 def test_an_edited_output_is_not_believed(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv(VARIABLE, "secret")
     store = MemoryStore()

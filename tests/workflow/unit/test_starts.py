@@ -18,8 +18,12 @@ from airflow_provider_rayworkflow.workflow import testing, unowned
 from airflow_provider_rayworkflow.workflow.exceptions import WorkflowNotResumableError
 from airflow_provider_rayworkflow.workflow.model import StatusRecord
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
-from airflow_provider_rayworkflow.workflow.storage import Data, WorkflowStore
-from airflow_provider_rayworkflow.workflow.storage.keys import cancel_key, status_folder
+from airflow_provider_rayworkflow.workflow.storage import Data, Entry, WorkflowStore
+from airflow_provider_rayworkflow.workflow.storage.keys import (
+    REQUESTS,
+    cancel_key,
+    status_folder,
+)
 from airflow_provider_rayworkflow.workflow.storage.leases import Lease, Process
 from airflow_provider_rayworkflow.workflow.storage.memory import MemoryStore
 
@@ -231,6 +235,45 @@ def test_a_status_is_a_listing_and_a_read(store: Watched):
         assert store.asked == [("list", "status"), ("get", "status")]
 
 
+class Counting(MemoryStore):
+    """Counts calls, and the objects that are listed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cost = 0
+
+    def list(self, folder: str) -> Iterator[Entry]:
+        found = list(super().list(folder))
+        if folder != REQUESTS:  # a manager looks there by the clock
+            self.cost += 1 + len(found)
+        return iter(found)
+
+    def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
+        self.cost += 1
+        return super().get(key, start, length)
+
+
+@pytest.mark.invariant(12)
+def test_one_workflow_costs_the_same_however_many_are_stored():
+    costs = []
+    for others in (0, 200):
+        effects.gate.clear()
+        store = Counting()
+        with testing.in_process(store) as workflows:
+            for number in range(others):
+                workflows.run(first.bind(number), workflow_id=f"other-{number}")
+            store.cost = 0
+            fail(workflows)
+            effects.gate.set()
+            assert workflows.resume("w") == 1
+            assert workflows.get_status("w") == "SUCCESSFUL"
+            assert workflows.get_output("w") == 1
+            assert workflows.get_metadata("w")["status"] == "SUCCESSFUL"
+            workflows.delete("w")
+        costs.append(store.cost)
+    assert costs[0] == costs[1]
+
+
 # ---- others act between the questions
 
 
@@ -274,6 +317,7 @@ def test_what_an_owner_has_ended_right_before_its_own_end_does_not_run(store: Wa
     assert calls == []
 
 
+@pytest.mark.invariant(1, 3)
 @pytest.mark.parametrize("asked", [("get", "leases"), ("create", "epoch")], ids=" ".join)
 def test_what_an_owner_has_committed_right_before_its_end_does_not_run_again(
     store: Watched, asked: Asked

@@ -31,11 +31,13 @@ NAMES = ("NONE", "PENDING", "RUNNING", "SUCCESSFUL", "FAILED", "RESUMABLE", "CAN
 ALL = set(itertools.product(NAMES, NAMES))
 
 
+@pytest.mark.invariant(8)
 @pytest.mark.parametrize(("current", "new"), sorted(LEGAL))
 def test_a_legal_change_passes(current: str, new: str):
     check_transition("w", WorkflowStatus(current), WorkflowStatus(new))
 
 
+@pytest.mark.invariant(8)
 @pytest.mark.parametrize(("current", "new"), sorted(ALL - LEGAL))
 def test_every_other_change_raises_and_names_both_statuses(current: str, new: str):
     with pytest.raises(IllegalTransitionError) as raised:
@@ -61,6 +63,7 @@ def test_active_are_those_that_a_live_manager_holds():
     assert set(WorkflowStatus.non_terminating_status()) == {"PENDING", "RUNNING"}
 
 
+@pytest.mark.invariant(8)
 def test_a_resume_goes_on_after_a_failure_and_an_interruption_only():
     assert {s.value for s in WorkflowStatus if s.can_be_resumed} == {"FAILED", "RESUMABLE"}
 
