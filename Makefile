@@ -14,7 +14,10 @@ AZURITE := $(if $(shell command -v npm),node_modules/.bin/azurite-blob)
 # The browser for tests of the UI's pages is Debian's, which root may install. Without it, they are skipped.
 CHROMIUM := $(if $(shell command -v chromium),,$(if $(filter 0,$(shell id -u)),$(shell command -v apt-get)))
 
-.PHONY: bench bench-quick setup demo test chromium screenshots matrix check lint format types layers docs constraints clean
+# So is the PostgreSQL server of a test with Airflow's executor.
+POSTGRES := $(if $(wildcard /usr/lib/postgresql/*/bin/initdb)$(shell command -v initdb),,$(if $(filter 0,$(shell id -u)),$(shell command -v apt-get)))
+
+.PHONY: bench bench-quick setup demo test chromium postgres screenshots matrix check lint format types layers docs constraints clean
 
 setup: $(READY)
 
@@ -31,7 +34,7 @@ $(READY): pyproject.toml constraints.txt | $(BIN)/uv
 demo: $(READY)
 	$(BIN)/python example_dags/demo.py
 
-test: $(READY) $(AZURITE) $(if $(CHROMIUM),chromium)
+test: $(READY) $(AZURITE) $(if $(CHROMIUM),chromium) $(if $(POSTGRES),postgres)
 	$(MAKE) --no-print-directory check
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --durations 10
 
@@ -40,6 +43,10 @@ node_modules/.bin/azurite-blob:
 
 chromium:
 	-apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium fonts-dejavu-core
+
+# RUNLEVEL=1: no server is started but those of tests.
+postgres:
+	-apt-get update -qq && RUNLEVEL=1 apt-get install -qq -y --no-install-recommends postgresql
 
 # The pictures of docs/ui.md, which a test makes.
 screenshots: $(READY)

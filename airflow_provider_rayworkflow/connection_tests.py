@@ -57,7 +57,8 @@ def check_cluster(cluster: Cluster) -> str:
     jobs = RayJobs(cluster)
     version = jobs.version()
     jobs.find("connection-test")
-    accepted = "takes the token" if cluster.token else "asks for no token"
+    token = jobs.token
+    accepted = f"takes the token from {token.source}" if token.value else "asks for no token"
     return f"The Ray cluster at {cluster.address} runs Ray {version} and {accepted}"
 
 

@@ -26,7 +26,7 @@ class Cluster:
     """How a remote Ray cluster is reached.
 
     :ivar address: URL of its dashboard, where the Jobs API is.
-    :ivar token: Ray's authentication token, ``""`` for none.
+    :ivar token: the password, Ray's authentication token; ``""`` for what :mod:`.tokens` finds.
     :ivar verify: check the server's TLS certificate.
     :ivar ca: path of a bundle of trusted certificates, None for the machine's own.
     :ivar headers: sent with every request, beside the token.
@@ -42,7 +42,7 @@ class Cluster:
 
     @property
     def all_headers(self) -> dict[str, str]:
-        """The headers of a request, with the token."""
+        """The headers of a request that the connection itself gives, with its token."""
         token = {"Authorization": f"Bearer {self.token}"} if self.token else {}
         return {**self.headers, **token}
 

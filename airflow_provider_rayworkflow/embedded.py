@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, Literal
 
-from airflow_provider_rayworkflow import workflow
+from airflow_provider_rayworkflow import tokens, workflow
 from airflow_provider_rayworkflow.connections import ConnectionSettings
 from airflow_provider_rayworkflow.definitions import WorkflowDefinition
 from airflow_provider_rayworkflow.exceptions import (
@@ -203,6 +204,7 @@ def keeping_sigterm_handler() -> Iterator[None]:
 def _start_ray(settings: ConnectionSettings) -> None:
     import ray
 
+    _give_token()
     for attempt in range(1, _START_ATTEMPTS + 1):
         begun = time.monotonic()
         try:
@@ -219,6 +221,16 @@ def _start_ray(settings: ConnectionSettings) -> None:
             seconds = time.monotonic() - begun
             log.info("Ray started in the task process in %.1f s", seconds)
             return
+
+
+def _give_token() -> None:
+    """Have Ray authenticate by a token of this process alone, unless there is one.
+
+    Ray would write one into the user's home, which may not be writable; and of several processes
+    that do so at once, each may start with another one than its Ray's processes read.
+    """
+    if not tokens.is_disabled() and not tokens.find_token().value:
+        os.environ[tokens.TOKEN_VARIABLE] = secrets.token_hex(32)
 
 
 def _init_ray(settings: ConnectionSettings) -> None:

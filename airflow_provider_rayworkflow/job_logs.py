@@ -7,6 +7,8 @@ import logging
 import threading
 from collections.abc import AsyncIterator, Callable
 
+from airflow_provider_rayworkflow.exceptions import RayWorkflowError, RayWorkflowUnreachableError
+
 log = logging.getLogger(__name__)
 
 #: What one job may put into the task's log, in characters. The rest is on Ray's dashboard.
@@ -20,7 +22,8 @@ _CANCEL_TIMEOUT_S = 1.0
 class JobLog:
     """Copies what one job prints, each line once, also over broken connections.
 
-    :param tail: gives the job's output from its beginning to its end, as often as it is called.
+    :param tail: gives the job's output from its beginning to its end, as often as it is called;
+        raises :class:`RayWorkflowUnreachableError` when that breaks off.
     :param write: takes a line.
     :param taken: how much of it, in characters, was copied before.
     """
@@ -70,6 +73,8 @@ class JobLog:
             asyncio.run(self._copy())
         except asyncio.CancelledError:
             pass
+        except RayWorkflowError as exc:
+            log.warning("The output of the Ray job %s can't be copied: %s", self.submission_id, exc)
         except Exception:  # a log that is not copied must not fail the task
             log.exception("The output of the Ray job %s can't be copied", self.submission_id)
 
@@ -81,7 +86,7 @@ class JobLog:
             try:
                 await self._copy_once()
                 return
-            except (OSError, RuntimeError) as exc:  # what Ray's client raises
+            except RayWorkflowUnreachableError as exc:
                 log.debug("The output of the Ray job %s broke off: %s", self.submission_id, exc)
             wait_s = _FIRST_WAIT_S if self._taken > before else min(wait_s * 2, _LONGEST_WAIT_S)
             await asyncio.sleep(wait_s)

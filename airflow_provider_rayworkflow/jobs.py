@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import ssl
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -16,9 +17,11 @@ import httpx
 from airflow_provider_rayworkflow.connections import Cluster
 from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowConnectionError,
+    RayWorkflowError,
     RayWorkflowInputError,
     RayWorkflowUnreachableError,
 )
+from airflow_provider_rayworkflow.tokens import Token, token_for
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +30,16 @@ T = TypeVar("T")
 
 # Code of the author's is uploaded in it.
 _SUBMIT_TIMEOUT_S = 300.0
+
+_TRY_LATER = (408, 425, 429)
+_STATUS_CODE = re.compile(r"status code (\d{3})\b")
+_ALREADY_THERE = "already exists"
+_WRONG_JOB = re.compile(
+    rf"{_ALREADY_THERE}|runtime_?env|^[\w.]*(?:TypeError|ValueError|ValidationError)\b",
+    re.IGNORECASE | re.MULTILINE,
+)
+# How much of an answer an error shows.
+_SHOWN = 500
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,14 +77,13 @@ class RayJobs:
 
     def version(self) -> str:
         """The cluster's Ray version."""
-        return str(self._get("/api/version").json().get("ray_version", "?"))
+        return str((self._get("/api/version") or {}).get("ray_version", "?"))
 
     def find(self, submission_id: str) -> Job | None:
         """A job, None if the cluster has none of this id."""
-        response = self._get(f"/api/jobs/{quote(submission_id, safe='')}", may_be_missing=True)
-        if response.status_code == httpx.codes.NOT_FOUND:
+        found = self._get(f"/api/jobs/{quote(submission_id, safe='')}", may_be_missing=True)
+        if found is None:
             return None
-        found = response.json()
         return Job(
             submission_id=submission_id,
             status=str(found.get("status", "")),
@@ -105,25 +117,40 @@ class RayJobs:
 
         try:
             _within(_SUBMIT_TIMEOUT_S, submit)
-        except (OSError, TimeoutError) as exc:  # also what the requests library raises
-            raise self._unreachable(exc) from exc
-        except (TypeError, ValueError) as exc:
-            raise RayWorkflowInputError(f"The runtime_env can't be used: {exc}") from exc
-        except RuntimeError as exc:
-            if "already exists" in str(exc):
+        except Exception as exc:
+            if _ALREADY_THERE in str(exc):
                 return
-            if self.find(submission_id) is None:
-                raise self._refused(f"the job was not taken: {exc}") from exc
+            failure = self._failure_of(exc)
+            is_refused = isinstance(failure, RayWorkflowConnectionError)
+            if is_refused and self.find(submission_id) is not None:
+                return
+            raise failure from exc
 
     def read_log(self, submission_id: str) -> str:
         """What a job has printed until now."""
-        response = self._get(f"/api/jobs/{quote(submission_id, safe='')}/logs")
-        return str(response.json().get("logs") or "")
+        found = self._get(f"/api/jobs/{quote(submission_id, safe='')}/logs") or {}
+        return str(found.get("logs") or "")
 
     async def tail_log(self, submission_id: str) -> AsyncIterator[str]:
         """What a job prints, from its beginning to its end, while it comes."""
-        async for text in self._client().tail_job_logs(submission_id):
-            yield text
+        try:
+            async for text in self._client().tail_job_logs(submission_id):
+                yield text
+        except Exception as exc:
+            raise self._failure_of(exc) from exc
+
+    @cached_property
+    def token(self) -> Token:
+        """What the requests carry.
+
+        :raises RayWorkflowConnectionError: when the environment names a token that can't be used.
+        """
+        return token_for(self._cluster.token, self._cluster.headers)
+
+    @property
+    def _headers(self) -> dict[str, str]:
+        found = "" if self._cluster.token else self.token.value
+        return self._cluster.all_headers | ({"Authorization": f"Bearer {found}"} if found else {})
 
     @cached_property
     def _verify(self) -> ssl.SSLContext | bool:
@@ -134,7 +161,7 @@ class RayJobs:
         """For one request: nobody would close what is kept open between two."""
         return httpx.Client(
             base_url=self._cluster.address,
-            headers=self._cluster.all_headers,
+            headers=self._headers,
             verify=self._verify,
             timeout=self._cluster.timeout_s,
         )
@@ -145,26 +172,79 @@ class RayJobs:
         cluster = self._cluster
         return JobSubmissionClient(
             cluster.address,
-            headers=cluster.all_headers,
+            headers=self._headers,
             verify=(cluster.ca or True) if cluster.verify else False,
         )
 
-    def _get(self, path: str, *, may_be_missing: bool = False) -> httpx.Response:
+    def _get(self, path: str, *, may_be_missing: bool = False) -> Json | None:
+        """What the cluster answers; None if that is a 404 which may be."""
         try:
             with self._http() as client:
                 response = client.get(path)
-        except httpx.TransportError as exc:
+        except httpx.RequestError as exc:
             raise self._unreachable(exc) from exc
-        if response.is_success or (may_be_missing and response.status_code == 404):
-            return response
-        if response.status_code in (401, 403):
-            raise self._refused(
-                f"it answers {response.status_code} to our token. Put the cluster's token into "
-                "the connection's password"
+        is_page = "html" in response.headers.get("content-type", "")
+        if may_be_missing and response.status_code == 404:
+            if is_page:  # of what stands before the cluster: Ray answers with text
+                raise self._unreachable("it answers 404 with a page that is not Ray's")
+            return None
+        if not response.is_success:
+            raise self._failure(response.status_code, path, response.text)
+        try:
+            answer = response.json()
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            kind = (
+                "a page"
+                if is_page
+                else "something else than JSON"
+                if response.content
+                else "nothing"
             )
-        if response.is_server_error or response.status_code in (408, 429):
-            raise self._unreachable(f"it answers {response.status_code}")
-        raise self._refused(f"it answers {response.status_code} to {path}: {response.text:.500}")
+            raise self._unreachable(f"it answers {kind} to {path}")
+        return answer
+
+    def _failure_of(self, exc: Exception) -> RayWorkflowError:
+        """What an exception of Ray's client means."""
+        import requests
+        from ray.exceptions import AuthenticationError
+
+        if isinstance(exc, AuthenticationError):
+            return self._refused_token(401 if "required" in str(exc) else 403)
+        if isinstance(exc, requests.RequestException | ConnectionError | TimeoutError):
+            return self._unreachable(exc)
+        if isinstance(exc, TypeError | ValueError | OSError):  # of what is uploaded
+            return RayWorkflowInputError(f"The runtime_env can't be used: {exc}")
+        if isinstance(exc, RuntimeError):
+            # The agent's answer, a refusal say, comes inside of a 500 of the dashboard's.
+            codes = [int(code) for code in _STATUS_CODE.findall(str(exc))]
+            code = next((code for code in codes if code < 500), max(codes, default=0))
+            if code == 500 and _says_that_the_job_is_wrong(str(exc)):
+                return self._refused(f"the job was not taken: {_short(str(exc))}")
+            return self._failure(code, "/api/jobs/", str(exc))
+        status = getattr(exc, "status", None)  # aiohttp's
+        if isinstance(status, int):
+            return self._failure(status, "/api/jobs/", str(exc))
+        return self._unreachable(exc)
+
+    def _failure(self, code: int, path: str, text: str) -> RayWorkflowError:
+        """What an answer with this status code means."""
+        if code in (401, 403):
+            return self._refused_token(code)
+        if code in _TRY_LATER or code >= 500:
+            return self._unreachable(f"it answers {code}: {_short(text)}")
+        return self._refused(f"it answers {code} to {path}: {_short(text)}")
+
+    def _refused_token(self, code: int) -> RayWorkflowConnectionError:
+        token = self.token
+        if token.value or "header" in token.source:
+            sent = f"to the token from {token.source}"
+        else:
+            sent = f"and no token was sent ({token.source})"
+        return self._refused(
+            f"it answers {code} {sent}. Put the cluster's token into the connection's password"
+        )
 
     def _unreachable(self, why: Any) -> RayWorkflowUnreachableError:
         reason = str(why) or type(why).__name__
@@ -176,6 +256,25 @@ class RayJobs:
         return RayWorkflowConnectionError(
             f"The Ray cluster at {self._cluster.address} refused us: {why}"
         )
+
+
+def _says_that_the_job_is_wrong(text: str) -> bool:
+    """True for what the same request would be answered again, however healthy the cluster is."""
+    # Of a traceback the exceptions count; its indented lines are Ray's code, whatever they say.
+    said = "\n".join(line for line in text.splitlines() if not line.startswith((" ", "\t")))
+    return not _is_page(text) and _WRONG_JOB.search(said) is not None
+
+
+def _short(text: str) -> str:
+    """The part of an answer that says most: of a page nothing, of a traceback its end."""
+    if _is_page(text):
+        return "a page"
+    text = text.strip()
+    return text if len(text) <= _SHOWN else f"… {text[-_SHOWN:]}"
+
+
+def _is_page(text: str) -> bool:
+    return "<html" in text.lower() or "<!doctype" in text.lower()
 
 
 def _within(timeout_s: float, function: Callable[[], T]) -> T:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from typing import Any, Literal, Protocol
@@ -149,21 +150,17 @@ class WorkflowRun:
         told = {"takeovers": self._takeovers, "told_epoch": self._told_epoch}
         return {**told, **self._engine.carried}
 
-    def settle(self, found: Found) -> Found:
-        """Resume the workflow if it was taken from this try; then it is active, or has ended."""
-        self._log_reuse(found.record)
-        while not found.status.is_active and self._was_taken(found):
-            self._takeovers += 1
-            self._engine.prepare()
-            found = self._submit("resume")
-            self._log_reuse(found.record)
-        self._log_progress(found.record)
-        return found
+    def wait(self, found: Found, *, at_most_s: float = math.inf) -> Found:
+        """Wait for the workflow's end, and return what is stored then.
 
-    def wait(self, found: Found) -> Found:
-        """Wait for the workflow's end, and return what is stored then."""
-        while (found := self.settle(found)).status.is_active:
-            self._pause(self._poll_interval_s)
+        :param at_most_s: how long; after that the workflow may be active yet.
+        """
+        until = time.monotonic() + at_most_s
+        while (found := self._settle(found)).status.is_active:
+            left_s = until - time.monotonic()
+            if left_s <= 0:
+                break
+            self._pause(min(self._poll_interval_s, left_s))
             found = self._look()
         return found
 
@@ -186,6 +183,17 @@ class WorkflowRun:
         :param detach: it goes on, and :meth:`rejoin` follows in another process.
         """
         self._engine.close(suspend=suspend, detach=detach)
+
+    def _settle(self, found: Found) -> Found:
+        """Resume the workflow if it was taken from this try; then it is active, or has ended."""
+        self._log_reuse(found.record)
+        while not found.status.is_active and self._was_taken(found):
+            self._takeovers += 1
+            self._engine.prepare()
+            found = self._submit("resume")
+            self._log_reuse(found.record)
+        self._log_progress(found.record)
+        return found
 
     def _submit(self, on_existing: OnExisting, *, from_task: str = "") -> Found:
         self._engine.submit(

@@ -11,6 +11,7 @@ from airflow.sdk import BaseSensorOperator, PokeReturnValue
 from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowSensorTimeout, AirflowTaskTimeout
 
+from airflow_provider_rayworkflow import deferrals
 from airflow_provider_rayworkflow.definitions import check_id
 from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowEndedError,
@@ -132,7 +133,7 @@ class RayWorkflowSensor(LeavesLinks, BaseSensorOperator):
         return self._wait_deferred(deadline, clock)
 
     def _wait_deferred(self, deadline: float, clock: str) -> Any:
-        answer = self.poke({})
+        answer = self._poke_for(min(deferrals.STAY_S, deadline - time.time()))
         if answer.is_done:
             return answer.xcom_value
         from airflow_provider_rayworkflow.triggers import RayWorkflowTrigger
@@ -150,8 +151,20 @@ class RayWorkflowSensor(LeavesLinks, BaseSensorOperator):
             ),
             method_name="execute_complete",
             # Only if there is no triggerer to see the deadline.
-            timeout=timedelta(seconds=max(0.0, deadline - time.time()) + _TRIGGERER_MARGIN_S),
+            timeout=timedelta(
+                seconds=max(0.0, deadline - time.time()) + deferrals.latest_return_s()
+            ),
         )
+
+    def _poke_for(self, seconds: float) -> PokeReturnValue:
+        """Look again and again for a while before the deferral."""
+        until = time.monotonic() + seconds
+        while True:
+            answer = self.poke({})
+            left_s = until - time.monotonic()
+            if answer.is_done or left_s <= 0:
+                return answer
+            time.sleep(min(left_s, self.poke_interval, _STAY_INTERVAL_S))
 
     def _look(self, hook: RayWorkflowHook, workflow_id: str) -> PokeReturnValue:
         found = hook.find(workflow_id)
@@ -193,8 +206,8 @@ class RayWorkflowSensor(LeavesLinks, BaseSensorOperator):
 
 _FINAL = frozenset({WorkflowStatus.SUCCESSFUL.value, WorkflowStatus.CANCELED.value})
 _TASK_CLOCK = "The execution_timeout"
-# How much later than its own deadline a deferral is ended by Airflow's scheduler.
-_TRIGGERER_MARGIN_S = 30.0
+# How often to look in the worker, at least, before the deferral.
+_STAY_INTERVAL_S = 1.0
 
 
 def _check_statuses(name: str, statuses: Sequence[str]) -> None:

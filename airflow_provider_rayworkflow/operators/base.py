@@ -22,6 +22,7 @@ from airflow.sdk.exceptions import (
 )
 from airflow.sdk.execution_time.xcom import XCom
 
+from airflow_provider_rayworkflow import deferrals
 from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowCanceledError,
     RayWorkflowFailedError,
@@ -61,8 +62,6 @@ Json = dict[str, Any]
 WORKFLOW_ID_KEY = "workflow_id"
 CONN_ID_KEY = "ray_workflow_conn_id"
 
-# How much later than its own deadline a deferral is ended by Airflow's scheduler.
-_TRIGGERER_MARGIN_S = 30.0
 # How long to leave a cluster alone that has no place for the workflow.
 _QUEUE_FULL_WAIT_S = 30.0
 
@@ -286,7 +285,7 @@ class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
             if self.wait and stays:
                 found = run.wait(found)
             elif self.wait:
-                found = run.settle(found)
+                found = run.wait(found, at_most_s=_stay_s(deadline))
                 suspend = found.status.is_active and _is_over(deadline)
             detach = found.status.is_active and not suspend
         except AirflowTaskTimeout:
@@ -318,7 +317,7 @@ class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
         from airflow_provider_rayworkflow.triggers import RayWorkflowTrigger
 
         self.log.info("Workflow %s has begun; waiting in the triggerer", run.workflow_id)
-        late_s = 2 * self.poll_interval_s + _TRIGGERER_MARGIN_S
+        late_s = 2 * self.poll_interval_s + deferrals.latest_return_s()
         self.defer(
             trigger=RayWorkflowTrigger(
                 workflow_id=run.workflow_id,
@@ -397,6 +396,13 @@ class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
 
 def _is_over(deadline: float | None) -> bool:
     return deadline is not None and time.time() >= deadline
+
+
+def _stay_s(deadline: float | None) -> float:
+    """How long to wait in the worker before a deferral."""
+    if deadline is None:
+        return deferrals.STAY_S
+    return min(deferrals.STAY_S, max(0.0, deadline - time.time()))
 
 
 def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.sdk import BaseOperator
 
@@ -15,6 +16,7 @@ from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowUnreachableError,
 )
 from airflow_provider_rayworkflow.names import DEFAULT_CONN_ID
+from airflow_provider_rayworkflow.patience import Patience
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from airflow_provider_rayworkflow.connections import Cluster
     from airflow_provider_rayworkflow.hooks import RayWorkflowHook
     from airflow_provider_rayworkflow.jobs import Job, RayJobs
+
+T = TypeVar("T")
 
 _MODULE = "airflow_provider_rayworkflow.workflow.runtime.resume_all_job"
 
@@ -39,6 +43,7 @@ class RayWorkflowResumeAllOperator(BaseOperator):
     :param include_failed: also those that an error of their own ended.
     :param poll_interval_s: how often the cluster is asked how the job stands.
     :param ray_workflow_conn_id: a connection of type ``ray_workflow``. (templated)
+    :param unreachable_timeout_s: how long to keep retrying a cluster that can't be reached.
     """
 
     template_fields: Sequence[str] = ("ray_workflow_conn_id",)
@@ -50,18 +55,20 @@ class RayWorkflowResumeAllOperator(BaseOperator):
         include_failed: bool = False,
         poll_interval_s: float = 1.0,
         ray_workflow_conn_id: str = DEFAULT_CONN_ID,
+        unreachable_timeout_s: float = 600.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.include_failed = include_failed
         self.poll_interval_s = poll_interval_s
         self.ray_workflow_conn_id = ray_workflow_conn_id
+        self.unreachable_timeout_s = unreachable_timeout_s
 
     def execute(self, context: Context) -> list[str]:
         """Resume them.
 
         :raises RayWorkflowNotResumedError: when that failed for some; the others go on.
-        :raises RayWorkflowUnreachableError: when the cluster does not answer.
+        :raises RayWorkflowUnreachableError: when the cluster does not answer for too long.
         """
         from airflow_provider_rayworkflow import embedded
         from airflow_provider_rayworkflow.hooks import RayWorkflowHook
@@ -97,21 +104,24 @@ class RayWorkflowResumeAllOperator(BaseOperator):
         command = ["python", "-m", _MODULE, "--storage", hook.storage_uri]
         command += ["--own-modules", str(len(OWN_MODULES))]
         command += ["--include-failed"] if self.include_failed else []
-        jobs.submit(
-            submission_id=submission_id,
-            entrypoint=shlex.join(command),
-            runtime_env=job_environment(None),
-            metadata={"job_name": "resume-all"},
+        self._persist(
+            partial(
+                jobs.submit,
+                submission_id=submission_id,
+                entrypoint=shlex.join(command),
+                runtime_env=job_environment(None),
+                metadata={"job_name": "resume-all"},
+            )
         )
         job = self._wait(jobs, submission_id)
-        for line in jobs.read_log(submission_id).splitlines():
+        for line in self._persist(partial(jobs.read_log, submission_id)).splitlines():
             self.log.info("%s", line)
         if not job.was_successful:
             raise RayWorkflowError(f"The Ray job {submission_id!r} failed: {job.message}")
 
     def _wait(self, jobs: RayJobs, submission_id: str) -> Job:
         while True:
-            job = jobs.find(submission_id)
+            job = self._persist(partial(jobs.find, submission_id))
             if job is None:
                 raise RayWorkflowUnreachableError(
                     f"The cluster has lost the Ray job {submission_id!r}; the next try asks again."
@@ -119,3 +129,16 @@ class RayWorkflowResumeAllOperator(BaseOperator):
             if job.has_ended:
                 return job
             time.sleep(self.poll_interval_s)
+
+    def _persist(self, call: Callable[[], T]) -> T:
+        """Repeat what fails because the cluster does not answer, for as long as we may."""
+        patience = Patience(self.unreachable_timeout_s)
+        while True:
+            try:
+                return call()
+            except RayWorkflowUnreachableError as exc:
+                wait_s = patience.failed()
+                if wait_s is None:
+                    raise
+                self.log.warning("%s; next attempt in %.0f s", exc, wait_s)
+                time.sleep(wait_s)

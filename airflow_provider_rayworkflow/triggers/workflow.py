@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from airflow_provider_rayworkflow.deferrals import least_deferral_s
 from airflow_provider_rayworkflow.exceptions import RayWorkflowStorageError
 from airflow_provider_rayworkflow.hooks import RayWorkflowHook
 from airflow_provider_rayworkflow.kills import how_to_stop_deferred
@@ -95,8 +96,16 @@ class RayWorkflowTrigger(BaseTrigger):
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Wait. Begins anew in another triggerer, and leaves nothing there or here."""
-        yield await self._wait()
+        """Wait. Begins anew in another triggerer, and leaves nothing there or here.
+
+        The event of a deferred task instance comes no sooner than
+        :func:`~.deferrals.least_deferral_s` after this has begun, which is after the deferral by
+        any clock.
+        """
+        earliest = time.monotonic() + (least_deferral_s() if self.task_instance else 0.0)
+        event = await self._wait()
+        await asyncio.sleep(max(0.0, earliest - time.monotonic()))
+        yield event
 
     async def on_kill(self) -> None:
         """A person ended or cleared the deferred task instance; never at a triggerer's restart."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
-import psutil
+import processes
 from dag_test import DAGS
 
 T = TypeVar("T")
@@ -35,7 +35,7 @@ def wait_for(what: str, look: Callable[[], T], *, patience_s: float = PATIENCE_S
 
 
 class LiveAirflow:
-    """A deployment on SQLite with the LocalExecutor. DAGs are read at the start.
+    """A deployment with the LocalExecutor, by default on SQLite. DAGs are read at the start.
 
     :param has_scheduler: without one, no task runs.
     :param user: name and password; by default everybody is an admin.
@@ -61,12 +61,16 @@ class LiveAirflow:
         )
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
-    def start(self, database: Path) -> None:
+    def start(self, database: Path | None) -> None:
         """Start all; ready when this returns.
 
-        :param database: an initialised SQLite database to copy.
+        :param database: an initialised SQLite database to copy; None if the environment names
+            another one, which is initialised here.
         """
-        shutil.copy(database, self.home / "airflow.db")
+        if database is None:
+            self._run("db", "migrate")
+        else:
+            shutil.copy(database, self.home / "airflow.db")
         self._spawn("api-server", "--workers", "1")
         if self._has_scheduler:
             self._spawn("scheduler")
@@ -154,12 +158,13 @@ class LiveAirflow:
 
     # ---- what a person sees
 
-    def wait_for_run(self, dag_id: str, run_id: str) -> None:
+    def wait_for_run(self, dag_id: str, run_id: str, *, patience_s: float = PATIENCE_S) -> None:
         """Wait until the DAG run has ended."""
         path = f"/dags/{dag_id}/dagRuns/{run_id}"
         wait_for(
             f"the end of run {run_id} of {dag_id}",
             lambda: self._call("GET", path)["state"] in ("success", "failed"),
+            patience_s=patience_s,
         )
 
     def run_seconds(self, dag_id: str, run_id: str) -> float:
@@ -272,16 +277,7 @@ class LiveAirflow:
         self._processes[command[0]] = process
 
     def _end(self, *names: str) -> None:
-        ending = [self._processes.pop(name) for name in names]
-        ours = [psutil.Process(process.pid) for process in ending]
-        ours += [child for process in ours for child in process.children(recursive=True)]
-        for started in ending:
-            started.terminate()
-        _, alive = psutil.wait_procs(ours, timeout=10)
-        for process in alive:
-            process.kill()
-        for started in ending:
-            started.wait(timeout=10)
+        processes.end([self._processes.pop(name) for name in names])
 
     def _run(self, *command: str) -> None:
         subprocess.run(

@@ -74,3 +74,25 @@ def test_ray_is_in_another_process_group_than_what_airflow_kills():
         [sys.executable, "-c", code], check=True, timeout=60, stdout=subprocess.PIPE, text=True
     )
     assert answer.stdout.split() == ["True", "True"]
+
+
+@pytest.mark.parametrize(
+    ("given", "makes_one"),
+    [({}, True), ({"RAY_AUTH_TOKEN": "given"}, False), ({"RAY_AUTH_MODE": "disabled"}, False)],
+)
+def test_ray_gets_a_token_of_its_own_where_there_is_none(
+    starts, monkeypatch, tmp_path, given: dict[str, str], makes_one: bool
+):
+    """So nothing is written into the user's home."""
+    for name in [name for name in os.environ if name.startswith("RAY_AUTH")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "")
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    embedded._start_ray(ConnectionSettings())
+    made = os.environ["RAY_AUTH_TOKEN"]
+    assert (len(made) == 64) is makes_one
+    embedded._start_ray(ConnectionSettings())
+    assert os.environ["RAY_AUTH_TOKEN"] == made
+    assert list(tmp_path.iterdir()) == []

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from airflow_provider_rayworkflow import job_logs
+from airflow_provider_rayworkflow.exceptions import RayWorkflowUnreachableError
 from airflow_provider_rayworkflow.job_logs import JobLog
 
 
@@ -39,8 +40,8 @@ def test_lines_are_put_together_from_what_comes():
 
 
 def test_a_broken_connection_repeats_nothing():
-    broken = ["one\ntwo\nthr", OSError("reset")]
-    again = ["one\ntwo\n", "three\nfour\n", RuntimeError("closed")]
+    broken = ["one\ntwo\nthr", RayWorkflowUnreachableError("reset")]
+    again = ["one\ntwo\n", "three\nfour\n", RayWorkflowUnreachableError("closed")]
     assert copied(Job(broken, again, ["one\ntwo\nthree\nfour\nfive"])) == [
         "one",
         "two",

@@ -101,6 +101,12 @@ def test_a_workflow_is_restarted_from_a_task_once():
     assert engine.calls == ["submit resume from clean", "prepare", "submit resume"]
 
 
+@pytest.mark.parametrize(("at_most_s", "ended"), [(3600, SUCCESSFUL), (0, RUNNING)])
+def test_a_workflow_is_waited_for_no_longer_than_is_asked(at_most_s: float, ended: Found):
+    attempt = new_run(Stored(RUNNING, RUNNING, SUCCESSFUL), Engine())
+    assert attempt.wait(attempt.start(Action.ATTACH, before=None), at_most_s=at_most_s) is ended
+
+
 def test_what_an_earlier_run_left_is_not_taken_for_the_one_that_was_submitted():
     failed = found(WorkflowStatus.FAILED)
     engine = Engine(begins_at=2)
@@ -200,7 +206,7 @@ def test_what_was_told_before_a_deferral_is_not_told_after_it(caplog):
     ended = found(WorkflowStatus.SUCCESSFUL, epoch=2, reuse=REUSE)
     first = new_run(Stored(running), Engine())
     with caplog.at_level("INFO"):
-        first.settle(first.start(Action.RESUME, before=found(WorkflowStatus.FAILED)))
+        first.wait(first.start(Action.RESUME, before=found(WorkflowStatus.FAILED)), at_most_s=0)
         assert len(goes_on(caplog)) == 1
         second = new_run(Stored(ended), Engine())
         second.wait(second.rejoin(first.carried))

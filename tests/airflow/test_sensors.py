@@ -17,7 +17,7 @@ from airflow.sdk.exceptions import (
     TaskDeferred,
 )
 
-from airflow_provider_rayworkflow import workflow
+from airflow_provider_rayworkflow import deferrals, workflow
 from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowEndedError,
     RayWorkflowInputError,
@@ -54,6 +54,12 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     connection = {"conn_type": "ray_workflow", "extra": {"storage": str(root)}}
     monkeypatch.setenv("AIRFLOW_CONN_WAITED", json.dumps(connection))
     return root
+
+
+@pytest.fixture(autouse=True)
+def _defers_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not there yet is not waited for before the deferral."""
+    monkeypatch.setattr(deferrals, "STAY_S", 0.0)
 
 
 def write(root: Path, status: Status, *, number: int = 0, **changes: object) -> None:
