@@ -292,3 +292,11 @@ class KeyNotFoundError(StorageError, KeyError):
 
     def __init__(self, key: str) -> None:
         super().__init__(f"There is no object {key!r} in the storage.", key=key)
+
+
+def text_of(exc: BaseException) -> str:
+    """What an exception says, whatever its class does when it is asked: plain ``str``, no error."""
+    try:
+        return str.__str__(str(exc))  # of a subclass of str, a reader may not have the class
+    except BaseException as error:
+        return f"<a {type(exc).__qualname__} whose text can't be had: {type(error).__qualname__}>"

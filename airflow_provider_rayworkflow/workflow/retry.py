@@ -17,7 +17,7 @@ class Retry:
     ``max_retries``.
 
     :param attempts: how often the task is tried in all, at least 1.
-    :param on: the exceptions to retry on.
+    :param on: the exceptions to retry on; by default all, also those that are no ``Exception``.
     :param wait_initial: before the second attempt; seconds or a timedelta.
     :param wait_factor: each wait is so many times the one before.
     :param wait_max: the longest wait; seconds or a timedelta.
@@ -26,7 +26,7 @@ class Retry:
     """
 
     attempts: int
-    on: type[Exception] | tuple[type[Exception], ...] = Exception
+    on: type[BaseException] | tuple[type[BaseException], ...] = BaseException
     wait_initial: float | timedelta = 1.0
     wait_factor: float = 2.0
     wait_max: float | timedelta = 60.0
@@ -35,7 +35,9 @@ class Retry:
         if type(self.attempts) is not int or self.attempts < 1:
             raise ValueError(f"attempts must be a whole number from 1, not {self.attempts!r}.")
         types = self.on if isinstance(self.on, tuple) else (self.on,)
-        if not types or not all(isinstance(t, type) and issubclass(t, Exception) for t in types):
+        if not types or not all(
+            isinstance(t, type) and issubclass(t, BaseException) for t in types
+        ):
             raise TypeError(f"on must be exception types, not {self.on!r}.")
         if seconds("wait_initial", self.wait_initial) > seconds("wait_max", self.wait_max):
             raise ValueError(

@@ -44,6 +44,7 @@ from airflow_provider_rayworkflow.workflow.runtime.environments import (
     with_environment,
 )
 from airflow_provider_rayworkflow.workflow.runtime.inputs import Argument, nested_input
+from airflow_provider_rayworkflow.workflow.runtime.large_refs import Held, LargeRefs
 from airflow_provider_rayworkflow.workflow.runtime.refs import RefPickling
 
 Json = dict[str, Any]
@@ -115,7 +116,7 @@ def execute_plainly(dag: DAGNode) -> Any:
     check_dag(dag)
     done: dict[DAGNode, Any] = {}
     resolve = lambda obj: done.get(obj, obj) if isinstance(obj, DAGNode) else obj  # noqa: E731
-    for node, _, _ in _in_order(dag, _Encoder((), {}).read):
+    for node, _, _ in _in_order(dag, _Encoder((), {}, keeps_refs=True).read):
         args = _map_nodes(node._bound_args, resolve)
         kwargs = _map_nodes(node._bound_kwargs, resolve)
         _, rays = ray_options.split(node._bound_options)
@@ -157,9 +158,12 @@ class _Read(NamedTuple):
 
 
 class _Encoder:
-    def __init__(self, args: tuple[Any, ...], kwargs: Json) -> None:
+    """:param keeps_refs: references count by what they refer to, however large that is."""
+
+    def __init__(self, args: tuple[Any, ...], kwargs: Json, *, keeps_refs: bool = False) -> None:
         self._args = args
         self._kwargs = kwargs
+        self._refs = LargeRefs(keeps=keeps_refs)
         self._kinds: list[Task] = []
         self._calls: dict[tuple[Any, ...], _Call] = {}
         self._blobs: dict[bytes, int] = {}
@@ -219,15 +223,17 @@ class _Encoder:
         if isinstance(value, (InputNode, InputAttributeNode)):
             value = self._input(value)
         if isinstance(value, ray.ObjectRef):
-            return ray.get(value)
+            value = self._refs.behind(value)
         if isinstance(value, DAGNode):
             return Argument(self._position(value))
-        return value
+        return value.value if type(value) is Held else value
 
     def _reduce(self, obj: Any) -> Any:
         """Nodes inside containers: a task gets them as references, as in plain Ray."""
         if isinstance(obj, (InputNode, InputAttributeNode)):
             return _identity, (self._input(obj),)
+        if isinstance(obj, ray.ObjectRef) and isinstance(node := self._refs.behind(obj), DAGNode):
+            obj = node
         if isinstance(obj, DAGNode):
             return nested_input, (self._position(obj),)
         return NotImplemented
@@ -238,10 +244,12 @@ class _Encoder:
             return "input", obj.position
         if isinstance(obj, (InputNode, InputAttributeNode)):
             return self._input(obj)
+        if isinstance(obj, ray.ObjectRef):
+            obj = self._refs.behind(obj)
+            if not isinstance(obj, DAGNode):
+                return obj
         if isinstance(obj, DAGNode):
             return "nested input", self._position(obj)
-        if isinstance(obj, ray.ObjectRef):
-            return ray.get(obj)
         return obj._function if isinstance(obj, RemoteFunction) else NotImplemented
 
     def _position(self, node: DAGNode) -> int:

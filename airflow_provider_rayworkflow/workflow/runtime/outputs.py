@@ -14,6 +14,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     WorkflowCancellationError,
     WorkflowExecutionError,
     WorkflowSuspendedError,
+    text_of,
 )
 from airflow_provider_rayworkflow.workflow.live import Output
 from airflow_provider_rayworkflow.workflow.model import Result
@@ -112,5 +113,5 @@ def _cause(output: Output) -> BaseException:
         return RuntimeError(text)
     try:
         return decode_exception(output.exception)
-    except Exception as exc:  # the user's classes may be missing here
-        return RuntimeError(f"{text} (it can't be unpickled here: {exc})")
+    except BaseException as exc:  # the user's classes may be missing here, or do anything
+        return RuntimeError(f"{text} (it can't be unpickled here: {text_of(exc)})")

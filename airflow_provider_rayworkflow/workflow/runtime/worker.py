@@ -10,7 +10,10 @@ import logging
 import os
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from types import TracebackType
 from typing import Any
 
 from airflow_provider_rayworkflow.workflow import workflow_context as context
@@ -19,6 +22,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     CorruptedDataError,
     DataLoadError,
     StorageError,
+    text_of,
 )
 from airflow_provider_rayworkflow.workflow.model import (
     Encoding,
@@ -49,6 +53,9 @@ log = logging.getLogger(__name__)
 
 #: Larger values get an object of their own and go from worker to worker by reference.
 INLINE_BYTES = 32 * 1024
+# What stands at the top of each traceback and is not the author's.
+_OUR_MODULES = frozenset({__name__, __name__.replace("worker", "events")})
+
 #: The largest value that a task may return, in bytes; by default there is no limit.
 MAX_VALUE_VARIABLE = "RAY_WORKFLOW_MAX_VALUE_BYTES"
 
@@ -66,67 +73,143 @@ def run_task(
     :param results: that it takes, in the place of its ``inputs``. One that comes by reference has
         its position among ``values`` in place of the reference.
     """
-    task_context = context.WorkflowContext(
-        workflow_id=run.workflow_id, task_id=run.task_id, attempt=run.attempt, epoch=run.epoch
-    )
-    try:
-        lost, inputs = _load_inputs(store, results, values)
-    except DataLoadError as exc:
-        return _lost_by(run, exc)
-    if lost is not None:
+    attempt = Attempt(store, run)
+    if (lost := attempt.load(results, values)) is not None:
         return lost
-    with context.running(task_context), joining(run.traceparent):
-        return _execute(store, run, inputs)
+    with attempt.current():
+        try:
+            value = attempt.call()
+        except BaseException as exc:
+            return attempt.raised(exc)
+        return attempt.returned(value)
 
 
-def _execute(store: WorkflowStore, run: TaskRun, inputs: list[Any]) -> Completion:
-    started_at = time.time()
-    retryable: tuple[type[BaseException], ...] | None = None
-    try:
-        function = functions.load(run.function)
-        args, kwargs, retryable = load_call(run.arguments, inputs)
-        with time_limit(run):
-            value = function(*args, **kwargs)
-        ended_at = time.time()
-        if is_dag(value):
-            return Continued(
-                graph=encode_dag(value).to_bytes(),
-                times=_times(run, started_at, ended_at),
-            )
-        encoded = _encode(run, value)
-    except (Exception, SystemExit) as exc:
-        log.info("Task status [FAILED]\t[%s@%s]", run.workflow_id, run.task_id)
-        return _raised(run, exc, retryable, _times(run, started_at, time.time()))
-    try:
-        return Returned(
-            result=_store(store, run, value, encoded),
-            times=_times(run, started_at, ended_at),
-            json_output=json_output(value) if run.wants_json else None,
+class Attempt:
+    """One attempt of a task, in the steps that :func:`run_task` takes."""
+
+    def __init__(self, store: WorkflowStore, run: TaskRun) -> None:
+        self._store = store
+        self._run = run
+        self._inputs: list[Any] = []
+        self._retryable: tuple[type[BaseException], ...] | None = None
+        self._started_at = 0.0
+
+    def load(self, results: Sequence[Result], values: Sequence[Any]) -> Completion | None:
+        """Load what it takes; returns how it ended if that fails."""
+        try:
+            lost, self._inputs = _load_inputs(self._store, results, values)
+        except DataLoadError as exc:
+            return _lost_by(self._run, exc)
+        return lost
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """While this lasts, it is the task that :func:`~..workflow_context.get_context` tells of."""
+        run = self._run
+        task_context = context.WorkflowContext(
+            workflow_id=run.workflow_id, task_id=run.task_id, attempt=run.attempt, epoch=run.epoch
         )
-    except StorageError as exc:
-        return _lost_by(run, exc)
+        with context.running(task_context), joining(run.traceparent):
+            yield
+
+    def call(self) -> Any:
+        """Call its function."""
+        self._started_at = time.time()
+        function = functions.load(self._run.function)
+        args, kwargs, self._retryable = load_call(self._run.arguments, self._inputs)
+        with time_limit(self._run):
+            return function(*args, **kwargs)
+
+    def returned(self, value: Any) -> Completion:
+        """How it ends by a value of its function, which is stored."""
+        run, times = self._run, self._times()
+        try:
+            if is_dag(value):
+                return Continued(graph=encode_dag(value).to_bytes(), times=times)
+            encoded = _encode(run, value)
+        except MemoryError as exc:
+            return Lost(failure=_system_failure(run, exc))
+        except BaseException as exc:
+            return self.raised(exc)
+        try:
+            return Returned(
+                result=_store(self._store, run, value, encoded),
+                times=times,
+                json_output=json_output(value) if run.wants_json else None,
+            )
+        except StorageError as exc:
+            return _lost_by(run, exc)
+
+    def raised(self, exc: BaseException) -> Completion:
+        """How it ends by an exception, of whatever class."""
+        if type(exc) is SystemExit and hasattr(exc, "ray_terminate_msg"):
+            raise exc  # Ray ends this process, and tells why: no doing of the task
+        log.info("Task status [FAILED]\t[%s@%s]", self._run.workflow_id, self._run.task_id)
+        failure = describe(self._run.task_id, exc)
+        return Raised(
+            failure=failure,
+            exception=encode_exception(exc, failure),
+            retryable=_is_one_of(exc, self._retryable),
+            times=self._times(),
+        )
+
+    def _times(self) -> TaskTimes:
+        return TaskTimes(
+            started_at=self._started_at,
+            ended_at=time.time(),
+            attempt=self._run.attempt,
+            node=NODE,
+        )
+
+
+def _is_one_of(exc: BaseException, kinds: tuple[type[BaseException], ...] | None) -> bool:
+    try:
+        return kinds is None or isinstance(exc, kinds)
+    except BaseException:  # classes may have their own idea of what is one of them
+        return False
 
 
 def _lost_by(run: TaskRun, exc: StorageError) -> Lost:
-    failure = describe(run.task_id, exc)
-    return Lost(failure=TaskFailure(**failure.to_json() | {"system": True}), retryable=False)
+    return Lost(failure=_system_failure(run, exc), retryable=False)
 
 
-def _times(run: TaskRun, started_at: float, ended_at: float) -> TaskTimes:
-    return TaskTimes(started_at=started_at, ended_at=ended_at, attempt=run.attempt, node=NODE)
+def _system_failure(run: TaskRun, exc: BaseException) -> TaskFailure:
+    return replace(describe(run.task_id, exc), system=True)
 
 
 def _encode(run: TaskRun, value: Any) -> Encoded:
+    """A value as it is stored.
+
+    :raises TypeError: when it can't be stored, or not be read again: that is found out here, where
+        the task that made it is known.
+    """
     limit = int(os.environ.get(MAX_VALUE_VARIABLE) or 0)
+    refs = RefPickling()
     try:
-        encoded = encode(value, override=RefPickling())
+        encoded = encode(value, override=refs)
         if limit and encoded.size > limit:
             raise ValueError(f"it has {encoded.size} bytes, and {MAX_VALUE_VARIABLE} is {limit}")
+        if encoded.has_objects:
+            _read_back(encoded, refs)
         return encoded
-    except Exception as exc:
+    except MemoryError:
+        raise
+    except BaseException as exc:
         raise TypeError(
-            f"Task[id={run.task_id}] returned a {type(value).__name__} that can't be stored: {exc}. "
-            "Return plain data, or where the data is."
+            f"Task[id={run.task_id}] returned a {type(value).__name__} that can't be stored: "
+            f"{text_of(exc) or type(exc).__qualname__}. Return plain data, or where the data is."
+        ) from exc
+
+
+def _read_back(encoded: Encoded, refs: RefPickling) -> None:
+    try:
+        with refs.reading_back():
+            encoded.read()
+    except MemoryError:
+        raise
+    except BaseException as exc:
+        raise ValueError(
+            f"it can be pickled, but not unpickled ({type(exc).__qualname__}: {text_of(exc)})"
         ) from exc
 
 
@@ -194,45 +277,44 @@ def wrapped(form: Form, value: Any) -> Any:
     return value
 
 
-def _raised(
-    run: TaskRun,
-    exc: BaseException,
-    retryable: tuple[type[BaseException], ...] | None,
-    times: TaskTimes,
-) -> Raised:
-    failure = describe(run.task_id, exc)
-    return Raised(
-        failure=failure,
-        exception=encode_exception(exc, failure),
-        retryable=retryable is None or isinstance(exc, retryable),
-        times=times,
-    )
-
-
 def describe(task_id: str, exc: BaseException) -> TaskFailure:
     """An exception as text, without the frames of this package at the top."""
-    trace = exc.__traceback__
-    while trace is not None and trace.tb_frame.f_globals.get("__name__") == __name__:
-        trace = trace.tb_next
     kind = type(exc)
-    name = kind.__qualname__
-    if kind.__module__ not in ("builtins", "__main__"):
-        name = f"{kind.__module__}.{name}"
+    name, module = kind.__qualname__, kind.__module__
+    if module not in ("builtins", "__main__"):
+        name = f"{module}.{name}"
+    message = text_of(exc)
     return TaskFailure(
-        task_id=task_id,
-        type=name,
-        message=str(exc),
-        traceback="".join(traceback.format_exception(kind, exc, trace or exc.__traceback__)),
+        task_id=task_id, type=name, message=message, traceback=_traceback(exc, f"{name}: {message}")
     )
+
+
+def _traceback(exc: BaseException, last_line: str) -> str:
+    """As Python prints it.
+
+    :param last_line: stands for an exception that can't be printed.
+    """
+    # Not what its class may make of it.
+    own: TracebackType | None = vars(BaseException)["__traceback__"].__get__(exc)
+    trace = own
+    while trace is not None and trace.tb_frame.f_globals.get("__name__") in _OUR_MODULES:
+        trace = trace.tb_next
+    trace = trace or own
+    try:
+        lines = traceback.format_exception(type(exc), exc, trace)
+    except BaseException:
+        lines = [*traceback.format_tb(trace), last_line, "\n"]
+    return "".join(lines)
 
 
 def encode_exception(exc: BaseException, failure: TaskFailure) -> bytes:
     """An exception with its causes as bytes; one of its text where it can't be pickled."""
+    refs = RefPickling()
     try:
-        encoded = encode(_Pickled(exc), override=RefPickling())
-        data = b"".join(encoded.parts)
-        decode_exception(data)  # many exceptions can be pickled and not be unpickled
-    except Exception:
+        data = b"".join(encode(_Pickled(exc), override=refs).parts)
+        with refs.reading_back():
+            decode_exception(data)  # many exceptions can be pickled and not be unpickled
+    except BaseException:
         stand_in = RuntimeError(f"{failure.type}: {failure.message}")
         data = b"".join(encode(_Pickled(stand_in)).parts)
     return data
@@ -254,7 +336,7 @@ class _Pickled:
 
     def __reduce__(self) -> Any:
         cause = self._exc.__cause__
-        return _with_cause, (self._exc, cause and _Pickled(cause))
+        return _with_cause, (self._exc, None if cause is None else _Pickled(cause))
 
 
 def _with_cause(exc: BaseException, cause: BaseException | None) -> BaseException:

@@ -288,17 +288,6 @@ def test_an_exit_fails_the_task_and_not_the_test(workflows: InProcessWorkflows):
     assert workflows.get_status("w") == "FAILED"
 
 
-def test_an_interruption_is_a_failure_of_the_system(workflows: InProcessWorkflows):
-    @ray.remote(max_retries=1)
-    def interrupted():
-        calls.append("interrupted")
-        raise KeyboardInterrupt
-
-    with pytest.raises(workflow.WorkflowExecutionError, match="KeyboardInterrupt"):
-        workflows.run(interrupted.bind(), workflow_id="w")
-    assert workflows.get_status("w") == "RESUMABLE"
-
-
 def test_a_value_that_can_not_be_pickled_is_refused_as_on_ray(workflows: InProcessWorkflows):
     @ray.remote
     def make_lock():
