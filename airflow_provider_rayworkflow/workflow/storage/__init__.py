@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 from airflow_provider_rayworkflow.workflow.storage.bytes import ByteStore, Data, Entry
 from airflow_provider_rayworkflow.workflow.storage.local import LocalStore
 from airflow_provider_rayworkflow.workflow.storage.retrying import RETRY_FOR_S, RetryingStore
+from airflow_provider_rayworkflow.workflow.storage.roots import DEFAULT_ROOT
 from airflow_provider_rayworkflow.workflow.storage.workflows import Checkpoints, WorkflowStore
 
 __all__ = [
@@ -27,8 +28,7 @@ __all__ = [
     "shown",
 ]
 
-#: Where workflows are stored if nobody says otherwise: good for a single machine only.
-DEFAULT_STORAGE = "/tmp/ray/workflow_data"
+DEFAULT_STORAGE = DEFAULT_ROOT
 STORAGE_VARIABLE = "RAY_WORKFLOW_STORAGE"
 #: In front of a location that is a pickled file system, not a URI. Only the runtime opens such a
 #: location; Airflow's side refuses it, since opening unpickles.

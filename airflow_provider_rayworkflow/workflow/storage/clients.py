@@ -42,8 +42,8 @@ def store_on(filesystem: FileSystem, root: str, *, location: str) -> ByteStore:
     while filesystem.type_name == "subtree":
         root = f"{filesystem.base_path.rstrip('/')}/{root.strip('/')}".rstrip("/")
         filesystem = filesystem.base_fs
-    if filesystem.type_name == "local" and root:
-        return LocalStore(root, location=location)
+    if (folder := _local_folder(filesystem, root)) is not None:
+        return LocalStore(folder, location=location)
     bucket, _, prefix = root.strip("/").partition("/")
     # A cluster may lack obstore; pyarrow reads and writes the same objects.
     make = _MAKERS.get(filesystem.type_name) if find_spec("obstore") else None
@@ -52,6 +52,26 @@ def store_on(filesystem: FileSystem, root: str, *, location: str) -> ByteStore:
     if connect is None:
         return ArrowStore(filesystem, root, location=location)
     return ObjectStore(connect, prefix, location=location)
+
+
+def _local_folder(filesystem: FileSystem, root: str) -> str | None:
+    """The path of what is a folder of this machine, None for anything else.
+
+    :raises ValueError: when it is the whole machine, or depends on the working directory.
+    """
+    if filesystem.type_name != "local":
+        inner: Any = getattr(getattr(filesystem, "handler", None), "fs", None)
+        while hasattr(inner, "fs"):  # fsspec's folder of another one
+            root = f"{str(inner.path).rstrip('/')}/{root}".rstrip("/")
+            inner = inner.fs
+        if "file" not in getattr(inner, "protocol", ()):
+            return None
+    if not os.path.isabs(root):
+        raise ValueError(
+            f"The local file system that was given names no folder, but {root!r}. Give an absolute "
+            "path, or a SubTreeFileSystem or DirFileSystem of one."
+        )
+    return root
 
 
 def _options(filesystem: FileSystem) -> Options:

@@ -13,17 +13,18 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import suppress
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 from airflow_provider_rayworkflow.workflow.storage.bytes import Data, Put, buffers
+from airflow_provider_rayworkflow.workflow.storage.roots import Root, open_below, open_folder, split
 
 T = TypeVar("T")
 
 #: How many files are written together at most; so many are open at the same time.
 MOST = 64
 
+_ROOT = ""  # as a folder of itself
 _SYNCS_AT_ONCE = 8  # more don't make a disk faster
 # Where a sync takes less, it costs more to have threads for the others.
 _SLOW_SYNC_S = 0.002
@@ -35,11 +36,13 @@ _LARGE_BYTES = 64 * 1024 * 1024
 class FileWrites:
     """Writes below a folder, which the first of them creates.
 
+    :param is_private: see :class:`~.roots.Root`.
     :ivar root: its absolute path.
     """
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, *, is_private: bool | None = None) -> None:
         self.root = root
+        self.place = Root(root, is_private=is_private)
         self._known_folders: set[str] = set()
         self._threads: tuple[int, ThreadPoolExecutor] | None = None
 
@@ -48,25 +51,36 @@ class FileWrites:
 
         Each one fails by itself, with an ``OSError`` as its error; then all of it is as before.
         """
-        writes = [_Write(f"{self.root}/{put.key}", put) for put in puts]
-        for write in writes:
-            write.attempt(self._begin)
-        self._sync_each(writes, lambda write: write.attempt(_sync_file))
-        for write in writes:
-            write.attempt(_give_name)
-        self._sync_folders(writes)
-        for write in writes:
-            write.clean_up()
+        try:
+            with self._opened() as root:
+                self._write(root, [_Write(put) for put in puts])
+        except OSError as exc:  # of the root itself
+            for put in puts:
+                put.error = put.error or exc
 
-    def make_folder(self, folder: str) -> None:
-        """Make a folder if there is none; it is durable when this returns.
+    def link(self, source: str, target: str) -> None:
+        """Give a file a second name, in place of what has that; durable when this returns.
 
-        :raises OSError: when that can't be done.
+        :raises OSError: when that can't be done, also where files have one name only.
         """
-        made: dict[str, None] = {}
-        self._make_folder(folder, made)
-        for parent in made:
-            sync_folder(parent)
+        temporary = f".{uuid.uuid4().hex}.tmp"
+        source_folder, source_name = split(source)
+        target_folder, target_name = split(target)
+        to_sync = {target_folder: None}
+        with self._opened() as root:
+            self._make_folder(root, target_folder, to_sync)
+            with (
+                _folder(root, source_folder) as old,
+                _folder(root, target_folder) as new,
+            ):
+                names = {"src_dir_fd": old, "dst_dir_fd": new}
+                os.link(source_name, temporary, **names, follow_symlinks=False)
+                os.replace(temporary, target_name, src_dir_fd=new, dst_dir_fd=new)
+                with suppress(FileNotFoundError):  # it stays where both were the same file already
+                    os.unlink(temporary, dir_fd=new)
+            for folder in to_sync:
+                with _folder(root, folder) as descriptor:
+                    os.fsync(descriptor)
 
     def forget_folders(self, folder: str) -> None:
         """This folder is deleted, with all below it."""
@@ -76,52 +90,85 @@ class FileWrites:
 
     # ---- the steps
 
-    def _begin(self, write: _Write) -> None:
-        folder = os.path.dirname(write.path)
-        write.temporary = f"{folder}/.{uuid.uuid4().hex}.tmp"
-        write.folders[folder] = None
-        self._make_folder(folder, write.folders)
+    @contextmanager
+    def _opened(self) -> Iterator[int]:
+        if _ROOT not in self._known_folders:
+            self.place.make()
+            self._known_folders.add(_ROOT)
         try:
-            write.descriptor = _create(write.temporary)
+            descriptor = self.place.open()
+        except FileNotFoundError:  # it was deleted since we made it
+            self._known_folders = {_ROOT}
+            self.place.make()
+            descriptor = self.place.open()
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def _write(self, root: int, writes: Sequence[_Write]) -> None:
+        for write in writes:
+            write.attempt(lambda write: self._begin(root, write))
+        self._sync_each(writes, lambda write: write.attempt(_sync_file))
+        self._give_names(root, writes)
+        for write in writes:
+            write.close()
+
+    def _begin(self, root: int, write: _Write) -> None:
+        split(write.put.key)  # raises at what is no path below the root
+        self._make_folder(root, write.folder, write.folders)
+        try:
+            write.descriptor = self._create(root, write)
         except FileNotFoundError:  # somebody deleted the folder since we made it
-            self._known_folders = set()
-            self._make_folder(folder, write.folders)
-            write.descriptor = _create(write.temporary)
+            self._known_folders = {_ROOT}
+            self._make_folder(root, write.folder, write.folders)
+            write.descriptor = self._create(root, write)
         _write_all(write.descriptor, write.put.data)
 
-    def _make_folder(self, folder: str, to_sync: dict[str, None]) -> None:
+    def _create(self, root: int, write: _Write) -> int:
+        path = f"{write.folder}/{write.temporary}" if write.folder else write.temporary
+        return open_below(root, path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, self.place.file_mode)
+
+    def _make_folder(self, root: int, folder: str, to_sync: dict[str, None]) -> None:
         if folder in self._known_folders:
             return
+        parent = folder.rpartition("/")[0]
         # Also of a folder that is there: who made it may not have synced its parent yet.
-        to_sync[os.path.dirname(folder)] = None
+        to_sync[parent] = None
         try:
-            if folder == self.root:
-                os.makedirs(folder, exist_ok=True)
-            else:
-                os.mkdir(folder)
-        except FileExistsError:
-            pass
+            self._make_in(root, parent, folder)
         except FileNotFoundError:
-            self._make_folder(os.path.dirname(folder), to_sync)
-            with suppress(FileExistsError):
-                os.mkdir(folder)
+            self._make_folder(root, parent, to_sync)
+            self._make_in(root, parent, folder)
 
-    def _sync_folders(self, writes: Sequence[_Write]) -> None:
+    def _make_in(self, root: int, parent: str, folder: str) -> None:
+        with _folder(root, parent) as descriptor, suppress(FileExistsError):
+            os.mkdir(folder.rpartition("/")[2], self.place.folder_mode, dir_fd=descriptor)
+
+    def _give_names(self, root: int, writes: Sequence[_Write]) -> None:
+        """Name the files of each folder, then sync the folder."""
+        folders: dict[str, list[_Write]] = {}
+        for write in writes:
+            for folder in write.folders:
+                folders.setdefault(folder, [])
+            folders[write.folder].append(write)
         errors: dict[str, OSError] = {}
 
-        def sync(folder: str) -> None:
+        def finish(folder: str) -> None:
             try:
-                sync_folder(folder)
+                with _folder(root, folder) as descriptor:
+                    for write in folders[folder]:
+                        write.finish(descriptor)
+                    os.fsync(descriptor)
             except OSError as exc:
                 errors[folder] = exc
 
-        folders = dict.fromkeys(folder for write in writes for folder in write.folders)
-        self._sync_each(list(folders), sync)
+        self._sync_each(list(folders), finish)
         for write in writes:
             failed = [errors[folder] for folder in write.folders if folder in errors]
             write.put.error = write.put.error or (failed[0] if failed else None)
             if write.put.error is None:
-                self._known_folders.add(os.path.dirname(write.path))
+                self._known_folders.add(write.folder)
 
     def _sync_each(self, items: Sequence[T], sync: Callable[[T], None]) -> None:
         begun = time.monotonic()
@@ -150,18 +197,18 @@ class FileWrites:
         return self._threads[1]
 
 
-@dataclass(slots=True, eq=False)
 class _Write:
     """A file on its way.
 
     :ivar folders: that are to be synced.
     """
 
-    path: str
-    put: Put
-    temporary: str = ""
-    descriptor: int = -1
-    folders: dict[str, None] = field(default_factory=dict)
+    def __init__(self, put: Put) -> None:
+        self.put = put
+        self.folder, _, self.name = put.key.rpartition("/")
+        self.temporary = f".{uuid.uuid4().hex}.tmp"
+        self.descriptor = -1
+        self.folders: dict[str, None] = {self.folder: None}
 
     def attempt(self, step: Callable[[_Write], None]) -> None:
         """Take a step, unless one has failed: the others go on."""
@@ -171,17 +218,34 @@ class _Write:
             except BaseException as exc:
                 self.put.error = exc
 
-    def clean_up(self) -> None:
-        """Leave nothing behind."""
+    def finish(self, folder: int) -> None:
+        """Give the file its name, and leave nothing else behind."""
+        was_made = self.descriptor >= 0
+        self.close()
+        self.attempt(lambda write: write._give_name(folder))
+        if was_made and (self.put.error is not None or self.put.must_be_new):
+            with suppress(OSError):  # no reader looks at it
+                os.unlink(self.temporary, dir_fd=folder)
+
+    def close(self) -> None:
         if self.descriptor >= 0:
             os.close(self.descriptor)
-            if self.put.error is not None or self.put.must_be_new:
-                with suppress(OSError):  # no reader looks at it
-                    os.unlink(self.temporary)
+            self.descriptor = -1
 
-
-def _create(path: str) -> int:
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    def _give_name(self, folder: int) -> None:
+        if not self.put.must_be_new:
+            os.replace(self.temporary, self.name, src_dir_fd=folder, dst_dir_fd=folder)
+            return
+        try:
+            os.link(
+                self.temporary,
+                self.name,
+                src_dir_fd=folder,
+                dst_dir_fd=folder,
+                follow_symlinks=False,
+            )
+        except FileExistsError:
+            self.put.is_new = False
 
 
 def _write_all(descriptor: int, data: Data) -> None:
@@ -230,20 +294,10 @@ def _sync_file(write: _Write) -> None:
     os.fsync(write.descriptor)
 
 
-def _give_name(write: _Write) -> None:
-    if not write.put.must_be_new:
-        os.replace(write.temporary, write.path)
-        return
+@contextmanager
+def _folder(root: int, folder: str) -> Iterator[int]:
+    descriptor = open_folder(root, folder)
     try:
-        os.link(write.temporary, write.path)
-    except FileExistsError:
-        write.put.is_new = False
-
-
-def sync_folder(folder: str) -> None:
-    """Have the names in a folder survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
+        yield descriptor
     finally:
         os.close(descriptor)

@@ -10,10 +10,11 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import PurePath
 
 from airflow_provider_rayworkflow.workflow.exceptions import (
     DataLoadError,
@@ -21,23 +22,34 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     KeyNotFoundError,
 )
 from airflow_provider_rayworkflow.workflow.storage.bytes import Data, Entry, Put
-from airflow_provider_rayworkflow.workflow.storage.file_writes import MOST, FileWrites, sync_folder
+from airflow_provider_rayworkflow.workflow.storage.file_writes import MOST, FileWrites
+from airflow_provider_rayworkflow.workflow.storage.roots import (
+    open_below,
+    open_file,
+    open_folder,
+    reason,
+    split,
+)
 
 
 class LocalStore:
     """A :class:`~.bytes.ByteStore` below one folder, which the first write creates.
 
     :param location: what opens the same storage elsewhere, if not the path.
+    :param is_private: see :class:`~.roots.Root`.
     """
 
     weakness = ""
     together = MOST
     reads_at_once = 1
 
-    def __init__(self, root: str | os.PathLike[str], *, location: str = "") -> None:
-        self._root = Path(root)
-        self._location = location or str(self._root)
-        self._writes = FileWrites(os.path.abspath(self._root))
+    def __init__(
+        self, root: str | os.PathLike[str], *, location: str = "", is_private: bool | None = None
+    ) -> None:
+        self._root = os.path.abspath(root)
+        self._location = location or str(PurePath(root))
+        self._writes = FileWrites(self._root, is_private=is_private)
+        self._place = self._writes.place
 
     @property
     def uri(self) -> str:
@@ -46,13 +58,15 @@ class LocalStore:
     def check_writable(self) -> None:
         # The folder stays: making it is how a missing right shows.
         try:
-            self._root.mkdir(parents=True, exist_ok=True)
-            probe = self._root / f".{uuid.uuid4().hex}.probe"
-            probe.touch()
-            probe.unlink()
+            self._place.make()
+            with self._place.opened() as root:
+                probe = f".{uuid.uuid4().hex}.probe"
+                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+                os.close(open_below(root, probe, flags, self._place.file_mode))
+                os.unlink(probe, dir_fd=root)
         except OSError as exc:
             raise DataSaveError(
-                f"The workflow storage {str(self._root)!r} can't be written: {exc.strerror}. "
+                f"The workflow storage {self._root!r} can't be written: {reason(exc)}. "
                 "Give a folder that this user may create and write."
             ) from exc
 
@@ -76,75 +90,68 @@ class LocalStore:
 
     def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
         try:
-            with open(self._root / key, "rb") as file:
-                file.seek(start)
-                return file.read(-1 if length is None else length)
+            with self._place.opened() as root:
+                descriptor = open_file(root, key)
+            try:
+                return _read(descriptor, start, length)
+            finally:
+                os.close(descriptor)
         except FileNotFoundError:
             raise KeyNotFoundError(key) from None
         except OSError as exc:
             raise DataLoadError(
-                f"Can't read {key!r}: {exc.strerror}.", key=key, is_transient=_is_transient(exc)
+                f"Can't read {key!r}: {reason(exc)}.", key=key, is_transient=_is_transient(exc)
             ) from exc
 
     def copy(self, source: str, target: str) -> None:
         # A second name for the same bytes: objects are replaced and never written into.
-        path = self._root / target
-        temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
         with self._errors(target):
-            self._writes.make_folder(f"{self._writes.root}/{os.path.dirname(target)}")
             try:
-                os.link(self._root / source, temporary)
+                with self._place.opened() as root:
+                    os.close(open_file(root, source))
+                self._writes.link(source, target)
             except FileNotFoundError:
                 raise KeyNotFoundError(source) from None
             except OSError:  # a file system without hard links, or too many of them
                 self.put(target, self.get(source))
-                return
-            os.replace(temporary, path)
-            with suppress(FileNotFoundError):  # it stays where both were the same file already
-                os.unlink(temporary)
-            sync_folder(str(path.parent))
 
     def list(self, folder: str) -> Iterator[Entry]:
+        try:
+            with self._place.opened() as root:
+                yield from self._list(root, folder)
+        except FileNotFoundError:
+            return
+        except OSError as exc:
+            raise _list_error(folder, exc) from exc
+
+    def _list(self, root: int, folder: str) -> Iterator[Entry]:
         pending = [folder]
         while pending:
             current = pending.pop()
-            for file in self._scan(current):
-                if file.name.startswith("."):
+            for name, size in _scan(root, current):
+                if name.startswith("."):
                     continue  # a write that has not finished
-                key = f"{current}/{file.name}"
-                if file.is_dir(follow_symlinks=False):
+                key = f"{current}/{name}"
+                if size is None:
                     pending.append(key)
-                    continue
-                try:
-                    size = file.stat().st_size
-                except FileNotFoundError:
-                    continue
-                yield Entry(key, size)
-
-    def _scan(self, folder: str) -> Sequence[os.DirEntry[str]]:
-        try:
-            # No `Path`: to put one together takes as long as to list a small folder.
-            with os.scandir(f"{self._writes.root}/{folder}") as files:
-                return tuple(files)
-        except (FileNotFoundError, NotADirectoryError):
-            return ()
-        except OSError as exc:
-            raise DataLoadError(
-                f"Can't list {folder!r}: {exc.strerror}.",
-                key=folder,
-                is_transient=_is_transient(exc),
-            ) from exc
+                else:
+                    yield Entry(key, size)
 
     def delete(self, keys: Iterable[str]) -> None:
         for key in keys:
             with self._errors(key), suppress(FileNotFoundError):
-                os.unlink(self._root / key)
+                folder, name = split(key)
+                with self._place.folder(folder) as descriptor:
+                    os.unlink(name, dir_fd=descriptor)
 
     def delete_folder(self, folder: str) -> None:
-        path = self._root / folder
-        self._writes.forget_folders(f"{self._writes.root}/{folder}")
+        self._writes.forget_folders(folder)
         with self._errors(folder), suppress(FileNotFoundError):
-            shutil.rmtree(path)
+            parent, name = split(folder)
+            with self._place.folder(parent) as descriptor:
+                if stat.S_ISLNK(os.lstat(name, dir_fd=descriptor).st_mode):
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), folder)
+                shutil.rmtree(name, dir_fd=descriptor)
 
     @contextmanager
     def _errors(self, key: str) -> Iterator[None]:
@@ -155,12 +162,52 @@ class LocalStore:
 
     def _save_error(self, key: str, cause: OSError) -> DataSaveError:
         error = DataSaveError(
-            f"Can't write {key!r} below {str(self._root)!r}: {cause.strerror}.",
+            f"Can't write {key!r} below {self._root!r}: {reason(cause)}.",
             key=key,
             is_transient=_is_transient(cause),
         )
         error.__cause__ = cause
         return error
+
+
+def _scan(root: int, folder: str) -> Sequence[tuple[str, int | None]]:
+    """Names and sizes of what is in a folder; a folder has none."""
+    try:
+        descriptor = open_folder(root, folder)
+        try:
+            with os.scandir(descriptor) as files:
+                return [found for file in files if (found := _name_and_size(file))]
+        finally:
+            os.close(descriptor)
+    except (FileNotFoundError, NotADirectoryError):
+        return ()
+    except OSError as exc:
+        raise _list_error(folder, exc) from exc
+
+
+def _list_error(folder: str, exc: OSError) -> DataLoadError:
+    return DataLoadError(
+        f"Can't list {folder!r}: {reason(exc)}.", key=folder, is_transient=_is_transient(exc)
+    )
+
+
+def _name_and_size(file: os.DirEntry[str]) -> tuple[str, int | None] | None:
+    if file.is_dir(follow_symlinks=False):
+        return file.name, None
+    try:
+        return file.name, file.stat(follow_symlinks=False).st_size
+    except FileNotFoundError:  # deleted since
+        return None
+
+
+def _read(descriptor: int, start: int, length: int | None) -> bytes:
+    wanted = os.fstat(descriptor).st_size - start if length is None else length
+    parts = []
+    while wanted > 0 and (part := os.pread(descriptor, wanted, start)):
+        parts.append(part)  # of a large file, fewer bytes than were asked for
+        start += len(part)
+        wanted -= len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 # Of network file systems whose server restarts or moves.

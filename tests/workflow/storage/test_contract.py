@@ -461,7 +461,7 @@ def test_a_local_copy_is_another_name_for_the_same_bytes(local: LocalStore, tmp_
 def test_where_files_have_one_name_only_a_local_copy_is_a_copy(
     local: LocalStore, monkeypatch: pytest.MonkeyPatch
 ):
-    def refuse(*args: object) -> None:
+    def refuse(*args: object, **where: object) -> None:
         raise PermissionError("Operation not permitted")
 
     local.put("a/source", b"x")
@@ -502,7 +502,7 @@ def test_a_write_that_fails_leaves_the_old_object_and_no_file(
         assert files_below(tmp_path) == ["root/v1/a"]
 
 
-def no_space_left(*args: object) -> None:
+def no_space_left(*args: object, **where: object) -> None:
     raise OSError(28, "No space left on device")
 
 
@@ -561,10 +561,12 @@ def test_the_object_is_synced_before_it_has_its_name(
     done: list[str] = []
     for name in ("fsync", "replace", "link"):
         real = getattr(os, name)
-        monkeypatch.setattr(os, name, lambda *a, n=name, r=real: (done.append(n), r(*a))[1])
+        monkeypatch.setattr(
+            os, name, lambda *a, n=name, r=real, **k: (done.append(n), r(*a, **k))[1]
+        )
     local.put("v1/a", b"")
-    folders = ["fsync", "fsync"]  # of the root's and of v1's parent
-    assert done == ["fsync", "replace", "fsync", *folders]
+    of_the_roots_parent = of_the_root = "fsync"
+    assert done == [of_the_roots_parent, "fsync", "replace", "fsync", of_the_root]
     done.clear()
     local.put_if_absent("v1/b", b"")
     assert done == ["fsync", "link", "fsync"]
