@@ -17,6 +17,7 @@ from airflow.sdk.serde import serialize
 
 from airflow_provider_rayworkflow.definitions import WorkflowDefinition
 from airflow_provider_rayworkflow.exceptions import RayWorkflowInputError
+from airflow_provider_rayworkflow.items import fingerprint_of_item, item_of
 from airflow_provider_rayworkflow.operators import RayWorkflowRunOperator
 
 if TYPE_CHECKING:
@@ -94,6 +95,8 @@ class _RayWorkflowDecoratedOperator(DecoratedOperator, RayWorkflowRunOperator):
                     f"@task.ray_workflow has no {name!r}: the workflow is the decorated function, "
                     "its arguments are what that is called with in the DAG file."
                 )
+        # Not rendered. What is mapped has no positional arguments.
+        self._call = {**({"": list(op_args)} if op_args else {}), **(op_kwargs or {})}
         super().__init__(
             python_callable=python_callable,
             op_args=op_args,
@@ -106,9 +109,12 @@ class _RayWorkflowDecoratedOperator(DecoratedOperator, RayWorkflowRunOperator):
         args, given = _fetched(list(self.op_args)), _fetched(dict(self.op_kwargs))
         known: Mapping[str, Any] = {**context, **given}
         kwargs = KeywordParameters.determine(self.python_callable, args, known).unpacking()
+        _check_arguments(args, given)
         definition = WorkflowDefinition.of_call(self.python_callable, args, kwargs)
         # What the context adds is of the task instance, and not an input of its own.
-        return replace(definition, inputs=_as_inputs(args, given))
+        item = item_of(self, self._call, context)
+        inputs = [definition.name, args, given] if item is None else item
+        return replace(definition, inputs=fingerprint_of_item(inputs))
 
 
 def _fetched(value: Any) -> Any:
@@ -122,9 +128,9 @@ def _fetched(value: Any) -> Any:
     return value
 
 
-def _as_inputs(args: list[Any], kwargs: Json) -> Json:
+def _check_arguments(args: list[Any], kwargs: Json) -> None:
     try:
-        return {"args": serialize(args), "kwargs": serialize(kwargs)}
+        serialize(args), serialize(kwargs)
     except Exception as exc:  # whatever the value's own serializer raises
         raise RayWorkflowInputError(
             f"The arguments of a @task.ray_workflow must be what Airflow can keep in XCom: {exc}"

@@ -31,14 +31,13 @@ class WorkflowDefinition:
 
     :ivar name: the import path, or the name of a function of the DAG file.
     :ivar function: None where it is to be imported elsewhere.
-    :ivar inputs: JSON, what the fingerprint is made of; the arguments, unless the function has
-        them already.
+    :ivar inputs: a fingerprint of what it is called with; None: made of name and arguments.
     """
 
     name: str
     function: Callable[..., Any] | None
     arguments: Json
-    inputs: Json | None = None
+    inputs: str | None = None
 
     @classmethod
     def load(
@@ -84,8 +83,11 @@ class WorkflowDefinition:
 
     @property
     def fingerprint(self) -> str:
-        """The same for the same name and arguments."""
-        return fingerprint(self.name, self.arguments if self.inputs is None else self.inputs)
+        """The same for the same name and arguments; of a mapped task: for the same item.
+
+        ``""`` where that can't be told.
+        """
+        return fingerprint(self.name, self.arguments) if self.inputs is None else self.inputs
 
     def build_graph(self) -> Any:
         """Call the function and return its Ray DAG. Imports Ray; does not start it.

@@ -35,7 +35,8 @@ class Origin:
     :ivar run_after: of the DAG run; another one means another DAG run of the same id.
     :ivar life: made at the first try of a task instance and gone with its DAG run.
     :ivar max_tries: Airflow raises it at every clear, and at nothing else.
-    :ivar inputs: a fingerprint of the workflow's import path and arguments.
+    :ivar inputs: a fingerprint of the item that a mapped task instance is for; of others it does
+        not count. ``""`` where it is not known.
     """
 
     key: TaskInstanceKey

@@ -125,8 +125,8 @@ def decide(
         is_first_life = memory.since_try == 1
         if found.run_after != mine.run_after or (found.life != mine.life and is_first_life):
             return _start_over("it is of a deleted DAG run with the same run id")
-        if mine.key.map_index >= 0 and found.inputs != mine.inputs:
-            return _start_over("it is of another item of the mapped task: the arguments differ")
+        if mine.key.map_index >= 0 and _differ(found.inputs, mine.inputs):
+            return _start_over("it is of another item of the mapped task")
         cleared = found.max_tries != mine.max_tries or found.life != mine.life
         started_by = "an earlier try of this task instance started it"
     if from_task and status.can_be_restarted:
@@ -154,6 +154,11 @@ def go_on(status: WorkflowStatus, reason: str, *, from_task: str = "") -> Decisi
     if status.is_active:
         return Decision(action=Action.ATTACH, reason=reason)
     return Decision(action=Action.RESUME if status.can_be_resumed else Action.TAKE, reason=reason)
+
+
+def _differ(one: str, other: str) -> bool:
+    """True if two fingerprints are known to be of different items."""
+    return bool(one and other) and one != other
 
 
 def _restart(from_task: str) -> Decision:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, get_args
 
 from airflow_provider_rayworkflow.definitions import (
@@ -12,6 +13,7 @@ from airflow_provider_rayworkflow.definitions import (
     check_workflow,
 )
 from airflow_provider_rayworkflow.identity import Origin, derive_workflow_id
+from airflow_provider_rayworkflow.items import fingerprint_of_item, item_of
 from airflow_provider_rayworkflow.operators.base import RayWorkflowBaseOperator, check_choice
 from airflow_provider_rayworkflow.task_instances import (
     key_of,
@@ -132,6 +134,13 @@ class RayWorkflowRunOperator(RayWorkflowBaseOperator):
         self.only_plans = dry_run  # BaseOperator has a method dry_run
         self.max_running_workflows = max_running_workflows
         self.max_pending_workflows = max_pending_workflows
+        self._given = {  # not rendered
+            "workflow": workflow,
+            "arguments": arguments,
+            "workflow_id": workflow_id,
+            "metadata": metadata,
+            **{name: kwargs.get(name) for name in ("ray_workflow_conn_id", "runtime_env")},
+        }
 
     def execute(self, context: Context) -> Any:
         """Bring the workflow to its end and return its output.
@@ -169,7 +178,7 @@ class RayWorkflowRunOperator(RayWorkflowBaseOperator):
         action = decision.action
         self._log_decision(workflow_id, status, decision)
         if self.only_plans:
-            return self._plan(hook, workflow_id, action, from_task)
+            return self._plan(hook, definition, workflow_id, action, from_task)
         self._check_restart(workflow_id, from_task, action)
         run = self._run_of(hook, definition, workflow_id, origin, context)
         run.prepare(action)
@@ -179,11 +188,15 @@ class RayWorkflowRunOperator(RayWorkflowBaseOperator):
         )
 
     def _plan(
-        self, hook: RayWorkflowHook, workflow_id: str, action: Action, from_task: str
+        self,
+        hook: RayWorkflowHook,
+        definition: WorkflowDefinition,
+        workflow_id: str,
+        action: Action,
+        from_task: str,
     ) -> Json:
         # What is taken or attached to is not compared.
         is_compared = action.submits
-        definition = WorkflowDefinition.load(self.workflow, self.arguments)
         plan = hook.plan(
             workflow_id,
             definition.encode() if is_compared else None,
@@ -202,7 +215,9 @@ class RayWorkflowRunOperator(RayWorkflowBaseOperator):
 
     def _define(self, context: Context, hook: RayWorkflowHook) -> WorkflowDefinition:
         is_remote = hook.settings.cluster is not None and not self.only_plans
-        return WorkflowDefinition.load(self.workflow, self.arguments, is_remote=is_remote)
+        definition = WorkflowDefinition.load(self.workflow, self.arguments, is_remote=is_remote)
+        item = item_of(self, self._given, context)
+        return definition if item is None else replace(definition, inputs=fingerprint_of_item(item))
 
     def _run_of(
         self,
