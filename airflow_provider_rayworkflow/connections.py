@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -62,7 +63,7 @@ class ConnectionSettings:
     """
 
     cluster: Cluster | None = None
-    storage: str | None = None
+    storage: str | None = field(default=None, repr=False)
     storage_conn_id: str | None = None
     namespace: str | None = None
     num_cpus: int | None = None
@@ -74,10 +75,12 @@ class ConnectionSettings:
         """Read a connection.
 
         :raises RayWorkflowConnectionError: for a host that is no URL, for extras that are
-            unknown or of a wrong type, and where a cluster lacks a storage of its own.
+            unknown, of a wrong type or without effect, for what can't be sent in a header, and
+            where a cluster lacks a storage of its own.
         """
         conn_id = connection.conn_id
-        extras = _read_extras(conn_id, connection.extra_dejson)
+        extras = _read_extras(conn_id, _extra_of(connection))
+        _check_used(connection, extras)
         cluster = _read_cluster(connection, extras) if connection.host else None
         storage = extras.get("storage")
         if cluster is not None:
@@ -100,6 +103,44 @@ class ConnectionSettings:
         )
 
 
+def _extra_of(connection: Connection) -> Json:
+    """The extra, which Airflow takes for empty if it can't read it."""
+    try:
+        extra = json.loads(connection.extra or "{}") or {}
+    except ValueError:
+        extra = None
+    if not isinstance(extra, dict):
+        raise RayWorkflowConnectionError(
+            f"The connection {connection.conn_id!r} has an extra that is no JSON object. Give its "
+            'settings as one, for example {"storage": "s3://bucket/prefix"}.'
+        )
+    mask_secret(extra)
+    return extra
+
+
+def _check_used(connection: Connection, extras: Json) -> None:
+    """Return if each setting has an effect."""
+    fields = {name: getattr(connection, name) for name in ("login", "schema", "port", "password")}
+    if connection.host:
+        unused: list[str] = [
+            name for name in ("num_cpus", "object_store_memory_mb") if name in extras
+        ]
+        if fields["login"]:
+            unused.insert(0, "login")
+        why = "a host, so that Ray runs on that cluster"
+        remedy = "Leave it out; the cluster's token is the password"
+    else:
+        unused = [name for name, value in fields.items() if value]
+        unused += [name for name, value in _OF_CLUSTER.items() if extras.get(name, value) != value]
+        why = "no host, so that Ray runs in the task process"
+        remedy = "Leave it out, or give the host, for example http://ray-head:8265"
+    if unused:
+        raise RayWorkflowConnectionError(
+            f"The connection {connection.conn_id!r} has {why}, and there it has no use for "
+            f"{' and '.join(unused)}. {remedy}."
+        )
+
+
 def _read_extras(conn_id: str, given: Json) -> Json:
     values: Json = {}
     for name, value in given.items():
@@ -113,10 +154,10 @@ def _read_extras(conn_id: str, given: Json) -> Json:
             try:
                 values[name] = read(value)
             except (TypeError, ValueError):
-                secret = name in ("headers", "signing_secret")
+                is_shown = name not in _SECRET and isinstance(value, (str, int, float))
                 raise RayWorkflowConnectionError(
                     f"The connection {conn_id!r} has the extra "
-                    f"{name}={'***' if secret else f'{value!r:.200}'}; it must be {expected}."
+                    f"{name}={f'{value!r:.200}' if is_shown else '***'}; it must be {expected}."
                 ) from None
     return values
 
@@ -125,19 +166,38 @@ def _read_cluster(connection: Connection, extras: Json) -> Cluster:
     conn_id, ca = connection.conn_id, extras.get("ca")
     if ca is not None:
         _check_ca(conn_id, ca)
-    for secret in extras.get("headers", {}).values():
+    headers, token = extras.get("headers", {}), _token(conn_id, connection.password or "")
+    for secret in headers.values():
         mask_secret(secret)
+    if token and any(name.lower() == "authorization" for name in headers):
+        raise RayWorkflowConnectionError(
+            f"The connection {conn_id!r} has a password and a header Authorization, of which only "
+            "one can be sent. Leave one of them out."
+        )
     return Cluster(
-        address=_address(conn_id, connection.host or "", connection.port),
-        token=connection.password or "",
+        address=_address(conn_id, connection.host or "", connection.port, connection.schema or ""),
+        token=token,
         verify=extras.get("verify", True),
         ca=ca,
-        headers=extras.get("headers", {}),
+        headers=headers,
         timeout_s=extras.get("timeout_s", _DEFAULT_TIMEOUT_S),
     )
 
 
-def _address(conn_id: str, host: str, port: int | None) -> str:
+def _token(conn_id: str, password: str) -> str:
+    """The password as a token: an end of line behind it is of the file that it was kept in."""
+    token = password.strip()
+    if not all("!" <= character <= "~" for character in token):
+        raise RayWorkflowConnectionError(
+            f"The connection {conn_id!r} has a password that can't be the cluster's token: it has "
+            "a space, a line break or a character that is not ASCII. Give the token alone, "
+            'without "Bearer" before it.'
+        )
+    mask_secret(token)
+    return token
+
+
+def _address(conn_id: str, host: str, port: int | None, path: str) -> str:
     try:
         parts = urlsplit(host)
         own_port = parts.port
@@ -146,13 +206,18 @@ def _address(conn_id: str, host: str, port: int | None) -> str:
     if parts.username or parts.password:
         raise _wrong_host(conn_id, "it has a user or password; put the token into the password")
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise _wrong_host(conn_id, f"{host!r} does not begin with http:// or https://")
+        shown_host = "it" if "@" in host else repr(host)  # what stands before that may be a secret
+        raise _wrong_host(conn_id, f"{shown_host} does not begin with http:// or https://")
     if parts.query or parts.fragment:
         raise _wrong_host(conn_id, "it has a query")
+    if "?" in path or "#" in path:
+        raise _wrong_host(conn_id, "the path behind it (the connection's schema) has a query")
     if port and own_port and port != own_port:
         raise _wrong_host(conn_id, f"it has the port {own_port}, and the port field {port}")
     netloc = parts.netloc if own_port or not port else f"{parts.netloc}:{port}"
-    return f"{parts.scheme}://{netloc}{parts.path.rstrip('/')}"
+    # In a connection that is a URI, what stands behind the port is its schema.
+    folders = [folder.strip("/") for folder in (parts.path, path) if folder.strip("/")]
+    return "/".join([f"{parts.scheme}://{netloc}", *folders])
 
 
 def _check_ca(conn_id: str, ca: str) -> None:
@@ -228,7 +293,13 @@ def _headers(value: Any) -> dict[str, str]:
     for name, text in headers.items():
         if not isinstance(name, str) or not isinstance(text, str):
             raise TypeError
-    return headers
+        if not _HEADER_NAME.fullmatch(name) or not _HEADER_TEXT.fullmatch(text.strip()):
+            raise ValueError
+    return {name: text.strip() for name, text in headers.items()}
+
+
+_HEADER_NAME = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
+_HEADER_TEXT = re.compile(r"[\t -~]*")
 
 
 #: Each extra, what it must be, and how it is read.
@@ -244,6 +315,10 @@ EXTRAS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     ),
     "verify": ("true or false", _flag),
     "ca": ("the path of a file with certificates", _text),
-    "headers": ("a JSON object of texts", _headers),
+    "headers": ("a JSON object of texts that are ASCII and have no line breaks", _headers),
     "timeout_s": ("a number of seconds of more than 0", _seconds),
 }
+
+_SECRET = frozenset({"headers", "signing_secret"})
+# What is of a cluster only, with the value that the form gives it: that says nothing.
+_OF_CLUSTER = {"verify": True, "ca": None, "headers": None, "timeout_s": _DEFAULT_TIMEOUT_S}

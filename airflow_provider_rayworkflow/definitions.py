@@ -175,6 +175,19 @@ def check_metadata(metadata: Any) -> Json:
     return checked
 
 
+def check_environment(runtime_env: Any) -> Json:
+    """A runtime environment, ``{}`` for None; Ray checks what is in it.
+
+    :raises RayWorkflowInputError: when it is no dict.
+    """
+    if not isinstance(runtime_env, (dict, type(None))):
+        # Not what it is: variables in it may be secrets.
+        raise RayWorkflowInputError(
+            f"runtime_env must be a dict, not a {type(runtime_env).__name__}."
+        )
+    return runtime_env or {}
+
+
 def _load_function(workflow: str) -> Callable[..., Any]:
     try:
         return load_function(workflow)

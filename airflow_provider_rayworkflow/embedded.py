@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from airflow_provider_rayworkflow import tokens, workflow
 from airflow_provider_rayworkflow.connections import ConnectionSettings
-from airflow_provider_rayworkflow.definitions import WorkflowDefinition
+from airflow_provider_rayworkflow.definitions import WorkflowDefinition, check_environment
 from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowError,
     RayWorkflowInputError,
@@ -30,6 +30,7 @@ from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowUnreachableError,
 )
 from airflow_provider_rayworkflow.hooks import Found, RayWorkflowHook
+from airflow_provider_rayworkflow.jobs import without_variables
 from airflow_provider_rayworkflow.workflow.exceptions import (
     StorageError,
     WorkflowNotResumableError,
@@ -50,6 +51,7 @@ class EmbeddedRay:
 
     :param definition: what to run, its function loaded; None for what is stored.
     :param metadata: for a workflow that starts from scratch.
+    :param runtime_env: Ray's, for the workflow's tasks.
     """
 
     ends_with_process = True
@@ -61,11 +63,13 @@ class EmbeddedRay:
         *,
         workflow_id: str,
         metadata: Json,
+        runtime_env: Json | None = None,
     ) -> None:
         self._hook = hook
         self._definition = definition
         self._workflow_id = workflow_id
         self._metadata = metadata
+        self._runtime_env = runtime_env
         self._has_manager = False
         self._is_ours = False
         self._output: Any = None
@@ -73,8 +77,10 @@ class EmbeddedRay:
     def prepare(self) -> None:
         """Build the graph.
 
-        :raises RayWorkflowInputError: when the author's function returns none.
+        :raises RayWorkflowInputError: when the author's function returns none, or for a
+            runtime_env that can't be used.
         """
+        check_environment(self._runtime_env)
         self._graph  # noqa: B018 builds it
 
     def submit(self, options: StartOptions) -> None:
@@ -97,7 +103,7 @@ class EmbeddedRay:
             log.warning("Ray in the task process starts anew")
             ray.shutdown()
         if not ray.is_initialized():
-            _start_ray(self._hook.settings)
+            _start_ray(self._hook.settings, self._runtime_env)
         try:
             workflow.init(storage=self._hook.storage_for_ray)
             self._has_manager = True
@@ -201,7 +207,7 @@ def keeping_sigterm_handler() -> Iterator[None]:
         signal.signal(signal.SIGTERM, handler)
 
 
-def _start_ray(settings: ConnectionSettings) -> None:
+def _start_ray(settings: ConnectionSettings, runtime_env: Json | None = None) -> None:
     import ray
 
     _give_token()
@@ -209,9 +215,13 @@ def _start_ray(settings: ConnectionSettings) -> None:
         begun = time.monotonic()
         try:
             with keeping_sigterm_handler(), _passing_on_sys_path(), _starting_in_another_group():
-                _init_ray(settings)
+                _init_ray(settings, runtime_env)
         except Exception as exc:  # Ray raises just that when the machine is too busy for it
             ray.shutdown()
+            if runtime_env and isinstance(exc, (TypeError, ValueError)):
+                raise RayWorkflowInputError(
+                    f"The runtime_env can't be used: {without_variables(str(exc), runtime_env)}"
+                ) from None  # the cause has the variables' values in its text
             if attempt == _START_ATTEMPTS:
                 raise RayWorkflowUnreachableError(
                     f"Ray did not start in the task process: {exc}"
@@ -233,7 +243,7 @@ def _give_token() -> None:
         os.environ[tokens.TOKEN_VARIABLE] = secrets.token_hex(32)
 
 
-def _init_ray(settings: ConnectionSettings) -> None:
+def _init_ray(settings: ConnectionSettings, runtime_env: Json | None) -> None:
     import ray
 
     memory_mb = settings.object_store_memory_mb
@@ -241,6 +251,7 @@ def _init_ray(settings: ConnectionSettings) -> None:
         address="local",  # never a cluster that RAY_ADDRESS or a file of this machine names
         num_cpus=settings.num_cpus,
         object_store_memory=memory_mb and memory_mb * 1024 * 1024,
+        runtime_env=runtime_env,
         include_dashboard=False,
         configure_logging=False,  # Airflow's logging is set up already
     )

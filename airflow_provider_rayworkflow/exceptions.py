@@ -12,6 +12,8 @@
     ├── RayWorkflowNotFoundError      there is no workflow of the given id
     ├── RayWorkflowNotResumedError    of several workflows, some could not be resumed
     ├── RayWorkflowFailedError        a workflow task failed; the next try resumes
+    │   └── RayWorkflowFailedForGoodError  with an AirflowFailException (not retried)
+    ├── RayWorkflowOutputError        the output can't be what the Airflow task asks for (not retried)
     ├── RayWorkflowInterruptedError   the workflow was stopped; the next try resumes
     ├── RayWorkflowTimeoutError       the time to wait is over; the workflow is suspended
     ├── RayWorkflowStillActiveError   it should start over or go, and somebody else runs it
@@ -25,6 +27,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow.sdk.exceptions import AirflowFailException
+
+from airflow_provider_rayworkflow.workflow.shown_text import shown_text
 
 if TYPE_CHECKING:
     from airflow_provider_rayworkflow.workflow.model import TaskFailure
@@ -103,12 +107,31 @@ class RayWorkflowFailedError(RayWorkflowError):
     def __init__(self, workflow_id: str, failure: TaskFailure) -> None:
         super().__init__(
             f"Task {failure.task_id!r} of workflow {workflow_id!r} failed: "
-            f"{failure.type}: {failure.message}"
+            f"{shown_text(f'{failure.type}: {failure.message}')}"
         )
         self.workflow_id = workflow_id
         self.task_id = failure.task_id
         self.error_type = failure.type
         self.error_message = failure.message
+
+
+class RayWorkflowFailedForGoodError(RayWorkflowFailedError, AirflowFailException):
+    """A task of the workflow raised an ``AirflowFailException``: a retry is no use."""
+
+
+class RayWorkflowOutputError(RayWorkflowError, AirflowFailException):
+    """The workflow was successful, and its output can't become the XComs that were asked for.
+
+    :ivar workflow_id: the workflow.
+    """
+
+    def __init__(self, workflow_id: str, problem: str) -> None:
+        super().__init__(
+            f"Workflow {workflow_id!r} was successful, and the task has multiple_outputs, which "
+            f"needs a dict of JSON: {problem}. Correct what the last workflow task returns, or "
+            "leave multiple_outputs out; then clear the task instance."
+        )
+        self.workflow_id = workflow_id
 
 
 class RayWorkflowInterruptedError(RayWorkflowError):
@@ -182,7 +205,7 @@ class RayWorkflowEndedError(RayWorkflowError, AirflowFailException):
     ) -> None:
         why = ""
         if failure is not None:
-            why = f" (task {failure.task_id!r}: {failure.type}: {failure.message})"
+            why = f" (task {failure.task_id!r}: {shown_text(f'{failure.type}: {failure.message}')})"
         super().__init__(
             f"Workflow {workflow_id!r} is {status}{why}, and the sensor waits until {wanted}."
         )

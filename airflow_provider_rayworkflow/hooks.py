@@ -91,6 +91,7 @@ class RayWorkflowHook(BaseHook):
         except AirflowNotFoundException:
             if self.ray_workflow_conn_id != self.default_conn_name:
                 raise
+            _check_variable(f"AIRFLOW_CONN_{self.default_conn_name.upper()}")
             return ConnectionSettings()
         return ConnectionSettings.from_connection(connection)
 
@@ -350,6 +351,15 @@ class RayWorkflowHook(BaseHook):
             [("Ray", ray), ("Reading the storage", read), ("Writing the storage", write)],
             timeout_s=cluster.timeout_s if cluster else _TEST_TIMEOUT_S,
         )
+
+
+def _check_variable(name: str) -> None:
+    """Airflow knows no such connection: then also the variable must not be there."""
+    if os.environ.get(name):
+        raise RayWorkflowConnectionError(
+            f"The environment variable {name} can't be read as a connection. Give it as JSON, or as "
+            "ray-workflow://https://:TOKEN@HOST:8265/PATH?storage=URI, its parts URL-encoded."
+        ) from None
 
 
 _TEST_TIMEOUT_S = 30.0

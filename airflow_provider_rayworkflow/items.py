@@ -23,7 +23,8 @@ def item_of(operator: BaseOperator, given: Json, context: Context) -> Json | Non
 
     :param given: the arguments with which the operator was made, not rendered.
     """
-    mapped = operator.dag.task_dict.get(operator.task_id) if operator.has_dag() else None
+    has_dag = operator.has_dag()  # type: ignore[no-untyped-call] # Airflow's
+    mapped = operator.dag.task_dict.get(operator.task_id) if has_dag else None
     if isinstance(mapped, MappedOperator):
         return {name: given[name] for name in sorted(_expanded_names(mapped, given))}
     of_group = list(_mapped_arguments(given))

@@ -8,6 +8,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 
 from airflow_provider_rayworkflow.exceptions import RayWorkflowError, RayWorkflowUnreachableError
+from airflow_provider_rayworkflow.workflow.shown_text import shown_text
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +108,7 @@ class JobLog:
         """Write a line; False if that was the last one."""
         self._taken = position
         if line.strip():
-            self._write(line.rstrip("\r"))
+            self._write(shown_text(line.rstrip("\r")))
         if position < self._max_characters:
             return True
         self._write(f"[the rest of the output is on Ray's dashboard, job {self.submission_id}]")

@@ -6,7 +6,7 @@ import logging
 import re
 import ssl
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
@@ -124,7 +124,8 @@ class RayJobs:
             is_refused = isinstance(failure, RayWorkflowConnectionError)
             if is_refused and self.find(submission_id) is not None:
                 return
-            raise failure from exc
+            # The cause, and what is said of it, may have the values of variables in its text.
+            raise type(failure)(without_variables(str(failure), runtime_env)) from None
 
     def read_log(self, submission_id: str) -> str:
         """What a job has printed until now."""
@@ -249,13 +250,38 @@ class RayJobs:
     def _unreachable(self, why: Any) -> RayWorkflowUnreachableError:
         reason = str(why) or type(why).__name__
         return RayWorkflowUnreachableError(
-            f"The Ray cluster at {self._cluster.address} can't be reached: {reason}"
+            f"The Ray cluster at {self._cluster.address} can't be reached: {self._hidden(reason)}"
         )
 
     def _refused(self, why: str) -> RayWorkflowConnectionError:
         return RayWorkflowConnectionError(
-            f"The Ray cluster at {self._cluster.address} refused us: {why}"
+            f"The Ray cluster at {self._cluster.address} refused us: {self._hidden(why)}"
         )
+
+    def _hidden(self, text: str) -> str:
+        """The text without what we send to the cluster alone: a proxy may say what it was sent."""
+        sent = [self._cluster.token, self.token.value, *self._cluster.headers.values()]
+        return _without(text, sent)
+
+
+# Shorter texts stand in any sentence; Airflow's own mask leaves them, too.
+_SHORTEST_SECRET = 5
+
+
+def without_variables(text: str, runtime_env: Json) -> str:
+    """An error's text without the values of a runtime environment's variables."""
+    variables = runtime_env.get("env_vars")
+    values = variables.values() if isinstance(variables, dict) else [variables]
+    return _without(text, [str(value) for value in values if value])
+
+
+def _without(text: str, secrets: Iterable[str]) -> str:
+    for secret in sorted(secrets, key=len, reverse=True):
+        if len(secret) < _SHORTEST_SECRET:
+            break
+        for form in {secret, repr(secret)[1:-1], quote(secret, safe="")}:
+            text = text.replace(form, "***")
+    return text
 
 
 def _says_that_the_job_is_wrong(text: str) -> bool:

@@ -16,7 +16,7 @@ import cloudpickle
 import airflow_provider_rayworkflow
 from airflow_provider_rayworkflow import __version__
 from airflow_provider_rayworkflow.connections import Cluster
-from airflow_provider_rayworkflow.definitions import WorkflowDefinition
+from airflow_provider_rayworkflow.definitions import WorkflowDefinition, check_environment
 from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowInputError,
     RayWorkflowJobError,
@@ -330,9 +330,7 @@ def job_environment(runtime_env: Json | None) -> Json:
 
     :raises RayWorkflowInputError: when it is no dict of JSON.
     """
-    given = runtime_env or {}
-    if not isinstance(given, dict):
-        raise RayWorkflowInputError(f"runtime_env must be a dict, not {runtime_env!r:.200}.")
+    given = check_environment(runtime_env)
     modules = given.get("py_modules") or []
     if not isinstance(modules, (list, tuple)):
         raise RayWorkflowInputError("runtime_env['py_modules'] must be a list of paths or URIs.")

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
 from airflow.sdk.configuration import conf
-from airflow.sdk.exceptions import AirflowSensorTimeout, AirflowTaskTimeout
+from airflow.sdk.exceptions import (
+    AirflowFailException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    AirflowTaskTimeout,
+)
 
 from airflow_provider_rayworkflow import deferrals
 from airflow_provider_rayworkflow.definitions import check_id
@@ -92,12 +98,31 @@ class RayWorkflowSensor(LeavesLinks, BaseSensorOperator):
         self._leave_link(context["ti"], RayWorkflowLink(), url)
         if not self.deferrable:
             return super().execute(context)
-        return self._wait_deferred(*self._deadline())
+        with self._failing_as_in_poke_mode():
+            return self._wait_deferred(*self._deadline())
 
     def resume_execution(self, next_method: str, next_kwargs: Json | None, context: Context) -> Any:
         """Airflow's entry after a deferral."""
         self.left_links = None
-        return super().resume_execution(next_method, next_kwargs, context)
+        with self._failing_as_in_poke_mode():
+            return super().resume_execution(next_method, next_kwargs, context)
+
+    @contextmanager
+    def _failing_as_in_poke_mode(self) -> Iterator[None]:
+        """Skip by ``soft_fail`` and ``never_fail`` what they skip where the sensor pokes."""
+        try:
+            yield
+        except AirflowSkipException:
+            raise
+        except (AirflowSensorTimeout, AirflowTaskTimeout, AirflowFailException) as exc:
+            if self.soft_fail or self.never_fail:
+                name = "soft_fail" if self.soft_fail else "never_fail"
+                raise AirflowSkipException(f"Skipped, since {name} is set: {exc}") from exc
+            raise
+        except Exception as exc:
+            if self.never_fail:
+                raise AirflowSkipException(f"Skipped, since never_fail is set: {exc}") from exc
+            raise
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Look once."""
@@ -120,9 +145,10 @@ class RayWorkflowSensor(LeavesLinks, BaseSensorOperator):
         """Called when the trigger has fired."""
         deadline, clock = event["carried"]["deadline"], event["carried"]["clock"]
         if event["reason"] == "unreachable":
-            raise RayWorkflowStorageError(
-                f"{event['error']} Given up after {self.unreachable_timeout_s:g} s."
-            )
+            message = f"{event['error']} Given up after {self.unreachable_timeout_s:g} s."
+            if not self.silent_fail:
+                raise RayWorkflowStorageError(message)
+            self.log.error("Sensor poke failed: %s", message)
         if event["reason"] == "deadline":
             message = (
                 f"{clock} is over, and workflow {event['workflow_id']!r} is {event['status']}."
@@ -160,11 +186,22 @@ class RayWorkflowSensor(LeavesLinks, BaseSensorOperator):
         """Look again and again for a while before the deferral."""
         until = time.monotonic() + seconds
         while True:
-            answer = self.poke({})
+            answer = self._look_once()
             left_s = until - time.monotonic()
             if answer.is_done or left_s <= 0:
                 return answer
             time.sleep(min(left_s, self.poke_interval, _STAY_INTERVAL_S))
+
+    def _look_once(self) -> PokeReturnValue:
+        try:
+            return self.poke({})
+        except AirflowFailException:
+            raise
+        except Exception:
+            if not self.silent_fail:
+                raise
+            self.log.exception("Sensor poke failed")
+            return PokeReturnValue(False)
 
     def _look(self, hook: RayWorkflowHook, workflow_id: str) -> PokeReturnValue:
         found = hook.find(workflow_id)

@@ -14,6 +14,7 @@ from opentelemetry.trace import Status, StatusCode
 
 from airflow_provider_rayworkflow.hooks import Found
 from airflow_provider_rayworkflow.workflow.exceptions import StorageError
+from airflow_provider_rayworkflow.workflow.shown_text import shown_text
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 from airflow_provider_rayworkflow.workflow.storage.workflows import TaskRecord
 
@@ -64,7 +65,8 @@ def _make_spans(workflow_id: str, records: Iterable[TaskRecord], failed: str | N
         if record.failure is not None:
             failure = record.failure
             span.set_attribute("exception.type", failure.type)
-            span.set_attribute("exception.message", failure.message)
+            message = shown_text(failure.message)
+            span.set_attribute("exception.message", message)
             if record.task_id == failed:
-                span.set_status(Status(StatusCode.ERROR, f"{failure.type}: {failure.message}"))
+                span.set_status(Status(StatusCode.ERROR, f"{failure.type}: {message}"))
         span.end(end_time=int(times.ended_at * _NS))

@@ -17,6 +17,7 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import (
     AirflowRescheduleException,
+    AirflowSkipException,
     AirflowTaskTimeout,
     TaskDeferralTimeout,
 )
@@ -26,8 +27,10 @@ from airflow_provider_rayworkflow import deferrals
 from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowCanceledError,
     RayWorkflowFailedError,
+    RayWorkflowFailedForGoodError,
     RayWorkflowInputError,
     RayWorkflowInterruptedError,
+    RayWorkflowOutputError,
     RayWorkflowQueueFullError,
     RayWorkflowStillActiveError,
     RayWorkflowStorageError,
@@ -46,6 +49,7 @@ from airflow_provider_rayworkflow.task_instances import (
     write_memory,
 )
 from airflow_provider_rayworkflow.tries import Action, Decision, Memory, OnKill
+from airflow_provider_rayworkflow.workflow.shown_text import shown_text
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 
 if TYPE_CHECKING:
@@ -54,7 +58,7 @@ if TYPE_CHECKING:
     from airflow_provider_rayworkflow.definitions import WorkflowDefinition
     from airflow_provider_rayworkflow.hooks import Found, RayWorkflowHook
     from airflow_provider_rayworkflow.runs import Engine, WorkflowRun
-    from airflow_provider_rayworkflow.workflow.model import OnChange, StatusRecord
+    from airflow_provider_rayworkflow.workflow.model import OnChange, StatusRecord, TaskFailure
 
 Json = dict[str, Any]
 
@@ -92,6 +96,11 @@ class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
         super().__init__(**kwargs)
         check_choice("on_kill", on_kill, get_args(OnKill))
         check_choice("on_queue_full", on_queue_full, ("wait", "fail"))
+        if self.multiple_outputs and not wait:
+            raise RayWorkflowInputError(
+                "A task with wait=False returns the workflow_id, which multiple_outputs can't take "
+                "apart. Leave one of them out."
+            )
         if poll_interval_s <= 0:
             raise ValueError(f"poll_interval_s must be more than 0, not {poll_interval_s!r}.")
         self.ray_workflow_conn_id = ray_workflow_conn_id
@@ -184,7 +193,13 @@ class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
         engine: Engine
         if cluster is None:
             os.environ |= lineage  # Ray's processes inherit them
-            engine = EmbeddedRay(hook, definition, workflow_id=workflow_id, metadata=metadata or {})
+            engine = EmbeddedRay(
+                hook,
+                definition,
+                workflow_id=workflow_id,
+                metadata=metadata or {},
+                runtime_env=self.runtime_env,
+            )
         else:
             ti, address = context["ti"], cluster.address
             engine = RemoteRay(
@@ -365,33 +380,52 @@ class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
         if ended.status is WorkflowStatus.CANCELED:
             raise RayWorkflowCanceledError(record.workflow_id)
         if ended.status is WorkflowStatus.FAILED and failure is not None:
-            self.log.error(
-                "Workflow %s: task %s failed\n%s",
-                record.workflow_id,
-                failure.task_id,
-                failure.traceback,
-            )
-            raise RayWorkflowFailedError(record.workflow_id, failure)
+            raise self._error_of(record.workflow_id, failure)
         if ended.has_lost_owner:
             reason = "the process that ran it is gone"
         elif failure is not None:
-            reason = f"{failure.type}: {failure.message}"
+            reason = shown_text(f"{failure.type}: {failure.message}")
         elif record.stopped_by == ANYBODY:
             raise RayWorkflowSuspendedError(record.workflow_id)
         else:
             reason = "it was suspended"
         raise RayWorkflowInterruptedError(record.workflow_id, reason)
 
-    def _json_output_of(self, record: StatusRecord) -> Any:
-        output = record.output
-        if output is None or output.problem:
-            self.log.warning(
-                "Workflow %s was successful, and its output is not in XCom: %s",
-                record.workflow_id,
-                output.problem if output else "it was not stored as JSON",
+    def _error_of(self, workflow_id: str, failure: TaskFailure) -> Exception:
+        """What the task raises: what the workflow task asked for by an exception of Airflow's."""
+        if failure.asks_to_skip:
+            return AirflowSkipException(
+                f"Task {failure.task_id!r} of workflow {workflow_id!r} asks to skip: "
+                f"{shown_text(failure.message)}"
             )
-            return None
-        return output.value
+        self.log.error(
+            "Workflow %s: task %s failed\n%s",
+            workflow_id,
+            shown_text(failure.task_id),
+            shown_text(failure.traceback),
+        )
+        if failure.asks_not_to_retry:
+            return RayWorkflowFailedForGoodError(workflow_id, failure)
+        return RayWorkflowFailedError(workflow_id, failure)
+
+    def _json_output_of(self, record: StatusRecord) -> Any:
+        from airflow_provider_rayworkflow.workflow.model import JsonOutput
+        from airflow_provider_rayworkflow.xcoms import why_not_in_xcom
+
+        output = record.output or JsonOutput(problem="it was not stored as JSON")
+        problem = output.problem or why_not_in_xcom(output.value)
+        if self.multiple_outputs and not problem and not isinstance(output.value, dict):
+            problem = f"the output is a {type(output.value).__name__}"
+        if not problem:
+            return output.value
+        if self.multiple_outputs:
+            raise RayWorkflowOutputError(record.workflow_id, shown_text(problem))
+        self.log.warning(
+            "Workflow %s was successful, and its output is not in XCom: %s",
+            record.workflow_id,
+            shown_text(problem),
+        )
+        return None
 
 
 def _is_over(deadline: float | None) -> bool:

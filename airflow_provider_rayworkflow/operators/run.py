@@ -80,9 +80,8 @@ class RayWorkflowRunOperator(RayWorkflowBaseOperator):
         it is stopped for good; ``"leave"``: nothing, but Ray in the task process ends with it.
         A clear of a running one and the ``execution_timeout`` always suspend. While deferred,
         the same holds, except that with ``"leave"`` a clear leaves the workflow alone.
-    :param runtime_env: Ray's runtime environment for the workflow's tasks on a cluster
-        (``working_dir``, ``py_modules``, ``pip``, ``env_vars`` …); local folders are uploaded. Ray
-        in the task process has none. (templated)
+    :param runtime_env: Ray's runtime environment for the workflow's tasks (``working_dir``,
+        ``py_modules``, ``pip``, ``env_vars`` …); local folders are uploaded. (templated)
     :param max_running_workflows: how many workflows may run on the cluster at once, and
     :param max_pending_workflows: how many may wait for that. All users of the cluster have to say
         the same, or nothing; whoever says it first decides. Not for Ray in the task process.
@@ -151,6 +150,9 @@ class RayWorkflowRunOperator(RayWorkflowBaseOperator):
         :raises RayWorkflowTimeoutError: when the ``execution_timeout`` ends a deferred wait.
         :raises RayWorkflowQueueFullError: when the cluster has no place for it, see
             ``on_queue_full``.
+        :raises AirflowSkipException: when a workflow task raised one.
+        :raises RayWorkflowOutputError: when the output can't be taken apart, see
+            ``multiple_outputs``; Airflow does not retry.
         :raises RayWorkflowCanceledError: when it was canceled; Airflow does not retry.
         :raises RayWorkflowStillActiveError: when it should be restarted from a task and is active.
         """

@@ -12,6 +12,7 @@ import pickle
 import struct
 import traceback
 import types
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -103,13 +104,14 @@ def json_output(value: Any) -> JsonOutput:
     """
     try:
         text = json.dumps(value, allow_nan=False)
-        plain = json.loads(text)
+        is_small = len(text) <= MAX_JSON_OUTPUT_BYTES
+        plain = json.loads(text, object_pairs_hook=_without_collisions) if is_small else None
     except BaseException as exc:  # also what the author's own classes raise when they are walked
         return JsonOutput(
             problem=f"the output of type {type(value).__name__} is not JSON ({text_of(exc)}); "
             "return JSON types from the last task, or store the value and return where it is"
         )
-    if len(text) > MAX_JSON_OUTPUT_BYTES:
+    if not is_small:
         return JsonOutput(
             problem=f"the output has {len(text)} bytes of JSON, the limit is "
             f"{MAX_JSON_OUTPUT_BYTES}; store the value and return where it is"
@@ -120,6 +122,14 @@ def json_output(value: Any) -> JsonOutput:
             "flatter, or store the value and return where it is"
         )
     return JsonOutput(value=plain)
+
+
+def _without_collisions(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    keys = dict(pairs)
+    if len(keys) < len(pairs):
+        twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"as JSON, where each key is text, several keys would be {twice!a:.100}")
+    return keys
 
 
 def _is_flat(plain: Any) -> bool:

@@ -57,6 +57,8 @@ class TaskFailure:
     :ivar traceback: its traceback, as Python prints it.
     :ivar system: True for a lost worker, node or object, False for an exception of the task.
     :ivar output: the end of what the task printed, ``""`` where that is not known.
+    :ivar bases: the names of the exception's type and of those that it is derived from; of the
+        first cause, where Ray or a workflow in the task has wrapped that.
     """
 
     task_id: str
@@ -65,13 +67,28 @@ class TaskFailure:
     traceback: str
     system: bool = False
     output: str = ""
+    bases: tuple[str, ...] = ()
+
+    @property
+    def asks_to_skip(self) -> bool:
+        """True for Airflow's ``AirflowSkipException``: the Airflow task is to be skipped."""
+        return self._is_airflows("AirflowSkipException")
+
+    @property
+    def asks_not_to_retry(self) -> bool:
+        """True for Airflow's ``AirflowFailException``: no retry is of use."""
+        return self._is_airflows("AirflowFailException")
+
+    def _is_airflows(self, name: str) -> bool:
+        # By name: where tasks run there may be no Airflow, and its module differs by version.
+        return any(base.startswith("airflow.") and base.endswith(f".{name}") for base in self.bases)
 
     def to_json(self) -> Json:
         return asdict(self)
 
     @classmethod
     def from_json(cls, value: Json) -> TaskFailure:
-        return well_typed(cls(**value))
+        return well_typed(cls(**value | {"bases": tuple(value.get("bases", ()))}))
 
 
 @pickled_by_fields

@@ -1,6 +1,8 @@
 """``@task.ray_workflow``: a TaskFlow function is a workflow; its arguments are those of TaskFlow."""
 
 import datetime
+import json
+import types
 
 import pytest
 from airflow.sdk import DAG, task
@@ -113,3 +115,25 @@ def test_it_may_be_mapped_and_each_item_has_inputs_of_its_own():
     items = [mapped.unmap({"op_kwargs": {"n": n}})._define({}, HOOK).fingerprint for n in (1, 2, 1)]
     assert items[0] == items[2]
     assert items[0] != items[1]
+
+
+@pytest.mark.parametrize("multiple_outputs", [False, True])
+def test_a_dry_run_gives_the_plan_of_the_call(multiple_outputs: bool, tmp_path, monkeypatch):
+    connection = {"conn_type": "ray_workflow", "extra": {"storage": str(tmp_path)}}
+    monkeypatch.setenv("AIRFLOW_CONN_RAY_WORKFLOW_DEFAULT", json.dumps(connection))
+    given = {"dry_run": True, "multiple_outputs": multiple_outputs}
+    with DAG("d", schedule=None):
+        plain = ray_workflow_task(grow, **given)(3, by=2).operator
+        mapped = ray_workflow_task(grow, task_id="m", **given).partial(by=2).expand(n=[3, 4])
+    for operator in (plain, mapped.operator.unmap({"op_kwargs": {"n": 3}})):
+        plan = operator.execute(context_of(operator))
+        assert [task["action"] for task in plan["tasks"]] == ["run"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def context_of(operator) -> dict:
+    ti = types.SimpleNamespace(
+        dag_id="d", task_id=operator.task_id, run_id="r", map_index=0, try_number=1, max_tries=0
+    )
+    dag_run = types.SimpleNamespace(conf={}, run_after=datetime.datetime(2026, 11, 29))
+    return {"ti": ti, "dag_run": dag_run, "task_state_store": {}, "ds": "2026-11-29"}

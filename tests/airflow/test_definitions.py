@@ -8,6 +8,7 @@ import types
 import cloudpickle
 import pytest
 import ray
+from ray.dag import InputNode, MultiOutputNode
 
 from airflow_provider_rayworkflow.definitions import (
     WorkflowDefinition,
@@ -138,6 +139,7 @@ def test_the_fingerprint_is_of_the_name_and_the_arguments():
 
 DAG_FILE = """
 import ray
+from ray.dag import InputNode, MultiOutputNode
 FACTOR = 7
 def scaled(x):
     return FACTOR * x
@@ -196,3 +198,49 @@ def test_metadata_that_is_huge_or_nested_too_deep_is_refused():
         nested = {"in": nested}
     with pytest.raises(RayWorkflowInputError, match="metadata is nested too deep"):
         check_metadata(nested)
+
+
+@ray.remote
+def one(x=1):
+    return x
+
+
+@ray.remote
+class Counter:
+    def count(self):
+        return 1
+
+
+async def asynchronous():
+    return one.bind()
+
+
+def generator():
+    yield one.bind()
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda: None, "None is a NoneType; pass what .bind"),
+        (lambda: [one.bind(), one.bind()], "is a list; bind one more task that takes its nodes"),
+        (lambda: (one.bind(),), "is a tuple; bind one more task"),
+        (lambda: {"a": one.bind()}, "is a dict; bind one more task"),
+        (lambda: {one.bind()}, "is a set; bind one more task"),
+        (lambda: one, "pass what its .bind"),
+        (asynchronous, "must be a plain one, neither async nor a generator"),
+        (generator, "must be a plain one, neither async nor a generator"),
+        (lambda: Counter.bind(), "Use remote functions instead of actors"),
+        (lambda: Counter.bind().count.bind(), "Use remote functions instead of actors"),
+        (lambda: InputNode(), "Unsupported DAG node"),
+        (lambda: MultiOutputNode([one.bind()]), "Unsupported DAG node"),
+        (lambda: one.bind(InputNode()), "no argument was passed"),
+        (lambda: one.bind(InputNode()[0]), "the input 0, which was not passed"),
+        (lambda: one.bind([InputNode().key]), "the input 'key', which was not passed"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:coroutine 'asynchronous' was never awaited")
+def test_anything_but_a_graph_is_refused_by_name_with_the_remedy(function, message: str):
+    with pytest.raises(RayWorkflowInputError, match=message):
+        WorkflowDefinition.load(function, None).encode()
+    assert not ray.is_initialized()

@@ -17,7 +17,7 @@ def starts(monkeypatch):
     """Instead of Ray's start: what it would see, and the errors that it is to raise."""
     seen, errors = [], []
 
-    def start(settings):
+    def start(settings, runtime_env):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # Ray puts a handler of its own there
         seen.append((os.getpgrp(), os.environ["PYTHONPATH"].split(os.pathsep)))
         if errors:

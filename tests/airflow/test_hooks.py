@@ -378,3 +378,149 @@ def test_what_ray_in_the_task_process_is_given_reaches_the_same_storage(connect,
 def test_a_storage_connection_that_can_not_be_used_is_refused(connect, extra: dict, message: str):
     with pytest.raises(RayWorkflowConnectionError, match=message):
         connect(extra).store  # noqa: B018
+
+
+# ---- secrets, and what can be sent
+
+
+@pytest.mark.parametrize("password", ["hidden-token\n", " hidden-token", "hidden-token\r\n\t"])
+def test_a_token_is_sent_without_the_end_of_line_of_its_file(connect, password: str):
+    cluster = connect(REMOTE, host="https://ray", password=password).settings.cluster
+    assert cluster.all_headers == {"Authorization": "Bearer hidden-token"}
+
+
+@pytest.mark.parametrize(
+    "password",
+    ["hid\nden", "hidd\u00e9n", "Bearer hidden", "hidden\0", "hid\x7fden"],
+)
+def test_a_token_that_can_not_be_sent_is_refused_without_the_value(connect, password: str):
+    with pytest.raises(RayWorkflowConnectionError, match="can't be the cluster's token") as error:
+        connect(REMOTE, host="https://ray", password=password).settings  # noqa: B018
+    assert "hid" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"X-Key": "hid\nden"},
+        {"X-Key": "hidd\u00e9n"},
+        {"X-Key": "hidden\0"},
+        {"X Key": "hidden"},
+        {"X-K\u00e9y": "hidden"},
+        {"": "hidden"},
+        {"X-Key:": "hidden"},
+    ],
+)
+def test_a_header_that_can_not_be_sent_is_refused_without_the_value(connect, headers: dict):
+    for given in (headers, json.dumps(headers)):
+        with pytest.raises(RayWorkflowConnectionError, match=r"headers=\*\*\*") as error:
+            connect(REMOTE | {"headers": given}, host="https://ray").settings  # noqa: B018
+        assert "hid" not in str(error.value)
+
+
+def test_two_tokens_are_one_too_many(connect):
+    headers = {"authorization": "Bearer hidden"}
+    assert connect(REMOTE | {"headers": headers}, host="https://ray").settings.cluster
+    with pytest.raises(RayWorkflowConnectionError, match="a header Authorization") as error:
+        connect(REMOTE | {"headers": headers}, host="https://ray", password="hid").settings  # noqa: B018
+    assert "hid" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("extra", "fields"),
+    [
+        ({"storage": {"secret_key": "hidden"}}, {}),
+        ({"storage_conn_id": ["hidden"]}, {}),
+        ({"signing_secret": 5}, {}),
+        ({"storage": "s3://key:hidden@bucket", "num_cpus": "x"}, {}),
+        ({"storage": "/data"}, {"host": "user:hidden@ray:8265"}),
+        ({"storage": "/data"}, {"host": "hidden@ray"}),
+        ({"storage": "/data"}, {"login": "hidden", "host": "http://ray"}),
+        ({"storage": "/data"}, {"password": "hidden"}),
+    ],
+)
+def test_no_message_about_a_connection_has_a_secret(connect, extra: dict, fields: dict):
+    hook = connect(extra, **fields)
+    with pytest.raises(RayWorkflowConnectionError) as error:
+        hook.settings  # noqa: B018
+    assert "hidden" not in str(error.value)
+    works, said = hook.test_connection()
+    assert not works
+    assert "hidden" not in said
+
+
+def test_no_message_about_a_storage_has_its_secret(connect):
+    for storage in ("nonsense://key:hidden@bucket", "s3://key:hidden@bucket?nonsense=1"):
+        hook = connect({"storage": storage})
+        with pytest.raises(RayWorkflowConnectionError) as error:
+            hook.store  # noqa: B018
+        assert "hidden" not in str(error.value)
+        assert "hidden" not in repr(hook.settings)
+
+
+# ---- each setting is honoured, or refused by its name
+
+
+@pytest.mark.parametrize(
+    ("uri", "address"),
+    [
+        (
+            "ray-workflow://https://:token@h:8265/ray/dash?storage=%2Fdata",
+            "https://h:8265/ray/dash",
+        ),
+        ("ray-workflow://https://h:8265/ray?storage=%2Fdata", "https://h:8265/ray"),
+        ("ray-workflow://https://h/ray/?storage=%2Fdata", "https://h/ray"),
+        ("ray-workflow://https%3A%2F%2Fh%3A8265%2Fray?storage=%2Fdata", "https://h:8265/ray"),
+    ],
+)
+def test_the_path_of_a_connection_that_is_a_uri_counts(connect, uri: str, address: str):
+    assert connect(uri=uri).settings.cluster.address == address
+
+
+def test_the_schema_is_the_path_behind_that_of_the_host(connect):
+    hook = connect(REMOTE, host="https://h/proxy/", port=8265, schema="/ray/")
+    assert hook.settings.cluster.address == "https://h:8265/proxy/ray"
+
+
+@pytest.mark.parametrize(
+    ("extra", "fields", "names"),
+    [
+        (REMOTE, {"host": "https://h", "login": "me"}, "login"),
+        (REMOTE | {"num_cpus": 2}, {"host": "https://h"}, "num_cpus"),
+        (REMOTE | {"object_store_memory_mb": 90}, {"host": "https://h"}, "object_store_memory_mb"),
+        ({}, {"port": 8265, "schema": "ray", "login": "me"}, "login and schema and port"),
+        ({}, {"password": "token"}, "password"),
+        ({"verify": False}, {}, "verify"),
+        ({"ca": "/ca.pem"}, {}, "ca"),
+        ({"headers": {"A": "b"}}, {}, "headers"),
+        ({"timeout_s": 5}, {}, "timeout_s"),
+    ],
+)
+def test_a_setting_without_effect_is_refused_by_its_name(connect, extra, fields, names: str):
+    with pytest.raises(RayWorkflowConnectionError, match=f"has no use for {names}\\."):
+        connect(extra, **fields).settings  # noqa: B018
+
+
+def test_what_the_form_stores_by_itself_says_nothing(connect):
+    hook = connect({"verify": True, "timeout_s": 30, "headers": "", "ca": None}, host="", port=None)
+    assert hook.settings == ConnectionSettings()
+
+
+@pytest.mark.parametrize("extra", ["{bad", "[1]", '"text"', "5"])
+def test_an_extra_that_is_no_json_object_is_refused(monkeypatch, extra: str):
+    from airflow.sdk import Connection
+
+    given = Connection(conn_id="c", conn_type="ray_workflow", extra=extra)
+    with pytest.raises(
+        RayWorkflowConnectionError, match="an extra that is no JSON object"
+    ) as error:
+        ConnectionSettings.from_connection(given)
+    assert "bad" not in str(error.value)
+
+
+def test_a_variable_that_is_no_connection_is_not_taken_for_none(connect):
+    """Airflow finds no connection then, and without one Ray would run in the task process."""
+    hook = connect(uri="ray-workflow://:hidden@https://h:8265/ray/dash")
+    with pytest.raises(RayWorkflowConnectionError, match="AIRFLOW_CONN_RAY_WORKFLOW_DEF") as error:
+        hook.settings  # noqa: B018
+    assert "hidden" not in str(error.value)

@@ -340,3 +340,36 @@ def test_a_jobs_environment_has_this_package_before_the_authors():
 def test_an_environment_of_another_form_is_refused(wrong: object):
     with pytest.raises(RayWorkflowInputError, match="runtime_env"):
         job_environment(wrong)
+
+
+def test_no_message_repeats_what_we_sent(server: Answers):
+    cluster = replace(server.cluster, token="hidden-token", headers={"X-Key": "hidden/key"})
+    for status, error in ((400, RayWorkflowConnectionError), (500, RayWorkflowUnreachableError)):
+        server.answers["/api/version"] = (
+            status,
+            "You sent hidden-token and hidden/key, hidden%2Fkey",
+        )
+        with pytest.raises(error) as raised:
+            RayJobs(cluster).version()
+        assert "hidden" not in str(raised.value)
+
+
+def test_no_message_about_a_runtime_env_has_its_variables(server: Answers):
+    server.answers["/api/version"] = (200, {"ray_version": "2", "version": "4"})
+    for runtime_env in (
+        {"env_vars": {"KEY": ["hidden-value"]}},
+        {"env_vars": "hidden-value"},
+        {"env_vars": {"KEY": "hidden-value"}, "working_dir": "/no/such/hidden-value"},
+    ):
+        with pytest.raises(RayWorkflowInputError, match="runtime_env can't be used") as raised:
+            RayJobs(server.cluster).submit(
+                submission_id="j", entrypoint="true", runtime_env=runtime_env, metadata={}
+            )
+        assert "hidden" not in str(raised.value)
+        assert raised.value.__suppress_context__
+
+
+def test_a_runtime_env_that_is_no_dict_is_refused_without_its_value():
+    with pytest.raises(RayWorkflowInputError, match="must be a dict, not a str") as raised:
+        job_environment('{"env_vars": {"KEY": "hidden"}}')
+    assert "hidden" not in str(raised.value)

@@ -269,3 +269,65 @@ def test_the_checkpoints_are_read_again_only_when_there_are_more(root: Path, mon
     monkeypatch.setattr(store, "read_checkpoints", None)
     assert tasks.has("second", epoch=1)
     assert not tasks.has("other", epoch=1)
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+@pytest.mark.parametrize("asked", ["soft_fail", "never_fail"])
+@pytest.mark.parametrize("status", [Status.FAILED, Status.CANCELED])
+def test_a_sensor_that_may_fail_softly_skips_where_nothing_is_left_to_wait_for(
+    root: Path, status: Status, asked: str, deferrable: bool
+):
+    write(root, status)
+    with pytest.raises(AirflowSkipException, match=asked):
+        sensor(deferrable=deferrable, **{asked: True}).execute(CONTEXT)
+
+
+def resumed(waiting: RayWorkflowSensor, reason: str, clock: str = "The timeout") -> object:
+    """The second half of a deferral whose trigger has fired."""
+    waiting.deferrable = True
+    event = {"reason": reason, "workflow_id": "w", "status": "RUNNING", "error": "It is down."}
+    event["carried"] = {"deadline": time.time() + 60, "clock": clock}
+    return waiting.resume_execution("execute_complete", {"event": event}, CONTEXT)
+
+
+@pytest.mark.parametrize("asked", ["soft_fail", "never_fail"])
+@pytest.mark.parametrize("clock", ["The timeout of the sensor, 1 s,", "The execution_timeout"])
+def test_a_deferred_sensor_that_may_fail_softly_skips_when_its_time_is_over(
+    root: Path, asked: str, clock: str
+):
+    with pytest.raises(AirflowSkipException):
+        resumed(sensor(**{asked: True}), "deadline", clock)
+
+
+def test_a_deferred_sensor_that_never_fails_skips_whatever_happens(root: Path):
+    waiting = sensor(never_fail=True)
+    with pytest.raises(AirflowSkipException, match="It is down"):
+        resumed(waiting, "unreachable")
+    waiting.ray_workflow_conn_id = "no_such_connection"
+    for half in (lambda: resumed(waiting, "status"), lambda: waiting.execute(CONTEXT)):
+        with pytest.raises(AirflowSkipException):
+            half()
+
+
+def test_a_soft_fail_does_not_hide_an_outage_as_in_poke_mode(root: Path):
+    with pytest.raises(RayWorkflowStorageError):
+        resumed(sensor(soft_fail=True), "unreachable")
+
+
+def test_a_deferred_sensor_with_silent_fail_waits_on_after_an_outage(root: Path):
+    waiting = sensor(silent_fail=True)
+    with pytest.raises(TaskDeferred):
+        resumed(waiting, "unreachable")
+    waiting.ray_workflow_conn_id = "no_such_connection"
+    with pytest.raises(TaskDeferred):
+        waiting.execute(CONTEXT)
+    waiting.ray_workflow_conn_id = "waited"
+    write(root, Status.FAILED)
+    with pytest.raises(RayWorkflowEndedError):
+        waiting.execute(CONTEXT)
+
+
+@pytest.mark.parametrize("asked", ["soft_fail", "never_fail"])
+def test_what_airflow_says_of_a_broken_trigger_skips_too(root: Path, asked: str):
+    with pytest.raises(AirflowSkipException):
+        sensor(**{asked: True}).resume_execution("__fail__", {"error": "TriggerFailure"}, CONTEXT)

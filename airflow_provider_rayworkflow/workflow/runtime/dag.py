@@ -54,6 +54,13 @@ Json = dict[str, Any]
 _MAX_PLAIN_TEXT = 1_000
 
 
+class MissingInputError(KeyError, ValueError):
+    """An ``InputNode`` of the graph stands for an argument that was not passed."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 def is_dag(value: Any) -> bool:
     """True for anything that ``.bind()`` returns."""
     return isinstance(value, DAGNode)
@@ -67,7 +74,7 @@ def check_dag(value: Any) -> None:
     if not isinstance(value, DAGNode):
         raise TypeError(
             f"Input should be a DAG. {value!r:.200} is a {type(value).__name__}; "
-            "pass what .bind() of a Ray remote function returns."
+            f"{_remedy_for(value)}"
         )
     if isinstance(value, (ClassNode, ClassMethodNode)):
         raise TypeError(
@@ -76,6 +83,33 @@ def check_dag(value: Any) -> None:
         )
     if not isinstance(value, FunctionNode):
         raise TypeError(f"Unsupported DAG node: {value}. The output must be a function's.")
+
+
+def _remedy_for(value: Any) -> str:
+    if isinstance(value, (list, tuple, set, frozenset, dict)):
+        return "bind one more task that takes its nodes and returns what you need, and pass that."
+    if isinstance(value, ray.ObjectRef):
+        return "the task runs already: use .bind() in place of .remote()."
+    if isinstance(value, RemoteFunction):
+        return "pass what its .bind() returns."
+    if inspect.isawaitable(value) or inspect.isgenerator(value):
+        return (
+            "the function that makes the graph must be a plain one, neither async nor a generator."
+        )
+    return "pass what .bind() of a Ray remote function returns."
+
+
+def refuse_nodes(obj: Any) -> Any:
+    """Keep a node from being stored as a value: what is in a container would never run.
+
+    :raises TypeError: for a node.
+    """
+    if isinstance(obj, DAGNode):
+        raise TypeError(
+            f"it has a node in it, what .bind() returned ({obj!s:.100}), and only a node that is "
+            "returned itself is run. Bind one more task that takes the nodes, and return that"
+        )
+    return NotImplemented
 
 
 def encode_dag(dag: DAGNode, args: tuple[Any, ...] = (), kwargs: Json | None = None) -> Graph:
@@ -258,6 +292,11 @@ class _Encoder:
     def _input(self, node: InputNode | InputAttributeNode) -> Any:
         single = len(self._args) == 1 and not self._kwargs
         if isinstance(node, InputNode):
+            if not self._args and not self._kwargs:
+                raise MissingInputError(
+                    "The graph has an InputNode, and no argument was passed. Pass it to run(), or "
+                    "make the graph without an InputNode, by a function that takes arguments."
+                )
             return self._args[0] if single else DAGInputData(*self._args, **self._kwargs)  # type: ignore[no-untyped-call]
         key = node._key
         if isinstance(key, int) and key < len(self._args):
@@ -270,9 +309,10 @@ class _Encoder:
             by_attribute = node._accessor_method == "__getattr__"
             with suppress(AttributeError, IndexError, KeyError, TypeError):
                 return getattr(value, str(key)) if by_attribute else value[key]
-        raise KeyError(
+        raise MissingInputError(
             f"The graph uses the input {key!r}, which was not passed: there are "
-            f"{len(self._args)} positional arguments and the keywords {list(self._kwargs)}."
+            f"{len(self._args)} positional arguments and the keywords {list(self._kwargs)}. Pass it "
+            "to run(), or make the graph without an InputNode, by a function that takes arguments."
         )
 
     def _check_signature(self, node: FunctionNode) -> None:

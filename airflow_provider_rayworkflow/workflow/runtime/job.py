@@ -62,7 +62,7 @@ class JobError(WorkflowError):
 
 
 class RefusedError(WorkflowError):
-    """The manager does not do what the submission asks for, and never will."""
+    """What the submission asks for can't be done, and never will be."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -109,7 +109,11 @@ class _Job:
             own_modules=self._own_modules,
             limits=check_limits(submission.max_running_workflows, submission.max_pending_workflows),
         )
-        graph = build_graph(submission)
+        try:
+            graph = build_graph(submission)
+        except RefusedError:
+            self._handover.delete_submission(self._workflow_id, self._submission_id)
+            raise
         with printing_logs_of(self._workflow_id):
             try:
                 self._hand_over(manager, graph, submission)
@@ -202,6 +206,7 @@ def build_graph(submission: Submission) -> bytes | None:
     """The graph to run, its tasks in the runtime environment of this job; None for the stored one.
 
     :raises JobError: when there is none to be had; its message has the author's traceback.
+    :raises RefusedError: when the function gives something else than a graph.
     """
     if submission.graph is not None:
         here = python_version()
@@ -230,12 +235,15 @@ def build_graph(submission: Submission) -> bytes | None:
         ) from exc
     try:
         dag = function(**submission.arguments)
-        check_dag(dag)
-        return encode_dag(dag).to_bytes()
     except Exception as exc:
         raise JobError(
             f"The workflow {submission.workflow!r} gave no graph:\n{traceback.format_exc()}"
         ) from exc
+    try:
+        check_dag(dag)
+        return encode_dag(dag).to_bytes()
+    except (TypeError, ValueError) as exc:  # the next try would give the same
+        raise RefusedError(f"{submission.workflow!r} gave no graph: {exc}") from exc
 
 
 def _start_manager(store: WorkflowStore, uri: str, own_modules: int) -> None:

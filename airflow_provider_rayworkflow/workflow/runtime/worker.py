@@ -16,12 +16,15 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
+from ray.exceptions import RayTaskError
+
 from airflow_provider_rayworkflow.workflow import workflow_context as context
 from airflow_provider_rayworkflow.workflow.codec import Encoded, decode, encode, json_output
 from airflow_provider_rayworkflow.workflow.exceptions import (
     CorruptedDataError,
     DataLoadError,
     StorageError,
+    WorkflowExecutionError,
     text_of,
 )
 from airflow_provider_rayworkflow.workflow.model import (
@@ -32,7 +35,7 @@ from airflow_provider_rayworkflow.workflow.model import (
     TaskTimes,
 )
 from airflow_provider_rayworkflow.workflow.runtime import functions
-from airflow_provider_rayworkflow.workflow.runtime.dag import encode_dag, is_dag
+from airflow_provider_rayworkflow.workflow.runtime.dag import encode_dag, is_dag, refuse_nodes
 from airflow_provider_rayworkflow.workflow.runtime.inputs import load_call
 from airflow_provider_rayworkflow.workflow.runtime.presence import NODE
 from airflow_provider_rayworkflow.workflow.runtime.refs import RefPickling, put
@@ -149,7 +152,8 @@ class Attempt:
         return Raised(
             failure=failure,
             exception=encode_exception(exc, failure),
-            retryable=_is_one_of(exc, self._retryable),
+            retryable=not (failure.asks_to_skip or failure.asks_not_to_retry)
+            and _is_one_of(exc, self._retryable),
             times=self._times(),
         )
 
@@ -184,7 +188,7 @@ def _encode(run: TaskRun, value: Any) -> Encoded:
         the task that made it is known.
     """
     limit = int(os.environ.get(MAX_VALUE_VARIABLE) or 0)
-    refs = RefPickling()
+    refs = RefPickling(also=refuse_nodes)
     try:
         encoded = encode(value, override=refs)
         if limit and encoded.size > limit:
@@ -280,12 +284,14 @@ def wrapped(form: Form, value: Any) -> Any:
 def describe(task_id: str, exc: BaseException) -> TaskFailure:
     """An exception as text, without the frames of this package at the top."""
     kind = type(exc)
-    name, module = kind.__qualname__, kind.__module__
-    if module not in ("builtins", "__main__"):
-        name = f"{module}.{name}"
-    message = text_of(exc)
+    name, message = _name_of(kind), text_of(exc)
+    bases = [_name_of(base)[:_MAX_NAME] for base in type(_original(exc)).__mro__]
     return TaskFailure(
-        task_id=task_id, type=name, message=message, traceback=_traceback(exc, f"{name}: {message}")
+        task_id=task_id,
+        type=name,
+        message=message,
+        traceback=_traceback(exc, f"{name}: {message}"),
+        bases=tuple(bases[:_MAX_BASES]),
     )
 
 
@@ -305,6 +311,29 @@ def _traceback(exc: BaseException, last_line: str) -> str:
     except BaseException:
         lines = [*traceback.format_tb(trace), last_line, "\n"]
     return "".join(lines)
+
+
+_MAX_BASES, _MAX_NAME, _MAX_WRAPPINGS = 20, 200, 20
+
+
+def _name_of(kind: type) -> str:
+    name = kind.__qualname__
+    return name if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{name}"
+
+
+def _original(exc: BaseException) -> BaseException:
+    """What Ray, or a workflow that the task ran, has wrapped on its way here."""
+    for _ in range(_MAX_WRAPPINGS):
+        if isinstance(exc, RayTaskError):
+            cause = exc.cause
+        elif isinstance(exc, WorkflowExecutionError):
+            cause = exc.__cause__
+        else:
+            break
+        if not isinstance(cause, BaseException):
+            break
+        exc = cause
+    return exc
 
 
 def encode_exception(exc: BaseException, failure: TaskFailure) -> bytes:

@@ -93,5 +93,6 @@ def _from_uri(uri: str) -> tuple[Any, str]:
     try:
         filesystem, root = FileSystem.from_uri(uri)
     except (OSError, ValueError) as exc:  # pyarrow's own errors are both
-        raise ValueError(f"The workflow storage {shown(uri)!r} can't be used: {exc}.") from None
+        why = str(exc).replace(uri, shown(uri))  # pyarrow says the URI as it is
+        raise ValueError(f"The workflow storage {shown(uri)!r} can't be used: {why}.") from None
     return filesystem, root

@@ -319,3 +319,18 @@ def test_an_output_of_more_than_64_kib_of_json_is_not_shown(length: int, is_show
             "where it is"
         )
     assert len(json.dumps(shown.value)) <= 65_536
+
+
+@pytest.mark.parametrize(
+    ("value", "key"),
+    [
+        ({1: "a", "1": "b"}, "'1'"),
+        ({"a": [{None: 1, "null": 2}]}, "'null'"),
+        ({True: 1, "true": 2}, "'true'"),
+        ({1.5: 1, "1.5": 2}, "'1.5'"),
+    ],
+)
+def test_an_output_whose_keys_would_be_one_as_json_is_not_shown(value: object, key: str):
+    shown = json_output(value)
+    assert shown.value is None
+    assert f"several keys would be {key}" in shown.problem

@@ -750,3 +750,35 @@ def test_what_keeps_one_new_workflow_from_being_stored_concerns_no_other(
     assert len(errors) == 3
     effects.gate.set()
     assert ray.get(first) == 1
+
+
+class Holder:
+    def __init__(self, node: object) -> None:
+        self.node = node
+
+
+@pytest.mark.parametrize(
+    "hold",
+    [
+        lambda node: [node, node],
+        lambda node: {"k": node},
+        lambda node: (1, {"deep": [node]}),
+        Holder,
+        lambda node: [workflow.continuation(node)],
+    ],
+)
+def test_a_task_that_returns_nodes_in_something_fails_by_name(workflows: InProcessWorkflows, hold):
+    @ray.remote
+    def start():
+        return hold(add.bind(1))
+
+    with pytest.raises(workflow.WorkflowExecutionError, match="Bind one more task") as error:
+        workflows.run(start.bind(), workflow_id="w")
+    assert error.value.task_id.endswith("start")
+    assert calls == []
+
+
+def test_a_list_of_nodes_is_no_workflow(workflows: InProcessWorkflows):
+    with pytest.raises(TypeError, match="is a list; bind one more task that takes its nodes"):
+        workflows.run([add.bind(1), add.bind(2)], workflow_id="w")
+    assert workflow.list_all() == []

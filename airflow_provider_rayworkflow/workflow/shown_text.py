@@ -1,0 +1,25 @@
+"""Texts of users and of foreign programs, as they may stand in a log, a terminal or a document."""
+
+from __future__ import annotations
+
+import re
+
+#: Longer texts are cut.
+MAX_CHARACTERS = 64 * 1024
+
+# Colours and the like: what a terminal obeys, and a log shows as rubbish.
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?)")
+_NOT_SHOWN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
+
+
+def shown_text(text: str, *, max_characters: int = MAX_CHARACTERS) -> str:
+    """The text without what a terminal would obey, encodable, and not longer than that.
+
+    Escape sequences are left out. Other control characters but for ends of lines and tabs, lone
+    surrogates, and what changes the direction of writing stand as Python writes them (``\\x00``).
+    """
+    if len(text) > max_characters:
+        left_out = len(text) - max_characters
+        text = f"{text[:max_characters]} [{left_out} characters are left out]"
+    text = _ESCAPES.sub("", text.replace("\r\n", "\n"))
+    return _NOT_SHOWN.sub(lambda match: repr(match[0])[1:-1], text)
