@@ -541,7 +541,19 @@ def _call(method: str, *args: Any) -> Any:
 
 
 def _wait(workflow_id: str, task_id: str | None = None, *, was_waiting: bool = True) -> Any:
+    _check_can_end(workflow_id, task_id)
     return _call("wait_output", workflow_id, task_id, was_waiting)
+
+
+def _check_can_end(workflow_id: str, task_id: str | None) -> None:
+    if not context.in_task():
+        return
+    own = context.get_context()
+    if own.workflow_id == workflow_id and task_id in (None, own.task_id):
+        raise ValueError(
+            f"Task {own.task_id!r} of workflow {workflow_id!r} would wait for its own end. Give the "
+            "workflow that it waits for another id, or return workflow.continuation(…)."
+        )
 
 
 def _reference(
@@ -567,14 +579,28 @@ def _check_metadata(metadata: Any) -> Json:
         raise ValueError(f"metadata must be a dict, not {metadata!r:.200}.")
     try:
         text = json.dumps(metadata, allow_nan=False)
-        checked: Json = json.loads(text)
+        checked: Json = json.loads(text, object_pairs_hook=_distinct)
     except RecursionError as exc:
         raise ValueError("metadata is nested too deep to be JSON. Give a flat dict.") from exc
     except (TypeError, ValueError) as exc:
-        raise ValueError(f"metadata must be JSON, and {metadata!r:.200} is not: {exc}.") from exc
+        raise ValueError(f"metadata must be JSON, and {_shown(metadata)} is not: {exc}.") from exc
     if len(text) > MAX_METADATA_BYTES:
         raise ValueError(
             f"metadata has {len(text)} bytes as JSON, and may have {MAX_METADATA_BYTES}. Give it "
             "to a task as an argument, or keep it elsewhere and give its address."
         )
     return checked
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> Json:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("two of its keys are the same as JSON, such as 1 and '1'")
+    return found
+
+
+def _shown(value: Any) -> str:
+    try:
+        return f"{value!r:.200}"
+    except ValueError:  # Python shows no integer of more than 4,300 digits
+        return "what was given"

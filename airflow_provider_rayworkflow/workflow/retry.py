@@ -66,4 +66,7 @@ def seconds(name: str, duration: float | timedelta) -> float:
         duration = duration.total_seconds()
     if isinstance(duration, bool) or not isinstance(duration, (int, float)) or not duration >= 0:
         raise ValueError(f"{name} must be seconds or a timedelta, not negative: {duration!r}.")
-    return float(duration)
+    try:
+        return float(duration)
+    except OverflowError:
+        raise ValueError(f"{name} is too long. Give at most 1e308 seconds.") from None

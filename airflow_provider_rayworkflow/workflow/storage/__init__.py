@@ -57,9 +57,12 @@ def open_store(uri: str, *, retry_for_s: float = RETRY_FOR_S) -> ByteStore:
     :param uri: an absolute path, ``file://…``, or whatever ``pyarrow.fs.FileSystem.from_uri``
         takes: ``s3://bucket/prefix?region=…``, ``gs://…``, ``abfs://…``, ``hdfs://…``.
     :param retry_for_s: how long a call is tried again that may work a moment later.
-    :raises ValueError: for a relative path, or a URI that pyarrow can't open.
+    :raises ValueError: for a relative path, or a URI that pyarrow can't open or that has parts
+        which nothing would heed.
     """
     parts = urlsplit(uri)
+    if problem := _problem(uri):
+        raise ValueError(f"The workflow storage {shown(uri)!r} can't be used: {problem}.")
     if parts.scheme == "file" and parts.netloc in ("", "localhost"):
         return RetryingStore(LocalStore(unquote(parts.path)), deadline_s=retry_for_s)
     if not parts.scheme and os.path.isabs(uri):
@@ -71,6 +74,20 @@ def open_store(uri: str, *, retry_for_s: float = RETRY_FOR_S) -> ByteStore:
         )
     filesystem, root = _from_uri(uri)
     return open_filesystem(filesystem, root, location=uri, retry_for_s=retry_for_s)
+
+
+def _problem(uri: str) -> str:
+    """Why a URI or path can't be taken as it is written, ``""`` if it can."""
+    try:
+        os.fsencode(uri)
+    except UnicodeEncodeError:
+        return "it has characters that no name can have"
+    if "\0" in uri:
+        return "it has characters that no name can have"
+    parts = urlsplit(uri)
+    if parts.scheme == "file" and (parts.query or parts.fragment):
+        return "files have no options; write '?' as %3F and '#' as %23"
+    return ""
 
 
 def open_filesystem(

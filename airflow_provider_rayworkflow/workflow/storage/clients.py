@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from airflow_provider_rayworkflow.workflow.storage import shown
 from airflow_provider_rayworkflow.workflow.storage.arrow import ArrowStore
 from airflow_provider_rayworkflow.workflow.storage.bytes import ByteStore
 from airflow_provider_rayworkflow.workflow.storage.local import LocalStore
@@ -38,6 +39,7 @@ def store_on(filesystem: FileSystem, root: str, *, location: str) -> ByteStore:
     """The best store for a pyarrow file system.
 
     :param location: what opens the same storage elsewhere.
+    :raises ValueError: for an object store without a bucket or container.
     """
     while filesystem.type_name == "subtree":
         root = f"{filesystem.base_path.rstrip('/')}/{root.strip('/')}".rstrip("/")
@@ -45,6 +47,11 @@ def store_on(filesystem: FileSystem, root: str, *, location: str) -> ByteStore:
     if (folder := _local_folder(filesystem, root)) is not None:
         return LocalStore(folder, location=location)
     bucket, _, prefix = root.strip("/").partition("/")
+    if filesystem.type_name in _MAKERS and not bucket:
+        # Else the first folder of our own keys would be taken for the bucket: another owner's.
+        raise ValueError(
+            f"The workflow storage {shown(location)!r} can't be used: it names no bucket or container."
+        )
     # A cluster may lack obstore; pyarrow reads and writes the same objects.
     make = _MAKERS.get(filesystem.type_name) if find_spec("obstore") else None
     options = {**_options(filesystem), **_azure_secrets(location)} if make else {}

@@ -264,7 +264,7 @@ def test_wait_for_event_takes_a_listener(manager):
             workflow.wait_for_event(wrong)
 
 
-@pytest.mark.parametrize("wrong", [-1, "5", None, float("nan")])
+@pytest.mark.parametrize("wrong", [-1, "5", None, float("nan"), 10**400])
 def test_sleep_takes_a_time(wrong):
-    with pytest.raises(ValueError, match="duration must be"):
+    with pytest.raises(ValueError, match=r"duration (must be|is too long)"):
         workflow.sleep(wrong)

@@ -11,7 +11,14 @@ import fsspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pyarrow.fs import FileSystem, FSSpecHandler, LocalFileSystem, PyFileSystem
+from pyarrow.fs import (
+    FileSystem,
+    FSSpecHandler,
+    LocalFileSystem,
+    PyFileSystem,
+    S3FileSystem,
+    SubTreeFileSystem,
+)
 from servers import BUCKET, S3_KEY, S3_SECRET
 
 from airflow_provider_rayworkflow.workflow.exceptions import (
@@ -420,7 +427,21 @@ def test_a_local_store_is_opened_again_by_its_uri(tmp_path: Path):
     assert open_store(f"file://{tmp_path}/other").uri == f"{tmp_path}/other"
 
 
-@pytest.mark.parametrize("uri", ["relative/path", "", "ftp://host/x", "file://elsewhere/x"])
+def test_an_object_store_without_a_bucket_is_refused():
+    s3 = S3FileSystem(region="eu-central-1", anonymous=True)
+    for filesystem in (s3, SubTreeFileSystem("/", s3)):
+        with pytest.raises(ValueError, match="no bucket"):
+            open_filesystem(filesystem, "", location="given")
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        *("relative/path", "", "ftp://host/x", "file://elsewhere/x"),
+        *("s3://", "s3://?region=eu-central-1", "gs://", "/a\0b", "/a\ud800"),
+        *("file:///a?b=1", "file:///a#b", "FILE:/a?b"),
+    ],
+)
 def test_a_storage_that_can_not_be_is_refused_with_its_uri(uri: str):
     with pytest.raises(ValueError, match="can't be used") as raised:
         open_store(uri)

@@ -619,6 +619,37 @@ def test_bad_input_is_refused_and_nothing_is_written(
     assert set(workflows.store.list("v1")) == before
 
 
+@pytest.mark.parametrize(
+    ("metadata", "reason"),
+    [
+        ({1: "a", "1": "b"}, "two of its keys are the same"),
+        ({"a": [{None: 1, "null": 2}]}, "two of its keys are the same"),
+        ({"a": 10**5000}, "what was given is not: Exceeds the limit"),
+    ],
+    ids=["keys", "keys inside", "digits"],
+)
+def test_metadata_that_would_come_back_otherwise_is_refused(
+    workflows: InProcessWorkflows, metadata: dict, reason: str
+):
+    with pytest.raises(ValueError, match=reason):
+        workflows.run(add.bind(1, 2), metadata=metadata)
+    assert workflows.list_all() == []
+
+
+def test_a_task_that_would_wait_for_its_own_workflow_fails(workflows: InProcessWorkflows):
+    @ray.remote
+    def run_again():
+        return workflow.run(add.bind(1, 2), workflow_id="w")
+
+    @ray.remote
+    def get_own():
+        return workflow.get_output("w", task_id=workflow.get_context().task_id)
+
+    for task in (run_again, get_own):
+        with pytest.raises(workflow.WorkflowExecutionError, match="would wait for its own end"):
+            workflows.run(task.bind(), workflow_id="w", on_existing="restart")
+
+
 def test_an_id_that_exists_may_be_refused_or_begun_anew(workflows: InProcessWorkflows):
     workflows.run(add.bind(1), workflow_id="w")
     with pytest.raises(WorkflowAlreadyExistsError):
