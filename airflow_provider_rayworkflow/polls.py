@@ -22,7 +22,11 @@ from airflow_provider_rayworkflow.workflow.progress import progress_line
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 from airflow_provider_rayworkflow.workflow.storage.finished import FinishedTasks
-from airflow_provider_rayworkflow.workflow.storage.keys import StatusKey, quote_id
+from airflow_provider_rayworkflow.workflow.storage.keys import (
+    StatusKey,
+    quote_id,
+    segment_of,
+)
 from airflow_provider_rayworkflow.workflow.storage.workflows import HonestStatuses
 
 
@@ -167,13 +171,16 @@ class _Poll:
                 self._hook = RayWorkflowHook(self._conn_id)
             store = self._hook.store
             segments = {watch.segment for watch in watches}
-            latest = store.list_segments()
+            closed: _Standings = {}
+            latest = store.list_segments(
+                lambda problem: closed.update({segment_of(problem.key): problem})
+            )
             honest = HonestStatuses(store, now=time.time())
             standings: _Standings = {
                 segment: _standing(store, honest, key)
                 for segment, key in latest.items()
                 if segment in segments
-            }
+            } | closed
             self._look_at_tasks(store, watches, standings)
             self._look_at_progress(store, watches, standings)
         except Exception as exc:  # those who wait judge it

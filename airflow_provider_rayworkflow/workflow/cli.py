@@ -256,19 +256,25 @@ def _workflow_id(text: str) -> str:
 
 def _list(options: Any) -> Answer:
     store = _open(options)
+    problems: list[str] = []
+
+    def leave_out(problem: WorkflowError) -> None:
+        problems.append(str(problem))
+
+    honest = HonestStatuses(store, now=time.time(), report=leave_out)
     found = [
         (workflow_id, status, key.epoch)
-        for workflow_id, status, key in list_workflows(
-            store, HonestStatuses(store, now=time.time())
-        )
+        for workflow_id, status, key in list_workflows(store, honest, leave_out)
         if not options.status or status in options.status
     ]
     if not found:
-        return Answer(value=[], text=f"No workflows in {shown(store.bytes.uri)}.")
+        text = f"No workflows in {shown(store.bytes.uri)}."
+        return Answer(value=[], text=text, problems=tuple(problems))
     names = ("workflow_id", "status", "epoch")
     return Answer(
         value=[dict(zip(names, row, strict=True)) for row in found],
         text=_table(("WORKFLOW", "STATUS", "EPOCH"), found),
+        problems=tuple(problems),
     )
 
 
@@ -544,6 +550,7 @@ def _fork(options: Any) -> Answer:
 
 def _prune(options: Any) -> Answer:
     store = _open(options)
+    problems: list[str] = []
     pruned = prune(
         store,
         older_than_s=options.older_than,
@@ -551,6 +558,7 @@ def _prune(options: Any) -> Answer:
         statuses=options.status or PRUNED_BY_DEFAULT,
         keep_outputs=options.keep_outputs,
         dry_run=options.dry_run,
+        report=problems.append,
     )
     names = ("workflow_id", "status", "kept_output")
     rows = [(one.workflow_id, one.status.value, one.kept_output) for one in pruned]
@@ -559,6 +567,7 @@ def _prune(options: Any) -> Answer:
     return Answer(
         value=[dict(zip(names, row, strict=True)) for row in rows],
         text="\n".join([*lines, f"{len(rows)} workflows {verb}."]),
+        problems=tuple(problems),
     )
 
 

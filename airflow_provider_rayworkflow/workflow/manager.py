@@ -18,6 +18,7 @@ from airflow_provider_rayworkflow.workflow.answers import Answers
 from airflow_provider_rayworkflow.workflow.concurrency import Limits
 from airflow_provider_rayworkflow.workflow.event_posts import EventSettings
 from airflow_provider_rayworkflow.workflow.exceptions import (
+    StorageError,
     WorkflowError,
     WorkflowNotFoundError,
     WorkflowStillActiveError,
@@ -141,7 +142,10 @@ class Manager:
                 log.info("Workflow %s is recovered after a restart of the manager", workflow_id)
                 await self._try_resume(workflow_id)
         for manager_id in self._known.dead:
-            await self._known.in_thread(self._known.store.delete_lease, manager_id)
+            try:
+                await self._known.in_thread(self._known.store.delete_lease, manager_id)
+            except StorageError as exc:
+                log.warning("The lease of an earlier manager stays: %s", exc)
 
     @property
     def storage_weakness(self) -> str:

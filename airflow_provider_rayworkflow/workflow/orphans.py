@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from airflow_provider_rayworkflow.workflow.storage import keys
 from airflow_provider_rayworkflow.workflow.storage.events import EventStore
 from airflow_provider_rayworkflow.workflow.storage.workflows import WorkflowStore
 
@@ -15,9 +16,11 @@ def delete_orphaned_events(store: WorkflowStore, before: float) -> int:
     found = events.list_segments()
     if not found:
         return 0
-    known = store.list_segments()  # later than the events: a workflow that has begun is in it
+    closed: set[str] = set()  # of these nobody knows whether they are there
+    # Later than the events: a workflow that has begun is in it.
+    known = store.list_segments(lambda problem: closed.add(keys.segment_of(problem.key)))
     return sum(
         events.delete_expired(event_keys, before=before)
         for segment, event_keys in found.items()
-        if segment not in known
+        if segment not in known and segment not in closed
     )

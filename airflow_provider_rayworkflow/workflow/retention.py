@@ -6,12 +6,14 @@ Needs the storage only. What runs, waits, or has begun again meanwhile is left a
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 from airflow_provider_rayworkflow.workflow import unowned
 from airflow_provider_rayworkflow.workflow.exceptions import (
     CorruptedDataError,
+    StorageError,
+    WorkflowError,
     WorkflowStillActiveError,
 )
 from airflow_provider_rayworkflow.workflow.graph import allocate_ids
@@ -33,6 +35,8 @@ log = logging.getLogger(__name__)
 
 #: What is pruned if nobody says otherwise: what nobody can resume, and what failed.
 PRUNED_BY_DEFAULT = ("SUCCESSFUL", "FAILED", "CANCELED")
+# Each has been tried for a minute.
+_MOST_UNANSWERED = 3
 _PRUNABLE = ("SUCCESSFUL", "FAILED", "RESUMABLE", "CANCELED")
 
 
@@ -70,6 +74,7 @@ def prune(
     statuses: Collection[str] = PRUNED_BY_DEFAULT,
     keep_outputs: bool = False,
     dry_run: bool = False,
+    report: Callable[[str], None] = log.warning,
 ) -> list[Pruned]:
     """Delete workflows that ended long ago. One listing, a read for each that has such a status.
 
@@ -80,23 +85,40 @@ def prune(
     :param keep_outputs: of successful ones keep the status, the graph and the output, and delete
         all other checkpoints.
     :param dry_run: only say what would be done.
+    :param report: told what could not be read or deleted, by name; the rest is done.
+    :raises StorageError: when the storage as a whole does not answer.
     """
     wanted = check_statuses(statuses)
-    done = []
-    for workflow_id, status, _ in list_workflows(store, HonestStatuses(store, now=now)):
+    done, unanswered = [], 0
+
+    def left_out(problem: WorkflowError) -> None:
+        report(f"Something is not looked at: {problem}")
+
+    honest = HonestStatuses(store, now=now, report=left_out)
+    for workflow_id, status, _ in list_workflows(store, honest, left_out):
         if status not in wanted:
             continue
         try:
             pruned = _prune_one(
                 store, workflow_id, wanted, now, older_than_s, keep_outputs, dry_run
             )
-        except (CorruptedDataError, WorkflowStillActiveError) as exc:
+        except WorkflowStillActiveError as exc:
             log.warning("Workflow %s is not pruned: %s", workflow_id, exc)
             continue
+        except WorkflowError as exc:
+            report(f"Workflow {workflow_id} is not pruned: {exc}")
+            unanswered = unanswered + 1 if getattr(exc, "is_transient", False) else 0
+            if unanswered == _MOST_UNANSWERED:
+                raise
+            continue
+        unanswered = 0
         if pruned is not None:
             done.append(pruned)
     if not dry_run:
-        delete_orphaned_events(store, now - older_than_s)
+        try:
+            delete_orphaned_events(store, now - older_than_s)
+        except StorageError as exc:
+            report(f"Events of unknown workflows are not pruned: {exc}")
     return done
 
 

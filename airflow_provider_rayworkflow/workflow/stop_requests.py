@@ -75,7 +75,10 @@ class StopRequests:
         :raises StorageError: when that can't be read.
         """
         for request in await self._in_thread(lambda: list(self._handover.list_requests())):
-            await self._consider(request)
+            try:
+                await self._consider(request)
+            except StorageError as exc:  # of this request: the others are looked at
+                log.warning("Workflow %s: a request to stop it waits: %s", request.workflow_id, exc)
 
     async def settle(self) -> None:
         """Wait until all that was begun is done."""

@@ -202,3 +202,30 @@ def test_what_is_no_file_in_the_place_of_a_status_is_neither_read_nor_waited_for
     status = users.command(VICTIM, "status", "mine", "--storage", "/tmp/share/root")
     assert status.returncode == 1
     assert "the only copy" not in status.stdout + status.stderr
+
+
+@pytest.mark.parametrize(
+    ("path", "mode", "what"),
+    [
+        ("v1/status/bad", 0o000, "'v1/status/bad': Permission denied"),
+        ("v1/status/bad/*.json", 0o000, "v1/status/bad/"),
+        ("v1/workflows/bad", 0o000, "v1/workflows/bad"),
+        ("v1/workflows/bad", 0o555, "v1/workflows/bad"),
+    ],
+)
+def test_what_this_user_may_not_touch_is_named_and_the_rest_is_done(
+    users: Users, path: str, mode: int, what: str
+):
+    root = f"/tmp/home-{VICTIM}/root"
+    for workflow_id in ("also mine", "bad", "mine"):
+        run(users, VICTIM, RUN.replace('"mine"', repr(workflow_id)), root)
+    for found in (users.tmp / root.removeprefix("/tmp/")).glob(path):
+        found.chmod(mode)
+    listed = users.command(VICTIM, "list", "--storage", root)
+    assert "also mine" in listed.stdout
+    assert "\nmine" in listed.stdout
+    assert listed.returncode == (path == "v1/status/bad")
+    pruned = users.command(VICTIM, "prune", "--older-than", "0s", "--storage", root)
+    assert pruned.returncode == 1
+    assert what in pruned.stderr
+    assert "2 workflows are pruned" in pruned.stdout

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from airflow_provider_rayworkflow.workflow.exceptions import StorageError
+
 #: What can be written: one buffer, or several that are written one after the other.
 Data = bytes | bytearray | memoryview | Sequence[bytes | bytearray | memoryview]
 
@@ -32,10 +34,15 @@ class Put:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One object of a listing."""
+    """One object of a listing.
+
+    :ivar problem: why a folder can't be listed, whose key this is, with a ``/`` at its end: the
+        listing goes on without it. An object has none.
+    """
 
     key: str
     size: int
+    problem: StorageError | None = None
 
 
 class ByteStore(Protocol):
@@ -98,7 +105,12 @@ class ByteStore(Protocol):
         """
 
     def list(self, folder: str) -> Iterator[Entry]:
-        """All objects below a folder, in no particular order; nothing if it does not exist."""
+        """All objects below a folder, in no particular order; nothing if it does not exist.
+
+        A folder in it that can't be listed is an :class:`Entry` with a problem.
+
+        :raises DataLoadError: when the folder itself can't be listed.
+        """
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete objects; one that does not exist is no error."""

@@ -12,7 +12,11 @@ from airflow_provider_rayworkflow.workflow.documents import (
     load_line,
     understanding,
 )
-from airflow_provider_rayworkflow.workflow.exceptions import DataLoadError, KeyNotFoundError
+from airflow_provider_rayworkflow.workflow.exceptions import (
+    DataLoadError,
+    KeyNotFoundError,
+    StorageError,
+)
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import keys
 from airflow_provider_rayworkflow.workflow.storage.workflows import HonestStatuses, WorkflowStore
@@ -78,13 +82,13 @@ class Completions:
         :param now: seconds since the epoch.
         :raises StorageError: when that can't be read, or the first look not be noted.
         """
-        ended = self._ended(now)
+        ended, closed = self._ended(now)
         if self._confirmed is None:
             self._confirmed = self._read()
         if self._confirmed is None:
             self._confirmed = self._write({segment: _name(key) for segment, key in ended.items()})
         for known in (self._confirmed, self._given):
-            for segment in known.keys() - ended.keys():
+            for segment in known.keys() - ended.keys() - closed:
                 del known[segment]
         return [
             completion
@@ -122,14 +126,21 @@ class Completions:
         status = WorkflowStatus.RESUMABLE if key.status.is_active else key.status
         return Completion(workflow_id=workflow_id, status=status, key=key)
 
-    def _ended(self, now: float) -> dict[str, keys.StatusKey]:
+    def _ended(self, now: float) -> tuple[dict[str, keys.StatusKey], set[str]]:
+        """Those that have ended, and those of which nothing can be known."""
         honest = HonestStatuses(self._store, now=now)
-        return {
+        closed: set[str] = set()
+
+        def leave_out(problem: StorageError) -> None:
+            closed.add(keys.segment_of(problem.key))
+
+        ended = {
             segment: key
-            for segment, key in self._store.list_segments().items()
+            for segment, key in self._store.list_segments(leave_out).items()
             if segment.startswith(self._prefix)
             and honest.of(key.status, key.manager_id) in self._statuses
         }
+        return ended, closed
 
     def _read(self) -> dict[str, str] | None:
         try:

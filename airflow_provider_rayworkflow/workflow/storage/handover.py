@@ -23,8 +23,8 @@ from airflow_provider_rayworkflow.workflow.documents import (
 )
 from airflow_provider_rayworkflow.workflow.exceptions import (
     CorruptedDataError,
-    DataLoadError,
     KeyNotFoundError,
+    StorageError,
 )
 from airflow_provider_rayworkflow.workflow.model import OnChange
 from airflow_provider_rayworkflow.workflow.signing import SigningKeys
@@ -202,8 +202,10 @@ class Handover:
         folder = keys.REQUESTS if workflow_id is None else keys.requests_folder(workflow_id)
         for entry in self._store.list(folder):
             try:
+                if entry.problem is not None:
+                    raise entry.problem
                 request = self._load_request(entry.key)
-            except DataLoadError as exc:
+            except StorageError as exc:
                 if entry.key not in self._unreadable:  # managers look every two seconds
                     self._unreadable.add(entry.key)
                     log.warning("A stop request is of no use: %s", exc)

@@ -199,6 +199,11 @@ def status_key(
     return StatusKey(epoch, number, status, manager_id, quote_id(workflow_id))
 
 
+def segment_of(folder: str) -> str:
+    """The segment of a workflow's id, from the key of a folder that is of one workflow."""
+    return folder.rstrip("/").rpartition("/")[2]
+
+
 _STATUSES = {status.value: status for status in WorkflowStatus}
 
 

@@ -138,6 +138,11 @@ class LeaseWatch:
         seen.verdict = "dead" if self._clock() - seen.since >= LEASE_TTL_S else "doubtful"
         return seen.verdict
 
+    def judge_unreadable(self, manager_id: str) -> Verdict:
+        """How a lease stands that this process may not read: its manager may go on renewing it."""
+        self._look(manager_id, -2.0, LEASE_TTL_S).verdict = "doubtful"
+        return "doubtful"
+
     def is_doubtful(self, manager_id: str) -> bool:
         """True if the manager may live, by the latest look at its lease."""
         seen = self._seen.get(manager_id)

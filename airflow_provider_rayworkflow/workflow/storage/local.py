@@ -128,7 +128,14 @@ class LocalStore:
         pending = [folder]
         while pending:
             current = pending.pop()
-            for name, size in _scan(root, current):
+            try:
+                found = _scan(root, current)
+            except DataLoadError as exc:
+                if current == folder:
+                    raise
+                yield Entry(f"{current}/", 0, problem=exc)
+                continue
+            for name, size in found:
                 if name.startswith("."):
                     continue  # a write that has not finished
                 key = f"{current}/{name}"

@@ -28,6 +28,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     CorruptedDataError,
     DataLoadError,
     KeyNotFoundError,
+    StorageError,
     UntrustedDataError,
     WorkflowNotFoundError,
 )
@@ -233,6 +234,15 @@ class Checkpoints:
         return dropped.intersection(known or ()) if self.damaged else dropped
 
 
+#: Told why something is left out of an answer about many workflows.
+Report = Callable[[StorageError], None]
+
+
+def log_left_out(problem: StorageError) -> None:
+    """The :data:`Report` of those who give no other."""
+    log.warning("A workflow is left out: %s", problem)
+
+
 class WorkflowStore:
     """Workflows on one storage root.
 
@@ -390,25 +400,36 @@ class WorkflowStore:
             self._believed.clear()
         self._believed[key.key] = None
 
-    def list_statuses(self) -> dict[str, keys.StatusKey]:
+    def list_statuses(self, report: Report | None = None) -> dict[str, keys.StatusKey]:
         """The latest status of every workflow by id, from one listing without a read each.
 
-        A damaged one whose name does not hold the id is left out.
+        Left out are those whose folder can't be listed, and those whose document can't be read
+        while its name does not hold the id.
+
+        :param report: told why one is left out; by default that is logged.
         """
-        found = {}
-        for key in self.list_segments().values():
+        report, found = report or log_left_out, {}
+        for key in self.list_segments(report).values():
             try:
                 found[self.id_of(key)] = key
             except KeyNotFoundError:
                 continue  # replaced since the listing
             except DataLoadError as exc:
-                log.warning("A workflow is not listed: %s", exc)
+                report(exc)
         return found
 
-    def list_segments(self) -> dict[str, keys.StatusKey]:
-        """The same by :func:`~.keys.quote_id` of the id, for long ids too without a read."""
+    def list_segments(self, report: Report | None = None) -> dict[str, keys.StatusKey]:
+        """The same by :func:`~.keys.quote_id` of the id, for long ids too without a read.
+
+        :param report: told of each folder that can't be listed; the error's key is the folder's.
+        """
+        report = report or log_left_out
         latest: dict[str, keys.StatusKey] = {}
-        for key in self._status_keys(keys.STATUSES):
+        for entry in self.bytes.list(keys.STATUSES):
+            if entry.problem is not None:
+                report(entry.problem)
+            if (key := keys.parse_status_key(entry.key)) is None:
+                continue
             known = latest.get(key.segment)
             if known is None or known < key:
                 latest[key.segment] = key
@@ -770,10 +791,19 @@ class HonestStatuses:
 
     :param now: seconds since the epoch.
     :param dead: managers that are known to be dead, whatever their leases say.
+    :param report: told of leases that can't be read; by default that is logged.
     """
 
-    def __init__(self, store: WorkflowStore, *, now: float, dead: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        store: WorkflowStore,
+        *,
+        now: float,
+        dead: Collection[str] = (),
+        report: Report | None = None,
+    ) -> None:
         self._store = store
+        self._report = report or _log_lease
         self._now = now
         self._alive = dict.fromkeys(dead, False)
 
@@ -816,34 +846,46 @@ class HonestStatuses:
         try:
             lease = self._store.read_lease(manager_id)
         except CorruptedDataError as exc:
-            log.warning("The lease of a workflow's owner is of no use: %s", exc)
+            self._report(exc)
             return watch.judge_damaged(manager_id)
+        except DataLoadError as exc:
+            if exc.is_transient:
+                raise
+            self._report(exc)
+            return watch.judge_unreadable(manager_id)
         return "dead" if lease is None else watch.judge(lease, self._now)
 
 
+def _log_lease(problem: StorageError) -> None:
+    log.warning("The lease of a workflow's owner is of no use: %s", problem)
+
+
 def list_workflows(
-    store: WorkflowStore, honest: HonestStatuses
+    store: WorkflowStore, honest: HonestStatuses, report: Report | None = None
 ) -> list[tuple[str, WorkflowStatus, keys.StatusKey]]:
     """Every workflow's id, honest status, and what the name of its status document says.
 
     Sorted by id, those that wait or waited for a slot last. With a signing key, what is not signed
     is left out.
+
+    :param report: told why one is left out; by default that is logged.
     """
+    report = report or log_left_out
     found = [
         (workflow_id, honest.of(key.status, key.manager_id), key)
-        for workflow_id, key in store.list_statuses().items()
-        if _is_believed(store, key)
+        for workflow_id, key in store.list_statuses(report).items()
+        if _is_believed(store, key, report)
     ]
     return sorted(found, key=lambda item: (item[2].status is WorkflowStatus.PENDING, item[0]))
 
 
-def _is_believed(store: WorkflowStore, key: keys.StatusKey) -> bool:
+def _is_believed(store: WorkflowStore, key: keys.StatusKey, report: Report) -> bool:
     try:
         store.believe(key)
     except KeyNotFoundError:
         return False  # replaced since the listing
     except DataLoadError as exc:
-        log.warning("A workflow is not listed: %s", exc)
+        report(exc)
         return False
     return True
 
