@@ -1,7 +1,9 @@
 """The environment of every test, set before anything imports Ray, and the order of the tests."""
 
 import os
+import secrets
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,17 @@ os.environ |= {
     "RAY_raylet_start_wait_time_s": "60",
     # And so may Serve's proxy.
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
-    # With a token, Ray writes one into the user's home.
-    "RAY_AUTH_MODE": "disabled",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
+
+# Ray authenticates, as by default; without a token it would write one into the user's home.
+for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
+    os.environ.pop(name, None)
+if "PYTEST_XDIST_WORKER" not in os.environ:  # they inherit it
+    _TOKEN = tempfile.NamedTemporaryFile("w", prefix="rayworkflow-token-")  # noqa: SIM115
+    _TOKEN.write(secrets.token_hex(32))
+    _TOKEN.flush()
+    os.environ["RAY_AUTH_TOKEN_PATH"] = _TOKEN.name
 
 _SHARED_RAY = Path(__file__).parent / "workflow" / "ray"
 

@@ -16,7 +16,8 @@ from pathlib import Path
 from benchmarks import peers
 from benchmarks.rows import Row, by_time
 
-sys.path.append(str(Path(__file__).parent.parent.parent / "tests" / "airflow"))
+_TESTS = Path(__file__).parent.parent.parent / "tests"
+sys.path += [str(_TESTS / "airflow"), str(_TESTS)]
 
 _DAGS = """
 import json

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import psutil
+import processes
 
 HERE = Path(__file__).parent
 
@@ -99,19 +99,12 @@ class RayCluster:
         """
         if self._raylet is None:
             return
-        raylet, self._raylet = psutil.Process(self._raylet), None
-        workers = raylet.children(recursive=True) if with_workers else []
-        for process in (raylet, *workers):
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
+        raylet_and_workers, self._raylet = processes.tree(self._raylet), None
+        processes.kill(raylet_and_workers if with_workers else raylet_and_workers[:1])
 
     def kill(self) -> None:
         """End all its processes at once, as the loss of its machines does."""
-        with suppress(psutil.NoSuchProcess):
-            me = psutil.Process(self._process.pid)
-            for process in [me, *me.children(recursive=True)]:
-                with suppress(psutil.NoSuchProcess):
-                    process.kill()
+        processes.kill(processes.tree(self._process.pid))
         self._process.wait()
         self._reader.join()
         for pipe in (self._process.stdin, self._process.stdout):

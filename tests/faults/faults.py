@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 
+import processes
 from airflow_task import AirflowTask
 from clusters import Driver
 from runs import Run
@@ -231,8 +230,7 @@ def kill_at_a_write(run: Run) -> None:
             _kill_managers(run, counts=False)
         elif whom == "worker":
             for line in run.ledger.running():
-                with suppress(ProcessLookupError):
-                    os.kill(line.pid, signal.SIGKILL)
+                processes.send(line.pid, signal.SIGKILL)
         else:
             world.cluster.kill()
 
@@ -308,9 +306,7 @@ def _on_s3(run: Run) -> S3World:
 
 
 def _kill(run: Run, pid: int) -> None:
-    with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
-        run.faults += 1
+    run.faults += processes.send(pid, signal.SIGKILL)
 
 
 def _kill_managers(run: Run, *, counts: bool = True) -> None:
@@ -323,9 +319,7 @@ def _kill_managers(run: Run, *, counts: bool = True) -> None:
     }
     for lease in store.list_leases():
         if lease.manager_id in owners and not lease.process.is_gone():
-            with suppress(ProcessLookupError):
-                os.kill(lease.process.pid, signal.SIGKILL)
-                run.faults += counts
+            run.faults += processes.send(lease.process.pid, signal.SIGKILL) and counts
 
 
 def _epochs(run: Run) -> dict[str, int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import secrets
 import sys
 import tempfile
 import time
@@ -21,9 +22,12 @@ os.environ |= {
     "RAY_DEDUP_LOGS": "0",
     "RAY_agent_register_timeout_ms": "180000",
     "RAY_raylet_start_wait_time_s": "60",
-    "RAY_AUTH_MODE": "disabled",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
+if "RAY_AUTH_TOKEN_PATH" not in os.environ:  # else Ray would write a token into the user's home
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+
+sys.path.append(str(Path(__file__).parents[1]))
 
 from faults import AIRFLOW, LOCAL, S3
 from reports import Report, table

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -47,7 +48,8 @@ def lose_ray(folder, *inputs):
         raylet = psutil.Process().parent()
         for process in [*raylet.children(recursive=True), raylet]:
             if process.pid != os.getpid():
-                process.kill()
+                with suppress(psutil.NoSuchProcess):  # it has ended by itself
+                    process.kill()
         time.sleep(60)
     return ["lose_ray", *inputs]
 

@@ -17,6 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+import processes
+
 T = TypeVar("T")
 
 _START_ATTEMPTS = 3
@@ -36,10 +38,10 @@ def wait_for(condition: Callable[[], T], what: str, timeout_s: float = 90.0) -> 
 class Cluster:
     """Processes that end with :meth:`stop`.
 
-    :param token: for Ray's token authentication; None for none.
+    :param token: in the file of its home where Ray looks for it; None switches authentication off.
     """
 
-    def __init__(self, *, token: str | None = None, port: int | None = None) -> None:
+    def __init__(self, *, token: str | None, port: int | None = None) -> None:
         self.token = token
         self.port = port or _free_ports(1)[0]
         self.address = f"http://127.0.0.1:{self.port}"
@@ -70,13 +72,17 @@ class Cluster:
         environment = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith(("AIRFLOW", "PYTHONPATH", "RAY_WORKFLOW"))
+            if not name.startswith(("AIRFLOW", "PYTHONPATH", "RAY_WORKFLOW", "RAY_AUTH"))
         }
         # `python` is looked up on the cluster.
         environment["PATH"] = f"{RAY.parent}{os.pathsep}{environment['PATH']}"
         environment["HOME"] = self._temp
-        if self.token is not None:
-            environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token}
+        if self.token is None:
+            environment["RAY_AUTH_MODE"] = "disabled"
+        else:
+            file = Path(self._temp, ".ray", "auth_token")
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(self.token)
         with open(self._log, "wb") as log:
             self._process = subprocess.Popen(
                 command,
@@ -110,7 +116,7 @@ class Cluster:
         """Lose the cluster at once: the manager can't write down what happens to its workers."""
         assert self._process is not None
         for pid in sorted(_descendants(self._process.pid), key=_is_no_manager):
-            _kill(pid, signal.SIGKILL)
+            processes.send(pid, signal.SIGKILL)
 
     def stop(self) -> None:
         """End the processes of this cluster, and no others."""
@@ -121,13 +127,13 @@ class Cluster:
         if self._process is not None:
             for sent in (signal.SIGTERM, signal.SIGKILL):
                 for pid in _session(self._process.pid):
-                    _kill(pid, sent)
+                    processes.send(pid, sent)
                 try:
                     self._process.wait(15)
                 except subprocess.TimeoutExpired:
                     continue
             for pid in _of_cluster(self._temp):
-                _kill(pid, signal.SIGKILL)
+                processes.send(pid, signal.SIGKILL)
 
 
 def _descendants(parent: int) -> list[int]:
@@ -172,13 +178,6 @@ def _stats() -> list[tuple[int, list[str]]]:
             continue
         found.append((int(folder.name), fields))
     return found
-
-
-def _kill(pid: int, sent: signal.Signals) -> None:
-    try:
-        os.kill(pid, sent)
-    except ProcessLookupError:
-        return
 
 
 def _free_ports(count: int) -> list[int]:

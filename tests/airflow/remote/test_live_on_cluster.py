@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import processes
 import pytest
 import ray
 from browsers import Window, open_browser
@@ -408,9 +409,10 @@ def killed(sync: dict[str, Task], live: LiveAirflow) -> Task:
     """Its worker was shut down, and then its process killed, while the workflow ran."""
     task = sync["killed"]
     task.wait_until_at_gate()
-    os.kill(live.process(*task.of), signal.SIGTERM)
+    process = live.process(*task.of)
+    processes.send(process, signal.SIGTERM)
     wait_for("on_kill", lambda: "Asked to stop" in task.log(try_number=1))
-    os.kill(live.process(*task.of), signal.SIGKILL)
+    processes.send(process, signal.SIGKILL)  # it may have ended by itself
     return task
 
 

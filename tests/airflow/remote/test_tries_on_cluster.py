@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 from collections import Counter
@@ -164,7 +165,8 @@ def test_a_try_that_is_stopped_before_its_workflow_begins_never_starts_it(
 
 def test_a_lost_cluster_leaves_the_workflow_resumable_on_another_one(begin: Begin, tmp_path: Path):
     what = {"workflow_id": "moved", "function": "gated", "arguments": {"folder": str(tmp_path)}}
-    lost = Cluster()  # without token authentication
+    # The token of the tests' environment: the connection needs no password.
+    lost = Cluster(token=Path(os.environ["RAY_AUTH_TOKEN_PATH"]).read_text())
     try:
         lost.start()
         first = begin(

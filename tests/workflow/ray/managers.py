@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
+import signal
 from pathlib import Path
 from typing import Any
 
+import processes
 import ray
 from witness import is_alive, wait_until
 
@@ -32,7 +33,7 @@ def kill_manager() -> None:
 def crash_manager(root: Path) -> None:
     """Kill the process of the manager that stores there; Ray starts another one."""
     pid = manager_pid(root)
-    os.kill(pid, 9)
+    processes.send(pid, signal.SIGKILL)
     wait_until(lambda: not is_alive(pid))
 
 

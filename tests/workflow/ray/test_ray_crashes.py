@@ -1,8 +1,10 @@
 """Workers that are killed, and what a resume then runs: only what has no checkpoint."""
 
 import os
+import signal
 
 import numpy as np
+import processes
 import pytest
 import ray
 from witness import is_alive, wait_until
@@ -222,7 +224,7 @@ def test_a_value_whose_worker_died_comes_from_the_storage_or_is_made_again(
         lambda: [int(line.split()[1]) for line in ledger.lines() if line.startswith("make")]
     )
     wait_until(lambda: ray.available_resources().get("CPU") == 3.0)  # make has ended
-    os.kill(pids[0], 9)
+    processes.send(pids[0], signal.SIGKILL)
     wait_until(lambda: not is_alive(pids[0]))
     gate.open()
     assert ray.get(started) == 2**20 + 1
