@@ -33,6 +33,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     WorkflowNotFoundError,
     WorkflowStillActiveError,
 )
+from airflow_provider_rayworkflow.workflow.finished import FinishedTasks
 from airflow_provider_rayworkflow.workflow.graph import Graph
 from airflow_provider_rayworkflow.workflow.model import OnChange
 from airflow_provider_rayworkflow.workflow.plans import Plan, make_plan
@@ -44,7 +45,6 @@ from airflow_provider_rayworkflow.workflow.storage import (
     resolve_storage,
     shown,
 )
-from airflow_provider_rayworkflow.workflow.storage.finished import FinishedTasks
 from airflow_provider_rayworkflow.workflow.storage.handover import Handover, How, StopRequest
 from airflow_provider_rayworkflow.workflow.storage.retrying import RETRY_FOR_S
 from airflow_provider_rayworkflow.workflow.storage.workflows import (
@@ -171,7 +171,7 @@ class RayWorkflowHook(BaseHook):
         tasks = FinishedTasks(self.store, found.record.workflow_id)
         with self._storage_errors():
             try:
-                return tasks.has(task_id, epoch=found.record.epoch)
+                return tasks.has(task_id, epoch=found.record.epoch, status=found.record.status)
             except WorkflowNotFoundError:
                 return False  # it has just been deleted
 

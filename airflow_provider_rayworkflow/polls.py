@@ -18,10 +18,10 @@ from weakref import WeakKeyDictionary
 from airflow_provider_rayworkflow.exceptions import RayWorkflowStorageError
 from airflow_provider_rayworkflow.hooks import RayWorkflowHook
 from airflow_provider_rayworkflow.workflow.exceptions import StorageError, WorkflowError
+from airflow_provider_rayworkflow.workflow.finished import FinishedTasks
 from airflow_provider_rayworkflow.workflow.progress import progress_line
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
-from airflow_provider_rayworkflow.workflow.storage.finished import FinishedTasks
 from airflow_provider_rayworkflow.workflow.storage.keys import (
     StatusKey,
     quote_id,
@@ -203,7 +203,7 @@ class _Poll:
                 continue
             tasks, task_id, key = self._tasks[watch.workflow_id], watch.task_id, standing.key
             try:
-                if task_id and tasks.has(task_id, epoch=key.epoch):
+                if task_id and tasks.has(task_id, epoch=key.epoch, status=key.status):
                     finished = standing.finished | {task_id}
                     standings[watch.segment] = replace(standing, finished=finished)
             except WorkflowError as exc:  # of this workflow: the others go on

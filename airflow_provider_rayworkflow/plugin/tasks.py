@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from airflow_provider_rayworkflow.workflow.exceptions import WorkflowNotFoundError
-from airflow_provider_rayworkflow.workflow.graph import Graph, Task, allocate_ids
-from airflow_provider_rayworkflow.workflow.ids import TaskIds
-from airflow_provider_rayworkflow.workflow.model import (
-    Form,
-    StatusRecord,
-    TaskFailure,
-    TaskTimes,
-)
+from airflow_provider_rayworkflow.workflow.graph import Task
+from airflow_provider_rayworkflow.workflow.model import Form, TaskFailure, TaskTimes
+from airflow_provider_rayworkflow.workflow.snapshot import Placed, read_snapshot
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage.workflows import (
-    Checkpoints,
-    Claim,
     Found,
     TaskRecord,
     WorkflowStore,
@@ -92,21 +85,24 @@ class Tasks:
         record = found.record
         self._record = record
         self._status = found.status
-        claim, graph, self._checkpoints = _read(store, record)
-        self._placed = dict(_place(graph, self._checkpoints))
-        self._stale = _stale(claim, self._placed, self._checkpoints)
+        self._snapshot = read_snapshot(store, record)
+        if not self._snapshot.graph.tasks:
+            raise WorkflowNotFoundError(record.workflow_id)
+        self._placed = {
+            placed.task_id: placed for placed in islice(self._snapshot.tasks(), MAX_TASKS)
+        }
         progress = record.progress if found.status.is_active else None
         self._running = {task.task_id: task for task in progress.running} if progress else {}
         self._retried = {task.task_id: task for task in progress.retried} if progress else {}
 
     def views(self) -> list[TaskView]:
         """All tasks, inputs before those that take them."""
-        return [self._view(task_id, placed) for task_id, placed in self._placed.items()]
+        return [self._view(placed) for placed in self._placed.values()]
 
     @property
     def damaged(self) -> list[str]:
         """What of the workflow's checkpoints is torn or changed, as text."""
-        return [str(damage) for damage in self._checkpoints.damaged]
+        return [str(damage) for damage in self._snapshot.checkpoints.damaged]
 
     @property
     def is_cut(self) -> bool:
@@ -118,23 +114,24 @@ class Tasks:
         placed = self._placed.get(task_id)
         if placed is None:
             return None
-        failure, record = self._failure_of(task_id), self._committed(task_id)
+        failure, record = self._failure_of(task_id), placed.record
         if record is None:
-            record = self._checkpoints.failures.get(task_id)
+            record = self._snapshot.checkpoints.failures.get(task_id)
         if failure is None and record is not None:
             failure = record.failure
         return TaskDetails(
-            view=self._view(task_id, placed), task=placed.task, record=record, failure=failure
+            view=self._view(placed), task=placed.task, record=record, failure=failure
         )
 
-    def _view(self, task_id: str, placed: _Placed) -> TaskView:
-        record, failure = self._committed(task_id), self._failure_of(task_id)
-        failed = self._checkpoints.failures.get(task_id) if failure else None
+    def _view(self, placed: Placed) -> TaskView:
+        task_id, record = placed.task_id, placed.record
+        failure = self._failure_of(task_id)
+        failed = self._snapshot.checkpoints.failures.get(task_id) if failure else None
         times = (record.times if record else None) or (failed.times if failed else None)
         view = TaskView(
             task_id=task_id,
             name=placed.task.name,
-            state=self._state(task_id, placed, record, failure),
+            state=self._state(placed, failure),
             takes=placed.takes,
             creator=placed.creator,
             gives=record.task_ids[-1] if record and record.graph is not None else "",
@@ -162,15 +159,10 @@ class Tasks:
             node=times.node,
         )
 
-    def _state(
-        self,
-        task_id: str,
-        placed: _Placed,
-        record: TaskRecord | None,
-        failure: TaskFailure | None,
-    ) -> str:
-        if record is not None:
-            return self._state_of_committed(record)
+    def _state(self, placed: Placed, failure: TaskFailure | None) -> str:
+        task_id = placed.task_id
+        if placed.record is not None:
+            return self._state_of_committed(placed.record)
         if failure is not None:
             return "failed"
         if self._status is WorkflowStatus.SUCCESSFUL:
@@ -181,76 +173,21 @@ class Tasks:
             return "retried"
         if task_id in self._running:
             return "running"
-        is_ready = all(self._is_done(upstream) for upstream in placed.takes)
+        is_ready = all(map(self._snapshot.has_finished, placed.takes))
         return "submitted" if is_ready and self._status is WorkflowStatus.RUNNING else "waiting"
 
     def _state_of_committed(self, record: TaskRecord) -> str:
         if record.graph is not None:
-            return "done" if self._is_done(record.task_id) else "continued"
+            return "done" if self._snapshot.has_finished(record.task_id) else "continued"
         if record.result is not None and record.result.form is Form.CAUGHT_ERROR:
             return "caught"
         return "reused" if record.epoch < self._record.epoch else "done"
-
-    def _is_done(self, task_id: str) -> bool:
-        record = self._committed(task_id)
-        while record is not None and record.graph is not None:
-            record = self._committed(record.task_ids[-1])
-        return record is not None
-
-    def _committed(self, task_id: str) -> TaskRecord | None:
-        return None if task_id in self._stale else self._checkpoints.records.get(task_id)
 
     def _failure_of(self, task_id: str) -> TaskFailure | None:
         """Of a task whose exception, or loss, ended the latest run."""
         failure = None if self._status.is_active else self._record.failure
         if failure is not None and failure.task_id == task_id:
             return failure
-        failed = self._checkpoints.failures.get(task_id)
+        failed = self._snapshot.checkpoints.failures.get(task_id)
         is_of_this_run = failed is not None and failed.epoch == self._record.epoch
         return failed.failure if failed is not None and is_of_this_run else None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Placed:
-    task: Task
-    takes: tuple[str, ...]
-    creator: str
-
-
-def _read(store: WorkflowStore, record: StatusRecord) -> tuple[Claim, Graph, Checkpoints]:
-    workflow_id, epoch = record.workflow_id, record.epoch
-    claim, graph = store.read_run(workflow_id, epoch)
-    if not graph.tasks:
-        raise WorkflowNotFoundError(workflow_id)
-    return claim, graph, store.read_checkpoints(workflow_id, since_epoch=claim.base_epoch)
-
-
-def _place(graph: Graph, checkpoints: Checkpoints) -> Iterator[tuple[str, _Placed]]:
-    """Each task after those that it takes, continuations after their creators."""
-    waiting: list[tuple[Graph, Sequence[str], str]] = [(graph, allocate_ids(graph, TaskIds()), "")]
-    number = 0
-    while waiting:
-        graph, task_ids, creator = waiting.pop(0)
-        for task_id, task in zip(task_ids, graph.tasks, strict=True):
-            if number == MAX_TASKS:
-                return
-            number += 1
-            takes = tuple(task_ids[index] for index in task.upstream)
-            yield task_id, _Placed(task=task, takes=takes, creator=creator)
-            record = checkpoints.records.get(task_id)
-            if record is not None and record.graph is not None:
-                made = Graph.from_bytes(record.graph, key=f"continuation of {task_id}")
-                waiting.append((made, record.task_ids, task_id))
-
-
-def _stale(claim: Claim, placed: Mapping[str, _Placed], checkpoints: Checkpoints) -> frozenset[str]:
-    """Tasks whose checkpoints don't count any more, as somebody wanted them to run again."""
-    since: dict[str, int] = {}
-    for task_id, place in placed.items():
-        above = [since.get(upstream, 0) for upstream in (*place.takes, place.creator)]
-        since[task_id] = max([claim.restarts.get(task_id, 0), *above])
-    return frozenset(
-        task_id
-        for task_id, record in checkpoints.records.items()
-        if record.epoch < since.get(task_id, 0)
-    )

@@ -11,12 +11,11 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     OwnershipLostError,
     WorkflowNotFoundError,
 )
-from airflow_provider_rayworkflow.workflow.graph import allocate_ids
-from airflow_provider_rayworkflow.workflow.ids import TaskIds
 from airflow_provider_rayworkflow.workflow.known_workflows import KnownWorkflows
 from airflow_provider_rayworkflow.workflow.live import Live, Output
 from airflow_provider_rayworkflow.workflow.metadata import describe_task, describe_workflow
 from airflow_provider_rayworkflow.workflow.model import Result, StatusRecord
+from airflow_provider_rayworkflow.workflow.snapshot import read_snapshot
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 
 Json = dict[str, Any]
@@ -126,38 +125,28 @@ class Answers:
                 del live.waiters[task_id]
 
     def _stored_result(self, record: StatusRecord, task_id: str) -> Result | None:
-        claim = self._known.store.read_claim(record.workflow_id, record.epoch)
-        checkpoints = self._known.store.read_checkpoints(
-            record.workflow_id, since_epoch=claim.base_epoch
-        )
-        return checkpoints.result_of(task_id)
+        return read_snapshot(self._known.store, record).result_of(task_id)
 
     def _stored_output(self, record: StatusRecord, task_id: str | None) -> Output:
         workflow_id = record.workflow_id
-        store = self._known.store
-        claim, graph = store.read_epoch(workflow_id, record.epoch)
-        checkpoints = store.read_checkpoints(workflow_id, since_epoch=claim.base_epoch)
+        snapshot = read_snapshot(self._known.store, record)
         output = Output(workflow_id=workflow_id, status=record.status)
         if task_id is not None:
-            result = checkpoints.result_of(task_id)
-            if result is None and record.failure is None:
-                if checkpoints.damaged:
-                    raise checkpoints.damaged[0]
+            result = snapshot.result_of(task_id)
+            if result is not None:
+                return replace(output, result=result)
+            if record.failure is None:
+                snapshot.raise_damage()
                 raise ValueError(
                     f"Cannot load output from task id '{task_id}' in workflow '{workflow_id}'"
                 )
-            if result is not None:
-                return replace(output, result=result)
         if record.status is WorkflowStatus.SUCCESSFUL:
-            graph = graph or store.read_older_graph(workflow_id, claim)
-            result = checkpoints.result_of(allocate_ids(graph, TaskIds())[-1])
-            if result is None and checkpoints.damaged:
-                raise checkpoints.damaged[0]
-            if result is None:
+            if snapshot.output is None:
+                snapshot.raise_damage()
                 raise ValueError(f"Cannot load output from workflow '{workflow_id}'")
-            return replace(output, result=result)
+            return replace(output, result=snapshot.output)
         if record.failure is None:
             return output
-        failed = checkpoints.failures.get(record.failure.task_id)
+        failed = snapshot.checkpoints.failures.get(record.failure.task_id)
         exception = failed.result.inline if failed and failed.result else None
         return replace(output, failure=record.failure, exception=exception or b"")

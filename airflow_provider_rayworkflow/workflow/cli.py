@@ -22,8 +22,8 @@ from airflow_provider_rayworkflow.workflow import api
 from airflow_provider_rayworkflow.workflow.event_posts import read_settings
 from airflow_provider_rayworkflow.workflow.exceptions import WorkflowError
 from airflow_provider_rayworkflow.workflow.forks import fork
-from airflow_provider_rayworkflow.workflow.graph import DEFAULT_MAX_RETRIES, Graph, allocate_ids
-from airflow_provider_rayworkflow.workflow.ids import TaskIds, check_workflow_id
+from airflow_provider_rayworkflow.workflow.graph import DEFAULT_MAX_RETRIES, Graph
+from airflow_provider_rayworkflow.workflow.ids import check_workflow_id
 from airflow_provider_rayworkflow.workflow.import_path import check_call, load_function
 from airflow_provider_rayworkflow.workflow.metadata import (
     describe_graph,
@@ -40,6 +40,7 @@ from airflow_provider_rayworkflow.workflow.model import (
 from airflow_provider_rayworkflow.workflow.plans import make_plan
 from airflow_provider_rayworkflow.workflow.progress import progress_line
 from airflow_provider_rayworkflow.workflow.retention import PRUNED_BY_DEFAULT, prune
+from airflow_provider_rayworkflow.workflow.snapshot import read_snapshot
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import (
     DEFAULT_STORAGE,
@@ -421,27 +422,23 @@ def _value_of_workflow(store: WorkflowStore, record: StatusRecord) -> Any:
     if record.output is not None and not record.output.problem:
         return record.output.value
     # Perhaps it was only too large for the status document.
-    graph = store.read_graph(workflow_id, record.epoch)
-    return _value_of_task(store, record, allocate_ids(graph, TaskIds())[-1], of_workflow=True)
+    return _value_of_task(store, record, None)
 
 
-def _value_of_task(
-    store: WorkflowStore, record: StatusRecord, task_id: str, *, of_workflow: bool = False
-) -> Any:
+def _value_of_task(store: WorkflowStore, record: StatusRecord, task_id: str | None) -> Any:
+    """A task's value; None: the workflow's."""
     workflow_id = record.workflow_id
-    claim = store.read_claim(workflow_id, record.epoch)
-    checkpoints = store.read_checkpoints(workflow_id, since_epoch=claim.base_epoch)
-    result = checkpoints.result_of(task_id)
-    if result is None and checkpoints.damaged:
-        raise checkpoints.damaged[0]
+    snapshot = read_snapshot(store, record)
+    result = snapshot.output if task_id is None else snapshot.result_of(task_id)
     if result is None:
+        snapshot.raise_damage()
         raise UnavailableError(
-            f"Task {task_id!r} of workflow {workflow_id!r} has no checkpoint. "
-            "`rayworkflow graph` lists the tasks."
+            f"Task {task_id or snapshot.output_id!r} of workflow {workflow_id!r} has no "
+            "checkpoint that counts. `rayworkflow graph` lists the tasks."
         )
     if result.encoding is not Encoding.JSON or result.form is Form.CAUGHT_ERROR:
         what = "a caught exception and " if result.form is Form.CAUGHT_ERROR else ""
-        call = repr(workflow_id) if of_workflow else f"{workflow_id!r}, task_id={task_id!r}"
+        call = f"{workflow_id!r}, task_id={task_id!r}" if task_id else repr(workflow_id)
         raise UnavailableError(
             f"The output is {what}pickled, and this command unpickles nothing. In Python: "
             f"workflow.init(storage={shown(store.bytes.uri)!r}); workflow.get_output({call})"

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Executor as ThreadPool
 from dataclasses import dataclass, field, replace
 
@@ -31,11 +31,12 @@ from airflow_provider_rayworkflow.workflow.model import (
     TaskTimes,
 )
 from airflow_provider_rayworkflow.workflow.outcomes import Outcome, Stop, describe_output
-from airflow_provider_rayworkflow.workflow.reuse import Rules
 from airflow_provider_rayworkflow.workflow.scheduler import Node, Schedule, Verdict
+from airflow_provider_rayworkflow.workflow.snapshot import Snapshot, read_committed
 from airflow_provider_rayworkflow.workflow.storage.keys import WorkflowFile
 from airflow_provider_rayworkflow.workflow.storage.workflows import (
     Checkpoints,
+    Claim,
     JournalWriter,
     TaskRecord,
     WorkflowStore,
@@ -120,17 +121,14 @@ class Executor:
     :param measures: told each attempt that has come back.
     :param files: what lies in the workflow's folder, as far as earlier epochs have left it; None
         if that has to be asked.
-    :param rules: by which it is decided which checkpoints count.
-    :param traceparent: the trace that its tasks' spans join, ``""`` for none.
+    :param known: ids of the tasks of the graph of the run before; None if they are not known.
     :ivar reuse: what was found of earlier runs; None as long as nobody has looked, and in the first.
     """
 
     def __init__(
         self,
         *,
-        workflow_id: str,
-        epoch: int,
-        base_epoch: int,
+        claim: Claim,
         graph: Graph,
         store: WorkflowStore,
         runner: Runner,
@@ -139,13 +137,12 @@ class Executor:
         on_result: Callable[[str, Result], None],
         measures: Measures,
         files: Sequence[WorkflowFile] | None = None,
-        rules: Rules | None = None,
-        traceparent: str = "",
+        known: Collection[str] | None = None,
     ) -> None:
-        self.workflow_id = workflow_id
-        self.epoch = epoch
+        self.workflow_id = claim.workflow_id
+        self.epoch = claim.epoch
         self.reuse: ReuseCounts | None = None
-        self._base_epoch = base_epoch
+        self._claim = claim
         self._graph = graph
         self._store = store
         self._runner = runner
@@ -153,12 +150,13 @@ class Executor:
         self._on_result = on_result
         self._measures = measures
         self._files = files
-        self._rules = rules or Rules()
-        self._traceparent = traceparent
+        self._known = known
         self._queue: asyncio.Queue[Callable[[], None]] = asyncio.Queue()
         self._back: list[tuple[_Attempt, Completion]] = []
         self._commits = GroupCommit(
-            JournalWriter(store.bytes, workflow_id, epoch, signing=store.signing),
+            JournalWriter(
+                store.bytes, claim.workflow_id, claim.epoch, signing=store.signing
+            ),
             writes,
             on_written=lambda batch, error: self._queue.put_nowait(
                 lambda: self._written(batch, error)
@@ -259,29 +257,29 @@ class Executor:
         return not (state.attempts or state.timers or self._commits.is_busy)
 
     async def _build(self) -> _State:
-        is_new = self._state is None and self.epoch == self._base_epoch
+        is_new = self._state is None and self.epoch == self._claim.base_epoch
         tried = self._state.schedule.tried if self._state else None
         files, self._files = self._files, None  # later there is more
 
-        def build() -> tuple[Checkpoints, Schedule]:
-            checkpoints = (
-                Checkpoints()
+        def build() -> tuple[Snapshot, Schedule]:
+            snapshot = Snapshot(
+                claim=self._claim,
+                graph=self._graph,
+                checkpoints=Checkpoints()
                 if is_new
-                else self._store.read_checkpoints(
-                    self.workflow_id, since_epoch=self._base_epoch, files=files
-                )
+                else read_committed(self._store, self._claim, files=files),
+                known=self._known,
             )
-            rules = replace(self._rules, lost=checkpoints.lost)
-            return checkpoints, Schedule(self._graph, checkpoints.records, rules, tried)
+            return snapshot, Schedule(snapshot, tried)
 
         if is_new and len(self._graph.tasks) <= _FEW_TASKS:
-            checkpoints, schedule = build()
+            snapshot, schedule = build()
         else:
             loop = asyncio.get_running_loop()
-            checkpoints, schedule = await loop.run_in_executor(self._threads, build)
-        for damage in checkpoints.damaged:
+            snapshot, schedule = await loop.run_in_executor(self._threads, build)
+        for damage in snapshot.checkpoints.damaged:
             log.warning("Workflow %s: %s Its task runs again.", self.workflow_id, damage)
-        dropped = checkpoints.dropped(schedule.dropped, self._rules.known)
+        dropped = snapshot.dropped
         if not is_new:
             counts = ReuseCounts(**schedule.found, dropped=len(dropped))
             log.info("Workflow %s goes on: %s", self.workflow_id, counts)
@@ -292,10 +290,7 @@ class Executor:
                 "Workflow %s: %d tasks with a checkpoint are not in its graph any more: %s",
                 *(self.workflow_id, len(dropped), sorted(dropped)[:20]),
             )
-        output = checkpoints.records.get(schedule.output.task_id)
-        while output is not None and output.graph is not None:
-            output = checkpoints.records.get(output.task_ids[-1])
-        self._json_output = output.json_output if output else None
+        self._json_output = snapshot.committed_json
         return _State(schedule)
 
     # ---- starting
@@ -345,7 +340,7 @@ class Executor:
             name=task.name,
             can_share=node.can_share,
             catches=node.catches,
-            traceparent=self._traceparent,
+            traceparent=self._claim.traceparent,
         )
 
     def _check_finished(self, state: _State) -> None:

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from airflow_provider_rayworkflow.workflow.exceptions import (
     WorkflowAlreadyExistsError,
     WorkflowNotFoundError,
     WorkflowStillActiveError,
 )
-from airflow_provider_rayworkflow.workflow.graph import Graph
 from airflow_provider_rayworkflow.workflow.model import ORIGIN_KEY, StatusRecord
-from airflow_provider_rayworkflow.workflow.plans import check_task, task_ids_of
-from airflow_provider_rayworkflow.workflow.reuse import forgotten, stored_levels
+from airflow_provider_rayworkflow.workflow.snapshot import read_snapshot
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus, check_transition
 from airflow_provider_rayworkflow.workflow.storage.workflows import (
-    Checkpoints,
     Claim,
     JournalWriter,
     TaskRecord,
@@ -50,11 +45,11 @@ def fork(
     record = store.read_status(workflow_id)
     if record is None:
         raise WorkflowNotFoundError(workflow_id)
-    source, graph = store.read_run(workflow_id, record.epoch)
-    checkpoints = store.read_checkpoints(workflow_id, since_epoch=source.base_epoch)
+    source = read_snapshot(store, record)
     if from_task:
-        check_task(workflow_id, from_task, graph, checkpoints)
-    kept = list(_kept(graph, checkpoints, source, from_task))
+        source = source.restarted(from_task)
+    # In the order in which they were committed.
+    kept = [one for one in source.checkpoints.records.values() if source.counts(one.task_id)]
     claim = store.claim(
         new_workflow_id,
         after=store.last_epoch(new_workflow_id),
@@ -64,34 +59,19 @@ def fork(
         user_metadata={
             name: value for name, value in record.user_metadata.items() if name != ORIGIN_KEY
         },
-        graph=graph,
-        on_change=source.on_change,
+        graph=source.graph,
+        on_change=source.claim.on_change,
     )
     if claim is None:
         raise WorkflowStillActiveError("FORK", new_workflow_id)
     try:
         _copy(store, kept, claim)
-        _write_status(store, claim, total=len(graph.tasks), now=now)
+        _write_status(store, claim, total=len(source.graph.tasks), now=now)
     except BaseException:
         store.delete_files(new_workflow_id, unless=lambda file: file.epoch != claim.epoch)
         raise
     if claim.epoch > 1:  # what a fork that crashed has left
         store.delete_earlier(new_workflow_id, claim.epoch)
-
-
-def _kept(
-    graph: Graph, checkpoints: Checkpoints, source: Claim, from_task: str
-) -> Iterator[TaskRecord]:
-    """The records that count, in the order in which they were committed."""
-    task_ids, records = task_ids_of(graph), checkpoints.records
-    later = max((record.epoch for record in records.values()), default=0) + 1
-    restarts = dict(source.restarts) | ({from_task: later} if from_task else {})
-    void = forgotten(graph, task_ids, records, restarts)
-    counting = {task_id: record for task_id, record in records.items() if task_id not in void}
-    reachable = {
-        task_id for level in stored_levels(graph, task_ids, counting) for task_id in level.task_ids
-    }
-    return (record for task_id, record in counting.items() if task_id in reachable)
 
 
 def _copy(store: WorkflowStore, records: list[TaskRecord], claim: Claim) -> None:

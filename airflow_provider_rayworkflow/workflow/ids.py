@@ -94,6 +94,12 @@ class TaskIds:
         self._last: dict[str, int] = {}
         self._avoided: Collection[str] = ()
 
+    def copy(self) -> TaskIds:
+        """One that goes on from here, apart from this one."""
+        other = TaskIds()
+        other._last, other._avoided = dict(self._last), self._avoided
+        return other
+
     def reserve(self, names: set[str]) -> None:
         """Keep these names free for the tasks that will ask for them by name."""
         for name in names:

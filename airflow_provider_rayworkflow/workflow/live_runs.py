@@ -22,7 +22,6 @@ from airflow_provider_rayworkflow.workflow.outcomes import (
     status_after,
     system_failure,
 )
-from airflow_provider_rayworkflow.workflow.reuse import Rules
 from airflow_provider_rayworkflow.workflow.slots import Slots
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus, check_transition
 from airflow_provider_rayworkflow.workflow.storage.workflows import status_key, status_put
@@ -77,9 +76,7 @@ class LiveRuns:
                 )
             if live.stop is None:
                 live.executor = Executor(
-                    workflow_id=workflow_id,
-                    epoch=live.claim.epoch,
-                    base_epoch=live.claim.base_epoch,
+                    claim=live.claim,
                     graph=live.graph,
                     store=self._known.store,
                     runner=self._runner,
@@ -88,12 +85,7 @@ class LiveRuns:
                     writes=self._known.writes,
                     on_result=live.tell_waiters,
                     measures=self._measures,
-                    rules=Rules(
-                        on_change=live.claim.on_change,
-                        restarts=live.claim.restarts,
-                        known=live.known,
-                    ),
-                    traceparent=live.claim.traceparent,
+                    known=live.known,
                 )
                 outcome = await self._run_and_report(live, live.executor)
             else:

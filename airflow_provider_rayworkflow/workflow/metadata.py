@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_provider_rayworkflow.workflow.graph import Graph, Task, allocate_ids
-from airflow_provider_rayworkflow.workflow.ids import TaskIds
 from airflow_provider_rayworkflow.workflow.model import StatusRecord
-from airflow_provider_rayworkflow.workflow.storage.workflows import (
-    Checkpoints,
-    TaskRecord,
-    WorkflowStore,
-)
+from airflow_provider_rayworkflow.workflow.snapshot import Placed, read_snapshot
+from airflow_provider_rayworkflow.workflow.storage.workflows import WorkflowStore
 
 Json = dict[str, Any]
 
@@ -37,10 +32,9 @@ def describe_task(store: WorkflowStore, record: StatusRecord, task_id: str) -> J
 
     :raises ValueError: when the workflow has no such task.
     """
-    graph, checkpoints = _read(store, record)
-    for found, task, upstream in _all_tasks(graph, checkpoints):
-        if found == task_id:
-            return _describe(task_id, task, upstream, checkpoints.records.get(task_id))
+    for placed in read_snapshot(store, record).tasks():
+        if placed.task_id == task_id:
+            return _describe(placed)
     raise ValueError(f"No such task_id '{task_id}' in workflow '{record.workflow_id}'")
 
 
@@ -50,46 +44,29 @@ def describe_graph(store: WorkflowStore, record: StatusRecord) -> Json:
     Tasks come inputs first, each as :func:`describe_task` has it. ``"checkpoint"`` is there
     besides: ``"committed"``, or ``"continued"`` for a task that returned a graph
     (``"continuation"`` has the ids of its tasks), ``"damaged"`` where it is known whose checkpoint
-    that was, or None. ``"damaged"`` has a sentence for each object, with its key.
+    that was, or None where none counts. ``"damaged"`` has a sentence for each object, with its key.
     """
-    graph, checkpoints = _read(store, record)
+    snapshot = read_snapshot(store, record)
+    lost = snapshot.checkpoints.lost
     tasks = []
-    for task_id, task, upstream in _all_tasks(graph, checkpoints):
-        committed = checkpoints.records.get(task_id)
-        description = _describe(task_id, task, upstream, committed)
+    for placed in snapshot.tasks():
+        description, committed = _describe(placed), placed.record
         description["checkpoint"] = None if committed is None else "committed"
-        if committed is None and task_id in checkpoints.lost:
+        if committed is None and placed.task_id in lost:
             description["checkpoint"] = "damaged"
         if committed is not None and committed.graph is not None:
             description["checkpoint"] = "continued"
             description["continuation"] = list(committed.task_ids)
         tasks.append(description)
-    return {"tasks": tasks, "damaged": [str(damage) for damage in checkpoints.damaged]}
+    damaged = [str(damage) for damage in snapshot.checkpoints.damaged]
+    return {"tasks": tasks, "damaged": damaged}
 
 
-def _read(store: WorkflowStore, record: StatusRecord) -> tuple[Graph, Checkpoints]:
-    workflow_id = record.workflow_id
-    claim, graph = store.read_run(workflow_id, record.epoch)
-    return graph, store.read_checkpoints(workflow_id, since_epoch=claim.base_epoch)
-
-
-def _all_tasks(graph: Graph, checkpoints: Checkpoints) -> Any:
-    yield from _tasks(graph, allocate_ids(graph, TaskIds()))
-    for record in checkpoints.records.values():
-        if record.graph is not None:
-            yield from _tasks(Graph.from_bytes(record.graph), record.task_ids)
-
-
-def _tasks(graph: Graph, task_ids: Any) -> Any:
-    for task_id, task in zip(task_ids, graph.tasks, strict=True):
-        yield task_id, task, [task_ids[index] for index in task.upstream]
-
-
-def _describe(task_id: str, task: Task, upstream: list[str], record: TaskRecord | None) -> Json:
-    options = task.options
-    times = record.times if record else None
+def _describe(placed: Placed) -> Json:
+    options = placed.task.options
+    times = placed.record.times if placed.record else None
     return {
-        "task_id": task_id,
+        "task_id": placed.task_id,
         "task_options": {
             "task_type": "FUNCTION",
             "max_retries": options.max_retries,
@@ -97,9 +74,9 @@ def _describe(task_id: str, task: Task, upstream: list[str], record: TaskRecord 
             "retry_exceptions": options.retry_exceptions,
             # A stored continuation is of a task with a checkpoint, which its tasks inherit.
             "checkpoint": True if options.checkpoint is None else options.checkpoint,
-            "ray_options": dict(task.shown_options),
+            "ray_options": dict(placed.task.shown_options),
         },
         "user_metadata": options.metadata,
-        "workflow_refs": upstream,
+        "workflow_refs": list(placed.takes),
         "stats": {"start_time": times.started_at, "end_time": times.ended_at} if times else {},
     }

@@ -1,6 +1,6 @@
 """What a run of a workflow would do, and why, read from the storage alone. Nothing is run.
 
-Decided by :mod:`.reuse`, as the run itself is.
+It shows the :mod:`.snapshot` that the run itself would begin with.
 """
 
 from __future__ import annotations
@@ -10,28 +10,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from airflow_provider_rayworkflow.workflow.exceptions import (
-    CorruptedDataError,
-    WorkflowChangedError,
-    WorkflowNotFoundError,
-)
-from airflow_provider_rayworkflow.workflow.graph import Graph, allocate_ids
-from airflow_provider_rayworkflow.workflow.ids import TaskIds
+from airflow_provider_rayworkflow.workflow.exceptions import WorkflowChangedError
+from airflow_provider_rayworkflow.workflow.graph import Graph
 from airflow_provider_rayworkflow.workflow.model import OnChange, ReuseCounts
-from airflow_provider_rayworkflow.workflow.reuse import (
-    Reuse,
-    Rules,
-    Verdict,
-    needed,
-    stored_levels,
-)
+from airflow_provider_rayworkflow.workflow.reuse import Verdict, needed
+from airflow_provider_rayworkflow.workflow.snapshot import Snapshot, read_next
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage.keys import WorkflowFile
-from airflow_provider_rayworkflow.workflow.storage.workflows import (
-    Checkpoints,
-    Found,
-    WorkflowStore,
-)
+from airflow_provider_rayworkflow.workflow.storage.workflows import Found, WorkflowStore
 
 Json = dict[str, Any]
 
@@ -188,83 +174,38 @@ def make_plan(
     :raises WorkflowNotFoundError: when nothing is stored, and no graph is given.
     :raises ValueError: when there is no task of the name ``from_task``.
     """
-    checkpoints, rules, stored = Checkpoints(), Rules(on_change=on_change or "reuse"), None
-    if found is not None:
-        epoch = found.record.epoch
-        claim, stored = store.read_epoch(workflow_id, epoch)
-        try:
-            stored = stored or store.read_older_graph(workflow_id, claim)
-        except CorruptedDataError:
-            if graph is None:
-                raise
-        checkpoints = store.read_checkpoints(workflow_id, since_epoch=claim.base_epoch, files=files)
-        rules = Rules(
-            on_change=on_change or claim.on_change,
-            restarts=dict(claim.restarts) | ({from_task: epoch + 1} if from_task else {}),
-            known=task_ids_of(stored) if stored else None,
-            lost=checkpoints.lost,
-        )
-    is_of_stored = graph is None
-    graph = graph or stored
-    if graph is None:
-        raise WorkflowNotFoundError(workflow_id)
-    task_ids = task_ids_of(graph)
-    if from_task:
-        check_task(workflow_id, from_task, graph, checkpoints)
-    reuse = Reuse(graph, task_ids, checkpoints.records, rules)
-    missing = set(checkpoints.records).difference(task_ids)
+    snapshot = read_next(
+        store, workflow_id, found, graph, on_change=on_change, from_task=from_task, files=files
+    )
     return Plan(
         workflow_id=workflow_id,
         status=found.status if found else WorkflowStatus.NONE,
-        on_change=rules.on_change,
+        on_change=snapshot.claim.on_change,
         from_task=from_task,
-        is_of_stored=is_of_stored,
-        tasks=list(_planned(reuse, graph, task_ids)),
-        dropped=sorted(checkpoints.dropped(missing, rules.known)),
+        is_of_stored=graph is None,
+        tasks=list(_planned(snapshot)),
+        dropped=sorted(snapshot.dropped),
     )
 
 
-def check_task(workflow_id: str, task_id: str, graph: Graph, checkpoints: Checkpoints) -> None:
-    """Return if the graph, or a stored continuation, has the task.
-
-    :raises ValueError: if not.
-    """
-    task_ids = task_ids_of(graph)
-    levels = stored_levels(graph, task_ids, checkpoints.records)
-    if not any(task_id in level.task_ids for level in levels):
-        raise ValueError(
-            f"Workflow {workflow_id!r} has no task {task_id!r} to restart from. Its tasks are "
-            f"{list(task_ids)[:20]}."
-        )
-
-
-def task_ids_of(graph: Graph) -> list[str]:
-    """The ids of the tasks of a workflow's own graph."""
-    return allocate_ids(graph, TaskIds())
-
-
-def _planned(reuse: Reuse, graph: Graph, task_ids: Sequence[str]) -> Iterator[PlannedTask]:
-    pending: list[tuple[Graph, Sequence[str], str, bool]] = [(graph, task_ids, "", True)]
-    while pending:
-        graph, task_ids, creator, is_needed = pending.pop(0)
-        wanted = needed(graph, task_ids, reuse.decisions) if is_needed else set()
-        for index, task_id in enumerate(task_ids):
-            decision = reuse.decisions[task_id]
-            is_reused = decision.verdict is Verdict.REUSED
-            action = _ACTIONS[decision.verdict] if is_reused or index in wanted else "skip"
+def _planned(snapshot: Snapshot) -> Iterator[PlannedTask]:
+    decisions = snapshot.decisions
+    wanted: dict[str, bool] = {"": True}  # whether the result of a task is needed
+    for level in snapshot.levels():
+        indexes = needed(level.graph, level.task_ids, decisions) if wanted[level.creator] else set()
+        for index, task_id in enumerate(level.task_ids):
+            decision = decisions[task_id]
+            wanted[task_id] = index in indexes
+            is_planned = wanted[task_id] or decision.verdict is Verdict.REUSED
             yield PlannedTask(
                 task_id=task_id,
-                action=action,
+                action=_ACTIONS[decision.verdict] if is_planned else "skip",
                 kind=decision.kind,
-                reason=decision.reason if action != "skip" else _not_needed(decision.reason),
+                reason=decision.reason if is_planned else _not_needed(decision.reason),
                 on_change=decision.on_change,
-                creator=creator,
+                creator=level.creator,
                 is_forgotten=decision.is_forgotten,
             )
-            record = decision.record
-            if is_reused and record is not None and record.graph is not None:
-                continuation = reuse.continuation_of(record)
-                pending.append((continuation, record.task_ids, task_id, index in wanted))
 
 
 def _not_needed(reason: str) -> str:

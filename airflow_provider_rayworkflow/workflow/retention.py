@@ -16,13 +16,11 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     WorkflowError,
     WorkflowStillActiveError,
 )
-from airflow_provider_rayworkflow.workflow.graph import allocate_ids
-from airflow_provider_rayworkflow.workflow.ids import TaskIds
 from airflow_provider_rayworkflow.workflow.model import StatusRecord
 from airflow_provider_rayworkflow.workflow.orphans import delete_orphaned_events
+from airflow_provider_rayworkflow.workflow.snapshot import Snapshot, read_snapshot
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage.workflows import (
-    Claim,
     Found,
     HonestStatuses,
     JournalWriter,
@@ -153,8 +151,7 @@ def _prune_one(
 
 
 def _is_cut_down(store: WorkflowStore, record: StatusRecord) -> bool:
-    claim = store.read_claim(record.workflow_id, record.epoch)
-    checkpoints = store.read_checkpoints(record.workflow_id, since_epoch=claim.base_epoch)
+    checkpoints = read_snapshot(store, record).checkpoints
     return len(checkpoints.records) <= 1 and not checkpoints.failures
 
 
@@ -162,10 +159,10 @@ def _cut_down(store: WorkflowStore, found: Found, *, manager_id: str, now: float
     """Under an epoch of our own, write the output's record alone; then delete the others."""
     record = found.record
     workflow_id = record.workflow_id
-    before = store.read_claim(workflow_id, record.epoch)
-    output = _output_record(store, record, before)
+    before = read_snapshot(store, record)
+    output = _output_record(record, before)
     claim = unowned.claim(
-        store, found, why="PRUNE", manager_id=manager_id, now=now, continues=before
+        store, found, why="PRUNE", manager_id=manager_id, now=now, continues=before.claim
     )
     JournalWriter(store.bytes, workflow_id, claim.epoch, signing=store.signing).commit([output])
     blob = output.result.blob if output.result else None
@@ -183,12 +180,8 @@ def _cut_down(store: WorkflowStore, found: Found, *, manager_id: str, now: float
     )
 
 
-def _output_record(store: WorkflowStore, record: StatusRecord, claim: Claim) -> TaskRecord:
-    workflow_id = record.workflow_id
-    graph = store.read_graph(workflow_id, record.epoch)
-    checkpoints = store.read_checkpoints(workflow_id, since_epoch=claim.base_epoch)
-    task_id = allocate_ids(graph, TaskIds())[-1]
-    result = checkpoints.result_of(task_id)
+def _output_record(record: StatusRecord, snapshot: Snapshot) -> TaskRecord:
+    task_id, result = snapshot.output_id, snapshot.output
     if result is None:
         raise CorruptedDataError(task_id, "the output's checkpoint is damaged; resume it first")
     return TaskRecord(task_id=task_id, result=result, json_output=record.output)

@@ -1,7 +1,7 @@
 """What of earlier runs is used again: a graph and committed records in, decisions with reasons out.
 
-Pure. The scheduler builds its runs from these decisions and :mod:`.plans` shows them, so that a
-plan is what happens.
+Pure. A :class:`~.snapshot.Snapshot` holds the decisions for all who ask which checkpoints count;
+a schedule goes on from them.
 
 A committed task is used again as long as what it was made of is the same: its arguments, and the
 results that it took. A task upstream that runs again does not count as a change by itself: whether
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import NamedTuple
@@ -27,6 +27,7 @@ from airflow_provider_rayworkflow.workflow.fingerprints import (
     of_text,
 )
 from airflow_provider_rayworkflow.workflow.graph import Graph, NamedFunction, Shape, Task, Tasks
+from airflow_provider_rayworkflow.workflow.levels import continuation_of, forgotten, repeated
 from airflow_provider_rayworkflow.workflow.model import Fingerprints, Form, OnChange, Result
 from airflow_provider_rayworkflow.workflow.storage.workflows import TaskRecord
 
@@ -55,6 +56,7 @@ class Decision(NamedTuple):
     :ivar on_change: the policy that holds for the task.
     :ivar fingerprints: of the task now; what it takes is not known yet. None where there is nothing
         to compare them with.
+    :ivar catches: the task catches exceptions, also of its continuation.
     """
 
     verdict: Verdict
@@ -66,6 +68,7 @@ class Decision(NamedTuple):
     is_forgotten: bool = False
     on_change: OnChange = "reuse"
     fingerprints: Fingerprints | None = None
+    catches: bool = False
 
     @property
     def kind(self) -> str:
@@ -85,12 +88,17 @@ class Rules:
     :ivar restarts: tasks from which the workflow was restarted, each with the epoch of that.
     :ivar known: ids of the tasks of the run before, None if they are not known.
     :ivar lost: tasks whose checkpoint proved to be damaged.
+    :ivar graph_epoch: the epoch from which on the workflow has had this graph, None if that is not
+        known. What was committed since took what its tasks gave then, whatever they give now.
+    :ivar final: the tasks that gave the output of a workflow that was successful.
     """
 
     on_change: OnChange = "reuse"
     restarts: Mapping[str, int] = field(default_factory=dict)
     known: Collection[str] | None = None
     lost: Collection[str] = ()
+    graph_epoch: int | None = None
+    final: Collection[str] = ()
 
 
 class Reuse:
@@ -114,7 +122,8 @@ class Reuse:
         self._may_match = False
         self.decisions: dict[str, Decision] = {}
         self.counts: Counter[str] = Counter()
-        self.review(graph, task_ids, checkpoint=True, is_top=True)
+        top = _Level(graph, task_ids, checkpoint=True, is_top=True, since=rules.graph_epoch)
+        self._review(top)
 
     # ---- asking
 
@@ -132,8 +141,7 @@ class Reuse:
 
         Its tasks were pickled with the code of then; a correction would not reach them.
         """
-        graph = Graph.from_bytes(record.graph or b"", key=f"continuation of {record.task_id}")
-        return with_functions(graph, self._graph)
+        return with_functions(continuation_of(record), self._graph)
 
     def match(self, former: TaskRecord | None, graph: Graph) -> dict[int, str]:
         """Which tasks of a new continuation were tasks of the former one, by position and content.
@@ -145,7 +153,7 @@ class Reuse:
         """
         if former is None or former.graph is None:
             return {}
-        before = Graph.from_bytes(former.graph, key=f"continuation of {former.task_id}")
+        before = continuation_of(former)
         pairs = zip(graph.tasks, before.tasks, former.task_ids, strict=False)
         return {
             position: task_id
@@ -161,15 +169,15 @@ class Reuse:
 
     # ---- deciding
 
-    def review(
-        self, graph: Graph, task_ids: Sequence[str], *, checkpoint: bool, is_top: bool = False
-    ) -> None:
-        """Decide about the tasks of a graph, and of the continuations of those that are reused.
+    def review(self, graph: Graph, task_ids: Sequence[str], *, checkpoint: bool) -> None:
+        """Decide about the tasks of a continuation, and of those that it leads to.
 
         :param checkpoint: what tasks do that don't say whether they keep one.
-        :param is_top: it is the workflow's own graph.
         """
-        levels = [_Level(graph, task_ids, checkpoint=checkpoint, is_top=is_top)]
+        self._review(_Level(graph, task_ids, checkpoint=checkpoint, is_top=False))
+
+    def _review(self, level: _Level) -> None:
+        levels = [level]
         if self._is_first:
             self._decide_first(levels.pop())
         while levels:
@@ -199,6 +207,8 @@ class Reuse:
 
     def _decide_next(self, level: _Level) -> _Level | None:
         task, task_id = level.next_task
+        if task_id in self.decisions:
+            raise repeated(task_id)
         now = level.fingerprints_of(task, task_id, self._records.get(task_id))
         decision = self._decide(level, task, task_id, now)
         self.decisions[task_id] = decision
@@ -212,6 +222,7 @@ class Reuse:
                 is_top=False,
                 catches=task.options.catch_exceptions,
                 recipe=now.recipe,
+                since=None if level.since is None else max(level.since, record.epoch),
             )
         has_former = record is not None and record.graph is not None
         self._may_match |= has_former or decision.verdict is Verdict.CHECKED
@@ -229,6 +240,8 @@ class Reuse:
             reason = self._why_it_runs(level, task, task_id, is_new=is_new)
         else:
             verdict, reason = _judge(level, task, record, now, is_strict=on_change != "reuse")
+            if task_id in self._rules.final:
+                verdict, reason = Verdict.REUSED, "the workflow's output is of it"
             if record.result is not None:
                 is_of_others = level.is_top and level.is_at_last and not level.keeps(task)
                 result = _as_taken(record.result, task, is_of_others=is_of_others)
@@ -244,6 +257,7 @@ class Reuse:
             is_forgotten=task_id in self._forgotten,
             on_change=on_change,
             fingerprints=now,
+            catches=task.options.catch_exceptions,
         )
 
     def _is_new(self, level: _Level, task_id: str) -> bool:
@@ -257,79 +271,6 @@ class Reuse:
         if task_id in self._rules.lost:
             return "its checkpoint is damaged"
         return "it has no checkpoint yet" if level.keeps(task) else "it keeps no checkpoint"
-
-
-def forgotten(
-    graph: Graph,
-    task_ids: Sequence[str],
-    records: Mapping[str, TaskRecord],
-    restarts: Mapping[str, int],
-) -> dict[str, str]:
-    """The tasks whose checkpoints don't count because of restarts, each with the task of that one.
-
-    These are the task that was named and all that depend on it, also where it is part of a
-    continuation: then also what takes the result of that. Checkpoints that were made since count.
-    """
-    if not restarts:
-        return {}
-    home = {
-        task_id: level
-        for level in stored_levels(graph, task_ids, records)
-        for task_id in level.task_ids
-    }
-    found: dict[str, str] = {}
-    for start, epoch in restarts.items():
-        changed = {start}
-        void = [start]
-        level = home.get(start)
-        while level is not None:
-            after = level.after(changed)
-            void.extend(after)
-            if level.task_ids[-1] not in changed.union(after):
-                break
-            # Whoever made these tasks keeps its checkpoint, but has another result.
-            changed, level = {level.creator}, home.get(level.creator)
-        for task_id in void:
-            if (record := records.get(task_id)) is not None and record.epoch < epoch:
-                found[task_id] = start
-    return found
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StoredLevel:
-    """The tasks of a workflow's graph, or of a stored continuation.
-
-    :ivar creator: the task whose continuation it is, ``""`` for none.
-    """
-
-    graph: Graph
-    task_ids: Sequence[str]
-    creator: str = ""
-
-    def after(self, changed: Collection[str]) -> list[str]:
-        """The tasks that depend on these."""
-        hit = set(changed)
-        for task, task_id in zip(self.graph.tasks, self.task_ids, strict=True):
-            if any(self.task_ids[index] in hit for index in task.upstream):
-                hit.add(task_id)
-        return [task_id for task_id in self.task_ids if task_id in hit.difference(changed)]
-
-
-def stored_levels(
-    graph: Graph, task_ids: Sequence[str], records: Mapping[str, TaskRecord]
-) -> Iterator[StoredLevel]:
-    """The graph, and all stored continuations that it leads to."""
-    pending = [StoredLevel(graph=graph, task_ids=task_ids)]
-    while pending:
-        level = pending.pop()
-        yield level
-        for task_id in level.task_ids:
-            record = records.get(task_id)
-            if record is not None and record.graph is not None:
-                continuation = Graph.from_bytes(record.graph, key=f"continuation of {task_id}")
-                pending.append(
-                    StoredLevel(graph=continuation, task_ids=record.task_ids, creator=task_id)
-                )
 
 
 def needed(graph: Graph, task_ids: Sequence[str], decisions: Mapping[str, Decision]) -> set[int]:
@@ -393,6 +334,7 @@ class _Level:
 
     :ivar known: of those that are.
     :ivar catches: and ``recipe``: of the task whose continuation it is.
+    :ivar since: the epoch from which on checkpoints are of this very graph, None if not known.
     """
 
     def __init__(
@@ -401,11 +343,13 @@ class _Level:
         task_ids: Sequence[str],
         *,
         checkpoint: bool,
-        is_top: bool = True,
+        is_top: bool,
         catches: bool = False,
         recipe: str = "",
+        since: int | None = None,
     ) -> None:
         self.is_top = is_top
+        self.since = since
         self.graph = graph
         self.task_ids = task_ids
         self.checkpoint = checkpoint
@@ -430,6 +374,10 @@ class _Level:
         own = task.options.checkpoint
         return self.checkpoint if own is None else own
 
+    def has_made(self, record: TaskRecord) -> bool:
+        """True if the record was committed by a run of this very graph."""
+        return self.since is not None and record.epoch >= self.since
+
     def suspects(self, task: Task) -> list[str]:
         """The tasks that it takes the results of and that may give other ones."""
         indexes = dict.fromkeys(task.upstream)
@@ -453,7 +401,8 @@ class _Level:
         is_suspect = bool(self.suspects(task))
         if decision.verdict is Verdict.REUSED and decision.result is not None:
             return Known(recipe=now.recipe, result=decision.result, identity=decision.identity)
-        is_suspect |= decision.kind in ("changed", "checked", "new")
+        if keeps:  # else what stands for its result is what it is made of, which is known
+            is_suspect |= decision.kind in ("changed", "checked", "new")
         return Known(
             recipe=now.recipe,
             identity="" if keeps or is_suspect else derived_identity(now),
@@ -526,6 +475,9 @@ def _judge(
         return Verdict.RUNS, "its arguments have changed"
     if is_strict and code is Comparison.CHANGED:
         return Verdict.RUNS, "its code has changed"
+    if level.has_made(record):
+        changed = code is Comparison.CHANGED
+        return Verdict.REUSED, _SAME_INPUTS + (", its code has changed" if changed else "")
     if is_strict and Comparison.UNKNOWN in (arguments, code):
         what = "arguments" if arguments is Comparison.UNKNOWN else "code"
         return Verdict.RUNS, f"its {what} can't be compared"
@@ -542,10 +494,13 @@ def _judge(
         if is_strict and recipe is Comparison.UNKNOWN:
             return Verdict.RUNS, "what it takes can't be compared"
     if code is Comparison.CHANGED:
-        return Verdict.REUSED, "its inputs are the same, its code has changed"
+        return Verdict.REUSED, f"{_SAME_INPUTS}, its code has changed"
     if arguments is Comparison.UNKNOWN:
         return Verdict.REUSED, "its checkpoint does not say what it was made of"
-    return Verdict.REUSED, "its inputs are the same"
+    return Verdict.REUSED, _SAME_INPUTS
+
+
+_SAME_INPUTS = "its inputs are the same"
 
 
 def _as_taken(result: Result, task: Task, *, is_of_others: bool) -> Result | None:

@@ -14,13 +14,10 @@ from enum import Enum, auto
 from airflow_provider_rayworkflow.workflow.exceptions import WorkflowTaskNotRecoverableError
 from airflow_provider_rayworkflow.workflow.fingerprints import combine
 from airflow_provider_rayworkflow.workflow.graph import Graph, Task, allocate_ids
-from airflow_provider_rayworkflow.workflow.ids import TaskIds
 from airflow_provider_rayworkflow.workflow.model import Fingerprints, Form, Result
 from airflow_provider_rayworkflow.workflow.reuse import (
     Decision,
     Known,
-    Reuse,
-    Rules,
     derived_identity,
     literals_of,
     made_of,
@@ -28,7 +25,7 @@ from airflow_provider_rayworkflow.workflow.reuse import (
 from airflow_provider_rayworkflow.workflow.reuse import (
     Verdict as ReuseVerdict,
 )
-from airflow_provider_rayworkflow.workflow.storage.workflows import TaskRecord
+from airflow_provider_rayworkflow.workflow.snapshot import Snapshot
 
 
 class _State(Enum):
@@ -189,9 +186,7 @@ class Verdict(Enum):
 class Schedule:
     """The state of one run of a workflow.
 
-    :param graph: the whole graph.
-    :param records: what earlier runs committed, by task id.
-    :param rules: by which it is decided what of that counts; see :mod:`.reuse`.
+    :param snapshot: the graph, and what counts of what earlier runs committed.
     :param tried: of the schedule that this one replaces in the same run: what its tasks have used
         up of their retries stays used up.
 
@@ -201,13 +196,11 @@ class Schedule:
 
     def __init__(
         self,
-        graph: Graph,
-        records: Mapping[str, TaskRecord] | None = None,
-        rules: Rules | None = None,
+        snapshot: Snapshot,
         tried: Mapping[str, Tried] | None = None,
     ) -> None:
         self.tried = dict(tried or {})
-        self._ids = TaskIds()
+        self._ids = snapshot.ids()
         self._ready: deque[Node] = deque()
         self._added: deque[Node] = deque()
         self._to_check: deque[Node] = deque()
@@ -218,15 +211,14 @@ class Schedule:
         self.reused = 0
         #: Committed tasks that the graph does not have any more, or whose creator was not
         #: committed: it runs again, and may create others.
-        self.dropped = set(records or ())
-        task_ids = self.allocate_ids(graph)
-        self._reuse = Reuse(graph, task_ids, records or {}, rules or Rules())
+        self._dropped = set(snapshot.checkpoints.records)
+        self._reuse = snapshot.decide()
         #: How many tasks were found to be reused, checked, changed, new or unfinished at the start.
         self.found = dict(self._reuse.counts)
-        self.output = self._add(graph, task_ids, creator=None)
+        self.output = self._add(snapshot.graph, snapshot.task_ids, creator=None)
         self._settle()
         self._reuse.forget_records()
-        self._ids.avoid(self.dropped)
+        self._ids.avoid(self._dropped)
 
     # ---- asking
 
@@ -280,14 +272,14 @@ class Schedule:
         node.run = run
         self.running.add(node)
 
-    def allocate_ids(self, graph: Graph, creator: Node | None = None) -> list[str]:
+    def allocate_ids(self, graph: Graph, creator: Node) -> list[str]:
         """Unique ids for the tasks of a continuation.
 
-        :param creator: who returned it. What its former continuation had in the same place, and of
-            the same content, keeps its id, and so its checkpoint.
+        :param creator: the task that returned it. What its former continuation had in the same
+            place, and of the same content, keeps its id, and so its checkpoint.
         """
         task_ids = allocate_ids(graph, self._ids)
-        if creator is not None and creator.decision.record is not None:
+        if creator.decision.record is not None:
             for position, task_id in self._reuse.match(creator.decision.record, graph).items():
                 task_ids[position] = task_id
         return task_ids
@@ -423,7 +415,7 @@ class Schedule:
         self.total += len(graph.tasks)
         self.done += len(graph.tasks) - len(nodes)
         self.reused += sum(found.verdict is ReuseVerdict.REUSED for found in decisions)
-        self.dropped.difference_update(task_ids)
+        self._dropped.difference_update(task_ids)
         # In the order of the graph, so that a run and a resume start things in the same order.
         self._added.extend(nodes[index] for index in sorted(nodes))
         return nodes[last]

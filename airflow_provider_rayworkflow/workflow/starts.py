@@ -10,21 +10,20 @@ from typing import Any
 
 from airflow_provider_rayworkflow.workflow import unowned
 from airflow_provider_rayworkflow.workflow.exceptions import (
-    CorruptedDataError,
     StorageError,
     WorkflowAlreadyExistsError,
     WorkflowNotResumableError,
     WorkflowStillActiveError,
 )
-from airflow_provider_rayworkflow.workflow.graph import Graph, Tasks, allocate_ids
-from airflow_provider_rayworkflow.workflow.ids import TaskIds
+from airflow_provider_rayworkflow.workflow.graph import Graph, Tasks
 from airflow_provider_rayworkflow.workflow.known_workflows import KnownWorkflows
 from airflow_provider_rayworkflow.workflow.late_statuses import LateStatuses
 from airflow_provider_rayworkflow.workflow.live import Live
 from airflow_provider_rayworkflow.workflow.locks import Locks
 from airflow_provider_rayworkflow.workflow.model import StartOptions, StatusRecord
-from airflow_provider_rayworkflow.workflow.plans import make_plan, task_ids_of
+from airflow_provider_rayworkflow.workflow.plans import make_plan
 from airflow_provider_rayworkflow.workflow.slots import Slots
+from airflow_provider_rayworkflow.workflow.snapshot import ids_of, read_earlier, read_snapshot
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus, check_transition
 from airflow_provider_rayworkflow.workflow.storage.keys import WorkflowFile
 from airflow_provider_rayworkflow.workflow.storage.workflows import (
@@ -234,13 +233,10 @@ class Starts:
         What is damaged of it is deleted: then its task counts as not committed and runs again.
         """
         workflow_id, store = record.workflow_id, self._known.store
-        claim, graph = store.read_run(workflow_id, record.epoch)
-        checkpoints = store.read_checkpoints(
-            workflow_id, since_epoch=claim.base_epoch, files=seen.files
-        )
-        result = checkpoints.result_of(allocate_ids(graph, TaskIds())[-1])
+        snapshot = read_snapshot(store, record, files=seen.files)
+        result = snapshot.output
         if result is None:
-            for problem in checkpoints.damaged:
+            for problem in snapshot.checkpoints.damaged:
                 log.warning("Workflow %s: %s Its task runs again.", workflow_id, problem)
             return True
         damage = store.find_damage(result)
@@ -337,7 +333,8 @@ class Starts:
         if continued is not None and graph is None:
             earlier, graph = self._known.store.read_run(workflow_id, continued.epoch)
         elif continued is not None:
-            earlier, known = self._read_known(workflow_id, continued.epoch)
+            earlier, before = read_earlier(self._known.store, workflow_id, continued.epoch)
+            known = ids_of(before) if before else None
         if graph is None:
             raise WorkflowNotResumableError(workflow_id, reason="It does not exist.")
         now = self._known.clock()
@@ -365,16 +362,6 @@ class Starts:
             tasks_total=len(graph.tasks),
         )
         return _Prepared(claim=claim, graph=graph, record=record, known=known)
-
-    def _read_known(self, workflow_id: str, epoch: int) -> tuple[Claim, list[str] | None]:
-        """The claim of an epoch and the ids of the tasks of its graph, None if that is damaged."""
-        store = self._known.store
-        claim, graph = store.read_epoch(workflow_id, epoch)
-        try:
-            return claim, task_ids_of(graph or store.read_older_graph(workflow_id, claim))
-        except CorruptedDataError as exc:
-            log.warning("Workflow %s: %s The graph given now is run.", workflow_id, exc)
-            return claim, None
 
     def _obey_pending_cancel(self, found: Found) -> bool:
         return unowned.obey_pending_cancel(

@@ -15,7 +15,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     WorkflowNotResumableError,
     WorkflowStillActiveError,
 )
-from airflow_provider_rayworkflow.workflow.plans import check_task
+from airflow_provider_rayworkflow.workflow.snapshot import read_snapshot
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus, check_transition
 from airflow_provider_rayworkflow.workflow.storage.handover import Handover, How, StopRequest
 from airflow_provider_rayworkflow.workflow.storage.workflows import (
@@ -62,16 +62,15 @@ def forget_from(
         raise WorkflowStillActiveError("RESTART", workflow_id)
     if found.status is WorkflowStatus.CANCELED:
         raise WorkflowNotResumableError(workflow_id, reason="It was canceled, which is final.")
-    earlier, graph = store.read_run(workflow_id, record.epoch)
-    checkpoints = store.read_checkpoints(workflow_id, since_epoch=earlier.base_epoch)
-    check_task(workflow_id, task_id, graph, checkpoints)
+    snapshot = read_snapshot(store, record)
+    snapshot.check_restart(task_id)
     taken = claim(
         store,
         found,
         why="RESTART",
         manager_id=manager_id,
         now=now,
-        continues=earlier,
+        continues=snapshot.claim,
         from_task=task_id,
     )
     changed = replace(

@@ -25,10 +25,10 @@ from airflow_provider_rayworkflow.exceptions import (
 )
 from airflow_provider_rayworkflow.sensors import RayWorkflowSensor
 from airflow_provider_rayworkflow.workflow.exceptions import WorkflowExecutionError
+from airflow_provider_rayworkflow.workflow.finished import FinishedTasks
 from airflow_provider_rayworkflow.workflow.model import StatusRecord, TaskFailure
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus as Status
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, open_store
-from airflow_provider_rayworkflow.workflow.storage.finished import FinishedTasks
 from airflow_provider_rayworkflow.workflow.testing import in_process
 
 
@@ -265,10 +265,10 @@ def test_the_checkpoints_are_read_again_only_when_there_are_more(root: Path, mon
     run(root, fails=False)
     store = WorkflowStore(open_store(str(root)))
     tasks = FinishedTasks(store, "w")
-    assert tasks.has("first", epoch=1)
+    assert tasks.has("first", epoch=1, status=Status.SUCCESSFUL)
     monkeypatch.setattr(store, "read_checkpoints", None)
-    assert tasks.has("second", epoch=1)
-    assert not tasks.has("other", epoch=1)
+    assert tasks.has("second", epoch=1, status=Status.SUCCESSFUL)
+    assert not tasks.has("other", epoch=1, status=Status.SUCCESSFUL)
 
 
 @pytest.mark.parametrize("deferrable", [False, True])

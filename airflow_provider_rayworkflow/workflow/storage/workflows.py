@@ -208,31 +208,6 @@ class Checkpoints:
     damaged: list[CorruptedDataError] = field(default_factory=list)
     lost: set[str] = field(default_factory=set)
 
-    def result_of(self, task_id: str) -> Result | None:
-        """The committed result of a task, through its continuations; None if it has none."""
-        catches = False
-        while (record := self.records.get(task_id)) is not None:
-            if record.result is not None:
-                value = record.result
-                if catches and value.form is Form.VALUE:
-                    value = value._replace(form=Form.CAUGHT_VALUE)
-                return value
-            catches = catches or record.catches
-            task_id = record.task_ids[-1]
-        return None
-
-    def dropped(self, missing: Collection[str], known: Collection[str] | None) -> set[str]:
-        """Which committed tasks a graph had before and does not have any more.
-
-        Where something is damaged nobody knows whose continuation a task may be of: then only those
-        count that are known to be of the graph itself.
-
-        :param missing: committed tasks that are not in the graph of now.
-        :param known: ids of the tasks of the graph of the run before, None if they are not known.
-        """
-        dropped = set(missing) - self.created
-        return dropped.intersection(known or ()) if self.damaged else dropped
-
 
 #: Told why something is left out of an answer about many workflows.
 Report = Callable[[StorageError], None]

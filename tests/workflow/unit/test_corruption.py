@@ -21,6 +21,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     WorkflowChangedError,
     WorkflowExecutionError,
 )
+from airflow_provider_rayworkflow.workflow.snapshot import read_snapshot
 from airflow_provider_rayworkflow.workflow.storage import LocalStore, WorkflowStore
 from airflow_provider_rayworkflow.workflow.storage.bytes import Data
 from airflow_provider_rayworkflow.workflow.storage.leases import Lease, Process
@@ -113,7 +114,10 @@ def key_of(store: LocalStore, kind: str) -> str:
 
 
 def value_key_of(store: LocalStore, task_id: str) -> str:
-    result = WorkflowStore(store).read_checkpoints(ID).result_of(task_id)
+    workflows = WorkflowStore(store)
+    record = workflows.read_status(ID)
+    assert record is not None
+    result = read_snapshot(workflows, record).result_of(task_id)
     assert result is not None
     assert result.blob is not None
     return result.blob.key

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Collection
 from concurrent.futures import Executor as ThreadPool
 from concurrent.futures import Future
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -21,10 +22,9 @@ from airflow_provider_rayworkflow.workflow.ids import TaskIds
 from airflow_provider_rayworkflow.workflow.measures import Measures
 from airflow_provider_rayworkflow.workflow.model import Form, Result, TaskFailure, TaskTimes
 from airflow_provider_rayworkflow.workflow.outcomes import Outcome
-from airflow_provider_rayworkflow.workflow.reuse import Rules
 from airflow_provider_rayworkflow.workflow.storage.bytes import ByteStore
 from airflow_provider_rayworkflow.workflow.storage.memory import MemoryStore
-from airflow_provider_rayworkflow.workflow.storage.workflows import WorkflowStore
+from airflow_provider_rayworkflow.workflow.storage.workflows import Claim, WorkflowStore, next_claim
 from airflow_provider_rayworkflow.workflow.task_runs import (
     Completion,
     Continued,
@@ -154,24 +154,29 @@ def execute(
     store: ByteStore,
     random: Random,
     *,
-    epoch: int,
+    epoch: int = 1,
     at: int = -1,
     changed: Collection[int] = (),
-    rules: Rules | None = None,
     runner_type: type[PlanRunner] = PlanRunner,
+    claim: Claim | None = None,
+    known: Collection[str] | None = None,
 ) -> tuple[Outcome | None, PlanRunner]:
     """Run a workflow to its end, or to the death of the process at a write.
 
     :param changed: tasks whose arguments are others.
+    :param claim: by default one of the epoch that brings the graph.
     """
+    if claim is None:
+        claim = next_claim(
+            ID, after=epoch - 1, manager_id="m", now=0, user_metadata={}, has_graph=True
+        )
+        claim = replace(claim, base_epoch=1)
     runner, faulty = runner_type(plan, random), FaultyStore(store, at=at, how="after")
 
     async def main() -> Outcome | None:
         asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
         executor = Executor(
-            workflow_id=ID,
-            epoch=epoch,
-            base_epoch=1,
+            claim=claim,
             graph=to_graph(plan, changed=changed),
             store=WorkflowStore(faulty),
             runner=runner,
@@ -179,7 +184,7 @@ def execute(
             writes=Writes(faulty, AtOnce()),
             on_result=lambda task_id, result: None,
             measures=Measures(),
-            rules=rules,
+            known=known,
         )
         run = asyncio.ensure_future(executor.run())
         died = asyncio.wrap_future(faulty.died)

@@ -77,7 +77,7 @@ def test_all_that_a_task_may_have_is_read():
 def test_checkpoints_are_read(store: WorkflowStore):
     checkpoints = store.read_checkpoints("Flights")
     assert checkpoints.damaged == []
-    result = checkpoints.result_of("load")
+    result = checkpoints.records["load"].result
     assert result is not None
     assert result.inline == b"[1,2]"
     [key] = [key for key in SAMPLE if key.endswith(".value")]

@@ -16,12 +16,14 @@ from hypothesis import strategies as st
 from airflow_provider_rayworkflow.workflow import retention
 from airflow_provider_rayworkflow.workflow.documents import dump_document, dump_frame, dump_line
 from airflow_provider_rayworkflow.workflow.exceptions import (
+    CorruptedDataError,
     DataLoadError,
     WorkflowNotFoundError,
 )
 from airflow_provider_rayworkflow.workflow.graph import Graph, Task
 from airflow_provider_rayworkflow.workflow.metadata import describe_graph, describe_workflow
 from airflow_provider_rayworkflow.workflow.model import StatusRecord
+from airflow_provider_rayworkflow.workflow.snapshot import Snapshot
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, keys
 from airflow_provider_rayworkflow.workflow.storage.completions import Completions
@@ -32,6 +34,7 @@ from airflow_provider_rayworkflow.workflow.storage.memory import MemoryStore
 from airflow_provider_rayworkflow.workflow.storage.workflows import (
     HonestStatuses,
     list_workflows,
+    next_claim,
 )
 
 Json = dict[str, Any]
@@ -281,9 +284,16 @@ def test_any_record_of_a_journal_is_understood_or_refused(header: Json, payload:
     store = WorkflowStore(MemoryStore())
     store.bytes.put(key, dump_document(key, "journal", {"epoch": 1, "size": len(frame)}, [frame]))
     checkpoints = store.read_checkpoints("w")
+    claim = next_claim("w", after=0, manager_id="m", now=0, user_metadata={}, has_graph=True)
     for task_id in checkpoints.records:
-        checkpoints.result_of(task_id)
+        graph = Graph(tasks=[Task(name=task_id, function=0)], blobs=[b""])
+        with contextlib.suppress(CorruptedDataError):  # a continuation that is none
+            assert read_all(Snapshot(claim=claim, graph=graph, checkpoints=checkpoints)) == 1
     assert len(checkpoints.records) + len(checkpoints.failures) + len(checkpoints.damaged) <= 1
+
+
+def read_all(snapshot: Snapshot) -> int:
+    return sum(snapshot.result_of(placed.task_id) is not None for placed in snapshot.tasks())
 
 
 # ---- nobody is hidden

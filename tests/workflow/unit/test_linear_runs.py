@@ -15,7 +15,7 @@ from airflow_provider_rayworkflow.workflow.model import Encoding, Result, TaskFa
 from airflow_provider_rayworkflow.workflow.outcomes import Outcome
 from airflow_provider_rayworkflow.workflow.storage.bytes import Data
 from airflow_provider_rayworkflow.workflow.storage.memory import MemoryStore
-from airflow_provider_rayworkflow.workflow.storage.workflows import WorkflowStore
+from airflow_provider_rayworkflow.workflow.storage.workflows import WorkflowStore, next_claim
 from airflow_provider_rayworkflow.workflow.task_runs import (
     Completion,
     Earlier,
@@ -117,9 +117,7 @@ def execute(
 
     async def main() -> Outcome:
         executor = Executor(
-            workflow_id="w",
-            epoch=1,
-            base_epoch=1,
+            claim=next_claim("w", after=0, manager_id="m", now=0, user_metadata={}, has_graph=True),
             graph=graph,
             store=WorkflowStore(store),
             runner=runner,

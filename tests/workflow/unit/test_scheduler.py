@@ -26,15 +26,24 @@ from plans import (
 from airflow_provider_rayworkflow.workflow.graph import Graph, Task, TaskOptions, allocate_ids
 from airflow_provider_rayworkflow.workflow.ids import TaskIds
 from airflow_provider_rayworkflow.workflow.model import Fingerprints, Form, Result
-from airflow_provider_rayworkflow.workflow.reuse import Rules
 from airflow_provider_rayworkflow.workflow.scheduler import Node, Schedule, Verdict
-from airflow_provider_rayworkflow.workflow.storage.workflows import TaskRecord
+from airflow_provider_rayworkflow.workflow.snapshot import Snapshot
+from airflow_provider_rayworkflow.workflow.storage.workflows import (
+    Checkpoints,
+    TaskRecord,
+    next_claim,
+)
 
 
 def inputs(node: Node) -> tuple[Result, ...]:
     """The results that it takes; it is ready, so they are there."""
     assert all(other.result is not None for other in node.upstream)
     return tuple(other.result for other in node.upstream)
+
+
+def snapshot(graph: Graph, records: dict[str, TaskRecord], **options: object) -> Snapshot:
+    claim = next_claim("w", after=0, manager_id="m", now=0, user_metadata={}, has_graph=True)
+    return Snapshot(claim=claim, graph=graph, checkpoints=Checkpoints(records=records), **options)
 
 
 @dataclass
@@ -59,7 +68,7 @@ class Run:
     def __post_init__(self) -> None:
         self.records = dict(self.records)
         graph = to_graph(self.plan)
-        self.schedule = Schedule(graph, self.records)
+        self.schedule = Schedule(snapshot(graph, self.records))
         self.all_ids = allocate_ids(graph, TaskIds())
 
     def step(self) -> bool:
@@ -106,7 +115,7 @@ class Run:
         self.commit(node, record, lambda: self.schedule.finished(node, result))
 
     def continued(self, node: Node, graph: Graph) -> None:
-        task_ids = self.schedule.allocate_ids(graph)
+        task_ids = self.schedule.allocate_ids(graph, node)
         self.all_ids += task_ids
         record = TaskRecord(
             task_id=node.task_id,
@@ -369,7 +378,7 @@ def test_checkpoints_are_made_of_the_same_whether_there_were_others_before(plan:
 
 def fingerprints(plan: Plan, records: dict[str, TaskRecord]) -> dict[str, Fingerprints]:
     """Of the tasks that run, by their ids."""
-    schedule, found = Schedule(to_graph(plan), records), {}
+    schedule, found = Schedule(snapshot(to_graph(plan), records)), {}
     while (node := schedule.take_ready()) is not None:
         result = node.as_result(to_result(len(found)))
         schedule.returned(node, result)
@@ -385,5 +394,5 @@ def test_tasks_of_the_run_before_are_not_looked_for_in_a_list():
             raise AssertionError("it would be looked through for each task")
 
     tasks = [Task(name="f", function=0), Task(name="f", function=0, upstream=(0,))]
-    schedule = Schedule(Graph(tasks=tasks, blobs=[b""]), {}, Rules(known=OneByOne(["f"])))
+    schedule = Schedule(snapshot(Graph(tasks=tasks, blobs=[b""]), {}, known=OneByOne(["f"])))
     assert schedule.found == {"unfinished": 1, "new": 1}
