@@ -154,9 +154,7 @@ class Executor:
         self._queue: asyncio.Queue[Callable[[], None]] = asyncio.Queue()
         self._back: list[tuple[_Attempt, Completion]] = []
         self._commits = GroupCommit(
-            JournalWriter(
-                store.bytes, claim.workflow_id, claim.epoch, signing=store.signing
-            ),
+            JournalWriter(store.bytes, claim.workflow_id, claim.epoch, signing=store.signing),
             writes,
             on_written=lambda batch, error: self._queue.put_nowait(
                 lambda: self._written(batch, error)

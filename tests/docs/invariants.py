@@ -32,7 +32,6 @@ INVARIANTS = {
 
 #: What is not true yet, or not tested. Part of the table.
 NOTES = {
-    10: "Not yet: the scheduler, `plan`, `get_output`, sensors and pages decide by themselves.",
     12: "Only in part: a start, a status and an event. Lists, pages and polls still read all that "
     "is stored.",
 }

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
 from random import Random
 
 import effects
@@ -178,6 +180,7 @@ def look(history: History) -> RunPlan:
     return make_plan(history.store, ID, Found(record=record, status=record.status), None)
 
 
+@pytest.mark.invariant(10)
 @settings(max_examples=20)
 @given(plans(failures=False), st.data())
 def test_everyone_says_of_every_task_what_a_resume_does_with_it(plan: Plan, data: st.DataObject):
@@ -308,6 +311,7 @@ CASES = {
 }
 
 
+@pytest.mark.invariant(10)
 @pytest.mark.parametrize("case", CASES)
 def test_a_task_that_was_given_up_counts_nowhere_and_what_depends_on_it_neither(workflows, case):
     dag, start, given_up, continued, kept = CASES[case]
@@ -377,6 +381,31 @@ def test_a_resume_of_the_same_graph_does_not_repeat_what_cannot_be_compared(work
     effects.calls.clear()
     assert workflows.resume("w") == 7
     assert effects.calls == ["end"]
+
+
+# ---- one place
+
+
+@pytest.mark.invariant(10)
+def test_one_module_reads_checkpoints_and_gives_ids_to_a_stored_graph():
+    package = Path(workflow.__file__).parents[1]
+    users = {
+        name: {
+            path.relative_to(package).as_posix()
+            for path in package.rglob("*.py")
+            if re.search(rf"(?<!def )\b{name}\(", path.read_text())
+        }
+        for name in ("read_checkpoints", "allocate_ids", "continuation_of", "forgotten")
+    }
+    assert users == {
+        # Spans are of what one epoch has run, whether or not it counts.
+        "read_checkpoints": {"workflow/snapshot.py", "tracing.py"},
+        # The scheduler: to the tasks of a continuation that is new.
+        "allocate_ids": {"workflow/snapshot.py", "workflow/scheduler.py", "workflow/executor.py"},
+        # The scheduler: of a task that it reuses.
+        "continuation_of": {"workflow/reuse.py", "workflow/scheduler.py"},
+        "forgotten": {"workflow/reuse.py"},
+    }
 
 
 # ---- odd documents
