@@ -5,7 +5,6 @@ Ray's processes end with the task process, however that ends. What is committed 
 
 from __future__ import annotations
 
-import logging
 import os
 import secrets
 import signal
@@ -36,9 +35,10 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     WorkflowNotResumableError,
     WorkflowStillActiveError,
 )
+from airflow_provider_rayworkflow.workflow.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.model import StartOptions
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 Json = dict[str, Any]
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 from collections.abc import AsyncIterator, Callable
 
 from airflow_provider_rayworkflow.exceptions import RayWorkflowError, RayWorkflowUnreachableError
+from airflow_provider_rayworkflow.workflow.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.shown_text import shown_text
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 #: What one job may put into the task's log, in characters. The rest is on Ray's dashboard.
 MAX_CHARACTERS = 1_000_000

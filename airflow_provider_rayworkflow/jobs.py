@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import ssl
 import threading
@@ -22,8 +21,9 @@ from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowUnreachableError,
 )
 from airflow_provider_rayworkflow.tokens import Token, token_for
+from airflow_provider_rayworkflow.workflow.log_lines import get_logger
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 Json = dict[str, Any]
 T = TypeVar("T")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -12,8 +11,9 @@ from airflow.sdk import TaskInstanceState
 from airflow_provider_rayworkflow.runs import WorkflowRun
 from airflow_provider_rayworkflow.task_instances import state_of
 from airflow_provider_rayworkflow.tries import OnKill
+from airflow_provider_rayworkflow.workflow.log_lines import get_logger
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 # Airflow kills a task process 5 s after it has asked it to stop.
 _ASK_TIMEOUT_S = 1.5

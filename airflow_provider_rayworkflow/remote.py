@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shlex
 import threading
 import time
@@ -29,6 +28,7 @@ from airflow_provider_rayworkflow.job_logs import JobLog
 from airflow_provider_rayworkflow.jobs import RayJobs
 from airflow_provider_rayworkflow.patience import Patience
 from airflow_provider_rayworkflow.workflow.exceptions import StorageError
+from airflow_provider_rayworkflow.workflow.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.model import StartOptions
 from airflow_provider_rayworkflow.workflow.storage.handover import (
     ANYBODY,
@@ -41,7 +41,7 @@ from airflow_provider_rayworkflow.workflow.storage.handover import (
 )
 from airflow_provider_rayworkflow.workflow.trace_context import current_traceparent
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 Json = dict[str, Any]
 T = TypeVar("T")

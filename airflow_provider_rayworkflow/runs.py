@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import threading
 import time
@@ -14,6 +13,7 @@ from airflow_provider_rayworkflow.hooks import Found, RayWorkflowHook
 from airflow_provider_rayworkflow.patience import Patience
 from airflow_provider_rayworkflow.tracing import trace_tasks
 from airflow_provider_rayworkflow.tries import Action
+from airflow_provider_rayworkflow.workflow.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.model import (
     OnChange,
     OnExisting,
@@ -22,7 +22,7 @@ from airflow_provider_rayworkflow.workflow.model import (
 )
 from airflow_provider_rayworkflow.workflow.progress import Throttle, progress_line
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 Json = dict[str, Any]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,12 +11,13 @@ from airflow.sdk.execution_time.context import NEVER_EXPIRE
 
 from airflow_provider_rayworkflow.identity import Origin, TaskInstanceKey
 from airflow_provider_rayworkflow.tries import MEMORY_KEY, Memory
+from airflow_provider_rayworkflow.workflow.log_lines import get_logger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
     from pydantic import JsonValue
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 _BEGUN_KEY = "ray_workflow_begun"
 

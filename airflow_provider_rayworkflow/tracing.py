@@ -6,7 +6,6 @@ cost the workflow nothing, the cluster needs no OpenTelemetry, and a lost driver
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
 
 from opentelemetry import trace
@@ -14,11 +13,12 @@ from opentelemetry.trace import Status, StatusCode
 
 from airflow_provider_rayworkflow.hooks import Found
 from airflow_provider_rayworkflow.workflow.exceptions import StorageError
+from airflow_provider_rayworkflow.workflow.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.shown_text import shown_text
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 from airflow_provider_rayworkflow.workflow.storage.workflows import TaskRecord
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 #: How many tasks of a run become spans: the first to begin. Viewers don't bear more.
 MAX_SPANS = 2_000

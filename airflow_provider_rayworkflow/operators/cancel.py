@@ -16,6 +16,7 @@ from airflow_provider_rayworkflow.exceptions import (
 from airflow_provider_rayworkflow.names import DEFAULT_CONN_ID
 from airflow_provider_rayworkflow.selections import check_selection, select
 from airflow_provider_rayworkflow.workflow.exceptions import IllegalTransitionError
+from airflow_provider_rayworkflow.workflow.shown_text import escaped
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 
 if TYPE_CHECKING:
@@ -116,6 +117,6 @@ class RayWorkflowCancelOperator(BaseOperator):
             ) from exc
         if status is not WorkflowStatus.CANCELED:
             return False
-        self.log.info("Workflow %s is canceled", workflow_id)
+        self.log.info("Workflow %s is canceled", escaped(workflow_id))
         canceled.append(workflow_id)
         return True

@@ -14,6 +14,7 @@ from airflow_provider_rayworkflow.exceptions import (
 )
 from airflow_provider_rayworkflow.names import DEFAULT_CONN_ID
 from airflow_provider_rayworkflow.selections import check_selection, select
+from airflow_provider_rayworkflow.workflow.shown_text import escaped
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 
 if TYPE_CHECKING:
@@ -104,5 +105,5 @@ class RayWorkflowDeleteOperator(BaseOperator):
             if self.statuses:
                 return False  # somebody has resumed it since it was listed
             raise
-        self.log.info("Workflow %s is deleted", workflow_id)
+        self.log.info("Workflow %s is deleted", escaped(workflow_id))
         return True

@@ -17,6 +17,7 @@ from airflow_provider_rayworkflow.exceptions import (
 )
 from airflow_provider_rayworkflow.names import DEFAULT_CONN_ID
 from airflow_provider_rayworkflow.patience import Patience
+from airflow_provider_rayworkflow.workflow.shown_text import escaped
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ class RayWorkflowResumeAllOperator(BaseOperator):
         )
         job = self._wait(jobs, submission_id)
         for line in self._persist(partial(jobs.read_log, submission_id)).splitlines():
-            self.log.info("%s", line)
+            self.log.info("%s", escaped(line))
         if not job.was_successful:
             raise RayWorkflowError(f"The Ray job {submission_id!r} failed: {job.message}")
 

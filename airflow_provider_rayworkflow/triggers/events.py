@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import logging
 import threading
 import time
 from collections.abc import AsyncIterator, Hashable, Sequence
@@ -16,11 +15,12 @@ from airflow.triggers.shared_stream import AdvanceItem, SharedStreamProducer
 
 from airflow_provider_rayworkflow.exceptions import RayWorkflowInputError
 from airflow_provider_rayworkflow.hooks import RayWorkflowHook
+from airflow_provider_rayworkflow.workflow.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage.completions import Completion, Completions
 from airflow_provider_rayworkflow.workflow.storage.keys import quote_prefix
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 Json = dict[str, Any]
 

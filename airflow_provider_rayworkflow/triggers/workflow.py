@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Literal
@@ -18,11 +17,12 @@ from airflow_provider_rayworkflow.patience import Patience
 from airflow_provider_rayworkflow.polls import Standing, Watch
 from airflow_provider_rayworkflow.task_instances import state_of_deferred
 from airflow_provider_rayworkflow.tries import OnKill
+from airflow_provider_rayworkflow.workflow.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.progress import Throttle
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage.handover import How
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 Json = dict[str, Any]
 

@@ -6,7 +6,6 @@ All state changes in one loop, fed by one queue; nothing here knows Ray, and not
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -17,6 +16,7 @@ from airflow_provider_rayworkflow.workflow.codec import encode
 from airflow_provider_rayworkflow.workflow.commits import Commit, GroupCommit
 from airflow_provider_rayworkflow.workflow.exceptions import WorkflowTaskTimeoutError
 from airflow_provider_rayworkflow.workflow.graph import Graph
+from airflow_provider_rayworkflow.workflow.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.measures import Measures
 from airflow_provider_rayworkflow.workflow.model import (
     SHOWN_TASKS,
@@ -58,7 +58,7 @@ from airflow_provider_rayworkflow.workflow.task_runs import (
 )
 from airflow_provider_rayworkflow.workflow.writes import Writes
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 #: How often a run may lose results that it had, before it is left for a later resume.
 MAX_REBUILDS = 10

@@ -7,7 +7,6 @@ What is done with an event is decided by :mod:`.event_index`; this module reads,
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator
@@ -30,11 +29,12 @@ from airflow_provider_rayworkflow.workflow.event_posts import (
     check_event_key,
 )
 from airflow_provider_rayworkflow.workflow.exceptions import StorageError, WorkflowEventHandleError
+from airflow_provider_rayworkflow.workflow.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.orphans import delete_orphaned_events
 from airflow_provider_rayworkflow.workflow.storage.events import EventStore, StoredEvent
 from airflow_provider_rayworkflow.workflow.storage.workflows import WorkflowStore
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 T = TypeVar("T")
 

@@ -6,14 +6,14 @@ Until then the storage shows a workflow as running which nobody runs, for as lon
 from __future__ import annotations
 
 import asyncio
-import logging
 
 from airflow_provider_rayworkflow.workflow.exceptions import StorageError
 from airflow_provider_rayworkflow.workflow.known_workflows import KnownWorkflows
 from airflow_provider_rayworkflow.workflow.locks import Locks
+from airflow_provider_rayworkflow.workflow.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.model import StatusRecord
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 #: How long after a failure a status is tried again.
 RETRY_INTERVAL_S = 5.0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -14,6 +13,7 @@ from airflow_provider_rayworkflow.workflow.executor import Executor
 from airflow_provider_rayworkflow.workflow.known_workflows import KnownWorkflows
 from airflow_provider_rayworkflow.workflow.late_statuses import LateStatuses
 from airflow_provider_rayworkflow.workflow.live import Live, Output
+from airflow_provider_rayworkflow.workflow.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.measures import Measures
 from airflow_provider_rayworkflow.workflow.model import StatusRecord, TaskFailure
 from airflow_provider_rayworkflow.workflow.outcomes import (
@@ -27,7 +27,7 @@ from airflow_provider_rayworkflow.workflow.status import WorkflowStatus, check_t
 from airflow_provider_rayworkflow.workflow.storage.workflows import status_key, status_put
 from airflow_provider_rayworkflow.workflow.task_runs import Runner
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 #: How often at most a run writes how far it is; it does only when that has changed.
 PROGRESS_INTERVAL_S = 5.0

@@ -6,7 +6,6 @@ Plain asyncio. The Ray actor around it is :mod:`.runtime.actor`.
 from __future__ import annotations
 
 import asyncio
-import logging
 import queue
 import time
 from collections.abc import Callable, Collection
@@ -30,6 +29,7 @@ from airflow_provider_rayworkflow.workflow.known_workflows import KnownWorkflows
 from airflow_provider_rayworkflow.workflow.late_statuses import LateStatuses
 from airflow_provider_rayworkflow.workflow.live_runs import LiveRuns
 from airflow_provider_rayworkflow.workflow.locks import Locks
+from airflow_provider_rayworkflow.workflow.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.measures import Measures
 from airflow_provider_rayworkflow.workflow.model import RunningTask, StartOptions
 from airflow_provider_rayworkflow.workflow.outcomes import Outcome, Stop, status_after
@@ -41,7 +41,7 @@ from airflow_provider_rayworkflow.workflow.storage.leases import LEASE_TTL_S, Le
 from airflow_provider_rayworkflow.workflow.storage.workflows import Found, WorkflowStore
 from airflow_provider_rayworkflow.workflow.task_runs import Runner
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 Json = dict[str, Any]
 

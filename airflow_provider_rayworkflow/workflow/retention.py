@@ -5,7 +5,6 @@ Needs the storage only. What runs, waits, or has begun again meanwhile is left a
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
@@ -16,6 +15,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     WorkflowError,
     WorkflowStillActiveError,
 )
+from airflow_provider_rayworkflow.workflow.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.model import StatusRecord
 from airflow_provider_rayworkflow.workflow.orphans import delete_orphaned_events
 from airflow_provider_rayworkflow.workflow.snapshot import Snapshot, read_snapshot
@@ -29,7 +29,7 @@ from airflow_provider_rayworkflow.workflow.storage.workflows import (
     list_workflows,
 )
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 #: What is pruned if nobody says otherwise: what nobody can resume, and what failed.
 PRUNED_BY_DEFAULT = ("SUCCESSFUL", "FAILED", "CANCELED")

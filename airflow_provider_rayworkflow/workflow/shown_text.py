@@ -9,7 +9,10 @@ MAX_CHARACTERS = 64 * 1024
 
 # Colours and the like: what a terminal obeys, and a log shows as rubbish.
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?)")
-_NOT_SHOWN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
+_NOT_SHOWN = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff"
+    r"\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]"
+)
 
 
 def shown_text(text: str, *, max_characters: int = MAX_CHARACTERS) -> str:
@@ -21,5 +24,17 @@ def shown_text(text: str, *, max_characters: int = MAX_CHARACTERS) -> str:
     if len(text) > max_characters:
         left_out = len(text) - max_characters
         text = f"{text[:max_characters]} [{left_out} characters are left out]"
-    text = _ESCAPES.sub("", text.replace("\r\n", "\n"))
+    return escaped(_ESCAPES.sub("", text.replace("\r\n", "\n")))
+
+
+def escaped(text: str) -> str:
+    """The whole text; what a terminal would obey stands as Python writes it (``\\x1b``).
+
+    Ends of lines and tabs are left.
+    """
     return _NOT_SHOWN.sub(lambda match: repr(match[0])[1:-1], text)
+
+
+def one_line(text: str) -> str:
+    """The same on one line: an id can't look like a second row."""
+    return escaped(text).replace("\n", "\\n").replace("\t", "\\t")

@@ -6,7 +6,6 @@ show one. Reading is apart from deciding: :class:`Snapshot` is pure over what wa
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -19,6 +18,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
 from airflow_provider_rayworkflow.workflow.graph import Graph, Task, allocate_ids
 from airflow_provider_rayworkflow.workflow.ids import TaskIds
 from airflow_provider_rayworkflow.workflow.levels import Level, continuation_of, levels
+from airflow_provider_rayworkflow.workflow.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.model import (
     Form,
     JsonOutput,
@@ -38,7 +38,7 @@ from airflow_provider_rayworkflow.workflow.storage.workflows import (
     next_claim,
 )
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 class Placed(NamedTuple):

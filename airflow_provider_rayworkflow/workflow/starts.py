@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,6 +19,7 @@ from airflow_provider_rayworkflow.workflow.known_workflows import KnownWorkflows
 from airflow_provider_rayworkflow.workflow.late_statuses import LateStatuses
 from airflow_provider_rayworkflow.workflow.live import Live
 from airflow_provider_rayworkflow.workflow.locks import Locks
+from airflow_provider_rayworkflow.workflow.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.model import StartOptions, StatusRecord
 from airflow_provider_rayworkflow.workflow.plans import make_plan
 from airflow_provider_rayworkflow.workflow.slots import Slots
@@ -36,7 +36,7 @@ from airflow_provider_rayworkflow.workflow.storage.workflows import (
     status_put,
 )
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 Json = dict[str, Any]
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor as ThreadPool
 from typing import Any, TypeVar
 
 from airflow_provider_rayworkflow.workflow.exceptions import StorageError, WorkflowError
+from airflow_provider_rayworkflow.workflow.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.storage.handover import Handover, StopRequest
 from airflow_provider_rayworkflow.workflow.storage.leases import LEASE_TTL_S
 from airflow_provider_rayworkflow.workflow.storage.workflows import HonestStatuses, WorkflowStore
 from airflow_provider_rayworkflow.workflow.unowned import obey_pending_cancel
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 T = TypeVar("T")
 

@@ -13,6 +13,7 @@ from typing import TextIO
 
 from airflow_provider_rayworkflow.workflow.model import StatusRecord
 from airflow_provider_rayworkflow.workflow.progress import progress_line
+from airflow_provider_rayworkflow.workflow.shown_text import one_line
 
 #: Looks up the honest status; None if there is no such workflow any more.
 Look = Callable[[], StatusRecord | None]
@@ -81,7 +82,7 @@ class _Lines:
         self._last = ""
 
     def show(self, record: StatusRecord, now: float) -> None:
-        line = f"{record.workflow_id} {record.status}: {progress_line(record)}"
+        line = one_line(f"{record.workflow_id} {record.status}: {progress_line(record)}")
         if line != self._last:
             print(line, file=self._out, flush=True)
             self._last = line

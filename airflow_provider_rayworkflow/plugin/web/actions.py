@@ -7,7 +7,6 @@ that started the workflow, which the page's script has Airflow clear, or a clust
 
 from __future__ import annotations
 
-import logging
 import time
 import uuid
 from dataclasses import dataclass
@@ -27,10 +26,11 @@ from airflow_provider_rayworkflow.plugin.web.shown import ShownWorkflow, open_wo
 from airflow_provider_rayworkflow.remote import RemoteRay
 from airflow_provider_rayworkflow.workflow import unowned
 from airflow_provider_rayworkflow.workflow.exceptions import WorkflowError
+from airflow_provider_rayworkflow.workflow.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.model import StartOptions
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 class Action(StrEnum):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 import re
 from pathlib import Path
 from typing import Annotated, Any
@@ -33,9 +32,10 @@ from airflow_provider_rayworkflow.plugin.web.shown import (
 from airflow_provider_rayworkflow.plugin.web.storages import open_hook
 from airflow_provider_rayworkflow.plugin.web.task_instances import workflow_of
 from airflow_provider_rayworkflow.workflow.exceptions import StorageError
+from airflow_provider_rayworkflow.workflow.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 _HERE = Path(__file__).parent
 _STATIC = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
 import os
 import threading
 import time
@@ -24,6 +23,7 @@ from airflow_provider_rayworkflow.workflow.event_posts import (
 )
 from airflow_provider_rayworkflow.workflow.exceptions import StorageError
 from airflow_provider_rayworkflow.workflow.http_events import Fate
+from airflow_provider_rayworkflow.workflow.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.manager import Manager
 from airflow_provider_rayworkflow.workflow.model import RunningTask, StartOptions
 from airflow_provider_rayworkflow.workflow.runtime.locations import store_at
@@ -36,7 +36,7 @@ from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import shown
 from airflow_provider_rayworkflow.workflow.storage.leases import LEASE_TTL_S
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 Json = dict[str, Any]
 

@@ -14,13 +14,14 @@ from ray.exceptions import RaySystemError, RayTaskError
 
 from airflow_provider_rayworkflow.workflow.concurrency import Limits
 from airflow_provider_rayworkflow.workflow.exceptions import StorageError
+from airflow_provider_rayworkflow.workflow.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.runtime.actor import WorkflowManagementActor
 from airflow_provider_rayworkflow.workflow.runtime.locations import store_at, to_location
 from airflow_provider_rayworkflow.workflow.runtime.names import ACTOR_NAME, NAMESPACE
 from airflow_provider_rayworkflow.workflow.runtime.task_errors import as_task_error
 from airflow_provider_rayworkflow.workflow.storage import DEFAULT_STORAGE, WorkflowStore
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 #: "0": tasks don't share Ray tasks, unless ``init`` says so.
 SHARING_VARIABLE = "RAY_WORKFLOW_SHARING"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import threading
 import time
@@ -27,11 +26,12 @@ from airflow_provider_rayworkflow.workflow.event_posts import (
 )
 from airflow_provider_rayworkflow.workflow.exceptions import StorageError
 from airflow_provider_rayworkflow.workflow.http_events import Fate
+from airflow_provider_rayworkflow.workflow.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.runtime import connect
 from airflow_provider_rayworkflow.workflow.runtime.names import ACTOR_NAME, NAMESPACE
 from airflow_provider_rayworkflow.workflow.workflow_context import get_context
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 _ROUTE = "/event"
 

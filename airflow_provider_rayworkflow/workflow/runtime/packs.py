@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import gc
-import logging
 import pickle
 import threading
 import time
@@ -14,6 +13,7 @@ from typing import Any
 
 import ray
 
+from airflow_provider_rayworkflow.workflow.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.model import Form, Result
 from airflow_provider_rayworkflow.workflow.packing import BUDGET_S
 from airflow_provider_rayworkflow.workflow.runtime import functions
@@ -32,7 +32,7 @@ from airflow_provider_rayworkflow.workflow.task_runs import (
     TaskRun,
 )
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 #: How a task ended, and after how many seconds.
 Done = tuple[Completion, float]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import pickle
 import re
 from collections import deque
@@ -14,6 +13,7 @@ from typing import Any
 
 import ray
 
+from airflow_provider_rayworkflow.workflow.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.model import Result, TaskFailure
 from airflow_provider_rayworkflow.workflow.packing import PACKS_A_CPU, Durations, Packer
 from airflow_provider_rayworkflow.workflow.runtime import private_ray
@@ -34,7 +34,7 @@ from airflow_provider_rayworkflow.workflow.task_runs import (
     TaskRun,
 )
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 #: How many events may be waited for at once.
 MAX_EVENTS = 100_000

@@ -6,7 +6,6 @@ job that started the manager; so a driver has to listen to all, and pick.
 
 from __future__ import annotations
 
-import logging
 import sys
 import threading
 import time
@@ -14,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from airflow_provider_rayworkflow.workflow.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.runtime.events import EventHost
 from airflow_provider_rayworkflow.workflow.runtime.names import ACTOR_NAME
 from airflow_provider_rayworkflow.workflow.runtime.private_ray import (
@@ -21,7 +21,7 @@ from airflow_provider_rayworkflow.workflow.runtime.private_ray import (
     print_logs_of_other_jobs,
 )
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 _QUIET_S = 1.0  # Ray's log monitor looks at the files a few times a second
 _MAX_WAIT_S = 5.0

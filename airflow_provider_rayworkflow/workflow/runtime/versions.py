@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from typing import Any
 
@@ -11,11 +10,12 @@ from ray.exceptions import GetTimeoutError, RayError
 
 from airflow_provider_rayworkflow import __version__
 from airflow_provider_rayworkflow.workflow.exceptions import WorkflowError
+from airflow_provider_rayworkflow.workflow.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.runtime.names import ACTOR_NAME, NAMESPACE
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 from airflow_provider_rayworkflow.workflow.storage.leases import Lease
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 _LOOK_INTERVAL_S = 5.0
 _CLOSE_TIMEOUT_S = 30.0

@@ -6,7 +6,6 @@ the system, not of the task.
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 import traceback
@@ -27,6 +26,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     WorkflowExecutionError,
     text_of,
 )
+from airflow_provider_rayworkflow.workflow.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.model import (
     Encoding,
     Form,
@@ -52,7 +52,7 @@ from airflow_provider_rayworkflow.workflow.task_runs import (
 )
 from airflow_provider_rayworkflow.workflow.trace_context import joining
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 #: Larger values get an object of their own and go from worker to worker by reference.
 INLINE_BYTES = 32 * 1024

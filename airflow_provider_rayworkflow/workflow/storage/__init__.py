@@ -22,6 +22,7 @@ __all__ = [
     "Data",
     "Entry",
     "WorkflowStore",
+    "local_folder",
     "open_filesystem",
     "open_store",
     "resolve_storage",
@@ -60,13 +61,8 @@ def open_store(uri: str, *, retry_for_s: float = RETRY_FOR_S) -> ByteStore:
     :raises ValueError: for a relative path, or a URI that pyarrow can't open or that has parts
         which nothing would heed.
     """
-    parts = urlsplit(uri)
-    if problem := _problem(uri):
-        raise ValueError(f"The workflow storage {shown(uri)!r} can't be used: {problem}.")
-    if parts.scheme == "file" and parts.netloc in ("", "localhost"):
-        return RetryingStore(LocalStore(unquote(parts.path)), deadline_s=retry_for_s)
-    if not parts.scheme and os.path.isabs(uri):
-        return RetryingStore(LocalStore(uri), deadline_s=retry_for_s)
+    if (folder := local_folder(uri)) is not None:
+        return RetryingStore(LocalStore(folder), deadline_s=retry_for_s)
     if "://" not in uri:
         raise ValueError(
             f"The workflow storage {shown(uri)!r} can't be used. Give an absolute path or a URI, "
@@ -74,6 +70,19 @@ def open_store(uri: str, *, retry_for_s: float = RETRY_FOR_S) -> ByteStore:
         )
     filesystem, root = _from_uri(uri)
     return open_filesystem(filesystem, root, location=uri, retry_for_s=retry_for_s)
+
+
+def local_folder(uri: str) -> str | None:
+    """The path of the folder that a storage is, None for what is on no file system.
+
+    :raises ValueError: when it can't be taken as it is written.
+    """
+    if problem := _problem(uri):
+        raise ValueError(f"The workflow storage {shown(uri)!r} can't be used: {problem}.")
+    if os.path.isabs(uri):
+        return uri
+    parts = urlsplit(uri)
+    return unquote(parts.path) if parts.scheme == "file" else None
 
 
 def _problem(uri: str) -> str:
@@ -87,6 +96,12 @@ def _problem(uri: str) -> str:
     parts = urlsplit(uri)
     if parts.scheme == "file" and (parts.query or parts.fragment):
         return "files have no options; write '?' as %3F and '#' as %23"
+    if parts.scheme == "file" and (
+        parts.netloc not in ("", "localhost") or not parts.path.startswith("/")
+    ):
+        return "it names no folder of this machine; give an absolute path: file:///data/workflows"
+    if "\0" in unquote(uri):
+        return "it has characters that no name can have"
     return ""
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -17,11 +16,12 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     KeyNotFoundError,
     StorageError,
 )
+from airflow_provider_rayworkflow.workflow.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import keys
 from airflow_provider_rayworkflow.workflow.storage.workflows import HonestStatuses, WorkflowStore
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 Json = dict[str, Any]
 

@@ -7,7 +7,6 @@ before it asks how that stands, so that what an earlier try still wants is recog
 
 from __future__ import annotations
 
-import logging
 import platform
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -26,12 +25,13 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     KeyNotFoundError,
     StorageError,
 )
+from airflow_provider_rayworkflow.workflow.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.model import OnChange
 from airflow_provider_rayworkflow.workflow.signing import SigningKeys
 from airflow_provider_rayworkflow.workflow.storage import keys
 from airflow_provider_rayworkflow.workflow.storage.bytes import ByteStore
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 Json = dict[str, Any]
 

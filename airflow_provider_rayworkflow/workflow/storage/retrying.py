@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from airflow_provider_rayworkflow.workflow.exceptions import KeyNotFoundError, StorageError
+from airflow_provider_rayworkflow.workflow.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.storage.bytes import (
     ByteStore,
     Data,
@@ -17,7 +17,7 @@ from airflow_provider_rayworkflow.workflow.storage.bytes import (
     buffers,
 )
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 T = TypeVar("T")
 

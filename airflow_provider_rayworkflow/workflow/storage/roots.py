@@ -10,13 +10,14 @@ from __future__ import annotations
 import ctypes
 import errno
 import functools
-import logging
 import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-log = logging.getLogger(__name__)
+from airflow_provider_rayworkflow.workflow.log_lines import get_logger
+
+log = get_logger(__name__)
 
 #: Where workflows are stored by default: good for a single machine and user only.
 DEFAULT_ROOT = "/tmp/ray/workflow_data"

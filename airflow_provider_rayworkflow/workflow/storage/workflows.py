@@ -6,7 +6,6 @@ unpickles.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -33,6 +32,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     WorkflowNotFoundError,
 )
 from airflow_provider_rayworkflow.workflow.graph import Graph, read_graph
+from airflow_provider_rayworkflow.workflow.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.model import (
     Blob,
     Encoding,
@@ -52,7 +52,7 @@ from airflow_provider_rayworkflow.workflow.storage.bytes import ByteStore, Put
 from airflow_provider_rayworkflow.workflow.storage.events import EventStore
 from airflow_provider_rayworkflow.workflow.storage.leases import Lease, LeaseWatch, Verdict
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 Json = dict[str, Any]
 _Buffer = bytes | bytearray | memoryview

@@ -1,9 +1,7 @@
-"""The command ``rayworkflow``.
+"""The commands of ``rayworkflow``, and how they are called.
 
 What only reads (list, status, watch, graph, output) needs the storage and nothing else: no Ray, and nothing
 is unpickled. What acts goes through the API and so through the manager of a Ray cluster.
-
-Exit codes: 0, 1 when the call failed (one line on standard error says why), 2 for wrong usage.
 """
 
 from __future__ import annotations
@@ -14,6 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, get_args
@@ -40,12 +39,14 @@ from airflow_provider_rayworkflow.workflow.model import (
 from airflow_provider_rayworkflow.workflow.plans import make_plan
 from airflow_provider_rayworkflow.workflow.progress import progress_line
 from airflow_provider_rayworkflow.workflow.retention import PRUNED_BY_DEFAULT, prune
+from airflow_provider_rayworkflow.workflow.shown_text import escaped, one_line
 from airflow_provider_rayworkflow.workflow.snapshot import read_snapshot
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import (
     DEFAULT_STORAGE,
     STORAGE_VARIABLE,
     WorkflowStore,
+    local_folder,
     open_store,
     resolve_storage,
     shown,
@@ -60,28 +61,38 @@ from airflow_provider_rayworkflow.workflow.watch import watch
 Json = dict[str, Any]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code.
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns its exit code.
 
     :param arguments: by default those of the process.
     """
     options = _parser().parse_args(arguments)
     try:
         answer: Answer = options.command(options)
-        text = json.dumps(answer.value, indent=2) if options.json else answer.text
+        text = _json(answer.value) if options.json else answer.text
         if text is not None:
-            print(text, flush=True)
+            print(escaped(text), flush=True)
+        problems = answer.problems
     except BrokenPipeError:  # of ``| head``; Python would complain once more at its exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _close_stdout()
         return 0
-    except KeyboardInterrupt:  # the usual end of ``watch``
-        return 130
     except Exception as exc:  # Ray and storages raise of every kind; a traceback helps nobody here
-        print(f"rayworkflow: {_one_line(exc)}", file=sys.stderr)
-        return 1
-    for problem in answer.problems:
-        print(f"rayworkflow: {problem}", file=sys.stderr)
-    return 1 if answer.problems else 0
+        problems = (_one_line(exc),)
+        if isinstance(exc, OSError) and not isinstance(exc, ConnectionError):
+            _close_stdout()  # a full disk, perhaps, which Python would meet again at its exit
+    for problem in problems:
+        print(f"rayworkflow: {one_line(problem)}", file=sys.stderr)
+    return 1 if problems else 0
+
+
+def _close_stdout() -> None:
+    with suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _json(value: Any) -> str:
+    # DEL is the one character that a terminal obeys and JSON leaves as it is.
+    return json.dumps(value, indent=2).replace("\x7f", "\\u007f")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,8 +116,15 @@ class UnavailableError(WorkflowError):
 # ---- usage
 
 
+class _Parser(argparse.ArgumentParser):
+    """Tells of wrong usage without what a terminal would obey."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        super()._print_message(escaped(message), file)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="rayworkflow", description="Look at durable Ray workflows, and act on them."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -117,6 +135,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument(
             "--storage",
             metavar="URI",
+            type=_storage,
             help=f"where workflows are stored; by default ${STORAGE_VARIABLE} or {DEFAULT_STORAGE}",
         )
         sub.add_argument("--json", action="store_true", help="print JSON instead of text")
@@ -233,6 +252,12 @@ def _duration(text: str) -> float:
     if text[-1:] not in _UNITS_S or not text[:-1].isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is no duration: give 90s, 15m, 12h or 30d")
     return float(text[:-1]) * _UNITS_S[text[-1]]
+
+
+def _storage(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("the storage is empty: give an absolute path or a URI")
+    return text
 
 
 def _arguments(text: str) -> Json:
@@ -384,7 +409,7 @@ def _graph(options: Any) -> Answer:
         for task in tasks
     ]
     committed = sum(task["checkpoint"] in ("committed", "continued") for task in tasks)
-    title = f"{record.workflow_id} {record.status}: {committed} of {len(tasks)} tasks committed"
+    title = f"{one_line(record.workflow_id)} {record.status}: {committed} of {len(tasks)} tasks committed"
     table = _table(("TASK", "CHECKPOINT", "SECONDS", "TAKES", "OPTIONS"), rows)
     value = {
         "workflow_id": record.workflow_id,
@@ -478,7 +503,18 @@ def _build_graph(workflow: str, arguments: Json) -> Graph:
 
 
 def _open(options: Any) -> WorkflowStore:
+    _check_is_there(options.storage)
     return WorkflowStore(open_store(resolve_storage(options.storage)))
+
+
+def _check_is_there(storage: str | None) -> None:
+    """A folder that was named and is not there is a mistake, not an empty storage."""
+    folder = local_folder(storage) if storage else None
+    if folder is not None and not os.path.isdir(folder):
+        raise UnavailableError(
+            f"There is no folder {folder!r} that this user may see. Give --storage the path or URI "
+            "of a storage that is there; the first workflow makes it."
+        )
 
 
 def _read(store: WorkflowStore, workflow_id: str) -> StatusRecord:
@@ -560,7 +596,7 @@ def _prune(options: Any) -> Answer:
     names = ("workflow_id", "status", "kept_output")
     rows = [(one.workflow_id, one.status.value, one.kept_output) for one in pruned]
     verb = "would be pruned" if options.dry_run else "are pruned"
-    lines = [f"{workflow_id}  {status}" for workflow_id, status, _ in rows]
+    lines = [f"{one_line(workflow_id)}  {status}" for workflow_id, status, _ in rows]
     return Answer(
         value=[dict(zip(names, row, strict=True)) for row in rows],
         text="\n".join([*lines, f"{len(rows)} workflows {verb}."]),
@@ -571,11 +607,13 @@ def _prune(options: Any) -> Answer:
 def _event_token(options: Any) -> Answer:
     token = read_settings(os.environ).token
     if token is None:
-        token = EventStore(_open(options).bytes).token()
+        store = open_store(resolve_storage(options.storage))  # it is made for the token
+        token = EventStore(store).token()
     return Answer(value={"token": token}, text=token)
 
 
 def _connect(options: Any) -> None:
+    _check_is_there(options.storage)
     from airflow_provider_rayworkflow.workflow.runtime import connect
 
     connect.join(options.address)
@@ -593,7 +631,7 @@ def _status_now(workflow_id: str) -> Answer:
 
 
 def _table(titles: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    lines = [titles, *([str(cell) for cell in row] for row in rows)]
+    lines = [titles, *([one_line(str(cell)) for cell in row] for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(titles))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
@@ -603,7 +641,7 @@ def _table(titles: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 def _fields(rows: Sequence[tuple[str, Any]]) -> str:
     width = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name.ljust(width)}  {value}" for name, value in rows)
+    return "\n".join(f"{name.ljust(width)}  {one_line(str(value))}" for name, value in rows)
 
 
 def _describe_options(task: Json) -> str:
@@ -635,7 +673,3 @@ def _seconds(stats: Json) -> str:
 
 def _one_line(exc: Exception) -> str:
     return next(iter(str(exc).splitlines()), "") or type(exc).__name__
-
-
-if __name__ == "__main__":
-    sys.exit(main())
