@@ -5,6 +5,7 @@ same object, and by line numbers and file names of functions. So values are walk
 part counts by what it is:
 
 - containers and objects by their content; sets and dicts without their order;
+- arrays and tables by their values (see :mod:`.tables`);
 - functions, lambdas and classes that are written inside of another function by their code;
 - other functions and classes by their name: what they do is code, not an argument. Their code
   counts in the fingerprint of the task's code.
@@ -32,6 +33,7 @@ from typing import Any
 from cloudpickle.cloudpickle import CloudPickler
 
 from airflow_provider_rayworkflow.workflow.ids import stable_module_name
+from airflow_provider_rayworkflow.workflow.tables import by_values
 
 #: Given a value, returns what to look at in its place, or NotImplemented.
 Replace = Callable[[Any], Any]
@@ -224,9 +226,9 @@ class _Walk:
                 state = getattr(value, "__dict__", None) or None
                 return self._of(type(value), b"set", self._unordered(value), self._digest(state))
             case bytearray() | memoryview() | pickle.PickleBuffer():
-                raw = value.raw() if isinstance(value, pickle.PickleBuffer) else bytes(value)
-                return hashlib.sha256(b"buffer:" + type(value).__name__.encode() + raw).digest()
-        return self._object(value)
+                return _of_buffer(value)
+        parts = by_values(value)
+        return self._object(value) if parts is NotImplemented else _hash(b"v", self._digest(parts))
 
     # ---- data
 
@@ -252,7 +254,7 @@ class _Walk:
         return _hash(
             b"object",
             _hash(*parts),
-            self._digest(state),
+            self._digest(_without_caches(type(value), state)),
             _hash(*map(self._digest, items or ())),
             self._pairs(pairs or ()),
         )
@@ -332,12 +334,39 @@ class _Walk:
 _NO_KWARGS = _hash(b"dict", _hash())
 
 
+def _of_buffer(value: bytearray | memoryview | pickle.PickleBuffer) -> bytes:
+    digest = hashlib.sha256(b"buffer:" + type(value).__name__.encode())
+    if isinstance(value, pickle.PickleBuffer):
+        value = value.raw()
+    # One that is not in one piece is copied.
+    is_whole = not isinstance(value, memoryview) or value.c_contiguous
+    digest.update(value if is_whole else bytes(value))
+    return digest.digest()
+
+
 def _content(plain: Any) -> bytes:
     if isinstance(plain, bytes):
         return plain
     # Python turns no int of more than 4,300 digits into decimal text.
     text = f"{plain:x}" if type(plain) is int else plain if type(plain) is str else repr(plain)
     return text.encode(errors="surrogatepass")
+
+
+def _without_caches(cls: type, state: Any) -> Any:
+    """An object's state without what a ``cached_property`` has left when it was merely read."""
+    if type(state) is not dict or not (cached := _cached_names(cls)):
+        return state
+    return {name: part for name, part in state.items() if name not in cached}
+
+
+@functools.lru_cache(maxsize=1_000)
+def _cached_names(cls: type) -> frozenset[str]:
+    return frozenset(
+        name
+        for base in cls.__mro__
+        for name, member in vars(base).items()
+        if isinstance(member, functools.cached_property)
+    )
 
 
 def _reduce(value: Any) -> Any:
