@@ -11,7 +11,7 @@ with DAG("ray_deferrable", schedule=None):
     RayWorkflowRunOperator(
         task_id="common_words",
         workflow="pipelines.words:common_words",
-        arguments={"lines": ["One fish two fish"], "pause_s": 10.0},
+        arguments={"lines": ["One fish two fish"], "pause_s": 20.0},
         runtime_env={"py_modules": [str(Path(__file__).parent / "pipelines")]},
         deferrable=True,
         poll_interval_s=5,

@@ -173,8 +173,10 @@ def tasks(live: LiveAirflow, witness: Path) -> dict[str, Task]:
 
 def test_an_automatic_retry_resumes(tasks: dict[str, Task]):
     task = tasks["fails"]
+    task.is_deferred()
+    task.open_gate()
     assert task.ends(try_number=2) == "success"
-    assert task.ran() == {"a": 1, "fragile": 2}
+    assert task.ran() == {"a": 1, "gate": 1, "fragile": 2}
     assert task.output() == ["a", "fragile"]
     assert 'raise RuntimeError("fragile fails once")' in task.log(try_number=1)
 

@@ -101,7 +101,7 @@ def test_the_output_of_the_workflows_tasks_is_in_the_task_log_once(outcome: Outc
 @pytest.mark.parametrize(
     ("workflow_id", "unfinished"),
     [("on_cluster.by_path.{}", 2), ("failed-{}", 1)],
-    ids=["waiting in the worker", "deferred"],
+    ids=["waiting in the worker", "deferrable, and soon over"],
 )
 def test_what_a_resume_reuses_is_in_the_task_log_once(
     outcome: Outcome, workflow_id: str, unfinished: int

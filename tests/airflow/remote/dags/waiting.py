@@ -26,7 +26,7 @@ def dag(name: str, *, workflow: str = "pipeline:gated", **arguments: object) -> 
         )
 
 
-dag("deferred_fails", workflow="pipeline:fails_once", deferrable=True, retries=1)
+dag("deferred_fails", workflow="pipeline:fails_behind_gate", deferrable=True, retries=1)
 dag("deferred_cleared", deferrable=True, on_kill="cancel")
 dag("deferred_failed", deferrable=True)
 dag("deferred_success", deferrable=True, on_kill="cancel")

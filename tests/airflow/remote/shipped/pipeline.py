@@ -70,6 +70,12 @@ def fails_once(folder: str):
     return fragile.bind(folder, a.bind(folder))
 
 
+def fails_behind_gate(folder: str):
+    """Longer than what is waited for before a deferral, if the gate is opened after that."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    return fragile.bind(folder, gate.bind(folder, a.bind(folder)))
+
+
 def daily(folder: str, secret: str):
     Path(folder).mkdir(parents=True, exist_ok=True)
     named = workflow.options(task_id="b")
