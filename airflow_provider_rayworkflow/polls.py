@@ -175,7 +175,7 @@ class _Poll:
             latest = store.list_segments(
                 lambda problem: closed.update({segment_of(problem.key): problem})
             )
-            honest = HonestStatuses(store, now=time.time())
+            honest = HonestStatuses(store, now=time.time(), patient=True)
             standings: _Standings = {
                 segment: _standing(store, honest, key)
                 for segment, key in latest.items()

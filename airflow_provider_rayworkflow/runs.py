@@ -218,7 +218,7 @@ class WorkflowRun:
     def _find(self) -> Found | None:
         while True:
             try:
-                found = self._hook.find(self.workflow_id)
+                found = self._hook.find(self.workflow_id, patient=True)
             except RayWorkflowStorageError as exc:
                 wait_s = None if self._is_stopping else self._patience.failed()
                 if wait_s is None:

@@ -79,6 +79,7 @@ class Answers:
         """Wait until a workflow has ended, or one of its tasks has its result.
 
         :param take_over: resume it here if the manager that runs it elsewhere dies.
+        :raises OwnershipLostError: when it was deleted while it ran here.
         :raises ValueError: when there is no such workflow, or it ended without such a result.
         """
         while True:
@@ -86,23 +87,27 @@ class Answers:
             if live is not None and task_id is None:
                 try:
                     return await asyncio.shield(live.ended)
-                except OwnershipLostError:
-                    pass
+                except OwnershipLostError as exc:
+                    if exc.is_deleted:
+                        raise
             elif live is not None and task_id is not None:
                 output = await self._wait_task(live, task_id)
                 if output is not None:
                     return output
+                if live.lost is not None and live.lost.is_deleted:
+                    raise live.lost
             stored = await self._known.in_thread(self._known.store.read_status, workflow_id)
             if stored is None:
                 raise ValueError(f"No such workflow_id '{workflow_id}'")
             if workflow_id in self._known.live:
                 continue  # it began while we looked
-            found = await self._known.in_thread(self._known.honest, stored)
-            if take_over and stored.status.is_active and not found.status.is_active:
+            found = await self._known.in_thread(self._known.found, stored)
+            if take_over and found.has_lost_owner:
                 await self._resume(workflow_id)
                 continue
-            if not found.status.is_active:
-                return await self._known.in_thread(self._stored_output, found, task_id)
+            if not found.status.is_active and not found.owner_may_live:
+                record = found.honest_record
+                return await self._known.in_thread(self._stored_output, record, task_id)
             await asyncio.sleep(WATCH_INTERVAL_S)
 
     async def _wait_task(self, live: Live, task_id: str) -> Output | None:

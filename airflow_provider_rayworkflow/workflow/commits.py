@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from airflow_provider_rayworkflow.workflow.storage.workflows import JournalWriter, TaskRecord
-from airflow_provider_rayworkflow.workflow.writes import Writes
+from airflow_provider_rayworkflow.workflow.writes import Guard, Writes
 
 
 @dataclass(slots=True)
@@ -25,6 +25,7 @@ class GroupCommit:
     """The records of one run, written in the order in which they come.
 
     :param writes: write the journal.
+    :param guard: says whether that may still be written.
     :param on_written: told each batch when it is durable, or the error that kept it from being so.
     """
 
@@ -33,10 +34,12 @@ class GroupCommit:
         journal: JournalWriter,
         writes: Writes,
         *,
+        guard: Guard | None = None,
         on_written: Callable[[Sequence[Commit], BaseException | None], None],
     ) -> None:
         self._journal = journal
         self._writes = writes
+        self._guard = guard
         self._on_written = on_written
         self._waiting: list[Commit] = []
         self._is_writing = False
@@ -62,7 +65,7 @@ class GroupCommit:
         records = [commit.record for commit in batch if commit.record is not None]
         self._is_writing = True
         if records:
-            write = self._writes.put(lambda: self._journal.next_put(records))
+            write = self._writes.put(lambda: self._journal.next_put(records), guard=self._guard)
             write.add_done_callback(lambda write: self._written(batch, write.exception()))
         else:
             asyncio.get_running_loop().call_soon(self._written, batch, None)

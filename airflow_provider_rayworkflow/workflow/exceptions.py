@@ -18,7 +18,8 @@
     ├── WorkflowChangedError              ``on_change="refuse"`` met tasks that have changed (also a ValueError)
     ├── WorkflowAlreadyExistsError        ``on_existing="fail"`` met an existing id (also a RuntimeError)
     ├── IllegalTransitionError            a status change that the table does not have
-    ├── OwnershipLostError                another manager owns the workflow now
+    ├── OwnershipLostError                another manager may own the workflow now, or it was deleted
+    ├── LeaseLostError                    a manager could not renew its lease in time
     └── StorageError
         ├── DataLoadError                 an object could not be read
         │   └── CorruptedDataError        it was read, but its size, checksum or form is wrong
@@ -187,12 +188,20 @@ class WorkflowEventHandleError(WorkflowError):
 
 
 class WorkflowStillActiveError(WorkflowError):
-    """The operation needs a workflow that is not running or pending."""
+    """The operation needs a workflow that is not running or pending.
 
-    def __init__(self, operation: str, workflow_id: str) -> None:
+    :param may_be_gone: its owner seems to have died, and that is not certain yet.
+    """
+
+    def __init__(self, operation: str, workflow_id: str, *, may_be_gone: bool = False) -> None:
+        problem = (
+            "may still be running: its manager has to stay silent for a whole lease time (15 s) "
+            "before anything takes the workflow over. Try again then."
+            if may_be_gone
+            else "is still running or pending. Suspend or cancel it, or wait for its end."
+        )
         super().__init__(
-            f"{operation} couldn't be completed because Workflow[id={workflow_id}] "
-            "is still running or pending. Suspend or cancel it, or wait for its end."
+            f"{operation} couldn't be completed because Workflow[id={workflow_id}] {problem}"
         )
         self.operation = operation
         self.workflow_id = workflow_id
@@ -244,15 +253,35 @@ class IllegalTransitionError(WorkflowError):
 
 
 class OwnershipLostError(WorkflowError):
-    """Another manager has claimed a later epoch of the workflow; this one stopped."""
+    """This manager may not go on with the workflow, and has stopped.
 
-    def __init__(self, workflow_id: str, epoch: int) -> None:
+    Another one has claimed a later epoch, or may do so, since the lease could not be renewed in
+    time; or the workflow was deleted while it ran.
+
+    :ivar is_deleted: the workflow's claim is gone from the storage, or is not this manager's.
+    """
+
+    def __init__(
+        self, workflow_id: str, epoch: int, *, reason: str = "", is_deleted: bool = False
+    ) -> None:
+        reason = reason or f"it was claimed by another manager after epoch {epoch}"
         super().__init__(
-            f"Workflow[id={workflow_id}] was claimed by another manager after epoch {epoch}; "
-            "this one has stopped working on it. Ask for its status or output as before."
+            f"This manager has stopped working on Workflow[id={workflow_id}]: {reason}. "
+            "Ask for its status or output as before."
         )
         self.workflow_id = workflow_id
         self.epoch = epoch
+        self.is_deleted = is_deleted
+
+
+class LeaseLostError(WorkflowError):
+    """A manager could not renew its lease in time: others may have taken its workflows over."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The workflow manager could not renew its lease in time, so others may take its workflows "
+            "over. It has stopped; another one takes its place."
+        )
 
 
 class StorageError(WorkflowError):

@@ -14,7 +14,10 @@ from dataclasses import dataclass, field, replace
 
 from airflow_provider_rayworkflow.workflow.codec import encode
 from airflow_provider_rayworkflow.workflow.commits import Commit, GroupCommit
-from airflow_provider_rayworkflow.workflow.exceptions import WorkflowTaskTimeoutError
+from airflow_provider_rayworkflow.workflow.exceptions import (
+    OwnershipLostError,
+    WorkflowTaskTimeoutError,
+)
 from airflow_provider_rayworkflow.workflow.graph import Graph
 from airflow_provider_rayworkflow.workflow.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.measures import Measures
@@ -56,7 +59,7 @@ from airflow_provider_rayworkflow.workflow.task_runs import (
     Runner,
     TaskRun,
 )
-from airflow_provider_rayworkflow.workflow.writes import Writes
+from airflow_provider_rayworkflow.workflow.writes import Guard, Writes
 
 log = get_logger(__name__)
 
@@ -117,6 +120,7 @@ class Executor:
 
     :param threads: where storage calls block.
     :param writes: write the checkpoints.
+    :param guard: says whether they may still be written.
     :param on_result: told each task id that has its result, with the result.
     :param measures: told each attempt that has come back.
     :param files: what lies in the workflow's folder, as far as earlier epochs have left it; None
@@ -136,6 +140,7 @@ class Executor:
         writes: Writes,
         on_result: Callable[[str, Result], None],
         measures: Measures,
+        guard: Guard | None = None,
         files: Sequence[WorkflowFile] | None = None,
         known: Collection[str] | None = None,
     ) -> None:
@@ -156,6 +161,7 @@ class Executor:
         self._commits = GroupCommit(
             JournalWriter(store.bytes, claim.workflow_id, claim.epoch, signing=store.signing),
             writes,
+            guard=guard,
             on_written=lambda batch, error: self._queue.put_nowait(
                 lambda: self._written(batch, error)
             ),
@@ -229,8 +235,15 @@ class Executor:
 
         What running tasks return while the run is being stopped is still committed.
 
-        :raises StorageError: when a commit fails; nothing that depends on it was started.
+        :raises StorageError: when what is stored can't be read.
         """
+        try:
+            return await self._run()
+        except BaseException:
+            self._stop_attempts()  # nothing takes their results any more
+            raise
+
+    async def _run(self) -> Outcome:
         self._state = await self._build()
         while True:
             state = self._state
@@ -583,6 +596,9 @@ class Executor:
             self._commits.add(record, then)
 
     def _written(self, batch: Sequence[Commit], error: BaseException | None) -> None:
+        if isinstance(error, OwnershipLostError):
+            self._end(Outcome(stopped=Stop.FENCED, lost=error))
+            return
         if error is not None:
             log.error("Workflow %s: a checkpoint can't be written: %s", self.workflow_id, error)
             failure = TaskFailure(
@@ -613,8 +629,11 @@ class Executor:
             for timer in self._state.timers.values():
                 timer.cancel()
             self._state.timers.clear()
-            for attempt in self._state.attempts.values():
-                self._runner.stop(attempt)
+        self._stop_attempts()
+
+    def _stop_attempts(self) -> None:
+        for attempt in list(self._state.attempts.values()) if self._state else ():
+            self._runner.stop(attempt)
 
     def _log_status(self, status: str, *task_ids: str) -> None:
         # In one piece: what goes before a line takes longer than a short task.

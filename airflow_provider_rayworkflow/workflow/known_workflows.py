@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any, TypeVar
 
 from airflow_provider_rayworkflow.workflow.live import Live
 from airflow_provider_rayworkflow.workflow.model import StatusRecord
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage.keys import StatusKey
+from airflow_provider_rayworkflow.workflow.storage.leases import Tenure
 from airflow_provider_rayworkflow.workflow.storage.workflows import (
     Found,
     HonestStatuses,
@@ -30,19 +30,24 @@ class KnownWorkflows:
     """All workflows, as one manager sees them.
 
     :ivar live: the workflows that the manager holds, by id.
-    :ivar dead: earlier managers of the same actor, whatever their leases say.
+    :ivar tenure: how long the manager may act.
     :ivar threads: where storage calls block.
     :ivar writes: what is written while workflows run, together where that is better.
     """
 
     def __init__(
-        self, store: WorkflowStore, *, manager_id: str, clock: Callable[[], float]
+        self,
+        store: WorkflowStore,
+        *,
+        manager_id: str,
+        clock: Callable[[], float],
+        tenure: Tenure,
     ) -> None:
         self.store = store
+        self.tenure = tenure
         self.manager_id = manager_id
         self.clock = clock
         self.live: dict[str, Live] = {}
-        self.dead: Collection[str] = ()
         self.threads = ThreadPoolExecutor(_STORAGE_THREADS, thread_name_prefix="storage")
         self.writes = Writes(store.bytes, self.threads)
 
@@ -53,32 +58,30 @@ class KnownWorkflows:
     def find(self, workflow_id: str) -> Found | None:
         """What is stored, and the honest status; None for nothing. Blocks."""
         record, documents = self.store.read_statuses(workflow_id)
-        if record is None:
-            return None
-        return Found(record=record, status=self.honest(record).status, documents=documents)
+        return None if record is None else self.found(record, documents)
 
     def find_name(self, workflow_id: str) -> Found | None:
         """The same by the name of the status document, which may be damaged. Blocks."""
         found = self.honest_statuses().read_name(workflow_id)
-        return replace(found, status=self.honest(found.record).status) if found else None
+        return self.found(found.record) if found else None
 
     def read_status(self, workflow_id: str) -> StatusRecord | None:
         """The stored record, with its honest status. Blocks."""
         found = self.find(workflow_id)
         return found.honest_record if found else None
 
-    def honest(self, record: StatusRecord) -> StatusRecord:
+    def found(self, record: StatusRecord, documents: Sequence[str] = ()) -> Found:
         """A stored record with its honest status. Blocks."""
-        status = record.status
         if record.manager_id != self.manager_id:
-            status = self.honest_statuses().of(status, record.manager_id)
-        elif record.workflow_id not in self.live and status.is_active:
+            return self.honest_statuses().found(record, documents)
+        status = record.status
+        if record.workflow_id not in self.live and status.is_active:
             status = WorkflowStatus.RESUMABLE  # its start or its end failed
-        return replace(record, status=status) if status is not record.status else record
+        return Found(record=record, status=status, documents=documents)
 
     def honest_statuses(self) -> HonestStatuses:
         """For one question. Its methods block."""
-        return HonestStatuses(self.store, now=self.clock(), dead=self.dead)
+        return HonestStatuses(self.store, now=self.clock())
 
     def list_all(self) -> list[tuple[str, WorkflowStatus, StatusKey]]:
         """All workflows, with the statuses that this manager knows better than the storage. Blocks."""

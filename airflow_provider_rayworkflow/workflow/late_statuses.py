@@ -6,12 +6,13 @@ Until then the storage shows a workflow as running which nobody runs, for as lon
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
-from airflow_provider_rayworkflow.workflow.exceptions import StorageError
 from airflow_provider_rayworkflow.workflow.known_workflows import KnownWorkflows
 from airflow_provider_rayworkflow.workflow.locks import Locks
 from airflow_provider_rayworkflow.workflow.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.model import StatusRecord
+from airflow_provider_rayworkflow.workflow.outcomes import system_failure
 
 log = get_logger(__name__)
 
@@ -53,18 +54,33 @@ class LateStatuses:
 
         def write() -> bool:
             store = self._known.store
-            if store.last_epoch(workflow_id) != record.epoch:
+            if self._known.tenure.is_over or store.last_epoch(workflow_id) != record.epoch:
                 return False
-            if store.read_status(workflow_id) != replaces:
+            current = store.read_status(workflow_id)
+            if current is not None and _is_of_same_run(current, record):
+                # A write that failed, or so it seemed, has arrived.
+                if not current.status.is_active:
+                    return False
+                late = replace(record, number=max(record.number, current.number + 1))
+                store.write_status(late, replaces=current)
+                return True
+            if current != replaces:
                 return False
             store.write_status(record, replaces=replaces)
             return True
 
         try:
             was_written = await self._known.in_thread(write)
-        except StorageError as exc:
-            log.warning("Workflow %s: its status can't be written yet: %s", workflow_id, exc)
+        except Exception as exc:  # the loop must live: other statuses are due as well
+            log.warning(
+                "Workflow %s: its status can't be written yet: %s",
+                *(workflow_id, system_failure(exc).message),
+            )
             return
-        del self._due[workflow_id]
+        self._due.pop(workflow_id, None)
         if was_written:
             log.info("Workflow status [%s]\t[%s], late", record.status, workflow_id)
+
+
+def _is_of_same_run(current: StatusRecord, record: StatusRecord) -> bool:
+    return (current.epoch, current.manager_id) == (record.epoch, record.manager_id)

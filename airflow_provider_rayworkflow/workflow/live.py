@@ -7,11 +7,12 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
-from airflow_provider_rayworkflow.workflow.exceptions import StorageError
+from airflow_provider_rayworkflow.workflow.exceptions import OwnershipLostError
 from airflow_provider_rayworkflow.workflow.executor import Executor
 from airflow_provider_rayworkflow.workflow.graph import Graph
 from airflow_provider_rayworkflow.workflow.model import Result, StatusRecord, TaskFailure
 from airflow_provider_rayworkflow.workflow.outcomes import Stop
+from airflow_provider_rayworkflow.workflow.ownership import Ownership
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage.keys import WorkflowFile
 from airflow_provider_rayworkflow.workflow.storage.workflows import Claim
@@ -37,6 +38,8 @@ class Output:
 class Live:
     """A workflow that this manager holds.
 
+    :ivar ownership: asked before anything is written for it.
+    :ivar lost: why the manager may not go on with it.
     :ivar unwritten: why its final status is not in the storage yet.
     :ivar known: ids of the tasks of the graph that it ran before, None if they are not known.
     :ivar files: what lay in its folder when it was claimed, None if that has to be asked.
@@ -44,6 +47,7 @@ class Live:
     """
 
     claim: Claim
+    ownership: Ownership
     graph: Graph
     record: StatusRecord
     known: Collection[str] | None = None
@@ -52,7 +56,8 @@ class Live:
     executor: Executor | None = None
     stop: Stop | None = None
     stopped_by: str = ""
-    unwritten: StorageError | None = None
+    lost: OwnershipLostError | None = None
+    unwritten: Exception | None = None
     task: asyncio.Task[None] | None = None
     ended: asyncio.Future[Output] = field(default_factory=asyncio.Future)
     waiters: dict[str, list[asyncio.Future[Result]]] = field(

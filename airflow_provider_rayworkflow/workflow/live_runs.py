@@ -55,9 +55,15 @@ class LiveRuns:
         self._measures = measures
         self.slots = Slots(limits, start=self._start, on_change=measures.workflows_held)
 
-    def stop(self, live: Live, reason: Stop) -> None:
-        """Stop a run; it ends soon after. The first reason counts."""
-        live.stop = live.stop or reason
+    def stop(self, live: Live, reason: Stop, *, lost: OwnershipLostError | None = None) -> None:
+        """Stop a run; it ends soon after. The first reason counts, but nothing is written when the
+        manager may not go on.
+
+        :param lost: why it may not.
+        """
+        is_fenced = reason is Stop.FENCED
+        live.lost = live.lost or lost
+        live.stop = reason if is_fenced else live.stop or reason
         if live.executor is not None:
             live.executor.stop(live.stop)
         else:
@@ -68,35 +74,51 @@ class LiveRuns:
 
     async def _run(self, live: Live) -> None:
         workflow_id = live.claim.workflow_id
-        outcome: Outcome | None = None
         try:
-            if live.record.status is WorkflowStatus.PENDING and live.stop is None:
-                await self._change_status(
-                    live, WorkflowStatus.RUNNING, started_at=self._known.clock()
-                )
-            if live.stop is None:
-                live.executor = Executor(
-                    claim=live.claim,
-                    graph=live.graph,
-                    store=self._known.store,
-                    runner=self._runner,
-                    files=live.files,
-                    threads=self._known.threads,
-                    writes=self._known.writes,
-                    on_result=live.tell_waiters,
-                    measures=self._measures,
-                    known=live.known,
-                )
-                outcome = await self._run_and_report(live, live.executor)
-            else:
-                outcome = Outcome(stopped=live.stop)
-        except Exception as exc:  # one workflow must not take the others along
-            log.exception("Workflow %s stopped by an error of its own", workflow_id)
-            outcome = Outcome(failure=system_failure(exc))
+            outcome = await self._run_to_outcome(live)
+        except OwnershipLostError as exc:
+            outcome = Outcome(stopped=Stop.FENCED, lost=exc)
+        except BaseException as exc:  # one workflow must not take the others along
+            if _is_being_cancelled():
+                raise  # with the whole manager: its lease ends
+            failure = system_failure(exc)
+            log.error(
+                "Workflow %s stopped by an error of its own: %s: %s",
+                *(workflow_id, failure.type, failure.message),
+                exc_info=not isinstance(exc, StorageError),
+            )
+            outcome = Outcome(failure=failure)
         finally:
             self.slots.free()
-        await self._finish(live, outcome)
-        self.slots.start_pending()
+        try:
+            await self._finish(live, outcome)
+        except Exception:
+            log.exception("Workflow %s: its end could not be told", workflow_id)
+        finally:
+            self._known.live.pop(workflow_id, None)
+            if not live.ended.done():
+                live.ended.cancel()
+            self.slots.start_pending()
+
+    async def _run_to_outcome(self, live: Live) -> Outcome:
+        if live.record.status is WorkflowStatus.PENDING and live.stop is None:
+            await self._change_status(live, WorkflowStatus.RUNNING, started_at=self._known.clock())
+        if live.stop is not None:
+            return Outcome(stopped=live.stop)
+        live.executor = Executor(
+            claim=live.claim,
+            graph=live.graph,
+            store=self._known.store,
+            runner=self._runner,
+            files=live.files,
+            threads=self._known.threads,
+            writes=self._known.writes,
+            guard=live.ownership,
+            on_result=live.tell_waiters,
+            measures=self._measures,
+            known=live.known,
+        )
+        return await self._run_and_report(live, live.executor)
 
     async def _run_and_report(self, live: Live, executor: Executor) -> Outcome:
         has_ended = asyncio.Event()
@@ -125,46 +147,116 @@ class LiveRuns:
                 await asyncio.wait_for(has_ended.wait(), PROGRESS_INTERVAL_S)
 
     async def _write_progress(self, live: Live, executor: Executor) -> None:
-        record = _with_progress(live.record, executor, self._known.clock())
-        if record == live.record:
-            return
         try:
-            await self._known.in_thread(self._known.store.rewrite_status, record)
-        except StorageError as exc:  # the final status matters, and is tried again
-            log.warning("Workflow %s: its progress can't be written: %s", record.workflow_id, exc)
+            record = _with_progress(live.record, executor, self._known.clock())
+            if record == live.record:
+                return
+            await self._known.writes.put(
+                lambda: status_put(record, signing=self._known.store.signing),
+                guard=live.ownership,
+            )
+        except OwnershipLostError as exc:
+            self.stop(live, Stop.FENCED, lost=exc)
+        except Exception as exc:  # the final status matters, and is tried again
+            log.warning(
+                "Workflow %s: its progress can't be written: %s", live.claim.workflow_id, exc
+            )
         else:
             live.record = record
 
     async def _finish(self, live: Live, outcome: Outcome) -> None:
-        """Write the final status, then tell all who wait; in this order, so that it is true."""
-        workflow_id = live.claim.workflow_id
+        """Write the final status, then tell all who wait; in this order, so that it is true.
+
+        Whatever goes wrong here, nobody waits for the workflow for ever: what can't be written now is
+        left to :class:`~.late_statuses.LateStatuses`.
+        """
         status, failure = status_after(outcome), outcome.failure
-        if outcome.stopped is not Stop.FENCED:
-            total, done, reused = live.executor.progress if live.executor else (0, 0, 0)
-            changes: dict[str, Any] = {
-                "reuse": live.executor.reuse if live.executor else None,
-                "ended_at": None if status is WorkflowStatus.CANCELED else self._known.clock(),
-                "tasks_total": total or live.record.tasks_total,
-                "tasks_done": done,
-                "tasks_reused": reused,
-                "stopped_by": live.stopped_by if outcome.stopped else "",
-                "progress": None,
-            }
-            try:
-                await self._change_status(
-                    live, status, failure=failure, output=outcome.json_output, **changes
-                )
-            except StorageError as exc:
-                log.error("Workflow %s: status %s can't be written: %s", workflow_id, status, exc)
-                failure = system_failure(exc)
-                if status is not WorkflowStatus.CANCELED:
-                    status = WorkflowStatus.RESUMABLE
-                live.unwritten = exc
-                late = _next(live.record, status, failure=failure, **changes)
-                self._late.add(late, replaces=live.record)
-            self._measures.workflow_ended(replace(live.record, status=status))
-        del self._known.live[workflow_id]
+        live.lost = live.lost or outcome.lost
+        try:
+            if outcome.stopped is not Stop.FENCED:
+                await self._write_end(live, outcome, status)
+        except OwnershipLostError as exc:
+            live.lost = exc
+            outcome = Outcome(stopped=Stop.FENCED)
+        except Exception as exc:
+            status, failure = self._write_later(live, status, exc)
+        if outcome.stopped is Stop.FENCED:
+            await self._give_up(live)
+        else:
+            self._report_end(live, status)
+        self._known.live.pop(live.claim.workflow_id, None)
         self._tell_all(live, status, failure, outcome)
+
+    async def _write_end(self, live: Live, outcome: Outcome, status: WorkflowStatus) -> None:
+        total, done, reused = live.executor.progress if live.executor else (0, 0, 0)
+        await self._change_status(
+            live,
+            status,
+            failure=outcome.failure,
+            output=outcome.json_output,
+            reuse=live.executor.reuse if live.executor else None,
+            ended_at=None if status is WorkflowStatus.CANCELED else self._known.clock(),
+            tasks_total=total or live.record.tasks_total,
+            tasks_done=done,
+            tasks_reused=reused,
+            stopped_by=live.stopped_by if outcome.stopped else "",
+            progress=None,
+        )
+
+    def _write_later(
+        self, live: Live, status: WorkflowStatus, exc: Exception
+    ) -> tuple[WorkflowStatus, TaskFailure | None]:
+        """A final status could not be written: hand the workflow back as soon as that works."""
+        if not live.record.status.is_active:
+            log.error("Workflow %s has ended, but: %r", live.claim.workflow_id, type(exc))
+            return live.record.status, live.record.failure
+        workflow_id, failure = live.claim.workflow_id, system_failure(exc)
+        log.error(
+            "Workflow %s: status %s can't be written: %s",
+            *(workflow_id, status, failure.message or failure.type),
+        )
+        if status is not WorkflowStatus.CANCELED:
+            status = WorkflowStatus.RESUMABLE
+        live.unwritten = exc
+        late = _next(
+            live.record,
+            status,
+            failure=failure,
+            ended_at=None if status is WorkflowStatus.CANCELED else self._known.clock(),
+            stopped_by=live.stopped_by,
+            progress=None,
+        )
+        self._late.add(late, replaces=live.record)
+        return status, failure
+
+    async def _give_up(self, live: Live) -> None:
+        """The workflow is another manager's, or deleted. In its place, only word of that is left.
+
+        Nothing is written where another manager may own it: its lease or its claim says so.
+        """
+        lost = live.lost or OwnershipLostError(live.claim.workflow_id, live.claim.epoch)
+        live.lost = lost
+        log.error("Workflow %s: %s", live.claim.workflow_id, lost)
+        if not lost.is_deleted or self._known.tenure.is_over:
+            return
+        late = _next(live.record, WorkflowStatus.RESUMABLE, failure=system_failure(lost))
+
+        def write() -> None:
+            store = self._known.store
+            latest = store.latest_status(late.workflow_id)
+            if latest is not None and latest.key == status_key(live.record):
+                store.write_status(late, replaces=live.record)
+
+        try:
+            await self._known.in_thread(write)
+        except Exception as exc:
+            log.warning("Workflow %s: that can't be written: %s", late.workflow_id, exc)
+
+    def _report_end(self, live: Live, status: WorkflowStatus) -> None:
+        try:
+            self._measures.workflow_ended(replace(live.record, status=status))
+        except Exception:  # figures only
+            log.exception("Workflow %s: its end could not be counted", live.claim.workflow_id)
 
     def _tell_all(
         self, live: Live, status: WorkflowStatus, failure: TaskFailure | None, outcome: Outcome
@@ -177,8 +269,10 @@ class LiveRuns:
             failure=failure,
             exception=outcome.exception,
         )
-        if outcome.stopped is Stop.FENCED:
-            live.ended.set_exception(OwnershipLostError(workflow_id, live.claim.epoch))
+        if live.ended.done():
+            pass
+        elif outcome.stopped is Stop.FENCED:
+            live.ended.set_exception(live.lost or OwnershipLostError(workflow_id, live.claim.epoch))
         else:
             live.ended.set_result(output)
         live.release_waiters()
@@ -186,12 +280,25 @@ class LiveRuns:
     async def _change_status(self, live: Live, status: WorkflowStatus, **changes: Any) -> None:
         before = live.record
         record = _next(before, status, **changes)
-        await self._known.writes.put(lambda: status_put(record, signing=self._known.store.signing))
+        await self._known.writes.put(
+            lambda: status_put(record, signing=self._known.store.signing), guard=live.ownership
+        )
         live.record = record
         live.replaced.append(status_key(before))
         if not status.is_active:
-            await asyncio.gather(*map(self._known.writes.delete, live.replaced))
+            await self._delete_replaced(live)
         log.info("Workflow status [%s]\t[%s]", status, record.workflow_id)
+
+    async def _delete_replaced(self, live: Live) -> None:
+        deletions = map(self._known.writes.delete, live.replaced)
+        for error in await asyncio.gather(*deletions, return_exceptions=True):
+            if error is not None:  # the later status counts, also beside those
+                log.warning("Workflow %s: %s", live.claim.workflow_id, error)
+
+
+def _is_being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _next(before: StatusRecord, status: WorkflowStatus, **changes: Any) -> StatusRecord:

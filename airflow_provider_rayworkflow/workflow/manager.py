@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import queue
+import threading
 import time
 from collections.abc import Callable, Collection
 from dataclasses import replace
@@ -17,6 +18,8 @@ from airflow_provider_rayworkflow.workflow.answers import Answers
 from airflow_provider_rayworkflow.workflow.concurrency import Limits
 from airflow_provider_rayworkflow.workflow.event_posts import EventSettings
 from airflow_provider_rayworkflow.workflow.exceptions import (
+    LeaseLostError,
+    OwnershipLostError,
     StorageError,
     WorkflowError,
     WorkflowNotFoundError,
@@ -37,13 +40,23 @@ from airflow_provider_rayworkflow.workflow.starts import Starts
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.stop_requests import StopRequests
 from airflow_provider_rayworkflow.workflow.storage.handover import StopRequest
-from airflow_provider_rayworkflow.workflow.storage.leases import LEASE_TTL_S, Lease, Process
+from airflow_provider_rayworkflow.workflow.storage.leases import (
+    LEASE_TTL_S,
+    Lease,
+    Process,
+    Tenure,
+    since_boot,
+)
 from airflow_provider_rayworkflow.workflow.storage.workflows import Found, WorkflowStore
 from airflow_provider_rayworkflow.workflow.task_runs import Runner
 
 log = get_logger(__name__)
 
 Json = dict[str, Any]
+
+# At how many claims a renewal looks at most, where that is a look at files, or a request each.
+_LOOKS_AT_FILES = 200
+_LOOKS_BY_REQUEST = 5
 
 # A smaller graph is read at once: that takes less than to hand it to a thread.
 _SMALL_GRAPH_BYTES = 16 * 1024
@@ -55,7 +68,8 @@ class Manager:
     :param manager_id: unique for each start of a manager.
     :param actor_id: stays the same when the manager is restarted in place; then it recovers
         what it owned before.
-    :param clock: seconds since the epoch.
+    :param clock: seconds since the epoch; decides nothing about owners.
+    :param elapsed: seconds that never jump, and that count while the machine sleeps.
     :param process: with whose end the manager ends; by default this one.
     :param measures: is told what goes on; by default nobody is.
     :param event_settings: how HTTP events are taken.
@@ -71,11 +85,15 @@ class Manager:
         limits: Limits,
         package_version: str = "",
         clock: Callable[[], float] = time.time,
+        elapsed: Callable[[], float] = since_boot,
         process: Process | None = None,
         measures: Measures | None = None,
         event_settings: EventSettings | None = None,
     ) -> None:
-        self._known = KnownWorkflows(store, manager_id=manager_id, clock=clock)
+        self.manager_id = manager_id
+        #: How long this manager may act without another renewal of its lease.
+        self.tenure = Tenure(LEASE_TTL_S, elapsed)
+        self._known = KnownWorkflows(store, manager_id=manager_id, clock=clock, tenure=self.tenure)
         self._locks = Locks()
         late = LateStatuses(self._known, self._locks)
         self._runs = LiveRuns(
@@ -100,6 +118,9 @@ class Manager:
             clock=clock,
         )
         self._watching: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._renewing = threading.Lock()
+        self._looking: asyncio.Task[None] | None = None
         self._lease = Lease(
             manager_id=manager_id,
             actor_id=actor_id,
@@ -119,6 +140,7 @@ class Manager:
 
         :raises DataSaveError: when the storage can't be written.
         """
+        self._loop = asyncio.get_running_loop()
         await self._known.in_thread(self._known.store.bytes.check_writable)
         await self._known.in_thread(self.renew_lease)
         await self._recover()
@@ -126,22 +148,24 @@ class Manager:
 
     async def _recover(self) -> None:
         leases = await self._known.in_thread(self._known.store.list_leases)
-        self._known.dead = {
+        dead = {
             lease.manager_id
             for lease in leases
             if lease.actor_id == self._lease.actor_id and lease.manager_id != self._known.manager_id
         }
-        if not self._known.dead:
+        if not dead:
             return
+        self._known.store.lease_watch.know_dead(dead)
         latest = max(
-            leases, key=lambda lease: (lease.manager_id in self._known.dead, lease.renewed_at)
+            (lease for lease in leases if lease.manager_id in dead),
+            key=lambda lease: lease.renewed_at,
         )
         self.set_limits(Limits(**latest.limits))
         for workflow_id, _, key in await self._known.in_thread(self._known.list_all):
-            if key.manager_id in self._known.dead and key.status.is_active:
+            if key.manager_id in dead and key.status.is_active:
                 log.info("Workflow %s is recovered after a restart of the manager", workflow_id)
                 await self._try_resume(workflow_id)
-        for manager_id in self._known.dead:
+        for manager_id in dead:
             try:
                 await self._known.in_thread(self._known.store.delete_lease, manager_id)
             except StorageError as exc:
@@ -153,9 +177,51 @@ class Manager:
         return self._known.store.bytes.weakness
 
     def renew_lease(self) -> None:
-        """Write the lease anew; it is good for its time from before this call. Blocks."""
-        self._lease = replace(self._lease, renewed_at=self._known.clock())
-        self._known.store.write_lease(self._lease)
+        """Write the lease anew; it is good for its time from before this call. Blocks.
+
+        Then the claims of what this manager holds are looked at, in the background.
+
+        :raises LeaseLostError: when that comes too late: others may have decided that this
+            manager is dead. It is fenced then, and another one must take its place.
+        :raises StorageError: when it can't be written.
+        """
+        with self._renewing:
+            begun = self.tenure.clock()
+            if self.tenure.is_over:
+                self._in_loop(self.fence)
+                raise LeaseLostError
+            self._lease = replace(
+                self._lease,
+                renewed_at=self._known.clock(),
+                renewals=self._lease.renewals + 1,
+            )
+            self._known.store.write_lease(self._lease)
+            self.tenure.extend(begun)
+        self._in_loop(self._begin_to_look)
+
+    def _in_loop(self, call: Callable[[], None]) -> None:
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(call)
+
+    def _begin_to_look(self) -> None:
+        if self._known.live and (self._looking is None or self._looking.done()):
+            self._looking = asyncio.ensure_future(self._look_at_claims())
+
+    async def _look_at_claims(self) -> None:
+        """Stop what another manager has claimed, or what was deleted, also if it writes nothing.
+
+        A renewal looks at a bounded number of them, those first that were not looked at for longest.
+        """
+        is_cheap = self._known.store.bytes.reads_at_once == 1
+        held = sorted(self._known.live.values(), key=lambda live: live.ownership.looked_at)
+        for live in held[: _LOOKS_AT_FILES if is_cheap else _LOOKS_BY_REQUEST]:
+            try:
+                await self._known.in_thread(live.ownership.look)
+            except OwnershipLostError as exc:
+                if self._known.live.get(live.claim.workflow_id) is live:
+                    self._runs.stop(live, Stop.FENCED, lost=exc)
+            except StorageError as exc:  # a write will show whether it is lost
+                log.warning("Workflow %s: its claim can't be read: %s", live.claim.workflow_id, exc)
 
     def set_limits(self, limits: Limits) -> bool:
         """Set limits that nobody has set yet; True if that changed something.
@@ -172,13 +238,17 @@ class Manager:
         """Suspend everything and give the lease back."""
         if self._watching is not None:
             self._watching.cancel()
+        if self._looking is not None:
+            self._looking.cancel()
         for live in list(self._known.live.values()):
             self._runs.stop(live, Stop.SUSPEND)
-        await asyncio.gather(*(live.ended for live in list(self._known.live.values())))
+        ended = [live.ended for live in self._known.live.values()]
+        await asyncio.gather(*ended, return_exceptions=True)
         await self._known.in_thread(self._known.store.delete_lease, self._known.manager_id)
 
     def fence(self) -> None:
         """Stop all work without writing anything: the lease could not be renewed in time."""
+        self.tenure.end()
         for live in list(self._known.live.values()):
             self._runs.stop(live, Stop.FENCED)
 
@@ -299,11 +369,16 @@ class Manager:
             status,
             manager_id=self._known.manager_id,
             now=self._known.clock(),
+            waits=True,
         )
 
     def _delete_unowned(self, found: Found) -> None:
         unowned.delete(
-            self._known.store, found, manager_id=self._known.manager_id, now=self._known.clock()
+            self._known.store,
+            found,
+            manager_id=self._known.manager_id,
+            now=self._known.clock(),
+            waits=True,
         )
 
     async def take_event(self, workflow_id: str, event_key: str) -> Any:

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from enum import Enum
 
+from airflow_provider_rayworkflow.workflow.exceptions import OwnershipLostError
 from airflow_provider_rayworkflow.workflow.model import (
     Encoding,
     Form,
@@ -30,6 +31,7 @@ class Outcome:
     """How a run ended: by an output, a failure, or a stop.
 
     :ivar exception: the encoded exception of the failure, ``b""`` where there is none.
+    :ivar lost: why the manager may not go on, where the run has found that out.
     """
 
     result: Result | None = None
@@ -37,6 +39,7 @@ class Outcome:
     failure: TaskFailure | None = None
     exception: bytes = b""
     stopped: Stop | None = None
+    lost: OwnershipLostError | None = None
 
 
 def status_after(outcome: Outcome) -> WorkflowStatus:
@@ -50,10 +53,14 @@ def status_after(outcome: Outcome) -> WorkflowStatus:
     return WorkflowStatus.SUCCESSFUL
 
 
-def system_failure(exc: Exception) -> TaskFailure:
+def system_failure(exc: BaseException) -> TaskFailure:
     """An error that is no task's."""
+    try:
+        message = str(exc)
+    except Exception:  # of an exception that can't even say what it is
+        message = "it has no message that can be shown"
     return TaskFailure(
-        task_id="", type=type(exc).__name__, message=str(exc), traceback="", system=True
+        task_id="", type=type(exc).__name__, message=message, traceback="", system=True
     )
 
 

@@ -144,7 +144,7 @@ def _prune_one(
         if keeps:
             _cut_down(store, found, manager_id=visitor, now=now)
         else:
-            unowned.delete(store, found, manager_id=visitor, now=now)
+            unowned.delete(store, found, manager_id=visitor, now=now, waits=True)
     return Pruned(
         workflow_id=workflow_id, status=found.status, last_active_at=last, kept_output=keeps
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 from airflow_provider_rayworkflow.workflow import unowned
 from airflow_provider_rayworkflow.workflow.exceptions import (
-    StorageError,
+    OwnershipLostError,
     WorkflowAlreadyExistsError,
     WorkflowNotResumableError,
     WorkflowStillActiveError,
@@ -21,6 +21,7 @@ from airflow_provider_rayworkflow.workflow.live import Live
 from airflow_provider_rayworkflow.workflow.locks import Locks
 from airflow_provider_rayworkflow.workflow.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.model import StartOptions, StatusRecord
+from airflow_provider_rayworkflow.workflow.ownership import Ownership
 from airflow_provider_rayworkflow.workflow.plans import make_plan
 from airflow_provider_rayworkflow.workflow.slots import Slots
 from airflow_provider_rayworkflow.workflow.snapshot import ids_of, read_earlier, read_snapshot
@@ -29,7 +30,6 @@ from airflow_provider_rayworkflow.workflow.storage.keys import WorkflowFile
 from airflow_provider_rayworkflow.workflow.storage.workflows import (
     Claim,
     Found,
-    claim_put,
     latest_epoch,
     next_claim,
     status_key,
@@ -142,7 +142,7 @@ class Starts:
                 ):
                     await asyncio.sleep(_WATCH_INTERVAL_S)
                     continue
-                if stored is not None and self._owner_may_live(stored):
+                if stored is not None and stored.owner_may_live:
                     await asyncio.sleep(_WATCH_INTERVAL_S)
                     continue
                 if stored is not None and found is not None:
@@ -171,7 +171,8 @@ class Starts:
                 if plans and not await self._known.in_thread(self._check_plan, start):
                     log.info("Workflow %s has nothing to run: its output stays", workflow_id)
                     return
-                if await self._claim_and_start(start):
+                # A caller that is canceled leaves no claim without a run.
+                if await asyncio.shield(asyncio.ensure_future(self._claim_and_start(start))):
                     return
                 has_lost = True  # so there is a claim, perhaps of an earlier try of this very call
 
@@ -247,23 +248,12 @@ class Starts:
         return True
 
     async def _is_starting(self, workflow_id: str, epoch: int) -> bool:
-        """True if a live manager has claimed the epoch and not written its status yet."""
+        """True if a manager that may live has claimed the epoch and not written its status yet."""
         claim = await self._known.in_thread(self._known.store.read_claim, workflow_id, epoch)
         if claim.manager_id == self._known.manager_id:
             return False  # a start of ours that failed
         honest = self._known.honest_statuses()
-        is_alive = await self._known.in_thread(honest.is_alive, claim.manager_id)
-        return is_alive or self._known.store.lease_watch.is_doubtful(claim.manager_id)
-
-    def _owner_may_live(self, found: Found) -> bool:
-        """True if its owner looks dead by our clock only: then nobody takes it over yet."""
-        owner = found.record.manager_id
-        is_known = owner == self._known.manager_id or owner in self._known.dead
-        return (
-            found.has_lost_owner
-            and not is_known
-            and self._known.store.lease_watch.is_doubtful(owner)
-        )
+        return not await self._known.in_thread(honest.may_be_replaced, claim.manager_id)
 
     async def _claim_and_start(self, start: _Start) -> bool:
         # The slot is taken before anything is awaited, and given back if the start fails.
@@ -299,24 +289,32 @@ class Starts:
         else:
             ready = await self._known.in_thread(self._prepare, start, status)
         writes, claim, record = self._known.writes, ready.claim, ready.record
+        ownership = Ownership(self._known.store, claim, self._known.tenure)
         if not await writes.put(
-            lambda: claim_put(claim, start.graph, signing=self._known.store.signing),
+            lambda: ownership.claim_put(start.graph),
             alone=len(ready.graph.tasks) > _FEW_TASKS,
+            guard=ownership,
         ):
             return None
+        ownership.is_held = True
         seen = start.seen
         try:
-            await writes.put(lambda: status_put(record, signing=self._known.store.signing))
-        except StorageError:
-            # The claim is there: without a status, others would wait for us for ever.
+            await writes.put(
+                lambda: status_put(record, signing=self._known.store.signing), guard=ownership
+            )
+            if claim.base_epoch == claim.epoch > 1:
+                store = self._known.store
+                await self._known.in_thread(store.delete_earlier, start.workflow_id, claim.epoch)
+        except OwnershipLostError:
+            raise  # it is no longer ours
+        except Exception:
+            # The claim is there, and perhaps the status: others would wait for us for ever.
             late = replace(record, status=WorkflowStatus.RESUMABLE)
             self._late.add(late, replaces=seen.found.record if seen.found else None)
             raise
-        if claim.base_epoch == claim.epoch > 1:
-            store = self._known.store
-            await self._known.in_thread(store.delete_earlier, start.workflow_id, claim.epoch)
         return Live(
             claim=claim,
+            ownership=ownership,
             graph=ready.graph,
             record=record,
             known=ready.known,

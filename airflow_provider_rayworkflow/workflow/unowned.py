@@ -6,6 +6,7 @@ nobody begins to run it meanwhile.
 
 from __future__ import annotations
 
+import time
 import uuid
 from dataclasses import replace
 
@@ -18,6 +19,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
 from airflow_provider_rayworkflow.workflow.snapshot import read_snapshot
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus, check_transition
 from airflow_provider_rayworkflow.workflow.storage.handover import Handover, How, StopRequest
+from airflow_provider_rayworkflow.workflow.storage.leases import LEASE_TTL_S
 from airflow_provider_rayworkflow.workflow.storage.workflows import (
     Claim,
     Found,
@@ -25,20 +27,38 @@ from airflow_provider_rayworkflow.workflow.storage.workflows import (
     WorkflowStore,
 )
 
+# How often a lease is looked at that has to stay the same for its whole time.
+_LOOK_INTERVAL_S = 0.5
+
 
 def change_status(
-    store: WorkflowStore, found: Found, status: WorkflowStatus, *, manager_id: str, now: float
+    store: WorkflowStore,
+    found: Found,
+    status: WorkflowStatus,
+    *,
+    manager_id: str,
+    now: float,
+    waits: bool = False,
 ) -> None:
     """Give a workflow that nobody runs another status, under an epoch of our own.
 
     :param manager_id: who we are.
+    :param waits: as for :func:`claim`.
     :raises IllegalTransitionError: when its status may not become that one.
     :raises WorkflowStillActiveError: when somebody has begun to run it.
     """
     record = found.record
     check_transition(record.workflow_id, found.status, status)
     earlier = store.read_claim(record.workflow_id, record.epoch)
-    taken = claim(store, found, why=status.value, manager_id=manager_id, now=now, continues=earlier)
+    taken = claim(
+        store,
+        found,
+        why=status.value,
+        manager_id=manager_id,
+        now=now,
+        continues=earlier,
+        waits=waits,
+    )
     changed = replace(
         record, status=status, epoch=taken.epoch, number=0, manager_id=manager_id, ended_at=None
     )
@@ -86,15 +106,18 @@ def forget_from(
     store.write_status(changed, replaces=record)
 
 
-def delete(store: WorkflowStore, found: Found, *, manager_id: str, now: float) -> None:
+def delete(
+    store: WorkflowStore, found: Found, *, manager_id: str, now: float, waits: bool = False
+) -> None:
     """Delete all that is stored of a workflow that nobody runs.
 
     :param found: what the name of its status says is enough.
+    :param waits: as for :func:`claim`.
     :raises WorkflowStillActiveError: when somebody runs it, or has begun to.
     """
     if found.status.is_active:
         raise WorkflowStillActiveError("DELETE", found.record.workflow_id)
-    claim(store, found, why="DELETE", manager_id=manager_id, now=now)
+    claim(store, found, why="DELETE", manager_id=manager_id, now=now, waits=waits)
     store.delete(found.record.workflow_id)
 
 
@@ -183,16 +206,19 @@ def claim(
     now: float,
     continues: Claim | None = None,
     from_task: str = "",
+    waits: bool = False,
 ) -> Claim:
     """Claim a workflow that nobody runs.
 
     :param why: what for, for the error.
+    :param waits: where its owner only looks gone, watch its lease until that is certain: at most one
+        lease time. Else that is an error.
     :raises WorkflowStillActiveError: when somebody runs it, or has begun to.
     """
     record = found.record
     workflow_id = record.workflow_id
-    if found.has_lost_owner and store.lease_watch.is_doubtful(record.manager_id):
-        raise WorkflowStillActiveError(why, workflow_id)  # dead by our clock only
+    if found.owner_may_live:
+        _check_gone(store, record.manager_id, why, workflow_id, waits=waits)
     latest = store.last_epoch(workflow_id)
     status_now = store.latest_status(workflow_id)
     if status_now is None or status_now.epoch > record.epoch:
@@ -200,8 +226,8 @@ def claim(
     if latest > record.epoch:
         # Somebody has claimed it and not written a status: it starts, or its start failed.
         starter = store.read_claim(workflow_id, latest).manager_id
-        if starter != manager_id and HonestStatuses(store, now=now).is_alive(starter):
-            raise WorkflowStillActiveError(why, workflow_id)
+        if starter != manager_id:
+            _check_gone(store, starter, why, workflow_id, waits=waits)
     taken = store.claim(
         workflow_id,
         after=latest,
@@ -214,3 +240,18 @@ def claim(
     if taken is None:
         raise WorkflowStillActiveError(why, workflow_id)
     return taken
+
+
+def _check_gone(
+    store: WorkflowStore, manager_id: str, why: str, workflow_id: str, *, waits: bool
+) -> None:
+    give_up = time.monotonic() + 2 * LEASE_TTL_S  # of a lease that can't be read nothing is known
+    while True:
+        honest = HonestStatuses(store, now=time.time())
+        if honest.may_be_replaced(manager_id):
+            return
+        if honest.is_alive(manager_id) or not waits or time.monotonic() > give_up:
+            raise WorkflowStillActiveError(
+                why, workflow_id, may_be_gone=not honest.is_alive(manager_id)
+            )
+        time.sleep(_LOOK_INTERVAL_S)

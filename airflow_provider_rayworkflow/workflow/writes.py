@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import Executor as ThreadPool
 from dataclasses import dataclass
+from typing import Protocol
 
 from airflow_provider_rayworkflow.workflow.exceptions import StorageError
 from airflow_provider_rayworkflow.workflow.log_lines import get_logger
@@ -19,18 +20,33 @@ from airflow_provider_rayworkflow.workflow.storage.bytes import ByteStore, Put, 
 log = get_logger(__name__)
 
 
+class Guard(Protocol):
+    """Says whether something may be written: both methods raise if not."""
+
+    def check(self) -> None:
+        """Called in a thread, right before the write."""
+
+    def confirm(self) -> None:
+        """Called after it, before anything is told of it."""
+
+
 @dataclass(slots=True, eq=False)
 class _Wanted:
     make: Callable[[], Put]
     done: asyncio.Future[bool]
+    guard: Guard | None = None
     put: Put | None = None
     error: BaseException | None = None
 
     def prepare(self) -> Put | None:
+        """What is written now, None if nothing may be."""
         try:
-            self.put = self.make()
+            self.put = self.put or self.make()
+            if self.guard is not None:
+                self.guard.check()
         except BaseException as exc:
             self.error = exc
+            return None
         return self.put
 
     def tell(self, error: BaseException | None) -> None:
@@ -38,13 +54,21 @@ class _Wanted:
 
         :param error: what became of the whole group.
         """
-        error = error or self.failure
+        error = error or self.failure or self._refusal()
         if self.done.cancelled():
             return
         if error is not None or self.put is None:
             self.done.set_exception(error or RuntimeError("nothing was written"))
         else:
             self.done.set_result(self.put.is_new)
+
+    def _refusal(self) -> BaseException | None:
+        try:
+            if self.guard is not None:
+                self.guard.confirm()
+        except BaseException as exc:
+            return exc
+        return None
 
     @property
     def failure(self) -> BaseException | None:
@@ -65,15 +89,18 @@ class Writes:
         self._to_delete: list[tuple[str, asyncio.Future[None]]] = []
         self._is_deleting = False
 
-    def put(self, make: Callable[[], Put], *, alone: bool = False) -> asyncio.Future[bool]:
+    def put(
+        self, make: Callable[[], Put], *, alone: bool = False, guard: Guard | None = None
+    ) -> asyncio.Future[bool]:
         """Write an object; True when it is durable, False if it must be new and is not.
 
         :param make: says what is to be written; called in a thread.
         :param alone: this is large: nothing is written together with it.
+        :param guard: says whether it may be written; what it raises is raised here.
         :raises StorageError: when that fails.
         """
         loop = asyncio.get_running_loop()
-        wanted = _Wanted(make, loop.create_future())
+        wanted = _Wanted(make, loop.create_future(), guard)
         if alone or self._store.together == 1:
             self._write_alone(wanted)
             return wanted.done
@@ -94,10 +121,10 @@ class Writes:
 
     def _write_alone(self, wanted: _Wanted) -> None:
         def write() -> None:
-            if (put := wanted.put or wanted.prepare()) is not None:
+            if (put := wanted.prepare()) is not None:
                 put_each(self._store, [put])
 
-        written = asyncio.get_running_loop().run_in_executor(self._threads, write)
+        written = self._in_thread(write)
         written.add_done_callback(lambda _: wanted.tell(written.exception()))
 
     def _write_group(self) -> None:
@@ -118,7 +145,7 @@ class Writes:
             if self._is_writing:
                 self._write_group()
 
-        written = asyncio.get_running_loop().run_in_executor(self._threads, write)
+        written = self._in_thread(write)
         written.add_done_callback(tell)
 
     def _delete(self) -> None:
@@ -139,10 +166,18 @@ class Writes:
             if self._is_deleting:
                 self._delete()
 
-        deleted = asyncio.get_running_loop().run_in_executor(
-            self._threads, self._store.delete, [key for key, _ in group]
-        )
+        deleted = self._in_thread(lambda: self._store.delete([key for key, _ in group]))
         deleted.add_done_callback(tell)
+
+    def _in_thread(self, function: Callable[[], None]) -> asyncio.Future[None]:
+        """Call what blocks; where no thread can be had, that is the future's error."""
+        loop = asyncio.get_running_loop()
+        try:
+            return loop.run_in_executor(self._threads, function)
+        except Exception as exc:
+            failed: asyncio.Future[None] = loop.create_future()
+            failed.set_exception(exc)
+            return failed
 
 
 def _is_transient(error: BaseException | None) -> bool:

@@ -249,21 +249,17 @@ def _keep_lease(manager: Manager, loop: asyncio.AbstractEventLoop) -> None:
 
     Another thread looks at the time: a renewal may hang as long as the storage does.
     """
-    good_until = time.monotonic() + LEASE_TTL_S
 
     def renew() -> None:
-        nonlocal good_until
         while True:
             time.sleep(LEASE_TTL_S / 3)
-            begun = time.monotonic()
             try:
                 manager.renew_lease()
-                good_until = begun + LEASE_TTL_S
-            except StorageError as exc:
+            except Exception as exc:  # it is tried again as long as there is time
                 log.warning("The manager's lease could not be renewed: %s", exc)
 
     def watch() -> None:
-        while time.monotonic() < good_until - LEASE_TTL_S / 3:
+        while manager.tenure.left_s > LEASE_TTL_S / 3 and not manager.tenure.is_over:
             time.sleep(0.5)
         log.error("The manager's lease could not be renewed for too long: it stops all its work")
         loop.call_soon_threadsafe(manager.fence)

@@ -21,7 +21,7 @@ from ray.exceptions import RayActorError
 from airflow_provider_rayworkflow import __version__
 from airflow_provider_rayworkflow.workflow.codec import dumps
 from airflow_provider_rayworkflow.workflow.concurrency import Limits
-from airflow_provider_rayworkflow.workflow.exceptions import DataSaveError, StorageError
+from airflow_provider_rayworkflow.workflow.exceptions import DataSaveError, WorkflowError
 from airflow_provider_rayworkflow.workflow.manager import Manager
 from airflow_provider_rayworkflow.workflow.runtime.actor import WorkflowManagementActor
 from airflow_provider_rayworkflow.workflow.runtime.connect import stand_in
@@ -134,7 +134,7 @@ class InProcessManager:
                 async with asyncio.timeout(LEASE_TTL_S / 3):
                     await self._ending.wait()
             except TimeoutError:
-                with suppress(StorageError):
+                with suppress(WorkflowError):
                     await asyncio.to_thread(manager.renew_lease)
         if not self._store.is_severed:
             await manager.close()

@@ -128,7 +128,7 @@ class Completions:
 
     def _ended(self, now: float) -> tuple[dict[str, keys.StatusKey], set[str]]:
         """Those that have ended, and those of which nothing can be known."""
-        honest = HonestStatuses(self._store, now=now)
+        honest = HonestStatuses(self._store, now=now, patient=True)
         closed: set[str] = set()
 
         def leave_out(problem: StorageError) -> None:

@@ -1,9 +1,15 @@
 """A manager's word that it is alive: one small document each, renewed until it stops.
 
-A lease is dead as soon as the manager's process is known to be gone (on the same machine), or when
-it has not changed for its whole time, by the reader's own monotonic clock. Until a reader has looked
-for so long, it goes by the time in the lease, and clocks of two machines may differ: what looks
-expired is *doubtful* then. Readers show it as dead; whoever wants to take its workflows waits.
+Two sides look at it, and neither compares wall clocks:
+
+- A reader (:class:`LeaseWatch`) takes a manager for *dead* when its process is known to have ended
+  (same boot, same namespaces), or when the reader has seen the lease unchanged for its whole time
+  by a monotonic clock of its own. So a first look never gives *dead* for a process that may live.
+- The owner (:class:`Tenure`) counts from before each renewal, by a clock that counts the time in
+  which its machine sleeps, and stops for good when the time is over: before any reader is done.
+
+What a reader has not watched for so long is *alive* or *doubtful*. That is for display, and the only
+place where the time in the lease counts.
 """
 
 from __future__ import annotations
@@ -12,7 +18,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -25,15 +31,15 @@ Json = dict[str, Any]
 #: How long a lease lasts without renewal, and so how long a status may be out of date after the
 #: loss of a machine. Renewed three times in that time.
 LEASE_TTL_S = 15.0
-#: How far the clocks of two machines may be apart. What expired before that is dead, not doubtful.
-MAX_CLOCK_SKEW_S = 300.0
+#: So much earlier the owner stops: clocks of two machines don't run at quite the same rate.
+_MARGIN_S = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Process:
     """A process, told apart from every other one on any machine.
 
-    :ivar machine: the boot and the process namespace that the number is of, ``""`` if unknown.
+    :ivar machine: the boot and the namespaces that number and start are of, ``""`` if unknown.
     """
 
     host: str
@@ -56,12 +62,15 @@ class Process:
 
     @property
     def is_here(self) -> bool:
-        """True if it is of this machine, and so goes by the same clock."""
-        return bool(self.machine) and self.machine == _machine()
+        """True if it is of this machine, and this process would see it."""
+        return bool(self.machine and self.started) and self.machine == _machine()
 
     def is_gone(self) -> bool:
         """True if the process is known to have ended; False also where that can't be known."""
-        return self.is_here and _start_time(self.pid) != self.started
+        if not self.is_here:
+            return False
+        started = _start_time(self.pid)
+        return not _exists(self.pid) if not started else started != self.started
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,7 +79,8 @@ class Lease:
 
     :ivar actor_id: of the manager; the same when Ray restarts it, which then recovers at once
         what it owned before.
-    :ivar renewed_at: seconds since the epoch.
+    :ivar renewed_at: seconds since the epoch, for people.
+    :ivar renewals: how often it was written; a clock may show the same time twice.
     :ivar limits: how many workflows may run and wait, for the manager after it.
     """
 
@@ -79,11 +89,16 @@ class Lease:
     process: Process
     renewed_at: float
     ttl_s: float = LEASE_TTL_S
+    renewals: int = 0
     package_version: str = ""
     limits: dict[str, int | None] = field(default_factory=dict)
 
-    def is_alive(self, now: float) -> bool:
-        return now < self.renewed_at + self.ttl_s and not self.process.is_gone()
+    def looks_alive(self, now: float) -> bool:
+        """How it looks at first sight, by the clock. Good for display, not for a decision.
+
+        :param now: seconds since the epoch.
+        """
+        return abs(now - self.renewed_at) < self.ttl_s
 
     def to_json(self) -> Json:
         return asdict(self)
@@ -98,11 +113,10 @@ Verdict = Literal["alive", "doubtful", "dead"]
 
 @dataclass(kw_only=True, slots=True)
 class _Seen:
-    stamp: float
+    stamp: tuple[int, float]
     since: float
     last_look: float
     was_renewed: bool
-    verdict: Verdict = "doubtful"
 
 
 class LeaseWatch:
@@ -112,63 +126,135 @@ class LeaseWatch:
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+        self.clock = clock
         self._seen: dict[str, _Seen] = {}
+        self._known_dead: set[str] = set()
         self._lock = threading.Lock()
 
-    def judge(self, lease: Lease, now: float) -> Verdict:
-        """How a lease stands that was read just now.
+    def judge(self, lease: Lease, now: float, *, asked_at: float | None = None) -> Verdict:
+        """How a lease stands.
 
-        :param now: seconds since the epoch.
+        :param now: seconds since the epoch; decides what is shown, never who is dead.
+        :param asked_at: what :attr:`clock` said before the lease was read: a reader that is stopped
+            between reading and judging has not seen it unchanged meanwhile. None for just now.
         """
-        seen = self._look(lease.manager_id, lease.renewed_at, lease.ttl_s)
-        if lease.process.is_gone() or self._clock() - seen.since >= lease.ttl_s:
-            seen.verdict = "dead"
-        elif seen.was_renewed or lease.is_alive(now):
-            seen.verdict = "alive"
-        elif lease.process.is_here or now > lease.renewed_at + lease.ttl_s + MAX_CLOCK_SKEW_S:
-            seen.verdict = "dead"
-        else:
-            seen.verdict = "doubtful"
-        return seen.verdict
-
-    def judge_damaged(self, manager_id: str) -> Verdict:
-        """How a lease stands that can't be read: who lives writes it anew."""
-        seen = self._look(manager_id, -1.0, LEASE_TTL_S)
-        seen.verdict = "dead" if self._clock() - seen.since >= LEASE_TTL_S else "doubtful"
-        return seen.verdict
-
-    def judge_unreadable(self, manager_id: str) -> Verdict:
-        """How a lease stands that this process may not read: its manager may go on renewing it."""
-        self._look(manager_id, -2.0, LEASE_TTL_S).verdict = "doubtful"
+        stamp = (lease.renewals, lease.renewed_at)
+        seen, unchanged_s = self._look(lease.manager_id, stamp, lease.ttl_s, asked_at)
+        if lease.process.is_gone() or unchanged_s >= lease.ttl_s:
+            return "dead"
+        if seen.was_renewed or lease.process.is_here or lease.looks_alive(now):
+            return "alive"
         return "doubtful"
 
-    def is_doubtful(self, manager_id: str) -> bool:
-        """True if the manager may live, by the latest look at its lease."""
-        seen = self._seen.get(manager_id)
-        return seen is not None and seen.verdict == "doubtful"
+    def judge_damaged(self, manager_id: str, *, asked_at: float | None = None) -> Verdict:
+        """How a lease stands that can't be read: a manager that lives writes it anew."""
+        _, unchanged_s = self._look(manager_id, (-1, 0.0), LEASE_TTL_S, asked_at)
+        return "dead" if unchanged_s >= LEASE_TTL_S else "doubtful"
 
-    def _look(self, manager_id: str, stamp: float, ttl_s: float) -> _Seen:
-        now = self._clock()
+    def know_dead(self, manager_ids: Iterable[str]) -> None:
+        """Take managers for dead whatever their leases say."""
+        self._known_dead |= set(manager_ids)
+
+    def is_known_dead(self, manager_id: str) -> bool:
+        """True if :meth:`know_dead` has said so."""
+        return manager_id in self._known_dead
+
+    def _look(
+        self, manager_id: str, stamp: tuple[int, float], ttl_s: float, asked_at: float | None
+    ) -> tuple[_Seen, float]:
+        now = self.clock()
+        asked_at = now if asked_at is None else asked_at
         with self._lock:
             seen = self._seen.get(manager_id)
             if seen is None or seen.stamp != stamp:
-                was_renewed = seen is not None and now - seen.last_look < ttl_s
+                was_renewed = seen is not None and asked_at - seen.last_look < ttl_s
                 seen = _Seen(stamp=stamp, since=now, last_look=now, was_renewed=was_renewed)
                 self._seen[manager_id] = seen
             seen.last_look = now
-            return seen
+            return seen, asked_at - seen.since
+
+
+def since_boot() -> float:
+    """Seconds that never jump, and that count while the machine sleeps."""
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if clock is None else time.clock_gettime(clock)
+
+
+class Tenure:
+    """How long a manager may act: until others may take its lease for dead.
+
+    Once over, it stays over: others may have decided already.
+
+    :param clock: seconds that never jump.
+    """
+
+    def __init__(self, ttl_s: float = LEASE_TTL_S, clock: Callable[[], float] = since_boot) -> None:
+        self.clock = clock
+        self._ttl_s = ttl_s - _MARGIN_S
+        self._end: float | None = None
+        self._is_over = False
+        self._lock = threading.Lock()
+
+    def extend(self, since: float) -> None:
+        """The lease was renewed; what was written was read from :attr:`clock` before that."""
+        with self._lock:
+            if not self._check_over():
+                self._end = max(self._end or 0.0, since + self._ttl_s)
+
+    def end(self) -> None:
+        """Let it be over now."""
+        self._is_over = True
+
+    @property
+    def is_over(self) -> bool:
+        """True if others may take this manager for dead. False before the first renewal."""
+        with self._lock:
+            return self._check_over()
+
+    @property
+    def left_s(self) -> float:
+        """How long it lasts without another renewal."""
+        return float("inf") if self._end is None else self._end - self.clock()
+
+    def _check_over(self) -> bool:
+        self._is_over = self._is_over or self.left_s <= 0
+        return self._is_over
 
 
 def _machine() -> str:
     with suppress(OSError):
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot}/{os.stat('/proc/self/ns/pid').st_ino}"
+        # /proc may have been mounted in another namespace, and number processes as that one does.
+        if os.readlink("/proc/self") == str(os.getpid()):
+            return "/".join([boot, *map(_namespace, ("pid", "time"))])
     return ""
 
 
+def _namespace(kind: str) -> str:
+    with suppress(FileNotFoundError):  # a kernel without namespaces of time
+        return str(os.stat(f"/proc/self/ns/{kind}").st_ino)
+    return ""
+
+
+def _exists(pid: int) -> bool:
+    """True also of a process that this one may not look at (``hidepid``)."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return not _is_zombie(pid)
+
+
+def _is_zombie(pid: int) -> bool:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    return False
+
+
 def _start_time(pid: int) -> str:
-    """The process's start in clock ticks since boot; "" if there is no such process."""
+    """The process's start in clock ticks since boot; "" if it has ended or can't be seen."""
     with suppress(OSError):
         stat = Path(f"/proc/{pid}/stat").read_text()
         state, *fields = stat.rpartition(")")[2].split()

@@ -6,7 +6,7 @@ unpickles.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, field, fields, replace
@@ -744,11 +744,14 @@ class Found:
     :ivar record: as it was written.
     :ivar status: the honest one: RESUMABLE if it was written as active and its owner is gone.
     :ivar documents: keys of the status documents, with those that the record replaces.
+    :ivar owner_may_live: the owner only looks gone, at first sight: its workflow must not be taken
+        over yet.
     """
 
     record: StatusRecord
     status: WorkflowStatus
     documents: Sequence[str] = ()
+    owner_may_live: bool = False
 
     @property
     def has_lost_owner(self) -> bool:
@@ -762,10 +765,13 @@ class Found:
 class HonestStatuses:
     """Statuses as they are, not as they were written: an owner must be alive.
 
-    Reads each manager's lease once. Make a new one for each question.
+    Reads each manager's lease once. Make a new one for each question. An owner that may live, and
+    that this process has not watched for a lease time, counts as the time in its lease says; nobody
+    takes a workflow over by that, see :meth:`may_be_replaced`.
 
     :param now: seconds since the epoch.
-    :param dead: managers that are known to be dead, whatever their leases say.
+    :param patient: for a reader that looks again and again, and does something about a lost owner:
+        one that may live counts as alive, until it is certain.
     :param report: told of leases that can't be read; by default that is logged.
     """
 
@@ -774,20 +780,32 @@ class HonestStatuses:
         store: WorkflowStore,
         *,
         now: float,
-        dead: Collection[str] = (),
+        patient: bool = False,
         report: Report | None = None,
     ) -> None:
         self._store = store
         self._report = report or _log_lease
         self._now = now
-        self._alive = dict.fromkeys(dead, False)
+        self._alive = ("alive", "doubtful") if patient else ("alive",)
+        self._verdicts: dict[str, Verdict] = {}
 
     def read(self, workflow_id: str) -> Found | None:
         """How a workflow stands, None if nothing is stored. Up to three reads."""
         record = self._store.read_status(workflow_id)
         if record is None:
             return None
-        return Found(record=record, status=self.of(record.status, record.manager_id))
+        return self.found(record)
+
+    def found(self, record: StatusRecord, documents: Sequence[str] = ()) -> Found:
+        """A record as it was read, with how its owner stands."""
+        status = self.of(record.status, record.manager_id)
+        has_lost_owner = status is not record.status
+        return Found(
+            record=record,
+            status=status,
+            documents=documents,
+            owner_may_live=has_lost_owner and not self.may_be_replaced(record.manager_id),
+        )
 
     def read_name(self, workflow_id: str) -> Found | None:
         """The same without a look into the document, which may be damaged: fit for a deletion."""
@@ -802,7 +820,7 @@ class HonestStatuses:
             manager_id=name.manager_id,
             created_at=0,
         )
-        return Found(record=record, status=self.of(name.status, name.manager_id))
+        return self.found(record)
 
     def of(self, status: WorkflowStatus, manager_id: str) -> WorkflowStatus:
         """RUNNING or PENDING only while the owner's lease is alive, else RESUMABLE."""
@@ -811,24 +829,36 @@ class HonestStatuses:
         return status if self.is_alive(manager_id) else WorkflowStatus.RESUMABLE
 
     def is_alive(self, manager_id: str) -> bool:
-        """True while the manager's lease is."""
-        if manager_id not in self._alive:
-            self._alive[manager_id] = self._judge(manager_id) == "alive"
-        return self._alive[manager_id]
+        """True while the manager's lease is. False does not say that it may be replaced."""
+        return self._verdict(manager_id) in self._alive
+
+    def may_be_replaced(self, manager_id: str) -> bool:
+        """True if the manager is dead: gone, or without a renewal for as long as its lease lasts."""
+        return self._verdict(manager_id) == "dead"
+
+    def _verdict(self, manager_id: str) -> Verdict:
+        if manager_id not in self._verdicts:
+            self._verdicts[manager_id] = self._judge(manager_id)
+        return self._verdicts[manager_id]
 
     def _judge(self, manager_id: str) -> Verdict:
         watch = self._store.lease_watch
+        if watch.is_known_dead(manager_id):
+            return "dead"
+        asked_at = watch.clock()
         try:
             lease = self._store.read_lease(manager_id)
         except CorruptedDataError as exc:
             self._report(exc)
-            return watch.judge_damaged(manager_id)
+            return watch.judge_damaged(manager_id, asked_at=asked_at)
         except DataLoadError as exc:
             if exc.is_transient:
                 raise
             self._report(exc)
-            return watch.judge_unreadable(manager_id)
-        return "dead" if lease is None else watch.judge(lease, self._now)
+            return "doubtful"  # its manager may go on renewing what this process may not read
+        if lease is None:
+            return "dead"  # its manager has given it back
+        return watch.judge(lease, self._now, asked_at=asked_at)
 
 
 def _log_lease(problem: StorageError) -> None:

@@ -172,7 +172,7 @@ def test_a_lease_that_can_not_be_read_hides_no_workflow_and_lets_none_be_taken_o
     found = list_workflows(store, honest)
     assert [workflow_id for workflow_id, _, _ in found] == ["done", "running"]
     assert ["v1/leases/m" in str(problem) for problem in problems] == [True]
-    assert store.lease_watch.is_doubtful("m")
+    assert not honest.may_be_replaced("m")
 
 
 # ---- a folder that can't be listed: of files only
