@@ -50,7 +50,7 @@ class LateStatuses:
         self._writing = None
 
     async def _write(self, workflow_id: str) -> None:
-        record, replaces = self._due[workflow_id]
+        due = record, replaces = self._due[workflow_id]
 
         def write() -> bool:
             store = self._known.store
@@ -77,7 +77,8 @@ class LateStatuses:
                 *(workflow_id, system_failure(exc).message),
             )
             return
-        self._due.pop(workflow_id, None)
+        if self._due[workflow_id] is due:  # a later run may have left another one meanwhile
+            del self._due[workflow_id]
         if was_written:
             log.info("Workflow status [%s]\t[%s], late", record.status, workflow_id)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator
 
@@ -12,8 +13,13 @@ import ray
 from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.workflow import late_statuses, testing
 from airflow_provider_rayworkflow.workflow.exceptions import DataSaveError, StorageError
+from airflow_provider_rayworkflow.workflow.known_workflows import KnownWorkflows
+from airflow_provider_rayworkflow.workflow.late_statuses import LateStatuses
+from airflow_provider_rayworkflow.workflow.locks import Locks
+from airflow_provider_rayworkflow.workflow.model import StatusRecord
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 from airflow_provider_rayworkflow.workflow.storage.bytes import Data
+from airflow_provider_rayworkflow.workflow.storage.leases import Tenure
 from airflow_provider_rayworkflow.workflow.storage.memory import MemoryStore
 from airflow_provider_rayworkflow.workflow.storage.workflows import HonestStatuses
 
@@ -125,3 +131,43 @@ def test_a_takeover_leaves_no_status_behind(store: DenyingStore):
 
 def keys_of(store: MemoryStore) -> list[str]:
     return [entry.key for entry in store.list("v1/status")]
+
+
+def test_one_that_comes_while_an_earlier_one_is_dealt_with_is_not_forgotten(store: DenyingStore):
+    """The claims are read for the first run's status, and meanwhile the second run ends as well."""
+
+    async def check() -> None:
+        known = KnownWorkflows(
+            WorkflowStore(store), manager_id="m", clock=time.time, tenure=Tenure()
+        )
+        late = LateStatuses(known, Locks())
+        late.add(record(epoch=1), replaces=None)
+        earlier = asyncio.Event()
+        in_thread = known.in_thread
+
+        async def and_meanwhile(function: Callable[..., bool], *args: object) -> bool:
+            written = await in_thread(function, *args)
+            if not earlier.is_set():
+                earlier.set()
+                known.store.claim("w", after=0, manager_id="m", now=1, user_metadata={})
+                late.add(record(epoch=1, started_at=2.0), replaces=None)
+            return written
+
+        known.in_thread = and_meanwhile  # type: ignore[method-assign]
+        async with asyncio.timeout(30):
+            while shown(store) != "RESUMABLE":
+                await asyncio.sleep(0.01)
+
+    asyncio.run(check())
+
+
+def record(epoch: int, **changes: object) -> StatusRecord:
+    return StatusRecord(
+        workflow_id="w",
+        status=workflow.WorkflowStatus.RESUMABLE,
+        epoch=epoch,
+        number=0,
+        manager_id="m",
+        created_at=1.0,
+        **changes,
+    )
