@@ -42,8 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _end(signum: int, frame: Any) -> None:
-    try:
-        sys.stdout.flush()
+    try:  # no flush: a reader that has stopped would hold it for ever
         os.write(2, b"rayworkflow: interrupted\n")
     finally:
         os._exit(_INTERRUPTED)

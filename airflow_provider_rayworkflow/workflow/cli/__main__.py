@@ -2,4 +2,5 @@
 
 from airflow_provider_rayworkflow.workflow.cli import program
 
-program()
+if __name__ == "__main__":
+    program()
