@@ -60,7 +60,7 @@ class RayWorkflowJobError(RayWorkflowError):
     def __init__(self, workflow_id: str, submission_id: str, message: str) -> None:
         super().__init__(
             f"Workflow {workflow_id!r} was not started: the Ray job {submission_id!r} ended "
-            f"before. {message}"
+            f"before. {shown_text(message)}"
         )
         self.workflow_id = workflow_id
         self.submission_id = submission_id
@@ -142,7 +142,7 @@ class RayWorkflowInterruptedError(RayWorkflowError):
 
     def __init__(self, workflow_id: str, reason: str) -> None:
         super().__init__(
-            f"Workflow {workflow_id!r} is RESUMABLE: {reason}. "
+            f"Workflow {workflow_id!r} is RESUMABLE: {shown_text(reason)}. "
             "The next try resumes it; committed tasks don't run again."
         )
         self.workflow_id = workflow_id

@@ -384,7 +384,7 @@ class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
         if ended.has_lost_owner:
             reason = "the process that ran it is gone"
         elif failure is not None:
-            reason = shown_text(f"{failure.type}: {failure.message}")
+            reason = f"{failure.type}: {failure.message}"
         elif record.stopped_by == ANYBODY:
             raise RayWorkflowSuspendedError(record.workflow_id)
         else:

@@ -20,6 +20,8 @@ from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowFailedError,
     RayWorkflowFailedForGoodError,
     RayWorkflowInputError,
+    RayWorkflowInterruptedError,
+    RayWorkflowJobError,
     RayWorkflowOutputError,
 )
 from airflow_provider_rayworkflow.hooks import Found
@@ -263,3 +265,12 @@ def test_what_a_log_or_an_error_says_of_a_failure_can_be_written_anywhere(
         assert 60_000 < len(text) < 70_000
         assert "x1b" not in text
         assert "characters are left out]" in text
+
+
+def test_an_error_says_nothing_that_a_terminal_would_obey():
+    for error in (
+        RayWorkflowInterruptedError("w", f"\x1b[31mRay failed{BAD_TEXT}\x1b[0m"),
+        RayWorkflowJobError("w", "j", f"\x1b[31mRay failed{BAD_TEXT}\x1b[0m"),
+    ):
+        assert "Ray failedcaf\\udce9.csv" in str(error)
+        assert str(error).isprintable()
