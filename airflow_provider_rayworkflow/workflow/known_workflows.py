@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from airflow_provider_rayworkflow.workflow.live import Live
@@ -18,6 +17,7 @@ from airflow_provider_rayworkflow.workflow.storage.workflows import (
     WorkflowStore,
     list_workflows,
 )
+from airflow_provider_rayworkflow.workflow.thread_pool import ThreadPool
 from airflow_provider_rayworkflow.workflow.writes import Writes
 
 T = TypeVar("T")
@@ -48,7 +48,7 @@ class KnownWorkflows:
         self.manager_id = manager_id
         self.clock = clock
         self.live: dict[str, Live] = {}
-        self.threads = ThreadPoolExecutor(_STORAGE_THREADS, thread_name_prefix="storage")
+        self.threads = ThreadPool(_STORAGE_THREADS, thread_name_prefix="storage")
         self.writes = Writes(store.bytes, self.threads)
 
     async def in_thread(self, function: Callable[..., T], *args: Any) -> T:

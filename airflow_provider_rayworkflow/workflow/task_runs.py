@@ -56,6 +56,11 @@ class TaskRun(NamedTuple):
     catches: bool = False
     traceparent: str = ""
 
+    @property
+    def results(self) -> list[Result]:
+        """What it takes that does not come after another one in the same Ray task."""
+        return [given for given in self.inputs if isinstance(given, Result)]
+
 
 class Returned(NamedTuple):
     """The task returned a value.

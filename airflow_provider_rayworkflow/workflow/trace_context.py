@@ -5,8 +5,9 @@ Costs nothing where nobody traces: OpenTelemetry is imported by whoever traces, 
 
 from __future__ import annotations
 
+import functools
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 
@@ -30,17 +31,21 @@ def joining(traceparent: str) -> AbstractContextManager[None]:
     return _joining(traceparent) if traceparent else nullcontext()
 
 
-@contextmanager
-def _joining(traceparent: str) -> Iterator[None]:
+def join(traceparent: str) -> Callable[[], None]:
+    """Join that trace for good, or until what this returns is called."""
     try:
         from opentelemetry import context
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
     except ImportError:
-        yield
-        return
+        return lambda: None
     joined = TraceContextTextMapPropagator().extract({"traceparent": traceparent})
-    token = context.attach(joined)
+    return functools.partial(context.detach, context.attach(joined))
+
+
+@contextmanager
+def _joining(traceparent: str) -> Iterator[None]:
+    leave = join(traceparent)
     try:
         yield
     finally:
-        context.detach(token)
+        leave()

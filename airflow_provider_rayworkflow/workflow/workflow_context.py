@@ -50,6 +50,11 @@ def in_task() -> bool:
     return _current.get() is not None
 
 
+def enter(context: WorkflowContext) -> None:
+    """Make this the current context for good: in a :class:`contextvars.Context` of its own."""
+    _current.set(context)
+
+
 @contextmanager
 def running(context: WorkflowContext) -> Iterator[None]:
     """Make this the current context."""

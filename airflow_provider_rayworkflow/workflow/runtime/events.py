@@ -6,24 +6,21 @@ listener so. Both run on the :class:`EventHost` instead of a worker.
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
-import functools
+import contextlib
+import pickle
 import resource
-import threading
 import time
-from collections.abc import Callable, Coroutine
-from contextvars import ContextVar
-from typing import Any, TypeVar
+from typing import Any
 
 import ray
 from ray.dag import FunctionNode
 
-from airflow_provider_rayworkflow.workflow.event_listener import Event, EventListener, TimerListener
+from airflow_provider_rayworkflow.workflow.event_listener import EventListener, TimerListener
+from airflow_provider_rayworkflow.workflow.runtime.locations import store_at
+from airflow_provider_rayworkflow.workflow.runtime.logs import log_to_stderr
 from airflow_provider_rayworkflow.workflow.runtime.options import carry
-from airflow_provider_rayworkflow.workflow.runtime.packs import Packed, execute_pack
-
-T = TypeVar("T")
+from airflow_provider_rayworkflow.workflow.runtime.packs import Packed, dump_done
+from airflow_provider_rayworkflow.workflow.runtime.waits import Wait, Waits
 
 #: What runs on the event host in place of a worker.
 ON_EVENT_HOST = carry({"is_event": True})
@@ -43,16 +40,15 @@ def bind_sleep(duration_s: float) -> FunctionNode:
 
 
 @ray.remote
-def get_message(listener: type[EventListener], *args: Any, **kwargs: Any) -> Event:
+def get_message(listener: type[EventListener], *args: Any, **kwargs: Any) -> Wait:
     """Wait for the event."""
-    return _run(listener().poll_for_event(*args, **kwargs))
+    return Wait(listener, "poll_for_event", args, kwargs)
 
 
 @ray.remote
-def message_committed(listener: type[EventListener], event: Event) -> Event:
-    """Tell the listener that its event is checkpointed."""
-    _run(listener().event_checkpointed(event))
-    return event
+def message_committed(listener: type[EventListener], event: Any) -> Wait:
+    """Tell the listener that its event is checkpointed; the value is the event."""
+    return Wait(listener, "event_checkpointed", (event,), {}, gives=event)
 
 
 @ray.remote
@@ -62,82 +58,19 @@ def get_end_time(duration_s: float) -> float:
 
 
 class EventHost:
-    """Runs each waiting task in a thread of its own, so that a listener may also block."""
+    """Runs all that waits; see :class:`~.waits.Waits`."""
 
     def __init__(self) -> None:
-        # Each waiting thread has an event loop, and that a few file descriptors.
+        log_to_stderr()
+        # Listeners open connections.
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        self._waits = Waits()
 
     async def execute(self, payload: bytes, *values: Any) -> Packed:
         """See :func:`~.packs.execute_pack`; may be canceled."""
-        waiting = Waiting()
-        done: asyncio.Future[Packed] = asyncio.get_running_loop().create_future()
-        thread = threading.Thread(
-            target=contextvars.copy_context().run,
-            args=(work_for, waiting, done, functools.partial(execute_pack, payload, *values)),
-            daemon=True,
-        )
-        thread.start()
-        try:
-            return await done
-        except asyncio.CancelledError:
-            waiting.cancel()
-            raise
-
-
-class Waiting:
-    """One thread's event loop, from the outside."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._task: asyncio.Task[Any] | None = None
-        self._is_canceled = False
-
-    def entered(self, task: asyncio.Task[Any]) -> None:
-        with self._lock:
-            self._task = task
-            if self._is_canceled:
-                task.cancel()
-
-    def cancel(self) -> None:
-        with self._lock:
-            self._is_canceled = True
-            if self._task is not None:
-                self._task.get_loop().call_soon_threadsafe(self._task.cancel)
-
-
-_waiting: ContextVar[Waiting | None] = ContextVar("waiting", default=None)
-
-
-def work_for(waiting: Waiting, done: asyncio.Future[T], task: Callable[[], T]) -> None:
-    """Run a task in this thread; ``done`` is of another thread's event loop."""
-    _waiting.set(waiting)
-    try:
-        settle = functools.partial(_settle, done, completion=task())
-    except BaseException as exc:  # it belongs to the one who waits for this thread
-        settle = functools.partial(_settle, done, error=exc)
-    done.get_loop().call_soon_threadsafe(settle)
-
-
-def _settle(
-    done: asyncio.Future[T],
-    completion: T | None = None,
-    error: BaseException | None = None,
-) -> None:
-    if done.done():  # canceled meanwhile
-        return
-    if completion is not None:
-        done.set_result(completion)
-    else:
-        done.set_exception(error or RuntimeError("the task returned nothing"))
-
-
-def _run(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    async def main() -> Any:
-        waiting, task = _waiting.get(), asyncio.current_task()
-        if waiting is not None and task is not None:
-            waiting.entered(task)
-        return await coroutine
-
-    return asyncio.run(main())
+        begun_at = time.perf_counter()
+        uri, _, (run,) = pickle.loads(payload)
+        completion = await self._waits.run(store_at(uri), run, lambda: values)
+        return dump_done([(completion, time.perf_counter() - begun_at)])

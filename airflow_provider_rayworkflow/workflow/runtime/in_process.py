@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, cast
 
 import ray
@@ -25,7 +25,6 @@ from airflow_provider_rayworkflow.workflow.exceptions import DataSaveError, Work
 from airflow_provider_rayworkflow.workflow.manager import Manager
 from airflow_provider_rayworkflow.workflow.runtime.actor import WorkflowManagementActor
 from airflow_provider_rayworkflow.workflow.runtime.connect import stand_in
-from airflow_provider_rayworkflow.workflow.runtime.events import Waiting, work_for
 from airflow_provider_rayworkflow.workflow.runtime.functions import originals
 from airflow_provider_rayworkflow.workflow.runtime.local_refs import (
     LocalRef,
@@ -33,11 +32,8 @@ from airflow_provider_rayworkflow.workflow.runtime.local_refs import (
     outcome_of,
 )
 from airflow_provider_rayworkflow.workflow.runtime.locations import given, store_at
-from airflow_provider_rayworkflow.workflow.runtime.runner import (
-    results_of,
-    system_failure,
-    with_positions,
-)
+from airflow_provider_rayworkflow.workflow.runtime.runner import system_failure, with_positions
+from airflow_provider_rayworkflow.workflow.runtime.waits import Waits
 from airflow_provider_rayworkflow.workflow.runtime.worker import log_begin, run_task
 from airflow_provider_rayworkflow.workflow.storage import ByteStore
 from airflow_provider_rayworkflow.workflow.storage.leases import LEASE_TTL_S, Process
@@ -199,12 +195,12 @@ def _kill_overdue(manager: Manager, run: TaskRun) -> None:
 class _Started:
     errand: Errand
     done: asyncio.Future[Completion]
-    waiting: Waiting = field(default_factory=Waiting)
+    waiting: asyncio.Task[Completion] | None = None
     timer: asyncio.TimerHandle | None = None
 
 
 class _ThreadRunner:
-    """A :class:`~..executor.Runner` with a thread for each task.
+    """A :class:`~..executor.Runner` with a thread for each task that does not wait.
 
     A thread can't be killed: a task that is stopped goes on to its end, and is ignored.
 
@@ -218,6 +214,7 @@ class _ThreadRunner:
         self._queue: deque[_Started] = deque()
         self._running: set[_Started] = set()
         self._started: dict[Errand, _Started] = {}
+        self._waits = Waits()
 
     def start(self, errand: Errand) -> None:
         started = self._started[errand] = _Started(errand, self._loop.create_future())
@@ -232,7 +229,8 @@ class _ThreadRunner:
         started = self._started.get(errand)
         if started is None:
             return
-        started.waiting.cancel()
+        if started.waiting is not None:
+            started.waiting.cancel()
         if not started.done.done():
             started.done.set_result(_lost(errand.run, InterruptedError("it was stopped")))
 
@@ -247,24 +245,37 @@ class _ThreadRunner:
         run = started.errand.run
         if run.timeout_s is not None:
             started.timer = self._loop.call_later(run.timeout_s, self._on_overdue, run)
-        threading.Thread(
-            target=self._work,
-            args=(started,),
-            name=f"workflow task {run.workflow_id}@{run.task_id}",
-            daemon=True,
-        ).start()
+        if run.is_event:
+            started.waiting = self._loop.create_task(self._wait(run))
+            started.waiting.add_done_callback(functools.partial(_take_over, started.done))
+            return
+        name = f"workflow task {run.workflow_id}@{run.task_id}"
+        thread = threading.Thread(target=self._work, args=(started,), name=name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as exc:  # the system gives none
+            started.done.set_exception(exc)
+
+    async def _wait(self, run: TaskRun) -> Completion:
+        refs: list[Any] = []
+        run = with_positions(run, refs)
+        store = store_at(self._location)
+        return await self._waits.run(store, run, lambda: [ray.get(ref) for ref in refs])
 
     def _work(self, started: _Started) -> None:
+        try:
+            settle = functools.partial(_settle, started.done, self._execute(started.errand.run))
+        except BaseException as exc:  # it belongs to the task
+            settle = functools.partial(_settle, started.done, _lost(started.errand.run, exc))
         with suppress(RuntimeError):  # nobody waits any more: the event loop is closed
-            work_for(started.waiting, started.done, lambda: self._execute(started.errand.run))
+            self._loop.call_soon_threadsafe(settle)
 
     def _execute(self, run: TaskRun) -> Completion:
         refs: list[Any] = []
         run = with_positions(run, refs)
         log_begin(run)
-        return run_task(
-            store_at(self._location), run, results_of(run), [ray.get(ref) for ref in refs]
-        )
+        values = [ray.get(ref) for ref in refs]
+        return run_task(store_at(self._location), run, run.results, values)
 
     def _ended(self, started: _Started) -> None:
         if started.timer is not None:
@@ -275,6 +286,20 @@ class _ThreadRunner:
         error = started.done.exception()
         errand.on_done(started.done.result() if error is None else _lost(errand.run, error))
         self._begin_next()
+
+
+def _settle(done: asyncio.Future[Completion], completion: Completion) -> None:
+    if not done.done():  # else it was stopped meanwhile
+        done.set_result(completion)
+
+
+def _take_over(done: asyncio.Future[Completion], waiting: asyncio.Task[Completion]) -> None:
+    if done.done() or waiting.cancelled():
+        return
+    if (error := waiting.exception()) is not None:
+        done.set_exception(error)
+    else:
+        done.set_result(waiting.result())
 
 
 def _lost(run: TaskRun, error: BaseException) -> Lost:

@@ -8,6 +8,7 @@ import pickle
 import re
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -167,8 +168,9 @@ class RayRunner:
     def _ask_for_cpus(self) -> None:
         if self._loop.time() - self._cpus_asked_at > _CPUS_INTERVAL_S:
             self._cpus_asked_at = self._loop.time()
-            asked = self._loop.run_in_executor(None, ray.cluster_resources)
-            asked.add_done_callback(self._note_cpus)
+            with suppress(RuntimeError):  # there is no thread for it: it is as many as before
+                asked = self._loop.run_in_executor(None, ray.cluster_resources)
+                asked.add_done_callback(self._note_cpus)
 
     def _note_cpus(self, asked: asyncio.Future[dict[str, float]]) -> None:
         if asked.exception() is None:
@@ -296,7 +298,7 @@ class RayRunner:
         for position in others:
             self._answer(pack, position, NotBegun())
         errand = pack.open[first]
-        inputs = tuple(given._replace(ref=None) for given in results_of(errand.run))
+        inputs = tuple(given._replace(ref=None) for given in errand.run.results)
         errand.run = errand.run._replace(inputs=inputs)
         pack.errands = [errand]
         self._send(pack)
@@ -334,11 +336,6 @@ def with_positions(run: TaskRun, refs: list[Any]) -> TaskRun:
 def _is_input_lost(error: BaseException) -> bool:
     # The user's own errors come back as data: this one comes from Ray, loading the arguments.
     return isinstance(getattr(error, "cause", error), ray.exceptions.ObjectLostError)
-
-
-def results_of(run: TaskRun) -> list[Result]:
-    """What a task takes that does not come after another one in the same Ray task."""
-    return [given for given in run.inputs if isinstance(given, Result)]
 
 
 def system_failure(run: TaskRun, exc: BaseException) -> TaskFailure:

@@ -6,6 +6,7 @@ the system, not of the task.
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 import traceback
@@ -50,14 +51,14 @@ from airflow_provider_rayworkflow.workflow.task_runs import (
     Returned,
     TaskRun,
 )
-from airflow_provider_rayworkflow.workflow.trace_context import joining
+from airflow_provider_rayworkflow.workflow.trace_context import join, joining
 
 log = get_logger(__name__)
 
 #: Larger values get an object of their own and go from worker to worker by reference.
 INLINE_BYTES = 32 * 1024
 # What stands at the top of each traceback and is not the author's.
-_OUR_MODULES = frozenset({__name__, __name__.replace("worker", "events")})
+_OUR_MODULES = frozenset({__name__, __name__.replace("worker", "waits")})
 
 #: The largest value that a task may return, in bytes; by default there is no limit.
 MAX_VALUE_VARIABLE = "RAY_WORKFLOW_MAX_VALUE_BYTES"
@@ -96,6 +97,9 @@ class Attempt:
         self._inputs: list[Any] = []
         self._retryable: tuple[type[BaseException], ...] | None = None
         self._started_at = 0.0
+        self._context = context.WorkflowContext(
+            workflow_id=run.workflow_id, task_id=run.task_id, attempt=run.attempt, epoch=run.epoch
+        )
 
     def load(self, results: Sequence[Result], values: Sequence[Any]) -> Completion | None:
         """Load what it takes; returns how it ended if that fails."""
@@ -108,12 +112,14 @@ class Attempt:
     @contextmanager
     def current(self) -> Iterator[None]:
         """While this lasts, it is the task that :func:`~..workflow_context.get_context` tells of."""
-        run = self._run
-        task_context = context.WorkflowContext(
-            workflow_id=run.workflow_id, task_id=run.task_id, attempt=run.attempt, epoch=run.epoch
-        )
-        with context.running(task_context), joining(run.traceparent):
+        with context.running(self._context), joining(self._run.traceparent):
             yield
+
+    def enter(self) -> None:
+        """The same for good, in a :class:`contextvars.Context` of its own."""
+        context.enter(self._context)
+        if self._run.traceparent:
+            join(self._run.traceparent)
 
     def call(self) -> Any:
         """Call its function."""
@@ -147,6 +153,8 @@ class Attempt:
         """How it ends by an exception, of whatever class."""
         if type(exc) is SystemExit and hasattr(exc, "ray_terminate_msg"):
             raise exc  # Ray ends this process, and tells why: no doing of the task
+        if self._run.is_event and _is_lack(exc):
+            return Lost(failure=_system_failure(self._run, exc))  # the process is not its own
         log.info("Task status [FAILED]\t[%s@%s]", self._run.workflow_id, self._run.task_id)
         failure = describe(self._run.task_id, exc)
         return Raised(
@@ -164,6 +172,14 @@ class Attempt:
             attempt=self._run.attempt,
             node=NODE,
         )
+
+
+def _is_lack(exc: BaseException) -> bool:
+    """True if the machine or the process has not got what was asked for: files, memory, threads."""
+    if isinstance(exc, OSError):
+        return exc.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC)
+    no_thread = type(exc) is RuntimeError and text_of(exc) == "can't start new thread"
+    return no_thread or isinstance(exc, MemoryError)
 
 
 def _is_one_of(exc: BaseException, kinds: tuple[type[BaseException], ...] | None) -> bool:
