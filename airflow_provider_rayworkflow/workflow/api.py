@@ -19,6 +19,7 @@ from airflow_provider_rayworkflow.workflow.event_listener import EventListener
 from airflow_provider_rayworkflow.workflow.ids import check_workflow_id, new_workflow_id
 from airflow_provider_rayworkflow.workflow.model import (
     MAX_METADATA_BYTES,
+    Asker,
     OnChange,
     OnExisting,
     StartOptions,
@@ -83,6 +84,7 @@ def run(
     :raises WorkflowCancellationError: when it was canceled meanwhile.
     """
     options = _start_options(on_existing, on_change, from_task)
+    options = replace(options, is_awaited=context.in_task())
     return _wait(_submit(dag, args, kwargs, workflow_id, metadata, options))
 
 
@@ -127,7 +129,7 @@ def run_async(
 
 def resume(workflow_id: str, *, from_task: str | None = None) -> Any:
     """Go on with a workflow where it stopped, and return its output. See :func:`resume_async`."""
-    _resume(workflow_id, from_task)
+    _resume(workflow_id, from_task, is_awaited=context.in_task())
     return _wait(workflow_id)
 
 
@@ -524,14 +526,14 @@ def _statuses(status_filter: Any) -> set[WorkflowStatus]:
     return {WorkflowStatus(status) for status in wanted}
 
 
-def _resume(workflow_id: str, from_task: Any) -> None:
+def _resume(workflow_id: str, from_task: Any, *, is_awaited: bool = False) -> None:
     check_workflow_id(workflow_id)
     since = _check_from_task(from_task)
     from airflow_provider_rayworkflow.workflow.runtime import connect, task_logs
 
     manager = connect.manager()
     task_logs.print_logs_of(workflow_id)
-    connect.call(manager.resume.remote(workflow_id, since, current_traceparent()))
+    connect.call(manager.resume.remote(workflow_id, since, current_traceparent(), is_awaited))
 
 
 def _call(method: str, *args: Any) -> Any:
@@ -542,7 +544,15 @@ def _call(method: str, *args: Any) -> Any:
 
 def _wait(workflow_id: str, task_id: str | None = None, *, was_waiting: bool = True) -> Any:
     _check_can_end(workflow_id, task_id)
-    return _call("wait_output", workflow_id, task_id, was_waiting)
+    return _call("wait_output", workflow_id, task_id, was_waiting, _asker())
+
+
+def _asker() -> Asker | None:
+    """Who asks, if that is a task: its workflow does not count while it waits."""
+    if not context.in_task():
+        return None
+    current = context.get_context()
+    return Asker(current.workflow_id, current.epoch)
 
 
 def _check_can_end(workflow_id: str, task_id: str | None) -> None:
@@ -562,7 +572,7 @@ def _reference(
     from airflow_provider_rayworkflow.workflow.runtime import connect
 
     reference: ray.ObjectRef[Any] = connect.manager().wait_output.remote(
-        workflow_id, task_id, was_waiting
+        workflow_id, task_id, was_waiting, _asker()
     )
     return reference
 

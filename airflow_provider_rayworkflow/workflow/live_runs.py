@@ -89,7 +89,7 @@ class LiveRuns:
             )
             outcome = Outcome(failure=failure)
         finally:
-            self.slots.free()
+            self.slots.free(live)
         try:
             await self._finish(live, outcome)
         except Exception:

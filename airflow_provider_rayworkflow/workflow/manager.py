@@ -10,6 +10,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Collection
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -34,7 +35,7 @@ from airflow_provider_rayworkflow.workflow.live_runs import LiveRuns
 from airflow_provider_rayworkflow.workflow.locks import Locks
 from airflow_provider_rayworkflow.workflow.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.measures import Measures
-from airflow_provider_rayworkflow.workflow.model import RunningTask, StartOptions
+from airflow_provider_rayworkflow.workflow.model import Asker, RunningTask, StartOptions
 from airflow_provider_rayworkflow.workflow.outcomes import Outcome, Stop, status_after
 from airflow_provider_rayworkflow.workflow.starts import Starts
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
@@ -280,18 +281,26 @@ class Manager:
             parsed = await self._known.in_thread(Graph.from_bytes, graph)
         await self._starts.begin(workflow_id, parsed, user_metadata, options or StartOptions())
 
-    async def resume(self, workflow_id: str, *, from_task: str = "", traceparent: str = "") -> None:
+    async def resume(
+        self,
+        workflow_id: str,
+        *,
+        from_task: str = "",
+        traceparent: str = "",
+        is_awaited: bool = False,
+    ) -> None:
         """Go on with a workflow from its stored graph and checkpoints.
 
         :param from_task: run this task again, and all that depend on it.
         :param traceparent: the trace that its tasks' spans join; ``""``: as in the run before.
+        :param is_awaited: see :class:`~.model.StartOptions`.
         :raises WorkflowStillActiveError: when an active one is to be restarted from a task.
         :raises ValueError: when it has no such task.
         :raises WorkflowNotResumableError: when it does not exist or was canceled.
         :raises CorruptedDataError: when its stored graph is damaged.
         :raises queue.Full: as for :meth:`submit`.
         """
-        options = StartOptions(from_task=from_task, traceparent=traceparent)
+        options = StartOptions(from_task=from_task, traceparent=traceparent, is_awaited=is_awaited)
         await self._starts.begin(workflow_id, None, {}, options)
 
     async def resume_all(self, *, include_failed: bool) -> list[tuple[str, Exception | None]]:
@@ -317,6 +326,16 @@ class Manager:
             log.warning("Workflow %s can't be resumed: %s", workflow_id, exc)
             return exc
         return None
+
+    def waiting(self, asker: Asker | None) -> AbstractAsyncContextManager[None]:
+        """While this lasts, a task waits for another workflow: see :class:`~.slots.Slots`.
+
+        :param asker: the workflow of the task; None for any other caller.
+        """
+        live = self._known.live.get(asker.workflow_id) if asker else None
+        if asker is None or live is None or live.claim.epoch != asker.epoch:
+            return nullcontext()
+        return self._runs.slots.lent(live)
 
     # ---- stopping
 

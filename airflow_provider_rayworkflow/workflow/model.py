@@ -38,6 +38,8 @@ class StartOptions:
         ``""`` for none.
     :ivar is_new: the id was made for this start, and nobody else has it: nothing is looked for.
     :ivar traceparent: the trace that its tasks' spans join; ``""``: as in the run before.
+    :ivar is_awaited: a task of another workflow waits for it: there is a place in the queue for it,
+        however full that is.
     """
 
     on_existing: OnExisting = "resume"
@@ -45,6 +47,14 @@ class StartOptions:
     from_task: str = ""
     is_new: bool = False
     traceparent: str = ""
+    is_awaited: bool = False
+
+
+class Asker(NamedTuple):
+    """The run of a workflow whose task waits for another workflow."""
+
+    workflow_id: str
+    epoch: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

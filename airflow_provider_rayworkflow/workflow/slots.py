@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
+import asyncio
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Protocol
 
 from airflow_provider_rayworkflow.workflow.concurrency import Limits
@@ -16,6 +18,9 @@ class OnChange(Protocol):
 
 class Slots:
     """The slots of one manager, and the queue before them.
+
+    A workflow whose task waits for another one lends its slot meanwhile: else the other one could
+    wait for that very slot. It goes on when it has a slot again, before any other gets one.
 
     :param start: runs a workflow, which has a slot then; it gives the slot back.
     :param on_change: told how many have a slot and how many wait.
@@ -30,6 +35,8 @@ class Slots:
         self._running = 0
         self._entering = 0  # workflows on their way into the queue
         self._pending: deque[Live] = deque()
+        self._waits: Counter[Live] = Counter()  # of those that have lent their slot
+        self._returning: deque[tuple[Live, asyncio.Future[None]]] = deque()
 
     @property
     def limits(self) -> Limits:
@@ -44,18 +51,20 @@ class Slots:
         self.start_pending()
         return before != self._limits
 
-    def take(self) -> bool:
+    def take(self, *, always: bool = False) -> bool:
         """Take a slot (True), or else a place in the queue (False).
 
         Either must be given back: by :meth:`enter`, or by :meth:`give_back`.
 
+        :param always: there is a place in the queue, however full it is.
         :raises queue.Full: when neither is free.
         """
         if self._limits.can_run(self._running):
             self._running += 1
             self._tell()
             return True
-        self._limits.check_can_wait(len(self._pending) + self._entering)
+        if not always:
+            self._limits.check_can_wait(len(self._pending) + self._entering)
         self._entering += 1
         return False
 
@@ -72,7 +81,8 @@ class Slots:
     def give_back(self, *, has_slot: bool) -> None:
         """Give back what was taken for a workflow that did not begin."""
         if has_slot:
-            self.free()
+            self._running -= 1
+            self._tell()
             self.start_pending()
         else:
             self._entering -= 1
@@ -85,13 +95,49 @@ class Slots:
             self._tell()
             self._start(live)
 
-    def free(self) -> None:
+    def free(self, live: Live) -> None:
         """A workflow has left its slot; call :meth:`start_pending` when it has ended."""
-        self._running -= 1
+        if live in self._waits:
+            del self._waits[live]  # it has lent it
+        else:
+            self._running -= 1
         self._tell()
+
+    @asynccontextmanager
+    async def lent(self, live: Live) -> AsyncIterator[None]:
+        """While this lasts, a task of a running workflow waits for another workflow."""
+        if live not in self._waits:
+            self._running -= 1
+            self._tell()
+        self._waits[live] += 1
+        self.start_pending()
+        try:
+            yield
+        finally:
+            if live in self._waits:
+                self._waits[live] -= 1
+                if not self._waits[live]:
+                    has_slot: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                    self._returning.append((live, has_slot))
+                    self._take_back()
+                    await has_slot
+
+    def _take_back(self) -> None:
+        while self._returning:
+            live, has_slot = self._returning[0]
+            if live in self._waits and not self._waits[live]:
+                if not self._limits.can_run(self._running):
+                    return
+                self._running += 1
+                del self._waits[live]
+                self._tell()
+            self._returning.popleft()  # or it has ended, or waits again
+            if not has_slot.done():
+                has_slot.set_result(None)
 
     def start_pending(self) -> None:
         """Start what waits, as far as there are slots."""
+        self._take_back()
         while self._pending and self._limits.can_run(self._running):
             live = self._pending.popleft()
             self._running += 1

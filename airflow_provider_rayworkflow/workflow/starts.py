@@ -257,7 +257,7 @@ class Starts:
 
     async def _claim_and_start(self, start: _Start) -> bool:
         # The slot is taken before anything is awaited, and given back if the start fails.
-        has_slot = self._slots.take()
+        has_slot = self._slots.take(always=start.options.is_awaited)
         live = None
         try:
             live = await self._claim(start, has_slot=has_slot)

@@ -25,7 +25,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import StorageError
 from airflow_provider_rayworkflow.workflow.http_events import Fate
 from airflow_provider_rayworkflow.workflow.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.manager import Manager
-from airflow_provider_rayworkflow.workflow.model import RunningTask, StartOptions
+from airflow_provider_rayworkflow.workflow.model import Asker, RunningTask, StartOptions
 from airflow_provider_rayworkflow.workflow.runtime.locations import store_at
 from airflow_provider_rayworkflow.workflow.runtime.logs import log_to_stderr
 from airflow_provider_rayworkflow.workflow.runtime.metrics import RayMeasures
@@ -145,9 +145,13 @@ class WorkflowManagementActor:
 
         return await asyncio.gather(*(submit(*submission) for submission in submissions))
 
-    async def resume(self, workflow_id: str, from_task: str, traceparent: str) -> None:
+    async def resume(
+        self, workflow_id: str, from_task: str, traceparent: str, is_awaited: bool = False
+    ) -> None:
         manager = await self._ready()
-        await manager.resume(workflow_id, from_task=from_task, traceparent=traceparent)
+        await manager.resume(
+            workflow_id, from_task=from_task, traceparent=traceparent, is_awaited=is_awaited
+        )
 
     async def fork(self, workflow_id: str, new_workflow_id: str, from_task: str) -> None:
         await (await self._ready()).fork(workflow_id, new_workflow_id, from_task=from_task)
@@ -159,14 +163,18 @@ class WorkflowManagementActor:
     async def resume_all(self, include_failed: bool) -> list[tuple[str, Exception | None]]:
         return await (await self._ready()).resume_all(include_failed=include_failed)
 
-    async def wait_output(self, workflow_id: str, task_id: str | None, was_waiting: bool) -> Reply:
+    async def wait_output(
+        self, workflow_id: str, task_id: str | None, was_waiting: bool, asker: Asker | None
+    ) -> Reply:
         """The output as :class:`~.outputs.Reply`.
 
         :param was_waiting: the caller ran or resumed it, and so wants it to go on here if the
             manager that runs it elsewhere dies.
+        :param asker: where the caller is a task of a workflow: that one.
         """
-        answers = (await self._ready()).answers
-        output = await answers.wait_output(workflow_id, task_id, take_over=was_waiting)
+        manager = await self._ready()
+        async with manager.waiting(asker):
+            output = await manager.answers.wait_output(workflow_id, task_id, take_over=was_waiting)
         return reply(self._uri, output, was_waiting=was_waiting)
 
     async def fail(self, error: Exception) -> None:

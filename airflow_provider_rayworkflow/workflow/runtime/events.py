@@ -40,15 +40,15 @@ def bind_sleep(duration_s: float) -> FunctionNode:
 
 
 @ray.remote
-def get_message(listener: type[EventListener], *args: Any, **kwargs: Any) -> Wait:
+def get_message(listener: type[EventListener], *args: Any, **kwargs: Any) -> Any:
     """Wait for the event."""
-    return Wait(listener, "poll_for_event", args, kwargs)
+    return Wait(listener, "poll_for_event", args, kwargs).here()
 
 
 @ray.remote
-def message_committed(listener: type[EventListener], event: Any) -> Wait:
+def message_committed(listener: type[EventListener], event: Any) -> Any:
     """Tell the listener that its event is checkpointed; the value is the event."""
-    return Wait(listener, "event_checkpointed", (event,), {}, gives=event)
+    return Wait(listener, "event_checkpointed", (event,), {}, gives=event).here()
 
 
 @ray.remote

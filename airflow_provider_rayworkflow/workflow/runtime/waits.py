@@ -21,6 +21,7 @@ from airflow_provider_rayworkflow.workflow.runtime.worker import Attempt, log_be
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 from airflow_provider_rayworkflow.workflow.task_runs import Completion, TaskRun
 from airflow_provider_rayworkflow.workflow.thread_pool import ThreadPool
+from airflow_provider_rayworkflow.workflow.workflow_context import in_task
 
 T = TypeVar("T")
 
@@ -64,6 +65,16 @@ class Wait(NamedTuple):
                 raise  # this is us
             return None, exc
         return (value if self.gives is ... else self.gives), None
+
+    def here(self) -> Any:
+        """Itself inside a workflow; elsewhere, in a plain Ray task, what it gives."""
+        if in_task():
+            return self
+        call, error = self.make()
+        value, error = (None, error) if call is None else asyncio.run(call())
+        if error is not None:
+            raise error
+        return value
 
     @property
     def may_block(self) -> bool:

@@ -18,6 +18,7 @@ import ray
 
 from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.workflow import testing
+from airflow_provider_rayworkflow.workflow.runtime.events import get_message, message_committed
 from airflow_provider_rayworkflow.workflow.testing import InProcessWorkflows
 from airflow_provider_rayworkflow.workflow.thread_pool import ThreadPool
 
@@ -153,6 +154,16 @@ def test_a_listener_knows_for_whom_it_waits_in_both_calls(workflows):
 
     workflow.run(workflow.wait_for_event(Knows), workflow_id="w")
     assert effects.calls == ["w"] * 4
+
+
+def test_outside_of_a_workflow_an_event_is_waited_for_in_its_plain_task():
+    class Answers(workflow.EventListener):
+        async def poll_for_event(self, what: str) -> str:
+            await asyncio.sleep(0)
+            return what
+
+    assert get_message._function(Answers, "answer") == "answer"
+    assert message_committed._function(Answers, "answer") == "answer"
 
 
 # ---- what the machine lacks
