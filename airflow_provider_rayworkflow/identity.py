@@ -70,10 +70,24 @@ class Origin:
                 key = TaskInstanceKey(
                     dag_id=dag_id, task_id=task_id, run_id=run_id, map_index=map_index
                 )
+                if not _is_of_airflow(key):
+                    return None
                 return cls(
                     key=key, run_after=run_after, life=life, max_tries=max_tries, inputs=inputs
                 )
         return None
+
+
+def _is_of_airflow(key: TaskInstanceKey) -> bool:
+    """True if Airflow may have such a task instance: its database is asked for nothing else."""
+    names = (key.dag_id, key.task_id, key.run_id)
+    return -1 <= key.map_index < 2**31 and all(
+        len(name) <= _MAX_NAME and not _NO_TEXT.search(name) for name in names
+    )
+
+
+_MAX_NAME = 250  # of Airflow's ids
+_NO_TEXT = re.compile(r"[\x00\ud800-\udfff]")
 
 
 def derive_workflow_id(key: TaskInstanceKey, *, namespace: str | None = None) -> str:

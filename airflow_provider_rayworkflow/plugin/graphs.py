@@ -108,6 +108,8 @@ def _edges(views: Sequence[TaskView], number_of: Callable[[str], int]) -> list[l
 
 def _giver(known: Mapping[str, TaskView], task_id: str) -> str:
     """The task that has the result in the end: perhaps one of a graph that the task returned."""
-    while (gives := known[task_id].gives) in known:
+    seen = {task_id}
+    while (gives := known[task_id].gives) in known and gives not in seen:
+        seen.add(gives)
         task_id = gives
     return task_id

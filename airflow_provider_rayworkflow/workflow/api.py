@@ -27,6 +27,7 @@ from airflow_provider_rayworkflow.workflow.model import (
 from airflow_provider_rayworkflow.workflow.plans import Plan, make_plan
 from airflow_provider_rayworkflow.workflow.retention import PRUNED_BY_DEFAULT, check_statuses
 from airflow_provider_rayworkflow.workflow.retry import Retry, seconds
+from airflow_provider_rayworkflow.workflow.shortening import MAX_NAME_BYTES
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage.workflows import HonestStatuses
 from airflow_provider_rayworkflow.workflow.trace_context import current_traceparent
@@ -423,7 +424,11 @@ class options:
             )
         task_id = workflow_options.get("task_id")
         if task_id is not None and (not isinstance(task_id, str) or not task_id):
-            raise ValueError(f"task_id must be a string that is not empty, not {task_id!r}.")
+            raise ValueError(f"task_id must be a string that is not empty, not {task_id!r:.100}.")
+        if task_id is not None and len(task_id) > MAX_NAME_BYTES:
+            raise ValueError(
+                f"task_id {task_id!r:.80}… has {len(task_id)} characters, and may have {MAX_NAME_BYTES}."
+            )
         for flag in ("catch_exceptions", "checkpoint", "isolate"):
             if not isinstance(workflow_options.get(flag), (bool, type(None))):
                 raise ValueError(f"{flag} must be True or False, not {workflow_options[flag]!r}.")

@@ -9,9 +9,12 @@ from typing import Any, Literal, NamedTuple
 
 from airflow_provider_rayworkflow.workflow.documents import well_typed
 from airflow_provider_rayworkflow.workflow.pickling import pickled_by_fields
+from airflow_provider_rayworkflow.workflow.shortening import MAX_NAME_BYTES, shorten
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 
 Json = dict[str, Any]
+
+_MAX_BASES = 100
 
 #: Where a workflow's metadata says which task instance started it.
 ORIGIN_KEY = "airflow"
@@ -69,6 +72,8 @@ class TaskFailure:
     :ivar output: the end of what the task printed, ``""`` where that is not known.
     :ivar bases: the names of the exception's type and of those that it is derived from; of the
         first cause, where Ray or a workflow in the task has wrapped that.
+
+    However long its texts are given: they are cut, see :func:`~.shortening.shorten`.
     """
 
     task_id: str
@@ -93,6 +98,13 @@ class TaskFailure:
         # By name: where tasks run there may be no Airflow, and its module differs by version.
         return any(base.startswith("airflow.") and base.endswith(f".{name}") for base in self.bases)
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "type", shorten(self.type, MAX_NAME_BYTES))
+        bases = tuple(shorten(base, MAX_NAME_BYTES) for base in self.bases[:_MAX_BASES])
+        object.__setattr__(self, "bases", bases)
+        for name in ("message", "traceback", "output"):
+            object.__setattr__(self, name, shorten(getattr(self, name)))
+
     def to_json(self) -> Json:
         return asdict(self)
 
@@ -112,6 +124,10 @@ class JsonOutput:
 
     value: Any = None
     problem: str = ""
+
+    def __post_init__(self) -> None:
+        if self.problem:
+            object.__setattr__(self, "problem", shorten(self.problem, MAX_NAME_BYTES))
 
     def to_json(self) -> Json:
         return asdict(self)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 
-#: Longer texts are cut.
-MAX_CHARACTERS = 64 * 1024
+from airflow_provider_rayworkflow.workflow.shortening import shorten
 
 # Colours and the like: what a terminal obeys, and a log shows as rubbish.
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?)")
@@ -15,16 +14,13 @@ _NOT_SHOWN = re.compile(
 )
 
 
-def shown_text(text: str, *, max_characters: int = MAX_CHARACTERS) -> str:
-    """The text without what a terminal would obey, encodable, and not longer than that.
+def shown_text(text: str) -> str:
+    """The text without what a terminal would obey, encodable, and cut where it is long.
 
     Escape sequences are left out. Other control characters but for ends of lines and tabs, lone
     surrogates, and what changes the direction of writing stand as Python writes them (``\\x00``).
     """
-    if len(text) > max_characters:
-        left_out = len(text) - max_characters
-        text = f"{text[:max_characters]} [{left_out} characters are left out]"
-    return escaped(_ESCAPES.sub("", text.replace("\r\n", "\n")))
+    return escaped(_ESCAPES.sub("", shorten(text).replace("\r\n", "\n")))
 
 
 def escaped(text: str) -> str:

@@ -28,6 +28,16 @@ from airflow_provider_rayworkflow.identity import Origin
 
 __all__ = ["Access", "AccessDep", "get_user", "login_url"]
 
+#: One answer for what is not there, what is not theirs, and what can't be read.
+NOT_SHOWN = (
+    "There is no such workflow, or you may not see it, or its storage can't be read at the moment."
+)
+#: For those who may see the connection.
+UNREADABLE = (
+    "The workflow or its storage can't be read now, or there is no such Ray workflow connection. The "
+    "API server's log says more."
+)
+
 Method = Literal["GET", "PUT", "DELETE"]
 
 
@@ -53,11 +63,23 @@ class Access:
             raise HTTPException(403, "You may see this workflow, and not act on it.")
 
     def refuse(self) -> NoReturn:
-        """Say the same of a workflow that is not there and of one that is not theirs.
+        """Say the same of a workflow that is not there, of one that is not theirs, and of others.
 
         :raises HTTPException: 404.
         """
-        raise HTTPException(404, "There is no such workflow, or you may not see it.")
+        raise HTTPException(404, NOT_SHOWN)
+
+    def fail(self, conn_id: str) -> NoReturn:
+        """Say that a connection, or a workflow of it, can't be read.
+
+        An unknown connection is answered like one whose storage can't be read. Users who may not
+        see the connection learn neither: they get the answer of a workflow that is not there.
+
+        :raises HTTPException: 502, or 404.
+        """
+        if not self.allows_connection("GET", conn_id):
+            self.refuse()
+        raise HTTPException(502, UNREADABLE)
 
     def allows(self, method: Method, conn_id: str, origin: Origin | None) -> bool:
         """The same as an answer."""
@@ -109,7 +131,12 @@ class Access:
         return known
 
 
-AccessDep = Annotated[Access, Depends(Access)]
+async def _access(user: GetUserDep) -> Access:
+    """As a coroutine: FastAPI makes no other in one of the threads that all routes share."""
+    return Access(user)
+
+
+AccessDep = Annotated[Access, Depends(_access)]
 
 
 def login_url(next_url: str) -> str:

@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field
 from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowNotFoundError,
     RayWorkflowStillActiveError,
+    RayWorkflowStorageError,
     RayWorkflowUnreachableError,
 )
 from airflow_provider_rayworkflow.patience import Patience
@@ -25,7 +26,7 @@ from airflow_provider_rayworkflow.plugin.web.access import Access, Method
 from airflow_provider_rayworkflow.plugin.web.shown import ShownWorkflow, open_workflow
 from airflow_provider_rayworkflow.remote import RemoteRay
 from airflow_provider_rayworkflow.workflow import unowned
-from airflow_provider_rayworkflow.workflow.exceptions import WorkflowError
+from airflow_provider_rayworkflow.workflow.exceptions import StorageError, WorkflowError
 from airflow_provider_rayworkflow.workflow.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.model import StartOptions
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
@@ -89,6 +90,8 @@ def act(access: Access, body: ActionBody) -> str:
     log.info("%s of workflow %s, asked for in the UI", body.action, body.workflow_id)
     try:
         return _do(workflow, body)
+    except StorageError as exc:
+        raise RayWorkflowStorageError(str(exc)) from exc  # details are for the log only
     except (WorkflowError, RayWorkflowStillActiveError, RayWorkflowNotFoundError) as exc:
         raise HTTPException(409, str(exc)) from exc  # it has changed meanwhile
     except ValueError as exc:

@@ -9,21 +9,30 @@ from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import Depends, FastAPI, Header, HTTPException, Query, Request
-from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 from fastapi.templating import Jinja2Templates
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from airflow_provider_rayworkflow.exceptions import (
-    RayWorkflowConnectionError,
-    RayWorkflowStorageError,
-)
 from airflow_provider_rayworkflow.hooks import RayWorkflowHook
 from airflow_provider_rayworkflow.plugin import base_path
 from airflow_provider_rayworkflow.plugin.graphs import draw, members
 from airflow_provider_rayworkflow.plugin.web import formats
-from airflow_provider_rayworkflow.plugin.web.access import AccessDep, get_user, login_url
+from airflow_provider_rayworkflow.plugin.web.access import (
+    UNREADABLE,
+    Access,
+    AccessDep,
+    get_user,
+    login_url,
+)
 from airflow_provider_rayworkflow.plugin.web.actions import Action, ActionBody, act, offered
-from airflow_provider_rayworkflow.plugin.web.lists import Filter, list_page
+from airflow_provider_rayworkflow.plugin.web.answers import (
+    SafeJson,
+    on_storage,
+    on_task_instance,
+)
+from airflow_provider_rayworkflow.plugin.web.lanes import NoAnswerError
+from airflow_provider_rayworkflow.plugin.web.lists import Filter, Listed, list_page
 from airflow_provider_rayworkflow.plugin.web.shown import (
     ShownWorkflow,
     describe_task,
@@ -31,7 +40,6 @@ from airflow_provider_rayworkflow.plugin.web.shown import (
 )
 from airflow_provider_rayworkflow.plugin.web.storages import open_hook
 from airflow_provider_rayworkflow.plugin.web.task_instances import workflow_of
-from airflow_provider_rayworkflow.workflow.exceptions import StorageError
 from airflow_provider_rayworkflow.workflow.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 
@@ -67,6 +75,7 @@ def create_app() -> FastAPI:
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
+        default_response_class=SafeJson,
     )
     app.get("/")(to_workflows)
     app.get("/workflows", response_class=HTMLResponse)(show_workflows)
@@ -78,9 +87,7 @@ def create_app() -> FastAPI:
     app.post("/workflow/action")(do_action)
     app.get("/static/{name:path}")(static)
     app.add_exception_handler(StarletteHTTPException, _show_error)
-    app.add_exception_handler(RayWorkflowConnectionError, _show_problem)
-    app.add_exception_handler(RayWorkflowStorageError, _show_problem)
-    app.add_exception_handler(StorageError, _show_problem)
+    app.add_exception_handler(RequestValidationError, _show_refusal)
     app.middleware("http")(_protected)
     return app
 
@@ -88,11 +95,12 @@ def create_app() -> FastAPI:
 # ---- pages
 
 
-def to_workflows() -> Response:
+async def to_workflows() -> Response:
     """The list is the first page."""
     return RedirectResponse("workflows")
 
 
+@on_storage
 def show_workflows(
     request: Request,
     access: AccessDep,
@@ -111,13 +119,22 @@ def show_workflows(
         "problem": "",
         "listed": None,
     }
+    may_see_all = access.allows_connection("GET", conn_id)
     try:
         context["listed"] = list_page(open_hook(conn_id), access, chosen)
-    except (RayWorkflowConnectionError, RayWorkflowStorageError, StorageError) as exc:
-        context["problem"] = _problem(access, conn_id, exc)
+    except NoAnswerError:
+        raise
+    except Exception as exc:  # whatever is wrong: an answer, and the details to the log only
+        log.warning("The workflows of connection %r can't be listed: %s", conn_id, exc)
+        # Who may not see the connection learns no more than from one with no workflow of theirs.
+        context["listed"] = None if may_see_all else Listed.nothing()
+        context["problem"] = UNREADABLE if may_see_all else ""
+    if not may_see_all and context["listed"] and not context["listed"].total:
+        context["listed"] = Listed.nothing()
     return _page(request, "workflows.html", context)
 
 
+@on_storage
 def show_workflow(
     request: Request, access: AccessDep, conn_id: ConnId, workflow_id: WorkflowId
 ) -> Response:
@@ -125,21 +142,28 @@ def show_workflow(
     return _workflow_page(request, access, conn_id, workflow_id, is_tab=False)
 
 
-def show_task_instance(
+def _workflow_of(
     request: Request,
     access: AccessDep,
     dag_id: ConnId,
     run_id: ConnId,
     task_id: ConnId,
     map_index: Annotated[str, Query(max_length=20)] = "",
-) -> Response:
-    """The workflow of a task instance, as a tab on it.
+) -> tuple[str, str] | None:
+    """The workflow of a task instance: its connection and its id.
 
     :param map_index: of a task that is not mapped, Airflow leaves its placeholder here.
     """
     access.check_dag(dag_id)
     index = int(map_index) if re.fullmatch(r"\d{1,9}", map_index, re.ASCII) else -1
-    found = workflow_of(dag_id=dag_id, run_id=run_id, task_id=task_id, map_index=index)
+    return workflow_of(dag_id=dag_id, run_id=run_id, task_id=task_id, map_index=index)
+
+
+@on_task_instance(_workflow_of)
+def show_task_instance(
+    request: Request, access: Access, found: tuple[str, str] | None, task_id: str, **_: str
+) -> Response:
+    """The workflow of a task instance, as a tab on it."""
     if found is None:
         return _page(request, "no_workflow.html", {"task_id": task_id})
     return _workflow_page(request, access, *found, is_tab=True)
@@ -157,6 +181,7 @@ def _workflow_page(
 # ---- parts of a page
 
 
+@on_storage
 def live(access: AccessDep, conn_id: ConnId, workflow_id: WorkflowId) -> dict[str, Any]:
     """What changes of a workflow's page: its head as HTML, its graph as data."""
     workflow = open_workflow(access, conn_id, workflow_id)
@@ -170,6 +195,7 @@ def live(access: AccessDep, conn_id: ConnId, workflow_id: WorkflowId) -> dict[st
     }
 
 
+@on_storage
 def show_group(
     request: Request,
     access: AccessDep,
@@ -201,6 +227,7 @@ def show_group(
     return _page(request, "group.html", context)
 
 
+@on_storage
 def show_task(
     request: Request,
     access: AccessDep,
@@ -225,6 +252,7 @@ def show_task(
 # ---- actions
 
 
+@on_storage
 def do_action(
     access: AccessDep,
     body: ActionBody,
@@ -244,7 +272,7 @@ def do_action(
 # ---- files and errors
 
 
-def static(name: str) -> Response:
+async def static(name: str) -> Response:
     """A script, a style sheet, an icon."""
     if name not in _STATIC:
         raise HTTPException(404, "There is no such file.")
@@ -264,7 +292,9 @@ def _context(access: AccessDep, workflow: ShownWorkflow) -> dict[str, Any]:
 def _page(
     request: Request, template: str, context: dict[str, Any], status_code: int = 200
 ) -> Response:
-    return _TEMPLATES.TemplateResponse(request, template, context, status_code=status_code)
+    text = _TEMPLATES.get_template(template).render(context | {"request": request})
+    # What a storage holds may be no Unicode: shown escaped.
+    return HTMLResponse(text.encode("utf-8", "backslashreplace"), status_code)
 
 
 async def _protected(request: Request, call_next: Any) -> Response:
@@ -282,26 +312,27 @@ def _wants_page(request: Request) -> bool:
 
 def _show_error(request: Request, exc: Exception) -> Response:
     status, detail = getattr(exc, "status_code", 500), str(getattr(exc, "detail", exc))
+    headers = getattr(exc, "headers", None)
     if not _wants_page(request):
-        return JSONResponse({"detail": detail}, status)
+        return SafeJson({"detail": detail}, status, headers=headers)
     if status == 401:
         return RedirectResponse(login_url(str(request.url)), 303)
-    return _page(request, "problem.html", {"problem": detail}, status)
+    page = _page(request, "problem.html", {"problem": detail}, status)
+    page.headers.update(headers or {})
+    return page
 
 
-def _show_problem(request: Request, exc: Exception) -> Response:
-    log.warning("%s can't be shown: %s", request.url.path, exc)
-    detail = "The workflow's storage can't be read now. Its connection and the API server's log say more."
+def _show_refusal(request: Request, exc: Exception) -> Response:
+    """Of a request that is not as it has to be. Nothing of it is repeated: it may be anything."""
+    errors = exc.errors() if isinstance(exc, RequestValidationError) else []
+    names = {str(error["loc"][-1]) for error in errors if error.get("loc")}
+    known = sorted(name for name in names if name.isidentifier() and name.isascii())[:10]
+    detail = (
+        f"The request has no valid {', '.join(known)}." if known else "The request is not valid."
+    )
     if not _wants_page(request):
-        return JSONResponse({"detail": detail}, 502)
-    return _page(request, "problem.html", {"problem": detail}, 502)
-
-
-def _problem(access: AccessDep, conn_id: str, exc: Exception) -> str:
-    """What kept a connection from being used; for those who may see the connection, why."""
-    if access.allows_connection("GET", conn_id):
-        return str(exc)
-    return f"The connection {conn_id!r} can't be used: there is none, or its storage can't be read."
+        return SafeJson({"detail": detail}, 422)
+    return _page(request, "problem.html", {"problem": detail}, 422)
 
 
 _MEMBERS_SHOWN = 100

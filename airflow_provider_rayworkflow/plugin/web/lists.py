@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from airflow_provider_rayworkflow.hooks import RayWorkflowHook
 from airflow_provider_rayworkflow.identity import Origin
 from airflow_provider_rayworkflow.plugin.web.access import Access
-from airflow_provider_rayworkflow.workflow.exceptions import KeyNotFoundError, StorageError
+from airflow_provider_rayworkflow.plugin.web.known import BoundedCache
+from airflow_provider_rayworkflow.plugin.web.lanes import each
+from airflow_provider_rayworkflow.workflow.exceptions import (
+    CorruptedDataError,
+    KeyNotFoundError,
+    StorageError,
+)
+from airflow_provider_rayworkflow.workflow.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.model import StatusRecord
+from airflow_provider_rayworkflow.workflow.signing import SigningKeys
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
-from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
+from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, keys
 from airflow_provider_rayworkflow.workflow.storage.keys import StatusKey
-from airflow_provider_rayworkflow.workflow.storage.workflows import HonestStatuses, list_workflows
+from airflow_provider_rayworkflow.workflow.storage.workflows import HonestStatuses
+
+log = get_logger(__name__)
 
 PAGE_SIZE = 50
 #: Of so many workflows at most the status documents are read for one page.
@@ -37,13 +47,32 @@ class Filter:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Facts:
+    """What a row shows of a status document.
+
+    :ivar problem: why it can't be read, for people; ``""`` if it can.
+    """
+
+    workflow_id: str
+    created_at: float = 0.0
+    started_at: float | None = None
+    ended_at: float | None = None
+    tasks_done: int = 0
+    tasks_total: int = 0
+    origin: Origin | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
     """One workflow, with its honest status and who started it."""
 
-    workflow_id: str
     status: WorkflowStatus
-    record: StatusRecord
-    origin: Origin | None
+    facts: Facts
+
+    @property
+    def workflow_id(self) -> str:
+        return self.facts.workflow_id
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,10 +88,31 @@ class Listed:
     pages: int
     not_looked_at: int
 
+    @classmethod
+    def nothing(cls) -> Listed:
+        """No workflow at all."""
+        return cls(rows=(), total=0, pages=1, not_looked_at=0)
+
+
+_KnownKey = tuple[SigningKeys | None, str, str]
+
+
+def _size_of(key: _KnownKey, facts: Facts) -> int:
+    origin = facts.origin
+    of_origin = (
+        (*astuple(origin.key)[:3], origin.run_after, origin.life, origin.inputs) if origin else ()
+    )
+    texts = (*key[1:], facts.workflow_id, *of_origin)
+    return _ENTRY_BYTES + sum(sys.getsizeof(text) for text in texts)
+
+
+# The objects of one entry, besides its texts.
+_ENTRY_BYTES = 1000
+#: How much of this process's memory is held by what rows show.
+MAX_KNOWN_BYTES = 16 * 1024 * 1024
 
 # Final statuses never change, and so are read once; by the storage and the key, which is unique.
-_known: dict[tuple[str, str], StatusRecord] = {}
-_MAX_KNOWN = 20_000
+_known: BoundedCache[_KnownKey, Facts] = BoundedCache(max_bytes=MAX_KNOWN_BYTES, size_of=_size_of)
 
 
 def list_page(hook: RayWorkflowHook, access: Access, chosen: Filter) -> Listed:
@@ -72,17 +122,24 @@ def list_page(hook: RayWorkflowHook, access: Access, chosen: Filter) -> Listed:
 
     :raises StorageError: when the storage can't be read.
     """
-    store = hook.store
+    store, wanted = hook.store, chosen.text.lower()
+    honest = HonestStatuses(store, now=time.time())
     found = [
-        item
-        for item in list_workflows(store, HonestStatuses(store, now=time.time()))
-        if chosen.status in ("", item[1]) and chosen.text.lower() in item[0].lower()
+        (status, key)
+        for segment, key in store.list_segments().items()
+        if (status := honest.of(key.status, key.manager_id)) and chosen.status in ("", status)
+        # The id of a long one is in its document only.
+        if wanted in (keys.unquote_id(segment) or segment).lower()
     ]
     # Ids of task instances end with the time of their run.
-    found.sort(key=lambda item: (item[1].is_active, item[0]), reverse=True)
+    found.sort(key=lambda item: (item[0].is_active, item[1].segment), reverse=True)
     looked_at, more = found[:MAX_READ], len(found) - MAX_READ
-    rows = [row for row in _read(store, looked_at) if _may_see(row, hook, access)]
-    rows.sort(key=lambda row: (not row.status.is_active, -row.record.created_at, row.workflow_id))
+    rows = [
+        Row(status=status, facts=facts)
+        for status, facts in _read(store, looked_at)
+        if access.allows("GET", hook.ray_workflow_conn_id, facts.origin)
+    ]
+    rows.sort(key=lambda row: (not row.status.is_active, -row.facts.created_at, row.workflow_id))
     begin = (chosen.page - 1) * PAGE_SIZE
     return Listed(
         rows=rows[begin : begin + PAGE_SIZE],
@@ -92,31 +149,48 @@ def list_page(hook: RayWorkflowHook, access: Access, chosen: Filter) -> Listed:
     )
 
 
-def _may_see(row: Row, hook: RayWorkflowHook, access: Access) -> bool:
-    return access.allows("GET", hook.ray_workflow_conn_id, row.origin)
-
-
 def _read(
-    store: WorkflowStore, found: Sequence[tuple[str, WorkflowStatus, StatusKey]]
-) -> list[Row]:
-    def read(item: tuple[str, WorkflowStatus, StatusKey]) -> Row | None:
-        workflow_id, status, key = item
-        known = _known.get((store.bytes.uri, key.key))
-        record: StatusRecord | None
-        try:
-            record = known or store.read_status_at(key)
-        except KeyNotFoundError:  # replaced since the listing
-            record = store.read_status(workflow_id)
-        except StorageError:  # a document that is damaged hides no other workflow
-            return None
-        if record is None:
-            return None
-        if known is None and not record.status.is_active:
-            if len(_known) >= _MAX_KNOWN:
-                _known.clear()
-            _known[store.bytes.uri, key.key] = record
-        origin = Origin.from_metadata(record.user_metadata)
-        return Row(workflow_id=workflow_id, status=status, record=record, origin=origin)
+    store: WorkflowStore, found: Sequence[tuple[WorkflowStatus, StatusKey]]
+) -> list[tuple[WorkflowStatus, Facts]]:
+    """What rows show of these; several are read at once. What is deleted meanwhile has no row."""
+    uri = store.bytes.uri
+    known = {key: _known.get((store.signing, uri, key.key)) for _, key in found}
+    unknown = [key for key, facts in known.items() if facts is None]
 
-    with ThreadPoolExecutor(_READ_AT_ONCE) as threads:
-        return [row for row in threads.map(read, found) if row is not None]
+    def read(key: StatusKey) -> Facts | None:
+        facts = _read_facts(store, key)
+        if facts is not None and not facts.problem and not key.status.is_active:
+            _known[store.signing, uri, key.key] = facts
+        return facts
+
+    known.update(zip(unknown, each(read, unknown, at_once=_READ_AT_ONCE), strict=True))
+    return [(status, facts) for status, key in found if (facts := known[key]) is not None]
+
+
+def _read_facts(store: WorkflowStore, key: StatusKey) -> Facts | None:
+    """What a row shows of a workflow, None if it has just been deleted."""
+    try:
+        try:
+            record: StatusRecord | None = store.read_status_at(key)
+        except KeyNotFoundError:  # replaced since the listing
+            workflow_id = keys.unquote_id(key.segment)
+            record = store.read_status(workflow_id) if workflow_id else None
+    except StorageError as exc:  # it hides no other workflow
+        log.warning("The status of a workflow can't be read: %s", exc)
+        is_damaged = isinstance(exc, CorruptedDataError)
+        return Facts(
+            workflow_id=keys.unquote_id(key.segment) or key.segment,
+            problem="its status is damaged" if is_damaged else "its status can't be read",
+        )
+    if record is None:
+        return None
+    origin = Origin.from_metadata(record.user_metadata)
+    return Facts(
+        workflow_id=record.workflow_id,
+        created_at=record.created_at,
+        started_at=record.started_at,
+        ended_at=record.ended_at,
+        tasks_done=record.tasks_done,
+        tasks_total=record.tasks_total,
+        origin=origin,
+    )

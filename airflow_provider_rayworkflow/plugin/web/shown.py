@@ -11,8 +11,10 @@ from airflow_provider_rayworkflow.hooks import RayWorkflowHook
 from airflow_provider_rayworkflow.identity import Origin
 from airflow_provider_rayworkflow.plugin.tasks import TaskDetails, Tasks
 from airflow_provider_rayworkflow.plugin.web.access import Access, Method
+from airflow_provider_rayworkflow.plugin.web.lanes import NoAnswerError
 from airflow_provider_rayworkflow.plugin.web.storages import open_hook
 from airflow_provider_rayworkflow.workflow.exceptions import StorageError
+from airflow_provider_rayworkflow.workflow.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.model import (
     ORIGIN_KEY,
     Encoding,
@@ -24,6 +26,8 @@ from airflow_provider_rayworkflow.workflow.model import (
 from airflow_provider_rayworkflow.workflow.plans import PlannedTask, make_plan
 from airflow_provider_rayworkflow.workflow.progress import progress_line
 from airflow_provider_rayworkflow.workflow.storage.workflows import Found, WorkflowStore
+
+log = get_logger(__name__)
 
 #: A larger output is not shown.
 MAX_OUTPUT_BYTES = 64 * 1024
@@ -84,14 +88,21 @@ class ShownWorkflow:
 def open_workflow(
     access: Access, conn_id: str, workflow_id: str, *, method: Method = "GET"
 ) -> ShownWorkflow:
-    """Read a workflow's status for somebody who wants to see it or to act on it.
+    """Read a workflow's status for a user who wants to see it or to act on it.
 
     :raises HTTPException: 404 if there is none or the user may not see it; 403 if the user may
-        see it and no more.
-    :raises RayWorkflowStorageError: when it can't be read.
+        see it and no more; if it can't be read, 502 for those who may see the connection, and for
+        others the same 404.
+    :raises NoAnswerError: when it takes too long.
     """
-    hook = open_hook(conn_id)
-    found = hook.find(workflow_id)
+    try:
+        hook = open_hook(conn_id)
+        found = hook.find(workflow_id)
+    except NoAnswerError:
+        raise
+    except Exception as exc:  # whatever is wrong: an answer, and the details to the log only
+        log.warning("Workflow %r of connection %r can't be shown: %s", workflow_id, conn_id, exc)
+        access.fail(conn_id)
     origin = Origin.from_metadata(found.record.user_metadata) if found else None
     if found is None:
         access.refuse()
@@ -139,8 +150,9 @@ def _output(store: WorkflowStore, result: Result) -> JsonOutput:
     try:
         data = store.read_value(result.blob) if result.blob else result.inline or b""
         value = json.loads(bytes(data))
-    except (StorageError, ValueError) as exc:
-        return JsonOutput(problem=f"It can't be read: {exc}")
+    except (StorageError, ValueError, RecursionError) as exc:
+        log.warning("The output of a task can't be shown: %s", exc)
+        return JsonOutput(problem="It can't be read. The API server's log says why.")
     return JsonOutput(value=[value, None] if result.form is Form.CAUGHT_VALUE else value)
 
 

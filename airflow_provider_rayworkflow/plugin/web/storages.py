@@ -4,20 +4,33 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Hashable
+from typing import Any, cast
 
 from airflow.sdk.exceptions import AirflowNotFoundException
 
 from airflow_provider_rayworkflow.exceptions import RayWorkflowConnectionError
 from airflow_provider_rayworkflow.hooks import RayWorkflowHook
-from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
+from airflow_provider_rayworkflow.plugin.web.lanes import stop_if_abandoned
+from airflow_provider_rayworkflow.workflow.storage import ByteStore, WorkflowStore
 
-#: How long a page bears with a storage that does not answer.
-RETRY_FOR_S = 5.0
+#: How long a page tries again what a storage does not answer; less than a page waits in all.
+RETRY_FOR_S = 3.0
 
 # What a store has seen of leases makes its answers exact; credentials may change.
 _KEPT_S = 600.0
-_stores: dict[tuple[str, str, str | None], tuple[float, WorkflowStore]] = {}
+_Key = tuple[str, str, str | None, str | None]
+_stores: dict[_Key, tuple[float, WorkflowStore]] = {}
 _lock = threading.Lock()
+
+
+def lane_of(conn_id: str) -> Hashable:
+    """What tells the storage of a connection from all others, None if the connection is of no use."""
+    try:
+        _check_type(conn_id)
+        return _key(RayWorkflowHook(conn_id))[:3]
+    except Exception:  # it says why where it is used
+        return None
 
 
 def open_hook(conn_id: str) -> RayWorkflowHook:
@@ -27,17 +40,41 @@ def open_hook(conn_id: str) -> RayWorkflowHook:
     """
     _check_type(conn_id)
     hook = RayWorkflowHook(conn_id, retry_for_s=RETRY_FOR_S)
-    key = (conn_id, hook.storage_uri, hook.settings.storage_conn_id)
-    now = time.monotonic()
+    key, now = _key(hook), time.monotonic()
     with _lock:
         for known, (opened_at, _) in list(_stores.items()):
             if now - opened_at > _KEPT_S:
                 del _stores[known]
-        if key in _stores:
-            hook.store = _stores[key][1]
-        else:
-            _stores[key] = now, hook.store
+        kept = _stores.get(key)
+    if kept is not None:
+        hook.store = kept[1]
+        return hook
+    opened = hook.store  # may take long: without the lock, which all connections share
+    opened.bytes = cast(ByteStore, _WhileWanted(opened.bytes))
+    with _lock:
+        hook.store = _stores.setdefault(key, (now, opened))[1]
     return hook
+
+
+class _WhileWanted:
+    """A :class:`~.bytes.ByteStore` that does nothing more for a request that was abandoned."""
+
+    def __init__(self, store: ByteStore) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> Any:
+        stop_if_abandoned()
+        return getattr(self._store, name)
+
+
+def _key(hook: RayWorkflowHook) -> _Key:
+    settings = hook.settings
+    return (
+        hook.ray_workflow_conn_id,
+        hook.storage_uri,
+        settings.storage_conn_id,
+        settings.signing_secret,
+    )
 
 
 def _check_type(conn_id: str) -> None:

@@ -155,7 +155,7 @@ class TaskRecord(NamedTuple):
                 task_id=_text(header["task"]),
                 times=times and TaskTimes.from_json(times),
                 graph=bytes(payload),
-                task_ids=tuple(_text(task_id) for task_id in header["task_ids"]),
+                task_ids=_texts(header["task_ids"]),
                 catches=header["catches"],
                 fingerprints=fingerprints,
                 printed=printed,
@@ -180,6 +180,12 @@ class TaskRecord(NamedTuple):
                 blob=well_typed(Blob(**dict(zip(_BLOB, blob, strict=False)))) if blob else None,
             ),
         )
+
+
+def _texts(values: Any) -> tuple[str, ...]:
+    if not isinstance(values, list) or not values:
+        raise TypeError(f"{values!r:.100} has no texts")
+    return tuple(_text(value) for value in values)
 
 
 def _text(value: Any) -> str:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from airflow_provider_rayworkflow.plugin.web import lists
+from airflow_provider_rayworkflow.plugin.web.known import BoundedCache
 from airflow_provider_rayworkflow.plugin.web.lists import Filter, list_page
-from airflow_provider_rayworkflow.workflow.model import StatusRecord
+from airflow_provider_rayworkflow.workflow.model import JsonOutput, StatusRecord
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 from airflow_provider_rayworkflow.workflow.storage.memory import MemoryStore
@@ -62,8 +65,12 @@ class Rights:
 
 @pytest.fixture
 def hook(monkeypatch: pytest.MonkeyPatch) -> Hook:
-    monkeypatch.setattr(lists, "_known", {})
+    monkeypatch.setattr(lists, "_known", known())
     return Hook()
+
+
+def known(max_bytes: int = lists.MAX_KNOWN_BYTES) -> BoundedCache:
+    return BoundedCache(max_bytes=max_bytes, size_of=lists._size_of)
 
 
 def show(hook: Hook, rights: Rights | None = None, *, page: int = 1, text: str = "") -> list[str]:
@@ -103,12 +110,77 @@ def test_what_was_not_looked_at_is_told(hook: Hook, monkeypatch: pytest.MonkeyPa
     assert (listed.total, listed.not_looked_at) == (2, 3)
 
 
-def test_a_damaged_document_hides_no_other_workflow(hook: Hook):
+def test_a_damaged_document_says_so_in_its_row_and_hides_no_other_workflow(hook: Hook):
     hook.add("whole", created_at=1.0)
     hook.add("torn", created_at=2.0)
     [key] = [entry.key for entry in hook.bytes.list("v1/status/torn")]
     hook.bytes.put(key, b"{")
-    assert show(hook) == ["whole"]
+    rows = list_page(hook, Rights(), Filter(status="", text="", page=1)).rows
+    problems = {row.workflow_id: row.facts.problem for row in rows}
+    assert problems == {"whole": "", "torn": "its status is damaged"}
+    # Whose it is stood in the document: who may not see the connection does not see the row.
+    assert show(hook, Rights("mine")) == []
+
+
+def test_the_damaged_document_of_a_long_id_has_a_row_too(hook: Hook):
+    long = "x" * 250
+    hook.add(long, created_at=1.0)
+    [key] = [entry.key for entry in hook.bytes.list("v1/status")]
+    hook.bytes.put(key, b"{")
+    [name] = show(hook)
+    assert name.startswith("x" * 100)
+
+
+def test_a_status_of_a_newer_version_hides_no_other_workflow(hook: Hook):
+    hook.add("now", created_at=1.0)
+    hook.add("newer", created_at=2.0)
+    [key] = [entry.key for entry in hook.bytes.list("v1/status/newer")]
+    hook.bytes.put(key, hook.bytes.get(key).replace(b'"v":1', b'"v":99'))
+    assert sorted(show(hook)) == ["newer", "now"]
+
+
+# ---- memory
+
+
+def test_large_outputs_are_not_kept_for_rows_that_do_not_show_them(hook: Hook):
+    """2,000 workflows with outputs of 63 kB are 126 MB; their rows are some 2 MB."""
+    hook.add("w", created_at=1.0)
+    record = hook.store.read_status("w")
+    assert record is not None
+    output = JsonOutput(value="x" * 63_000)
+    for number in range(1999):
+        hook.store.write_status(replace(record, workflow_id=f"w{number}", output=output))
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        show(hook)
+        show(hook, page=40)
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(lists._known) == 2000
+    assert after - before < 10_000_000
+    assert lists._known.held_bytes < 10_000_000
+
+
+def test_what_is_kept_is_bounded_in_bytes_and_the_oldest_goes_first(
+    hook: Hook, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(lists, "_known", cache := known(20_000))
+    for number in range(100):
+        hook.add(f"w{number:02}", created_at=float(number), dag_id="d" * 200)
+    show(hook)
+    assert 0 < cache.held_bytes <= 20_000
+    assert 0 < len(cache) < 20
+
+
+def test_a_value_that_is_larger_than_the_cache_is_not_kept():
+    cache: BoundedCache[str, str] = BoundedCache(max_bytes=10, size_of=lambda _, value: len(value))
+    cache["small"] = "12345"
+    cache["large"] = "x" * 11
+    assert (cache.get("small"), cache.get("large"), cache.held_bytes) == ("12345", None, 5)
+    cache["other"] = "123456"
+    assert (cache.get("small"), cache.get("other"), cache.held_bytes) == (None, "123456", 6)
 
 
 def test_a_part_of_the_id_in_any_case_filters(hook: Hook):

@@ -6,6 +6,7 @@ import contextlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 from zlib import crc32
 
@@ -14,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_rayworkflow.workflow import retention
+from airflow_provider_rayworkflow.workflow.cli import main
 from airflow_provider_rayworkflow.workflow.documents import dump_document, dump_frame, dump_line
 from airflow_provider_rayworkflow.workflow.exceptions import (
     CorruptedDataError,
@@ -30,11 +32,14 @@ from airflow_provider_rayworkflow.workflow.storage.completions import Completion
 from airflow_provider_rayworkflow.workflow.storage.events import EventStore, StoredEvent
 from airflow_provider_rayworkflow.workflow.storage.handover import Handover, Owner, StopRequest
 from airflow_provider_rayworkflow.workflow.storage.leases import Lease, Process
+from airflow_provider_rayworkflow.workflow.storage.local import LocalStore
 from airflow_provider_rayworkflow.workflow.storage.memory import MemoryStore
 from airflow_provider_rayworkflow.workflow.storage.workflows import (
+    MAX_STATUS_BYTES,
     HonestStatuses,
     list_workflows,
     next_claim,
+    status_key,
 )
 
 Json = dict[str, Any]
@@ -294,6 +299,45 @@ def test_any_record_of_a_journal_is_understood_or_refused(header: Json, payload:
 
 def read_all(snapshot: Snapshot) -> int:
     return sum(snapshot.result_of(placed.task_id) is not None for placed in snapshot.tasks())
+
+
+NUMBERS: dict[str, tuple[str, Any]] = {
+    "nan": ("started_at", float("nan")),
+    "infinite": ("ended_at", float("inf")),
+    "beyond the calendar": ("created_at", 1e300),
+    "the year 10000": ("started_at", 253_402_300_800),
+    "negative time": ("created_at", -1.0),
+    "an enormous time": ("started_at", 10**400),
+    "negative count": ("tasks_total", -1),
+    "absurd count": ("tasks_done", 2**63),
+    "a truth for a count": ("tasks_done", True),
+}
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_numbers_that_no_reader_could_show_are_damage(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    store = WorkflowStore(LocalStore(tmp_path))
+    store.write_status(status(workflow_id="good", status=WorkflowStatus.SUCCESSFUL))
+    odd = status(status=WorkflowStatus.SUCCESSFUL)
+    field, value = NUMBERS[name]
+    store.bytes.put(status_key(odd), dump_line("status", odd.to_json() | {field: value}))
+    with pytest.raises(CorruptedDataError, match=field):
+        store.read_status("w")
+    assert main(["list", "--storage", str(tmp_path)]) == 0
+    assert {"good", "w"} <= set(capsys.readouterr().out.split())
+    assert main(["status", "w", "--storage", str(tmp_path)]) == 1
+    assert "Traceback" not in capsys.readouterr().err
+    assert main(["status", "good", "--storage", str(tmp_path)]) == 0
+
+
+def test_a_status_document_has_a_size_beyond_which_it_is_not_read():
+    store = WorkflowStore(MemoryStore())
+    key = status_key(status())
+    store.bytes.put(key, dump_line("status", {"x": "x" * MAX_STATUS_BYTES}))
+    with pytest.raises(CorruptedDataError, match="more than 8,388,608 bytes"):
+        store.read_status("w")
 
 
 # ---- nobody is hidden

@@ -1,0 +1,229 @@
+"""Where pages wait for a storage: threads of their own for each one, and a deadline.
+
+Airflow's API server runs what blocks in a few threads that all its routes share, those too on which
+tasks depend. A storage that hangs must not take them: what pages read, they read in threads of the
+storage's *lane*. A call that has not answered in time is abandoned: its caller gets a 503, and its
+thread keeps its place in the lane until the storage lets go of it. So a storage that hangs holds a
+few threads and hinders the pages of no other one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from airflow_provider_rayworkflow.workflow.log_lines import get_logger
+
+log = get_logger(__name__)
+
+T = TypeVar("T")
+Item = TypeVar("Item")
+
+#: How long a page waits for an answer, from its request on.
+DEADLINE_S = 5.0
+#: How many calls of a lane run at once, with those that hang.
+THREADS_EACH = 8
+#: More callers than that don't wait for a thread of a lane.
+MOST_WAITING = 200
+
+
+class NoAnswerError(Exception):
+    """The storage did not answer in time, or too many calls wait for it already."""
+
+
+@dataclass(eq=False, slots=True)
+class _Job:
+    """One call. ``is_abandoned``: nobody waits for its answer any more."""
+
+    is_abandoned: bool = False
+
+
+@dataclass(eq=False, slots=True)
+class _Waiter:
+    loop: asyncio.AbstractEventLoop
+    turn: asyncio.Future[None]
+    has_turn: bool = False
+
+
+@dataclass(eq=False, slots=True)
+class _Lane:
+    running: set[_Job] = field(default_factory=set)
+    given: int = 0  # turns that were given and not taken yet
+    waiting: deque[_Waiter] = field(default_factory=deque)
+
+    @property
+    def hung(self) -> int:
+        return sum(job.is_abandoned for job in self.running)
+
+
+_JOB: contextvars.ContextVar[_Job | None] = contextvars.ContextVar("job", default=None)
+
+
+class Lanes:
+    """The lanes of this process."""
+
+    def __init__(self, *, deadline_s: float = DEADLINE_S, threads_each: int = THREADS_EACH) -> None:
+        self._deadline_s = deadline_s
+        self._threads_each = threads_each
+        self._lanes: dict[Hashable, _Lane] = {}
+        self._lock = threading.Lock()
+
+    def deadline(self) -> float:
+        """When a request that has just come has to be answered, by the event loop's clock."""
+        return asyncio.get_running_loop().time() + self._deadline_s
+
+    def hung(self) -> dict[Hashable, int]:
+        """How many calls of each lane were abandoned and have not ended yet."""
+        with self._lock:
+            return {name: lane.hung for name, lane in self._lanes.items() if lane.hung}
+
+    async def run(self, name: Hashable, call: Callable[[], T], *, until: float) -> T:
+        """Call what blocks, in a thread of the lane.
+
+        :param until: see :meth:`deadline`.
+        :raises NoAnswerError: when that takes too long, or all threads of the lane hang.
+        """
+        job = await self._enter(name, until)
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[T] = loop.create_future()
+        context = contextvars.copy_context()
+
+        def work() -> None:
+            _JOB.set(job)
+            found: T | None = None
+            error: BaseException | None = None
+            try:
+                found = call()
+            except BaseException as exc:
+                error = exc
+            self._leave(name, job)
+            with suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(_settle, answer, found, error)
+
+        # A daemon: a storage that hangs must not keep the server from ending.
+        threading.Thread(
+            target=context.run, args=(work,), daemon=True, name="ray-workflow-page"
+        ).start()
+        try:
+            async with asyncio.timeout_at(until):
+                return await answer
+        except TimeoutError:
+            if answer.done() and not answer.cancelled():
+                raise  # the call's own
+            raise NoAnswerError from None
+        finally:
+            if not answer.done() or answer.cancelled():
+                job.is_abandoned = True
+                log.warning(
+                    "A storage does not answer; %d calls of %r hang", self._hung(name), name
+                )
+
+    async def _enter(self, name: Hashable, until: float) -> _Job:
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            lane = self._lanes.setdefault(name, _Lane())
+            if len(lane.running) + lane.given < self._threads_each:
+                lane.running.add(job := _Job())
+                return job
+            if lane.hung >= self._threads_each or len(lane.waiting) >= MOST_WAITING:
+                raise NoAnswerError
+            lane.waiting.append(waiter := _Waiter(loop, loop.create_future()))
+        try:
+            async with asyncio.timeout_at(until):
+                await waiter.turn
+        except BaseException as exc:
+            with self._lock:
+                if waiter.has_turn:
+                    lane.given -= 1
+                    self._give_turn(lane)
+                else:
+                    lane.waiting.remove(waiter)
+            if isinstance(exc, TimeoutError):
+                raise NoAnswerError from None
+            raise
+        with self._lock:
+            lane.given -= 1
+            lane.running.add(job := _Job())
+        return job
+
+    def _leave(self, name: Hashable, job: _Job) -> None:
+        with self._lock:
+            lane = self._lanes[name]
+            lane.running.discard(job)
+            self._give_turn(lane)
+            if not lane.running and not lane.given and not lane.waiting:
+                del self._lanes[name]
+
+    def _give_turn(self, lane: _Lane) -> None:
+        while lane.waiting:
+            waiter = lane.waiting.popleft()
+            waiter.has_turn = True
+            with suppress(RuntimeError):  # its loop has ended
+                waiter.loop.call_soon_threadsafe(_settle, waiter.turn, None, None)
+                lane.given += 1
+                return
+
+    def _hung(self, name: Hashable) -> int:
+        with self._lock:
+            lane = self._lanes.get(name)
+            return lane.hung if lane else 0
+
+
+def _settle(future: asyncio.Future[Any], value: Any, error: BaseException | None) -> None:
+    if future.done():
+        return  # its caller has gone
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(value)
+
+
+def stop_if_abandoned() -> None:
+    """Raise :class:`NoAnswerError` in a call that was abandoned: it need not go on."""
+    job = _JOB.get()
+    if job is not None and job.is_abandoned:
+        raise NoAnswerError
+
+
+def each(call: Callable[[Item], T], items: Iterable[Item], *, at_once: int) -> list[T]:
+    """Call for each item, several at once, in threads that keep no process from ending.
+
+    Ends early when the call that this is a part of is abandoned.
+
+    :raises NoAnswerError: then.
+    """
+    todo = list(enumerate(items))
+    results: dict[int, T] = {}
+    errors: list[BaseException] = []
+    numbers = iter(todo)
+    lock = threading.Lock()
+
+    def work() -> None:
+        while not errors:
+            with lock:
+                number, item = next(numbers, (-1, None))
+            if item is None and number < 0:
+                return
+            try:
+                stop_if_abandoned()
+                results[number] = call(item)  # type: ignore[arg-type]
+            except BaseException as exc:
+                errors.append(exc)
+
+    threads = [
+        threading.Thread(target=contextvars.copy_context().run, args=(work,), daemon=True)
+        for _ in range(min(at_once, len(todo)))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+    return [results[number] for number, _ in todo]

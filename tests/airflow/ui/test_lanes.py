@@ -1,0 +1,194 @@
+"""Pages wait for a storage in threads of their own, for some seconds, and for no other storage."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
+
+import pytest
+
+from airflow_provider_rayworkflow.plugin.web import lanes
+from airflow_provider_rayworkflow.plugin.web.lanes import Lanes, NoAnswerError, each
+
+FAR = 1e9  # by the event loop's clock
+
+
+@pytest.fixture
+def hanging() -> Iterator[threading.Event]:
+    """What a hanging call waits for."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+def run(what: Coroutine[Any, Any, Any]) -> Any:
+    return asyncio.run(what)
+
+
+async def until_true(look: Callable[[], bool]) -> None:
+    while not look():
+        await asyncio.sleep(0.001)
+
+
+def soon() -> float:
+    return asyncio.get_running_loop().time() + 0.05
+
+
+def test_an_answer_and_an_error_are_the_calls():
+    made = Lanes()
+
+    def fail() -> None:
+        raise ValueError("its own")
+
+    async def ask() -> Any:
+        with pytest.raises(ValueError, match="its own"):
+            await made.run("a", fail, until=FAR)
+        return await made.run("a", lambda: 42, until=made.deadline())
+
+    assert run(ask()) == 42
+    assert made.hung() == {}
+
+
+def test_a_call_that_raises_a_timeout_error_itself_is_no_missing_answer():
+    def fail() -> None:
+        raise TimeoutError("its own")
+
+    with pytest.raises(TimeoutError, match="its own"):
+        run(Lanes().run("a", fail, until=FAR))
+
+
+def test_a_call_that_hangs_is_abandoned_and_counted_until_it_ends(hanging: threading.Event):
+    made = Lanes()
+
+    async def ask() -> None:
+        with pytest.raises(NoAnswerError):
+            await made.run("a", hanging.wait, until=soon())
+        assert made.hung() == {"a": 1}
+        hanging.set()
+        await until_true(lambda: made.hung() == {})
+
+    run(ask())
+
+
+def test_a_storage_that_hangs_has_a_few_threads_and_hinders_no_other(hanging: threading.Event):
+    made = Lanes(threads_each=3)
+    begun: list[int] = []
+
+    def hang() -> None:
+        begun.append(1)
+        hanging.wait()
+
+    async def ask() -> None:
+        until = soon()
+        asked = [asyncio.create_task(made.run("a", hang, until=until)) for _ in range(50)]
+        await until_true(lambda: len(begun) == 3)
+        assert await made.run("b", lambda: "b", until=FAR) == "b"
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        assert {type(answer) for answer in answers} == {NoAnswerError}
+        assert (len(begun), made.hung()) == (3, {"a": 3})
+        # All its threads hang: the next caller need not wait to hear it.
+        with pytest.raises(NoAnswerError):
+            await made.run("a", lambda: "a", until=FAR)
+        hanging.set()
+        await until_true(lambda: made.hung() == {})
+        assert await made.run("a", lambda: "a", until=FAR) == "a"
+
+    run(ask())
+
+
+def test_more_callers_than_threads_take_turns():
+    made = Lanes(threads_each=2)
+    at_once: list[int] = []
+    now: set[int] = set()
+
+    def call(number: int) -> int:
+        now.add(number)
+        at_once.append(len(now))
+        time.sleep(0.001)
+        now.discard(number)
+        return number
+
+    async def ask() -> list[int]:
+        return await asyncio.gather(
+            *(made.run("a", lambda number=number: call(number), until=FAR) for number in range(40))
+        )
+
+    assert run(ask()) == list(range(40))
+    assert max(at_once) <= 2
+
+
+def test_a_caller_that_goes_away_gives_its_turn_to_the_next(hanging: threading.Event):
+    made = Lanes(threads_each=1)
+
+    async def ask() -> None:
+        first = asyncio.create_task(made.run("a", hanging.wait, until=FAR))
+        await asyncio.sleep(0)
+        gone = asyncio.create_task(made.run("a", lambda: "gone", until=FAR))
+        await asyncio.sleep(0)
+        last = asyncio.create_task(made.run("a", lambda: "last", until=FAR))
+        await asyncio.sleep(0)
+        gone.cancel()
+        hanging.set()
+        assert await asyncio.gather(first, last) == [True, "last"]
+
+    run(ask())
+    assert made._lanes == {}
+
+
+def test_not_everybody_may_wait(hanging: threading.Event, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(lanes, "MOST_WAITING", 2)
+    made = Lanes(threads_each=1)
+
+    async def ask() -> None:
+        asked = [asyncio.create_task(made.run("a", hanging.wait, until=FAR)) for _ in range(3)]
+        await asyncio.sleep(0)
+        with pytest.raises(NoAnswerError):
+            await made.run("a", lambda: "a", until=FAR)
+        hanging.set()
+        assert await asyncio.gather(*asked) == [True] * 3
+
+    run(ask())
+
+
+# ---- several reads of one call
+
+
+def test_each_gives_the_results_in_order():
+    assert each(lambda number: number * 2, range(100), at_once=8) == list(range(0, 200, 2))
+    assert each(lambda number: number, [], at_once=8) == []
+
+
+def test_each_raises_what_a_call_raises():
+    with pytest.raises(ZeroDivisionError):
+        each(lambda number: 1 / number, [1, 0, 2], at_once=2)
+
+
+def test_what_was_abandoned_reads_nothing_more(hanging: threading.Event):
+    made = Lanes()
+    read: list[int] = []
+
+    def look(number: int) -> None:
+        read.append(number)
+        hanging.wait()
+
+    ended = threading.Event()
+
+    def page() -> None:
+        try:
+            each(look, range(1000), at_once=2)
+        except NoAnswerError:
+            ended.set()
+            raise
+
+    async def ask() -> None:
+        with pytest.raises(NoAnswerError):
+            await made.run("a", page, until=soon())
+        hanging.set()
+        await until_true(ended.is_set)
+        await until_true(lambda: made.hung() == {})
+
+    run(ask())
+    assert len(read) <= 2
