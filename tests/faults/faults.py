@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import processes
 from airflow_task import AirflowTask
@@ -14,6 +17,8 @@ from runs import Run
 from worlds import S3World
 
 from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.storage import keys
+from airflow_provider_rayworkflow.workflow.storage.workflows import Found, HonestStatuses
 
 from proxy import Answer, Unanswered  # isort: skip - worlds puts it within reach
 
@@ -129,6 +134,91 @@ def resume_twice(run: Run) -> None:
         for workflow_id, epoch in _epochs(run).items():
             if epoch > before[workflow_id] + 1 and "failing" not in workflow_id:
                 run.problems.append(f"{workflow_id} was claimed by both: {epoch}")
+
+
+def stop_manager(run: Run) -> None:
+    """The manager's process is stopped (SIGSTOP) for less or more than its lease lasts, and goes on.
+
+    Meanwhile another cluster resumes what it owned: it may take it over when the lease has run out.
+    """
+    first, second = run.world.cluster, run.world.other_cluster
+    run.may_be_stopped = True
+    run.begin(first)
+    run.wait_for_a_moment()
+    stopped = _signal_managers(run, signal.SIGSTOP)
+    run.faults += len(stopped)
+    try:
+        known = [workflow_id for workflow_id, found in run.found().items() if found is not None]
+        second.send("resume", workflow_ids=known)
+        time.sleep(run.rng.choice([1.0, 8.0, 18.0, 22.0]))
+    finally:
+        for pid in stopped:
+            processes.send(pid, signal.SIGCONT)
+    second.receive()
+    run.settle()
+
+
+def race_of_three(run: Run) -> None:
+    """The owner is killed or stopped, and two other clusters resume what it owned at the same instant."""
+    first, second, third = run.world.cluster, run.world.other_cluster, run.world.third_cluster
+    run.may_be_stopped = True
+    run.begin(first)
+    run.wait_for_a_moment()
+    is_stopped = run.rng.random() < 0.5
+    pids = _signal_managers(run, signal.SIGSTOP if is_stopped else signal.SIGKILL)
+    run.faults += len(pids)
+    known = [workflow_id for workflow_id, found in run.found().items() if found is not None]
+    for cluster in (second, third):
+        cluster.send("resume", workflow_ids=known)
+    if is_stopped:
+        time.sleep(run.rng.choice([14.0, 16.0, 20.0]))
+        for pid in pids:
+            processes.send(pid, signal.SIGCONT)
+    for cluster in (second, third):
+        cluster.receive()
+    run.settle()
+
+
+def delete_a_folder(run: Run) -> None:
+    """The folder of one workflow is deleted while it runs: that one must not end well."""
+    run.begin()
+    run.wait_for_a_moment()
+    running = [
+        workflow_id
+        for workflow_id, found in run.found().items()
+        if found is not None and found.status is WorkflowStatus.RUNNING
+    ]
+    run.settle()
+    if not running:
+        return
+    lost = run.rng.choice(running)
+    store = run.world.store()
+    store.bytes.delete_folder(keys.workflow_folder(lost))
+    run.faults += 1
+    ended = run.wait_until(lambda: _ended(run, lost))
+    # It may have ended in the moment before: then it has a status that was true when it was written.
+    if ended.status is WorkflowStatus.SUCCESSFUL and store.list_files(lost):
+        run.problems.append(f"{lost} is SUCCESSFUL, and its folder was deleted while it ran")
+    run.forget(lost)
+
+
+def take_descriptors(run: Run) -> None:
+    """For a while the manager's process can open no file and no connection more."""
+    run.begin()
+    run.wait_for_a_moment()
+    before: dict[int, tuple[int, int]] = {}
+    for pid in _signal_managers(run, 0):
+        with suppress(ProcessLookupError, PermissionError):
+            before[pid] = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+            used = len(os.listdir(f"/proc/{pid}/fd"))
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (used, before[pid][1]))
+            run.faults += 1
+    try:
+        time.sleep(run.rng.choice([0.5, 3.0, 13.0]))
+    finally:
+        for pid, limits in before.items():
+            with suppress(ProcessLookupError):
+                resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
 
 
 # ---- the storage
@@ -264,6 +354,10 @@ LOCAL: dict[str, Callable[[Run], None]] = {
     "raylet killed": kill_raylet,
     "two clusters resume": resume_twice,
     "cluster killed": kill_cluster,
+    "manager stopped": stop_manager,
+    "folder deleted": delete_a_folder,
+    "descriptors run out": take_descriptors,
+    "three managers race": race_of_three,
 }
 S3: dict[str, Callable[[Run], None]] = {
     "killed at a write": kill_at_a_write,
@@ -310,16 +404,30 @@ def _kill(run: Run, pid: int) -> None:
 
 
 def _kill_managers(run: Run, *, counts: bool = True) -> None:
-    """The processes of all managers that own workflows of the run, of whichever cluster."""
+    """Kill the processes of all managers that own workflows of the run, of whichever cluster."""
+    killed = _signal_managers(run, signal.SIGKILL)
+    run.faults += len(killed) if counts else 0
+
+
+def _signal_managers(run: Run, number: int) -> list[int]:
+    """Send a signal to the managers that own workflows of the run; their processes."""
     store = run.world.store()
     owners = {
         found.record.manager_id
         for found in run.found().values()
         if found is not None and found.status in (WorkflowStatus.RUNNING, WorkflowStatus.PENDING)
     }
+    sent = []
     for lease in store.list_leases():
-        if lease.manager_id in owners and not lease.process.is_gone():
-            run.faults += processes.send(lease.process.pid, signal.SIGKILL) and counts
+        is_meant = lease.manager_id in owners and not lease.process.is_gone()
+        if is_meant and processes.send(lease.process.pid, number):
+            sent.append(lease.process.pid)
+    return sent
+
+
+def _ended(run: Run, workflow_id: str) -> Found | None:
+    found = HonestStatuses(run.world.store(), now=time.time()).read(workflow_id)
+    return None if found is None or found.status.is_active else found
 
 
 def _epochs(run: Run) -> dict[str, int]:

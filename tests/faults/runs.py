@@ -31,6 +31,8 @@ class Run:
     :ivar rng: everything random comes from it.
     :ivar begun_there: how many tasks had begun on a node when it was killed.
     :ivar late_writes: see :func:`~checks.check`.
+    :ivar may_be_stopped: an owner was stopped for a while: tasks that its workers had may begin
+        after another one has taken the workflow over. Nothing of that is committed.
     :ivar recovers: nobody has to ask for the workflows to go on.
     """
 
@@ -47,6 +49,7 @@ class Run:
         self.begun_there = 0
         self.resumes = 0
         self.late_writes = False
+        self.may_be_stopped = False
         self.recovers = False
         self.problems: list[str] = []
         self.watch = Watch(world.store(), self.ids)
@@ -153,8 +156,18 @@ class Run:
 
     def check(self) -> Findings:
         return check(
-            self.world.store(), self.plans, self.ledger, self.watch, late_writes=self.late_writes
+            self.world.store(),
+            self.plans,
+            self.ledger,
+            self.watch,
+            late_writes=self.late_writes,
+            may_be_stopped=self.may_be_stopped,
         )
+
+    def forget(self, workflow_id: str) -> None:
+        """Expect nothing of a workflow any more: its storage was taken away, and that was checked."""
+        self.plans[:] = [plan for plan in self.plans if plan.workflow_id != workflow_id]
+        self.world.store().delete(workflow_id)
 
 
 def _is_at_its_end(plan: Plan, found: Found | None) -> bool:

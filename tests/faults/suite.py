@@ -40,19 +40,23 @@ Strike = Callable[[Run], None]
 
 #: How often each fault comes in 100 runs: those that begin new clusters are dear.
 WEIGHTS = {
-    "worker killed": 12,
-    "manager killed": 14,
-    "driver killed": 8,
-    "raylet killed": 8,
-    "two clusters resume": 8,
-    "cluster killed": 6,
-    "killed at a write": 16,
+    "worker killed": 8,
+    "manager killed": 10,
+    "driver killed": 6,
+    "raylet killed": 6,
+    "two clusters resume": 6,
+    "cluster killed": 4,
+    "killed at a write": 12,
     "S3 server killed": 6,
     "storage fails": 6,
     "storage hangs": 6,
     "storage is slow": 4,
     "two clusters resume, S3": 3,
     "Airflow task killed": 3,
+    "manager stopped": 6,
+    "folder deleted": 5,
+    "descriptors run out": 5,
+    "three managers race": 4,
 }
 _WORLDS: list[tuple[Callable[[Path], AbstractContextManager[World]], dict[str, Strike]]] = [
     (local_world, LOCAL),

@@ -20,7 +20,11 @@ RUNS = {
     "driver killed": 2,
     "raylet killed": 1,
     "two clusters resume": 1,
+    "folder deleted": 1,
+    "descriptors run out": 1,
     "cluster killed": 1,
+    "manager stopped": 1,
+    "three managers race": 1,
 }
 
 

@@ -44,6 +44,10 @@ class World:
     def other_cluster(self) -> RayCluster:
         return self._cluster(1)
 
+    @property
+    def third_cluster(self) -> RayCluster:
+        return self._cluster(2)
+
     def store(self) -> WorkflowStore:
         """A reader with no memory of what it saw before."""
         return WorkflowStore(self.bytes)
