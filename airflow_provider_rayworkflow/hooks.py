@@ -150,16 +150,13 @@ class RayWorkflowHook(BaseHook):
                 f"environment variable {SIGNING_KEY_VARIABLE} has another one. Leave one of them out."
             )
 
-    def find(self, workflow_id: str, *, patient: bool = False) -> Found | None:
+    def find(self, workflow_id: str) -> Found | None:
         """What is stored of a workflow, None if nothing is. Up to three reads.
 
-        :param patient: for callers that look again and again: an owner that may live counts as
-            alive, until this process has watched its lease for long enough.
         :raises RayWorkflowStorageError: when it can't be read.
         """
         try:
-            honest = HonestStatuses(self.store, now=time.time(), patient=patient)
-            return honest.read(workflow_id)
+            return HonestStatuses(self.store, now=time.time()).read(workflow_id)
         except StorageError as exc:
             raise RayWorkflowStorageError(
                 f"The status of workflow {workflow_id!r} can't be read from "

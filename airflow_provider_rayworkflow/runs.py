@@ -218,7 +218,7 @@ class WorkflowRun:
     def _find(self) -> Found | None:
         while True:
             try:
-                found = self._hook.find(self.workflow_id, patient=True)
+                found = self._hook.find(self.workflow_id)
             except RayWorkflowStorageError as exc:
                 wait_s = None if self._is_stopping else self._patience.failed()
                 if wait_s is None:
@@ -227,7 +227,7 @@ class WorkflowRun:
                 self._pause(wait_s)
             else:
                 self._patience.worked()
-                return found
+                return found and found.until_certain
 
     def _pause(self, seconds: float) -> None:
         if self._wake.wait(seconds):

@@ -142,7 +142,7 @@ class LeaseWatch:
         seen, unchanged_s = self._look(lease.manager_id, stamp, lease.ttl_s, asked_at)
         if lease.process.is_gone() or unchanged_s >= lease.ttl_s:
             return "dead"
-        if seen.was_renewed or lease.process.is_here or lease.looks_alive(now):
+        if seen.was_renewed or lease.looks_alive(now):
             return "alive"
         return "doubtful"
 

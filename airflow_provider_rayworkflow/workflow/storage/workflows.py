@@ -760,6 +760,11 @@ class Found:
     owner_may_live: bool = False
 
     @property
+    def until_certain(self) -> Found:
+        """The same for callers that look again and again: an owner that may live counts as alive."""
+        return replace(self, status=self.record.status) if self.owner_may_live else self
+
+    @property
     def has_lost_owner(self) -> bool:
         return self.record.status is not self.status
 
