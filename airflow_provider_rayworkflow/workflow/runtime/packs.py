@@ -155,9 +155,6 @@ class _Pack:
         return completion, time.perf_counter() - begun_at
 
     def _run(self, run: TaskRun, inputs: Sequence[Result]) -> Completion:
-        if run.is_event:  # its process is shared with others at the same time
-            log_begin(run)
-            return run_task(self._store, run, inputs, self._values)
         label_output(f"{run.workflow_id}@{run.task_id}")
         if len(self._runs) == 1:  # a line for each short task would take longer than the task
             log_begin(run)
