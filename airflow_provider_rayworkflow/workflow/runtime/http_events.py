@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import threading
 import time
+from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 import ray
@@ -12,8 +15,9 @@ from ray import serve
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
+from starlette.types import Receive
 
 from airflow_provider_rayworkflow.workflow.common import HTTP_EVENT_PROVIDER_NAME
 from airflow_provider_rayworkflow.workflow.event_listener import Event, EventListener
@@ -46,6 +50,10 @@ _RESTART_INTERVAL_S = 0.5
 _SETTINGS_FOR_S = 30.0
 _ASK_INTERVAL_S = 1.0
 
+# How much of a refused body is read, and for how long the next piece of it is waited for.
+_MAX_DROPPED_BYTES = 64 * 1024 * 1024
+_SILENCE_S = 0.5
+
 # There is no manager (ValueError), or it or its storage has failed.
 _UNAVAILABLE = (ValueError, RayError, StorageError)
 _ANSWERS = {"committed": 200, "refused": 500, "stored": 202}
@@ -72,9 +80,11 @@ class HTTPEventProvider:
         self._settings_at = -math.inf
 
     async def __call__(self, request: Request) -> JSONResponse:
+        incoming = _Incoming(request.receive)
         try:
-            fate = await self._take(request)
+            fate = await self._take(request, incoming)
         except RefusedPostError as exc:
+            await incoming.drop_rest()
             return JSONResponse({"error": exc.message}, exc.status, headers=exc.headers)
         except _UNAVAILABLE as exc:
             # The answer has no details: they may name the storage.
@@ -83,13 +93,13 @@ class HTTPEventProvider:
             return JSONResponse({"error": error}, 503, headers={"retry-after": "10"})
         return JSONResponse({"event": fate}, _ANSWERS[fate])
 
-    async def _take(self, request: Request) -> Fate:
+    async def _take(self, request: Request, incoming: _Incoming) -> Fate:
         # Not request.url: there, an id with "?" or "#" would end at that.
         path = request.scope["path"].removeprefix(_ROUTE)
         workflow_id = read_target(request.method, path)
         settings = await self._check_headers(request)
         body = Body(settings)
-        async for piece in request.stream():
+        async for piece in incoming.pieces():
             body.add(piece)
         event_key, payload = body.read_event()
         fate = await _manager().post_event.remote(workflow_id, event_key, payload, WAIT_S)
@@ -130,6 +140,35 @@ class HTTPEventProvider:
         :raises WorkflowEventHandleError: when no event was given out under the key.
         """
         await _manager().report_event.remote(workflow_id, event_key, is_committed)
+
+
+class _Incoming:
+    """The body of a request, piece by piece."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._has_ended = False
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """What has not been read yet."""
+        while not self._has_ended:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            self._has_ended = not message.get("more_body", False)
+            yield message.get("body", b"")
+
+    async def drop_rest(self) -> None:
+        """Read the rest and keep none of it: a sender that is cut off never sees its answer.
+
+        One that does not send now, or has too much to send, is not waited for.
+        """
+        dropped = 0
+        pieces = self.pieces()
+        with suppress(TimeoutError, StopAsyncIteration, ClientDisconnect):
+            while dropped <= _MAX_DROPPED_BYTES:
+                async with asyncio.timeout(_SILENCE_S):
+                    dropped += len(await anext(pieces))
 
 
 def get_event_token() -> str:

@@ -315,9 +315,11 @@ def test_an_event_survives_a_crash_of_the_manager(port, fresh_manager, gate):
         ({"event_key": "key", "event_payload": 1}, {"authorization": ""}, 401),
         ({"event_key": "key", "event_payload": 1}, {"content-type": "text/plain"}, 415),
         ({"event_key": "key", "event_payload": "x" * 2**20}, {}, 413),
+        (b"x" * 50_000_000, {}, 413),
+        (b"x" * 50_000_000, {"authorization": ""}, 401),
         ({"event_key": "key", "event_payload": 1}, {}, 404),
     ],
-    ids=str,
+    ids=lambda value: f"{value!s:.60}",
 )
 def test_a_post_that_can_not_be_taken_is_refused_and_not_stored(
     provider, new_id, is_stored, body, headers, status
@@ -341,6 +343,16 @@ def test_a_body_of_unknown_length_is_read_up_to_the_limit(provider, new_id):
         pytest.fail("an endless body was read")
     finally:
         connection.close()
+
+
+def test_a_body_that_is_announced_too_large_is_refused_before_it_comes(provider, new_id):
+    with socket.create_connection(("127.0.0.1", provider), timeout=60) as connection:
+        connection.sendall(
+            f"POST /event/send_event/{new_id} HTTP/1.1\r\nHost: x\r\n"
+            f"Authorization: Bearer {get_event_token()}\r\nContent-Type: application/json\r\n"
+            "Content-Length: 50000000\r\n\r\n".encode()
+        )
+        assert connection.recv(100).startswith(b"HTTP/1.1 413")
 
 
 def test_an_unknown_path_is_404_and_another_method_405(provider):
