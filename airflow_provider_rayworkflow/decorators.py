@@ -15,10 +15,10 @@ from airflow.sdk.bases.decorator import (
 from airflow.sdk.execution_time.lazy_sequence import LazyXComSequence
 from airflow.sdk.serde import serialize
 
-from airflow_provider_rayworkflow.definitions import WorkflowDefinition
 from airflow_provider_rayworkflow.exceptions import RayWorkflowInputError
-from airflow_provider_rayworkflow.items import fingerprint_of_item, item_of
 from airflow_provider_rayworkflow.operators import RayWorkflowRunOperator
+from airflow_provider_rayworkflow.tries.definition import WorkflowDefinition
+from airflow_provider_rayworkflow.tries.item import fingerprint_of_item, item_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -58,7 +58,7 @@ def ray_workflow_task(
 
     :param python_callable: the function.
     :param multiple_outputs: put each key of the output, a dict then, in an XCom of its own.
-    :param kwargs: of :class:`~.operators.RayWorkflowRunOperator`, but for ``workflow`` and
+    :param kwargs: of :class:`RayWorkflowRunOperator`, but for ``workflow`` and
         ``arguments``.
     """
     return task_decorator_factory(

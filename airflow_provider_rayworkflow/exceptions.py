@@ -28,10 +28,10 @@ from typing import TYPE_CHECKING
 
 from airflow.sdk.exceptions import AirflowFailException
 
-from airflow_provider_rayworkflow.workflow.shown_text import shown_text
+from airflow_provider_rayworkflow.workflow.format.shown_text import shown_text
 
 if TYPE_CHECKING:
-    from airflow_provider_rayworkflow.workflow.model import TaskFailure
+    from airflow_provider_rayworkflow.workflow.model.records import TaskFailure
 
 
 class RayWorkflowError(Exception):

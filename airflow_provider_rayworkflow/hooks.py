@@ -12,12 +12,16 @@ from typing import Any
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 
-from airflow_provider_rayworkflow.connection_tests import (
+from airflow_provider_rayworkflow.connection.checks import (
     check_cluster,
     check_embedded_ray,
     run_checks,
 )
-from airflow_provider_rayworkflow.connections import ConnectionSettings
+from airflow_provider_rayworkflow.connection.object_storage import (
+    filesystem_for_ray,
+    open_through_airflow,
+)
+from airflow_provider_rayworkflow.connection.settings import ConnectionSettings
 from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowConnectionError,
     RayWorkflowInputError,
@@ -26,34 +30,33 @@ from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowStorageError,
 )
 from airflow_provider_rayworkflow.names import DEFAULT_CONN_ID
-from airflow_provider_rayworkflow.object_storage import filesystem_for_ray, open_through_airflow
-from airflow_provider_rayworkflow.workflow import retention, unowned
 from airflow_provider_rayworkflow.workflow.exceptions import (
     StorageError,
     WorkflowNotFoundError,
     WorkflowStillActiveError,
 )
-from airflow_provider_rayworkflow.workflow.finished import FinishedTasks
-from airflow_provider_rayworkflow.workflow.graph import Graph
-from airflow_provider_rayworkflow.workflow.model import OnChange
-from airflow_provider_rayworkflow.workflow.plans import Plan, make_plan
-from airflow_provider_rayworkflow.workflow.signing import SIGNING_KEY_VARIABLE, SigningKeys
-from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.format.signing import SIGNING_KEY_VARIABLE, SigningKeys
+from airflow_provider_rayworkflow.workflow.model.graph import Graph
+from airflow_provider_rayworkflow.workflow.model.records import OnChange
+from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.offline import lifecycle, prune
+from airflow_provider_rayworkflow.workflow.offline.finished import FinishedTasks
+from airflow_provider_rayworkflow.workflow.offline.plan import Plan, make_plan
 from airflow_provider_rayworkflow.workflow.storage import (
     WorkflowStore,
     open_store,
     resolve_storage,
     shown,
 )
-from airflow_provider_rayworkflow.workflow.storage.handover import Handover, How, StopRequest
-from airflow_provider_rayworkflow.workflow.storage.retrying import RETRY_FOR_S
-from airflow_provider_rayworkflow.workflow.storage.workflows import (
-    Found,
+from airflow_provider_rayworkflow.workflow.storage.backends.retrying import RETRY_FOR_S
+from airflow_provider_rayworkflow.workflow.storage.honest_statuses import (
     HonestStatuses,
+    StoredWorkflow,
     list_workflows,
 )
+from airflow_provider_rayworkflow.workflow.storage.mailbox import How, Mailbox, StopRequest
 
-__all__ = ["Found", "RayWorkflowHook"]
+__all__ = ["RayWorkflowHook", "StoredWorkflow"]
 
 
 class RayWorkflowHook(BaseHook):
@@ -150,7 +153,7 @@ class RayWorkflowHook(BaseHook):
                 f"environment variable {SIGNING_KEY_VARIABLE} has another one. Leave one of them out."
             )
 
-    def find(self, workflow_id: str) -> Found | None:
+    def find(self, workflow_id: str) -> StoredWorkflow | None:
         """What is stored of a workflow, None if nothing is. Up to three reads.
 
         :raises RayWorkflowStorageError: when it can't be read.
@@ -163,7 +166,7 @@ class RayWorkflowHook(BaseHook):
                 f"{self.shown_storage!r}: {exc}"
             ) from exc
 
-    def has_finished(self, found: Found, task_id: str) -> bool:
+    def has_finished(self, found: StoredWorkflow, task_id: str) -> bool:
         """True if a task of the workflow has a committed result. Reads all of its checkpoints.
 
         :raises RayWorkflowStorageError: when they can't be read.
@@ -191,14 +194,14 @@ class RayWorkflowHook(BaseHook):
             }
 
     def cancel(self, workflow_id: str) -> WorkflowStatus:
-        """Cancel a workflow if nobody runs it, else ask whoever does. See :func:`~.unowned.cancel`.
+        """Cancel a workflow if nobody runs it, else ask whoever does. See :func:`cancel`.
 
         :raises RayWorkflowNotFoundError: when there is no such workflow.
         :raises IllegalTransitionError: when it has been successful.
         :raises RayWorkflowStorageError: when the storage can't be used.
         """
         with self._storage_errors():
-            return unowned.cancel(self.store, workflow_id, now=time.time())
+            return lifecycle.cancel(self.store, workflow_id, now=time.time())
 
     def suspend(self, workflow_id: str) -> None:
         """Ask whoever runs a workflow to stop it so that it can be resumed. Does not wait.
@@ -208,7 +211,7 @@ class RayWorkflowHook(BaseHook):
         :raises RayWorkflowStorageError: when the storage can't be used.
         """
         with self._storage_errors():
-            unowned.suspend(self.store, workflow_id, now=time.time())
+            lifecycle.suspend(self.store, workflow_id, now=time.time())
 
     def delete(self, workflow_id: str) -> None:
         """Delete all that is stored of a workflow.
@@ -217,12 +220,12 @@ class RayWorkflowHook(BaseHook):
         :raises RayWorkflowStillActiveError: when somebody runs it.
         :raises RayWorkflowStorageError: when the storage can't be used.
         """
-        visitor = unowned.new_visitor_id()
+        visitor = lifecycle.new_visitor_id()
         with self._storage_errors():
             found = HonestStatuses(self.store, now=time.time()).read_name(workflow_id)
             if found is None:
                 raise RayWorkflowNotFoundError(workflow_id, self.shown_storage)
-            unowned.delete(self.store, found, manager_id=visitor, now=time.time())
+            lifecycle.delete(self.store, found, manager_id=visitor, now=time.time())
 
     def prune(
         self,
@@ -232,12 +235,12 @@ class RayWorkflowHook(BaseHook):
         keep_outputs: bool,
         dry_run: bool,
     ) -> list[str]:
-        """Delete workflows that ended long ago; their ids. See :func:`~.workflow.retention.prune`.
+        """Delete workflows that ended long ago; their ids. See :func:`prune`.
 
         :raises RayWorkflowStorageError: when the storage can't be used.
         """
         with self._storage_errors():
-            pruned = retention.prune(
+            pruned = prune.prune(
                 self.store,
                 older_than_s=older_than_s,
                 now=time.time(),
@@ -285,9 +288,9 @@ class RayWorkflowHook(BaseHook):
         found = self.find(workflow_id)
         if found is None:
             return
-        visitor = unowned.new_visitor_id()
+        visitor = lifecycle.new_visitor_id()
         with self._storage_errors(), suppress(RayWorkflowStillActiveError):
-            unowned.obey_pending_cancel(self.store, found, manager_id=visitor, now=time.time())
+            lifecycle.obey_pending_cancel(self.store, found, manager_id=visitor, now=time.time())
 
     @contextmanager
     def _storage_errors(self) -> Iterator[None]:
@@ -323,12 +326,12 @@ class RayWorkflowHook(BaseHook):
             workflow_id=workflow_id, token=token, how=how, requested_at=time.time()
         )
         with self._storage_errors():
-            self.handover.request_stop(request)
+            self.mailbox.request_stop(request)
 
     @property
-    def handover(self) -> Handover:
+    def mailbox(self) -> Mailbox:
         """What is left in the storage for a cluster, and for other tries."""
-        return Handover(self.store.bytes, signing=self.store.signing)
+        return Mailbox(self.store.bytes, signing=self.store.signing)
 
     def test_connection(self) -> tuple[bool, str]:
         """Say what works and what does not. Never raises; ends within the time limit."""

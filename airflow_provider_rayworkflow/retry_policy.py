@@ -52,7 +52,7 @@ class RayWorkflowRetryPolicy(RetryPolicy):
     ``RayWorkflowCanceledError`` and ``RayWorkflowEndedError``, whatever the policy.
 
     :param fail_on: names of exceptions of workflow tasks for which a retry is no use, as
-        :attr:`~.exceptions.RayWorkflowFailedError.error_type` has them: ``"ValueError"``,
+        :attr:`RayWorkflowFailedError.error_type` has them: ``"ValueError"``,
         ``"pipelines.errors.BadInput"``. Names, since nothing of the cluster's is unpickled here;
         subclasses are not meant.
     :param resume_delay: before an interrupted workflow is resumed.

@@ -17,8 +17,6 @@ from airflow.sdk.exceptions import (
     AirflowTaskTimeout,
 )
 
-from airflow_provider_rayworkflow import deferrals
-from airflow_provider_rayworkflow.definitions import check_id
 from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowEndedError,
     RayWorkflowInputError,
@@ -26,8 +24,10 @@ from airflow_provider_rayworkflow.exceptions import (
 )
 from airflow_provider_rayworkflow.links import LeavesLinks, RayWorkflowLink
 from airflow_provider_rayworkflow.names import DEFAULT_CONN_ID
-from airflow_provider_rayworkflow.patience import Patience
-from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
+from airflow_provider_rayworkflow.tries import deferral
+from airflow_provider_rayworkflow.tries.backoff import Backoff
+from airflow_provider_rayworkflow.tries.definition import check_id
+from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -44,7 +44,7 @@ class RayWorkflowSensor(LeavesLinks, BaseSensorOperator):
     it, the workflow goes on.
 
     :param workflow_id: need not exist yet. (templated)
-    :param statuses: to wait for, names of :class:`~.workflow.status.WorkflowStatus`.
+    :param statuses: to wait for, names of :class:`WorkflowStatus`.
     :param failed_statuses: that fail the sensor at once. Without FAILED and RESUMABLE among them
         it waits on, for somebody to resume the workflow. A final status, SUCCESSFUL or CANCELED,
         always ends the wait.
@@ -130,12 +130,12 @@ class RayWorkflowSensor(LeavesLinks, BaseSensorOperator):
 
         workflow_id = check_id(self.workflow_id)
         hook = RayWorkflowHook(self.ray_workflow_conn_id)
-        patience = Patience(self.unreachable_timeout_s)
+        backoff = Backoff(self.unreachable_timeout_s)
         while True:
             try:
                 return self._look(hook, workflow_id)
             except RayWorkflowStorageError as exc:
-                wait_s = patience.failed()
+                wait_s = backoff.failed()
                 if wait_s is None:
                     raise
                 self.log.warning("%s Next attempt in %.0f s", exc, wait_s)
@@ -159,7 +159,7 @@ class RayWorkflowSensor(LeavesLinks, BaseSensorOperator):
         return self._wait_deferred(deadline, clock)
 
     def _wait_deferred(self, deadline: float, clock: str) -> Any:
-        answer = self._poke_for(min(deferrals.STAY_S, deadline - time.time()))
+        answer = self._poke_for(min(deferral.STAY_S, deadline - time.time()))
         if answer.is_done:
             return answer.xcom_value
         from airflow_provider_rayworkflow.triggers import RayWorkflowTrigger
@@ -178,7 +178,7 @@ class RayWorkflowSensor(LeavesLinks, BaseSensorOperator):
             method_name="execute_complete",
             # Only if there is no triggerer to see the deadline.
             timeout=timedelta(
-                seconds=max(0.0, deadline - time.time()) + deferrals.latest_return_s()
+                seconds=max(0.0, deadline - time.time()) + deferral.latest_return_s()
             ),
         )
 

@@ -23,7 +23,6 @@ from airflow.sdk.exceptions import (
 )
 from airflow.sdk.execution_time.xcom import XCom
 
-from airflow_provider_rayworkflow import deferrals
 from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowCanceledError,
     RayWorkflowFailedError,
@@ -37,28 +36,33 @@ from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowSuspendedError,
     RayWorkflowTimeoutError,
 )
-from airflow_provider_rayworkflow.lineage import parent_variables, with_variables
 from airflow_provider_rayworkflow.links import LeavesLinks, RayDashboardLink, RayWorkflowLink
 from airflow_provider_rayworkflow.names import DEFAULT_CONN_ID
-from airflow_provider_rayworkflow.patience import Patience
-from airflow_provider_rayworkflow.task_instances import (
+from airflow_provider_rayworkflow.observability.lineage import parent_variables, with_variables
+from airflow_provider_rayworkflow.tries import deferral
+from airflow_provider_rayworkflow.tries.backoff import Backoff
+from airflow_provider_rayworkflow.tries.decision import Action, Memory, OnKill, TryDecision
+from airflow_provider_rayworkflow.tries.task_instance import (
     asked_for,
     begun_at,
     max_tries_of,
     remember_begin,
     write_memory,
 )
-from airflow_provider_rayworkflow.tries import Action, Decision, Memory, OnKill
-from airflow_provider_rayworkflow.workflow.shown_text import shown_text
-from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.format.shown_text import shown_text
+from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_provider_rayworkflow.definitions import WorkflowDefinition
-    from airflow_provider_rayworkflow.hooks import Found, RayWorkflowHook
-    from airflow_provider_rayworkflow.runs import Engine, WorkflowRun
-    from airflow_provider_rayworkflow.workflow.model import OnChange, StatusRecord, TaskFailure
+    from airflow_provider_rayworkflow.hooks import RayWorkflowHook, StoredWorkflow
+    from airflow_provider_rayworkflow.tries.definition import WorkflowDefinition
+    from airflow_provider_rayworkflow.tries.workflow_try import Engine, WorkflowTry
+    from airflow_provider_rayworkflow.workflow.model.records import (
+        OnChange,
+        StatusRecord,
+        TaskFailure,
+    )
 
 Json = dict[str, Any]
 
@@ -116,7 +120,7 @@ class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
         self._stop_if_asked: Callable[[], None] | None = None
 
     @abstractmethod
-    def _run_again(self, context: Context, workflow_id: str) -> WorkflowRun:
+    def _run_again(self, context: Context, workflow_id: str) -> WorkflowTry:
         """The run of this try, in a process after the one that began it."""
 
     def execute_complete(self, context: Context, event: Json) -> Any:
@@ -178,16 +182,16 @@ class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
         metadata: Json | None = None,
         limits: tuple[int | None, int | None] = (None, None),
         on_change: OnChange = "reuse",
-    ) -> WorkflowRun:
+    ) -> WorkflowTry:
         """The run of a workflow, on the cluster or in this process.
 
         :param definition: None for what is stored.
         :param limits: ``max_running_workflows`` and ``max_pending_workflows`` of the cluster.
         :param on_change: what a resume does with committed tasks that have changed.
         """
-        from airflow_provider_rayworkflow.embedded import EmbeddedRay
-        from airflow_provider_rayworkflow.remote import RemoteRay
-        from airflow_provider_rayworkflow.runs import WorkflowRun
+        from airflow_provider_rayworkflow.clusters.local import EmbeddedRay
+        from airflow_provider_rayworkflow.clusters.remote import RemoteRay
+        from airflow_provider_rayworkflow.tries.workflow_try import WorkflowTry
 
         cluster, lineage = hook.settings.cluster, parent_variables(context["ti"])
         engine: Engine
@@ -210,18 +214,18 @@ class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
                 metadata=metadata or {},
                 token=str(ti.id),
                 runtime_env=with_variables(self.runtime_env, lineage),
-                patience=Patience(self.unreachable_timeout_s),
+                backoff=Backoff(self.unreachable_timeout_s),
                 limits=limits,
                 on_job=lambda job: self._leave_link(
                     ti, RayDashboardLink(), RayDashboardLink.url(address, job)
                 ),
             )
-        return WorkflowRun(
+        return WorkflowTry(
             hook=hook,
             engine=engine,
             workflow_id=workflow_id,
             poll_interval_s=self.poll_interval_s,
-            patience=Patience(self.unreachable_timeout_s if cluster else 0.0),
+            backoff=Backoff(self.unreachable_timeout_s if cluster else 0.0),
             on_change=on_change,
         )
 
@@ -246,7 +250,9 @@ class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
         url = RayWorkflowLink.url(self.ray_workflow_conn_id, workflow_id)
         self._leave_link(ti, RayWorkflowLink(), url)
 
-    def _log_decision(self, workflow_id: str, status: WorkflowStatus, decision: Decision) -> None:
+    def _log_decision(
+        self, workflow_id: str, status: WorkflowStatus, decision: TryDecision
+    ) -> None:
         self.log.info(
             "Workflow %s is %s, so this try will %s: %s",
             *(workflow_id, status, decision.action.value, decision.reason),
@@ -254,9 +260,9 @@ class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
 
     def _carry_out(
         self,
-        run: WorkflowRun,
-        decision: Decision,
-        before: Found | None,
+        run: WorkflowTry,
+        decision: TryDecision,
+        before: StoredWorkflow | None,
         context: Context,
         memory: Memory,
         *,
@@ -272,7 +278,7 @@ class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
         """
         self._announce(context, run.workflow_id)
 
-        def begin() -> Found:
+        def begin() -> StoredWorkflow:
             found = run.start(decision.action, before=before, from_task=decision.from_task)
             if from_task:
                 write_memory(context, memory, restarted=True)
@@ -282,13 +288,13 @@ class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
 
     def _see_through(
         self,
-        run: WorkflowRun,
-        begin: Callable[[], Found],
+        run: WorkflowTry,
+        begin: Callable[[], StoredWorkflow],
         context: Context,
         deadline: float | None,
     ) -> Any:
         """Wait here or in the triggerer, and return what the task returns."""
-        from airflow_provider_rayworkflow.kills import stop_if_asked
+        from airflow_provider_rayworkflow.tries.kill import stop_if_asked
 
         stays = run.ends_with_process or not self.deferrable
         if stays and self.deferrable:
@@ -327,12 +333,12 @@ class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
         run.report(found)
         return self._output_of(found)
 
-    def _defer(self, run: WorkflowRun, context: Context, deadline: float | None) -> None:
+    def _defer(self, run: WorkflowTry, context: Context, deadline: float | None) -> None:
         """Leave this process; :meth:`execute_complete` goes on in another one."""
         from airflow_provider_rayworkflow.triggers import RayWorkflowTrigger
 
         self.log.info("Workflow %s has begun; waiting in the triggerer", run.workflow_id)
-        late_s = 2 * self.poll_interval_s + deferrals.latest_return_s()
+        late_s = 2 * self.poll_interval_s + deferral.latest_return_s()
         self.defer(
             trigger=RayWorkflowTrigger(
                 workflow_id=run.workflow_id,
@@ -370,8 +376,8 @@ class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
     def _clock(self) -> str:
         return f"The execution_timeout of {self.execution_timeout}"
 
-    def _output_of(self, ended: Found) -> Any:
-        from airflow_provider_rayworkflow.workflow.storage.handover import ANYBODY
+    def _output_of(self, ended: StoredWorkflow) -> Any:
+        from airflow_provider_rayworkflow.workflow.storage.mailbox import ANYBODY
 
         record = ended.record
         failure = record.failure
@@ -409,8 +415,8 @@ class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
         return RayWorkflowFailedError(workflow_id, failure)
 
     def _json_output_of(self, record: StatusRecord) -> Any:
-        from airflow_provider_rayworkflow.workflow.model import JsonOutput
-        from airflow_provider_rayworkflow.xcoms import why_not_in_xcom
+        from airflow_provider_rayworkflow.tries.xcom import why_not_in_xcom
+        from airflow_provider_rayworkflow.workflow.model.records import JsonOutput
 
         output = record.output or JsonOutput(problem="it was not stored as JSON")
         problem = output.problem or why_not_in_xcom(output.value)
@@ -435,8 +441,8 @@ def _is_over(deadline: float | None) -> bool:
 def _stay_s(deadline: float | None) -> float:
     """How long to wait in the worker before a deferral."""
     if deadline is None:
-        return deferrals.STAY_S
-    return min(deferrals.STAY_S, max(0.0, deadline - time.time()))
+        return deferral.STAY_S
+    return min(deferral.STAY_S, max(0.0, deadline - time.time()))
 
 
 def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:

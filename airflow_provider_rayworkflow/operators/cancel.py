@@ -14,10 +14,10 @@ from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowStillActiveError,
 )
 from airflow_provider_rayworkflow.names import DEFAULT_CONN_ID
-from airflow_provider_rayworkflow.selections import check_selection, select
+from airflow_provider_rayworkflow.operators.selection import check_selection, select
 from airflow_provider_rayworkflow.workflow.exceptions import IllegalTransitionError
-from airflow_provider_rayworkflow.workflow.shown_text import escaped
-from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.format.shown_text import escaped
+from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

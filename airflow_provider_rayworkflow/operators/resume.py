@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_rayworkflow.definitions import check_id
 from airflow_provider_rayworkflow.exceptions import RayWorkflowNotFoundError
 from airflow_provider_rayworkflow.operators.base import RayWorkflowBaseOperator
-from airflow_provider_rayworkflow.task_instances import read_memory
-from airflow_provider_rayworkflow.tries import go_on
+from airflow_provider_rayworkflow.tries.decision import go_on
+from airflow_provider_rayworkflow.tries.definition import check_id
+from airflow_provider_rayworkflow.tries.task_instance import read_memory
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_provider_rayworkflow.runs import WorkflowRun
+    from airflow_provider_rayworkflow.tries.workflow_try import WorkflowTry
 
 Json = dict[str, Any]
 
@@ -87,5 +87,5 @@ class RayWorkflowResumeOperator(RayWorkflowBaseOperator):
             run, decision, before, context, memory, from_task=from_task, deadline=deadline
         )
 
-    def _run_again(self, context: Context, workflow_id: str) -> WorkflowRun:
+    def _run_again(self, context: Context, workflow_id: str) -> WorkflowTry:
         return self._make_run(self._connect(), None, workflow_id, context)

@@ -16,20 +16,20 @@ from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowUnreachableError,
 )
 from airflow_provider_rayworkflow.names import DEFAULT_CONN_ID
-from airflow_provider_rayworkflow.patience import Patience
-from airflow_provider_rayworkflow.workflow.shown_text import escaped
-from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
+from airflow_provider_rayworkflow.tries.backoff import Backoff
+from airflow_provider_rayworkflow.workflow.format.shown_text import escaped
+from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_provider_rayworkflow.connections import Cluster
+    from airflow_provider_rayworkflow.connection.jobs_api import Job, RayJobs
+    from airflow_provider_rayworkflow.connection.settings import Cluster
     from airflow_provider_rayworkflow.hooks import RayWorkflowHook
-    from airflow_provider_rayworkflow.jobs import Job, RayJobs
 
 T = TypeVar("T")
 
-_MODULE = "airflow_provider_rayworkflow.workflow.runtime.resume_all_job"
+_MODULE = "airflow_provider_rayworkflow.workflow.runtime.service.resume_all_job"
 
 
 class RayWorkflowResumeAllOperator(BaseOperator):
@@ -71,7 +71,7 @@ class RayWorkflowResumeAllOperator(BaseOperator):
         :raises RayWorkflowNotResumedError: when that failed for some; the others go on.
         :raises RayWorkflowUnreachableError: when the cluster does not answer for too long.
         """
-        from airflow_provider_rayworkflow import embedded
+        from airflow_provider_rayworkflow.clusters import local
         from airflow_provider_rayworkflow.hooks import RayWorkflowHook
 
         hook = RayWorkflowHook(self.ray_workflow_conn_id)
@@ -84,7 +84,7 @@ class RayWorkflowResumeAllOperator(BaseOperator):
             return []
         hook.check_storage()
         if hook.settings.cluster is None:
-            embedded.resume_all(hook, include_failed=self.include_failed)
+            local.resume_all(hook, include_failed=self.include_failed)
         else:
             self._run_job(hook, hook.settings.cluster, token=str(context["ti"].id))
         # Whoever has resumed it, its epoch has risen; unless it is deleted by now.
@@ -97,8 +97,8 @@ class RayWorkflowResumeAllOperator(BaseOperator):
         return resumed
 
     def _run_job(self, hook: RayWorkflowHook, cluster: Cluster, *, token: str) -> None:
-        from airflow_provider_rayworkflow.jobs import RayJobs
-        from airflow_provider_rayworkflow.remote import OWN_MODULES, job_environment
+        from airflow_provider_rayworkflow.clusters.remote import OWN_MODULES, job_environment
+        from airflow_provider_rayworkflow.connection.jobs_api import RayJobs
 
         jobs = RayJobs(cluster)
         submission_id = f"rayworkflow-resume-all-{token}"
@@ -133,12 +133,12 @@ class RayWorkflowResumeAllOperator(BaseOperator):
 
     def _persist(self, call: Callable[[], T]) -> T:
         """Repeat what fails because the cluster does not answer, for as long as we may."""
-        patience = Patience(self.unreachable_timeout_s)
+        backoff = Backoff(self.unreachable_timeout_s)
         while True:
             try:
                 return call()
             except RayWorkflowUnreachableError as exc:
-                wait_s = patience.failed()
+                wait_s = backoff.failed()
                 if wait_s is None:
                     raise
                 self.log.warning("%s; next attempt in %.0f s", exc, wait_s)

@@ -6,31 +6,31 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, get_args
 
-from airflow_provider_rayworkflow.definitions import (
+from airflow_provider_rayworkflow.operators.base import RayWorkflowBaseOperator, check_choice
+from airflow_provider_rayworkflow.tries.decision import Action, OnClear, decide
+from airflow_provider_rayworkflow.tries.definition import (
     WorkflowDefinition,
     check_id,
     check_metadata,
     check_workflow,
 )
-from airflow_provider_rayworkflow.identity import Origin, derive_workflow_id
-from airflow_provider_rayworkflow.items import fingerprint_of_item, item_of
-from airflow_provider_rayworkflow.operators.base import RayWorkflowBaseOperator, check_choice
-from airflow_provider_rayworkflow.task_instances import (
+from airflow_provider_rayworkflow.tries.identity import Origin, derive_workflow_id
+from airflow_provider_rayworkflow.tries.item import fingerprint_of_item, item_of
+from airflow_provider_rayworkflow.tries.task_instance import (
     key_of,
     origin_of,
     read_memory,
     write_memory,
 )
-from airflow_provider_rayworkflow.tries import Action, OnClear, decide
-from airflow_provider_rayworkflow.workflow.concurrency import check_limits
-from airflow_provider_rayworkflow.workflow.model import ORIGIN_KEY, OnChange
-from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.model.limits import check_limits
+from airflow_provider_rayworkflow.workflow.model.records import ORIGIN_KEY, OnChange
+from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_rayworkflow.hooks import RayWorkflowHook
-    from airflow_provider_rayworkflow.runs import WorkflowRun
+    from airflow_provider_rayworkflow.tries.workflow_try import WorkflowTry
 
 Json = dict[str, Any]
 
@@ -209,7 +209,7 @@ class RayWorkflowRunOperator(RayWorkflowBaseOperator):
         self.log.info("Nothing is run: dry_run. The plan is\n%s", plan)
         return plan.to_json()
 
-    def _run_again(self, context: Context, workflow_id: str) -> WorkflowRun:
+    def _run_again(self, context: Context, workflow_id: str) -> WorkflowTry:
         hook = self._connect()
         definition = self._define(context, hook)
         origin = origin_of(context, memory=read_memory(context), inputs=definition.fingerprint)
@@ -228,7 +228,7 @@ class RayWorkflowRunOperator(RayWorkflowBaseOperator):
         workflow_id: str,
         origin: Origin,
         context: Context,
-    ) -> WorkflowRun:
+    ) -> WorkflowTry:
         return self._make_run(
             hook,
             definition,

@@ -6,15 +6,14 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from airflow_provider_rayworkflow.workflow.exceptions import WorkflowNotFoundError
-from airflow_provider_rayworkflow.workflow.graph import Task
-from airflow_provider_rayworkflow.workflow.model import Form, TaskFailure, TaskTimes
-from airflow_provider_rayworkflow.workflow.snapshot import Placed, read_snapshot
-from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
-from airflow_provider_rayworkflow.workflow.storage.workflows import (
-    Found,
-    TaskRecord,
-    WorkflowStore,
-)
+from airflow_provider_rayworkflow.workflow.model.graph import Task
+from airflow_provider_rayworkflow.workflow.model.records import Form, TaskFailure, TaskTimes
+from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.model.task_record import TaskRecord
+from airflow_provider_rayworkflow.workflow.scheduling.snapshot import Placed
+from airflow_provider_rayworkflow.workflow.storage.honest_statuses import StoredWorkflow
+from airflow_provider_rayworkflow.workflow.storage.snapshot import read_snapshot
+from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
 
 #: How a task stands. The order is that of a group's colours: what needs a look comes first.
 STATES = (
@@ -81,7 +80,7 @@ class Tasks:
     :raises StorageError: when that can't be read.
     """
 
-    def __init__(self, store: WorkflowStore, found: Found) -> None:
+    def __init__(self, store: WorkflowStore, found: StoredWorkflow) -> None:
         record = found.record
         self._record = record
         self._status = found.status

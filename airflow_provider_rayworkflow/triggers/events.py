@@ -15,8 +15,8 @@ from airflow.triggers.shared_stream import AdvanceItem, SharedStreamProducer
 
 from airflow_provider_rayworkflow.exceptions import RayWorkflowInputError
 from airflow_provider_rayworkflow.hooks import RayWorkflowHook
-from airflow_provider_rayworkflow.workflow.log_lines import get_logger
-from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
+from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage.completions import Completion, Completions
 from airflow_provider_rayworkflow.workflow.storage.keys import quote_prefix
 
@@ -33,7 +33,7 @@ class RayWorkflowEventTrigger(BaseEventTrigger):
     storage keeps which ends Airflow has stored. An end fires a second time only if the triggerer
     dies in the second or two between Airflow's storing it and that note.
 
-    :param statuses: that count as an end, names of :class:`~.workflow.status.WorkflowStatus`.
+    :param statuses: that count as an end, names of :class:`WorkflowStatus`.
     :param workflow_id_prefix: of the ids to look at.
     :param ray_workflow_conn_id: says where the storage is.
     """

@@ -9,18 +9,18 @@ from typing import Any, Literal
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_rayworkflow.deferrals import least_deferral_s
 from airflow_provider_rayworkflow.exceptions import RayWorkflowStorageError
 from airflow_provider_rayworkflow.hooks import RayWorkflowHook
-from airflow_provider_rayworkflow.kills import how_to_stop_deferred
-from airflow_provider_rayworkflow.patience import Patience
-from airflow_provider_rayworkflow.polls import Standing, Watch
-from airflow_provider_rayworkflow.task_instances import state_of_deferred
-from airflow_provider_rayworkflow.tries import OnKill
-from airflow_provider_rayworkflow.workflow.log_lines import get_logger
-from airflow_provider_rayworkflow.workflow.progress import Throttle
-from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
-from airflow_provider_rayworkflow.workflow.storage.handover import How
+from airflow_provider_rayworkflow.tries.backoff import Backoff
+from airflow_provider_rayworkflow.tries.decision import OnKill
+from airflow_provider_rayworkflow.tries.deferral import least_deferral_s
+from airflow_provider_rayworkflow.tries.kill import how_to_stop_deferred
+from airflow_provider_rayworkflow.tries.task_instance import state_of_deferred
+from airflow_provider_rayworkflow.triggers.poll import Standing, Watch
+from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
+from airflow_provider_rayworkflow.workflow.model.progress import Throttle
+from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.storage.mailbox import How
 
 log = get_logger(__name__)
 
@@ -41,7 +41,7 @@ class RayWorkflowTrigger(BaseTrigger):
     Reads the storage only, in threads; all triggers of one connection share one listing a round.
     Its event is ``{"reason", "workflow_id", "status", "error", "carried"}``, see :data:`Reason`.
 
-    :param statuses: names of :class:`~.workflow.status.WorkflowStatus`; ``"NONE"`` if nothing is
+    :param statuses: names of :class:`WorkflowStatus`; ``"NONE"`` if nothing is
         stored.
     :param workflow_task_id: a task of the workflow to wait for besides.
     :param deadline: when to give up waiting, in seconds since the epoch; None for never.
@@ -99,7 +99,7 @@ class RayWorkflowTrigger(BaseTrigger):
         """Wait. Begins anew in another triggerer, and leaves nothing there or here.
 
         The event of a deferred task instance comes no sooner than
-        :func:`~.deferrals.least_deferral_s` after this has begun, which is after the deferral by
+        :func:`least_deferral_s` after this has begun, which is after the deferral by
         any clock.
         """
         earliest = time.monotonic() + (least_deferral_s() if self.task_instance else 0.0)
@@ -118,7 +118,7 @@ class RayWorkflowTrigger(BaseTrigger):
             await asyncio.to_thread(self._request_stop, how)
 
     async def _wait(self) -> TriggerEvent:
-        patience = Patience(self.unreachable_timeout_s)
+        backoff = Backoff(self.unreachable_timeout_s)
         throttle = Throttle()
         status = WorkflowStatus.NONE
         with Watch(
@@ -132,11 +132,11 @@ class RayWorkflowTrigger(BaseTrigger):
                 try:
                     standing = await self._next(watch)
                 except RayWorkflowStorageError as exc:
-                    if patience.failed() is None:
+                    if backoff.failed() is None:
                         return self._event("unreachable", status, error=str(exc))
                     log.warning("Workflow %s: %s", self.workflow_id, exc)
                 else:
-                    patience.worked()
+                    backoff.worked()
                     status = standing.status if standing else status
                     progress = standing.progress if standing and self.token else ""
                     if progress and throttle.is_due(progress, time.monotonic()):

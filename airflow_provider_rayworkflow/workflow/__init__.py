@@ -18,7 +18,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     WorkflowTaskTimeoutError,
 )
 from airflow_provider_rayworkflow.workflow.lazy_names import names_of
-from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 
 if TYPE_CHECKING:
     from airflow_provider_rayworkflow.workflow.api import (
@@ -45,8 +45,8 @@ if TYPE_CHECKING:
         wait_for_event,
     )
     from airflow_provider_rayworkflow.workflow.event_listener import EventListener, TimerListener
-    from airflow_provider_rayworkflow.workflow.retry import Retry
-    from airflow_provider_rayworkflow.workflow.workflow_context import WorkflowContext, get_context
+    from airflow_provider_rayworkflow.workflow.execution.context import WorkflowContext, get_context
+    from airflow_provider_rayworkflow.workflow.model.retry import Retry
 else:
     __getattr__, __dir__ = names_of(
         __name__,
@@ -58,8 +58,8 @@ else:
                 *("continuation", "sleep", "wait_for_event"),
             ],
             "event_listener": ["EventListener", "TimerListener"],
-            "retry": ["Retry"],
-            "workflow_context": ["WorkflowContext", "get_context"],
+            "model.retry": ["Retry"],
+            "execution.context": ["WorkflowContext", "get_context"],
         },
     )
 

@@ -13,24 +13,24 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, get_args
 
-from airflow_provider_rayworkflow.workflow import workflow_context as context
-from airflow_provider_rayworkflow.workflow.concurrency import check_limits
 from airflow_provider_rayworkflow.workflow.event_listener import EventListener
-from airflow_provider_rayworkflow.workflow.ids import check_workflow_id, new_workflow_id
-from airflow_provider_rayworkflow.workflow.model import (
+from airflow_provider_rayworkflow.workflow.execution import context as context
+from airflow_provider_rayworkflow.workflow.execution.trace_context import current_traceparent
+from airflow_provider_rayworkflow.workflow.format.shortening import MAX_NAME_BYTES
+from airflow_provider_rayworkflow.workflow.model.ids import check_workflow_id, new_workflow_id
+from airflow_provider_rayworkflow.workflow.model.limits import check_limits
+from airflow_provider_rayworkflow.workflow.model.records import (
     MAX_METADATA_BYTES,
     Asker,
     OnChange,
     OnExisting,
     StartOptions,
 )
-from airflow_provider_rayworkflow.workflow.plans import Plan, make_plan
-from airflow_provider_rayworkflow.workflow.retention import PRUNED_BY_DEFAULT, check_statuses
-from airflow_provider_rayworkflow.workflow.retry import Retry, seconds
-from airflow_provider_rayworkflow.workflow.shortening import MAX_NAME_BYTES
-from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
-from airflow_provider_rayworkflow.workflow.storage.workflows import HonestStatuses
-from airflow_provider_rayworkflow.workflow.trace_context import current_traceparent
+from airflow_provider_rayworkflow.workflow.model.retry import Retry, seconds
+from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.offline.plan import Plan, make_plan
+from airflow_provider_rayworkflow.workflow.offline.prune import PRUNED_BY_DEFAULT, check_statuses
+from airflow_provider_rayworkflow.workflow.storage.honest_statuses import HonestStatuses
 
 if TYPE_CHECKING:
     import ray
@@ -64,7 +64,7 @@ def init(
     limits = check_limits(max_running_workflows, max_pending_workflows)
     if not isinstance(sharing, (bool, type(None))):
         raise TypeError(f"'sharing' must be True, False or None, not {sharing!r}.")
-    from airflow_provider_rayworkflow.workflow.runtime import connect
+    from airflow_provider_rayworkflow.workflow.runtime.service import connect
 
     connect.manager(storage=storage, limits=limits, sharing=sharing)
 
@@ -177,8 +177,8 @@ def plan(
     check_workflow_id(workflow_id)
     if on_change is not None:
         _check_on_change(on_change)
-    from airflow_provider_rayworkflow.workflow.runtime import connect
-    from airflow_provider_rayworkflow.workflow.runtime import dag as dags
+    from airflow_provider_rayworkflow.workflow.runtime.graphs import dag as dags
+    from airflow_provider_rayworkflow.workflow.runtime.service import connect
 
     graph = None if dag is None else dags.encode_dag(dag, args, kwargs)
     store = connect.known_store(storage)
@@ -217,7 +217,7 @@ def resume_all(include_failed: bool = False) -> list[tuple[str, ray.ObjectRef[An
     :returns: an id and a reference to the output for each; where a workflow could not be
         resumed, ``ray.get`` of its reference raises why, and the others are not concerned.
     """
-    from airflow_provider_rayworkflow.workflow.runtime import connect
+    from airflow_provider_rayworkflow.workflow.runtime.service import connect
 
     return [
         (
@@ -230,7 +230,7 @@ def resume_all(include_failed: bool = False) -> list[tuple[str, ray.ObjectRef[An
 
 def resume_each(include_failed: bool = False) -> list[tuple[str, Exception | None]]:
     """As :func:`resume_all`, for callers that don't wait: each id with what kept it from resuming."""
-    from airflow_provider_rayworkflow.workflow.runtime import task_logs
+    from airflow_provider_rayworkflow.workflow.runtime.service import task_logs
 
     resumed: list[tuple[str, Exception | None]] = _call("resume_all", include_failed)
     for workflow_id, _ in resumed:
@@ -350,7 +350,7 @@ def continuation(dag_node: DAGNode) -> Any:
 
     :raises TypeError: for anything but a graph of functions.
     """
-    from airflow_provider_rayworkflow.workflow.runtime import dag
+    from airflow_provider_rayworkflow.workflow.runtime.graphs import dag
 
     dag.check_dag(dag_node)
     return dag_node if context.in_task() else dag.execute_plainly(dag_node)
@@ -359,7 +359,7 @@ def continuation(dag_node: DAGNode) -> Any:
 def wait_for_event(event_listener_type: type[EventListener], *args: Any, **kwargs: Any) -> DAGNode:
     """A graph whose value is an event. Waiting for it holds no worker and no CPU.
 
-    :param event_listener_type: a subclass of :class:`~.event_listener.EventListener`.
+    :param event_listener_type: a subclass of :class:`EventListener`.
     :param args: and ``kwargs``: for its ``poll_for_event``.
     :raises TypeError: for anything but a subclass.
     """
@@ -370,7 +370,7 @@ def wait_for_event(event_listener_type: type[EventListener], *args: Any, **kwarg
             f"Event listener type is {event_listener_type!r}, which is not a subclass of "
             "workflow.EventListener."
         )
-    from airflow_provider_rayworkflow.workflow.runtime.events import bind_event
+    from airflow_provider_rayworkflow.workflow.runtime.worker.events import bind_event
 
     return bind_event(event_listener_type, args, kwargs)
 
@@ -384,7 +384,7 @@ def sleep(duration: float | timedelta) -> DAGNode:
     :raises ValueError: when it is negative.
     """
     duration_s = seconds("duration", duration)
-    from airflow_provider_rayworkflow.workflow.runtime.events import bind_sleep
+    from airflow_provider_rayworkflow.workflow.runtime.worker.events import bind_sleep
 
     return bind_sleep(duration_s)
 
@@ -400,9 +400,9 @@ class options:
     :param catch_exceptions: the result becomes ``(value, None)`` or ``(None, exception)``.
     :param checkpoint: False: don't store the result; the task runs again on a resume if its
         result is still needed. By default as the task that created it, True at the top.
-    :param retry: a :class:`~.retry.Retry`: how its exceptions are retried.
+    :param retry: a :class:`Retry`: how its exceptions are retried.
     :param timeout_s: an attempt that takes longer, in seconds (or a timedelta), is stopped and
-        fails with a :class:`~.exceptions.WorkflowTaskTimeoutError`.
+        fails with a :class:`WorkflowTaskTimeoutError`.
     :param version: stands for the task's code where that is compared: it has changed if the
         version has. A string or a whole number.
     :param on_change: what a resume does with the task if it has changed, whatever the call says.
@@ -453,12 +453,12 @@ class options:
         return self._carried()[key]
 
     def _carried(self) -> Json:
-        from airflow_provider_rayworkflow.workflow.runtime.options import carry
+        from airflow_provider_rayworkflow.workflow.runtime.graphs.options import carry
 
         return carry(self._options)
 
     def __call__(self, function: Any) -> Any:
-        from airflow_provider_rayworkflow.workflow.runtime.options import apply
+        from airflow_provider_rayworkflow.workflow.runtime.graphs.options import apply
 
         return apply(function, self._options)
 
@@ -475,10 +475,14 @@ def _submit(
         workflow_id, options = new_workflow_id(), replace(options, is_new=True)
     check_workflow_id(workflow_id)
     user_metadata = _check_metadata(metadata)
-    from airflow_provider_rayworkflow.workflow.runtime import dag as dags
+    from airflow_provider_rayworkflow.workflow.runtime.graphs import dag as dags
 
     dags.check_dag(dag)
-    from airflow_provider_rayworkflow.workflow.runtime import connect, submissions, task_logs
+    from airflow_provider_rayworkflow.workflow.runtime.service import (
+        connect,
+        submissions,
+        task_logs,
+    )
 
     manager = connect.manager()
     graph = dags.encode_dag(dag, args, kwargs).to_bytes()
@@ -534,7 +538,7 @@ def _statuses(status_filter: Any) -> set[WorkflowStatus]:
 def _resume(workflow_id: str, from_task: Any, *, is_awaited: bool = False) -> None:
     check_workflow_id(workflow_id)
     since = _check_from_task(from_task)
-    from airflow_provider_rayworkflow.workflow.runtime import connect, task_logs
+    from airflow_provider_rayworkflow.workflow.runtime.service import connect, task_logs
 
     manager = connect.manager()
     task_logs.print_logs_of(workflow_id)
@@ -542,7 +546,7 @@ def _resume(workflow_id: str, from_task: Any, *, is_awaited: bool = False) -> No
 
 
 def _call(method: str, *args: Any) -> Any:
-    from airflow_provider_rayworkflow.workflow.runtime import connect
+    from airflow_provider_rayworkflow.workflow.runtime.service import connect
 
     return connect.call(getattr(connect.manager(), method).remote(*args))
 
@@ -574,7 +578,7 @@ def _check_can_end(workflow_id: str, task_id: str | None) -> None:
 def _reference(
     workflow_id: str, task_id: str | None = None, *, was_waiting: bool = True
 ) -> ray.ObjectRef[Any]:
-    from airflow_provider_rayworkflow.workflow.runtime import connect
+    from airflow_provider_rayworkflow.workflow.runtime.service import connect
 
     reference: ray.ObjectRef[Any] = connect.manager().wait_output.remote(
         workflow_id, task_id, was_waiting, _asker()

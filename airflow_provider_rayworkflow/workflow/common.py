@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 
 #: The Serve application that takes HTTP events; its routes are below ``/event``.
 HTTP_EVENT_PROVIDER_NAME = "WorkflowHttpEventProvider"

@@ -2,7 +2,7 @@
 
 from airflow_provider_rayworkflow.workflow.common import HTTP_EVENT_PROVIDER_NAME
 from airflow_provider_rayworkflow.workflow.exceptions import WorkflowEventHandleError
-from airflow_provider_rayworkflow.workflow.runtime.http_events import (
+from airflow_provider_rayworkflow.workflow.runtime.service.http_events import (
     HTTPEventProvider,
     HTTPListener,
     get_event_token,

@@ -32,7 +32,7 @@ from contextlib import contextmanager
 
 from airflow_provider_rayworkflow.workflow import api
 from airflow_provider_rayworkflow.workflow.storage import ByteStore, open_store
-from airflow_provider_rayworkflow.workflow.storage.memory import MemoryStore
+from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
 
 __all__ = ["InProcessWorkflows", "MemoryStore", "in_process"]
 
@@ -62,7 +62,9 @@ class InProcessWorkflows:
     init = staticmethod(api.init)
 
     def __init__(self, store: ByteStore) -> None:
-        from airflow_provider_rayworkflow.workflow.runtime.in_process import InProcessManager
+        from airflow_provider_rayworkflow.workflow.runtime.testing.in_process import (
+            InProcessManager,
+        )
 
         self.store = store
         self._manager = InProcessManager(store)

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from airflow_provider_rayworkflow.workflow.codec import Encoding, decode, encode
-from airflow_provider_rayworkflow.workflow.model import Blob
+from airflow_provider_rayworkflow.workflow.model.codec import Encoding, decode, encode
+from airflow_provider_rayworkflow.workflow.model.records import Blob
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
-from airflow_provider_rayworkflow.workflow.storage.local import LocalStore
+from airflow_provider_rayworkflow.workflow.storage.backends.local import LocalStore
 from benchmarks.rows import Row, by_count, by_rate, medians, seconds_of
 
 _KINDS: dict[str, Callable[[Any], Any]] = {

@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from functools import partial
 
 from airflow_provider_rayworkflow import workflow
-from airflow_provider_rayworkflow.workflow.known_workflows import KnownWorkflows
-from airflow_provider_rayworkflow.workflow.model import StatusRecord
-from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.manager.registry import Registry
+from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
+from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
-from airflow_provider_rayworkflow.workflow.storage.bytes import Entry
-from airflow_provider_rayworkflow.workflow.storage.local import LocalStore
+from airflow_provider_rayworkflow.workflow.storage.backends.local import LocalStore
+from airflow_provider_rayworkflow.workflow.storage.byte_store import Entry
+from airflow_provider_rayworkflow.workflow.storage.leases import Tenure
 from benchmarks import peers
 from benchmarks.cluster import cluster, manager
 from benchmarks.rows import Row, by_count, by_rate, by_time, medians, seconds_of
@@ -70,7 +71,9 @@ def _write_finished(root: str, number: int) -> None:
 
 def _requests(root: str, size: int) -> list[Row]:
     counting = CountingStore(root)
-    known = KnownWorkflows(WorkflowStore(counting), manager_id="another", clock=time.time)
+    known = Registry(
+        WorkflowStore(counting), manager_id="another", clock=time.time, tenure=Tenure()
+    )
     known.list_all()
     listed = counting.take()
     known.read_status("w1")

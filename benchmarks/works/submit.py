@@ -9,7 +9,7 @@ from typing import Any
 
 import cloudpickle
 
-from airflow_provider_rayworkflow.workflow.runtime.dag import encode_dag
+from airflow_provider_rayworkflow.workflow.runtime.graphs.dag import encode_dag
 from benchmarks.graphs import count, pass_on
 from benchmarks.rows import Row, by_time, interleaved
 

@@ -8,10 +8,10 @@ import pytest
 from airflow.sdk import DAG, task
 
 from airflow_provider_rayworkflow.decorators import ray_workflow_task
-from airflow_provider_rayworkflow.definitions import WorkflowDefinition
 from airflow_provider_rayworkflow.exceptions import RayWorkflowInputError
 from airflow_provider_rayworkflow.hooks import RayWorkflowHook
 from airflow_provider_rayworkflow.operators import RayWorkflowRunOperator
+from airflow_provider_rayworkflow.tries.definition import WorkflowDefinition
 
 HOOK = RayWorkflowHook()
 

@@ -13,15 +13,15 @@ import ray
 from airflow.sdk.exceptions import AirflowNotFoundException
 
 from airflow_provider_rayworkflow import workflow
+from airflow_provider_rayworkflow.connection.object_storage import filesystem_of
 from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowConnectionError,
     RayWorkflowStorageError,
 )
 from airflow_provider_rayworkflow.hooks import ConnectionSettings, RayWorkflowHook
-from airflow_provider_rayworkflow.object_storage import filesystem_of
-from airflow_provider_rayworkflow.workflow.model import StatusRecord
+from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
+from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.runtime.locations import open_location, to_location
-from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage.leases import Lease, Process
 from airflow_provider_rayworkflow.workflow.testing import in_process
 

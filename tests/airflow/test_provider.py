@@ -12,7 +12,7 @@ import jsonschema
 import pytest
 
 import airflow_provider_rayworkflow
-from airflow_provider_rayworkflow.connections import EXTRAS
+from airflow_provider_rayworkflow.connection.settings import EXTRAS
 from airflow_provider_rayworkflow.get_provider_info import get_provider_info
 from airflow_provider_rayworkflow.hooks import RayWorkflowHook
 

@@ -6,7 +6,7 @@ import pytest
 
 from airflow_provider_rayworkflow import exceptions as errors
 from airflow_provider_rayworkflow.retry_policy import RayWorkflowRetryPolicy
-from airflow_provider_rayworkflow.workflow.model import TaskFailure
+from airflow_provider_rayworkflow.workflow.model.records import TaskFailure
 
 POLICY = RayWorkflowRetryPolicy(fail_on=["ValueError", "pipelines.errors.BadInput"])
 

@@ -17,17 +17,18 @@ from airflow.sdk.exceptions import (
     TaskDeferred,
 )
 
-from airflow_provider_rayworkflow import deferrals, workflow
+from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowEndedError,
     RayWorkflowInputError,
     RayWorkflowStorageError,
 )
 from airflow_provider_rayworkflow.sensors import RayWorkflowSensor
+from airflow_provider_rayworkflow.tries import deferral
 from airflow_provider_rayworkflow.workflow.exceptions import WorkflowExecutionError
-from airflow_provider_rayworkflow.workflow.finished import FinishedTasks
-from airflow_provider_rayworkflow.workflow.model import StatusRecord, TaskFailure
-from airflow_provider_rayworkflow.workflow.status import WorkflowStatus as Status
+from airflow_provider_rayworkflow.workflow.model.records import StatusRecord, TaskFailure
+from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus as Status
+from airflow_provider_rayworkflow.workflow.offline.finished import FinishedTasks
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, open_store
 from airflow_provider_rayworkflow.workflow.testing import in_process
 
@@ -59,7 +60,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(autouse=True)
 def _defers_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is not there yet is not waited for before the deferral."""
-    monkeypatch.setattr(deferrals, "STAY_S", 0.0)
+    monkeypatch.setattr(deferral, "STAY_S", 0.0)
 
 
 def write(root: Path, status: Status, *, number: int = 0, **changes: object) -> None:

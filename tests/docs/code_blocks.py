@@ -76,7 +76,7 @@ def _run_bash(example: Example) -> None:
 def _check_connection(variable: str, value: str) -> None:
     from airflow.sdk import Connection
 
-    from airflow_provider_rayworkflow.connections import ConnectionSettings
+    from airflow_provider_rayworkflow.connection.settings import ConnectionSettings
 
     conn_id = variable.removeprefix("AIRFLOW_CONN_").lower()
     ConnectionSettings.from_connection(Connection.from_json(value, conn_id=conn_id))

@@ -11,9 +11,9 @@ from ledgers import Ledger, Line
 from shapes import Plan
 from watch import Watch
 
-from airflow_provider_rayworkflow.workflow.documents import load_frames
-from airflow_provider_rayworkflow.workflow.model import StatusRecord
-from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.format.documents import load_frames
+from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
+from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, keys
 
 

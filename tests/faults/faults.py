@@ -16,9 +16,12 @@ from clusters import Driver
 from runs import Run
 from worlds import S3World
 
-from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import keys
-from airflow_provider_rayworkflow.workflow.storage.workflows import Found, HonestStatuses
+from airflow_provider_rayworkflow.workflow.storage.honest_statuses import (
+    HonestStatuses,
+    StoredWorkflow,
+)
 
 from proxy import Answer, Unanswered  # isort: skip - worlds puts it within reach
 
@@ -425,7 +428,7 @@ def _signal_managers(run: Run, number: int) -> list[int]:
     return sent
 
 
-def _ended(run: Run, workflow_id: str) -> Found | None:
+def _ended(run: Run, workflow_id: str) -> StoredWorkflow | None:
     found = HonestStatuses(run.world.store(), now=time.time()).read(workflow_id)
     return None if found is None or found.status.is_active else found
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from airflow_provider_rayworkflow.workflow import workflow_context
+from airflow_provider_rayworkflow.workflow.execution.context import WorkflowContext, get_context
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,7 +62,7 @@ class Ledger:
 @contextmanager
 def entry(path: str) -> Iterator[int]:
     """Around what a task does: a line when it begins, a line when it ends or fails. Gives the attempt."""
-    context = workflow_context.get_context()
+    context = get_context()
     _write(path, "start", context)
     try:
         yield context.attempt
@@ -74,7 +74,7 @@ def _attempt(line: Line) -> tuple[str, str, int, int, int]:
     return (line.workflow_id, line.task_id, line.epoch, line.attempt, line.pid)
 
 
-def _write(path: str, what: str, context: workflow_context.WorkflowContext) -> None:
+def _write(path: str, what: str, context: WorkflowContext) -> None:
     line = {
         "what": what,
         "workflow_id": context.workflow_id,

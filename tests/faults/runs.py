@@ -16,8 +16,11 @@ from watch import Watch
 from worlds import World
 
 from airflow_provider_rayworkflow.workflow.exceptions import StorageError
-from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
-from airflow_provider_rayworkflow.workflow.storage.workflows import Found, HonestStatuses
+from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.storage.honest_statuses import (
+    HonestStatuses,
+    StoredWorkflow,
+)
 
 #: Within this time everything ends, after a fault and with everybody who resumes what was stopped.
 END_S = 240.0
@@ -101,7 +104,7 @@ class Run:
         except ClusterIsGone:
             return {}
 
-    def found(self) -> dict[str, Found | None]:
+    def found(self) -> dict[str, StoredWorkflow | None]:
         honest = HonestStatuses(self.world.store(), now=time.time())
         return {workflow_id: honest.read(workflow_id) for workflow_id in self.ids}
 
@@ -170,12 +173,12 @@ class Run:
         self.world.store().delete(workflow_id)
 
 
-def _is_at_its_end(plan: Plan, found: Found | None) -> bool:
+def _is_at_its_end(plan: Plan, found: StoredWorkflow | None) -> bool:
     expected = WorkflowStatus.FAILED if plan.output is None else WorkflowStatus.SUCCESSFUL
     return found is not None and found.status is expected
 
 
-def _has_stopped(found: Found | None) -> bool:
+def _has_stopped(found: StoredWorkflow | None) -> bool:
     return found is None or found.status.can_be_resumed
 
 

@@ -34,7 +34,7 @@ from reports import Report, table
 from runs import Run, run
 from worlds import World, local_world, s3_world
 
-from airflow_provider_rayworkflow.workflow.runtime.connect import SHARING_VARIABLE
+from airflow_provider_rayworkflow.workflow.runtime.service.connect import SHARING_VARIABLE
 
 Strike = Callable[[Run], None]
 

@@ -13,18 +13,19 @@ from ledgers import Ledger
 from shapes import Plan
 from watch import Watch
 
-from airflow_provider_rayworkflow.workflow.graph import Graph, Task
-from airflow_provider_rayworkflow.workflow.model import (
+from airflow_provider_rayworkflow.workflow.model.graph import Graph, Task
+from airflow_provider_rayworkflow.workflow.model.records import (
     Encoding,
     JsonOutput,
     Result,
     StatusRecord,
     TaskTimes,
 )
-from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.model.task_record import TaskRecord
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, keys
-from airflow_provider_rayworkflow.workflow.storage.memory import MemoryStore
-from airflow_provider_rayworkflow.workflow.storage.workflows import JournalWriter, TaskRecord
+from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
+from airflow_provider_rayworkflow.workflow.storage.journal import JournalWriter
 
 PLAN = Plan(workflow_id="w", shape="chain", size=1, pause_s=0)
 GRAPH = Graph(tasks=[Task(name="t", function=0, arguments=1)], blobs=[b"f", b"a"])

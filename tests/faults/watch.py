@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from airflow_provider_rayworkflow.workflow.exceptions import StorageError
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
+from airflow_provider_rayworkflow.workflow.storage.honest_statuses import HonestStatuses
 from airflow_provider_rayworkflow.workflow.storage.leases import Process
-from airflow_provider_rayworkflow.workflow.storage.workflows import HonestStatuses
 
 _INTERVAL_S = 0.1
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from clusters import ClusterIsGone, RayCluster
 
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
-from airflow_provider_rayworkflow.workflow.storage.bytes import ByteStore
-from airflow_provider_rayworkflow.workflow.storage.clients import store_on
-from airflow_provider_rayworkflow.workflow.storage.local import LocalStore
+from airflow_provider_rayworkflow.workflow.storage.backends.clients import store_on
+from airflow_provider_rayworkflow.workflow.storage.backends.local import LocalStore
+from airflow_provider_rayworkflow.workflow.storage.byte_store import ByteStore
 
 sys.path.append(str(Path(__file__).parents[1] / "workflow" / "storage"))
 from proxy import Proxy, pass_on

@@ -24,7 +24,7 @@ from fastapi import Depends, HTTPException
 from sqlalchemy import select
 
 from airflow_provider_rayworkflow.hooks import RayWorkflowHook
-from airflow_provider_rayworkflow.identity import Origin
+from airflow_provider_rayworkflow.tries.identity import Origin
 
 __all__ = ["Access", "AccessDep", "get_user", "login_url"]
 

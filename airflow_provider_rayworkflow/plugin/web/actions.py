@@ -15,21 +15,21 @@ from enum import StrEnum
 from fastapi import HTTPException
 from pydantic import BaseModel, Field
 
+from airflow_provider_rayworkflow.clusters.remote import RemoteRay
 from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowNotFoundError,
     RayWorkflowStillActiveError,
     RayWorkflowStorageError,
     RayWorkflowUnreachableError,
 )
-from airflow_provider_rayworkflow.patience import Patience
 from airflow_provider_rayworkflow.plugin.web.access import Access, Method
 from airflow_provider_rayworkflow.plugin.web.shown import ShownWorkflow, open_workflow
-from airflow_provider_rayworkflow.remote import RemoteRay
-from airflow_provider_rayworkflow.workflow import unowned
+from airflow_provider_rayworkflow.tries.backoff import Backoff
 from airflow_provider_rayworkflow.workflow.exceptions import StorageError, WorkflowError
-from airflow_provider_rayworkflow.workflow.log_lines import get_logger
-from airflow_provider_rayworkflow.workflow.model import StartOptions
-from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
+from airflow_provider_rayworkflow.workflow.model.records import StartOptions
+from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.offline import lifecycle
 
 log = get_logger(__name__)
 
@@ -79,7 +79,7 @@ def offered(access: Access, workflow: ShownWorkflow) -> dict[Action, Offer]:
 def act(access: Access, body: ActionBody) -> str:
     """Do it, and say what was done.
 
-    :raises HTTPException: 403 and 404 as for :meth:`~.access.Access.check`; 409 if the workflow's
+    :raises HTTPException: 403 and 404 as for :meth:`Access.check`; 409 if the workflow's
         status does not allow it.
     """
     workflow = open_workflow(access, body.conn_id, body.workflow_id, method=_METHODS[body.action])
@@ -189,7 +189,7 @@ def _resume_on_cluster(workflow: ShownWorkflow) -> str:
         metadata={},
         token=f"ui-{uuid.uuid4().hex}",
         runtime_env=None,
-        patience=Patience(_PATIENCE_S),
+        backoff=Backoff(_PATIENCE_S),
     )
     try:
         ray.submit(StartOptions())
@@ -201,11 +201,11 @@ def _resume_on_cluster(workflow: ShownWorkflow) -> str:
 
 
 def _forget(workflow: ShownWorkflow, task_id: str) -> None:
-    unowned.forget_from(
+    lifecycle.forget_from(
         workflow.hook.store,
         workflow.found,
         task_id,
-        manager_id=unowned.new_visitor_id(),
+        manager_id=lifecycle.new_visitor_id(),
         now=time.time(),
     )
 

@@ -20,7 +20,7 @@ from airflow_provider_rayworkflow.plugin.web.access import NOT_SHOWN, UNREADABLE
 from airflow_provider_rayworkflow.plugin.web.lanes import Lanes, NoAnswerError
 from airflow_provider_rayworkflow.plugin.web.storages import lane_of
 from airflow_provider_rayworkflow.workflow.exceptions import WorkflowNotFoundError
-from airflow_provider_rayworkflow.workflow.log_lines import get_logger
+from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 
 log = get_logger(__name__)
 

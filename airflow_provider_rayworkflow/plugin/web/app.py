@@ -40,8 +40,8 @@ from airflow_provider_rayworkflow.plugin.web.shown import (
 )
 from airflow_provider_rayworkflow.plugin.web.storages import open_hook
 from airflow_provider_rayworkflow.plugin.web.task_instances import workflow_of
-from airflow_provider_rayworkflow.workflow.log_lines import get_logger
-from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
+from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 
 log = get_logger(__name__)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from airflow_provider_rayworkflow.workflow.shortening import MAX_NAME_BYTES, shorten
+from airflow_provider_rayworkflow.workflow.format.shortening import MAX_NAME_BYTES, shorten
 
 #: What is said of a task's state, and in which order.
 STATE_TITLES = {

@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from airflow_provider_rayworkflow.workflow.log_lines import get_logger
+from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 
 log = get_logger(__name__)
 

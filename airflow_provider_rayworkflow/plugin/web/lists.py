@@ -8,22 +8,22 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 
 from airflow_provider_rayworkflow.hooks import RayWorkflowHook
-from airflow_provider_rayworkflow.identity import Origin
 from airflow_provider_rayworkflow.plugin.web.access import Access
 from airflow_provider_rayworkflow.plugin.web.known import BoundedCache
 from airflow_provider_rayworkflow.plugin.web.lanes import each
+from airflow_provider_rayworkflow.tries.identity import Origin
 from airflow_provider_rayworkflow.workflow.exceptions import (
     CorruptedDataError,
     KeyNotFoundError,
     StorageError,
 )
-from airflow_provider_rayworkflow.workflow.log_lines import get_logger
-from airflow_provider_rayworkflow.workflow.model import StatusRecord
-from airflow_provider_rayworkflow.workflow.signing import SigningKeys
-from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
+from airflow_provider_rayworkflow.workflow.format.signing import SigningKeys
+from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
+from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, keys
+from airflow_provider_rayworkflow.workflow.storage.honest_statuses import HonestStatuses
 from airflow_provider_rayworkflow.workflow.storage.keys import StatusKey
-from airflow_provider_rayworkflow.workflow.storage.workflows import HonestStatuses
 
 log = get_logger(__name__)
 

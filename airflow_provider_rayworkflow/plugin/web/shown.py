@@ -8,14 +8,15 @@ from typing import Any
 from urllib.parse import quote
 
 from airflow_provider_rayworkflow.hooks import RayWorkflowHook
-from airflow_provider_rayworkflow.identity import Origin
 from airflow_provider_rayworkflow.plugin.tasks import TaskDetails, Tasks
 from airflow_provider_rayworkflow.plugin.web.access import Access, Method
 from airflow_provider_rayworkflow.plugin.web.lanes import NoAnswerError
 from airflow_provider_rayworkflow.plugin.web.storages import open_hook
+from airflow_provider_rayworkflow.tries.identity import Origin
 from airflow_provider_rayworkflow.workflow.exceptions import StorageError
-from airflow_provider_rayworkflow.workflow.log_lines import get_logger
-from airflow_provider_rayworkflow.workflow.model import (
+from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
+from airflow_provider_rayworkflow.workflow.model.progress import progress_line
+from airflow_provider_rayworkflow.workflow.model.records import (
     ORIGIN_KEY,
     Encoding,
     Form,
@@ -23,9 +24,9 @@ from airflow_provider_rayworkflow.workflow.model import (
     Result,
     StatusRecord,
 )
-from airflow_provider_rayworkflow.workflow.plans import PlannedTask, make_plan
-from airflow_provider_rayworkflow.workflow.progress import progress_line
-from airflow_provider_rayworkflow.workflow.storage.workflows import Found, WorkflowStore
+from airflow_provider_rayworkflow.workflow.offline.plan import PlannedTask, make_plan
+from airflow_provider_rayworkflow.workflow.storage.honest_statuses import StoredWorkflow
+from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
 
 log = get_logger(__name__)
 
@@ -41,7 +42,7 @@ class ShownWorkflow:
     """
 
     hook: RayWorkflowHook
-    found: Found
+    found: StoredWorkflow
     origin: Origin | None
 
     @property

@@ -57,7 +57,7 @@ def open_hook(conn_id: str) -> RayWorkflowHook:
 
 
 class _WhileWanted:
-    """A :class:`~.bytes.ByteStore` that does nothing more for a request that was abandoned."""
+    """A :class:`ByteStore` that does nothing more for a request that was abandoned."""
 
     def __init__(self, store: ByteStore) -> None:
         self._store = store

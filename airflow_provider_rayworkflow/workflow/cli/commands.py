@@ -18,30 +18,30 @@ from datetime import UTC, datetime
 from typing import Any, get_args
 
 from airflow_provider_rayworkflow.workflow import api
-from airflow_provider_rayworkflow.workflow.event_posts import read_settings
+from airflow_provider_rayworkflow.workflow.cli.watch import watch
 from airflow_provider_rayworkflow.workflow.exceptions import WorkflowError
-from airflow_provider_rayworkflow.workflow.forks import fork
-from airflow_provider_rayworkflow.workflow.graph import DEFAULT_MAX_RETRIES, Graph
-from airflow_provider_rayworkflow.workflow.ids import check_workflow_id
+from airflow_provider_rayworkflow.workflow.format.shown_text import escaped, one_line
 from airflow_provider_rayworkflow.workflow.import_path import check_call, load_function
-from airflow_provider_rayworkflow.workflow.metadata import (
-    describe_graph,
-    describe_task,
-    describe_workflow,
-)
-from airflow_provider_rayworkflow.workflow.model import (
+from airflow_provider_rayworkflow.workflow.model.event_posts import read_settings
+from airflow_provider_rayworkflow.workflow.model.graph import DEFAULT_MAX_RETRIES, Graph
+from airflow_provider_rayworkflow.workflow.model.ids import check_workflow_id
+from airflow_provider_rayworkflow.workflow.model.progress import progress_line
+from airflow_provider_rayworkflow.workflow.model.records import (
     Encoding,
     Form,
     OnChange,
     Result,
     StatusRecord,
 )
-from airflow_provider_rayworkflow.workflow.plans import make_plan
-from airflow_provider_rayworkflow.workflow.progress import progress_line
-from airflow_provider_rayworkflow.workflow.retention import PRUNED_BY_DEFAULT, prune
-from airflow_provider_rayworkflow.workflow.shown_text import escaped, one_line
-from airflow_provider_rayworkflow.workflow.snapshot import read_snapshot
-from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.offline.describe import (
+    describe_graph,
+    describe_task,
+    describe_workflow,
+)
+from airflow_provider_rayworkflow.workflow.offline.fork import fork
+from airflow_provider_rayworkflow.workflow.offline.plan import make_plan
+from airflow_provider_rayworkflow.workflow.offline.prune import PRUNED_BY_DEFAULT, prune
 from airflow_provider_rayworkflow.workflow.storage import (
     DEFAULT_STORAGE,
     STORAGE_VARIABLE,
@@ -52,11 +52,11 @@ from airflow_provider_rayworkflow.workflow.storage import (
     shown,
 )
 from airflow_provider_rayworkflow.workflow.storage.events import EventStore
-from airflow_provider_rayworkflow.workflow.storage.workflows import (
+from airflow_provider_rayworkflow.workflow.storage.honest_statuses import (
     HonestStatuses,
     list_workflows,
 )
-from airflow_provider_rayworkflow.workflow.watch import watch
+from airflow_provider_rayworkflow.workflow.storage.snapshot import read_snapshot
 
 Json = dict[str, Any]
 
@@ -494,7 +494,7 @@ def _plan(options: Any) -> Answer:
 
 def _build_graph(workflow: str, arguments: Json) -> Graph:
     """Call the function that an import path names; Ray is imported, and not started."""
-    from airflow_provider_rayworkflow.workflow.runtime.dag import encode_dag
+    from airflow_provider_rayworkflow.workflow.runtime.graphs.dag import encode_dag
 
     sys.path.insert(0, os.getcwd())  # as `python -m` has it
     function = load_function(workflow)
@@ -614,7 +614,7 @@ def _event_token(options: Any) -> Answer:
 
 def _connect(options: Any) -> None:
     _check_is_there(options.storage)
-    from airflow_provider_rayworkflow.workflow.runtime import connect
+    from airflow_provider_rayworkflow.workflow.runtime.service import connect
 
     connect.join(options.address)
     # With a storage that the cluster's manager does not have, this raises.

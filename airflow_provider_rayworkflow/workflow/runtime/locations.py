@@ -22,7 +22,7 @@ from airflow_provider_rayworkflow.workflow.storage import (
     open_store,
     resolve_storage,
 )
-from airflow_provider_rayworkflow.workflow.storage.measured import MeasuredStore
+from airflow_provider_rayworkflow.workflow.storage.backends.measured import MeasuredStore
 
 
 def to_location(storage: Any) -> str:

@@ -12,21 +12,21 @@ from collections.abc import Sequence
 
 from ray.util.metrics import Counter, Gauge, Histogram
 
-from airflow_provider_rayworkflow.workflow.measures import Measures
-from airflow_provider_rayworkflow.workflow.model import StatusRecord
-from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
-from airflow_provider_rayworkflow.workflow.storage.measured import Write
-from airflow_provider_rayworkflow.workflow.task_runs import (
-    Completion,
+from airflow_provider_rayworkflow.workflow.execution.metrics import Metrics
+from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
+from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.scheduling.attempts import (
+    AttemptEnd,
     Continued,
     Raised,
     Returned,
 )
+from airflow_provider_rayworkflow.workflow.storage.backends.measured import Write
 
 _MINUTE, _HOUR = 60, 3600
 
 
-class RayMeasures(Measures):
+class RayMetrics(Metrics):
     """The figures of one manager."""
 
     def __init__(self) -> None:
@@ -76,7 +76,7 @@ class RayMeasures(Measures):
         if record.tasks_reused:
             self._reused.inc(record.tasks_reused)
 
-    def tasks_ended(self, completions: Sequence[Completion]) -> None:
+    def tasks_ended(self, completions: Sequence[AttemptEnd]) -> None:
         for kind, number in collections.Counter(map(type, completions)).items():
             self._task_ends.inc(number, {"outcome": kind.__name__})
         for completion in completions:

@@ -7,11 +7,15 @@ import re
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from airflow_provider_rayworkflow.workflow.storage.bytes import ByteStore, Data, Entry
-from airflow_provider_rayworkflow.workflow.storage.local import LocalStore
-from airflow_provider_rayworkflow.workflow.storage.retrying import RETRY_FOR_S, RetryingStore
-from airflow_provider_rayworkflow.workflow.storage.roots import DEFAULT_ROOT
-from airflow_provider_rayworkflow.workflow.storage.workflows import Checkpoints, WorkflowStore
+from airflow_provider_rayworkflow.workflow.model.task_record import Checkpoints
+from airflow_provider_rayworkflow.workflow.storage.backends.local import LocalStore
+from airflow_provider_rayworkflow.workflow.storage.backends.retrying import (
+    RETRY_FOR_S,
+    RetryingStore,
+)
+from airflow_provider_rayworkflow.workflow.storage.backends.roots import DEFAULT_ROOT
+from airflow_provider_rayworkflow.workflow.storage.byte_store import ByteStore, Data, Entry
+from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
 
 __all__ = [
     "DEFAULT_STORAGE",
@@ -113,7 +117,7 @@ def open_filesystem(
     :param location: what opens the same storage elsewhere.
     :param retry_for_s: how long a call is tried again that may work a moment later.
     """
-    from airflow_provider_rayworkflow.workflow.storage.clients import store_on
+    from airflow_provider_rayworkflow.workflow.storage.backends.clients import store_on
 
     store = store_on(filesystem, root, location=location)
     return RetryingStore(store, deadline_s=retry_for_s)

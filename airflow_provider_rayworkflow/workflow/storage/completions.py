@@ -6,20 +6,21 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_provider_rayworkflow.workflow.documents import (
-    dump_document,
-    load_line,
-    understanding,
-)
 from airflow_provider_rayworkflow.workflow.exceptions import (
     DataLoadError,
     KeyNotFoundError,
     StorageError,
 )
-from airflow_provider_rayworkflow.workflow.log_lines import get_logger
-from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.format.documents import (
+    dump_document,
+    load_line,
+    understanding,
+)
+from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
+from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import keys
-from airflow_provider_rayworkflow.workflow.storage.workflows import HonestStatuses, WorkflowStore
+from airflow_provider_rayworkflow.workflow.storage.honest_statuses import HonestStatuses
+from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
 
 log = get_logger(__name__)
 

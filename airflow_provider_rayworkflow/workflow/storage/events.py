@@ -8,21 +8,21 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_provider_rayworkflow.workflow.documents import (
-    dump_document,
-    load_line,
-    understanding,
-    well_typed,
-)
 from airflow_provider_rayworkflow.workflow.exceptions import (
     CorruptedDataError,
     DataLoadError,
     KeyNotFoundError,
 )
-from airflow_provider_rayworkflow.workflow.log_lines import get_logger
-from airflow_provider_rayworkflow.workflow.signing import SigningKeys
+from airflow_provider_rayworkflow.workflow.format.documents import (
+    dump_document,
+    load_line,
+    understanding,
+    well_typed,
+)
+from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
+from airflow_provider_rayworkflow.workflow.format.signing import SigningKeys
 from airflow_provider_rayworkflow.workflow.storage import keys
-from airflow_provider_rayworkflow.workflow.storage.bytes import ByteStore, Data
+from airflow_provider_rayworkflow.workflow.storage.byte_store import ByteStore, Data
 
 log = get_logger(__name__)
 

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import unquote
 
-from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 
 FORMAT = "v1"
 STATUSES = f"{FORMAT}/status"

@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from airflow_provider_rayworkflow.workflow.documents import well_typed
+from airflow_provider_rayworkflow.workflow.format.documents import well_typed
 
 Json = dict[str, Any]
 
@@ -108,7 +108,7 @@ class Lease:
         return well_typed(cls(**value | {"process": well_typed(Process(**value["process"]))}))
 
 
-Verdict = Literal["alive", "doubtful", "dead"]
+Liveness = Literal["alive", "doubtful", "dead"]
 
 
 @dataclass(kw_only=True, slots=True)
@@ -131,7 +131,7 @@ class LeaseWatch:
         self._known_dead: set[str] = set()
         self._lock = threading.Lock()
 
-    def judge(self, lease: Lease, now: float, *, asked_at: float | None = None) -> Verdict:
+    def judge(self, lease: Lease, now: float, *, asked_at: float | None = None) -> Liveness:
         """How a lease stands.
 
         :param now: seconds since the epoch; decides what is shown, never who is dead.
@@ -146,7 +146,7 @@ class LeaseWatch:
             return "alive"
         return "doubtful"
 
-    def judge_damaged(self, manager_id: str, *, asked_at: float | None = None) -> Verdict:
+    def judge_damaged(self, manager_id: str, *, asked_at: float | None = None) -> Liveness:
         """How a lease stands that can't be read: a manager that lives writes it anew."""
         _, unchanged_s = self._look(manager_id, (-1, 0.0), LEASE_TTL_S, asked_at)
         return "dead" if unchanged_s >= LEASE_TTL_S else "doubtful"

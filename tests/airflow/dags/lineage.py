@@ -2,7 +2,7 @@
 
 from airflow.sdk import DAG, task
 
-from airflow_provider_rayworkflow.lineage import parent_variables
+from airflow_provider_rayworkflow.observability.lineage import parent_variables
 
 with DAG("lineage", schedule=None):
 

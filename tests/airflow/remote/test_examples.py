@@ -10,9 +10,9 @@ import pytest
 import ray
 from dag_test import Outcome, test_dag
 
-from airflow_provider_rayworkflow.workflow.graph import Graph, Task
-from airflow_provider_rayworkflow.workflow.model import StatusRecord
-from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.model.graph import Graph, Task
+from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
+from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, open_store
 from airflow_provider_rayworkflow.workflow.testing import in_process
 

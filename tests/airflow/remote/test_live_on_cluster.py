@@ -24,10 +24,10 @@ from live_airflow import LiveAirflow, wait_for
 from playwright.sync_api import Locator, expect
 from trace_collector import TraceCollector, attributes_of, trace_collector
 
-from airflow_provider_rayworkflow.hooks import Found, RayWorkflowHook
-from airflow_provider_rayworkflow.workflow import forks
-from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
-from airflow_provider_rayworkflow.workflow.storage.handover import StopRequest
+from airflow_provider_rayworkflow.hooks import RayWorkflowHook, StoredWorkflow
+from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.offline import fork
+from airflow_provider_rayworkflow.workflow.storage.mailbox import StopRequest
 from airflow_provider_rayworkflow.workflow.testing import in_process
 
 HERE = Path(__file__).parent
@@ -84,8 +84,8 @@ class Task:
     def wait_until_at_gate(self, *, times: int = 1) -> None:
         wait_for("the gate", lambda: self.ran()["gate"] == times)
 
-    def wait_for_status(self, status: WorkflowStatus) -> Found:
-        def look() -> Found | None:
+    def wait_for_status(self, status: WorkflowStatus) -> StoredWorkflow:
+        def look() -> StoredWorkflow | None:
             found = self.hook.find(self.workflow_id)
             return found if found and found.status is status else None
 
@@ -93,7 +93,7 @@ class Task:
 
     def requests(self) -> list[StopRequest]:
         """Stop requests that nobody has dealt with."""
-        return list(self.hook.handover.list_requests(self.workflow_id))
+        return list(self.hook.mailbox.list_requests(self.workflow_id))
 
     def open_gate(self) -> None:
         (self._folder / "open").touch()
@@ -251,7 +251,7 @@ def test_what_no_task_instance_started_is_resumed_by_a_job_on_the_cluster(
     shown: Task, window: Window
 ):
     store = shown.hook.store
-    forks.fork(store, shown.workflow_id, "a fork", from_task="last", now=time.time())
+    fork.fork(store, shown.workflow_id, "a fork", from_task="last", now=time.time())
     window.open_workflow("a fork", conn_id="live")
     assert window.confirm("Resume") == "A Ray job that resumes the workflow is submitted."
     expect(status_on(window)).to_have_text("SUCCESSFUL", timeout=120_000)
@@ -291,10 +291,10 @@ def test_a_clear_while_deferred_lets_the_next_try_own_the_workflow(
     task = tasks["cleared"]
     task.wait_until_at_gate()
     task.is_deferred()
-    before = task.hook.handover.read_owner(task.workflow_id)
+    before = task.hook.mailbox.read_owner(task.workflow_id)
     live.clear(*task.of)
     task.is_deferred(try_number=2)
-    after = task.hook.handover.read_owner(task.workflow_id)
+    after = task.hook.mailbox.read_owner(task.workflow_id)
     assert before.token != after.token
     wait_for("the old on_kill", lambda: "invoking on_kill" in task.log(try_number=1))
     wait_for("its stop request", lambda: not task.requests())
@@ -309,7 +309,7 @@ def test_links_are_right_while_the_task_is_deferred(
 ):
     task = tasks["failed"]
     task.is_deferred()
-    owner = task.hook.handover.read_owner(task.workflow_id)
+    owner = task.hook.mailbox.read_owner(task.workflow_id)
     assert live.links(*task.of) == {
         "Ray workflow": f"{live.url}/rayworkflow/workflow?conn_id=live"
         f"&workflow_id={task.workflow_id}",
@@ -323,7 +323,7 @@ def test_marking_a_deferred_task_failed_suspends_and_a_clear_resumes(
     task = tasks["failed"]
     task.wait_until_at_gate()
     task.is_deferred()
-    token = task.hook.handover.read_owner(task.workflow_id).token
+    token = task.hook.mailbox.read_owner(task.workflow_id).token
     live.mark(*task.of, "failed")
     found = task.wait_for_status(WorkflowStatus.RESUMABLE)
     assert (found.record.stopped_by, found.has_lost_owner) == (token, False)

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import pytest
 from dag_test import Outcome, test_dag
 
-from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, open_store
 
 HERE = Path(__file__).parent

@@ -16,15 +16,16 @@ import pytest
 from cluster import Cluster, wait_for
 
 import airflow_provider_rayworkflow
-from airflow_provider_rayworkflow import __version__, remote
-from airflow_provider_rayworkflow.definitions import WorkflowDefinition
+from airflow_provider_rayworkflow import __version__
+from airflow_provider_rayworkflow.clusters import remote
+from airflow_provider_rayworkflow.clusters.remote import RemoteRay
 from airflow_provider_rayworkflow.exceptions import RayWorkflowUnreachableError
-from airflow_provider_rayworkflow.hooks import Found, RayWorkflowHook
-from airflow_provider_rayworkflow.patience import Patience
-from airflow_provider_rayworkflow.remote import RemoteRay
-from airflow_provider_rayworkflow.runs import WorkflowRun
-from airflow_provider_rayworkflow.tries import Action
-from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
+from airflow_provider_rayworkflow.hooks import RayWorkflowHook, StoredWorkflow
+from airflow_provider_rayworkflow.tries.backoff import Backoff
+from airflow_provider_rayworkflow.tries.decision import Action
+from airflow_provider_rayworkflow.tries.definition import WorkflowDefinition
+from airflow_provider_rayworkflow.tries.workflow_try import WorkflowTry
+from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 
 SHIPPED = Path(__file__).parent / "shipped"
 
@@ -41,9 +42,9 @@ pytestmark = [
 class Try:
     """One try at a workflow, in a thread."""
 
-    run: WorkflowRun
+    run: WorkflowTry
     action: Action
-    ended: list[Found] = field(default_factory=list)
+    ended: list[StoredWorkflow] = field(default_factory=list)
     failed: list[BaseException] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -58,7 +59,7 @@ class Try:
         finally:
             self.run.close()
 
-    def wait(self) -> Found:
+    def wait(self) -> StoredWorkflow:
         """How the workflow stood in the end."""
         self._thread.join(120)
         assert not self._thread.is_alive()
@@ -97,14 +98,14 @@ def begin(connection, monkeypatch: pytest.MonkeyPatch, caplog) -> Begin:
             metadata={},
             token=token,
             runtime_env={"working_dir": str(SHIPPED)},
-            patience=Patience(unreachable_timeout_s),
+            backoff=Backoff(unreachable_timeout_s),
         )
-        run = WorkflowRun(
+        run = WorkflowTry(
             hook=hook,
             engine=engine,
             workflow_id=workflow_id,
             poll_interval_s=0.2,
-            patience=Patience(unreachable_timeout_s),
+            backoff=Backoff(unreachable_timeout_s),
         )
         run.prepare(action)
         return Try(run, action)
@@ -132,9 +133,9 @@ def test_a_dead_driver_changes_nothing_and_only_the_latest_try_may_stop_the_work
     assert hook.find("gated").status is WorkflowStatus.RUNNING
 
     second = begin(Action.ATTACH, token="second", **what)
-    wait_for(lambda: hook.handover.read_owner("gated").token == "second", "the attaching")
+    wait_for(lambda: hook.mailbox.read_owner("gated").token == "second", "the attaching")
     first.run.stop("cancel")
-    wait_for(lambda: not list(hook.handover.list_requests()), "the dropping of the old request")
+    wait_for(lambda: not list(hook.mailbox.list_requests()), "the dropping of the old request")
     assert hook.find("gated").status is WorkflowStatus.RUNNING
 
     second.run.stop("suspend")
@@ -155,7 +156,7 @@ def test_a_try_that_is_stopped_before_its_workflow_begins_never_starts_it(
 ):
     what = {"workflow_id": "early", "function": "gated", "arguments": {"folder": str(tmp_path)}}
     attempt = begin(Action.RUN, token="early", **what)
-    wait_for(lambda: attempt.run._hook.handover.read_owner("early"), "the submission")
+    wait_for(lambda: attempt.run._hook.mailbox.read_owner("early"), "the submission")
     attempt.run.stop("suspend")
     with pytest.raises(Exception, match="its owner has asked to suspend it"):
         attempt.wait()

@@ -10,8 +10,8 @@ from cluster import Cluster
 from test_tries_on_cluster import Begin, begin  # noqa: F401 a fixture
 
 from airflow_provider_rayworkflow.hooks import RayWorkflowHook
-from airflow_provider_rayworkflow.tries import Action
-from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
+from airflow_provider_rayworkflow.tries.decision import Action
+from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,8 @@ import ray
 
 from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.workflow import testing
-from airflow_provider_rayworkflow.workflow.graph import Graph, Task
-from airflow_provider_rayworkflow.workflow.model import (
+from airflow_provider_rayworkflow.workflow.model.graph import Graph, Task
+from airflow_provider_rayworkflow.workflow.model.records import (
     Encoding,
     FailedAttempt,
     Progress,
@@ -26,10 +26,11 @@ from airflow_provider_rayworkflow.workflow.model import (
     StatusRecord,
     TaskTimes,
 )
-from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.model.task_record import TaskRecord
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, open_store
+from airflow_provider_rayworkflow.workflow.storage.journal import JournalWriter
 from airflow_provider_rayworkflow.workflow.storage.leases import Lease, Process
-from airflow_provider_rayworkflow.workflow.storage.workflows import JournalWriter, TaskRecord
 
 FAILED = "ui_flights.daily.2026-11-24"
 SUCCESSFUL = "ui_trips.book.2026-11-23"

@@ -16,7 +16,7 @@ from airflow_provider_rayworkflow.plugin.web.actions import Action, ActionBody, 
 from airflow_provider_rayworkflow.plugin.web.shown import open_workflow
 from airflow_provider_rayworkflow.workflow import testing
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, open_store
-from airflow_provider_rayworkflow.workflow.storage.handover import Handover
+from airflow_provider_rayworkflow.workflow.storage.mailbox import Mailbox
 
 
 class Everything:
@@ -87,7 +87,7 @@ def test_a_cluster_that_does_not_answer_is_told_and_the_workflow_stays_as_it_is(
     record = store.read_status("failed")
     assert record is not None
     assert record.status == "FAILED"
-    owner = Handover(store.bytes).read_owner("failed")
+    owner = Mailbox(store.bytes).read_owner("failed")
     assert owner is not None
     assert owner.token.startswith("ui-")
 

@@ -11,10 +11,10 @@ import pytest
 from airflow_provider_rayworkflow.plugin.web import lists
 from airflow_provider_rayworkflow.plugin.web.known import BoundedCache
 from airflow_provider_rayworkflow.plugin.web.lists import Filter, list_page
-from airflow_provider_rayworkflow.workflow.model import JsonOutput, StatusRecord
-from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.model.records import JsonOutput, StatusRecord
+from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
-from airflow_provider_rayworkflow.workflow.storage.memory import MemoryStore
+from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
 
 
 class CountingStore(MemoryStore):

@@ -37,7 +37,7 @@ from stored import (
     origin,
 )
 
-from airflow_provider_rayworkflow.workflow.storage.handover import Handover
+from airflow_provider_rayworkflow.workflow.storage.mailbox import Mailbox
 
 pytestmark = [pytest.mark.airflow, pytest.mark.slow]
 
@@ -224,7 +224,7 @@ def test_what_the_status_does_not_allow_is_refused(client: Client, action: str):
 
 
 def requests_for(stored: Stored, workflow_id: str) -> list[str]:
-    return [request.how for request in Handover(stored.store.bytes).list_requests(workflow_id)]
+    return [request.how for request in Mailbox(stored.store.bytes).list_requests(workflow_id)]
 
 
 def test_pages_may_run_no_script_but_their_own_and_stand_in_no_foreign_frame(client: Client):

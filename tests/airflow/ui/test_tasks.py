@@ -12,8 +12,8 @@ from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.plugin.tasks import Tasks, TaskView
 from airflow_provider_rayworkflow.workflow import testing
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
-from airflow_provider_rayworkflow.workflow.storage.memory import MemoryStore
-from airflow_provider_rayworkflow.workflow.storage.workflows import HonestStatuses
+from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
+from airflow_provider_rayworkflow.workflow.storage.honest_statuses import HonestStatuses
 
 
 @ray.remote

@@ -20,12 +20,16 @@ import pytest
 from conftest import INTERNAL, Silent
 from live_airflow import LiveAirflow
 
-from airflow_provider_rayworkflow.workflow.documents import dump_document, dump_line
-from airflow_provider_rayworkflow.workflow.graph import Graph, Task
-from airflow_provider_rayworkflow.workflow.model import JsonOutput, StatusRecord, TaskFailure
-from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.format.documents import dump_document, dump_line
+from airflow_provider_rayworkflow.workflow.model.graph import Graph, Task
+from airflow_provider_rayworkflow.workflow.model.records import (
+    JsonOutput,
+    StatusRecord,
+    TaskFailure,
+)
+from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, keys, open_store
-from airflow_provider_rayworkflow.workflow.storage.workflows import status_key
+from airflow_provider_rayworkflow.workflow.storage.statuses import status_key
 
 pytestmark = [pytest.mark.airflow, pytest.mark.slow]
 
@@ -340,7 +344,7 @@ def test_a_pipe_in_place_of_a_status_hangs_nothing(
 
 
 def test_a_continuation_that_made_itself_ends(viewer: Attacker, store: WorkflowStore, root: Path):
-    from airflow_provider_rayworkflow.workflow.storage.workflows import TaskRecord
+    from airflow_provider_rayworkflow.workflow.model.task_record import TaskRecord
 
     add(store, "circle")
     graph = Graph(tasks=[Task(name="t", function=0, arguments=0)], blobs=[b"no pickle"])

@@ -11,7 +11,7 @@ import ray
 from witness import is_alive, wait_until
 
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
-from airflow_provider_rayworkflow.workflow.storage.local import LocalStore
+from airflow_provider_rayworkflow.workflow.storage.backends.local import LocalStore
 
 
 def manager_actor() -> Any:

@@ -9,7 +9,7 @@ import ray
 from ray.dag import InputNode
 
 from airflow_provider_rayworkflow import workflow
-from airflow_provider_rayworkflow.workflow.runtime.dag import encode_dag
+from airflow_provider_rayworkflow.workflow.runtime.graphs.dag import encode_dag
 
 
 @ray.remote

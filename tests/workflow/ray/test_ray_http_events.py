@@ -17,6 +17,7 @@ from ray import serve
 from witness import wait_until
 
 from airflow_provider_rayworkflow import workflow
+from airflow_provider_rayworkflow.workflow.execution.context import get_current_workflow_id
 from airflow_provider_rayworkflow.workflow.http_event_provider import (
     HTTP_EVENT_PROVIDER_NAME,
     HTTPEventProvider,
@@ -24,9 +25,8 @@ from airflow_provider_rayworkflow.workflow.http_event_provider import (
     WorkflowEventHandleError,
     get_event_token,
 )
+from airflow_provider_rayworkflow.workflow.storage.backends.local import LocalStore
 from airflow_provider_rayworkflow.workflow.storage.events import EventStore
-from airflow_provider_rayworkflow.workflow.storage.local import LocalStore
-from airflow_provider_rayworkflow.workflow.workflow_context import get_current_workflow_id
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
@@ -157,7 +157,7 @@ def test_one_key_in_two_workflows_is_two_events(provider, new_id):
 
 def test_the_default_key_is_the_tasks_id(provider, new_id):
     ref = workflow.run_async(wait_for(), workflow_id=new_id)
-    task_id = "airflow_provider_rayworkflow.workflow.runtime.events.get_message"
+    task_id = "airflow_provider_rayworkflow.workflow.runtime.worker.events.get_message"
     assert workflow.get_metadata(new_id, task_id)["task_id"] == task_id
     assert post(provider, new_id, task_id, "payload").answer() == 200
     assert ray.get(ref) == (task_id, "payload")

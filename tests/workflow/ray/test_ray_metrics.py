@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from witness import wait_until
 
 from airflow_provider_rayworkflow import workflow
-from airflow_provider_rayworkflow.workflow.task_runs import Completion
+from airflow_provider_rayworkflow.workflow.scheduling.attempts import AttemptEnd
 
 pytestmark = pytest.mark.slow
 
@@ -174,7 +174,7 @@ def test_tags_have_few_values(fresh_manager, figures, new_id):
     )
     known = {
         "status": {"RUNNING", "PENDING", "SUCCESSFUL", "FAILED", "RESUMABLE", "CANCELED"},
-        "outcome": {completion.__name__ for completion in get_args(Completion)},
+        "outcome": {completion.__name__ for completion in get_args(AttemptEnd)},
         "kind": {"lease", "status", "graph", "checkpoints", "value", "other"},
     }
     unknown = {

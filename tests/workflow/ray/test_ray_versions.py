@@ -5,14 +5,17 @@ from dataclasses import replace
 import pytest
 
 from airflow_provider_rayworkflow import __version__
-from airflow_provider_rayworkflow.workflow.model import StatusRecord
-from airflow_provider_rayworkflow.workflow.runtime import versions
-from airflow_provider_rayworkflow.workflow.runtime.environments import merged, with_environment
-from airflow_provider_rayworkflow.workflow.runtime.versions import ManagerVersionError
-from airflow_provider_rayworkflow.workflow.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
+from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.runtime.graphs.environments import (
+    merged,
+    with_environment,
+)
+from airflow_provider_rayworkflow.workflow.runtime.service import versions
+from airflow_provider_rayworkflow.workflow.runtime.service.versions import ManagerVersionError
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
+from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
 from airflow_provider_rayworkflow.workflow.storage.leases import Lease, Process
-from airflow_provider_rayworkflow.workflow.storage.memory import MemoryStore
 
 LEASE = Lease(
     manager_id="m",
@@ -86,8 +89,8 @@ def test_environments_are_merged_as_ray_does():
 def test_every_task_of_a_graph_gets_the_environment_of_its_maker():
     import pickle
 
-    from airflow_provider_rayworkflow.workflow.codec import dumps
-    from airflow_provider_rayworkflow.workflow.graph import Graph, Task
+    from airflow_provider_rayworkflow.workflow.model.codec import dumps
+    from airflow_provider_rayworkflow.workflow.model.graph import Graph, Task
 
     own = dumps({"num_cpus": 2, "runtime_env": {"env_vars": {"B": "2"}}})
     task = Task(name="f", function=0, arguments=0)

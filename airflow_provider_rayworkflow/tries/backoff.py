@@ -1,0 +1,39 @@
+"""How long to bear with what can't be reached. Pure: the clock comes in."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+_FIRST_WAIT_S = 1.0
+_LONGEST_WAIT_S = 30.0
+
+
+class Backoff:
+    """Counts the time since something last worked, and says how long to wait.
+
+    :param timeout_s: how long to bear with failures in a row.
+    :param clock: seconds since any moment.
+    """
+
+    def __init__(self, timeout_s: float, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.timeout_s = timeout_s
+        self._clock = clock
+        self._failing_since: float | None = None
+        self._next_wait_s = _FIRST_WAIT_S
+
+    def worked(self) -> None:
+        """It works: forget what failed."""
+        self._failing_since = None
+        self._next_wait_s = _FIRST_WAIT_S
+
+    def failed(self) -> float | None:
+        """It does not: how many seconds to wait before the next attempt, None for no more."""
+        now = self._clock()
+        if self._failing_since is None:
+            self._failing_since = now
+        left = self._failing_since + self.timeout_s - now
+        if left <= 0:
+            return None
+        wait_s, self._next_wait_s = self._next_wait_s, min(self._next_wait_s * 2, _LONGEST_WAIT_S)
+        return min(wait_s, left)

@@ -1,0 +1,81 @@
+"""Why Airflow asks a running task to stop, and what becomes of its workflow then."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from airflow.sdk import TaskInstanceState
+
+from airflow_provider_rayworkflow.tries.decision import OnKill
+from airflow_provider_rayworkflow.tries.task_instance import state_of
+from airflow_provider_rayworkflow.tries.workflow_try import WorkflowTry
+from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
+
+log = get_logger(__name__)
+
+# Airflow kills a task process 5 s after it has asked it to stop.
+_ASK_TIMEOUT_S = 1.5
+_STOP_TIMEOUT_S = 3.0
+
+
+def stop_if_asked(run: WorkflowTry, ti: Any, policy: OnKill) -> None:
+    """Stop a workflow if it was a person who ended its task instance.
+
+    Airflow asks a task to stop also when its worker is shut down. Then the task instance is still
+    running for Airflow, and the workflow goes on until the process ends.
+
+    Called in a signal handler of the main thread, so nothing here may wait for a lock that the
+    main thread may hold: all of it is done by other threads, within Airflow's time.
+    """
+    states: list[str | None] = []
+    _in_thread(lambda: states.append(state_of(ti)), _ASK_TIMEOUT_S)
+    state = states[0] if states else None
+    how = how_to_stop(state, policy)
+    log.warning("Asked to stop, the task instance is %s: workflow %s", state, _SAY[how])
+    if how != "leave":
+        _in_thread(lambda: run.stop(how), _STOP_TIMEOUT_S)
+
+
+def how_to_stop(state: str | None, policy: OnKill) -> OnKill:
+    """What becomes of the workflow, by the task instance's state when it was asked to stop."""
+    if state is None or state == TaskInstanceState.RUNNING:
+        return "leave"
+    if state == TaskInstanceState.RESTARTING:
+        return "suspend"  # a person's clear: the next try decides
+    return policy
+
+
+def how_to_stop_deferred(state: str | None, policy: OnKill) -> OnKill:
+    """The same for a task instance that was deferred, and that a person ended or cleared.
+
+    Cleared, it may be in any state that leads to its next try, and even in that.
+    """
+    if policy == "cancel" and state not in _ENDED:
+        return "suspend"  # the next try goes on with it
+    return policy
+
+
+_ENDED = frozenset(
+    {
+        TaskInstanceState.SUCCESS,
+        TaskInstanceState.FAILED,
+        TaskInstanceState.SKIPPED,
+        TaskInstanceState.UPSTREAM_FAILED,
+        TaskInstanceState.REMOVED,
+    }
+)
+_SAY = {"leave": "is left alone", "suspend": "is suspended", "cancel": "is canceled"}
+
+
+def _in_thread(function: Callable[[], object], timeout_s: float) -> None:
+    def run() -> None:
+        try:
+            function()
+        except Exception:  # the process is about to end; a later try finds what is stored
+            log.exception("The workflow could not be stopped")
+
+    thread = threading.Thread(target=run, name="ray-workflow-kill", daemon=True)
+    thread.start()
+    thread.join(timeout_s)

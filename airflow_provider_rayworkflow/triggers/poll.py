@@ -1,0 +1,252 @@
+"""One look at a storage for all who wait in this process.
+
+Every trigger of a triggerer runs on one event loop. Those of one connection share a poll: however
+many wait, one listing of the statuses a round answers all of them. Storage is asked in a thread,
+so that the loop never waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Self
+from weakref import WeakKeyDictionary
+
+from airflow_provider_rayworkflow.exceptions import RayWorkflowStorageError
+from airflow_provider_rayworkflow.hooks import RayWorkflowHook
+from airflow_provider_rayworkflow.workflow.exceptions import StorageError, WorkflowError
+from airflow_provider_rayworkflow.workflow.model.progress import progress_line
+from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.offline.finished import FinishedTasks
+from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
+from airflow_provider_rayworkflow.workflow.storage.honest_statuses import HonestStatuses
+from airflow_provider_rayworkflow.workflow.storage.keys import (
+    StatusKey,
+    quote_id,
+    segment_of,
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Standing:
+    """How a workflow stands, as far as the name of its status document tells.
+
+    :ivar status: the honest one; NONE if nothing is stored.
+    :ivar key: what is written; None if nothing is.
+    :ivar finished: those tasks that were asked for and have a committed result.
+    :ivar progress: how far it is, in words, where that was asked for and has just been read.
+    """
+
+    status: WorkflowStatus
+    key: StatusKey | None = None
+    finished: frozenset[str] = frozenset()
+    progress: str = ""
+
+
+class Watch:
+    """One who waits for one workflow. A context manager: inside, the poll looks for it.
+
+    :param interval_s: how long at most to wait between two looks.
+    :param task_id: of the workflow, to know whether it has finished. That costs each look a listing
+        of the workflow's own.
+    :param wants_progress: to know how far it is, now and then: of all who wait, a look reads two.
+    """
+
+    def __init__(
+        self,
+        ray_workflow_conn_id: str,
+        workflow_id: str,
+        *,
+        interval_s: float,
+        task_id: str | None = None,
+        wants_progress: bool = False,
+    ) -> None:
+        self.workflow_id = workflow_id
+        self.segment = quote_id(workflow_id)
+        self.interval_s = interval_s
+        self.task_id = task_id
+        self.wants_progress = wants_progress
+        self._conn_id = ray_workflow_conn_id
+        self._poll: _Poll | None = None
+
+    def __enter__(self) -> Self:
+        polls = _POLLS.setdefault(asyncio.get_running_loop(), {})
+        self._poll = polls.setdefault(self._conn_id, _Poll(self._conn_id))
+        self._poll.add(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._poll is not None and self._poll.remove(self):
+            del _POLLS[asyncio.get_running_loop()][self._conn_id]
+        self._poll = None
+
+    async def next(self) -> Standing:
+        """How the workflow stands at the next look.
+
+        :raises RayWorkflowStorageError: when the storage or the connection could not be read.
+        """
+        if self._poll is None:
+            raise RuntimeError("Enter the watch first.")
+        standings = await self._poll.next()
+        if isinstance(standings, Exception):  # one for all who wait: each raises its own
+            raise RayWorkflowStorageError(str(standings)) from standings
+        found = standings.get(self.segment, Standing(status=WorkflowStatus.NONE))
+        if isinstance(found, Exception):
+            raise RayWorkflowStorageError(str(found)) from found
+        return found
+
+
+_Standings = dict[str, Standing | Exception]
+_Answer = _Standings | Exception
+
+
+class _Poll:
+    """Looks at one connection's storage for as long as anybody watches."""
+
+    def __init__(self, conn_id: str) -> None:
+        self._conn_id = conn_id
+        self._watches: set[Watch] = set()
+        self._waiting: list[asyncio.Future[_Answer]] = []
+        self._changed = asyncio.Event()
+        self._threads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ray-workflow-poll")
+        self._task: asyncio.Task[None] | None = None
+        self._hook: RayWorkflowHook | None = None
+        self._tasks: dict[str, FinishedTasks] = {}
+        self._progress_at: dict[str, float] = {}
+
+    def add(self, watch: Watch) -> None:
+        self._watches.add(watch)
+        self._changed.set()
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._run())
+
+    def remove(self, watch: Watch) -> bool:
+        """True if that was the last one."""
+        self._watches.discard(watch)
+        if self._watches:
+            return False
+        if self._task is not None:
+            self._task.cancel()
+        self._threads.shutdown(wait=False)  # a storage that hangs must not hang the loop
+        return True
+
+    async def next(self) -> _Answer:
+        answer: asyncio.Future[_Answer] = asyncio.get_running_loop().create_future()
+        self._waiting.append(answer)
+        return await answer
+
+    async def _run(self) -> None:
+        while True:
+            # Whoever asks while the storage is being read may have come too late for this look.
+            begun, asked, self._waiting = time.monotonic(), self._waiting, []
+            found = await asyncio.get_running_loop().run_in_executor(
+                self._threads, self._look, list(self._watches)
+            )
+            for start in range(0, len(asked), ANSWERS_A_TURN):
+                for answer in asked[start : start + ANSWERS_A_TURN]:
+                    if not answer.done():  # its trigger has been cancelled
+                        answer.set_result(found)
+                await asyncio.sleep(0)
+            await self._pause(begun)
+
+    async def _pause(self, begun: float) -> None:
+        """Sleep until one interval has passed, of the one with the shortest."""
+        while True:
+            interval_s = min((watch.interval_s for watch in self._watches), default=0.0)
+            left_s = begun + interval_s - time.monotonic()
+            if left_s <= 0:
+                return
+            self._changed.clear()
+            try:
+                await asyncio.wait_for(self._changed.wait(), left_s)
+            except TimeoutError:
+                return
+
+    def _look(self, watches: list[Watch]) -> _Answer:
+        try:
+            if self._hook is None:
+                self._hook = RayWorkflowHook(self._conn_id)
+            store = self._hook.store
+            segments = {watch.segment for watch in watches}
+            closed: _Standings = {}
+            latest = store.list_segments(
+                lambda problem: closed.update({segment_of(problem.key): problem})
+            )
+            honest = HonestStatuses(store, now=time.time(), patient=True)
+            standings: _Standings = {
+                segment: _standing(store, honest, key)
+                for segment, key in latest.items()
+                if segment in segments
+            } | closed
+            self._look_at_tasks(store, watches, standings)
+            self._look_at_progress(store, watches, standings)
+        except Exception as exc:  # those who wait judge it
+            self._hook = None  # the connection may be corrected meanwhile
+            return exc
+        return standings
+
+    def _look_at_tasks(
+        self, store: WorkflowStore, watches: list[Watch], standings: _Standings
+    ) -> None:
+        with_task = [watch for watch in watches if watch.task_id and watch.segment in standings]
+        asked = {watch.workflow_id for watch in with_task}
+        self._tasks = {
+            workflow_id: self._tasks.get(workflow_id) or FinishedTasks(store, workflow_id)
+            for workflow_id in asked
+        }
+        for watch in with_task:
+            standing = standings[watch.segment]
+            if isinstance(standing, Exception) or standing.key is None:
+                continue
+            tasks, task_id, key = self._tasks[watch.workflow_id], watch.task_id, standing.key
+            try:
+                if task_id and tasks.has(task_id, epoch=key.epoch, status=key.status):
+                    finished = standing.finished | {task_id}
+                    standings[watch.segment] = replace(standing, finished=finished)
+            except WorkflowError as exc:  # of this workflow: the others go on
+                standings[watch.segment] = exc
+
+    def _look_at_progress(
+        self, store: WorkflowStore, watches: list[Watch], standings: _Standings
+    ) -> None:
+        now = time.monotonic()
+        running = {
+            watch.segment
+            for watch in watches
+            if watch.wants_progress
+            and isinstance(standing := standings.get(watch.segment), Standing)
+            and standing.status is WorkflowStatus.RUNNING
+        }
+        self._progress_at = {segment: self._progress_at.get(segment, now) for segment in running}
+        due = [segment for segment in running if now - self._progress_at[segment] >= PROGRESS_S]
+        for segment in sorted(due, key=self._progress_at.__getitem__)[:_PROGRESS_READS]:
+            self._progress_at[segment] = now
+            standing = standings[segment]
+            if isinstance(standing, Standing) and standing.key is not None:
+                # A look at the tasks matters less than the status, and must not cost it.
+                with suppress(StorageError):
+                    line = progress_line(store.read_status_at(standing.key))
+                    standings[segment] = replace(standing, progress=line)
+
+
+#: How many are answered at once. Each takes the loop up to 0.2 ms, and Airflow complains of 200 ms.
+ANSWERS_A_TURN = 100
+
+#: How often at most it is looked up how far a workflow is.
+PROGRESS_S = 30.0
+_PROGRESS_READS = 2
+
+
+def _standing(store: WorkflowStore, honest: HonestStatuses, key: StatusKey) -> Standing | Exception:
+    """How one workflow stands; what is wrong with its document concerns no other one."""
+    try:
+        store.believe(key)
+    except StorageError as exc:
+        return exc
+    return Standing(status=honest.of(key.status, key.manager_id), key=key)
+
+
+_POLLS: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, _Poll]] = WeakKeyDictionary()

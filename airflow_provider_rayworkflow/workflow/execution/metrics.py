@@ -1,0 +1,21 @@
+"""What a manager tells those who keep figures of it. Here nobody listens; on Ray it is :mod:`.runtime.metrics`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
+from airflow_provider_rayworkflow.workflow.scheduling.attempts import AttemptEnd
+
+
+class Metrics:
+    """Does nothing. Called in the manager's event loop, so whoever overrides it must not block."""
+
+    def workflows_held(self, *, running: int, pending: int) -> None:
+        """So many workflows run and wait for a slot from now on."""
+
+    def workflow_ended(self, record: StatusRecord) -> None:
+        """A workflow has left this manager with the status that the record has."""
+
+    def tasks_ended(self, completions: Sequence[AttemptEnd]) -> None:
+        """Attempts of tasks have come back."""

@@ -1,0 +1,381 @@
+"""Begins workflows: looks at what is stored, takes a slot, claims the next epoch."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from airflow_provider_rayworkflow.workflow.exceptions import (
+    OwnershipLostError,
+    WorkflowAlreadyExistsError,
+    WorkflowNotResumableError,
+    WorkflowStillActiveError,
+)
+from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
+from airflow_provider_rayworkflow.workflow.manager.held_workflow import HeldWorkflow
+from airflow_provider_rayworkflow.workflow.manager.locks import Locks
+from airflow_provider_rayworkflow.workflow.manager.ownership import Ownership
+from airflow_provider_rayworkflow.workflow.manager.registry import Registry
+from airflow_provider_rayworkflow.workflow.manager.slots import Slots
+from airflow_provider_rayworkflow.workflow.manager.status_backlog import StatusBacklog
+from airflow_provider_rayworkflow.workflow.model.claim import Claim
+from airflow_provider_rayworkflow.workflow.model.graph import Graph, Tasks
+from airflow_provider_rayworkflow.workflow.model.records import StartOptions, StatusRecord
+from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus, check_transition
+from airflow_provider_rayworkflow.workflow.offline import lifecycle
+from airflow_provider_rayworkflow.workflow.offline.plan import make_plan
+from airflow_provider_rayworkflow.workflow.scheduling.snapshot import ids_of
+from airflow_provider_rayworkflow.workflow.storage.claims import latest_epoch, next_claim
+from airflow_provider_rayworkflow.workflow.storage.honest_statuses import StoredWorkflow
+from airflow_provider_rayworkflow.workflow.storage.keys import WorkflowFile
+from airflow_provider_rayworkflow.workflow.storage.snapshot import read_earlier, read_snapshot
+from airflow_provider_rayworkflow.workflow.storage.statuses import status_key, status_put
+
+log = get_logger(__name__)
+
+Json = dict[str, Any]
+
+#: How often the storage is asked about a workflow that another manager is starting.
+_WATCH_INTERVAL_S = 0.5
+
+# To write a larger graph takes so long that nothing else shall be written with it.
+_FEW_TASKS = 100
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Seen:
+    """What is stored under an id.
+
+    :ivar found: None for nothing.
+    :ivar epoch: the latest one.
+    :ivar files: as they were after the status: nobody has committed anything since, unless there
+        is a later claim.
+    """
+
+    found: StoredWorkflow | None = None
+    epoch: int = 0
+    files: Sequence[WorkflowFile] = ()
+
+    @property
+    def has_cancel(self) -> bool:
+        """True if somebody has asked for a cancel, and perhaps nobody could obey."""
+        return any(file.kind == "cancel" for file in self.files)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Start:
+    """A run that is to be claimed.
+
+    :ivar seen: what was stored.
+    :ivar graph: None for the stored one.
+    """
+
+    workflow_id: str
+    seen: _Seen
+    graph: Graph | None
+    user_metadata: Json
+    options: StartOptions
+
+    @property
+    def continued(self) -> StoredWorkflow | None:
+        """What it goes on from, None for nothing."""
+        return self.seen.found if self.options.on_existing != "restart" else None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Prepared:
+    """What is to be written for a start.
+
+    :ivar known: ids of the tasks of the graph that it ran before, None if they are not known.
+    """
+
+    claim: Claim
+    graph: Graph
+    record: StatusRecord
+    known: list[str] | None
+
+
+class Admission:
+    """How one manager begins workflows.
+
+    :param locks: no two calls about the same workflow are under way at once.
+    :param slots: a workflow that is begun is entered there.
+    :param late: takes the status of a workflow that was claimed and could not be begun.
+    """
+
+    def __init__(self, known: Registry, *, locks: Locks, slots: Slots, late: StatusBacklog) -> None:
+        self._known = known
+        self._locks = locks
+        self._slots = slots
+        self._late = late
+
+    async def begin(
+        self, workflow_id: str, graph: Graph | None, user_metadata: Json, options: StartOptions
+    ) -> None:
+        """Run, resume, or attach to a workflow; see :meth:`Manager.submit`.
+
+        :param graph: None for the stored one.
+        """
+        on_existing = options.on_existing
+        has_lost = False
+        async with self._locks.of(workflow_id):
+            while True:
+                if (live := self._known.live.get(workflow_id)) is not None:
+                    _check_existing(workflow_id, live.record.status, options)
+                    return
+                seen = _Seen()
+                if has_lost or not options.is_new:
+                    seen = await self._known.in_thread(self._look, workflow_id, has_lost)
+                epoch, stored = seen.epoch, seen.found
+                found = stored.honest_record if stored else None
+                if found is None and graph is None:
+                    raise WorkflowNotResumableError(workflow_id, reason="It does not exist.")
+                if epoch > (found.epoch if found else 0) and await self._is_starting(
+                    workflow_id, epoch
+                ):
+                    await asyncio.sleep(_WATCH_INTERVAL_S)
+                    continue
+                if stored is not None and stored.owner_may_live:
+                    await asyncio.sleep(_WATCH_INTERVAL_S)
+                    continue
+                if stored is not None and found is not None:
+                    _check_existing(workflow_id, found.status, options)
+                    if found.status.is_active:
+                        return  # another manager runs it
+                    if on_existing != "restart":
+                        if found.status is WorkflowStatus.CANCELED:
+                            raise WorkflowNotResumableError(
+                                workflow_id,
+                                reason="It was canceled, which is final. Run it under another "
+                                'id, or again from the start with on_existing="restart".',
+                            )
+                        if seen.has_cancel and await self._known.in_thread(
+                            self._obey_pending_cancel, stored
+                        ):
+                            continue
+                start = _Start(
+                    workflow_id=workflow_id,
+                    seen=seen,
+                    graph=graph,
+                    user_metadata=user_metadata,
+                    options=options,
+                )
+                plans = start.continued or options.from_task or _may_refuse(graph, options)
+                if plans and not await self._known.in_thread(self._check_plan, start):
+                    log.info("Workflow %s has nothing to run: its output stays", workflow_id)
+                    return
+                # A caller that is canceled leaves no claim without a run.
+                if await asyncio.shield(asyncio.ensure_future(self._claim_and_start(start))):
+                    return
+                has_lost = True  # so there is a claim, perhaps of an earlier try of this very call
+
+    def _look(self, workflow_id: str, has_claims: bool) -> _Seen:
+        """What is stored. Blocks.
+
+        The status is read before the files: one that is final stays as it is until somebody claims
+        the next epoch, and whoever wrote it has committed all. If somebody claims after this look,
+        our own claim fails, and we look again.
+
+        :param has_claims: it is known that somebody has claimed it. Without that, and without a
+            status, a claim of the first epoch finds it out.
+        """
+        store = self._known.store
+        while True:
+            found = self._known.find(workflow_id)
+            if found is None and not has_claims:
+                return _Seen()
+            if found is not None and found.status.is_active:
+                return _Seen(found=found, epoch=found.record.epoch)  # there is nothing to claim
+            files = store.list_files(workflow_id)
+            epoch, written = latest_epoch(files), found.record.epoch if found else 0
+            seen = _Seen(found=found, epoch=max(epoch, written), files=files)
+            # Who claims, or whose lease has just ended, may have written a status after our look.
+            if epoch <= written and not (found and found.has_lost_owner):
+                return seen
+            latest = store.latest_status(workflow_id)
+            if (latest and latest.key) == (found and status_key(found.record)):
+                return seen
+
+    def _check_plan(self, start: _Start) -> bool:
+        """True if there is anything to run, or nobody knows without running. Blocks.
+
+        :raises WorkflowChangedError: when tasks refuse what has changed.
+        :raises ValueError: when there is no task to restart from.
+        """
+        found, graph, options = start.continued, start.graph, start.options
+        is_over = found is not None and found.status is WorkflowStatus.SUCCESSFUL
+        if not (options.from_task or (graph and is_over) or _may_refuse(graph, options)):
+            return found is None or not is_over or self._has_lost_output(found.record, start.seen)
+        plan = make_plan(
+            self._known.store,
+            start.workflow_id,
+            found,
+            graph,
+            on_change=options.on_change,
+            from_task=options.from_task,
+            files=start.seen.files,
+        )
+        if graph is not None:
+            plan.check()
+        if found is None or not is_over or plan.runs:
+            return True
+        return self._has_lost_output(found.record, start.seen)
+
+    def _has_lost_output(self, record: StatusRecord, seen: _Seen) -> bool:
+        """True if the output of a successful workflow can't be loaded any more. Blocks.
+
+        What is damaged of it is deleted: then its task counts as not committed and runs again.
+        """
+        workflow_id, store = record.workflow_id, self._known.store
+        snapshot = read_snapshot(store, record, files=seen.files)
+        result = snapshot.output
+        if result is None:
+            for problem in snapshot.checkpoints.damaged:
+                log.warning("Workflow %s: %s Its task runs again.", workflow_id, problem)
+            return True
+        damage = store.find_damage(result)
+        if damage is None:
+            return False
+        log.warning("Workflow %s: %s It is deleted, and its task runs again.", workflow_id, damage)
+        store.bytes.delete([damage.key])
+        return True
+
+    async def _is_starting(self, workflow_id: str, epoch: int) -> bool:
+        """True if a manager that may live has claimed the epoch and not written its status yet."""
+        claim = await self._known.in_thread(self._known.store.read_claim, workflow_id, epoch)
+        if claim.manager_id == self._known.manager_id:
+            return False  # a start of ours that failed
+        honest = self._known.honest_statuses()
+        return not await self._known.in_thread(honest.may_be_replaced, claim.manager_id)
+
+    async def _claim_and_start(self, start: _Start) -> bool:
+        # The slot is taken before anything is awaited, and given back if the start fails.
+        has_slot = self._slots.take(always=start.options.is_awaited)
+        live = None
+        try:
+            live = await self._claim(start, has_slot=has_slot)
+        finally:
+            if live is None:
+                self._slots.give_back(has_slot=has_slot)
+        if live is None:
+            return False
+        self._known.live[start.workflow_id] = live
+        log.info('Workflow job created. [id="%s"]', start.workflow_id)
+        self._slots.enter(live, has_slot=has_slot)
+        return True
+
+    async def _claim(self, start: _Start, *, has_slot: bool) -> HeldWorkflow | None:
+        """Claim the epoch, then write the status; None if somebody else was first."""
+        status = WorkflowStatus.RUNNING if has_slot else WorkflowStatus.PENDING
+        continued = start.continued
+        before = continued.status if continued else WorkflowStatus.NONE
+        # Of a successful one, a damaged value may have been deleted since. Who has lost its lease may
+        # have committed something until our claim. One that waits for its turn is not to keep a long
+        # list meanwhile.
+        is_known = before.can_be_resumed and not (continued and continued.has_lost_owner)
+        files = start.seen.files if has_slot and is_known else None
+        if before is WorkflowStatus.SUCCESSFUL:
+            before = WorkflowStatus.RESUMABLE  # something of it has to run
+        check_transition(start.workflow_id, before, status)
+        if continued is None:
+            ready = self._prepare(start, status)
+        else:
+            ready = await self._known.in_thread(self._prepare, start, status)
+        writes, claim, record = self._known.writes, ready.claim, ready.record
+        ownership = Ownership(self._known.store, claim, self._known.tenure)
+        if not await writes.put(
+            lambda: ownership.claim_put(start.graph),
+            alone=len(ready.graph.tasks) > _FEW_TASKS,
+            guard=ownership,
+        ):
+            return None
+        ownership.is_held = True
+        seen = start.seen
+        try:
+            await writes.put(
+                lambda: status_put(record, signing=self._known.store.signing), guard=ownership
+            )
+            if claim.base_epoch == claim.epoch > 1:
+                store = self._known.store
+                await self._known.in_thread(store.delete_earlier, start.workflow_id, claim.epoch)
+        except OwnershipLostError:
+            raise  # it is no longer ours
+        except Exception:
+            # The claim is there, and perhaps the status: others would wait for us for ever.
+            late = replace(record, status=WorkflowStatus.RESUMABLE)
+            self._late.add(late, replaces=seen.found.record if seen.found else None)
+            raise
+        return HeldWorkflow(
+            claim=claim,
+            ownership=ownership,
+            graph=ready.graph,
+            record=record,
+            known=ready.known,
+            files=files,
+            replaced=list(seen.found.documents) if seen.found else [],
+        )
+
+    def _prepare(self, start: _Start, status: WorkflowStatus) -> _Prepared:
+        """What is to be written. Blocks if the workflow goes on from something."""
+        workflow_id, graph, options = start.workflow_id, start.graph, start.options
+        continued = start.continued.record if start.continued else None
+        earlier: Claim | None = None
+        known: list[str] | None = None
+        if continued is not None and graph is None:
+            earlier, graph = self._known.store.read_run(workflow_id, continued.epoch)
+        elif continued is not None:
+            earlier, before = read_earlier(self._known.store, workflow_id, continued.epoch)
+            known = ids_of(before) if before else None
+        if graph is None:
+            raise WorkflowNotResumableError(workflow_id, reason="It does not exist.")
+        now = self._known.clock()
+        claim = next_claim(
+            workflow_id,
+            after=start.seen.epoch,
+            manager_id=self._known.manager_id,
+            now=now,
+            user_metadata=start.user_metadata,
+            has_graph=start.graph is not None,
+            continues=earlier,
+            on_change=options.on_change,
+            from_task=options.from_task,
+            traceparent=options.traceparent,
+        )
+        record = StatusRecord(
+            workflow_id=workflow_id,
+            status=status,
+            epoch=claim.epoch,
+            number=0,
+            manager_id=self._known.manager_id,
+            created_at=continued.created_at if continued else now,
+            started_at=now if status is WorkflowStatus.RUNNING else None,
+            user_metadata=continued.user_metadata if continued else start.user_metadata,
+            tasks_total=len(graph.tasks),
+        )
+        return _Prepared(claim=claim, graph=graph, record=record, known=known)
+
+    def _obey_pending_cancel(self, found: StoredWorkflow) -> bool:
+        return lifecycle.obey_pending_cancel(
+            self._known.store,
+            found,
+            manager_id=self._known.manager_id,
+            now=self._known.clock(),
+        )
+
+
+def _check_existing(workflow_id: str, status: WorkflowStatus, options: StartOptions) -> None:
+    if options.on_existing == "fail":
+        raise WorkflowAlreadyExistsError(workflow_id, status)
+    if status.is_active and (options.on_existing == "restart" or options.from_task):
+        raise WorkflowStillActiveError("RESTART", workflow_id)
+
+
+def _may_refuse(graph: Graph | None, options: StartOptions) -> bool:
+    if graph is None:
+        return False
+    kinds = Tasks.of(graph.tasks).kinds
+    return options.on_change == "refuse" or any(
+        kind.options.on_change == "refuse" for kind in kinds
+    )

@@ -1,0 +1,96 @@
+"""What a manager knows of all workflows: the storage's word, and its own of those it holds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from airflow_provider_rayworkflow.workflow.execution.thread_pool import ThreadPool
+from airflow_provider_rayworkflow.workflow.execution.writes import Writes
+from airflow_provider_rayworkflow.workflow.manager.held_workflow import HeldWorkflow
+from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
+from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.storage.honest_statuses import (
+    HonestStatuses,
+    StoredWorkflow,
+    list_workflows,
+)
+from airflow_provider_rayworkflow.workflow.storage.keys import StatusKey
+from airflow_provider_rayworkflow.workflow.storage.leases import Tenure
+from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
+
+T = TypeVar("T")
+
+# A write waits for a disk or a network most of the time.
+_STORAGE_THREADS = 64
+
+
+class Registry:
+    """All workflows, as one manager sees them.
+
+    :ivar live: the workflows that the manager holds, by id.
+    :ivar tenure: how long the manager may act.
+    :ivar threads: where storage calls block.
+    :ivar writes: what is written while workflows run, together where that is better.
+    """
+
+    def __init__(
+        self,
+        store: WorkflowStore,
+        *,
+        manager_id: str,
+        clock: Callable[[], float],
+        tenure: Tenure,
+    ) -> None:
+        self.store = store
+        self.tenure = tenure
+        self.manager_id = manager_id
+        self.clock = clock
+        self.live: dict[str, HeldWorkflow] = {}
+        self.threads = ThreadPool(_STORAGE_THREADS, thread_name_prefix="storage")
+        self.writes = Writes(store.bytes, self.threads)
+
+    async def in_thread(self, function: Callable[..., T], *args: Any) -> T:
+        """Call what blocks."""
+        return await asyncio.get_running_loop().run_in_executor(self.threads, function, *args)
+
+    def find(self, workflow_id: str) -> StoredWorkflow | None:
+        """What is stored, and the honest status; None for nothing. Blocks."""
+        record, documents = self.store.read_statuses(workflow_id)
+        return None if record is None else self.found(record, documents)
+
+    def find_name(self, workflow_id: str) -> StoredWorkflow | None:
+        """The same by the name of the status document, which may be damaged. Blocks."""
+        found = self.honest_statuses().read_name(workflow_id)
+        return self.found(found.record) if found else None
+
+    def read_status(self, workflow_id: str) -> StatusRecord | None:
+        """The stored record, with its honest status. Blocks."""
+        found = self.find(workflow_id)
+        return found.honest_record if found else None
+
+    def found(self, record: StatusRecord, documents: Sequence[str] = ()) -> StoredWorkflow:
+        """A stored record with its honest status. Blocks."""
+        if record.manager_id != self.manager_id:
+            return self.honest_statuses().found(record, documents)
+        status = record.status
+        if record.workflow_id not in self.live and status.is_active:
+            status = WorkflowStatus.RESUMABLE  # its start or its end failed
+        return StoredWorkflow(record=record, status=status, documents=documents)
+
+    def honest_statuses(self) -> HonestStatuses:
+        """For one question. Its methods block."""
+        return HonestStatuses(self.store, now=self.clock())
+
+    def list_all(self) -> list[tuple[str, WorkflowStatus, StatusKey]]:
+        """All workflows, with the statuses that this manager knows better than the storage. Blocks."""
+        found = []
+        for workflow_id, status, key in list_workflows(self.store, self.honest_statuses()):
+            live = self.live.get(workflow_id)
+            if live is not None:
+                status = live.record.status
+            elif key.manager_id == self.manager_id and status.is_active:
+                status = WorkflowStatus.RESUMABLE
+            found.append((workflow_id, status, key))
+        return found

@@ -1,0 +1,414 @@
+"""Fingerprints of arguments and code: equal for equal content, in whatever process they are made.
+
+Pickles won't do. Two of the same value differ by the order of sets, by which parts are one and the
+same object, and by line numbers and file names of functions. So values are walked here, and each
+part counts by what it is:
+
+- containers and objects by their content; sets and dicts without their order;
+- arrays and tables by their values (see :mod:`.tables`);
+- functions, lambdas and classes that are written inside of another function by their code;
+- other functions and classes by their name: what they do is code, not an argument. Their code
+  counts in the fingerprint of the task's code.
+
+Code is bytecode, without line numbers, comments and docstrings, with default values, closures, and
+of the globals that it names: functions and classes of the same package, and constants. Bytecode
+differs between versions of Python, so a fingerprint of code is compared within one version only.
+"""
+
+from __future__ import annotations
+
+import builtins
+import copyreg
+import dis
+import functools
+import hashlib
+import inspect
+import pickle
+import sys
+import types
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from enum import Enum
+from typing import Any
+
+from cloudpickle.cloudpickle import CloudPickler
+
+from airflow_provider_rayworkflow.workflow.model.ids import stable_module_name
+from airflow_provider_rayworkflow.workflow.model.tables import by_values
+
+#: Given a value, returns what to look at in its place, or NotImplemented.
+Replace = Callable[[Any], Any]
+
+
+class Comparison(Enum):
+    """How a fingerprint of now stands to a stored one."""
+
+    SAME = "same"
+    CHANGED = "changed"
+    #: One of them is not known, or they are of bytecode of two versions of Python.
+    UNKNOWN = "unknown"
+
+
+def compare(stored: str, now: str) -> Comparison:
+    """Compare two fingerprints; ``""`` is one that is not known."""
+    if not stored or not now:
+        return Comparison.UNKNOWN
+    if stored == now:
+        return Comparison.SAME
+    versions = {python for python in (_python_of(stored), _python_of(now)) if python}
+    return Comparison.UNKNOWN if len(versions) > 1 else Comparison.CHANGED
+
+
+def combine(*parts: str) -> str:
+    """One fingerprint of several; ``""`` if one of them is not known."""
+    if not parts:
+        return _OF_NOTHING
+    if not all(parts):
+        return ""
+    content = "".join([f"{len(part)}:{part}" for part in parts])
+    digest = hashlib.sha256(f"8:combined{content}".encode()).digest()
+    if "@" not in content:
+        return _shown(digest, "")
+    return _shown(digest, max([_python_of(part) for part in parts if "@" in part]))
+
+
+def of_text(text: str) -> str:
+    """The fingerprint of a text: a version that stands for code, the id of a task."""
+    return _shown(_hash(b"text", text.encode(errors="surrogatepass")), "")
+
+
+def of_value(value: Any, *, replace: Replace) -> tuple[str, list[Any]]:
+    """The fingerprint of a value, ``""`` if it has parts that can't be told apart from others.
+
+    :returns: with the functions and classes in it that count by their name only.
+    """
+    walk = _Walk(replace, roots=None)
+    return walk.fingerprint(value), walk.named
+
+
+def of_scalar(value: Any) -> bytes:
+    """A part of :func:`of_arguments`."""
+    content = _content(value)
+    return hashlib.sha256(b"%b%d:%b" % (_TYPES[type(value)], len(content), content)).digest()
+
+
+@functools.lru_cache(maxsize=1_000)
+def of_input(position: int) -> bytes:
+    """A part of :func:`of_arguments`: what stands for the result of a task upstream."""
+    return _hash(b"tuple", of_scalar("input"), of_scalar(position))
+
+
+def of_arguments(args: Sequence[bytes], kwargs: Mapping[str, bytes]) -> str:
+    """The fingerprint of arguments, given the parts, as :func:`of_value` finds it in a walk."""
+    pairs = sorted([_hash(of_scalar(name), part) for name, part in kwargs.items()])
+    named = _hash(b"dict", _hash(*pairs)) if pairs else _NO_KWARGS
+    return _shown(_of_digests(b"5:tuple", _of_digests(b"5:tuple", *args), named), "")
+
+
+def of_code(function: Any, *, replace: Replace) -> str:
+    """The fingerprint of what a function or class does; ``""`` where there is none to be had."""
+    root = stable_module_name(function).partition(".")[0]
+    return _Walk(replace, roots={root}).fingerprint(function)
+
+
+def _python_of(fingerprint: str) -> str:
+    return fingerprint.partition("@")[2]
+
+
+def _shown(digest: bytes, python: str) -> str:
+    return f"{digest[:8].hex()}@{python}" if python else digest[:8].hex()
+
+
+def _hash(*parts: bytes) -> bytes:
+    return hashlib.sha256(b"".join([b"%d:%b" % (len(part), part) for part in parts])).digest()
+
+
+def _of_digests(first: bytes, *digests: bytes) -> bytes:
+    """The same of digests; of what comes first the length is there already."""
+    return hashlib.sha256(b"32:".join((first, *digests))).digest()
+
+
+_OF_NOTHING = _shown(_hash(b"combined"), "")
+
+
+class _NoFingerprint(Exception):
+    """A value without a canonical form."""
+
+
+_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+_PLAIN = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis), type(NotImplemented))
+_TYPES = {kind: b"%d:%b" % (len(kind.__name__), kind.__name__.encode()) for kind in _PLAIN}
+_IGNORED_IN_CLASSES = frozenset(
+    {"__module__", "__dict__", "__weakref__", "__doc__", "__qualname__", "__firstlineno__"}
+    | {"__static_attributes__", "__annotations__", "__annotate__", "__dataclass_fields__"}
+    | {"__abstractmethods__", "_abc_impl", "__parameters__", "__orig_bases__"}
+)
+
+
+class _Walk:
+    """One walk over a value, or with ``roots`` over code.
+
+    :param roots: the packages whose functions and classes count by their code; None: only what has
+        no name of its own does.
+    """
+
+    def __init__(self, replace: Replace, *, roots: set[str] | None) -> None:
+        self._replace = replace
+        self._roots = roots
+        self._done: dict[
+            int, tuple[bytes, Any]
+        ] = {}  # with the value, so that its id stays its own
+        self._open: dict[int, int] = {}
+        self._has_bytecode = False
+        self._is_root = True
+        self.named: list[Any] = []
+
+    def fingerprint(self, value: Any) -> str:
+        try:
+            digest = self._digest(value)
+        except Exception:  # users' objects may do anything when they are asked for their content
+            return ""
+        return _shown(digest, _PYTHON if self._has_bytecode else "")
+
+    def _digest(self, value: Any) -> bytes:
+        kind = type(value)
+        if kind in _PLAIN:
+            return of_scalar(value)
+        key = id(value)
+        if key in self._done:
+            return self._done[key][0]
+        if key in self._open:
+            return _hash(b"cycle", b"%d" % (len(self._open) - self._open[key]))
+        self._open[key] = len(self._open)
+        try:
+            digest = self._digest_of(value)
+        finally:
+            del self._open[key]
+        self._done[key] = (digest, value)
+        return digest
+
+    def _digest_of(self, value: Any) -> bytes:
+        replaced = self._replace(value)
+        if replaced is not NotImplemented:
+            return self._digest(replaced)
+        is_root, self._is_root = self._is_root, False
+        if type(value) in (list, tuple):
+            return _hash(type(value).__name__.encode(), *map(self._digest, value))
+        if type(value) is dict:
+            return _hash(b"dict", self._pairs(value.items()))
+        match value:
+            case types.FunctionType():
+                if is_root and self._roots is not None:
+                    return self._function(value)
+                return self._by_name_or(value, self._function)
+            case type():
+                if is_root and self._roots is not None:
+                    return self._class(value)
+                return self._by_name_or(value, self._class)
+            case types.MethodType():
+                return _hash(b"method", self._digest(value.__func__), self._digest(value.__self__))
+            case types.BuiltinFunctionType():
+                owner = value.__self__
+                if owner is None or isinstance(owner, types.ModuleType):
+                    return _hash(b"builtin", f"{value.__module__}.{value.__qualname__}".encode())
+                return _hash(b"builtin method", self._digest(owner), value.__name__.encode())
+            case types.ModuleType():
+                return _hash(b"module", stable_module_name(value).encode())
+            case types.CodeType():
+                return self._code(value)
+            case types.CellType():
+                return self._cell(value)
+            case staticmethod() | classmethod():
+                return _hash(type(value).__name__.encode(), self._digest(value.__func__))
+            case property():
+                parts = (value.fget, value.fset, value.fdel)
+                return _hash(b"property", *(self._digest(part) for part in parts))
+            case set() | frozenset():
+                state = getattr(value, "__dict__", None) or None
+                return self._of(type(value), b"set", self._unordered(value), self._digest(state))
+            case bytearray() | memoryview() | pickle.PickleBuffer():
+                return _of_buffer(value)
+        parts = by_values(value)
+        return self._object(value) if parts is NotImplemented else _hash(b"v", self._digest(parts))
+
+    # ---- data
+
+    def _unordered(self, values: Iterable[Any]) -> bytes:
+        return _hash(*sorted(map(self._digest, values)))
+
+    def _pairs(self, items: Iterable[tuple[Any, Any]]) -> bytes:
+        return _hash(*sorted(_hash(self._digest(k), self._digest(v)) for k, v in items))
+
+    def _of(self, cls: type, *parts: bytes) -> bytes:
+        return _hash(_name_of(cls).encode(), *parts)
+
+    def _object(self, value: Any) -> bytes:
+        """An object by what pickle would make it of."""
+        reduced = _reduce(value)
+        if isinstance(reduced, str):
+            return _hash(b"global", stable_module_name(value).encode(), reduced.encode())
+        make, args, state, items, pairs = (*reduced, None, None, None)[:5]
+        if make is getattr(copyreg, "__newobj__", None):
+            parts = [self._of(args[0]), *map(self._digest, args[1:])]
+        else:
+            parts = [self._digest(make), *map(self._digest, args)]
+        return _hash(
+            b"object",
+            _hash(*parts),
+            self._digest(_without_caches(type(value), state)),
+            _hash(*map(self._digest, items or ())),
+            self._pairs(pairs or ()),
+        )
+
+    # ---- code
+
+    def _by_name_or(self, value: Any, by_code: Callable[[Any], bytes]) -> bytes:
+        if "<" in value.__qualname__ or self._is_of_roots(value):
+            return by_code(value)
+        self.named.append(value)
+        return _hash(b"named", _name_of(value).encode())
+
+    def _is_of_roots(self, value: Any) -> bool:
+        root = stable_module_name(value).partition(".")[0]
+        return self._roots is not None and root in self._roots
+
+    def _function(self, function: types.FunctionType) -> bytes:
+        code = function.__code__
+        return _hash(
+            b"function",
+            self._digest(code),
+            self._digest(function.__defaults__),
+            self._digest(function.__kwdefaults__),
+            *map(self._digest, function.__closure__ or ()),
+            self._globals(code, function.__globals__),
+        )
+
+    def _code(self, code: types.CodeType) -> bytes:
+        self._has_bytecode = True
+        counts = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags)
+        names = (code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars)
+        return _hash(
+            b"code",
+            code.co_code,
+            code.co_exceptiontable,
+            repr((counts, names)).encode(),
+            *map(self._digest, _constants(code)),
+        )
+
+    def _cell(self, cell: types.CellType) -> bytes:
+        try:
+            content = cell.cell_contents
+        except ValueError:  # it is empty
+            return _hash(b"empty cell")
+        return _hash(b"cell", self._digest(content))
+
+    def _globals(self, code: types.CodeType, namespace: dict[str, Any]) -> bytes:
+        parts = []
+        for name in sorted(set(_global_names(code))):
+            if name in namespace:
+                parts.append(_hash(name.encode(), self._global(namespace[name])))
+            elif not hasattr(builtins, name):
+                parts.append(_hash(name.encode(), b"missing"))
+        return _hash(*parts)
+
+    def _global(self, value: Any) -> bytes:
+        replaced = self._replace(value)
+        if replaced is not NotImplemented:
+            value = replaced
+        is_code = isinstance(value, (types.FunctionType, type, types.ModuleType))
+        if is_code or _is_constant(value):
+            return self._digest(value)
+        # What may change while the program runs is not what its author wrote.
+        return _hash(b"variable", _name_of(type(value)).encode())
+
+    def _class(self, cls: type) -> bytes:
+        members = [
+            _hash(name.encode(), self._global(member))
+            if not isinstance(member, (staticmethod, classmethod, property))
+            else _hash(name.encode(), self._digest(member))
+            for name, member in sorted(vars(cls).items())
+            if name not in _IGNORED_IN_CLASSES
+        ]
+        return _hash(b"class", *map(self._digest, cls.__bases__), *members)
+
+
+_NO_KWARGS = _hash(b"dict", _hash())
+
+
+def _of_buffer(value: bytearray | memoryview | pickle.PickleBuffer) -> bytes:
+    digest = hashlib.sha256(b"buffer:" + type(value).__name__.encode())
+    if isinstance(value, pickle.PickleBuffer):
+        value = value.raw()
+    # One that is not in one piece is copied.
+    is_whole = not isinstance(value, memoryview) or value.c_contiguous
+    digest.update(value if is_whole else bytes(value))
+    return digest.digest()
+
+
+def _content(plain: Any) -> bytes:
+    if isinstance(plain, bytes):
+        return plain
+    # Python turns no int of more than 4,300 digits into decimal text.
+    text = f"{plain:x}" if type(plain) is int else plain if type(plain) is str else repr(plain)
+    return text.encode(errors="surrogatepass")
+
+
+def _without_caches(cls: type, state: Any) -> Any:
+    """An object's state without what a ``cached_property`` has left when it was merely read."""
+    if type(state) is not dict or not (cached := _cached_names(cls)):
+        return state
+    return {name: part for name, part in state.items() if name not in cached}
+
+
+@functools.lru_cache(maxsize=1_000)
+def _cached_names(cls: type) -> frozenset[str]:
+    return frozenset(
+        name
+        for base in cls.__mro__
+        for name, member in vars(base).items()
+        if isinstance(member, functools.cached_property)
+    )
+
+
+def _reduce(value: Any) -> Any:
+    kind = type(value)
+    reducer = copyreg.dispatch_table.get(kind) or CloudPickler.dispatch_table.get(kind)
+    reduced = reducer(value) if reducer else value.__reduce_ex__(5)
+    if not isinstance(reduced, (str, tuple)):
+        raise _NoFingerprint(value)
+    return reduced
+
+
+def _constants(code: types.CodeType) -> Iterator[Any]:
+    constants = code.co_consts
+    if _has_docstring(code):
+        yield None
+        constants = constants[1:]
+    yield from constants
+
+
+def _has_docstring(code: types.CodeType) -> bool:
+    if not code.co_consts or not isinstance(code.co_consts[0], str):
+        return False
+    if sys.version_info >= (3, 13):
+        return bool(code.co_flags & inspect.CO_HAS_DOCSTRING)
+    # Before, the first constant of a function is its docstring, or None.
+    return bool(code.co_flags & inspect.CO_NEWLOCALS) and not code.co_name.startswith("<")
+
+
+def _global_names(code: types.CodeType) -> Iterator[str]:
+    for instruction in dis.get_instructions(code):
+        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+            yield instruction.argval
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _global_names(constant)
+
+
+def _is_constant(value: Any) -> bool:
+    if isinstance(value, (tuple, frozenset)):
+        return all(map(_is_constant, value))
+    return isinstance(value, (*_PLAIN, Enum))
+
+
+def _name_of(value: Any) -> str:
+    return f"{stable_module_name(value)}.{value.__qualname__}"

@@ -1,0 +1,160 @@
+"""What the journal says of one task: a checkpoint, a continuation or a failure."""
+
+from __future__ import annotations
+
+from dataclasses import astuple, dataclass, field, fields
+from typing import Any, NamedTuple
+
+from airflow_provider_rayworkflow.workflow.exceptions import (
+    CorruptedDataError,
+)
+from airflow_provider_rayworkflow.workflow.format.documents import (
+    dump_frame,
+    well_typed,
+)
+from airflow_provider_rayworkflow.workflow.model.records import (
+    Blob,
+    Encoding,
+    Fingerprints,
+    Form,
+    JsonOutput,
+    Result,
+    TaskFailure,
+    TaskTimes,
+)
+
+Json = dict[str, Any]
+_Buffer = bytes | bytearray | memoryview
+
+
+class TaskRecord(NamedTuple):
+    """One committed fact about a task, a frame of a journal.
+
+    :ivar result: of a task that ended with a value or a caught error.
+    :ivar graph: of a task that was replaced by a continuation; the graph's bytes.
+    :ivar task_ids: the ids given to the tasks of that graph.
+    :ivar catches: with a graph: the task catches exceptions, also of the continuation.
+    :ivar is_failure: the result's bytes are the exception that failed the workflow. Kept for
+        people and ``__cause__``; it is no checkpoint.
+    :ivar is_revoked: the blob of the result proved to be damaged. The task that made it, this one
+        or one of its continuation, has to run again.
+    :ivar json_output: of the task that gave the workflow's output.
+    :ivar failure: with an exception as the result: the same as text, for readers that must not
+        unpickle.
+    :ivar fingerprints: what it was made of; None if it was written before that was noted.
+    :ivar printed: the end of what the task printed, ``""`` where that is not known.
+    :ivar epoch: under which it was written, known when it was read.
+    """
+
+    task_id: str
+    times: TaskTimes | None = None
+    result: Result | None = None
+    graph: bytes | None = None
+    task_ids: tuple[str, ...] = ()
+    catches: bool = False
+    is_failure: bool = False
+    is_revoked: bool = False
+    json_output: JsonOutput | None = None
+    failure: TaskFailure | None = None
+    fingerprints: Fingerprints | None = None
+    printed: str = ""
+    epoch: int = 0
+
+    def to_frame(self) -> list[_Buffer]:
+        header: Json = {"task": self.task_id}
+        payload: list[_Buffer] = []
+        if self.times:
+            header["times"] = self.times.to_json()
+        if self.is_failure:
+            header["failure"] = True
+        if self.is_revoked:
+            header["revoked"] = True
+        if self.json_output:
+            header["json_output"] = self.json_output.to_json()
+        if self.failure:
+            header["error"] = self.failure.to_json()
+        if self.fingerprints:
+            header["made_of"] = self.fingerprints
+        if self.printed:
+            header["printed"] = self.printed
+        if self.graph is not None:
+            header["task_ids"] = self.task_ids
+            header["catches"] = self.catches
+            payload = [self.graph]
+        if self.result is not None:
+            header["form"] = self.result.form.value
+            header["encoding"] = self.result.encoding.value
+            if self.result.inline is not None:
+                payload = [self.result.inline]
+            elif self.result.blob is not None:
+                header["blob"] = astuple(self.result.blob)
+        return dump_frame(header, payload)
+
+    @classmethod
+    def from_frame(cls, header: Json, payload: memoryview, *, epoch: int = 0) -> TaskRecord:
+        times, made_of = header.get("times"), header.get("made_of")
+        printed = _text(header["printed"]) if "printed" in header else ""
+        fingerprints = made_of and Fingerprints._make(made_of)
+        if "task_ids" in header:
+            return cls(
+                task_id=_text(header["task"]),
+                times=times and TaskTimes.from_json(times),
+                graph=bytes(payload),
+                task_ids=_texts(header["task_ids"]),
+                catches=header["catches"],
+                fingerprints=fingerprints,
+                printed=printed,
+                epoch=epoch,
+            )
+        blob, output = header.get("blob"), header.get("json_output")
+        error = header.get("error")
+        return cls(
+            task_id=_text(header["task"]),
+            times=times and TaskTimes.from_json(times),
+            is_failure=header.get("failure", False),
+            is_revoked=header.get("revoked", False),
+            json_output=output and JsonOutput.from_json(output),
+            failure=error and TaskFailure.from_json(error),
+            fingerprints=fingerprints,
+            printed=printed,
+            epoch=epoch,
+            result=Result(
+                form=Form(header["form"]),
+                encoding=Encoding(header["encoding"]),
+                inline=None if blob else bytes(payload),
+                blob=well_typed(Blob(**dict(zip(_BLOB, blob, strict=False)))) if blob else None,
+            ),
+        )
+
+
+def _texts(values: Any) -> tuple[str, ...]:
+    if not isinstance(values, list) or not values:
+        raise TypeError(f"{values!r:.100} has no texts")
+    return tuple(_text(value) for value in values)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise TypeError(f"{value!r:.100} is no text")
+    return value
+
+
+_BLOB = tuple(field.name for field in fields(Blob))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checkpoints:
+    """All that is committed of a workflow.
+
+    :ivar records: the latest record of each task, in the order in which they were committed.
+    :ivar failures: the exception of each task that failed in the latest epoch that had one.
+    :ivar created: the tasks of all continuations, also of those that are of no use any more.
+    :ivar damaged: what was found torn or changed; its tasks count as not committed.
+    :ivar lost: of these tasks, the ones whose names are known.
+    """
+
+    records: dict[str, TaskRecord] = field(default_factory=dict)
+    failures: dict[str, TaskRecord] = field(default_factory=dict)
+    created: set[str] = field(default_factory=set)
+    damaged: list[CorruptedDataError] = field(default_factory=list)
+    lost: set[str] = field(default_factory=set)

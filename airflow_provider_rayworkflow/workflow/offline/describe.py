@@ -1,0 +1,83 @@
+"""What ``get_metadata`` answers, read from storage alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
+from airflow_provider_rayworkflow.workflow.scheduling.snapshot import Placed
+from airflow_provider_rayworkflow.workflow.storage.snapshot import read_snapshot
+from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
+
+Json = dict[str, Any]
+
+
+def describe_workflow(record: StatusRecord) -> Json:
+    """``{"status", "user_metadata", "stats": {"start_time", "end_time"}}``; times where known.
+
+    A failed workflow has ``"failure"`` besides: task, type, message and traceback as text.
+    """
+    stats = {"start_time": record.started_at, "end_time": record.ended_at}
+    description: Json = {
+        "status": record.status.value,
+        "user_metadata": record.user_metadata,
+        "stats": {name: time for name, time in stats.items() if time is not None},
+    }
+    if record.failure is not None:
+        description["failure"] = record.failure.to_json()
+    return description
+
+
+def describe_task(store: WorkflowStore, record: StatusRecord, task_id: str) -> Json:
+    """A task's id, options, metadata, the ids of the tasks it takes results of, and its times.
+
+    :raises ValueError: when the workflow has no such task.
+    """
+    for placed in read_snapshot(store, record).tasks():
+        if placed.task_id == task_id:
+            return _describe(placed)
+    raise ValueError(f"No such task_id '{task_id}' in workflow '{record.workflow_id}'")
+
+
+def describe_graph(store: WorkflowStore, record: StatusRecord) -> Json:
+    """``{"tasks", "damaged"}``: all tasks known so far, and what is wrong with their checkpoints.
+
+    Tasks come inputs first, each as :func:`describe_task` has it. ``"checkpoint"`` is there
+    besides: ``"committed"``, or ``"continued"`` for a task that returned a graph
+    (``"continuation"`` has the ids of its tasks), ``"damaged"`` where it is known whose checkpoint
+    that was, or None where none counts. ``"damaged"`` has a sentence for each object, with its key.
+    """
+    snapshot = read_snapshot(store, record)
+    lost = snapshot.checkpoints.lost
+    tasks = []
+    for placed in snapshot.tasks():
+        description, committed = _describe(placed), placed.record
+        description["checkpoint"] = None if committed is None else "committed"
+        if committed is None and placed.task_id in lost:
+            description["checkpoint"] = "damaged"
+        if committed is not None and committed.graph is not None:
+            description["checkpoint"] = "continued"
+            description["continuation"] = list(committed.task_ids)
+        tasks.append(description)
+    damaged = [str(damage) for damage in snapshot.checkpoints.damaged]
+    return {"tasks": tasks, "damaged": damaged}
+
+
+def _describe(placed: Placed) -> Json:
+    options = placed.task.options
+    times = placed.record.times if placed.record else None
+    return {
+        "task_id": placed.task_id,
+        "task_options": {
+            "task_type": "FUNCTION",
+            "max_retries": options.max_retries,
+            "catch_exceptions": options.catch_exceptions,
+            "retry_exceptions": options.retry_exceptions,
+            # A stored continuation is of a task with a checkpoint, which its tasks inherit.
+            "checkpoint": True if options.checkpoint is None else options.checkpoint,
+            "ray_options": dict(placed.task.shown_options),
+        },
+        "user_metadata": options.metadata,
+        "workflow_refs": list(placed.takes),
+        "stats": {"start_time": times.started_at, "end_time": times.ended_at} if times else {},
+    }

@@ -1,0 +1,214 @@
+"""What a run of a workflow would do, and why, read from the storage alone. Nothing is run.
+
+It shows the :mod:`.snapshot` that the run itself would begin with.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from airflow_provider_rayworkflow.workflow.exceptions import WorkflowChangedError
+from airflow_provider_rayworkflow.workflow.model.graph import Graph
+from airflow_provider_rayworkflow.workflow.model.records import OnChange, ReuseCounts
+from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.scheduling.reuse import Verdict, needed
+from airflow_provider_rayworkflow.workflow.scheduling.snapshot import Snapshot
+from airflow_provider_rayworkflow.workflow.storage.honest_statuses import StoredWorkflow
+from airflow_provider_rayworkflow.workflow.storage.keys import WorkflowFile
+from airflow_provider_rayworkflow.workflow.storage.snapshot import read_next
+from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
+
+Json = dict[str, Any]
+
+_DROPPED = "it is not in the graph any more"
+_ACTIONS = {Verdict.REUSED: "reuse", Verdict.CHECKED: "check", Verdict.RUNS: "run"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlannedTask:
+    """What becomes of one task.
+
+    :ivar action: ``"reuse"``; ``"check"``: reuse, unless what it takes comes out differently;
+        ``"run"``; ``"skip"``: it has no checkpoint, and nobody needs its result.
+    :ivar kind: ``"reused"``, ``"checked"``, ``"changed"`` (had a checkpoint and runs again),
+        ``"new"`` or ``"unfinished"``.
+    :ivar on_change: the policy that holds for it.
+    :ivar creator: the task whose continuation it is of, ``""`` for none.
+    """
+
+    task_id: str
+    action: str
+    kind: str
+    reason: str
+    on_change: OnChange
+    creator: str = ""
+    is_forgotten: bool = False
+
+    @property
+    def runs(self) -> bool:
+        """True if it runs, or may."""
+        return self.action in ("run", "check")
+
+    @property
+    def is_mismatch(self) -> bool:
+        """True if its checkpoint is of something else, or it was not there before."""
+        return not self.is_forgotten and self.kind in ("changed", "checked", "new")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """What a run or resume of a workflow would do now.
+
+    :ivar is_of_stored: of the stored graph, as a resume takes it, which nothing refuses.
+    :ivar status: of the workflow now.
+    :ivar tasks: of the graph, inputs first, with those of stored continuations behind it.
+    :ivar dropped: ids of committed tasks that the graph does not have any more.
+    """
+
+    workflow_id: str
+    status: WorkflowStatus
+    on_change: OnChange
+    from_task: str
+    is_of_stored: bool
+    tasks: Sequence[PlannedTask]
+    dropped: Sequence[str] = ()
+
+    @property
+    def runs(self) -> bool:
+        """True if any task would run, or perhaps would."""
+        return any(task.runs for task in self.tasks)
+
+    @property
+    def counts(self) -> ReuseCounts:
+        """How many tasks are reused, checked, changed, new, unfinished and dropped."""
+        kinds = Counter(task.kind for task in self.tasks)
+        return ReuseCounts(**kinds, dropped=len(self.dropped))
+
+    @property
+    def note(self) -> str:
+        """Why this is not what a run or resume does, ``""`` if it is."""
+        if self.status.is_active:
+            attaches = "nothing of this is done: a run or resume attaches to it"
+            refused = "a restart from a task is refused until it has stopped"
+            return f"It is {self.status}, so {refused if self.from_task else attaches}."
+        if self.status is WorkflowStatus.CANCELED:
+            return "It was canceled, so a run or resume is refused; a fork goes on from it."
+        if changed := list(self._refused):
+            more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
+            return (
+                'A run is refused, as on_change is "refuse" for what has changed: '
+                f"{', '.join(changed[:5])}{more}."
+            )
+        return ""
+
+    @property
+    def mismatches(self) -> list[str]:
+        """What ``on_change="refuse"`` does not bear, a line each."""
+        return [f"{task_id}: {reason}" for task_id, reason in self._refused.items()]
+
+    @property
+    def _refused(self) -> dict[str, str]:
+        if self.is_of_stored:
+            return {}
+        found = {
+            task.task_id: task.reason
+            for task in self.tasks
+            if task.on_change == "refuse" and task.is_mismatch
+        }
+        if self.on_change == "refuse":
+            found |= dict.fromkeys(self.dropped, _DROPPED)
+        return found
+
+    def check(self) -> None:
+        """Return if no task refuses what has changed.
+
+        :raises WorkflowChangedError: with all that has.
+        """
+        if mismatches := self.mismatches:
+            raise WorkflowChangedError(self.workflow_id, mismatches)
+
+    def to_json(self) -> Json:
+        """The plan as JSON: ids, status, policy, counts, tasks, dropped tasks, mismatches, note."""
+        return {
+            "workflow_id": self.workflow_id,
+            "status": self.status.value,
+            "on_change": self.on_change,
+            "from_task": self.from_task,
+            "counts": self.counts.to_json(),
+            "tasks": [asdict(task) for task in self.tasks],
+            "dropped": list(self.dropped),
+            "mismatches": self.mismatches,
+            "note": self.note,
+        }
+
+    def __str__(self) -> str:
+        """A table of the tasks, under a line of counts and the note."""
+        rows = [(task.task_id, task.action, task.reason) for task in self.tasks]
+        rows += [(task_id, "drop", _DROPPED) for task_id in self.dropped]
+        lines = [("TASK", "ACTION", "WHY"), *rows]
+        widths = [max(len(line[column]) for line in lines) for column in (0, 1)]
+        table = "\n".join(
+            f"{task_id.ljust(widths[0])}  {action.ljust(widths[1])}  {why}"
+            for task_id, action, why in lines
+        )
+        title = f"{self.workflow_id} {self.status}: {self.counts}"
+        return "\n".join([title, *filter(None, [self.note]), "", table])
+
+
+def make_plan(
+    store: WorkflowStore,
+    workflow_id: str,
+    found: StoredWorkflow | None,
+    graph: Graph | None,
+    *,
+    on_change: OnChange | None = None,
+    from_task: str = "",
+    files: Sequence[WorkflowFile] | None = None,
+) -> Plan:
+    """What a run or resume would do.
+
+    :param found: how the workflow stands, None for nothing stored.
+    :param graph: None for the stored one.
+    :param files: what lies in the workflow's folder; None if that has to be asked.
+    :raises WorkflowNotFoundError: when nothing is stored, and no graph is given.
+    :raises ValueError: when there is no task of the name ``from_task``.
+    """
+    snapshot = read_next(
+        store, workflow_id, found, graph, on_change=on_change, from_task=from_task, files=files
+    )
+    return Plan(
+        workflow_id=workflow_id,
+        status=found.status if found else WorkflowStatus.NONE,
+        on_change=snapshot.claim.on_change,
+        from_task=from_task,
+        is_of_stored=graph is None,
+        tasks=list(_planned(snapshot)),
+        dropped=sorted(snapshot.dropped),
+    )
+
+
+def _planned(snapshot: Snapshot) -> Iterator[PlannedTask]:
+    decisions = snapshot.decisions
+    wanted: dict[str, bool] = {"": True}  # whether the result of a task is needed
+    for level in snapshot.levels():
+        indexes = needed(level.graph, level.task_ids, decisions) if wanted[level.creator] else set()
+        for index, task_id in enumerate(level.task_ids):
+            decision = decisions[task_id]
+            wanted[task_id] = index in indexes
+            is_planned = wanted[task_id] or decision.verdict is Verdict.REUSED
+            yield PlannedTask(
+                task_id=task_id,
+                action=_ACTIONS[decision.verdict] if is_planned else "skip",
+                kind=decision.kind,
+                reason=decision.reason if is_planned else _not_needed(decision.reason),
+                on_change=decision.on_change,
+                creator=level.creator,
+                is_forgotten=decision.is_forgotten,
+            )
+
+
+def _not_needed(reason: str) -> str:
+    return f"{reason}, and nobody needs its result"

@@ -1,0 +1,188 @@
+"""What becomes of workflows that ended long ago: deleted, or cut down to their outputs.
+
+Needs the storage only. What runs, waits, or has begun again meanwhile is left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+
+from airflow_provider_rayworkflow.workflow.exceptions import (
+    CorruptedDataError,
+    StorageError,
+    WorkflowError,
+    WorkflowStillActiveError,
+)
+from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
+from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
+from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.model.task_record import TaskRecord
+from airflow_provider_rayworkflow.workflow.offline import lifecycle
+from airflow_provider_rayworkflow.workflow.offline.orphans import delete_orphaned_events
+from airflow_provider_rayworkflow.workflow.scheduling.snapshot import Snapshot
+from airflow_provider_rayworkflow.workflow.storage.honest_statuses import (
+    HonestStatuses,
+    StoredWorkflow,
+    list_workflows,
+)
+from airflow_provider_rayworkflow.workflow.storage.journal import JournalWriter
+from airflow_provider_rayworkflow.workflow.storage.snapshot import read_snapshot
+from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
+
+log = get_logger(__name__)
+
+#: What is pruned if nobody says otherwise: what nobody can resume, and what failed.
+PRUNED_BY_DEFAULT = ("SUCCESSFUL", "FAILED", "CANCELED")
+# Each has been tried for a minute.
+_MOST_UNANSWERED = 3
+_PRUNABLE = ("SUCCESSFUL", "FAILED", "RESUMABLE", "CANCELED")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pruned:
+    """One workflow that was pruned, or would be.
+
+    :ivar last_active_at: when it ended; began or was made, if it has no end. Seconds since the
+        epoch.
+    :ivar kept_output: its output and status are still there.
+    """
+
+    workflow_id: str
+    status: WorkflowStatus
+    last_active_at: float
+    kept_output: bool
+
+
+def check_statuses(statuses: Collection[str]) -> set[str]:
+    """Return them if workflows may be pruned by them.
+
+    :raises ValueError: if not.
+    """
+    wanted = {statuses} if isinstance(statuses, str) else set(statuses)
+    if not wanted or not wanted <= set(_PRUNABLE):
+        raise ValueError(f"statuses must be of {list(_PRUNABLE)}, not {sorted(wanted)}.")
+    return {str(status) for status in wanted}
+
+
+def prune(
+    store: WorkflowStore,
+    *,
+    older_than_s: float,
+    now: float,
+    statuses: Collection[str] = PRUNED_BY_DEFAULT,
+    keep_outputs: bool = False,
+    dry_run: bool = False,
+    report: Callable[[str], None] = log.warning,
+) -> list[Pruned]:
+    """Delete workflows that ended long ago. One listing, a read for each that has such a status.
+
+    Events of unknown workflows that came by HTTP so long ago are deleted, too.
+
+    :param older_than_s: seconds since it ended (or began, if it has no end).
+    :param now: seconds since the epoch.
+    :param keep_outputs: of successful ones keep the status, the graph and the output, and delete
+        all other checkpoints.
+    :param dry_run: only say what would be done.
+    :param report: told what could not be read or deleted, by name; the rest is done.
+    :raises StorageError: when the storage as a whole does not answer.
+    """
+    wanted = check_statuses(statuses)
+    done, unanswered = [], 0
+
+    def left_out(problem: WorkflowError) -> None:
+        report(f"Something is not looked at: {problem}")
+
+    honest = HonestStatuses(store, now=now, report=left_out)
+    for workflow_id, status, _ in list_workflows(store, honest, left_out):
+        if status not in wanted:
+            continue
+        try:
+            pruned = _prune_one(
+                store, workflow_id, wanted, now, older_than_s, keep_outputs, dry_run
+            )
+        except WorkflowStillActiveError as exc:
+            log.warning("Workflow %s is not pruned: %s", workflow_id, exc)
+            continue
+        except WorkflowError as exc:
+            report(f"Workflow {workflow_id} is not pruned: {exc}")
+            unanswered = unanswered + 1 if getattr(exc, "is_transient", False) else 0
+            if unanswered == _MOST_UNANSWERED:
+                raise
+            continue
+        unanswered = 0
+        if pruned is not None:
+            done.append(pruned)
+    if not dry_run:
+        try:
+            delete_orphaned_events(store, now - older_than_s)
+        except StorageError as exc:
+            report(f"Events of unknown workflows are not pruned: {exc}")
+    return done
+
+
+def _prune_one(
+    store: WorkflowStore,
+    workflow_id: str,
+    wanted: set[str],
+    now: float,
+    older_than_s: float,
+    keep_outputs: bool,
+    dry_run: bool,
+) -> Pruned | None:
+    found = HonestStatuses(store, now=now).read(workflow_id)
+    if found is None or found.status not in wanted:
+        return None  # somebody was faster
+    record = found.record
+    last = record.ended_at or record.started_at or record.created_at
+    if last > now - older_than_s:
+        return None
+    keeps = keep_outputs and found.status is WorkflowStatus.SUCCESSFUL
+    if keeps and _is_cut_down(store, record):
+        return None
+    if not dry_run:
+        visitor = lifecycle.new_visitor_id()
+        if keeps:
+            _cut_down(store, found, manager_id=visitor, now=now)
+        else:
+            lifecycle.delete(store, found, manager_id=visitor, now=now, waits=True)
+    return Pruned(
+        workflow_id=workflow_id, status=found.status, last_active_at=last, kept_output=keeps
+    )
+
+
+def _is_cut_down(store: WorkflowStore, record: StatusRecord) -> bool:
+    checkpoints = read_snapshot(store, record).checkpoints
+    return len(checkpoints.records) <= 1 and not checkpoints.failures
+
+
+def _cut_down(store: WorkflowStore, found: StoredWorkflow, *, manager_id: str, now: float) -> None:
+    """Under an epoch of our own, write the output's record alone; then delete the others."""
+    record = found.record
+    workflow_id = record.workflow_id
+    before = read_snapshot(store, record)
+    output = _output_record(record, before)
+    claim = lifecycle.claim(
+        store, found, why="PRUNE", manager_id=manager_id, now=now, continues=before.claim
+    )
+    JournalWriter(store.bytes, workflow_id, claim.epoch, signing=store.signing).commit([output])
+    blob = output.result.blob if output.result else None
+    store.write_status(
+        replace(record, epoch=claim.epoch, number=0, manager_id=manager_id), replaces=record
+    )
+    kept = {claim.epoch, claim.graph_epoch}
+    store.delete_files(
+        workflow_id,
+        unless=lambda file: (
+            file.epoch == claim.epoch
+            or (file.kind == "epoch" and file.epoch in kept)
+            or (blob is not None and file.key == blob.key)
+        ),
+    )
+
+
+def _output_record(record: StatusRecord, snapshot: Snapshot) -> TaskRecord:
+    task_id, result = snapshot.output_id, snapshot.output
+    if result is None:
+        raise CorruptedDataError(task_id, "the output's checkpoint is damaged; resume it first")
+    return TaskRecord(task_id=task_id, result=result, json_output=record.output)

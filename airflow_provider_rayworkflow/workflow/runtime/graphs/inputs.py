@@ -1,0 +1,59 @@
+"""How a task's pickled arguments refer to the results that it takes."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from airflow_provider_rayworkflow.workflow.format.pickling import pickled_by_fields
+from airflow_provider_rayworkflow.workflow.model.graph import Arguments
+from airflow_provider_rayworkflow.workflow.runtime.graphs.refs import put
+
+#: ``args``, ``kwargs``, and the exceptions that the author wants retried; None for all.
+Call = tuple[list[Any], dict[str, Any], tuple[type[BaseException], ...] | None]
+
+_inputs: ContextVar[list[Any]] = ContextVar("workflow_inputs")
+
+
+@pickled_by_fields
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """Stands for the value of an input that is itself an argument of the call."""
+
+    position: int
+
+
+def nested_input(position: int) -> ray.ObjectRef[Any]:
+    """An input inside a container: a reference to its value. Called while unpickling."""
+    return put(_inputs.get()[position])
+
+
+def load_call(arguments: Arguments, inputs: list[Any]) -> Call:
+    """What a function is called with, from what :meth:`Graph.arguments_of` gives."""
+    if isinstance(arguments, tuple):
+        scalars, shape = arguments
+        return *shape.fill(scalars, inputs), None
+    with _unpickling_with(inputs):
+        args, kwargs, retryable = pickle.loads(arguments)
+    args = [_resolved(value, inputs) for value in args]
+    return args, {name: _resolved(value, inputs) for name, value in kwargs.items()}, retryable
+
+
+def _resolved(value: Any, inputs: list[Any]) -> Any:
+    return inputs[value.position] if isinstance(value, Argument) else value
+
+
+@contextmanager
+def _unpickling_with(inputs: list[Any]) -> Iterator[None]:
+    """While arguments are unpickled, these are the inputs."""
+    token = _inputs.set(inputs)
+    try:
+        yield
+    finally:
+        _inputs.reset(token)

@@ -1,0 +1,277 @@
+"""The manager as a detached Ray actor."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import threading
+import time
+import uuid
+import warnings
+from collections.abc import Collection
+from typing import Any
+
+import ray
+
+from airflow_provider_rayworkflow import __version__
+from airflow_provider_rayworkflow.workflow.exceptions import StorageError
+from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
+from airflow_provider_rayworkflow.workflow.manager.http_events import Fate
+from airflow_provider_rayworkflow.workflow.manager.manager import Manager
+from airflow_provider_rayworkflow.workflow.model.event_posts import (
+    EventSettings,
+    RefusedPostError,
+    read_settings,
+)
+from airflow_provider_rayworkflow.workflow.model.limits import Limits
+from airflow_provider_rayworkflow.workflow.model.records import Asker, RunningTask, StartOptions
+from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.runtime.locations import store_at
+from airflow_provider_rayworkflow.workflow.runtime.logs import log_to_stderr
+from airflow_provider_rayworkflow.workflow.runtime.metrics import RayMetrics
+from airflow_provider_rayworkflow.workflow.runtime.service.outputs import Reply, reply
+from airflow_provider_rayworkflow.workflow.runtime.service.runner import RayRunner
+from airflow_provider_rayworkflow.workflow.runtime.worker.packs import Packed
+from airflow_provider_rayworkflow.workflow.storage import shown
+from airflow_provider_rayworkflow.workflow.storage.leases import LEASE_TTL_S
+
+log = get_logger(__name__)
+
+Json = dict[str, Any]
+
+_WAKE_INTERVAL_S = 2.0
+
+# How many there may be before garbage is looked for; ten thousand take a megabyte or two.
+_NEW_OBJECTS = 10_000
+
+
+class WorkflowManagementActor:
+    """Calls go to one :class:`Manager`, made at the first of them.
+
+    :param sharing: short tasks may share a Ray task.
+    """
+
+    def __init__(self, uri: str, limits: Limits, sharing: bool) -> None:
+        log_to_stderr()
+        # What is imported stays. To look through it for garbage again and again takes 50 ms each.
+        gc.freeze()
+        # The records of a workflow's tasks stay as long as it runs. To look through them at every
+        # 700 new objects took a quarter of the time that 10,000 tasks take here.
+        gc.set_threshold(_NEW_OBJECTS)
+        self._uri = uri
+        self._limits = limits
+        self._sharing = sharing
+        self._runner: RayRunner | None = None
+        self._manager: Manager | None = None
+        self._starting = asyncio.Lock()
+        context = ray.get_runtime_context()
+        with warnings.catch_warnings(action="ignore"):  # Ray warns of itself here
+            was_restarted = context.was_current_actor_reconstructed
+        if was_restarted:
+            # Ray restarted us: recover without waiting for the first call. Only a call can
+            # reach the event loop from here.
+            context.current_actor.wake.remote()
+
+    async def wake(self) -> None:
+        """Make sure that the manager has started; as long as the storage can't be used, wait."""
+        while True:
+            try:
+                await self._ready()
+                return
+            except StorageError as exc:
+                log.warning("The manager waits for its storage: %s", exc)
+                await asyncio.sleep(_WAKE_INTERVAL_S)
+
+    async def _ready(self) -> Manager:
+        async with self._starting:
+            if self._manager is None:
+                self._runner = RayRunner(self._uri, sharing=self._sharing)
+                manager = Manager(
+                    store=store_at(self._uri),
+                    runner=self._runner,
+                    manager_id=uuid.uuid4().hex,
+                    actor_id=ray.get_runtime_context().get_actor_id() or "",
+                    limits=self._limits,
+                    package_version=__version__,
+                    metrics=RayMetrics(),
+                    event_settings=read_settings(os.environ),
+                )
+                await manager.start()
+                _keep_lease(manager, asyncio.get_running_loop())
+                self._manager = manager
+            return self._manager
+
+    async def configure(self, uri: str | None, limits: Limits, sharing: bool | None) -> str:
+        """Check that the manager is as the caller wants it; returns what its storage lacks."""
+        if uri is not None and uri != self._uri:
+            raise ValueError(
+                f"The workflow manager of this cluster stores in {shown(self._uri)!r}, and "
+                f"{shown(uri)!r} was asked for. Use the same storage, or another Ray cluster."
+            )
+        if sharing is not None and sharing != self._sharing:
+            raise ValueError(
+                f"The workflow manager of this cluster runs with sharing={self._sharing}, and "
+                f"sharing={sharing} was asked for. Pass the same value or None, or use another "
+                "Ray cluster."
+            )
+        manager = await self._ready()
+        if manager.set_limits(limits):
+            await asyncio.to_thread(manager.renew_lease)
+        return manager.storage_weakness
+
+    async def submit(
+        self, workflow_id: str, graph: bytes, user_metadata: Json, options: StartOptions
+    ) -> None:
+        manager = await self._ready()
+        await manager.submit(workflow_id, graph, user_metadata=user_metadata, options=options)
+
+    async def submit_new(
+        self, submissions: list[tuple[str, bytes, Json, StartOptions]]
+    ) -> list[Exception | None]:
+        """Submit several workflows; returns what kept each from being stored."""
+        manager = await self._ready()
+
+        async def submit(
+            workflow_id: str, graph: bytes, user_metadata: Json, options: StartOptions
+        ) -> Exception | None:
+            try:
+                await manager.submit(
+                    workflow_id, graph, user_metadata=user_metadata, options=options
+                )
+            except Exception as exc:
+                return exc
+            return None
+
+        return await asyncio.gather(*(submit(*submission) for submission in submissions))
+
+    async def resume(
+        self, workflow_id: str, from_task: str, traceparent: str, is_awaited: bool = False
+    ) -> None:
+        manager = await self._ready()
+        await manager.resume(
+            workflow_id, from_task=from_task, traceparent=traceparent, is_awaited=is_awaited
+        )
+
+    async def fork(self, workflow_id: str, new_workflow_id: str, from_task: str) -> None:
+        await (await self._ready()).fork(workflow_id, new_workflow_id, from_task=from_task)
+
+    async def location(self) -> str:
+        """Where the workflows are stored, as :func:`store_at` takes it."""
+        return self._uri
+
+    async def resume_all(self, include_failed: bool) -> list[tuple[str, Exception | None]]:
+        return await (await self._ready()).resume_all(include_failed=include_failed)
+
+    async def wait_output(
+        self, workflow_id: str, task_id: str | None, was_waiting: bool, asker: Asker | None
+    ) -> Reply:
+        """The output as :class:`Reply`.
+
+        :param was_waiting: the caller ran or resumed it, and so wants it to go on here if the
+            manager that runs it elsewhere dies.
+        :param asker: where the caller is a task of a workflow: that one.
+        """
+        manager = await self._ready()
+        async with manager.waiting(asker):
+            output = await manager.answers.wait_output(workflow_id, task_id, take_over=was_waiting)
+        return reply(self._uri, output, was_waiting=was_waiting)
+
+    async def fail(self, error: Exception) -> None:
+        """Raise the error: for a reference to something that could not be done."""
+        raise error
+
+    async def list_all(
+        self, statuses: Collection[WorkflowStatus]
+    ) -> list[tuple[str, WorkflowStatus]]:
+        return await (await self._ready()).answers.list_all(statuses)
+
+    async def get_status(self, workflow_id: str) -> WorkflowStatus:
+        return await (await self._ready()).answers.get_status(workflow_id)
+
+    async def get_metadata(self, workflow_id: str, task_id: str | None) -> Json:
+        return await (await self._ready()).answers.get_metadata(workflow_id, task_id)
+
+    async def cancel(self, workflow_id: str) -> None:
+        await (await self._ready()).cancel(workflow_id)
+
+    async def suspend(self, workflow_id: str) -> None:
+        await (await self._ready()).suspend(workflow_id)
+
+    async def kill_overdue(
+        self, workflow_id: str, task_id: str, epoch: int, attempt: int, after_s: float
+    ) -> None:
+        (await self._ready()).kill_overdue(workflow_id, task_id, epoch, attempt, after_s)
+
+    async def has_begun(self, workflow_id: str, epoch: int, task: RunningTask) -> None:
+        (await self._ready()).has_begun(workflow_id, epoch, task)
+
+    async def hand_back(self, number: int, done: Packed) -> None:
+        """See :meth:`RayRunner.hand_back`; a worker calls it."""
+        if self._runner is not None:
+            self._runner.hand_back(number, done)
+
+    async def delete(self, workflow_id: str) -> None:
+        await (await self._ready()).delete(workflow_id)
+
+    async def prune(
+        self, older_than_s: float, statuses: Collection[str], keep_outputs: bool, dry_run: bool
+    ) -> list[str]:
+        return await (await self._ready()).prune(
+            older_than_s=older_than_s,
+            statuses=statuses,
+            keep_outputs=keep_outputs,
+            dry_run=dry_run,
+        )
+
+    async def event_settings(self) -> EventSettings:
+        """How HTTP events are taken, with their token."""
+        return await (await self._ready()).http_events.settings()
+
+    async def post_event(
+        self, workflow_id: str, event_key: str, payload: Any, wait_s: float
+    ) -> Fate | RefusedPostError:
+        events = (await self._ready()).http_events
+        try:
+            return await events.post(workflow_id, event_key, payload, wait_s=wait_s)
+        except RefusedPostError as exc:
+            return exc  # returned, so that Ray makes no other error of it
+
+    async def wait_event(self, workflow_id: str, event_key: str, task_id: str) -> Any:
+        return await (await self._ready()).http_events.wait(workflow_id, event_key, task_id)
+
+    async def take_event(self, workflow_id: str, event_key: str) -> Any:
+        return await (await self._ready()).take_event(workflow_id, event_key)
+
+    async def report_event(self, workflow_id: str, event_key: str, is_committed: bool) -> None:
+        events = (await self._ready()).http_events
+        await events.report(workflow_id, event_key, is_committed)
+
+    async def close(self) -> None:
+        if self._manager is not None:
+            await self._manager.close()
+
+
+def _keep_lease(manager: Manager, loop: asyncio.AbstractEventLoop) -> None:
+    """Renew the lease from a thread; a lease that can't be renewed stops the manager in time.
+
+    Another thread looks at the time: a renewal may hang as long as the storage does.
+    """
+
+    def renew() -> None:
+        while True:
+            time.sleep(LEASE_TTL_S / 3)
+            try:
+                manager.renew_lease()
+            except Exception as exc:  # it is tried again as long as there is time
+                log.warning("The manager's lease could not be renewed: %s", exc)
+
+    def watch() -> None:
+        while manager.tenure.left_s > LEASE_TTL_S / 3 and not manager.tenure.is_over:
+            time.sleep(0.5)
+        log.error("The manager's lease could not be renewed for too long: it stops all its work")
+        loop.call_soon_threadsafe(manager.fence)
+        os._exit(1)
+
+    threading.Thread(target=renew, name="lease", daemon=True).start()
+    threading.Thread(target=watch, name="lease-watch", daemon=True).start()

@@ -1,0 +1,149 @@
+"""From a driver to the manager of its cluster, starting what is missing."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+from ray.exceptions import RaySystemError, RayTaskError
+
+from airflow_provider_rayworkflow.workflow.exceptions import StorageError
+from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
+from airflow_provider_rayworkflow.workflow.model.limits import Limits
+from airflow_provider_rayworkflow.workflow.runtime.locations import store_at, to_location
+from airflow_provider_rayworkflow.workflow.runtime.names import ACTOR_NAME, NAMESPACE
+from airflow_provider_rayworkflow.workflow.runtime.service.actor import WorkflowManagementActor
+from airflow_provider_rayworkflow.workflow.runtime.service.task_errors import as_task_error
+from airflow_provider_rayworkflow.workflow.storage import DEFAULT_STORAGE, WorkflowStore
+
+log = get_logger(__name__)
+
+#: "0": tasks don't share Ray tasks, unless ``init`` says so.
+SHARING_VARIABLE = "RAY_WORKFLOW_SHARING"
+
+_MAX_CALLS_AT_ONCE = 100_000  # one waits for each output that somebody wants
+
+# A call is sent again when the manager restarts meanwhile; each takes a try or two. Not without
+# end, because a call may be what kills it.
+_MAX_CALL_RETRIES = 10
+
+
+def manager(
+    *, storage: Any = None, limits: Limits | None = None, sharing: bool | None = None
+) -> Any:
+    """The manager's actor handle; Ray and the manager are started if need be.
+
+    :param storage: see :func:`to_location`.
+    :param sharing: short tasks may share a Ray task; None: as it is, or as the environment says.
+    :raises ValueError: when the manager runs with another storage, other limits or sharing.
+    :raises DataSaveError: when the storage can't be written.
+    """
+    handle: Any = _stand_ins[-1] if _stand_ins else _find()
+    if handle is None:
+        if sharing is None:
+            sharing = os.environ.get(SHARING_VARIABLE) != "0"
+        return _start(to_location(storage), limits or Limits(), sharing)
+    if storage is not None or limits is not None or sharing is not None:
+        location = None if storage is None or _stand_ins else to_location(storage)
+        _configure(handle, location, limits or Limits(), sharing)
+    return handle
+
+
+def _configure(
+    handle: Any, location: str | None, limits: Limits, sharing: bool | None = None
+) -> None:
+    weakness = call(handle.configure.remote(location, limits, sharing))
+    if weakness:
+        warnings.warn(f"The workflow storage is not safe against races: {weakness}", stacklevel=5)
+
+
+def _start(location: str, limits: Limits, sharing: bool) -> Any:
+    if location == DEFAULT_STORAGE:
+        warnings.warn(
+            f"Workflows are stored in {location}, which only this machine has. Give a storage "
+            "with workflow.init(storage=…) or RAY_WORKFLOW_STORAGE.",
+            stacklevel=4,
+        )
+    handle: Any = (
+        ray.remote(WorkflowManagementActor)
+        .options(
+            name=ACTOR_NAME,
+            namespace=NAMESPACE,
+            lifetime="detached",
+            get_if_exists=True,
+            num_cpus=0,
+            max_restarts=-1,
+            max_task_retries=_MAX_CALL_RETRIES,
+            max_concurrency=_MAX_CALLS_AT_ONCE,
+        )
+        .remote(location, limits, sharing)
+    )
+    try:
+        _configure(handle, location, limits)
+    except StorageError:
+        ray.kill(handle)  # it can't start; the next one may be given a storage that works
+        raise
+    return handle
+
+
+def join(address: str | None = None) -> None:
+    """Connect to a cluster that is there, quietly; none is started. A connection is kept.
+
+    :param address: as for ``ray.init``; by default ``RAY_ADDRESS``, or this machine's cluster.
+    :raises ConnectionError: when there is none.
+    """
+    address = address or os.environ.get("RAY_ADDRESS") or "auto"
+    if address == "local":
+        raise ConnectionError("The address 'local' would start a Ray cluster that ends with us.")
+    if ray.is_initialized():
+        return
+    ray.init(address=address, logging_level=logging.WARNING, log_to_driver=False)
+
+
+def known_store(storage: Any = None) -> WorkflowStore:
+    """The storage of this process's workflows, without a manager or Ray if there is none yet.
+
+    :param storage: another one.
+    """
+    if storage is not None:
+        return store_at(to_location(storage))
+    handle = _stand_ins[-1] if _stand_ins else _find() if ray.is_initialized() else None
+    return store_at(call(handle.location.remote()) if handle is not None else to_location(None))
+
+
+def call(ref: Any) -> Any:
+    """Get what a call of the manager returns; its errors as :func:`as_task_error`."""
+    try:
+        return ray.get(ref)
+    except RayTaskError as exc:
+        error = as_task_error(exc.cause) if isinstance(exc.cause, Exception) else exc
+    except RaySystemError as exc:  # what comes of loading the value in this process
+        error = exc.client_exc if isinstance(exc.client_exc, StorageError) else exc
+    raise error  # not inside of the except clause: the error has a cause of its own
+
+
+@contextmanager
+def stand_in(handle: Any) -> Iterator[None]:
+    """While this lasts, all calls of this process go to this handle, whatever storage they want."""
+    _stand_ins.append(handle)
+    try:
+        yield
+    finally:
+        _stand_ins.remove(handle)
+
+
+_stand_ins: list[Any] = []
+
+
+def _find() -> Any:
+    if not ray.is_initialized():
+        ray.init()
+    try:
+        return ray.get_actor(ACTOR_NAME, namespace=NAMESPACE)
+    except ValueError:
+        return None

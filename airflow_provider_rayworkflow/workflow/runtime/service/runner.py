@@ -1,0 +1,361 @@
+"""Ready tasks as Ray tasks, submitted by the manager, so that they outlive every driver."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import pickle
+import re
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+
+from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
+from airflow_provider_rayworkflow.workflow.model.records import Result, TaskFailure
+from airflow_provider_rayworkflow.workflow.runtime import private_ray
+from airflow_provider_rayworkflow.workflow.runtime.worker.events import EventHost
+from airflow_provider_rayworkflow.workflow.runtime.worker.packs import (
+    HAND_BACK_S,
+    Done,
+    Packed,
+    execute_pack,
+    load_done,
+)
+from airflow_provider_rayworkflow.workflow.scheduling.attempts import (
+    AttemptEnd,
+    Errand,
+    Interrupted,
+    Lost,
+    NotBegun,
+    TaskRun,
+)
+from airflow_provider_rayworkflow.workflow.scheduling.packing import PACKS_A_CPU, Durations, Packer
+
+log = get_logger(__name__)
+
+#: How many events may be waited for at once.
+MAX_EVENTS = 100_000
+
+_MAX_EVENT_RETRIES = 10
+
+#: When nothing has come back for so long, nothing waits any longer to share a Ray task. All CPUs
+#: should have work then, but only what is submitted makes a cluster grow.
+_HOLD_S = 2.0
+#: How long a task that is stopped may go on, for the sake of others in its Ray task.
+_STOP_GRACE_S = 0.5
+_CPUS_INTERVAL_S = 1.0
+
+
+@dataclass(slots=True, eq=False)
+class _Submitted:
+    """One Ray task.
+
+    :ivar open: those of its tasks that have no completion yet, by position.
+    :ivar counts: it keeps a CPU busy for a short time only.
+    """
+
+    errands: Sequence[Errand]
+    open: dict[int, Errand]
+    counts: bool
+    number: int = -1
+    ref: Any = None
+    stopped: set[Errand] = field(default_factory=set)
+    used_refs: bool = False
+
+
+class RayRunner:
+    """A :class:`Runner` on Ray.
+
+    :param uri: of the storage, for the workers.
+    :param sharing: False: every task gets a Ray task of its own.
+    """
+
+    def __init__(self, uri: str, *, sharing: bool = True) -> None:
+        self._uri = uri
+        self._sharing = sharing
+        self._loop = asyncio.get_running_loop()
+        self._execute = ray.remote(max_retries=0)(execute_pack)
+        # A GPU is free for others only when its process has ended.
+        self._execute_once = ray.remote(max_retries=0, max_calls=1)(execute_pack)
+        self._events: dict[str, Any] = {}
+        self._completed: deque[tuple[_Submitted, Any]] = deque()
+        self._is_woken = False
+        self._durations = Durations()
+        self._packer = Packer(self._durations)
+        self._packs: dict[int, _Submitted] = {}
+        self._pack_of: dict[Errand, _Submitted] = {}
+        self._last_number = 0
+        self._busy = 0
+        self._cpus = 1.0
+        self._cpus_asked_at = float("-inf")
+        self._is_packing_due = False
+        self._flush: asyncio.TimerHandle | None = None
+
+    def start(self, errand: Errand) -> None:
+        run = errand.run
+        if not (self._sharing and run.can_share) or self._durations.is_long(run.function):
+            self._submit([errand])
+            return
+        self._packer.add(errand)
+        self._pack_soon()
+
+    def stop(self, errand: Errand) -> None:
+        if self._packer.remove(errand):
+            errand.on_done(NotBegun())
+            return
+        pack = self._pack_of.get(errand)
+        if pack is None:
+            return
+        pack.stopped.add(errand)
+        if len(pack.open) == 1:
+            self._cancel(pack)
+        else:
+            self._loop.call_later(_STOP_GRACE_S, self._cancel, pack)
+
+    def hand_back(self, number: int, done: Packed) -> None:
+        """A Ray task takes longer than it should: here is what it has done.
+
+        :param done: of its first tasks. It goes on with the next one, and begins no other.
+        """
+        pack = self._packs.get(number)
+        if pack is None:
+            return  # it has ended meanwhile
+        self._deliver_done(pack, load_done(done))
+        running, *others = pack.open
+        for position in others:
+            self._answer(pack, position, NotBegun())
+        self._free(pack)
+        function = pack.errands[running].run.function
+        if self._durations.of(function) is None:
+            self._durations.note(function, HAND_BACK_S)
+            for errand in self._packer.take_long(function):
+                self._submit([errand])
+        if pack.open[running] in pack.stopped:
+            self._cancel(pack)
+        self._pack()
+
+    # ---- packing
+
+    def _pack_soon(self) -> None:
+        # Once for all that gets ready in this turn of the loop.
+        if not self._is_packing_due:
+            self._is_packing_due = True
+            self._loop.call_soon(self._pack)
+
+    def _pack(self) -> None:
+        self._is_packing_due = False
+        if not self._packer:
+            return
+        self._ask_for_cpus()
+        while self._packer and self._busy < self._limit:
+            self._submit(self._packer.take(self._limit - self._busy))
+        if self._packer and self._flush is None:
+            self._flush = self._loop.call_later(_HOLD_S, self._submit_all)
+
+    @property
+    def _limit(self) -> int:
+        return max(int(self._cpus), 1) * PACKS_A_CPU
+
+    def _submit_all(self) -> None:
+        self._flush = None
+        while self._packer:
+            self._submit(self._packer.take(self._limit))
+
+    def _ask_for_cpus(self) -> None:
+        if self._loop.time() - self._cpus_asked_at > _CPUS_INTERVAL_S:
+            self._cpus_asked_at = self._loop.time()
+            with suppress(RuntimeError):  # there is no thread for it: it is as many as before
+                asked = self._loop.run_in_executor(None, ray.cluster_resources)
+                asked.add_done_callback(self._note_cpus)
+
+    def _note_cpus(self, asked: asyncio.Future[dict[str, float]]) -> None:
+        if asked.exception() is None:
+            self._cpus = asked.result().get("CPU", 0.0)
+            self._pack()
+
+    # ---- submitting
+
+    def _event_host(self, runtime_env: Any) -> Any:
+        """The actor on which all events of a runtime environment are waited for."""
+        name = json.dumps(runtime_env or {}, sort_keys=True, default=repr)
+        if name not in self._events:
+            host = ray.remote(EventHost).options(
+                num_cpus=0,
+                max_restarts=-1,
+                # All who wait there lose a try when one listener kills the process, and another
+                # one when they come back before it has restarted.
+                max_task_retries=_MAX_EVENT_RETRIES,
+                max_concurrency=MAX_EVENTS,
+                runtime_env=runtime_env,
+            )
+            self._events[name] = host.remote()
+        return self._events[name]
+
+    def _submit(self, errands: Sequence[Errand]) -> None:
+        first = errands[0].run
+        is_watched = len(errands) > 1 or (
+            self._sharing and first.can_share and self._durations.of(first.function) is None
+        )
+        pack = _Submitted(errands, dict(enumerate(errands)), counts=False)
+        for errand in errands:
+            self._pack_of[errand] = pack
+        if is_watched:
+            self._last_number += 1
+            pack.number = self._last_number
+            self._packs[pack.number] = pack
+        if self._sharing and first.can_share and not self._durations.is_long(first.function):
+            pack.counts = True
+            self._busy += 1
+        self._send(pack)
+
+    def _send(self, pack: _Submitted) -> None:
+        run = pack.errands[0].run
+        try:
+            refs: list[Any] = []
+            runs = [with_positions(errand.run, refs) for errand in pack.errands]
+            pack.used_refs = bool(refs)
+            payload = pickle.dumps((self._uri, pack.number, runs), protocol=5)
+            # Not a name of its own for each task: Ray keeps metrics of every name for good, in this
+            # process and in the workers. What tells tasks apart in the logs is `label_output`.
+            options: dict[str, Any] = {"name": run.name or run.task_id}
+            if run.ray_options:
+                options |= pickle.loads(run.ray_options)
+            once = options.pop("max_calls", None) or options.get("num_gpus")
+            if run.is_event:
+                host = self._event_host(options.get("runtime_env"))
+                pack.ref = host.execute.remote(payload, *refs)
+            else:
+                function = self._execute_once if once else self._execute
+                pack.ref = function.options(**options).remote(payload, *refs)
+            private_ray.when_completed(pack.ref, lambda value: self._on_completed(pack, value))
+        except Exception as exc:
+            self._loop.call_soon(self._deliver, pack, exc)
+
+    def _cancel(self, pack: _Submitted) -> None:
+        # Cancelling a task that has ended can abort the process that owns it, which is this one.
+        if pack.open and pack.ref is not None:
+            has_ended, _ = ray.wait([pack.ref], timeout=0, fetch_local=False)
+            if not has_ended:
+                ray.cancel(pack.ref, force=not pack.errands[0].run.is_event)
+
+    # ---- what came back
+
+    def _on_completed(self, pack: _Submitted, value: Any) -> None:
+        # On a thread of Ray. The loop is woken once for all that have completed by then.
+        self._completed.append((pack, value))
+        if not self._is_woken:
+            self._is_woken = True
+            self._loop.call_soon_threadsafe(self._drain)
+
+    def _drain(self) -> None:
+        self._is_woken = False  # before looking: what comes now wakes the loop again
+        while self._completed:
+            pack, value = self._completed.popleft()
+            self._deliver(pack, value)
+        self._pack()
+
+    def _deliver(self, pack: _Submitted, value: Any) -> None:
+        if not isinstance(value, BaseException):
+            self._deliver_done(pack, load_done(value))
+            for position in list(pack.open):
+                self._answer(pack, position, NotBegun())
+        elif _is_input_lost(value) and pack.used_refs and not pack.stopped:
+            # Nothing did begin. Perhaps the storage has the value, or else the task says so.
+            self._send_without_refs(pack)
+            return
+        else:
+            self._deliver_loss(pack, value)
+        self._free(pack)
+        self._packs.pop(pack.number, None)
+
+    def _deliver_done(self, pack: _Submitted, done: Sequence[Done]) -> None:
+        measured: dict[bytes, list[float]] = {}
+        for position, (completion, seconds) in enumerate(done):
+            if position not in pack.open:
+                continue
+            if not isinstance(completion, NotBegun):
+                function = pack.errands[position].run.function
+                measured.setdefault(function, []).append(seconds)
+            self._answer(pack, position, completion)
+        for function, times in measured.items():
+            self._durations.note(function, sum(times) / len(times))
+
+    def _deliver_loss(self, pack: _Submitted, error: BaseException) -> None:
+        is_shared = len(pack.open) > 1
+        for position, errand in list(pack.open.items()):
+            # Who of them was to blame can't be told, and most of them are not.
+            if is_shared and errand not in pack.stopped:
+                self._answer(pack, position, Interrupted())
+            else:
+                self._answer(pack, position, Lost(failure=system_failure(errand.run, error)))
+
+    def _send_without_refs(self, pack: _Submitted) -> None:
+        first, *others = pack.open
+        for position in others:
+            self._answer(pack, position, NotBegun())
+        errand = pack.open[first]
+        inputs = tuple(given._replace(ref=None) for given in errand.run.results)
+        errand.run = errand.run._replace(inputs=inputs)
+        pack.errands = [errand]
+        self._send(pack)
+
+    def _answer(self, pack: _Submitted, position: int, completion: AttemptEnd) -> None:
+        errand = pack.open.pop(position)
+        del self._pack_of[errand]
+        errand.on_done(completion)
+
+    def _free(self, pack: _Submitted) -> None:
+        if pack.counts:
+            pack.counts = False
+            self._busy -= 1
+            if self._flush is not None:
+                self._flush.cancel()
+                self._flush = None
+
+
+def with_positions(run: TaskRun, refs: list[Any]) -> TaskRun:
+    """The run as :func:`run_task` takes it.
+
+    :param refs: gets its references, whose positions there take their place.
+    """
+    if all([type(given) is not Result or given.ref is None for given in run.inputs]):
+        return run
+    inputs: list[Any] = []
+    for given in run.inputs:
+        if isinstance(given, Result) and given.ref is not None:
+            refs.append(given.ref)
+            given = given._replace(ref=len(refs) - 1)
+        inputs.append(given)
+    return run._replace(inputs=tuple(inputs))
+
+
+def _is_input_lost(error: BaseException) -> bool:
+    # The user's own errors come back as data: this one comes from Ray, loading the arguments.
+    return isinstance(getattr(error, "cause", error), ray.exceptions.ObjectLostError)
+
+
+def system_failure(run: TaskRun, exc: BaseException) -> TaskFailure:
+    """What kept a task from running to its end, as a failure that is not its own."""
+    return TaskFailure(
+        task_id=run.task_id,
+        type=type(exc).__name__,
+        message=_missing_package(exc) + str(exc),
+        traceback="",
+        system=True,
+    )
+
+
+def _missing_package(exc: BaseException) -> str:
+    """What to do where Ray has dropped what was uploaded for the task, else ``""``."""
+    package = re.search(r"gcs://[\w.-]+", str(exc))
+    if package is None or not isinstance(exc, ray.exceptions.RuntimeEnvSetupError):
+        return ""
+    return (
+        f"The folder that was uploaded for the task's runtime_env as {package[0]} is not on this cluster "
+        "any more. Resume with the same folder in runtime_env (of ray.init, or of the Airflow operator), "
+        "or run() the graph again under the workflow's id: completed tasks stay.\n"
+    )

@@ -1,0 +1,102 @@
+"""A manager of another version of this package than the one that a driver brings along."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import ray
+from ray.exceptions import GetTimeoutError, RayError
+
+from airflow_provider_rayworkflow import __version__
+from airflow_provider_rayworkflow.workflow.exceptions import WorkflowError
+from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
+from airflow_provider_rayworkflow.workflow.runtime.names import ACTOR_NAME, NAMESPACE
+from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
+from airflow_provider_rayworkflow.workflow.storage.leases import Lease
+
+log = get_logger(__name__)
+
+_LOOK_INTERVAL_S = 5.0
+_CLOSE_TIMEOUT_S = 30.0
+
+
+class ManagerVersionError(WorkflowError):
+    """The cluster's manager is of another version, and busy for longer than we wait."""
+
+
+def is_in_place(store: WorkflowStore) -> bool:
+    """True if this cluster has a manager, and it is of this version."""
+    handle = manager_handle()
+    if handle is None:
+        return False
+    lease = _lease_of(store, handle._actor_id.hex())
+    return lease is None or lease.package_version == __version__
+
+
+def replace_other_version(store: WorkflowStore, *, wait_s: float) -> None:
+    """Return when no manager of another version runs on this cluster.
+
+    An idle one is ended; a busy one gets the time to finish what it has.
+
+    :param store: where the manager stores; what it says there any version can read.
+    :param wait_s: how long to wait for a busy one.
+    :raises ManagerVersionError: when it is still busy then.
+    """
+    deadline = time.monotonic() + wait_s
+    while True:
+        handle = manager_handle()
+        lease = handle and _lease_of(store, handle._actor_id.hex())
+        if lease is None or lease.package_version == __version__:
+            return
+        held = held_by(store, lease.manager_id)
+        if not held:
+            _end(handle, lease)
+            return
+        if time.monotonic() > deadline:
+            raise ManagerVersionError(
+                f"The workflow manager of this cluster is of version {lease.package_version}, "
+                f"this is version {__version__}, and after {wait_s:g} s it still runs {held}. "
+                "Wait for their end, suspend them, or give both sides the same version; then "
+                "try again."
+            )
+        log.info(
+            "The workflow manager is of version %s, not %s, and runs %d workflows: waiting",
+            lease.package_version,
+            __version__,
+            len(held),
+        )
+        time.sleep(_LOOK_INTERVAL_S)
+
+
+def manager_handle() -> Any:
+    """The manager's actor handle, None if there is no manager."""
+    try:
+        return ray.get_actor(ACTOR_NAME, namespace=NAMESPACE)
+    except ValueError:
+        return None
+
+
+def held_by(store: WorkflowStore, manager_id: str) -> list[str]:
+    """The workflows that a manager runs or has in its queue."""
+    return sorted(
+        workflow_id
+        for workflow_id, key in store.list_statuses().items()
+        if key.manager_id == manager_id and key.status.is_active
+    )
+
+
+def _lease_of(store: WorkflowStore, actor_id: str) -> Lease | None:
+    leases = [lease for lease in store.list_leases() if lease.actor_id == actor_id]
+    return max(leases, key=lambda lease: lease.renewed_at, default=None)
+
+
+def _end(handle: Any, lease: Lease) -> None:
+    log.info("Replacing the idle workflow manager of version %s", lease.package_version)
+    try:
+        ray.get(handle.close.remote(), timeout=_CLOSE_TIMEOUT_S)
+    except (RayError, GetTimeoutError) as exc:
+        log.warning("The old workflow manager did not close: %s", exc)
+    ray.kill(handle, no_restart=True)
+    while manager_handle() is not None:
+        time.sleep(0.2)

@@ -1,0 +1,314 @@
+"""The manager and its tasks in threads of this process, for tests."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import pickle
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, cast
+
+import ray
+from ray.exceptions import RayActorError
+
+from airflow_provider_rayworkflow import __version__
+from airflow_provider_rayworkflow.workflow.exceptions import DataSaveError, WorkflowError
+from airflow_provider_rayworkflow.workflow.manager.manager import Manager
+from airflow_provider_rayworkflow.workflow.model.codec import dumps
+from airflow_provider_rayworkflow.workflow.model.limits import Limits
+from airflow_provider_rayworkflow.workflow.runtime.graphs.functions import originals
+from airflow_provider_rayworkflow.workflow.runtime.locations import given, store_at
+from airflow_provider_rayworkflow.workflow.runtime.service.actor import WorkflowManagementActor
+from airflow_provider_rayworkflow.workflow.runtime.service.connect import stand_in
+from airflow_provider_rayworkflow.workflow.runtime.service.runner import (
+    system_failure,
+    with_positions,
+)
+from airflow_provider_rayworkflow.workflow.runtime.testing.local_refs import (
+    LocalRef,
+    local_refs,
+    outcome_of,
+)
+from airflow_provider_rayworkflow.workflow.runtime.worker.task import log_begin, run_task
+from airflow_provider_rayworkflow.workflow.runtime.worker.waits import Waits
+from airflow_provider_rayworkflow.workflow.scheduling.attempts import (
+    AttemptEnd,
+    Errand,
+    Lost,
+    TaskRun,
+)
+from airflow_provider_rayworkflow.workflow.storage import ByteStore
+from airflow_provider_rayworkflow.workflow.storage.leases import LEASE_TTL_S, Process
+
+#: How many tasks run at once; those that wait for an event don't count.
+_TASKS_AT_ONCE = 100
+
+
+class InProcessManager:
+    """A manager in a thread; its lease ends with the thread.
+
+    :param store: where its workflows are kept.
+    """
+
+    def __init__(self, store: ByteStore) -> None:
+        self._store = _Severable(store)
+        self._location = f"in-process:{uuid.uuid4().hex}"
+        self._started: Future[None] = Future()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._work, name="workflow manager", daemon=True)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """While this lasts, the workflow API of this process calls this manager.
+
+        At the end, what is running is suspended.
+
+        :raises StorageError: when the storage can't be written.
+        """
+        with (
+            local_refs(),
+            originals(),
+            given(self._location, cast(ByteStore, self._store)),
+            stand_in(self),
+        ):
+            self._thread.start()
+            self._started.result()
+            try:
+                yield
+            finally:
+                self._end()
+
+    def crash(self) -> None:
+        """End as if the process had been killed."""
+        self._store.sever()
+        self._loop.set_exception_handler(lambda loop, context: None)  # the dead don't complain
+        self._end()
+
+    def __getattr__(self, method: str) -> _Method:
+        if method.startswith("_"):
+            raise AttributeError(method)
+        return _Method(functools.partial(self._call, method))
+
+    def _call(self, method: str, *args: Any) -> LocalRef:
+        if not self._thread.is_alive():
+            raise RayActorError(error_msg="The workflow manager of this test is gone.")
+        return LocalRef(
+            asyncio.run_coroutine_threadsafe(self._answer(method, dumps(args)), self._loop)
+        )
+
+    async def _answer(self, method: str, args: bytes) -> Callable[[], Any]:
+        return await outcome_of(getattr(self._actor, method)(*pickle.loads(args)))
+
+    def _end(self) -> None:
+        with suppress(RuntimeError):  # it has ended before
+            self._loop.call_soon_threadsafe(self._ending.set)
+        self._thread.join()
+        # The system's thread, by which others see whether this one lives, ends a moment later.
+        while self._process.is_here and not self._process.is_gone():
+            time.sleep(0.001)
+        if self._error is not None:
+            raise self._error
+
+    def _work(self) -> None:
+        self._process = Process.current_thread()
+        try:
+            asyncio.run(self._serve())
+        except BaseException as exc:  # it belongs to the one who ends this thread
+            self._error = exc
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._ending = asyncio.Event()
+        self._actor = _Actor(self._location)
+        try:
+            manager = await self._actor._ready()
+        except BaseException as exc:
+            self._started.set_exception(exc)
+            return
+        self._started.set_result(None)
+        while not self._ending.is_set():
+            try:
+                async with asyncio.timeout(LEASE_TTL_S / 3):
+                    await self._ending.wait()
+            except TimeoutError:
+                with suppress(WorkflowError):
+                    await asyncio.to_thread(manager.renew_lease)
+        if not self._store.is_severed:
+            await manager.close()
+
+
+class _Method:
+    """A method of an actor handle, as Ray has them."""
+
+    def __init__(self, remote: Callable[..., LocalRef]) -> None:
+        self.remote = remote
+
+
+class _Severable:
+    """A store that can be cut off, so that threads which outlive a crash write nothing."""
+
+    def __init__(self, store: ByteStore) -> None:
+        self._store = store
+        self.is_severed = False
+
+    def sever(self) -> None:
+        self.is_severed = True
+
+    def __getattr__(self, name: str) -> Any:
+        if self.is_severed:
+            raise DataSaveError("The workflow manager of this test has crashed.")
+        return getattr(self._store, name)
+
+
+class _Actor(WorkflowManagementActor):
+    """The actor without Ray around it."""
+
+    def __init__(self, location: str) -> None:
+        self._uri = location
+        self._limits = Limits()
+        self._sharing = True
+        self._runner = None
+        self._manager: Manager | None = None
+        self._starting = asyncio.Lock()
+
+    async def _ready(self) -> Manager:
+        async with self._starting:
+            if self._manager is None:
+                manager = Manager(
+                    store=store_at(self._uri),
+                    runner=_ThreadRunner(self._uri, lambda run: _kill_overdue(manager, run)),
+                    manager_id=uuid.uuid4().hex,
+                    actor_id=uuid.uuid4().hex,
+                    limits=self._limits,
+                    package_version=__version__,
+                    process=Process.current_thread(),
+                )
+                await manager.start()
+                self._manager = manager
+            return self._manager
+
+
+def _kill_overdue(manager: Manager, run: TaskRun) -> None:
+    manager.kill_overdue(run.workflow_id, run.task_id, run.epoch, run.attempt, 0)
+
+
+@dataclass(slots=True, eq=False)
+class _Started:
+    errand: Errand
+    done: asyncio.Future[AttemptEnd]
+    waiting: asyncio.Task[AttemptEnd] | None = None
+    timer: asyncio.TimerHandle | None = None
+
+
+class _ThreadRunner:
+    """A :class:`Runner` with a thread for each task that does not wait.
+
+    A thread can't be killed: a task that is stopped goes on to its end, and is ignored.
+
+    :param on_overdue: told of a task whose time limit is over.
+    """
+
+    def __init__(self, location: str, on_overdue: Callable[[TaskRun], None]) -> None:
+        self._location = location
+        self._on_overdue = on_overdue
+        self._loop = asyncio.get_running_loop()
+        self._queue: deque[_Started] = deque()
+        self._running: set[_Started] = set()
+        self._started: dict[Errand, _Started] = {}
+        self._waits = Waits()
+
+    def start(self, errand: Errand) -> None:
+        started = self._started[errand] = _Started(errand, self._loop.create_future())
+        started.done.add_done_callback(lambda done: self._ended(started))
+        if errand.run.is_event:
+            self._begin(started)
+        else:
+            self._queue.append(started)
+            self._begin_next()
+
+    def stop(self, errand: Errand) -> None:
+        started = self._started.get(errand)
+        if started is None:
+            return
+        if started.waiting is not None:
+            started.waiting.cancel()
+        if not started.done.done():
+            started.done.set_result(_lost(errand.run, InterruptedError("it was stopped")))
+
+    def _begin_next(self) -> None:
+        while self._queue and len(self._running) < _TASKS_AT_ONCE:
+            started = self._queue.popleft()
+            if not started.done.done():
+                self._running.add(started)
+                self._begin(started)
+
+    def _begin(self, started: _Started) -> None:
+        run = started.errand.run
+        if run.timeout_s is not None:
+            started.timer = self._loop.call_later(run.timeout_s, self._on_overdue, run)
+        if run.is_event:
+            started.waiting = self._loop.create_task(self._wait(run))
+            started.waiting.add_done_callback(functools.partial(_take_over, started.done))
+            return
+        name = f"workflow task {run.workflow_id}@{run.task_id}"
+        thread = threading.Thread(target=self._work, args=(started,), name=name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as exc:  # the system gives none
+            started.done.set_exception(exc)
+
+    async def _wait(self, run: TaskRun) -> AttemptEnd:
+        refs: list[Any] = []
+        run = with_positions(run, refs)
+        store = store_at(self._location)
+        return await self._waits.run(store, run, lambda: [ray.get(ref) for ref in refs])
+
+    def _work(self, started: _Started) -> None:
+        try:
+            settle = functools.partial(_settle, started.done, self._execute(started.errand.run))
+        except BaseException as exc:  # it belongs to the task
+            settle = functools.partial(_settle, started.done, _lost(started.errand.run, exc))
+        with suppress(RuntimeError):  # nobody waits any more: the event loop is closed
+            self._loop.call_soon_threadsafe(settle)
+
+    def _execute(self, run: TaskRun) -> AttemptEnd:
+        refs: list[Any] = []
+        run = with_positions(run, refs)
+        log_begin(run)
+        values = [ray.get(ref) for ref in refs]
+        return run_task(store_at(self._location), run, run.results, values)
+
+    def _ended(self, started: _Started) -> None:
+        if started.timer is not None:
+            started.timer.cancel()
+        self._running.discard(started)
+        errand = started.errand
+        del self._started[errand]
+        error = started.done.exception()
+        errand.on_done(started.done.result() if error is None else _lost(errand.run, error))
+        self._begin_next()
+
+
+def _settle(done: asyncio.Future[AttemptEnd], completion: AttemptEnd) -> None:
+    if not done.done():  # else it was stopped meanwhile
+        done.set_result(completion)
+
+
+def _take_over(done: asyncio.Future[AttemptEnd], waiting: asyncio.Task[AttemptEnd]) -> None:
+    if done.done() or waiting.cancelled():
+        return
+    if (error := waiting.exception()) is not None:
+        done.set_exception(error)
+    else:
+        done.set_result(waiting.result())
+
+
+def _lost(run: TaskRun, error: BaseException) -> Lost:
+    return Lost(failure=system_failure(run, error))

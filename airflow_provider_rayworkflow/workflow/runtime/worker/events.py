@@ -1,0 +1,76 @@
+"""Waiting for events in one actor for all workflows, which holds no worker and no CPU.
+
+An event is two workflow tasks: one waits and its result is checkpointed, the next tells the
+listener so. Both run on the :class:`EventHost` instead of a worker.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import resource
+import time
+from typing import Any
+
+import ray
+from ray.dag import FunctionNode
+
+from airflow_provider_rayworkflow.workflow.event_listener import EventListener, TimerListener
+from airflow_provider_rayworkflow.workflow.runtime.graphs.options import carry
+from airflow_provider_rayworkflow.workflow.runtime.locations import store_at
+from airflow_provider_rayworkflow.workflow.runtime.logs import log_to_stderr
+from airflow_provider_rayworkflow.workflow.runtime.worker.packs import Packed, dump_done
+from airflow_provider_rayworkflow.workflow.runtime.worker.waits import Wait, Waits
+
+#: What runs on the event host in place of a worker.
+ON_EVENT_HOST = carry({"is_event": True})
+
+
+def bind_event(listener: type[EventListener], args: Any, kwargs: Any) -> FunctionNode:
+    """The graph of one event; its value is the event."""
+    event = get_message.options(**ON_EVENT_HOST).bind(listener, *args, **kwargs)
+    node: FunctionNode = message_committed.options(**ON_EVENT_HOST).bind(listener, event)
+    return node
+
+
+def bind_sleep(duration_s: float) -> FunctionNode:
+    """The graph of a sleep. Its end is fixed when it begins to run, and is checkpointed."""
+    end: Any = get_end_time.options(**ON_EVENT_HOST).bind(duration_s)
+    return bind_event(TimerListener, (end,), {})
+
+
+@ray.remote
+def get_message(listener: type[EventListener], *args: Any, **kwargs: Any) -> Any:
+    """Wait for the event."""
+    return Wait(listener, "poll_for_event", args, kwargs).here()
+
+
+@ray.remote
+def message_committed(listener: type[EventListener], event: Any) -> Any:
+    """Tell the listener that its event is checkpointed; the value is the event."""
+    return Wait(listener, "event_checkpointed", (event,), {}, gives=event).here()
+
+
+@ray.remote
+def get_end_time(duration_s: float) -> float:
+    """When a sleep that begins now ends, in seconds since the epoch."""
+    return time.time() + duration_s
+
+
+class EventHost:
+    """Runs all that waits; see :class:`Waits`."""
+
+    def __init__(self) -> None:
+        log_to_stderr()
+        # Listeners open connections.
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        self._waits = Waits()
+
+    async def execute(self, payload: bytes, *values: Any) -> Packed:
+        """See :func:`execute_pack`; may be canceled."""
+        begun_at = time.perf_counter()
+        uri, _, (run,) = pickle.loads(payload)
+        completion = await self._waits.run(store_at(uri), run, lambda: values)
+        return dump_done([(completion, time.perf_counter() - begun_at)])

@@ -1,0 +1,231 @@
+"""What runs on a Ray worker as one Ray task: one workflow task, or several short ones."""
+
+from __future__ import annotations
+
+import functools
+import gc
+import pickle
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import ray
+
+from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
+from airflow_provider_rayworkflow.workflow.model.records import Form, Result
+from airflow_provider_rayworkflow.workflow.runtime.graphs import functions
+from airflow_provider_rayworkflow.workflow.runtime.locations import store_at
+from airflow_provider_rayworkflow.workflow.runtime.logs import label_output, log_to_stderr
+from airflow_provider_rayworkflow.workflow.runtime.names import ACTOR_NAME, NAMESPACE
+from airflow_provider_rayworkflow.workflow.runtime.worker.presence import reported
+from airflow_provider_rayworkflow.workflow.runtime.worker.task import log_begin, run_task
+from airflow_provider_rayworkflow.workflow.runtime.worker.task_output import Printed
+from airflow_provider_rayworkflow.workflow.scheduling.attempts import (
+    AttemptEnd,
+    Earlier,
+    NotBegun,
+    Returned,
+    TaskRun,
+)
+from airflow_provider_rayworkflow.workflow.scheduling.packing import BUDGET_S
+from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
+
+log = get_logger(__name__)
+
+#: How a task ended, and after how many seconds.
+Done = tuple[AttemptEnd, float]
+
+#: How tasks ended as it travels: pickled, and the references among their results.
+Packed = tuple[bytes, list[Any]]
+
+#: A Ray task that takes longer tells the manager, which lets others run what it has not begun.
+HAND_BACK_S = 0.05
+
+
+def execute_pack(payload: bytes, *values: Any) -> Packed:
+    """Run tasks one after the other, as long as the budget lasts.
+
+    Returns how they ended, in their order, for :func:`load_done`; those that are missing have not
+    begun.
+
+    :param payload: the pickled storage URI, the number under which the manager knows this Ray task
+        (-1: nobody waits behind it), and the runs.
+    :param values: what the references among the inputs refer to.
+    """
+    _prepare_process()
+    uri, number, runs = pickle.loads(payload)
+    pack = _Pack(store_at(uri), runs, list(values))
+    pack.prepare()
+    if number < 0:
+        return dump_done(pack.execute())
+    with _watched(pack, number):
+        return dump_done(pack.execute())
+
+
+def dump_done(done: Sequence[Done]) -> Packed:
+    """How tasks ended, without what Ray does for each object that it pickles itself."""
+    refs: list[Any] = []
+    plain = []
+    for completion, seconds in done:
+        if isinstance(completion, Returned) and completion.result.ref is not None:
+            refs.append(completion.result.ref)
+            completion = _with_ref(completion, len(refs) - 1)
+        plain.append((completion, seconds))
+    return pickle.dumps(plain, protocol=5), refs
+
+
+def load_done(packed: Packed) -> list[Done]:
+    """What :func:`dump_done` was given."""
+    data, refs = packed
+    done: list[Done] = pickle.loads(data)
+    if not refs:
+        return done
+    return [
+        (_with_ref(completion, refs[completion.result.ref]), seconds)
+        if isinstance(completion, Returned) and completion.result.ref is not None
+        else (completion, seconds)
+        for completion, seconds in done
+    ]
+
+
+def _with_ref(returned: Returned, ref: Any) -> Returned:
+    return returned._replace(result=returned.result._replace(ref=ref))
+
+
+@functools.cache
+def _prepare_process() -> None:
+    log_to_stderr()
+    gc.freeze()  # what is imported stays: to look through it again and again takes 50 ms each
+
+
+class _Pack:
+    """Tasks that share this Ray task.
+
+    :ivar done: how the first ones ended.
+    """
+
+    def __init__(self, store: WorkflowStore, runs: Sequence[TaskRun], values: list[Any]) -> None:
+        self.done: list[Done] = []
+        self._store = store
+        self._runs = runs
+        self._values = values
+        self._results: dict[tuple[str, str], Result] = {}
+        self._loaded: bytes | None = None
+        self._lock = threading.Lock()
+        self._is_closed = False
+
+    def prepare(self) -> None:
+        """Do what is done once in a process, and so is no part of how long a function takes."""
+        self._load(self._runs[0])
+
+    def execute(self) -> list[Done]:
+        """Run them."""
+        begun_at = time.perf_counter()
+        for run in self._runs:
+            if self._is_closed or (self.done and time.perf_counter() - begun_at > BUDGET_S):
+                break
+            done = self._execute(run)
+            with self._lock:
+                self.done.append(done)
+        return self.done
+
+    def close(self) -> list[Done] | None:
+        """Begin no other task, and say how those ended that have; None after the last one."""
+        with self._lock:
+            self._is_closed = True
+            return None if len(self.done) == len(self._runs) else list(self.done)
+
+    def _load(self, run: TaskRun) -> None:
+        if run.function is not self._loaded:
+            self._loaded = run.function
+            with suppress(Exception):  # the task itself will say so
+                functions.load(run.function)
+
+    def _execute(self, run: TaskRun) -> Done:
+        self._load(run)
+        begun_at = time.perf_counter()
+        inputs = self._inputs_of(run)
+        if inputs is None:
+            return NotBegun(), 0.0
+        completion = self._run(run, inputs)
+        if isinstance(completion, Returned):
+            self._results[run.workflow_id, run.task_id] = _as_result(run, completion.result)
+        return completion, time.perf_counter() - begun_at
+
+    def _run(self, run: TaskRun, inputs: Sequence[Result]) -> AttemptEnd:
+        label_output(f"{run.workflow_id}@{run.task_id}")
+        if len(self._runs) == 1:  # a line for each short task would take longer than the task
+            log_begin(run)
+        printed = Printed()
+        with reported(run):
+            return printed.beside(run_task(self._store, run, inputs, self._values))
+
+    def _inputs_of(self, run: TaskRun) -> list[Result] | None:
+        """What it takes; None if a task before it failed or gave a graph."""
+        inputs: list[Result] = []
+        for given in run.inputs:
+            if isinstance(given, Earlier):
+                found = self._results.get((run.workflow_id, given.task_id))
+                if found is None:
+                    return None
+                given = self._by_position(found)
+            inputs.append(given)
+        return inputs
+
+    def _by_position(self, result: Result) -> Result:
+        if result.ref is None:
+            return result
+        self._values.append(ray.get(result.ref))
+        return result._replace(ref=len(self._values) - 1)
+
+
+def _as_result(run: TaskRun, result: Result) -> Result:
+    return result._replace(form=Form.CAUGHT_VALUE) if run.catches else result
+
+
+# The pack that runs in this process, with its number and when it is to be handed back.
+_running: dict[_Pack, tuple[int, float]] = {}
+_has_begun = threading.Event()
+
+
+@contextmanager
+def _watched(pack: _Pack, number: int) -> Iterator[None]:
+    """While this lasts, the pack is handed back if that takes long."""
+    _start_watch()
+    _running[pack] = number, time.monotonic() + HAND_BACK_S
+    _has_begun.set()
+    try:
+        yield
+    finally:
+        _running.pop(pack, None)
+
+
+@functools.cache
+def _start_watch() -> None:
+    # One thread for the process: one for each Ray task takes longer to start than a short task.
+    threading.Thread(target=_watch, name="hand-back", daemon=True).start()
+
+
+def _watch() -> None:
+    while True:
+        _has_begun.wait()
+        _has_begun.clear()
+        while _running:
+            time.sleep(HAND_BACK_S / 2)
+            for pack, (number, due_at) in list(_running.items()):
+                if time.monotonic() >= due_at and _running.pop(pack, None) is not None:
+                    _hand_back(pack, number)
+
+
+def _hand_back(pack: _Pack, number: int) -> None:
+    """Tell the manager that this takes long. In a thread: the task may not come back for hours."""
+    done = pack.close()
+    if done is None:
+        return
+    try:
+        manager = ray.get_actor(ACTOR_NAME, namespace=NAMESPACE)
+        manager.hand_back.remote(number, dump_done(done))
+    except Exception as exc:  # they wait a little longer then
+        log.warning("What waits behind a long task could not be handed back: %s", exc)

@@ -1,0 +1,393 @@
+"""One workflow task on a worker: its inputs loaded before, its value stored after.
+
+A task's exception comes back as data. So whatever exception Ray itself reports is a failure of
+the system, not of the task.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from types import TracebackType
+from typing import Any
+
+from ray.exceptions import RayTaskError
+
+from airflow_provider_rayworkflow.workflow.exceptions import (
+    CorruptedDataError,
+    DataLoadError,
+    StorageError,
+    WorkflowExecutionError,
+    text_of,
+)
+from airflow_provider_rayworkflow.workflow.execution import context as context
+from airflow_provider_rayworkflow.workflow.execution.trace_context import join, joining
+from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
+from airflow_provider_rayworkflow.workflow.model.codec import Encoded, decode, encode, json_output
+from airflow_provider_rayworkflow.workflow.model.records import (
+    Encoding,
+    Form,
+    Result,
+    TaskFailure,
+    TaskTimes,
+)
+from airflow_provider_rayworkflow.workflow.runtime.graphs import functions
+from airflow_provider_rayworkflow.workflow.runtime.graphs.dag import (
+    encode_dag,
+    is_dag,
+    refuse_nodes,
+)
+from airflow_provider_rayworkflow.workflow.runtime.graphs.inputs import load_call
+from airflow_provider_rayworkflow.workflow.runtime.graphs.refs import RefPickling, put
+from airflow_provider_rayworkflow.workflow.runtime.worker.presence import NODE
+from airflow_provider_rayworkflow.workflow.runtime.worker.timeouts import time_limit
+from airflow_provider_rayworkflow.workflow.scheduling.attempts import (
+    AttemptEnd,
+    Continued,
+    InputsLost,
+    Lost,
+    Raised,
+    Returned,
+    TaskRun,
+)
+from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
+
+log = get_logger(__name__)
+
+#: Larger values get an object of their own and go from worker to worker by reference.
+INLINE_BYTES = 32 * 1024
+# What stands at the top of each traceback and is not the author's.
+_OUR_MODULES = frozenset({__name__, __name__.replace("worker", "waits")})
+
+#: The largest value that a task may return, in bytes; by default there is no limit.
+MAX_VALUE_VARIABLE = "RAY_WORKFLOW_MAX_VALUE_BYTES"
+
+
+def log_begin(run: TaskRun) -> None:
+    """Say that a task begins."""
+    log.info("Task status [RUNNING]\t[%s@%s]", run.workflow_id, run.task_id)
+
+
+def run_task(
+    store: WorkflowStore, run: TaskRun, results: Sequence[Result], values: Sequence[Any]
+) -> AttemptEnd:
+    """Run a task here.
+
+    :param results: that it takes, in the place of its ``inputs``. One that comes by reference has
+        its position among ``values`` in place of the reference.
+    """
+    attempt = Attempt(store, run)
+    if (lost := attempt.load(results, values)) is not None:
+        return lost
+    with attempt.current():
+        try:
+            value = attempt.call()
+        except BaseException as exc:
+            return attempt.raised(exc)
+        return attempt.returned(value)
+
+
+class Attempt:
+    """One attempt of a task, in the steps that :func:`run_task` takes."""
+
+    def __init__(self, store: WorkflowStore, run: TaskRun) -> None:
+        self._store = store
+        self._run = run
+        self._inputs: list[Any] = []
+        self._retryable: tuple[type[BaseException], ...] | None = None
+        self._started_at = 0.0
+        self._context = context.WorkflowContext(
+            workflow_id=run.workflow_id, task_id=run.task_id, attempt=run.attempt, epoch=run.epoch
+        )
+
+    def load(self, results: Sequence[Result], values: Sequence[Any]) -> AttemptEnd | None:
+        """Load what it takes; returns how it ended if that fails."""
+        try:
+            lost, self._inputs = _load_inputs(self._store, results, values)
+        except DataLoadError as exc:
+            return _lost_by(self._run, exc)
+        return lost
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """While this lasts, it is the task that :func:`get_context` tells of."""
+        with context.running(self._context), joining(self._run.traceparent):
+            yield
+
+    def enter(self) -> None:
+        """The same for good, in a :class:`contextvars.Context` of its own."""
+        context.enter(self._context)
+        if self._run.traceparent:
+            join(self._run.traceparent)
+
+    def call(self) -> Any:
+        """Call its function."""
+        self._started_at = time.time()
+        function = functions.load(self._run.function)
+        args, kwargs, self._retryable = load_call(self._run.arguments, self._inputs)
+        with time_limit(self._run):
+            return function(*args, **kwargs)
+
+    def returned(self, value: Any) -> AttemptEnd:
+        """How it ends by a value of its function, which is stored."""
+        run, times = self._run, self._times()
+        try:
+            if is_dag(value):
+                return Continued(graph=encode_dag(value).to_bytes(), times=times)
+            encoded = _encode(run, value)
+        except MemoryError as exc:
+            return Lost(failure=_system_failure(run, exc))
+        except BaseException as exc:
+            return self.raised(exc)
+        try:
+            return Returned(
+                result=_store(self._store, run, value, encoded),
+                times=times,
+                json_output=json_output(value) if run.wants_json else None,
+            )
+        except StorageError as exc:
+            return _lost_by(run, exc)
+
+    def raised(self, exc: BaseException) -> AttemptEnd:
+        """How it ends by an exception, of whatever class."""
+        if type(exc) is SystemExit and hasattr(exc, "ray_terminate_msg"):
+            raise exc  # Ray ends this process, and tells why: no doing of the task
+        if self._run.is_event and _is_lack(exc):
+            return Lost(failure=_system_failure(self._run, exc))  # the process is not its own
+        log.info("Task status [FAILED]\t[%s@%s]", self._run.workflow_id, self._run.task_id)
+        failure = describe(self._run.task_id, exc)
+        return Raised(
+            failure=failure,
+            exception=encode_exception(exc, failure),
+            retryable=not (failure.asks_to_skip or failure.asks_not_to_retry)
+            and _is_one_of(exc, self._retryable),
+            times=self._times(),
+        )
+
+    def _times(self) -> TaskTimes:
+        return TaskTimes(
+            started_at=self._started_at,
+            ended_at=time.time(),
+            attempt=self._run.attempt,
+            node=NODE,
+        )
+
+
+def _is_lack(exc: BaseException) -> bool:
+    """True if the machine or the process has not got what was asked for: files, memory, threads."""
+    if isinstance(exc, OSError):
+        return exc.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC)
+    no_thread = type(exc) is RuntimeError and text_of(exc) == "can't start new thread"
+    return no_thread or isinstance(exc, MemoryError)
+
+
+def _is_one_of(exc: BaseException, kinds: tuple[type[BaseException], ...] | None) -> bool:
+    try:
+        return kinds is None or isinstance(exc, kinds)
+    except BaseException:  # classes may have their own idea of what is one of them
+        return False
+
+
+def _lost_by(run: TaskRun, exc: StorageError) -> Lost:
+    return Lost(failure=_system_failure(run, exc), retryable=False)
+
+
+def _system_failure(run: TaskRun, exc: BaseException) -> TaskFailure:
+    return replace(describe(run.task_id, exc), system=True)
+
+
+def _encode(run: TaskRun, value: Any) -> Encoded:
+    """A value as it is stored.
+
+    :raises TypeError: when it can't be stored, or not be read again: that is found out here, where
+        the task that made it is known.
+    """
+    limit = int(os.environ.get(MAX_VALUE_VARIABLE) or 0)
+    refs = RefPickling(also=refuse_nodes)
+    try:
+        encoded = encode(value, override=refs)
+        if limit and encoded.size > limit:
+            raise ValueError(f"it has {encoded.size} bytes, and {MAX_VALUE_VARIABLE} is {limit}")
+        if encoded.has_objects:
+            _read_back(encoded, refs)
+        return encoded
+    except MemoryError:
+        raise
+    except BaseException as exc:
+        raise TypeError(
+            f"Task[id={run.task_id}] returned a {type(value).__name__} that can't be stored: "
+            f"{text_of(exc) or type(exc).__qualname__}. Return plain data, or where the data is."
+        ) from exc
+
+
+def _read_back(encoded: Encoded, refs: RefPickling) -> None:
+    try:
+        with refs.reading_back():
+            encoded.read()
+    except MemoryError:
+        raise
+    except BaseException as exc:
+        raise ValueError(
+            f"it can be pickled, but not unpickled ({type(exc).__qualname__}: {text_of(exc)})"
+        ) from exc
+
+
+def _store(store: WorkflowStore, run: TaskRun, value: Any, encoded: Encoded) -> Result:
+    if encoded.size <= INLINE_BYTES:
+        return Result(encoding=encoded.encoding, inline=b"".join(encoded.parts))
+    blob = None
+    if run.checkpoint:
+        blob = store.write_value(
+            run.workflow_id,
+            epoch=run.epoch,
+            task_id=run.task_id,
+            attempt=run.attempt,
+            parts=encoded.parts,
+        )
+    return Result(encoding=encoded.encoding, blob=blob, ref=put(value))
+
+
+def _load_inputs(
+    store: WorkflowStore, results: Sequence[Result], values: Sequence[Any]
+) -> tuple[InputsLost | None, list[Any]]:
+    """What a task takes, or which of that is gone or damaged.
+
+    :raises DataLoadError: when it can't be read, but may be whole: no reason to make it again.
+    """
+    inputs: list[Any] = []
+    lost: list[int] = []
+    reasons: list[str] = []
+    for position, result in enumerate(results):
+        try:
+            if result.ref is not None:
+                inputs.append(wrapped(result.form, values[result.ref]))
+            else:
+                inputs.append(load_result(store, result))
+        except StorageError as exc:
+            if isinstance(exc, DataLoadError) and not isinstance(exc, CorruptedDataError):
+                raise
+            lost.append(position)
+            reasons.append(str(exc))
+            inputs.append(None)
+    if not lost:
+        return None, inputs
+    return InputsLost(positions=tuple(lost), reason=" ".join(reasons)), []
+
+
+def load_result(store: WorkflowStore, result: Result) -> Any:
+    """The value of a result, from its bytes or from the storage.
+
+    :raises StorageError: when it is missing or damaged.
+    """
+    if result.inline is not None:
+        return wrapped(result.form, decode(result.encoding, result.inline))
+    if result.blob is not None:
+        data = store.read_value(result.blob)
+        return wrapped(result.form, decode(result.encoding, data))
+    raise StorageError("A result was held in the memory of a worker that is gone.")
+
+
+def wrapped(form: Form, value: Any) -> Any:
+    """What a stored value means to those who use the task's result."""
+    if form is Form.CAUGHT_VALUE:
+        return value, None
+    if form is Form.CAUGHT_ERROR:
+        return None, value
+    return value
+
+
+def describe(task_id: str, exc: BaseException) -> TaskFailure:
+    """An exception as text, without the frames of this package at the top."""
+    kind = type(exc)
+    name, message = _name_of(kind), text_of(exc)
+    bases = [_name_of(base)[:_MAX_NAME] for base in type(_original(exc)).__mro__]
+    return TaskFailure(
+        task_id=task_id,
+        type=name,
+        message=message,
+        traceback=_traceback(exc, f"{name}: {message}"),
+        bases=tuple(bases[:_MAX_BASES]),
+    )
+
+
+def _traceback(exc: BaseException, last_line: str) -> str:
+    """As Python prints it.
+
+    :param last_line: stands for an exception that can't be printed.
+    """
+    # Not what its class may make of it.
+    own: TracebackType | None = vars(BaseException)["__traceback__"].__get__(exc)
+    trace = own
+    while trace is not None and trace.tb_frame.f_globals.get("__name__") in _OUR_MODULES:
+        trace = trace.tb_next
+    trace = trace or own
+    try:
+        lines = traceback.format_exception(type(exc), exc, trace)
+    except BaseException:
+        lines = [*traceback.format_tb(trace), last_line, "\n"]
+    return "".join(lines)
+
+
+_MAX_BASES, _MAX_NAME, _MAX_WRAPPINGS = 20, 200, 20
+
+
+def _name_of(kind: type) -> str:
+    name = kind.__qualname__
+    return name if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{name}"
+
+
+def _original(exc: BaseException) -> BaseException:
+    """What Ray, or a workflow that the task ran, has wrapped on its way here."""
+    for _ in range(_MAX_WRAPPINGS):
+        if isinstance(exc, RayTaskError):
+            cause = exc.cause
+        elif isinstance(exc, WorkflowExecutionError):
+            cause = exc.__cause__
+        else:
+            break
+        if not isinstance(cause, BaseException):
+            break
+        exc = cause
+    return exc
+
+
+def encode_exception(exc: BaseException, failure: TaskFailure) -> bytes:
+    """An exception with its causes as bytes; one of its text where it can't be pickled."""
+    refs = RefPickling()
+    try:
+        data = b"".join(encode(_Pickled(exc), override=refs).parts)
+        with refs.reading_back():
+            decode_exception(data)  # many exceptions can be pickled and not be unpickled
+    except BaseException:
+        stand_in = RuntimeError(f"{failure.type}: {failure.message}")
+        data = b"".join(encode(_Pickled(stand_in)).parts)
+    return data
+
+
+def decode_exception(data: bytes) -> BaseException:
+    """The exception of :func:`encode_exception`, its causes linked again."""
+    pickled = decode(Encoding.PICKLE, data)
+    if not isinstance(pickled, BaseException):
+        raise TypeError(f"{pickled!r:.200} is not an exception")
+    return pickled
+
+
+class _Pickled:
+    """An exception on its way through pickle, which forgets ``__cause__``."""
+
+    def __init__(self, exc: BaseException) -> None:
+        self._exc = exc
+
+    def __reduce__(self) -> Any:
+        cause = self._exc.__cause__
+        return _with_cause, (self._exc, None if cause is None else _Pickled(cause))
+
+
+def _with_cause(exc: BaseException, cause: BaseException | None) -> BaseException:
+    exc.__cause__ = cause
+    return exc

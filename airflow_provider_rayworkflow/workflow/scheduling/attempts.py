@@ -1,0 +1,169 @@
+"""What a runner is given, and what it gives back.
+
+The executor decides what runs; a :class:`Runner` runs it somewhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from airflow_provider_rayworkflow.workflow.model.graph import Arguments
+from airflow_provider_rayworkflow.workflow.model.records import (
+    JsonOutput,
+    Result,
+    TaskFailure,
+    TaskTimes,
+)
+
+
+class Earlier(NamedTuple):
+    """Stands for the result of a task of the same workflow that runs before, in the same Ray task."""
+
+    task_id: str
+
+
+class TaskRun(NamedTuple):
+    """One attempt of a task, as a runner takes it.
+
+    :ivar function: pickled function; :ivar arguments: its arguments, which refer to ``inputs`` by
+        position; :ivar ray_options: pickled Ray options, ``b""`` for none.
+    :ivar checkpoint: the worker stores a large value before it returns.
+    :ivar wants_json: its value is the workflow's output.
+    :ivar timeout_s: the worker stops an attempt that takes longer.
+    :ivar is_event: it waits for something, and so runs beside the workers.
+    :ivar name: what it asked to be called; tasks of a loop share it, and so do workflows.
+    :ivar can_share: it may run in one Ray task with others.
+    :ivar catches: those who take its result get ``(value, None)``.
+    :ivar traceparent: the trace that its spans join, ``""`` for none.
+    """
+
+    workflow_id: str
+    epoch: int
+    task_id: str
+    attempt: int
+    function: bytes
+    arguments: Arguments
+    ray_options: bytes
+    inputs: tuple[Result | Earlier, ...]
+    checkpoint: bool
+    wants_json: bool
+    timeout_s: float | None = None
+    is_event: bool = False
+    name: str = ""
+    can_share: bool = False
+    catches: bool = False
+    traceparent: str = ""
+
+    @property
+    def results(self) -> list[Result]:
+        """What it takes that does not come after another one in the same Ray task."""
+        return [given for given in self.inputs if isinstance(given, Result)]
+
+
+class Returned(NamedTuple):
+    """The task returned a value.
+
+    :ivar printed: the end of what it printed, ``""`` where that is not known.
+    """
+
+    result: Result
+    times: TaskTimes
+    json_output: JsonOutput | None = None
+    printed: str = ""
+
+
+class Continued(NamedTuple):
+    """The task returned a graph, whose output is to be its result.
+
+    :ivar printed: as of :class:`Returned`.
+    """
+
+    graph: bytes
+    times: TaskTimes
+    printed: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Raised:
+    """The task raised an exception.
+
+    :ivar exception: encoded, for ``__cause__`` and ``catch_exceptions``.
+    :ivar retryable: one of those that the author wants retried.
+    """
+
+    failure: TaskFailure
+    exception: bytes
+    retryable: bool
+    times: TaskTimes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lost:
+    """Ray could not run the task to its end: a worker, node or object was lost, or the storage failed.
+
+    :ivar retryable: another attempt may get further. Not where the storage failed: calls of it have
+        been tried again already.
+    """
+
+    failure: TaskFailure
+    retryable: bool = True
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InputsLost:
+    """The task did not begin, because results that it takes are gone or damaged.
+
+    :ivar positions: of these inputs.
+    """
+
+    positions: tuple[int, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotBegun:
+    """The task did not begin, and nothing is wrong with it: it is ready, or waits, as before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """A Ray task that several shared was lost. This one may have begun; it runs again by itself."""
+
+
+AttemptEnd = Returned | Continued | Raised | Lost | InputsLost | NotBegun | Interrupted
+
+#: Whether a runner would have a task run right after another one.
+Accept = Callable[[TaskRun], bool]
+
+
+class Errand:
+    """One attempt of a task on its way through a runner."""
+
+    __slots__ = ("run",)
+
+    def __init__(self, run: TaskRun) -> None:
+        self.run = run
+
+    def on_done(self, completion: AttemptEnd) -> None:
+        """Called once, in the event loop of whoever started it."""
+        raise NotImplementedError
+
+    def follow(self, accept: Accept) -> Errand | None:
+        """The task that is ready as soon as this one and those before it in the same Ray task have ended.
+
+        None if there isn't exactly one, or if it is not accepted. Else it is under way, too: its
+        own ``on_done`` will be called after this one's.
+        """
+        return None
+
+
+class Runner(Protocol):
+    """Runs tasks somewhere else."""
+
+    def start(self, errand: Errand) -> None:
+        """Start a task."""
+
+    def stop(self, errand: Errand) -> None:
+        """Stop a started task for good; ``on_done`` is still called."""

@@ -1,0 +1,73 @@
+"""Claims as documents: the next one, and the write that makes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from airflow_provider_rayworkflow.workflow.format.documents import (
+    dump_document,
+)
+from airflow_provider_rayworkflow.workflow.format.signing import SigningKeys
+from airflow_provider_rayworkflow.workflow.model.claim import Claim
+from airflow_provider_rayworkflow.workflow.model.graph import Graph
+from airflow_provider_rayworkflow.workflow.model.records import (
+    OnChange,
+)
+from airflow_provider_rayworkflow.workflow.storage import keys
+from airflow_provider_rayworkflow.workflow.storage.byte_store import Put
+
+Json = dict[str, Any]
+_Buffer = bytes | bytearray | memoryview
+
+
+def latest_epoch(files: Iterable[keys.WorkflowFile]) -> int:
+    """The latest claimed epoch among a workflow's files, 0 for none."""
+    return max((file.epoch for file in files if file.kind == "epoch"), default=0)
+
+
+def next_claim(
+    workflow_id: str,
+    *,
+    after: int,
+    manager_id: str,
+    now: float,
+    user_metadata: Json,
+    has_graph: bool,
+    continues: Claim | None = None,
+    on_change: OnChange | None = None,
+    from_task: str = "",
+    traceparent: str = "",
+) -> Claim:
+    """The claim of the epoch after ``after``, which :func:`claim_put` writes.
+
+    :param has_graph: it is written with a graph.
+    :param continues: the claim whose checkpoints count (and whose graph, if none is given).
+    :param on_change: None: as in that claim, else ``"reuse"``.
+    :param from_task: a task whose checkpoint does not count any more.
+    :param traceparent: ``""``: as in that claim.
+    """
+    restarts = dict(continues.restarts) if continues else {}
+    return Claim(
+        workflow_id=workflow_id,
+        epoch=after + 1,
+        manager_id=manager_id,
+        claimed_at=now,
+        graph_epoch=continues.graph_epoch if continues and not has_graph else after + 1,
+        base_epoch=continues.base_epoch if continues else after + 1,
+        user_metadata=user_metadata,
+        on_change=on_change or (continues.on_change if continues else "reuse"),
+        restarts=restarts | ({from_task: after + 1} if from_task else {}),
+        traceparent=traceparent or (continues.traceparent if continues else ""),
+    )
+
+
+def claim_put(claim: Claim, graph: Graph | None, *, signing: SigningKeys | None = None) -> Put:
+    """The write that makes a claim; if its object is new, the claim holds."""
+    body: Json = {name: getattr(claim, name) for name in claim.__slots__}
+    data: list[_Buffer] = []
+    if graph is not None:
+        body["graph"] = graph.to_json()
+        data = graph.dump_blobs()
+    key = keys.epoch_key(claim.workflow_id, claim.epoch)
+    return Put(key, dump_document(key, "epoch", body, data, signing=signing), must_be_new=True)

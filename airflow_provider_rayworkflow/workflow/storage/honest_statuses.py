@@ -1,0 +1,187 @@
+"""Statuses as they are, not as they were written: an owner must be alive."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from airflow_provider_rayworkflow.workflow.exceptions import (
+    CorruptedDataError,
+    DataLoadError,
+    KeyNotFoundError,
+    StorageError,
+)
+from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
+from airflow_provider_rayworkflow.workflow.model.records import (
+    StatusRecord,
+)
+from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.storage import keys
+from airflow_provider_rayworkflow.workflow.storage.leases import Liveness
+from airflow_provider_rayworkflow.workflow.storage.left_out import Report, log_left_out
+from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredWorkflow:
+    """What is stored of a workflow.
+
+    :ivar record: as it was written.
+    :ivar status: the honest one: RESUMABLE if it was written as active and its owner is gone.
+    :ivar documents: keys of the status documents, with those that the record replaces.
+    :ivar owner_may_live: the owner only looks gone, at first sight: its workflow must not be taken
+        over yet.
+    """
+
+    record: StatusRecord
+    status: WorkflowStatus
+    documents: Sequence[str] = ()
+    owner_may_live: bool = False
+
+    @property
+    def until_certain(self) -> StoredWorkflow:
+        """The same for callers that look again and again: an owner that may live counts as alive."""
+        return replace(self, status=self.record.status) if self.owner_may_live else self
+
+    @property
+    def has_lost_owner(self) -> bool:
+        return self.record.status is not self.status
+
+    @property
+    def honest_record(self) -> StatusRecord:
+        return replace(self.record, status=self.status) if self.has_lost_owner else self.record
+
+
+class HonestStatuses:
+    """Statuses as they are, not as they were written: an owner must be alive.
+
+    Reads each manager's lease once. Make a new one for each question. An owner that may live, and
+    that this process has not watched for a lease time, counts as the time in its lease says; nobody
+    takes a workflow over by that, see :meth:`may_be_replaced`.
+
+    :param now: seconds since the epoch.
+    :param patient: for a reader that looks again and again, and does something about a lost owner:
+        one that may live counts as alive, until it is certain.
+    :param report: told of leases that can't be read; by default that is logged.
+    """
+
+    def __init__(
+        self,
+        store: WorkflowStore,
+        *,
+        now: float,
+        patient: bool = False,
+        report: Report | None = None,
+    ) -> None:
+        self._store = store
+        self._report = report or _log_lease
+        self._now = now
+        self._alive = ("alive", "doubtful") if patient else ("alive",)
+        self._verdicts: dict[str, Liveness] = {}
+
+    def read(self, workflow_id: str) -> StoredWorkflow | None:
+        """How a workflow stands, None if nothing is stored. Up to three reads."""
+        record = self._store.read_status(workflow_id)
+        if record is None:
+            return None
+        return self.found(record)
+
+    def found(self, record: StatusRecord, documents: Sequence[str] = ()) -> StoredWorkflow:
+        """A record as it was read, with how its owner stands."""
+        status = self.of(record.status, record.manager_id)
+        has_lost_owner = status is not record.status
+        return StoredWorkflow(
+            record=record,
+            status=status,
+            documents=documents,
+            owner_may_live=has_lost_owner and not self.may_be_replaced(record.manager_id),
+        )
+
+    def read_name(self, workflow_id: str) -> StoredWorkflow | None:
+        """The same without a look into the document, which may be damaged: fit for a deletion."""
+        name = self._store.latest_status(workflow_id)
+        if name is None:
+            return None
+        record = StatusRecord(
+            workflow_id=workflow_id,
+            status=name.status,
+            epoch=name.epoch,
+            number=name.number,
+            manager_id=name.manager_id,
+            created_at=0,
+        )
+        return self.found(record)
+
+    def of(self, status: WorkflowStatus, manager_id: str) -> WorkflowStatus:
+        """RUNNING or PENDING only while the owner's lease is alive, else RESUMABLE."""
+        if not status.is_active:
+            return status
+        return status if self.is_alive(manager_id) else WorkflowStatus.RESUMABLE
+
+    def is_alive(self, manager_id: str) -> bool:
+        """True while the manager's lease is. False does not say that it may be replaced."""
+        return self._verdict(manager_id) in self._alive
+
+    def may_be_replaced(self, manager_id: str) -> bool:
+        """True if the manager is dead: gone, or without a renewal for as long as its lease lasts."""
+        return self._verdict(manager_id) == "dead"
+
+    def _verdict(self, manager_id: str) -> Liveness:
+        if manager_id not in self._verdicts:
+            self._verdicts[manager_id] = self._judge(manager_id)
+        return self._verdicts[manager_id]
+
+    def _judge(self, manager_id: str) -> Liveness:
+        watch = self._store.lease_watch
+        if watch.is_known_dead(manager_id):
+            return "dead"
+        asked_at = watch.clock()
+        try:
+            lease = self._store.read_lease(manager_id)
+        except CorruptedDataError as exc:
+            self._report(exc)
+            return watch.judge_damaged(manager_id, asked_at=asked_at)
+        except DataLoadError as exc:
+            if exc.is_transient:
+                raise
+            self._report(exc)
+            return "doubtful"  # its manager may go on renewing what this process may not read
+        if lease is None:
+            return "dead"  # its manager has given it back
+        return watch.judge(lease, self._now, asked_at=asked_at)
+
+
+def _log_lease(problem: StorageError) -> None:
+    log.warning("The lease of a workflow's owner is of no use: %s", problem)
+
+
+def list_workflows(
+    store: WorkflowStore, honest: HonestStatuses, report: Report | None = None
+) -> list[tuple[str, WorkflowStatus, keys.StatusKey]]:
+    """Every workflow's id, honest status, and what the name of its status document says.
+
+    Sorted by id, those that wait or waited for a slot last. With a signing key, what is not signed
+    is left out.
+
+    :param report: told why one is left out; by default that is logged.
+    """
+    report = report or log_left_out
+    found = [
+        (workflow_id, honest.of(key.status, key.manager_id), key)
+        for workflow_id, key in store.list_statuses(report).items()
+        if _is_believed(store, key, report)
+    ]
+    return sorted(found, key=lambda item: (item[2].status is WorkflowStatus.PENDING, item[0]))
+
+
+def _is_believed(store: WorkflowStore, key: keys.StatusKey, report: Report) -> bool:
+    try:
+        store.believe(key)
+    except KeyNotFoundError:
+        return False  # replaced since the listing
+    except DataLoadError as exc:
+        report(exc)
+        return False
+    return True

@@ -1,0 +1,108 @@
+"""Appends records to a workflow's journal, and reads them back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from airflow_provider_rayworkflow.workflow.exceptions import (
+    CorruptedDataError,
+)
+from airflow_provider_rayworkflow.workflow.format.documents import (
+    dump_document,
+    load_frames,
+    understanding,
+)
+from airflow_provider_rayworkflow.workflow.format.signing import SigningKeys
+from airflow_provider_rayworkflow.workflow.model.task_record import TaskRecord
+from airflow_provider_rayworkflow.workflow.storage import keys
+from airflow_provider_rayworkflow.workflow.storage.byte_store import ByteStore, Put
+
+
+def _records_of(
+    file: keys.WorkflowFile, data: bytes, signing: SigningKeys | None
+) -> Iterator[TaskRecord]:
+    key = file.key
+    body, frames = load_frames(key, "journal", data, signing=signing)
+    with understanding(key, "journal"):
+        for header, payload in frames:
+            yield TaskRecord.from_frame(header, payload, epoch=file.epoch)
+        size = int(body["size"])
+    missing = size - (len(data) - data.index(b"\n") - 1)
+    if missing:
+        raise CorruptedDataError(key, f"{missing} bytes of its records are missing")
+
+
+class JournalWriter:
+    """Appends records to a workflow's journal; one write commits all that are given.
+
+    The current segment is written again with each commit, until it is so large that the next one
+    begins. So a workflow has few objects, however many tasks commit one by one.
+    """
+
+    def __init__(
+        self,
+        store: ByteStore,
+        workflow_id: str,
+        epoch: int,
+        *,
+        signing: SigningKeys | None = None,
+    ) -> None:
+        self._store = store
+        self._signing = signing
+        self._workflow_id = workflow_id
+        self._epoch = epoch
+        self._segment = 0
+        self._content = bytearray()
+        self._committed = 0
+        self._added = 0
+        self._again = 0
+
+    def commit(self, records: Sequence[TaskRecord]) -> None:
+        """Write the records; they are durable when this returns. One write, one caller at a time.
+
+        If the write fails, the segment is as before or has them all.
+        """
+        put = self.next_put(records)
+        try:
+            self._store.put(put.key, put.data)
+        except BaseException:
+            self.take_back()
+            raise
+
+    def next_put(self, records: Sequence[TaskRecord]) -> Put:
+        """The write that commits the records; if it fails, :meth:`take_back` is to be called."""
+        added = bytearray()
+        for record in records:
+            for part in record.to_frame():
+                added += part
+        self._added += len(added)
+        if len(self._content) > self._most_again():
+            self._segment += 1
+            self._content = bytearray()
+        self._committed = len(self._content)
+        self._again += self._committed
+        self._content += added
+        # The size shows a loss that ends between two records.
+        body = {"epoch": self._epoch, "size": len(self._content)}
+        key = keys.journal_key(self._workflow_id, self._epoch, self._segment)
+        return Put(key, dump_document(key, "journal", body, [self._content], signing=self._signing))
+
+    def _most_again(self) -> int:
+        """How large the segment may be to be written again with what is added now.
+
+        Where each read is a request, a resume shall have few. Tasks that end faster than such a
+        store writes add much at once; all of that may be written again a few times.
+        """
+        if self._store.reads_at_once == 1:
+            return _SEGMENT_BYTES
+        budget = _TIMES_AGAIN * self._added - self._again
+        return max(_SEGMENT_BYTES, min(budget, _LARGEST_SEGMENT_BYTES))
+
+    def take_back(self) -> None:
+        """Forget the records of the latest write."""
+        self._content = self._content[: self._committed]
+
+
+_SEGMENT_BYTES = 64 * 1024
+_LARGEST_SEGMENT_BYTES = 4 * 1024 * 1024  # object stores take so much in one request
+_TIMES_AGAIN = 3

@@ -1,0 +1,241 @@
+"""What a side that has only the storage tells a cluster: what to run, and what to stop.
+
+Airflow's side writes, the job on the cluster and the manager read. An *owner* is whoever waits for
+a workflow now, one try of a task instance; the latest one counts. It takes the workflow over
+before it asks how that stands, so that what an earlier try still wants is recognised as old.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from airflow_provider_rayworkflow.workflow.exceptions import (
+    CorruptedDataError,
+    KeyNotFoundError,
+    StorageError,
+)
+from airflow_provider_rayworkflow.workflow.format.documents import (
+    dump_document,
+    dump_frame,
+    load_frames,
+    load_line,
+    understanding,
+    well_typed,
+)
+from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
+from airflow_provider_rayworkflow.workflow.format.signing import SigningKeys
+from airflow_provider_rayworkflow.workflow.model.records import OnChange
+from airflow_provider_rayworkflow.workflow.storage import keys
+from airflow_provider_rayworkflow.workflow.storage.byte_store import ByteStore
+
+log = get_logger(__name__)
+
+Json = dict[str, Any]
+
+#: How to stop a workflow: so that it can be resumed, or for good.
+How = Literal["suspend", "cancel"]
+
+#: How a job ends if the manager has neither a slot nor a place in its queue: it may be submitted
+#: again later.
+QUEUE_FULL_EXIT_CODE = 75
+
+#: How a job ends if the manager refuses what it is asked for, and would do so again: the graph has
+#: changed and ``on_change`` is "refuse", or there is no task to restart from.
+REFUSED_EXIT_CODE = 65
+
+#: The token of a request that does not come from an owner.
+ANYBODY = "anybody"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Submission:
+    """What a job on the cluster shall run. Arguments may be secrets: it is stored, never shown.
+
+    :ivar submission_id: of the Ray job.
+    :ivar token: of the owner that submits it.
+    :ivar workflow: import path of a function that returns a graph; ``""`` with ``graph``. Without
+        either, the workflow is resumed as it is stored.
+    :ivar arguments: keywords for that function.
+    :ivar on_existing: as for ``run``.
+    :ivar python: ``"3.11"``: the Python that pickled ``graph``.
+    :ivar package_version: of the submitting side.
+    :ivar graph: of a function that the cluster can't import.
+    :ivar on_change: and ``from_task``: as for ``run``; ``""`` for no task.
+    :ivar traceparent: the trace of who submits it, ``""`` for none.
+    """
+
+    workflow_id: str
+    submission_id: str
+    token: str
+    workflow: str
+    arguments: Json
+    user_metadata: Json
+    on_existing: Literal["resume", "restart"]
+    submitted_at: float
+    python: str
+    package_version: str
+    max_running_workflows: int | None = None
+    max_pending_workflows: int | None = None
+    graph: bytes | None = None
+    on_change: OnChange = "reuse"
+    from_task: str = ""
+    traceparent: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Owner:
+    """Who waits for a workflow.
+
+    :ivar token: unique for each try.
+    :ivar submission_id: the latest Ray job that was submitted for it, ``""`` for none.
+    """
+
+    workflow_id: str
+    token: str
+    submission_id: str
+    since: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StopRequest:
+    """A wish that a workflow be stopped: its owner's, or that of anybody who manages workflows.
+
+    An owner's is void once somebody else owns the workflow; anybody's, once it is started over.
+
+    :ivar token: of the owner, or :data:`ANYBODY`.
+    :ivar base_epoch: with :data:`ANYBODY`: of the workflow that is meant.
+    """
+
+    workflow_id: str
+    token: str
+    how: How
+    requested_at: float
+    base_epoch: int = 0
+
+    @classmethod
+    def by_anybody(cls, workflow_id: str, base_epoch: int, *, how: How, now: float) -> StopRequest:
+        return cls(
+            workflow_id=workflow_id,
+            token=ANYBODY,
+            how=how,
+            requested_at=now,
+            base_epoch=base_epoch,
+        )
+
+
+def python_version() -> str:
+    """What two Pythons must have in common to exchange pickled functions: ``"3.11"``."""
+    return ".".join(platform.python_version_tuple()[:2])
+
+
+class Mailbox:
+    """Submissions, owners and stop requests on one storage.
+
+    :param signing: the keys of the documents; None for those of the environment.
+    """
+
+    def __init__(self, store: ByteStore, *, signing: SigningKeys | None = None) -> None:
+        self._store = store
+        self._signing = signing
+        self._unreadable: set[str] = set()
+
+    def write_submission(self, submission: Submission) -> None:
+        """Store what is to be run; one write."""
+        body = {name: getattr(submission, name) for name in submission.__slots__ if name != "graph"}
+        graph = [] if submission.graph is None else dump_frame({}, [submission.graph])
+        key = keys.submission_key(submission.workflow_id, submission.submission_id)
+        self._store.put(key, dump_document(key, "submission", body, graph, signing=self._signing))
+
+    def read_submission(self, workflow_id: str, submission_id: str) -> Submission:
+        """Read a submission.
+
+        :raises KeyNotFoundError: when there is none, or it has been taken.
+        """
+        key = keys.submission_key(workflow_id, submission_id)
+        body, frames = load_frames(key, "submission", self._store.get(key), signing=self._signing)
+        graph = next((bytes(payload) for _, payload in frames), None)
+        with understanding(key, "submission"):
+            return well_typed(Submission(**body, graph=graph))
+
+    def delete_submission(self, workflow_id: str, submission_id: str) -> None:
+        self._store.delete([keys.submission_key(workflow_id, submission_id)])
+
+    def take_over(self, owner: Owner) -> None:
+        """Become the owner. From here on nobody obeys what earlier owners request."""
+        key = keys.owner_key(owner.workflow_id)
+        self._store.put(key, dump_document(key, "owner", asdict(owner), signing=self._signing))
+
+    def read_owner(self, workflow_id: str) -> Owner | None:
+        key = keys.owner_key(workflow_id)
+        try:
+            body = load_line(key, "owner", self._store.get(key), signing=self._signing)
+        except KeyNotFoundError:
+            return None
+        with understanding(key, "owner"):
+            return well_typed(Owner(**body))
+
+    def request_stop(self, request: StopRequest) -> None:
+        """Ask for a stop; one write, and obeyed within seconds by the manager that runs it.
+
+        A cancel takes two: it has to be obeyed also instead of a resume, which lists the
+        workflow's folder anyway, and asks for requests only if it finds word of one there.
+        """
+        if request.how == "cancel":
+            self._store.put(keys.cancel_key(request.workflow_id, request.token), b"")
+        key = keys.request_key(request.workflow_id, request.token)
+        self._store.put(key, dump_document(key, "request", asdict(request), signing=self._signing))
+
+    def read_request(self, workflow_id: str, token: str) -> StopRequest | None:
+        """What an owner has requested."""
+        return self._load_request(keys.request_key(workflow_id, token))
+
+    def list_requests(self, workflow_id: str | None = None) -> Iterator[StopRequest]:
+        """The requests that nobody has dealt with: one listing, and a read for each.
+
+        One that can't be read is left out.
+
+        :param workflow_id: only those for this workflow.
+        """
+        folder = keys.REQUESTS if workflow_id is None else keys.requests_folder(workflow_id)
+        for entry in self._store.list(folder):
+            try:
+                if entry.problem is not None:
+                    raise entry.problem
+                request = self._load_request(entry.key)
+            except StorageError as exc:
+                if entry.key not in self._unreadable:  # managers look every two seconds
+                    self._unreadable.add(entry.key)
+                    log.warning("A stop request is of no use: %s", exc)
+                continue
+            if request is not None:
+                yield request
+
+    def delete_request(self, request: StopRequest) -> None:
+        workflow_id, token = request.workflow_id, request.token
+        word = [keys.cancel_key(workflow_id, token)] if request.how == "cancel" else []
+        self._store.delete([keys.request_key(workflow_id, token), *word])
+
+    def is_valid(self, request: StopRequest, base_epoch: int) -> bool:
+        """True if nobody has taken the workflow over, or started it over, since.
+
+        :param base_epoch: of the workflow as it is now.
+        """
+        if request.token == ANYBODY:
+            return request.base_epoch == base_epoch
+        owner = self.read_owner(request.workflow_id)
+        return owner is not None and owner.token == request.token
+
+    def _load_request(self, key: str) -> StopRequest | None:
+        try:
+            body = load_line(key, "request", self._store.get(key), signing=self._signing)
+        except KeyNotFoundError:
+            return None  # dealt with since it was listed
+        with understanding(key, "request"):
+            request = well_typed(StopRequest(**body))
+        own_key = keys.request_key(request.workflow_id, request.token)
+        if key != own_key:
+            raise CorruptedDataError(key, f"it is the request of {own_key!r}")
+        return request

@@ -1,0 +1,491 @@
+"""What is stored of workflows: claims, graphs, statuses, checkpoints and leases.
+
+Knows documents and keys, not who may write when: that is the manager's business. Nothing here
+unpickles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+from airflow_provider_rayworkflow.workflow.exceptions import (
+    CorruptedDataError,
+    DataLoadError,
+    KeyNotFoundError,
+    UntrustedDataError,
+    WorkflowNotFoundError,
+)
+from airflow_provider_rayworkflow.workflow.format.documents import (
+    check_frame,
+    content_sum,
+    document_size,
+    dump_document,
+    dump_frame,
+    load_frames,
+    load_line,
+    understanding,
+    well_typed,
+)
+from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
+from airflow_provider_rayworkflow.workflow.format.signing import SigningKeys, or_environment
+from airflow_provider_rayworkflow.workflow.model.claim import Claim
+from airflow_provider_rayworkflow.workflow.model.graph import Graph, read_graph
+from airflow_provider_rayworkflow.workflow.model.records import (
+    Blob,
+    OnChange,
+    Result,
+    StatusRecord,
+)
+from airflow_provider_rayworkflow.workflow.model.task_record import Checkpoints, TaskRecord
+from airflow_provider_rayworkflow.workflow.storage import keys
+from airflow_provider_rayworkflow.workflow.storage.byte_store import ByteStore
+from airflow_provider_rayworkflow.workflow.storage.claims import claim_put, latest_epoch, next_claim
+from airflow_provider_rayworkflow.workflow.storage.events import EventStore
+from airflow_provider_rayworkflow.workflow.storage.journal import _records_of
+from airflow_provider_rayworkflow.workflow.storage.leases import Lease, LeaseWatch
+from airflow_provider_rayworkflow.workflow.storage.left_out import Report, log_left_out
+from airflow_provider_rayworkflow.workflow.storage.statuses import status_key, status_put
+
+log = get_logger(__name__)
+
+Json = dict[str, Any]
+_Buffer = bytes | bytearray | memoryview
+
+
+class WorkflowStore:
+    """Workflows on one storage root.
+
+    :param signing: the keys with which documents are signed and checked; None for those of the
+        environment.
+    """
+
+    def __init__(self, store: ByteStore, *, signing: SigningKeys | None = None) -> None:
+        self.bytes = store
+        self.signing = signing
+        self.lease_watch = LeaseWatch()
+        self._believed: dict[str, None] = {}
+
+    # ---- claims and graphs
+
+    def claim(
+        self,
+        workflow_id: str,
+        *,
+        after: int,
+        manager_id: str,
+        now: float,
+        user_metadata: Json,
+        graph: Graph | None = None,
+        continues: Claim | None = None,
+        on_change: OnChange | None = None,
+        from_task: str = "",
+    ) -> Claim | None:
+        """Claim the epoch after ``after``; None if somebody else was first.
+
+        One atomic write. With a graph, the claim carries it. The others are as for
+        :func:`next_claim`.
+        """
+        claim = next_claim(
+            workflow_id,
+            after=after,
+            manager_id=manager_id,
+            now=now,
+            user_metadata=user_metadata,
+            has_graph=graph is not None,
+            continues=continues,
+            on_change=on_change,
+            from_task=from_task,
+        )
+        put = claim_put(claim, graph, signing=self.signing)
+        return claim if self.bytes.put_if_absent(put.key, put.data) else None
+
+    def last_epoch(self, workflow_id: str) -> int:
+        """The latest claimed epoch, 0 for none. One listing."""
+        return latest_epoch(self._files(workflow_id))
+
+    def read_claim(self, workflow_id: str, epoch: int) -> Claim:
+        return self.read_epoch(workflow_id, epoch)[0]
+
+    def read_graph(self, workflow_id: str, epoch: int) -> Graph:
+        """The graph that an epoch runs; see :meth:`read_run`."""
+        return self.read_run(workflow_id, epoch)[1]
+
+    def read_run(self, workflow_id: str, epoch: int) -> tuple[Claim, Graph]:
+        """An epoch's claim, and the graph that it runs. A read, or two if the graph is older.
+
+        :raises CorruptedDataError: when a document is not whole; the workflow can't run then.
+        :raises WorkflowNotFoundError: when there is no such epoch.
+        """
+        claim, graph = self.read_epoch(workflow_id, epoch)
+        return claim, graph or self.read_older_graph(workflow_id, claim)
+
+    def read_older_graph(self, workflow_id: str, claim: Claim) -> Graph:
+        """The graph that a claim runs and does not carry. One read; errors as :meth:`read_run`."""
+        _, graph = self.read_epoch(workflow_id, claim.graph_epoch)
+        if graph is None:
+            key = keys.epoch_key(workflow_id, claim.graph_epoch)
+            with _advising(_WITHOUT_GRAPH):
+                raise CorruptedDataError(key, "it should carry a graph and has none")
+        return graph
+
+    def read_epoch(self, workflow_id: str, epoch: int) -> tuple[Claim, Graph | None]:
+        """An epoch's claim, and the graph if the claim carries one. One read.
+
+        :raises CorruptedDataError: when the document is not whole.
+        :raises WorkflowNotFoundError: when there is no such epoch.
+        """
+        key = keys.epoch_key(workflow_id, epoch)
+        try:
+            data = self.bytes.get(key)
+        except KeyNotFoundError as exc:
+            raise WorkflowNotFoundError(workflow_id) from exc
+        with _advising(_WITHOUT_GRAPH):
+            body, frames = load_frames(key, "epoch", data, signing=self.signing)
+            graph_body = body.pop("graph", None)
+            graph = read_graph(key, graph_body, list(frames)) if graph_body else None
+            with understanding(key, "epoch"):
+                return well_typed(Claim(**body)), graph
+
+    # ---- statuses
+
+    def write_status(self, record: StatusRecord, *, replaces: StatusRecord | None = None) -> None:
+        """Write a status, then delete the one that it replaces: two writes.
+
+        A crash in between leaves both; the later one counts. Written for an epoch that is no
+        longer the latest, it changes nothing for any reader.
+        """
+        self.rewrite_status(record)
+        if replaces is not None:
+            self.bytes.delete([status_key(replaces)])
+
+    def rewrite_status(self, record: StatusRecord) -> None:
+        """Write a status again, with what has changed of it besides the status; one write."""
+        put = status_put(record, signing=self.signing)
+        self.bytes.put(put.key, put.data)
+
+    def read_status(self, workflow_id: str) -> StatusRecord | None:
+        """The status as written, None if there is none. One listing and one read."""
+        return self.read_statuses(workflow_id)[0]
+
+    def read_statuses(self, workflow_id: str) -> tuple[StatusRecord | None, list[str]]:
+        """The same, and the keys of all documents that are there, with those that it replaces."""
+        for _ in range(_MAX_READS):
+            found = list(self._status_keys(keys.status_folder(workflow_id)))
+            if not found:
+                return None, []
+            try:
+                return self._load_status(max(found)), [name.key for name in found]
+            except KeyNotFoundError:
+                continue  # replaced between the listing and the read
+        raise CorruptedDataError(keys.status_folder(workflow_id), "its documents keep vanishing")
+
+    def latest_status(self, workflow_id: str) -> keys.StatusKey | None:
+        """What the name of the status document says, None if there is none. One listing.
+
+        That is known of a damaged one, too.
+        """
+        return max(self._status_keys(keys.status_folder(workflow_id)), default=None)
+
+    def read_status_at(self, key: keys.StatusKey) -> StatusRecord:
+        """The status document that a listing has found; one read.
+
+        :raises KeyNotFoundError: when it has been replaced since.
+        """
+        return self._load_status(key)
+
+    def believe(self, key: keys.StatusKey) -> None:
+        """Check that who knows the signing key wrote a status document of this name.
+
+        For those who go by names alone. Without a key, nothing is read; with one, each name is read
+        once.
+
+        :raises DataLoadError: when the document is not signed, or damaged.
+        :raises KeyNotFoundError: when it has been replaced since the listing.
+        """
+        if key.key in self._believed or not or_environment(self.signing):
+            return
+        self._load_status(key)
+        if len(self._believed) >= _MAX_BELIEVED:
+            self._believed.clear()
+        self._believed[key.key] = None
+
+    def list_statuses(self, report: Report | None = None) -> dict[str, keys.StatusKey]:
+        """The latest status of every workflow by id, from one listing without a read each.
+
+        Left out are those whose folder can't be listed, and those whose document can't be read
+        while its name does not hold the id.
+
+        :param report: told why one is left out; by default that is logged.
+        """
+        report, found = report or log_left_out, {}
+        for key in self.list_segments(report).values():
+            try:
+                found[self.id_of(key)] = key
+            except KeyNotFoundError:
+                continue  # replaced since the listing
+            except DataLoadError as exc:
+                report(exc)
+        return found
+
+    def list_segments(self, report: Report | None = None) -> dict[str, keys.StatusKey]:
+        """The same by :func:`quote_id` of the id, for long ids too without a read.
+
+        :param report: told of each folder that can't be listed; the error's key is the folder's.
+        """
+        report = report or log_left_out
+        latest: dict[str, keys.StatusKey] = {}
+        for entry in self.bytes.list(keys.STATUSES):
+            if entry.problem is not None:
+                report(entry.problem)
+            if (key := keys.parse_status_key(entry.key)) is None:
+                continue
+            known = latest.get(key.segment)
+            if known is None or known < key:
+                latest[key.segment] = key
+        return latest
+
+    def id_of(self, key: keys.StatusKey) -> str:
+        """The workflow's id; a read where it is too long for the name.
+
+        :raises KeyNotFoundError: when a read is needed and the status has been replaced since.
+        :raises DataLoadError: when a read is needed and the document is damaged.
+        """
+        return keys.unquote_id(key.segment) or self._load_status(key).workflow_id
+
+    def _status_keys(self, folder: str) -> Iterator[keys.StatusKey]:
+        for entry in self.bytes.list(folder):
+            if (key := keys.parse_status_key(entry.key)) is not None:
+                yield key
+
+    def _load_status(self, key: keys.StatusKey) -> StatusRecord:
+        with _advising("delete the workflow"):
+            data = self.bytes.get(key.key, 0, MAX_STATUS_BYTES + 1)
+            if len(data) > MAX_STATUS_BYTES:
+                raise CorruptedDataError(key.key, f"it has more than {MAX_STATUS_BYTES:,} bytes")
+            body = load_line(key.key, "status", data, signing=self.signing)
+            with understanding(key.key, "status"):
+                record = StatusRecord.from_json(body)
+                found = status_key(record)
+            if found != key.key:
+                raise CorruptedDataError(key.key, f"it is of {found!r:.300}")
+        return record
+
+    # ---- checkpoints
+
+    def list_files(self, workflow_id: str) -> list[keys.WorkflowFile]:
+        """Claims, journals and values of a workflow, in the order in which they count."""
+        return sorted(self._files(workflow_id))
+
+    def read_checkpoints(
+        self,
+        workflow_id: str,
+        *,
+        since_epoch: int = 0,
+        files: Sequence[keys.WorkflowFile] | None = None,
+    ) -> Checkpoints:
+        """All committed records: one listing, and a read for each journal segment.
+
+        A later epoch's record of a task counts more than an earlier one's. A large value whose
+        object is missing or has another size than its record says is damaged.
+
+        :param files: what :meth:`list_files` has found, if that has been asked already.
+        """
+        if files is None:
+            files = self.list_files(workflow_id)
+        sizes = {file.key: file.size for file in files}
+        found = Checkpoints()
+        journals = [file for file in files if file.kind == "journal" and file.epoch >= since_epoch]
+        for file, data in zip(journals, self._read_each(journals), strict=True):
+            try:
+                for record in _records_of(file, data, self.signing):
+                    self._take(record, sizes, found)
+            except CorruptedDataError as exc:
+                found.damaged.append(exc)
+        return found
+
+    def _read_each(self, files: Sequence[keys.WorkflowFile]) -> Iterator[bytes]:
+        wanted = [file.key for file in files]
+        at_once = min(self.bytes.reads_at_once, len(wanted))
+        if at_once <= 1:
+            yield from map(self.bytes.get, wanted)
+            return
+        with ThreadPoolExecutor(at_once, thread_name_prefix="journals") as threads:
+            for start in range(0, len(wanted), at_once):  # no more than these are held at once
+                yield from threads.map(self.bytes.get, wanted[start : start + at_once])
+
+    def _take(self, record: TaskRecord, sizes: dict[str, int], found: Checkpoints) -> None:
+        if record.is_failure:
+            found.failures[record.task_id] = record
+            return
+        blob = record.result.blob if record.result else None
+        if record.is_revoked:
+            for task_id in [name for name, other in found.records.items() if _has(other, blob)]:
+                del found.records[task_id]
+                found.lost.add(task_id)
+            return
+        if blob and (size := sizes.get(blob.key)) != blob.size:
+            what = "it is missing" if size is None else f"it has {size} bytes, not {blob.size}"
+            found.damaged.append(CorruptedDataError(blob.key, what))
+            found.lost.add(record.task_id)
+            return
+        found.created.update(record.task_ids)
+        found.records.pop(record.task_id, None)
+        found.records[record.task_id] = record
+
+    def write_value(
+        self,
+        workflow_id: str,
+        *,
+        epoch: int,
+        task_id: str,
+        attempt: int,
+        parts: Sequence[_Buffer],
+    ) -> Blob:
+        """Write a large value; one write. Called by the worker that made it."""
+        body, frame = {"task": task_id}, dump_frame({}, parts)
+        size = document_size("value", body, frame, signing=self.signing)
+        key = keys.value_key(workflow_id, epoch, task_id, attempt, size)
+        self.bytes.put(key, dump_document(key, "value", body, frame, signing=self.signing))
+        return Blob(key=key, size=size, sum=content_sum(frame))
+
+    def copy_value(self, blob: Blob, workflow_id: str, *, epoch: int, task_id: str) -> Blob:
+        """Give a large value to another workflow, too, which keeps it when this one is deleted.
+
+        :raises CorruptedDataError: when it is missing.
+        """
+        key = keys.value_key(workflow_id, epoch, task_id, 0, blob.size)
+        try:
+            if or_environment(self.signing):  # a signature is good for one key
+                self.bytes.put(key, self._signed_anew(blob, key))
+            else:
+                self.bytes.copy(blob.key, key)
+        except KeyNotFoundError as exc:
+            raise CorruptedDataError(blob.key, "it is missing") from exc
+        return Blob(key=key, size=blob.size, sum=blob.sum or blob.key)
+
+    def _signed_anew(self, blob: Blob, key: str) -> tuple[_Buffer, ...]:
+        body, frames = load_frames(
+            blob.key, "value", self.bytes.get(blob.key), signing=self.signing
+        )
+        content = [part for header, data in frames for part in dump_frame(header, [data])]
+        return dump_document(key, "value", body, content, signing=self.signing)
+
+    def read_value(self, blob: Blob) -> memoryview:
+        """Read a large value's bytes.
+
+        :raises CorruptedDataError: when it is missing, torn or changed.
+        """
+        try:
+            data = self.bytes.get(blob.key)
+        except KeyNotFoundError as exc:
+            raise CorruptedDataError(blob.key, "it is missing") from exc
+        _, frames = load_frames(blob.key, "value", data, signing=self.signing)
+        for _, payload in frames:
+            return payload
+        raise CorruptedDataError(blob.key, "it is empty")
+
+    def find_damage(self, result: Result) -> CorruptedDataError | None:
+        """What is wrong with a result's large value, None if it is whole. Reads it piece by piece."""
+        blob = result.blob
+        if blob is None:
+            return None
+        try:
+            check_frame(
+                blob.key, "value", blob.size, lambda start, n: self.bytes.get(blob.key, start, n)
+            )
+        except KeyNotFoundError:
+            return CorruptedDataError(blob.key, "it is missing")
+        except CorruptedDataError as exc:
+            return exc
+        return None
+
+    # ---- leases
+
+    def write_lease(self, lease: Lease) -> None:
+        key = keys.lease_key(lease.manager_id)
+        self.bytes.put(key, dump_document(key, "lease", lease.to_json(), signing=self.signing))
+
+    def read_lease(self, manager_id: str) -> Lease | None:
+        key = keys.lease_key(manager_id)
+        try:
+            data = self.bytes.get(key)
+        except KeyNotFoundError:
+            return None
+        with understanding(key, "lease"):
+            return Lease.from_json(load_line(key, "lease", data, signing=self.signing))
+
+    def list_leases(self) -> list[Lease]:
+        """The leases of all managers, dead ones included; those that can't be read are left out."""
+        leases = []
+        for entry in self.bytes.list(keys.LEASES):
+            try:
+                lease = self.read_lease(entry.key.rpartition("/")[2].removesuffix(".json"))
+            except DataLoadError as exc:
+                log.warning("A manager's lease can't be read: %s", exc)
+                continue
+            if lease is not None:
+                leases.append(lease)
+        return leases
+
+    def delete_lease(self, manager_id: str) -> None:
+        self.bytes.delete([keys.lease_key(manager_id)])
+
+    # ---- whole workflows
+
+    def delete(self, workflow_id: str) -> None:
+        """Delete all that is stored of a workflow, its status last."""
+        self.bytes.delete_folder(keys.workflow_folder(workflow_id))
+        self.bytes.delete_folder(keys.events_folder(workflow_id))
+        self.bytes.delete_folder(keys.submissions_folder(workflow_id))
+        self.bytes.delete_folder(keys.requests_folder(workflow_id))
+        self.bytes.delete([keys.owner_key(workflow_id)])
+        self.bytes.delete_folder(keys.status_folder(workflow_id))
+
+    def delete_earlier(self, workflow_id: str, epoch: int) -> None:
+        """Delete what epochs before this one left: a run that was given up."""
+        files = [file.key for file in self._files(workflow_id) if 0 < file.epoch < epoch]
+        statuses = self._status_keys(keys.status_folder(workflow_id))
+        self.bytes.delete([*files, *(key.key for key in statuses if key.epoch < epoch)])
+        EventStore(self.bytes, signing=self.signing).delete_given_out(workflow_id)
+
+    def delete_files(
+        self, workflow_id: str, *, unless: Callable[[keys.WorkflowFile], bool]
+    ) -> None:
+        """Delete claims, journals and values of a workflow, but not those that are to be kept."""
+        files = list(self._files(workflow_id))
+        self.bytes.delete(file.key for file in files if not unless(file))
+
+    def _files(self, workflow_id: str) -> Iterable[keys.WorkflowFile]:
+        for entry in self.bytes.list(keys.workflow_folder(workflow_id)):
+            if (file := keys.parse_workflow_file(entry.key, entry.size)) is not None:
+                yield file
+
+
+#: No status document that we write comes near it: output, metadata, messages and names are bounded.
+MAX_STATUS_BYTES = 8 * 1024 * 1024
+
+_MAX_READS = 20
+_MAX_BELIEVED = 100_000
+_WITHOUT_GRAPH = 'run the workflow from scratch (on_existing="restart"), or delete it'
+
+
+@contextmanager
+def _advising(way_out: str) -> Iterator[None]:
+    """Around reads without which a workflow can't go on: who hears of damage hears what to do.
+
+    :param way_out: for those who have no copy of the object.
+    """
+    try:
+        yield
+    except UntrustedDataError:
+        raise  # it says itself what to do
+    except CorruptedDataError as exc:
+        exc.message += f" Restore the object from a backup or an earlier version, or {way_out}."
+        raise
+
+
+def _has(record: TaskRecord, blob: Blob | None) -> bool:
+    return blob is not None and record.result is not None and record.result.blob == blob

@@ -1,0 +1,49 @@
+"""A person suspends a workflow in the UI: the task that waits for it fails, and is not retried."""
+
+from __future__ import annotations
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException
+
+from airflow_provider_rayworkflow.clusters.remote import RemoteRay
+from airflow_provider_rayworkflow.connection.settings import Cluster
+from airflow_provider_rayworkflow.exceptions import RayWorkflowSuspendedError
+from airflow_provider_rayworkflow.hooks import RayWorkflowHook, StoredWorkflow
+from airflow_provider_rayworkflow.operators import RayWorkflowRunOperator
+from airflow_provider_rayworkflow.tries.backoff import Backoff
+from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
+from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
+
+RECORD = StatusRecord(
+    workflow_id="w",
+    status=WorkflowStatus.RESUMABLE,
+    epoch=1,
+    number=1,
+    manager_id="m",
+    created_at=0.0,
+    stopped_by="anybody",
+)
+SUSPENDED = StoredWorkflow(record=RECORD, status=WorkflowStatus.RESUMABLE)
+
+
+def test_the_task_fails_and_says_how_to_resume():
+    operator = RayWorkflowRunOperator(task_id="t", workflow="pipelines.flights:daily")
+    with pytest.raises(
+        RayWorkflowSuspendedError, match="Clear the task instance to resume"
+    ) as raised:
+        operator._output_of(SUSPENDED)
+    assert isinstance(raised.value, AirflowFailException)
+
+
+def test_a_try_does_not_resume_what_a_person_has_suspended():
+    ray = RemoteRay(
+        RayWorkflowHook(),
+        Cluster(address="http://127.0.0.1:1"),
+        None,
+        workflow_id="w",
+        metadata={},
+        token="try",
+        runtime_env=None,
+        backoff=Backoff(0.0),
+    )
+    assert not ray.was_stopped_by_other(SUSPENDED)

@@ -1,0 +1,193 @@
+"""A finished workflow fires once, whatever becomes of the triggerer, through Airflow's own stream."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from airflow.triggers.base import BaseEventTrigger, TriggerEvent
+from airflow.triggers.shared_stream import SharedStreamManager
+
+from airflow_provider_rayworkflow.exceptions import RayWorkflowInputError
+from airflow_provider_rayworkflow.triggers import RayWorkflowEventTrigger
+from airflow_provider_rayworkflow.workflow.exceptions import DataSaveError
+from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
+from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus as Status
+from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, open_store
+from airflow_provider_rayworkflow.workflow.storage.backends.local import LocalStore
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    root = tmp_path / "storage"
+    connection = {"conn_type": "ray_workflow", "extra": {"storage": str(root)}}
+    monkeypatch.setenv("AIRFLOW_CONN_WATCHED", json.dumps(connection))
+    return root
+
+
+def end(root: Path, workflow_id: str, status: Status = Status.SUCCESSFUL) -> None:
+    WorkflowStore(open_store(str(root))).write_status(
+        StatusRecord(
+            workflow_id=workflow_id,
+            status=status,
+            epoch=1,
+            number=1,
+            manager_id="m",
+            created_at=0.0,
+        )
+    )
+
+
+def watcher(**changes: object) -> RayWorkflowEventTrigger:
+    given = {"ray_workflow_conn_id": "watched", "poll_interval_s": 0.01}
+    return RayWorkflowEventTrigger(**given | changes)
+
+
+class Triggerer:
+    """What Airflow's triggerer does with one event trigger."""
+
+    def __init__(self, trigger: BaseEventTrigger) -> None:
+        self.fired: list[str] = []
+        self._trigger = trigger
+        self._streams = SharedStreamManager()
+        self._key = trigger.shared_stream_key()
+
+    async def run(self, *, stores: bool) -> None:
+        """Take events, and tell that they are stored, or die before that."""
+        stream = self._streams.subscribe(trigger_id=1, trigger=self._trigger, key=self._key)
+        async for event in self._trigger.filter_shared_stream(stream):
+            assert isinstance(event, TriggerEvent)
+            self.fired.append(event.payload["workflow_id"])
+            number = self._streams.bind_pending_event(trigger_id=1, key=self._key)
+            if stores:
+                asyncio.get_running_loop().call_soon(self._streams.confirm_persisted, [number])
+
+    async def stop(self) -> None:
+        await self._streams.stop_all()
+
+
+@asynccontextmanager
+async def triggerer(*, stores: bool = True, **changes: object) -> AsyncIterator[Triggerer]:
+    triggerer = Triggerer(watcher(**changes))
+    running = asyncio.create_task(triggerer.run(stores=stores))
+    try:
+        yield triggerer
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await triggerer.stop()
+
+
+async def until(condition: Callable[[], object]) -> None:
+    while not condition():  # else the test's time runs out
+        await asyncio.sleep(0.005)
+
+
+def ledgers(root: Path) -> list[str]:
+    return [path.read_text() for path in root.glob("v1/watchers/*.json")]
+
+
+def test_a_finished_workflow_fires_once_over_restarts(root: Path):
+    async def watch() -> list[list[str]]:
+        all_fired = []
+        async with triggerer() as first:
+            await until(lambda: ledgers(root))
+            end(root, "a")
+            await until(lambda: '"a":' in ledgers(root)[0])
+            all_fired.append(first.fired)
+        end(root, "b")  # while no triggerer runs
+        async with triggerer() as second:
+            await until(lambda: second.fired)
+            end(root, "c")
+            await until(lambda: "c" in second.fired)
+            all_fired.append(second.fired)
+        return all_fired
+
+    assert asyncio.run(watch()) == [["a"], ["b", "c"]]
+
+
+def test_an_event_that_airflow_has_not_stored_fires_again(root: Path):
+    async def watch() -> tuple[list[str], list[str]]:
+        async with triggerer(stores=False) as dying:
+            await until(lambda: ledgers(root))
+            end(root, "a")
+            await until(lambda: dying.fired)
+        async with triggerer() as next_one:
+            await until(lambda: next_one.fired)
+        return dying.fired, next_one.fired
+
+    assert asyncio.run(watch()) == (["a"], ["a"])
+
+
+def test_more_ends_at_once_than_airflows_queue_takes(root: Path):
+    async def watch() -> int:
+        async with triggerer():
+            await until(lambda: ledgers(root))
+        for number in range(1200):
+            end(root, f"w{number}")
+        async with triggerer() as second:
+            await until(lambda: len(second.fired) == 1200)
+            return len(set(second.fired))
+
+    assert asyncio.run(watch()) == 1200
+
+
+def test_a_storage_that_fails_for_a_moment_loses_nothing(root: Path, monkeypatch):
+    put, failures = LocalStore.put, [DataSaveError("full"), DataSaveError("full")]
+
+    def fail_at_first(store: LocalStore, key: str, data: object) -> None:
+        if "watchers" in key and failures:
+            raise failures.pop()
+        put(store, key, data)
+
+    async def watch() -> None:
+        async with triggerer() as first:
+            await until(lambda: ledgers(root))
+            failures.extend([DataSaveError("full"), DataSaveError("full")])
+            end(root, "a")
+            await until(lambda: '"a":' in ledgers(root)[0])
+            assert first.fired == ["a"]
+
+    monkeypatch.setattr(LocalStore, "put", fail_at_first)
+    asyncio.run(watch())
+    assert not failures
+
+
+def test_only_the_statuses_and_ids_that_are_asked_for_fire(root: Path):
+    async def watch() -> list[str]:
+        async with triggerer(statuses=["FAILED"], workflow_id_prefix="daily.") as only:
+            await until(lambda: ledgers(root))
+            for workflow_id, status in [
+                ("daily.a", Status.SUCCESSFUL),
+                ("other", Status.FAILED),
+                ("daily.b", Status.FAILED),
+            ]:
+                end(root, workflow_id, status)
+            await until(lambda: only.fired)
+            return only.fired
+
+    assert asyncio.run(watch()) == ["daily.b"]
+
+
+def test_airflow_makes_the_same_trigger_of_what_it_has_stored():
+    path, arguments = watcher(statuses=["FAILED", "CANCELED"]).serialize()
+    again = RayWorkflowEventTrigger(**arguments)
+    assert again.serialize() == (path, arguments)
+    assert again.shared_stream_key() == watcher(statuses=["CANCELED", "FAILED"]).shared_stream_key()
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"statuses": ["RUNNING"]}, "statuses must be a list of"),
+        ({"statuses": "FAILED"}, "statuses must be a list of"),
+        ({"statuses": []}, "statuses must be a list of"),
+        ({"poll_interval_s": 0}, "poll_interval_s must be more than 0"),
+        ({"workflow_id_prefix": "x" * 200}, "workflow_id_prefix: The prefix"),
+    ],
+)
+def test_bad_arguments_are_refused(changes: dict, reason: str):
+    with pytest.raises(RayWorkflowInputError, match=reason):
+        watcher(**changes)

@@ -1,0 +1,430 @@
+"""What waits in the triggerer: one look at the storage for all, and never on the event loop."""
+
+import asyncio
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from airflow_provider_rayworkflow.hooks import RayWorkflowHook
+from airflow_provider_rayworkflow.triggers import RayWorkflowTrigger, poll
+from airflow_provider_rayworkflow.workflow.exceptions import DataLoadError
+from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
+from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus as Status
+from airflow_provider_rayworkflow.workflow.storage import Entry, WorkflowStore, open_store
+from airflow_provider_rayworkflow.workflow.storage.backends.local import LocalStore
+from airflow_provider_rayworkflow.workflow.storage.leases import Lease, Process
+from airflow_provider_rayworkflow.workflow.storage.mailbox import Mailbox, StopRequest
+
+MANAGER = "manager"
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    root = tmp_path / "storage"
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_WAITED",
+        f'{{"conn_type": "ray_workflow", "extra": {{"storage": "{root}"}}}}',
+    )
+    return root
+
+
+@pytest.fixture
+def store(root: Path) -> WorkflowStore:
+    """A storage with a manager that is alive."""
+    store = WorkflowStore(open_store(str(root)))
+    store.write_lease(
+        Lease(
+            manager_id=MANAGER,
+            actor_id="actor",
+            process=Process.current(),
+            renewed_at=time.time(),
+            ttl_s=3600,
+        )
+    )
+    return store
+
+
+def write(
+    store: WorkflowStore, workflow_id: str, status: Status, *, number: int = 0, **more: int
+) -> None:
+    store.write_status(
+        StatusRecord(
+            workflow_id=workflow_id,
+            status=status,
+            epoch=1,
+            number=number,
+            manager_id=MANAGER,
+            created_at=0.0,
+            **more,
+        )
+    )
+
+
+def trigger(workflow_id: str = "w", **changes: object) -> RayWorkflowTrigger:
+    given = {
+        "workflow_id": workflow_id,
+        "statuses": ["NONE", "SUCCESSFUL", "FAILED", "RESUMABLE", "CANCELED"],
+        "ray_workflow_conn_id": "waited",
+        "poll_interval_s": 0.01,
+        "carried": {"takeovers": 1},
+    }
+    return RayWorkflowTrigger(**given | changes)
+
+
+async def fired(waiting: RayWorkflowTrigger) -> dict:
+    events = [event.payload async for event in waiting.run()]
+    assert len(events) == 1
+    return events[0]
+
+
+class Counted:
+    """Counts the listings of the local storage and notes the threads of all calls."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.listed: list[str] = []
+        self.threads: set[int] = set()
+        self.statuses_read = 0
+        for name in ("list", "get", "put"):
+            self._wrap(monkeypatch, name)
+
+    def _wrap(self, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+        call = getattr(LocalStore, name)
+
+        def counted(store: LocalStore, key: str, *args: object) -> object:
+            self.threads.add(threading.get_ident())
+            self.statuses_read += name == "get" and key.startswith("v1/status/")
+            if name == "list":
+                self.listed.append(key)
+            return call(store, key, *args)
+
+        monkeypatch.setattr(LocalStore, name, counted)
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> Counted:
+    return Counted(monkeypatch)
+
+
+def test_a_trigger_comes_back_from_airflows_database_as_it_was():
+    waiting = trigger(deadline=5.0, token="t", on_kill="cancel", unreachable_timeout_s=7.0)
+    path, arguments = waiting.serialize()
+    module, _, name = path.rpartition(".")
+    assert getattr(__import__(module, fromlist=[name]), name) is RayWorkflowTrigger
+    assert RayWorkflowTrigger(**arguments).serialize() == (path, arguments)
+    assert "on_kill" in arguments
+    assert callable(waiting.on_kill), "Airflow calls it"
+
+
+@pytest.mark.parametrize("status", [Status.SUCCESSFUL, Status.FAILED, Status.CANCELED])
+def test_a_trigger_fires_with_the_status_and_what_it_carries(store: WorkflowStore, status: Status):
+    write(store, "w", status)
+    assert asyncio.run(fired(trigger())) == {
+        "reason": "status",
+        "workflow_id": "w",
+        "status": status.value,
+        "error": "",
+        "carried": {"takeovers": 1},
+    }
+
+
+def test_a_trigger_fires_when_nothing_is_stored_any_more(store: WorkflowStore):
+    assert asyncio.run(fired(trigger()))["status"] == "NONE"
+
+
+def test_a_trigger_waits_until_the_workflow_ends(store: WorkflowStore, counted: Counted):
+    write(store, "w", Status.RUNNING)
+
+    async def end_later() -> dict:
+        waiting = asyncio.create_task(fired(trigger()))
+        while len(counted.listed) < 3:
+            await asyncio.sleep(0.001)
+        assert not waiting.done()
+        write(store, "w", Status.SUCCESSFUL, number=1)
+        return await waiting
+
+    assert asyncio.run(end_later())["status"] == "SUCCESSFUL"
+
+
+def test_a_trigger_logs_how_far_its_own_workflow_is(
+    store: WorkflowStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr(poll, "PROGRESS_S", 0.0)
+    caplog.set_level("INFO")
+    write(store, "w", Status.RUNNING, tasks_total=7, tasks_done=3)
+
+    async def end_later() -> dict:
+        own, foreign = trigger(token="t"), trigger()
+        waiting = [asyncio.create_task(fired(each)) for each in (own, foreign)]
+        while "3 of 7" not in caplog.text:
+            await asyncio.sleep(0.001)
+        write(store, "w", Status.SUCCESSFUL, number=1)
+        return await waiting[0] and await waiting[1]
+
+    assert asyncio.run(end_later())["status"] == "SUCCESSFUL"
+    assert caplog.text.count("Workflow w: 3 of 7 tasks done") == 1
+
+
+def test_of_all_who_wait_a_look_reads_the_progress_of_two(
+    store: WorkflowStore, counted: Counted, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(poll, "PROGRESS_S", 0.0)
+    for number in range(9):
+        write(store, f"w{number}", Status.RUNNING)
+
+    async def wait() -> None:
+        waiting = [
+            asyncio.create_task(fired(trigger(f"w{number}", token="t"))) for number in range(9)
+        ]
+        while len(counted.listed) < 4:
+            await asyncio.sleep(0.001)
+        for task in waiting:
+            task.cancel()
+        await asyncio.wait(waiting)
+
+    asyncio.run(wait())
+    assert 0 < counted.statuses_read <= 2 * len(counted.listed)
+
+
+def test_a_workflow_whose_manager_is_gone_fires_as_resumable(store: WorkflowStore):
+    write(store, "w", Status.RUNNING)
+    store.delete_lease(MANAGER)
+    assert asyncio.run(fired(trigger()))["status"] == "RESUMABLE"
+
+
+def test_the_deadline_fires_while_the_workflow_runs(store: WorkflowStore):
+    write(store, "w", Status.RUNNING)
+    event = asyncio.run(fired(trigger(deadline=time.time())))
+    assert (event["reason"], event["status"]) == ("deadline", "RUNNING")
+
+
+def test_a_workflow_that_has_ended_counts_more_than_the_deadline(store: WorkflowStore):
+    write(store, "w", Status.SUCCESSFUL)
+    assert asyncio.run(fired(trigger(deadline=1.0)))["reason"] == "status"
+
+
+def test_the_deadline_fires_also_while_the_storage_hangs(store: WorkflowStore, monkeypatch):
+    hangs = threading.Event()
+    monkeypatch.setattr("airflow_provider_rayworkflow.triggers.workflow._LAST_LOOK_S", 0.01)
+    monkeypatch.setattr(LocalStore, "list", lambda *_: hangs.wait(60))
+    try:
+        event = asyncio.run(fired(trigger(deadline=time.time())))
+    finally:
+        hangs.set()
+    assert event["reason"] == "deadline"
+
+
+def test_a_storage_that_fails_for_too_long_fires_with_the_reason(store, monkeypatch):
+    def fail(*_: object) -> Iterator[Entry]:
+        raise DataLoadError("the bucket is away")
+
+    monkeypatch.setattr(LocalStore, "list", fail)
+    event = asyncio.run(fired(trigger(unreachable_timeout_s=0)))
+    assert (event["reason"], event["error"]) == ("unreachable", "the bucket is away")
+
+
+def test_a_storage_that_fails_for_a_moment_is_borne_with(store: WorkflowStore, monkeypatch):
+    write(store, "w", Status.SUCCESSFUL)
+    look, failures = LocalStore.list, [DataLoadError("away"), DataLoadError("still away")]
+
+    def fail_at_first(*args: object) -> Iterator[Entry]:
+        if failures:
+            raise failures.pop()
+        return look(*args)
+
+    monkeypatch.setattr(LocalStore, "list", fail_at_first)
+    assert asyncio.run(fired(trigger()))["status"] == "SUCCESSFUL"
+    assert not failures
+
+
+def test_a_connection_that_does_not_exist_fires_with_the_reason():
+    event = asyncio.run(fired(trigger(ray_workflow_conn_id="nope", unreachable_timeout_s=0)))
+    assert event["reason"] == "unreachable"
+    assert "nope" in event["error"]
+
+
+def test_a_thousand_triggers_make_one_listing_a_round_and_never_block_the_loop(
+    store: WorkflowStore, counted: Counted, monkeypatch: pytest.MonkeyPatch
+):
+    """All of the storage is read by one thread that isn't the loop's; the loop goes on meanwhile."""
+    for number in range(1000):
+        write(store, f"w{number}", Status.RUNNING)
+    rounds: list[set[str]] = []
+    look = poll._Poll._look
+
+    def noted(poll: poll._Poll, segments: set[str]) -> object:
+        rounds.append(set(segments))
+        return look(poll, segments)
+
+    monkeypatch.setattr(poll._Poll, "_look", noted)
+    counted.threads.clear()
+    counted.listed.clear()
+
+    def end_all() -> None:
+        for number in range(1000):
+            write(store, f"w{number}", Status.SUCCESSFUL, number=1)
+
+    turn, answered = 0, Counter()
+    wait_for_next = poll.Watch.next
+
+    async def count_next(watch: poll.Watch) -> poll.Standing:
+        standing = await wait_for_next(watch)
+        answered[turn] += 1
+        return standing
+
+    monkeypatch.setattr(poll.Watch, "next", count_next)
+
+    async def wait_for_all() -> tuple[list[dict], set[int]]:
+        async def count_turns() -> None:
+            nonlocal turn
+            while True:
+                await asyncio.sleep(0)
+                turn += 1
+
+        counting = asyncio.create_task(count_turns())
+        all_end = asyncio.gather(*(fired(trigger(f"w{number}")) for number in range(1000)))
+        while len(rounds) < 4:
+            await asyncio.sleep(0.001)
+        readers = set(counted.threads)
+        await asyncio.to_thread(end_all)
+        events = await all_end
+        counting.cancel()
+        return events, readers
+
+    events, readers = asyncio.run(wait_for_all())
+    assert {event["status"] for event in events} == {"SUCCESSFUL"}
+    assert set(counted.listed) == {"v1/status"}
+    assert len(counted.listed) == len(rounds), "one listing a round"
+    assert len(rounds[1]) == 1000, "for all of them together"
+    assert len(readers) == 1
+    assert threading.get_ident() not in readers, "the loop's thread never reads"
+    assert max(answered.values()) <= poll.ANSWERS_A_TURN, "the loop does other things in between"
+
+
+def test_rounds_are_as_far_apart_as_the_shortest_interval(store, counted, monkeypatch):
+    """The clock is turned: no round begins before its time."""
+    write(store, "w", Status.RUNNING)
+    slept: list[float] = []
+    wait_for = asyncio.wait_for
+
+    async def noted(awaitable: object, timeout: float) -> object:
+        slept.append(timeout)
+        return await wait_for(awaitable, min(timeout, 0.01))
+
+    monkeypatch.setattr(asyncio, "wait_for", noted)
+
+    async def wait() -> None:
+        waiting = [
+            asyncio.create_task(fired(trigger(poll_interval_s=interval_s)))
+            for interval_s in (900.0, 30.0, 60.0)
+        ]
+        while len(slept) < 2:
+            await asyncio.sleep(0.001)
+        for each in waiting:
+            each.cancel()
+
+    asyncio.run(wait())
+    assert 29 < slept[-1] <= 30
+
+
+def test_a_cancelled_trigger_leaves_nothing_running(store: WorkflowStore, counted: Counted):
+    write(store, "w", Status.RUNNING)
+
+    async def wait() -> dict:
+        waiting = asyncio.create_task(fired(trigger()))
+        while len(counted.listed) < 2:
+            await asyncio.sleep(0.001)
+        waiting.cancel()
+        with suppress(asyncio.CancelledError):
+            await waiting
+        while len(asyncio.all_tasks()) > 1:  # else the test's time runs out
+            await asyncio.sleep(0.001)
+        return dict(poll._POLLS[asyncio.get_running_loop()])
+
+    assert asyncio.run(wait()) == {}
+
+
+# ---- the end of a deferred task instance
+
+
+class TaskInstance:
+    dag_id, task_id, run_id, map_index = "d", "t", "r", -1
+
+
+def kill(waiting: RayWorkflowTrigger, state: str | None, monkeypatch) -> list[StopRequest]:
+    """What lies in the storage after a person made the task instance get this state."""
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+    monkeypatch.setattr(
+        RuntimeTaskInstance, "get_task_states", lambda **_: {"r": {"t": state} if state else {}}
+    )
+    waiting.task_instance = TaskInstance()
+    asyncio.run(waiting.on_kill())
+    return list(Mailbox(RayWorkflowHook("waited").store.bytes).list_requests())
+
+
+@pytest.mark.parametrize("state", ["failed", "success", "skipped", "removed"])
+@pytest.mark.parametrize("policy", ["suspend", "cancel"])
+def test_a_persons_end_of_a_deferred_task_follows_the_policy(root, monkeypatch, state, policy):
+    (request,) = kill(trigger(token="mine", on_kill=policy), state, monkeypatch)
+    assert (request.workflow_id, request.token, request.how) == ("w", "mine", policy)
+
+
+@pytest.mark.parametrize("state", [None, "scheduled", "queued", "running", "deferred"])
+def test_a_clear_of_a_deferred_task_never_cancels(root: Path, monkeypatch, state: str | None):
+    (request,) = kill(trigger(token="mine", on_kill="cancel"), state, monkeypatch)
+    assert request.how == "suspend"
+
+
+def test_on_kill_leave_writes_nothing(root: Path, monkeypatch):
+    assert kill(trigger(token="mine", on_kill="leave"), "failed", monkeypatch) == []
+
+
+def test_who_only_looks_on_stops_nothing(root: Path, monkeypatch):
+    assert kill(trigger(on_kill="suspend"), "failed", monkeypatch) == []
+
+
+def test_a_cleanup_alone_stops_nothing(root: Path):
+    """A triggerer that is stopped or loses the trigger to another one calls only this."""
+    asyncio.run(trigger(token="mine", on_kill="cancel").cleanup())
+    assert not (root / "v1" / "requests").exists()
+
+
+def test_a_forged_status_fires_nothing_and_hinders_no_other_workflow(
+    store: WorkflowStore, monkeypatch: pytest.MonkeyPatch
+):
+    """The name of a status document is not signed; what is in it is."""
+    write(store, "forged", Status.SUCCESSFUL)
+    monkeypatch.setenv("RAY_WORKFLOW_SIGNING_KEY", "secret")
+    write(store, "true", Status.SUCCESSFUL)
+
+    async def wait() -> list[dict]:
+        return await asyncio.gather(
+            fired(trigger("forged", unreachable_timeout_s=0.0)), fired(trigger("true"))
+        )
+
+    forged, true = asyncio.run(wait())
+    assert true["status"] == "SUCCESSFUL"
+    assert forged["status"] != "SUCCESSFUL"
+    assert "not signed" in forged["error"]
+
+
+def test_a_damaged_claim_hinders_no_other_workflow_of_the_poll(store: WorkflowStore, root: Path):
+    for workflow_id in ("damaged", "true"):
+        write(store, workflow_id, Status.SUCCESSFUL)
+    (folder := root / "v1/workflows/damaged").mkdir(parents=True)
+    (folder / "00000001.epoch").write_text("{")
+
+    async def wait() -> list[dict]:
+        return await asyncio.gather(
+            fired(trigger("damaged", workflow_task_id="t", unreachable_timeout_s=0.0)),
+            fired(trigger("true")),
+        )
+
+    damaged, true = asyncio.run(wait())
+    assert true["status"] == "SUCCESSFUL"
+    assert "00000001.epoch" in damaged["error"]

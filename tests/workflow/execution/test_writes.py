@@ -1,0 +1,178 @@
+"""What a manager writes for several workflows at the same time goes together."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from airflow_provider_rayworkflow.workflow.exceptions import DataSaveError
+from airflow_provider_rayworkflow.workflow.execution.writes import Writes
+from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
+from airflow_provider_rayworkflow.workflow.storage.backends.retrying import RetryingStore
+from airflow_provider_rayworkflow.workflow.storage.byte_store import Put
+
+
+class Gated(MemoryStore):
+    """Keeps what is written until it may go on.
+
+    :ivar groups: the keys of each group.
+    :ivar deletions: the keys of each call.
+    """
+
+    def __init__(self, *, together: int = 64) -> None:
+        super().__init__()
+        self.together = together
+        self.groups: list[list[str]] = []
+        self.deletions: list[list[str]] = []
+        self.go_on = threading.Event()
+
+    def put_all(self, puts: Sequence[Put]) -> None:
+        self.groups.append([put.key for put in puts])
+        assert self.go_on.wait(10)
+        super().put_all(puts)
+
+    def put(self, key: str, data: Any) -> None:
+        if key == "bad":
+            raise DataSaveError("bad")
+        super().put(key, data)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        self.deletions.append(list(keys))
+        if "bad" in self.deletions[-1]:
+            raise DataSaveError("bad")
+
+
+class Busy(MemoryStore):
+    """Together with others or not, one object can't be written yet."""
+
+    together = 64
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_busy = True
+
+    def put(self, key: str, data: Any) -> None:
+        if key == "busy" and self.is_busy:
+            raise DataSaveError("busy", is_transient=True)
+        super().put(key, data)
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(main, 30))
+
+
+def put(writes: Writes, key: str, **options: Any) -> asyncio.Future[bool]:
+    return writes.put(lambda: Put(key, b"x"), **options)
+
+
+async def until_groups(store: Gated, count: int) -> None:
+    while len(store.groups) < count:
+        await asyncio.sleep(0.01)
+
+
+def test_what_comes_while_a_group_is_under_way_goes_together():
+    async def main() -> None:
+        with ThreadPoolExecutor() as threads:
+            store = Gated(together=3)
+            writes = Writes(store, threads)
+            written = [put(writes, key) for key in "ab"]
+            await until_groups(store, 1)
+            written += [put(writes, key) for key in "cdef"]
+            assert await put(writes, "large", alone=True)  # waits for nobody
+            assert store.groups == [["a", "b"]]
+            store.go_on.set()
+            assert await asyncio.gather(*written) == [True] * 6
+            assert store.groups == [["a", "b"], ["c", "d", "e"], ["f"]]
+
+    run(main())
+
+
+def test_where_that_gains_nothing_each_goes_by_itself():
+    async def main() -> None:
+        with ThreadPoolExecutor() as threads:
+            store = Gated(together=1)
+            writes = Writes(store, threads)
+            written = [put(writes, key) for key in "abc"]
+            assert await asyncio.gather(*written) == [True] * 3
+            assert store.groups == []
+
+    run(main())
+
+
+def test_each_fails_by_itself():
+    def no_put() -> Put:
+        raise ValueError("can't be put into words")
+
+    async def main() -> None:
+        with ThreadPoolExecutor() as threads:
+            store = Gated()
+            store.go_on.set()
+            store.put_if_absent("there", b"before")
+            writes = Writes(store, threads)
+            results = await asyncio.gather(
+                put(writes, "good"),
+                put(writes, "bad"),
+                writes.put(no_put),
+                writes.put(lambda: Put("there", b"x", must_be_new=True)),
+                put(writes, "also good"),
+                return_exceptions=True,
+            )
+            assert results[0] is results[4] is True
+            assert [type(results[1]), type(results[2])] == [DataSaveError, ValueError]
+            assert results[3] is False
+            assert store.get("there") == b"before"
+
+    run(main())
+
+
+def test_what_may_work_a_moment_later_is_tried_again_and_nobody_waits_for_it():
+    async def main() -> None:
+        with ThreadPoolExecutor() as threads:
+            waited = threading.Event()
+            store = Busy()
+            writes = Writes(RetryingStore(store, sleep=lambda _: waited.wait(10)), threads)
+            busy = put(writes, "busy")
+            assert await asyncio.gather(put(writes, "a"), put(writes, "b")) == [True, True]
+            assert await put(writes, "c")
+            assert not busy.done()
+            store.is_busy = False
+            waited.set()
+            assert await busy
+            assert store.get("busy") == b"x"
+
+    run(main())
+
+
+def test_a_store_that_breaks_is_an_error_for_all_of_the_group(monkeypatch: pytest.MonkeyPatch):
+    def broken(puts: Sequence[Put]) -> None:
+        raise MemoryError
+
+    async def main() -> None:
+        with ThreadPoolExecutor() as threads:
+            store = Gated()
+            monkeypatch.setattr(store, "put_all", broken)
+            writes = Writes(store, threads)
+            written = [put(writes, key) for key in "ab"]
+            results = await asyncio.gather(*written, return_exceptions=True)
+            assert [type(result) for result in results] == [MemoryError, MemoryError]
+
+    run(main())
+
+
+def test_deletions_go_together_and_one_that_fails_only_leaves_something(
+    caplog: pytest.LogCaptureFixture,
+):
+    async def main() -> None:
+        with ThreadPoolExecutor() as threads:
+            store = Gated()
+            writes = Writes(store, threads)
+            await asyncio.gather(*(writes.delete(key) for key in ("a", "bad", "c")))
+            assert store.deletions == [["a", "bad", "c"]]
+
+    run(main())
+    assert "can't be deleted: bad" in caplog.text

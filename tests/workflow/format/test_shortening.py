@@ -1,0 +1,62 @@
+"""Texts of others are cut where they are made; their beginning, their end and the loss stay."""
+
+import json
+
+import pytest
+import ray
+
+from airflow_provider_rayworkflow import workflow
+from airflow_provider_rayworkflow.workflow import testing
+from airflow_provider_rayworkflow.workflow.exceptions import WorkflowExecutionError
+from airflow_provider_rayworkflow.workflow.format.shortening import MAX_TEXT_BYTES, shorten
+from airflow_provider_rayworkflow.workflow.model.records import JsonOutput, TaskFailure
+from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
+from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
+
+
+@pytest.mark.parametrize("text", ["", "short", "x" * MAX_TEXT_BYTES, "é" * (MAX_TEXT_BYTES // 2)])
+def test_what_is_short_stays(text: str):
+    assert shorten(text) == text
+
+
+@pytest.mark.parametrize("char", ["x", "é", "€", "😀", "\udce9", "\n"])
+def test_what_is_long_keeps_beginning_and_end_and_says_what_is_missing(char: str):
+    text = "begin " + char * 1_000_000 + " end"
+    cut = shorten(text)
+    assert cut.startswith("begin ")
+    assert cut.endswith(" end")
+    assert "characters are left out]" in cut
+    assert len(cut.encode(errors="surrogatepass")) < MAX_TEXT_BYTES + 200
+    assert shorten(cut) == cut
+
+
+def test_a_failure_has_no_long_text_whoever_makes_it():
+    long = "x" * 1_000_000
+    made = TaskFailure(task_id="t", type=long, message=long, traceback=long, output=long)
+    assert len(json.dumps(made.to_json())) < 4 * MAX_TEXT_BYTES
+    body = {"task_id": "t", "type": long, "message": long, "traceback": long, "output": long}
+    assert TaskFailure.from_json(body | {"system": False}) == made
+    assert len(JsonOutput(problem=long).problem) < 2_000
+
+
+@ray.remote
+def fails() -> None:
+    raise ValueError("begin " + "x" * 3_000_000 + " end")
+
+
+def test_an_exception_with_a_long_message_makes_no_large_documents():
+    store = MemoryStore()
+    with testing.in_process(store) as workflows, pytest.raises(WorkflowExecutionError):
+        workflows.run(fails.bind(), workflow_id="w")
+    sizes = [entry.size for entry in store.list("v1/status")]
+    assert max(sizes) < 3 * MAX_TEXT_BYTES
+    record = WorkflowStore(store).read_status("w")
+    assert record is not None
+    assert record.failure is not None
+    assert record.failure.message.startswith("begin xxx")
+    assert record.failure.message.endswith("xxx end")
+
+
+def test_a_task_id_is_no_novel():
+    with pytest.raises(ValueError, match="has 5000 characters"):
+        workflow.options(task_id="x" * 5_000)

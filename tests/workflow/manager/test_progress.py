@@ -1,0 +1,268 @@
+"""A running workflow writes how far it is: seldom, in place of its status, and only changes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from airflow_provider_rayworkflow.workflow.execution import executor
+from airflow_provider_rayworkflow.workflow.manager import runs
+from airflow_provider_rayworkflow.workflow.manager.manager import Manager
+from airflow_provider_rayworkflow.workflow.model.graph import Graph, RetryOptions, Task, TaskOptions
+from airflow_provider_rayworkflow.workflow.model.limits import Limits
+from airflow_provider_rayworkflow.workflow.model.records import (
+    Encoding,
+    FailedAttempt,
+    Progress,
+    Result,
+    RunningTask,
+    StatusRecord,
+    TaskFailure,
+    TaskTimes,
+)
+from airflow_provider_rayworkflow.workflow.scheduling.attempts import (
+    AttemptEnd,
+    Continued,
+    Errand,
+    Lost,
+    Raised,
+    Returned,
+)
+from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
+from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
+
+TIMES = TaskTimes(started_at=1.0, ended_at=2.0, attempt=1, node="pod-1")
+RESULT = Result(encoding=Encoding.JSON, inline=b"1")
+RETRIED = TaskOptions(retry=RetryOptions(attempts=2, wait_initial_s=0))
+GRAPH = Graph(
+    tasks=[
+        Task(name="a", function=0, arguments=0),
+        Task(name="b", function=0, arguments=0, options=RETRIED),
+        Task(name="end", function=0, arguments=0, upstream=(0, 1)),
+    ],
+    blobs=[b""],
+)
+
+
+class Runner:
+    """Tasks end when they are told to."""
+
+    def __init__(self) -> None:
+        self.errands: dict[str, Errand] = {}
+
+    def start(self, errand: Errand) -> None:
+        self.errands[errand.run.task_id] = errand
+
+    def stop(self, errand: Errand) -> None:
+        task_id = errand.run.task_id
+        lost = TaskFailure(task_id=task_id, type="", message="", traceback="", system=True)
+        asyncio.get_running_loop().call_soon(errand.on_done, Lost(failure=lost))
+
+    async def end(self, task_id: str, completion: AttemptEnd | None = None) -> None:
+        async with asyncio.timeout(10):
+            while task_id not in self.errands:
+                await asyncio.sleep(0.01)
+        self.errands.pop(task_id).on_done(completion or Returned(result=RESULT, times=TIMES))
+
+
+class CountingStore(MemoryStore):
+    """Counts the writes of the status while it is RUNNING."""
+
+    writes = 0
+
+    def put(self, key: str, data: Any) -> None:
+        self.writes += "-RUNNING-" in key
+        super().put(key, data)
+
+
+class Running:
+    def __init__(self, manager: Manager, runner: Runner, store: CountingStore) -> None:
+        self.manager = manager
+        self.runner = runner
+        self.store = store
+
+    def status(self) -> StatusRecord:
+        record = WorkflowStore(self.store).read_status("w")
+        assert record is not None
+        return record
+
+    async def wait_for(self, condition: Callable[[Progress], bool]) -> StatusRecord:
+        async with asyncio.timeout(10):
+            while True:
+                record = self.status()
+                if record.progress is not None and condition(record.progress):
+                    return record
+                await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def running() -> AsyncIterator[Running]:
+    store, runner = CountingStore(), Runner()
+    manager = Manager(
+        store=WorkflowStore(store),
+        runner=runner,
+        manager_id="m",
+        actor_id="a",
+        limits=Limits(),
+        clock=lambda: 100.0,
+    )
+    await manager.start()
+    try:
+        await manager.submit("w", GRAPH.to_bytes(), user_metadata={})
+        yield Running(manager, runner, store)
+    finally:
+        await manager.close()
+
+
+@pytest.fixture
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "PROGRESS_INTERVAL_S", 0.01)
+
+
+@pytest.mark.usefixtures("often")
+def test_it_says_what_is_done_running_and_tried_again():
+    async def check() -> None:
+        async with running() as run:
+            await run.runner.end("a")
+            boom = TaskFailure(task_id="b", type="ValueError", message="boom", traceback="t")
+            await run.runner.end(
+                "b", Raised(failure=boom, exception=b"!", retryable=True, times=TIMES)
+            )
+            begun = RunningTask(task_id="b", attempt=2, started_at=50.0, node="pod-2")
+            await run.wait_for(lambda progress: bool(progress.retried))
+            run.manager.has_begun("w", 1, begun)
+            record = await run.wait_for(lambda progress: progress.running_total == 1)
+        assert record.status == "RUNNING"
+        assert (record.tasks_total, record.tasks_done, record.tasks_reused) == (3, 1, 0)
+        assert record.progress == Progress(
+            at=100.0,
+            submitted=1,
+            running_total=1,
+            running=(begun,),
+            retried=(FailedAttempt(task_id="b", attempt=1, error="ValueError: boom"),),
+        )
+
+    asyncio.run(check())
+
+
+@pytest.mark.usefixtures("often")
+def test_what_begins_in_an_attempt_that_is_over_counts_for_nothing():
+    async def check() -> None:
+        async with running() as run:
+            await run.wait_for(lambda progress: progress.submitted == 2)
+            run.manager.has_begun("w", 1, RunningTask(task_id="b", attempt=7, started_at=50.0))
+            run.manager.has_begun("w", 9, RunningTask(task_id="b", attempt=1, started_at=50.0))
+            run.manager.has_begun("v", 1, RunningTask(task_id="b", attempt=1, started_at=50.0))
+            await run.runner.end("a")
+            record = await run.wait_for(lambda progress: progress.submitted == 1)
+        assert record.progress is not None
+        assert record.progress.running == ()
+
+    asyncio.run(check())
+
+
+@pytest.mark.usefixtures("often")
+def test_nothing_is_written_while_nothing_changes():
+    async def check() -> None:
+        async with running() as run:
+            await run.wait_for(lambda progress: progress.submitted == 2)
+            before = run.store.writes
+            await asyncio.sleep(0.1)  # ten looks
+            assert run.store.writes == before
+            await run.runner.end("a")
+            await run.wait_for(lambda progress: progress.submitted == 1)
+            assert run.store.writes == before + 1
+
+    asyncio.run(check())
+
+
+def test_a_short_run_writes_none():
+    async def check() -> None:
+        async with running() as run:
+            for task_id in ("a", "b", "end"):
+                await run.runner.end(task_id)
+            async with asyncio.timeout(4):
+                await run.manager.answers.wait_output("w")
+            assert run.store.writes == 1  # that it is RUNNING
+            assert run.status().progress is None
+
+    asyncio.run(check())
+
+
+@pytest.mark.usefixtures("often")
+def test_the_end_has_no_progress_and_leaves_no_other_status():
+    async def check() -> None:
+        async with running() as run:
+            await run.wait_for(lambda progress: progress.submitted == 2)
+            for task_id in ("a", "b", "end"):
+                await run.runner.end(task_id)
+            async with asyncio.timeout(10):
+                await run.manager.answers.wait_output("w")
+            record = run.status()
+            assert (record.status, record.tasks_done, record.progress) == ("SUCCESSFUL", 3, None)
+            assert len(list(run.store.list("v1/status"))) == 1
+
+    asyncio.run(check())
+
+
+def test_what_tasks_printed_is_kept_with_their_checkpoints_as_long_as_there_is_room(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(executor, "MAX_PRINTED", 10)
+
+    async def check() -> None:
+        async with running() as run:
+            await run.runner.end("a", Returned(result=RESULT, times=TIMES, printed="ten chars\n"))
+            await run.runner.end("b", Returned(result=RESULT, times=TIMES, printed="more\n"))
+            await run.runner.end("end")
+            async with asyncio.timeout(10):
+                await run.manager.answers.wait_output("w")
+            records = WorkflowStore(run.store).read_checkpoints("w").records
+        printed = {task_id: record.printed for task_id, record in records.items()}
+        assert printed == {"a": "ten chars\n", "b": "", "end": ""}
+
+    asyncio.run(check())
+
+
+def test_what_a_task_printed_that_returned_a_graph_is_kept_too():
+    async def check() -> None:
+        made = Graph(tasks=[Task(name="made", function=0, arguments=0)], blobs=[b""])
+        async with running() as run:
+            await run.runner.end(
+                "a", Continued(graph=made.to_bytes(), times=TIMES, printed="a graph\n")
+            )
+            for task_id in ("made", "b", "end"):
+                await run.runner.end(task_id)
+            async with asyncio.timeout(10):
+                await run.manager.answers.wait_output("w")
+            record = WorkflowStore(run.store).read_checkpoints("w").records["a"]
+        assert record.printed == "a graph\n"
+
+    asyncio.run(check())
+
+
+def test_a_caught_error_is_stored_as_text_too():
+    async def check() -> None:
+        graph = Graph(
+            tasks=[
+                Task(name="c", function=0, arguments=0, options=TaskOptions(catch_exceptions=True))
+            ],
+            blobs=[b""],
+        )
+        async with running() as run:
+            await run.manager.submit("v", graph.to_bytes(), user_metadata={})
+            boom = TaskFailure(task_id="c", type="ValueError", message="boom", traceback="t")
+            await run.runner.end(
+                "c", Raised(failure=boom, exception=b"!", retryable=True, times=TIMES)
+            )
+            async with asyncio.timeout(10):
+                await run.manager.answers.wait_output("v")
+            record = WorkflowStore(run.store).read_checkpoints("v").records["c"]
+        assert record.failure == boom
+        assert record.times == TIMES
+
+    asyncio.run(check())

@@ -1,0 +1,300 @@
+"""A manager obeys stop requests that lie in the storage, and only those of the owner."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from airflow_provider_rayworkflow.workflow.exceptions import (
+    DataLoadError,
+    IllegalTransitionError,
+    WorkflowNotResumableError,
+)
+from airflow_provider_rayworkflow.workflow.manager import stop_requests
+from airflow_provider_rayworkflow.workflow.manager.manager import Manager
+from airflow_provider_rayworkflow.workflow.model.graph import Graph, Task
+from airflow_provider_rayworkflow.workflow.model.limits import Limits
+from airflow_provider_rayworkflow.workflow.model.records import (
+    StartOptions,
+    StatusRecord,
+    TaskFailure,
+)
+from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.offline import lifecycle
+from airflow_provider_rayworkflow.workflow.scheduling.attempts import Errand, Lost
+from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
+from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
+from airflow_provider_rayworkflow.workflow.storage.mailbox import Mailbox, Owner, StopRequest
+
+GRAPH = Graph(tasks=[Task(name="endless", function=0, arguments=0)], blobs=[b""]).to_bytes()
+OWNER = Owner(workflow_id="w", token="try", submission_id="", since=0.0)
+SUSPEND = StopRequest(workflow_id="w", token="try", how="suspend", requested_at=0.0)
+
+
+class EndlessRunner:
+    """Tasks run until they are stopped."""
+
+    def start(self, errand: Errand) -> None:
+        pass
+
+    def stop(self, errand: Errand) -> None:
+        task_id = errand.run.task_id
+        gone = TaskFailure(task_id=task_id, type="", message="", traceback="", system=True)
+        asyncio.get_running_loop().call_soon(errand.on_done, Lost(failure=gone))
+
+
+class MoodyStore(MemoryStore):
+    """Counts the looks for requests, and fails them while it is told to."""
+
+    is_down = False
+    looks = 0
+
+    def list(self, folder: str) -> Any:
+        if folder == "v1/requests":
+            self.looks += 1
+            if self.is_down:
+                raise DataLoadError("The storage is down")
+        return super().list(folder)
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> MoodyStore:
+    monkeypatch.setattr(stop_requests, "POLL_INTERVAL_S", 0.01)
+    return MoodyStore()
+
+
+@pytest.fixture
+def mailbox(store: MoodyStore) -> Mailbox:
+    return Mailbox(store)
+
+
+@asynccontextmanager
+async def running(
+    store: MoodyStore, manager_id: str = "m", *, workflow_id: str = "w"
+) -> AsyncIterator[Manager]:
+    """A manager with a workflow."""
+    async with managing(store, manager_id) as manager:
+        await manager.submit(workflow_id, GRAPH, user_metadata={})
+        yield manager
+
+
+@asynccontextmanager
+async def managing(store: MoodyStore, manager_id: str) -> AsyncIterator[Manager]:
+    manager = Manager(
+        store=WorkflowStore(store),
+        runner=EndlessRunner(),
+        manager_id=manager_id,
+        actor_id="a",
+        limits=Limits(),
+    )
+    await manager.start()
+    try:
+        yield manager
+    finally:
+        await manager.close()
+
+
+async def ended(manager: Manager, store: MoodyStore) -> StatusRecord:
+    async with asyncio.timeout(10):
+        await manager.answers.wait_output("w")
+        while list(store.list("v1/requests")):
+            await asyncio.sleep(0.01)
+    record = WorkflowStore(store).read_status("w")
+    assert record is not None
+    return record
+
+
+async def dropped(mailbox: Mailbox) -> None:
+    async with asyncio.timeout(10):
+        while list(mailbox.list_requests()):
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("how", "status"),
+    [("suspend", WorkflowStatus.RESUMABLE), ("cancel", WorkflowStatus.CANCELED)],
+)
+def test_a_request_of_the_owner_is_obeyed(store, mailbox, how, status):
+    async def check() -> None:
+        async with running(store) as manager:
+            mailbox.take_over(OWNER)
+            mailbox.request_stop(replace(SUSPEND, how=how))
+            record = await ended(manager, store)
+            assert (record.status, record.stopped_by) == (status, "try")
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize("owner", [None, replace(OWNER, token="later")])
+def test_a_request_of_anybody_else_is_dropped(store, mailbox, owner):
+    async def check() -> None:
+        async with running(store) as manager:
+            if owner is not None:
+                mailbox.take_over(owner)
+            mailbox.request_stop(SUSPEND)
+            await dropped(mailbox)
+            assert await manager.answers.get_status("w") is WorkflowStatus.RUNNING
+
+    asyncio.run(check())
+
+
+def test_a_request_that_came_before_the_workflow_is_obeyed_when_it_begins(store, mailbox):
+    async def check() -> None:
+        mailbox.take_over(OWNER)
+        mailbox.request_stop(SUSPEND)
+        async with running(store) as manager:
+            record = await ended(manager, store)
+            assert record.status is WorkflowStatus.RESUMABLE
+
+    asyncio.run(check())
+
+
+def test_what_stopped_a_run_is_forgotten_by_the_next_one(store, mailbox):
+    async def check() -> None:
+        async with running(store) as manager:
+            mailbox.take_over(OWNER)
+            mailbox.request_stop(SUSPEND)
+            assert (await ended(manager, store)).stopped_by == "try"
+            await manager.resume("w")
+            await manager.suspend("w")
+            assert (await ended(manager, store)).stopped_by == ""
+
+    asyncio.run(check())
+
+
+def cancel_by_anybody(base_epoch: int) -> StopRequest:
+    return StopRequest.by_anybody("w", base_epoch, how="cancel", now=0.0)
+
+
+def test_anybody_may_cancel_whoever_owns_it(store, mailbox):
+    async def check() -> None:
+        async with running(store) as manager:
+            mailbox.take_over(OWNER)
+            mailbox.request_stop(cancel_by_anybody(1))
+            assert (await ended(manager, store)).status is WorkflowStatus.CANCELED
+
+    asyncio.run(check())
+
+
+def test_a_person_may_suspend_whoever_owns_it(store, mailbox):
+    async def check() -> None:
+        async with running(store) as manager:
+            mailbox.take_over(OWNER)
+            lifecycle.suspend(WorkflowStore(store), "w", now=time.time())
+            record = await ended(manager, store)
+            assert (record.status, record.stopped_by) == ("RESUMABLE", "anybody")
+            with pytest.raises(IllegalTransitionError):
+                lifecycle.suspend(WorkflowStore(store), "w", now=time.time())
+
+    asyncio.run(check())
+
+
+def test_a_cancel_of_a_run_that_was_given_up_is_dropped(store, mailbox):
+    async def check() -> None:
+        async with running(store) as manager:
+            await manager.suspend("w")
+            await manager.submit(
+                "w", GRAPH, user_metadata={}, options=StartOptions(on_existing="restart")
+            )
+            mailbox.request_stop(cancel_by_anybody(1))
+            await dropped(mailbox)
+            assert await manager.answers.get_status("w") is WorkflowStatus.RUNNING
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [replace(SUSPEND, how="cancel"), cancel_by_anybody(1)],
+    ids=["of the owner", "of anybody"],
+)
+def test_a_cancel_that_nobody_could_obey_is_obeyed_instead_of_a_resume(store, mailbox, request_):
+    async def check() -> None:
+        mailbox.take_over(OWNER)
+        async with running(store):
+            pass  # the manager leaves it RESUMABLE
+        mailbox.request_stop(request_)
+        async with managing(store, "later") as later:
+            with pytest.raises(WorkflowNotResumableError, match="It was canceled"):
+                await later.resume("w")
+            assert await later.answers.get_status("w") is WorkflowStatus.CANCELED
+        assert list(mailbox.list_requests()) == []
+
+    asyncio.run(check())
+
+
+def test_a_cancel_of_an_earlier_owner_does_not_hinder_a_resume(store, mailbox):
+    async def check() -> None:
+        mailbox.take_over(OWNER)
+        async with running(store):
+            pass
+        mailbox.request_stop(replace(SUSPEND, how="cancel"))
+        mailbox.take_over(replace(OWNER, token="later"))
+        async with managing(store, "later") as later:
+            await later.resume("w")
+            assert await later.answers.get_status("w") is WorkflowStatus.RUNNING
+
+    asyncio.run(check())
+
+
+def test_any_manager_cancels_what_a_dead_one_can_not(store, mailbox):
+    async def check() -> None:
+        mailbox.take_over(OWNER)
+        async with running(store):
+            pass
+        mailbox.request_stop(replace(SUSPEND, how="cancel"))
+        async with running(store, "other", workflow_id="another"):
+            await dropped(mailbox)
+        record = WorkflowStore(store).read_status("w")
+        assert record is not None
+        assert record.status is WorkflowStatus.CANCELED
+
+    asyncio.run(check())
+
+
+def test_requests_for_workflows_of_others_are_left_alone_until_they_are_old(store, mailbox):
+    async def check() -> None:
+        async with running(store):
+            other = replace(SUSPEND, workflow_id="other", requested_at=time.time())
+            old = replace(other, token="old", requested_at=time.time() - 90_000)
+            mailbox.request_stop(old)
+            mailbox.request_stop(other)
+            async with asyncio.timeout(10):
+                while list(mailbox.list_requests()) != [other]:
+                    await asyncio.sleep(0.01)
+
+    asyncio.run(check())
+
+
+def test_a_storage_that_fails_for_a_while_stops_nothing(store, mailbox):
+    async def check() -> None:
+        async with running(store) as manager:
+            mailbox.take_over(OWNER)
+            store.is_down = True
+            mailbox.request_stop(SUSPEND)
+            looks = store.looks
+            async with asyncio.timeout(10):
+                while store.looks < looks + 3:
+                    await asyncio.sleep(0.01)
+            store.is_down = False
+            assert (await ended(manager, store)).status is WorkflowStatus.RESUMABLE
+
+    asyncio.run(check())
+
+
+def test_the_storage_is_not_asked_while_the_manager_holds_nothing(store):
+    async def check() -> None:
+        async with running(store) as manager:
+            async with asyncio.timeout(10):
+                while not store.looks:
+                    await asyncio.sleep(0.01)
+            await manager.suspend("w")
+            looks = store.looks
+            await asyncio.sleep(0.1)
+            assert store.looks <= looks + 1  # one may have been under way
+
+    asyncio.run(check())

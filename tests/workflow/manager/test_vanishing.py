@@ -1,0 +1,158 @@
+"""The storage vanishes under a run: it ends with word of that, never as if all were well."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import effects
+import pytest
+import ray
+
+from airflow_provider_rayworkflow import workflow
+from airflow_provider_rayworkflow.workflow import testing
+from airflow_provider_rayworkflow.workflow.exceptions import OwnershipLostError
+from airflow_provider_rayworkflow.workflow.manager import runs
+from airflow_provider_rayworkflow.workflow.runtime.testing import in_process
+from airflow_provider_rayworkflow.workflow.storage import ByteStore, WorkflowStore, open_store
+from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
+from airflow_provider_rayworkflow.workflow.storage.honest_statuses import HonestStatuses
+
+pytestmark = [pytest.mark.invariant(3), pytest.mark.invariant(4), pytest.mark.timeout(60)]
+
+
+class FarStore(MemoryStore):
+    """Each look is a request."""
+
+    reads_at_once = 16
+
+
+@pytest.fixture(params=["memory", "far", "local", "arrow"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ByteStore]:
+    stores: dict[str, Callable[[], ByteStore]] = {
+        "memory": MemoryStore,
+        "far": FarStore,
+        "local": lambda: open_store(str(tmp_path / "storage")),
+        "arrow": lambda: arrow_store(tmp_path / "storage"),
+    }
+    with effects.fresh():
+        yield stores[request.param]()
+
+
+def arrow_store(root: Path) -> ByteStore:
+    from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
+
+    from airflow_provider_rayworkflow.workflow.storage.backends.arrow import ArrowStore
+
+    root.mkdir()
+    return ArrowStore(SubTreeFileSystem(str(root), LocalFileSystem()), "", location=str(root))
+
+
+@ray.remote
+def first():
+    effects.note("first")
+
+
+@ray.remote
+def second(_):
+    effects.note("second")
+    effects.gate.wait()
+    return bytes(50_000)
+
+
+@ray.remote
+def third(data):
+    effects.note("third")
+    return len(data)
+
+
+GRAPH = third.bind(second.bind(first.bind()))
+
+
+def claim(store: ByteStore) -> None:
+    store.delete(["v1/workflows/w/00000001.epoch"])
+
+
+def folder(store: ByteStore) -> None:
+    store.delete_folder("v1/workflows/w")
+
+
+def everything(store: ByteStore) -> None:
+    WorkflowStore(store).delete("w")
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("vanish", [claim, folder, everything], ids=lambda vanish: vanish.__name__)
+def test_a_workflow_that_is_deleted_while_it_runs_says_so(
+    store: ByteStore, vanish: Callable[[ByteStore], None], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(
+        "airflow_provider_rayworkflow.workflow.manager.ownership.LOOK_INTERVAL_S", 0.0
+    )
+    with testing.in_process(store) as workflows:
+        output = workflows.run_async(GRAPH, workflow_id="w")
+        wait_until(lambda: "second" in effects.calls)
+        vanish(store)
+        effects.gate.set()
+        with pytest.raises(OwnershipLostError, match=r"w/00000001\.epoch' was deleted"):
+            ray.get(output)
+        assert "third" not in effects.calls
+        found = HonestStatuses(WorkflowStore(store), now=time.time()).read("w")
+        if vanish is everything:
+            assert found is None  # nothing is written in its place
+        else:
+            assert found is not None
+            assert found.status is workflow.WorkflowStatus.RESUMABLE
+            assert "was deleted while it ran" in found.record.failure.message
+        # It may be run again from the start, under its id.
+        assert workflows.run(GRAPH, workflow_id="w", on_existing="restart") == 50_000
+
+
+def test_one_that_writes_nothing_for_long_hears_of_it_with_the_next_renewal(
+    store: ByteStore, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(in_process, "LEASE_TTL_S", 0.03)
+    with testing.in_process(store) as workflows:
+        output = workflows.run_async(GRAPH, workflow_id="w")
+        wait_until(lambda: "second" in effects.calls)
+        folder(store)
+        with pytest.raises(OwnershipLostError, match="was deleted while it ran"):
+            ray.get(output)
+        effects.gate.set()
+        effects.join_tasks()  # while there is a manager: they use its object store
+
+
+def test_how_far_it_is_is_not_written_for_a_deleted_workflow(
+    store: ByteStore, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(runs, "PROGRESS_INTERVAL_S", 0.01)
+    monkeypatch.setattr(
+        "airflow_provider_rayworkflow.workflow.manager.ownership.LOOK_INTERVAL_S", 0.0
+    )
+    with testing.in_process(store) as workflows:
+        output = workflows.run_async(GRAPH, workflow_id="w")
+        wait_until(lambda: "second" in effects.calls)
+        everything(store)
+        effects.gate.set()
+        with pytest.raises(OwnershipLostError):
+            ray.get(output)
+        assert list(store.list("v1/status")) == []
+
+
+def test_a_root_that_is_deleted_while_workflows_run_ends_them_with_word_of_it(tmp_path: Path):
+    root = tmp_path / "storage"
+    with effects.fresh(), testing.in_process(str(root)) as workflows:
+        outputs = [workflows.run_async(GRAPH, workflow_id=f"w{number}") for number in range(3)]
+        wait_until(lambda: effects.calls.count("second") == 3)
+        shutil.rmtree(root)
+        effects.gate.set()
+        for output in outputs:
+            with pytest.raises(OwnershipLostError, match="was deleted while it ran"):
+                ray.get(output)
+        assert workflows.run(GRAPH, workflow_id="w0") == 50_000

@@ -1,0 +1,264 @@
+"""Fingerprints: equal for equal content in any process, and different where an author would say so."""
+
+from __future__ import annotations
+
+import enum
+import os
+import subprocess
+import sys
+import threading
+import types
+from collections import Counter, OrderedDict
+from dataclasses import dataclass
+from datetime import date
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from airflow_provider_rayworkflow.workflow.model import fingerprints
+from airflow_provider_rayworkflow.workflow.model.fingerprints import Comparison, combine, compare
+
+
+def keep(value):
+    return NotImplemented
+
+
+def of(value) -> str:
+    return fingerprints.of_value(value, replace=keep)[0]
+
+
+def code(function) -> str:
+    return fingerprints.of_code(function, replace=keep)
+
+
+@dataclass
+class Point:
+    x: int
+    tags: set[str]
+
+
+class Color(enum.Enum):
+    RED = 1
+    BLUE = 2
+
+
+class Slotted:
+    __slots__ = ("a",)
+
+    def __init__(self, a):
+        self.a = a
+
+
+def cyclic(last):
+    items = [1]
+    items.append({"self": items, "last": last})
+    return items
+
+
+A_PART = ["part"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"a": 1, "b": 2}, {"b": 2, "a": 1}),
+        ([A_PART, A_PART], [["part"], ["part"]]),
+        ("".join(["te", "xt"]), "text"),
+        (Point(1, {"a", "b"}), Point(1, {"b", "a"})),
+        (cyclic(1), cyclic(1)),
+        (np.arange(6), np.arange(6)),
+        (lambda x: x + 1, lambda x: x + 1),
+        (partial(pow, 2), partial(pow, 2)),
+        (Slotted(1), Slotted(1)),
+        (Counter("aab"), Counter("baa")),
+        ([10**5000], [10**5000]),
+        ("\ud800", "\ud800"),
+        (pd.DataFrame({"a": [1, 2]}), pd.DataFrame({"a": [1, 2]})),
+    ],
+)
+def test_equal_content_has_one_fingerprint(one, other):
+    assert of(one) == of(other) != ""
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (1, 2),
+        (1, 1.0),
+        (1, True),
+        (0.0, -0.0),
+        ("1", 1),
+        ("a", b"a"),
+        ([1, 2], (1, 2)),
+        ([1, [2]], [1, 2]),
+        ({"a": 1}, {"a": 2}),
+        ({"a": "b"}, {"b": "a"}),
+        ({1, 2}, {1, 3}),
+        ({1, 2}, frozenset({1, 2})),
+        (Point(1, {"a"}), Point(1, {"b"})),
+        (cyclic(1), cyclic(2)),
+        (np.arange(6), np.arange(7)),
+        (np.arange(6), np.arange(6, dtype="int32")),
+        (np.zeros((2, 3)), np.zeros((3, 2))),
+        (lambda x: x + 1, lambda x: x + 2),
+        (partial(pow, 2), partial(pow, 3)),
+        (Color.RED, Color.BLUE),
+        (date(2020, 1, 1), date(2020, 1, 2)),
+        (Slotted(1), Slotted(2)),
+        (OrderedDict(a=1), {"a": 1}),
+        (pow, print),
+        ([].append, {}.update),
+        (pd.DataFrame({"a": [1, 2]}), pd.DataFrame({"a": [1, 3]})),
+    ],
+)
+def test_other_content_has_another_fingerprint(one, other):
+    assert of(one) != of(other)
+    assert "" not in (of(one), of(other))
+
+
+def test_what_has_no_content_to_compare_is_not_known():
+    assert of(threading.Lock()) == ""
+    assert of([1, threading.Lock()]) == ""
+    assert compare("", of(1)) is compare(of(1), "") is Comparison.UNKNOWN
+
+
+def test_a_named_function_among_arguments_counts_by_its_name_and_is_reported():
+    fingerprint, named = fingerprints.of_value([cyclic, Point], replace=keep)
+    assert named == [cyclic, Point]
+    assert fingerprint == of([cyclic, Point])
+    assert fingerprint != of([cyclic, Color])
+
+
+FIRST = '''
+LIMIT = 3
+cache = {}
+
+def helper(x):
+    return x * 2
+
+class Scale:
+    factor = 2
+    def apply(self, x):
+        return x * self.factor
+
+def task(x, y=1):
+    """What it does."""
+    def inner(z):
+        """Inside."""
+        return z in {"a", "b", "c"}
+    return helper(x) + y + LIMIT + len(cache), inner(x), Scale().apply(x)
+'''
+
+
+def module(source: str, name: str = "pipeline.steps") -> types.SimpleNamespace:
+    namespace: dict = {"__name__": name}
+    exec(compile(source, f"/{len(source)}.py", "exec"), namespace)
+    return types.SimpleNamespace(**namespace)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("LIMIT = 3", "\n\n# moved\nLIMIT = 3"),
+        ('"""What it does."""', '"""Says it better."""'),
+        ('"""Inside."""', '"""Inside of it."""'),
+        ("return helper(x)", "# a comment\n    return helper(x)"),
+        ("cache = {}", "cache = {1: 2}"),  # what changes while it runs
+    ],
+)
+def test_code_that_does_the_same_is_the_same(old: str, new: str):
+    assert old in FIRST
+    assert code(module(FIRST).task) == code(module(FIRST.replace(old, new)).task) != ""
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("LIMIT = 3", "LIMIT = 4"),
+        ("return x * 2", "return x * 3"),
+        ("y=1", "y=2"),
+        ("+ y", "- y"),
+        ('"c"', '"d"'),
+        ("factor = 2", "factor = 3"),
+        ("return x * self.factor", "return x + self.factor"),
+        ("helper(x) + y", "len(x) + y"),
+        ("def helper(x):", "import functools\n@functools.cache\ndef helper(x):"),
+    ],
+)
+def test_code_that_does_something_else_is_another(old: str, new: str):
+    assert old in FIRST
+    before, after = code(module(FIRST).task), code(module(FIRST.replace(old, new)).task)
+    assert compare(before, after) is Comparison.CHANGED
+
+
+def test_the_name_that_airflow_gives_a_dag_file_does_not_matter():
+    names = [f"unusual_prefix_{digit * 40}_flights" for digit in "ab"]
+    one, other = (module(FIRST, name) for name in names)
+    assert code(one.task) == code(other.task)
+    assert of([one.helper, one.Scale()]) == of([other.helper, other.Scale()])
+
+
+def test_what_other_packages_do_counts_by_its_name():
+    source = "from elsewhere import clean\ndef task(x):\n    return clean(x)"
+    fingerprint = []
+    for body in ("return x", "return x + 1"):
+        other = module(f"def clean(x):\n    {body}", "elsewhere")
+        user = module("def task(x):\n    return clean(x)", "pipeline")
+        user.task.__globals__["clean"] = other.clean
+        fingerprint.append(code(user.task))
+    assert fingerprint[0] == fingerprint[1]
+    assert "elsewhere" in source
+
+
+def test_a_closure_counts_by_what_it_holds():
+    def make(value):
+        return lambda: value
+
+    assert code(make(1)) == code(make(1))
+    assert code(make(1)) != code(make(2))
+    assert code(make({"a", "b"})) == code(make({"b", "a"}))
+    assert code(make(threading.Lock())) == ""
+
+
+def test_functions_that_call_each_other_have_fingerprints():
+    source = "def task(x):\n    return other(x - 1)\ndef other(x):\n    return task(x {})"
+    assert code(module(source.format("+ 1")).task) == code(module(source.format("+ 1")).task)
+    assert code(module(source.format("+ 1")).task) != code(module(source.format("+ 2")).task)
+
+
+def test_bytecode_of_two_versions_of_python_is_not_compared():
+    assert compare("aa@3.11", "bb@3.12") is Comparison.UNKNOWN
+    assert compare("aa@3.11", "bb@3.11") is Comparison.CHANGED
+    assert compare("aa@3.11", "bb") is Comparison.CHANGED
+    assert compare("aa@3.11", "aa@3.11") is Comparison.SAME
+    assert combine("aa@3.11", "bb").endswith("@3.11")
+    assert combine("aa", "") == ""
+
+
+PROGRAM = """
+from airflow_provider_rayworkflow.workflow.model import fingerprints
+keep = lambda value: NotImplemented
+names = {"a", "b", "c", "d", "e"}
+def task(x, known=frozenset(names)):
+    return x in {"v", "w", "x", "y", "z"} or x in names or x in known
+value = {"names": names, "function": lambda x: x in {"p", "q", "r", "s"}}
+print(fingerprints.of_value(value, replace=keep)[0], fingerprints.of_code(task, replace=keep))
+"""
+
+
+def test_processes_agree_whatever_their_hash_seed_is():
+    outputs = {
+        subprocess.run(
+            [sys.executable, "-c", "\n" * seed + PROGRAM],
+            env=os.environ | {"PYTHONHASHSEED": str(seed)},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        ).stdout
+        for seed in (1, 2, 3)
+    }
+    assert len(outputs) == 1
+    assert all(len(part) > 16 for part in outputs.pop().split())

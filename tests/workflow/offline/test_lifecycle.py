@@ -1,0 +1,137 @@
+"""What is done to a workflow that nobody runs, without a manager."""
+
+from dataclasses import replace
+
+import pytest
+
+from airflow_provider_rayworkflow.workflow.exceptions import (
+    IllegalTransitionError,
+    WorkflowNotFoundError,
+    WorkflowStillActiveError,
+)
+from airflow_provider_rayworkflow.workflow.model.graph import Graph, Task
+from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
+from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.offline import lifecycle
+from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
+from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
+from airflow_provider_rayworkflow.workflow.storage.honest_statuses import HonestStatuses
+from airflow_provider_rayworkflow.workflow.storage.leases import Lease, Process
+from airflow_provider_rayworkflow.workflow.storage.mailbox import Mailbox, StopRequest
+
+NOW = 100.0
+GRAPH = Graph(tasks=[Task(name="f", function=0, arguments=0)], blobs=[b""])
+
+
+@pytest.fixture
+def store() -> WorkflowStore:
+    return WorkflowStore(MemoryStore())
+
+
+def claim(store: WorkflowStore, *, after: int = 0, manager_id: str = "m") -> None:
+    assert store.claim(
+        "w", after=after, manager_id=manager_id, now=NOW, user_metadata={}, graph=GRAPH
+    )
+
+
+def write(store: WorkflowStore, status: WorkflowStatus) -> StatusRecord:
+    """A workflow as manager ``m`` left it."""
+    claim(store)
+    record = StatusRecord(
+        workflow_id="w", status=status, epoch=1, number=0, manager_id="m", created_at=NOW
+    )
+    store.write_status(record)
+    return record
+
+
+def live(store: WorkflowStore, manager_id: str) -> None:
+    lease = Lease(manager_id=manager_id, actor_id="a", process=Process.current(), renewed_at=NOW)
+    store.write_lease(lease)
+
+
+def status(store: WorkflowStore) -> WorkflowStatus | None:
+    found = HonestStatuses(store, now=NOW).read("w")
+    return found and found.status
+
+
+@pytest.mark.parametrize(
+    "before", [WorkflowStatus.RUNNING, WorkflowStatus.FAILED, WorkflowStatus.RESUMABLE]
+)
+def test_a_workflow_whose_owner_is_dead_is_canceled_at_once(store, before):
+    write(store, before)
+    assert lifecycle.cancel(store, "w", now=NOW) is WorkflowStatus.CANCELED
+    assert status(store) is WorkflowStatus.CANCELED
+    assert lifecycle.cancel(store, "w", now=NOW) is WorkflowStatus.CANCELED
+    assert list(Mailbox(store.bytes).list_requests()) == []
+
+
+def test_a_live_owner_is_asked(store):
+    write(store, WorkflowStatus.RUNNING)
+    live(store, "m")
+    assert lifecycle.cancel(store, "w", now=NOW) is WorkflowStatus.RUNNING
+    expected = StopRequest.by_anybody("w", 1, how="cancel", now=NOW)
+    assert list(Mailbox(store.bytes).list_requests()) == [expected]
+    assert status(store) is WorkflowStatus.RUNNING
+
+
+def test_what_is_being_resumed_is_asked_to_stop(store):
+    write(store, WorkflowStatus.FAILED)
+    claim(store, after=1, manager_id="other")
+    live(store, "other")
+    assert lifecycle.cancel(store, "w", now=NOW) is WorkflowStatus.FAILED
+    assert len(list(Mailbox(store.bytes).list_requests())) == 1
+
+
+def test_a_cancel_of_a_run_that_began_after_the_look_waits_for_that_one(store):
+    write(store, WorkflowStatus.FAILED)
+    found = HonestStatuses(store, now=NOW).read("w")
+    mailbox = Mailbox(store.bytes)
+    later = StopRequest.by_anybody("w", 2, how="cancel", now=NOW)
+    mailbox.request_stop(later)
+    assert not lifecycle.obey_pending_cancel(store, found, manager_id="m2", now=NOW)
+    assert list(mailbox.list_requests()) == [later]
+
+
+def test_what_was_successful_or_never_was_is_not_canceled(store):
+    with pytest.raises(WorkflowNotFoundError):
+        lifecycle.cancel(store, "w", now=NOW)
+    write(store, WorkflowStatus.SUCCESSFUL)
+    with pytest.raises(IllegalTransitionError):
+        lifecycle.cancel(store, "w", now=NOW)
+
+
+def find(store: WorkflowStore):
+    found = HonestStatuses(store, now=NOW).read("w")
+    assert found is not None
+    return found
+
+
+def test_delete_leaves_nothing(store):
+    write(store, WorkflowStatus.CANCELED)
+    lifecycle.delete(store, find(store), manager_id="v", now=NOW)
+    assert list(store.bytes.list("v1")) == []
+
+
+@pytest.mark.parametrize("state", ["running", "being resumed", "resumed since"])
+def test_nothing_is_deleted_of_what_somebody_runs(store, state):
+    record = write(store, WorkflowStatus.RUNNING if state == "running" else WorkflowStatus.FAILED)
+    found = None
+    if state == "running":
+        live(store, "m")
+    elif state == "being resumed":
+        claim(store, after=1, manager_id="other")
+        live(store, "other")
+    else:
+        found = find(store)
+        claim(store, after=1, manager_id="other")
+        store.write_status(replace(record, status=WorkflowStatus.RUNNING, epoch=2))
+    before = {entry.key for entry in store.bytes.list("v1")}
+    with pytest.raises(WorkflowStillActiveError):
+        lifecycle.delete(store, found or find(store), manager_id="v", now=NOW)
+    assert {entry.key for entry in store.bytes.list("v1")} == before
+
+
+def test_a_start_that_died_before_its_status_hinders_nobody(store):
+    write(store, WorkflowStatus.RESUMABLE)
+    claim(store, after=1, manager_id="dead")
+    assert lifecycle.cancel(store, "w", now=NOW) is WorkflowStatus.CANCELED

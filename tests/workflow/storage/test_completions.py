@@ -1,0 +1,143 @@
+"""Each end of a workflow is given once, and after a restart again until it is confirmed."""
+
+import pytest
+
+from airflow_provider_rayworkflow.workflow.exceptions import DataSaveError
+from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
+from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus as Status
+from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
+from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
+from airflow_provider_rayworkflow.workflow.storage.completions import Completions
+
+
+@pytest.fixture
+def store() -> WorkflowStore:
+    return WorkflowStore(MemoryStore())
+
+
+def write(store: WorkflowStore, workflow_id: str, status: Status, *, epoch: int = 1) -> None:
+    store.write_status(
+        StatusRecord(
+            workflow_id=workflow_id,
+            status=status,
+            epoch=epoch,
+            number=1,
+            manager_id="gone",
+            created_at=0.0,
+        )
+    )
+
+
+def watcher(store: WorkflowStore, *statuses: Status, prefix: str = "") -> Completions:
+    return Completions(store, "watcher", statuses=statuses or (Status.SUCCESSFUL,), prefix=prefix)
+
+
+def ids(completions: list) -> list[str]:
+    return [completion.workflow_id for completion in completions]
+
+
+def test_what_had_ended_before_the_first_look_is_not_given(store: WorkflowStore):
+    write(store, "before", Status.SUCCESSFUL)
+    ends = watcher(store)
+    assert ends.look(now=0) == []
+    write(store, "after", Status.SUCCESSFUL)
+    assert ids(ends.look(now=0)) == ["after"]
+    assert ends.look(now=0) == []
+
+
+def test_an_end_is_given_to_the_next_process_until_it_is_confirmed(store: WorkflowStore):
+    watcher(store).look(now=0)
+    write(store, "A long ID " + "x" * 300, Status.SUCCESSFUL)
+    for _ in range(2):
+        ends = watcher(store)
+        (given,) = ends.look(now=0)
+        assert given.to_json() == {
+            "workflow_id": "A long ID " + "x" * 300,
+            "status": "SUCCESSFUL",
+            "epoch": 1,
+        }
+    ends.confirm([given])
+    assert watcher(store).look(now=0) == []
+
+
+def test_a_first_look_that_could_not_be_noted_is_none(store: WorkflowStore, monkeypatch):
+    def fail(*_: object) -> None:
+        raise DataSaveError("full")
+
+    ends = watcher(store)
+    with monkeypatch.context() as patch:
+        patch.setattr(store.bytes, "put", fail)
+        with pytest.raises(DataSaveError):
+            ends.look(now=0)
+    ends.look(now=0)
+    write(store, "w", Status.SUCCESSFUL)
+    assert ids(watcher(store).look(now=0)) == ["w"]
+
+
+def test_an_end_that_comes_while_nobody_looks_is_given(store: WorkflowStore):
+    watcher(store).look(now=0)
+    write(store, "w", Status.SUCCESSFUL)
+    assert ids(watcher(store).look(now=0)) == ["w"]
+
+
+def test_each_end_of_a_workflow_that_starts_over_or_is_resumed_counts(store: WorkflowStore):
+    ends = watcher(store, Status.FAILED, Status.SUCCESSFUL)
+    ends.look(now=0)
+    write(store, "w", Status.FAILED)
+    ends.confirm(ends.look(now=0))
+    write(store, "w", Status.SUCCESSFUL, epoch=2)
+    (given,) = ends.look(now=0)
+    assert (given.status, given.key.epoch) == (Status.SUCCESSFUL, 2)
+
+
+def test_a_late_confirmation_of_one_end_is_none_of_the_next(store: WorkflowStore):
+    ends = watcher(store, Status.FAILED, Status.SUCCESSFUL)
+    ends.look(now=0)
+    write(store, "w", Status.FAILED)
+    first = ends.look(now=0)
+    write(store, "w", Status.SUCCESSFUL, epoch=2)
+    ends.look(now=0)
+    ends.confirm(first)
+    (again,) = watcher(store, Status.FAILED, Status.SUCCESSFUL).look(now=0)
+    assert again.status is Status.SUCCESSFUL
+
+
+def test_what_was_lost_on_the_way_is_given_again(store: WorkflowStore):
+    ends = watcher(store)
+    ends.look(now=0)
+    write(store, "w", Status.SUCCESSFUL)
+    (given,) = ends.look(now=0)
+    ends.give_again(given)
+    assert ends.look(now=0) == [given]
+
+
+def test_a_workflow_whose_owner_is_gone_ends_as_resumable(store: WorkflowStore):
+    ends = watcher(store, Status.RESUMABLE)
+    ends.look(now=0)
+    write(store, "w", Status.RUNNING)
+    (given,) = ends.look(now=0)
+    assert given.status is Status.RESUMABLE
+
+
+def test_only_ids_of_the_prefix_count(store: WorkflowStore):
+    ends = watcher(store, prefix="Daily.")
+    ends.look(now=0)
+    for workflow_id in ("Daily.a", "daily.a", "Daily", "Daily." + "x" * 300):
+        write(store, workflow_id, Status.SUCCESSFUL)
+    assert sorted(ids(ends.look(now=0))) == ["Daily.a", "Daily." + "x" * 300]
+
+
+def test_deleted_workflows_are_forgotten_and_count_when_they_come_again(store: WorkflowStore):
+    ends = watcher(store)
+    ends.look(now=0)
+    write(store, "w", Status.SUCCESSFUL)
+    ends.confirm(ends.look(now=0))
+    store.delete("w")
+    assert ends.look(now=0) == []
+    write(store, "w", Status.SUCCESSFUL)
+    assert ids(ends.look(now=0)) == ["w"]
+
+
+def test_a_prefix_that_is_too_long_is_refused(store: WorkflowStore):
+    with pytest.raises(ValueError, match="give a shorter one"):
+        watcher(store, prefix="x" * 101)

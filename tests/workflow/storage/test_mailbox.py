@@ -1,0 +1,113 @@
+"""What the side without a cluster leaves in the storage for the side that has one."""
+
+from dataclasses import replace
+
+import pytest
+
+from airflow_provider_rayworkflow.workflow.exceptions import CorruptedDataError, KeyNotFoundError
+from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
+from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
+from airflow_provider_rayworkflow.workflow.storage.mailbox import (
+    Mailbox,
+    Owner,
+    StopRequest,
+    Submission,
+)
+
+SUBMISSION = Submission(
+    workflow_id="Dag.task",
+    submission_id="try-1",
+    token="try",
+    workflow="pipelines.flights:daily",
+    arguments={"day": "2013-01-01"},
+    user_metadata={"owner": "me"},
+    on_existing="resume",
+    submitted_at=1.5,
+    python="3.11",
+    package_version="0.1.0",
+)
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore()
+
+
+@pytest.fixture
+def mailbox(store: MemoryStore) -> Mailbox:
+    return Mailbox(store)
+
+
+@pytest.mark.parametrize("graph", [None, b"", b"\x80pickled\n"])
+def test_a_submission_comes_back_as_it_was_written(mailbox: Mailbox, graph: bytes | None):
+    submission = replace(SUBMISSION, graph=graph)
+    mailbox.write_submission(submission)
+    assert mailbox.read_submission("Dag.task", "try-1") == submission
+
+
+def test_a_submission_that_was_taken_is_not_found(mailbox: Mailbox):
+    mailbox.write_submission(SUBMISSION)
+    mailbox.delete_submission("Dag.task", "try-1")
+    with pytest.raises(KeyNotFoundError, match="try-1"):
+        mailbox.read_submission("Dag.task", "try-1")
+
+
+def test_a_torn_submission_is_no_submission(mailbox: Mailbox, store: MemoryStore):
+    mailbox.write_submission(replace(SUBMISSION, graph=b"pickled"))
+    key = "v1/submissions/%44ag.task/try-1.submission"
+    store.put(key, store.get(key)[:-3])
+    with pytest.raises(CorruptedDataError, match="cut off"):
+        mailbox.read_submission("Dag.task", "try-1")
+
+
+def test_the_latest_owner_counts(mailbox: Mailbox):
+    assert mailbox.read_owner("Dag.task") is None
+    owner = Owner(workflow_id="Dag.task", token="try", submission_id="", since=1.0)
+    mailbox.take_over(owner)
+    mailbox.take_over(replace(owner, token="later"))
+    assert mailbox.read_owner("Dag.task") == replace(owner, token="later")
+
+
+def test_a_request_of_an_earlier_owner_is_void(mailbox: Mailbox):
+    request = StopRequest(workflow_id="Dag.task", token="try", how="suspend", requested_at=1.0)
+    assert not mailbox.is_valid(request, 1)  # nobody owns it
+    owner = Owner(workflow_id="Dag.task", token="try", submission_id="", since=1.0)
+    mailbox.take_over(owner)
+    assert mailbox.is_valid(request, 1)
+    mailbox.take_over(replace(owner, token="later"))
+    assert not mailbox.is_valid(request, 1)
+
+
+def test_requests_are_listed_until_they_are_dealt_with(mailbox: Mailbox):
+    request = StopRequest(workflow_id="Dag.task", token="try", how="cancel", requested_at=1.0)
+    other = replace(request, workflow_id="other", how="suspend")
+    mailbox.request_stop(request)
+    mailbox.request_stop(other)
+    mailbox.delete_request(request)
+    assert list(mailbox.list_requests()) == [other]
+    assert mailbox.read_request("Dag.task", "try") is None
+    assert mailbox.read_request("other", "try") == other
+
+
+def test_of_a_cancel_there_is_word_in_the_workflows_folder(mailbox: Mailbox, store: MemoryStore):
+    request = StopRequest(workflow_id="Dag.task", token="try", how="cancel", requested_at=1.0)
+    mailbox.request_stop(replace(request, how="suspend", token="other"))
+    assert kinds(store) == []
+    mailbox.request_stop(request)
+    assert kinds(store) == ["cancel"]
+    mailbox.delete_request(request)
+    assert kinds(store) == []
+
+
+def kinds(store: MemoryStore) -> list[str]:
+    return [file.kind for file in WorkflowStore(store).list_files("Dag.task")]
+
+
+def test_deleting_a_workflow_deletes_what_was_handed_over(mailbox: Mailbox, store: MemoryStore):
+    mailbox.write_submission(SUBMISSION)
+    mailbox.take_over(Owner(workflow_id="Dag.task", token="try", submission_id="", since=1.0))
+    mailbox.request_stop(
+        StopRequest(workflow_id="Dag.task", token="try", how="cancel", requested_at=1.0)
+    )
+    WorkflowStore(store).delete("Dag.task")
+    assert list(store.list("v1")) == []
