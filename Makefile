@@ -17,9 +17,12 @@ CHROMIUM := $(if $(shell command -v chromium),,$(if $(filter 0,$(shell id -u)),$
 # So is the PostgreSQL server of a test with Airflow's executor.
 POSTGRES := $(if $(wildcard /usr/lib/postgresql/*/bin/initdb)$(shell command -v initdb),,$(if $(filter 0,$(shell id -u)),$(shell command -v apt-get)))
 
-.PHONY: bench bench-quick setup demo test chromium postgres screenshots matrix check lint format types layers docs constraints clean
+.PHONY: help faults load bench bench-quick setup demo test chromium postgres screenshots matrix check lint format types layers docs constraints clean
 
-setup: $(READY)
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.* ## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do printf '%-12s %s\n' "$$target" "$$text"; done
+
+setup: $(READY) ## the environment in .venv: package, tools, pinned Airflow and Ray
 
 # `pip --python` installs into an environment that has no pip of its own, so that Debian's
 # python3 without the python3-venv package is enough.
@@ -31,10 +34,10 @@ $(READY): pyproject.toml constraints.txt | $(BIN)/uv
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraints constraints.txt --editable . --group dev
 	touch $@
 
-demo: $(READY)
+demo: $(READY) ## a workflow through Airflow, with a failure and a resume
 	$(BIN)/python example_dags/demo.py
 
-test: $(READY) $(AZURITE) $(if $(CHROMIUM),chromium) $(if $(POSTGRES),postgres)
+test: $(READY) $(AZURITE) $(if $(CHROMIUM),chromium) $(if $(POSTGRES),postgres) ## all that a merge has to pass (WORKERS=4: in four processes)
 	$(MAKE) --no-print-directory check
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --durations 10
 
@@ -49,55 +52,55 @@ postgres:
 	-apt-get update -qq && RUNLEVEL=1 apt-get install -qq -y --no-install-recommends postgresql
 
 # The pictures of docs/ui.md, which a test makes.
-screenshots: $(READY)
+screenshots: $(READY) ## the pictures of docs/ui.md
 	RAYWORKFLOW_SCREENSHOTS=docs/images $(BIN)/python -m pytest tests/airflow/ui/test_pages.py
 
 # A few tests on the other Pythons that this machine has, and on the oldest versions of what we need: noxfile.py.
-matrix: $(READY)
+matrix: $(READY) ## some tests on other Pythons and the oldest versions
 	PATH="$(CURDIR)/$(BIN):$$PATH" PYENV_VERSION="$$(pyenv versions --bare 2>/dev/null | paste -sd:)" $(BIN)/nox
 
 # The long form of tests/faults: RUNS seeded runs, about half an hour for 200. RESULTS keeps what is
 # done, so that a run that was interrupted goes on.
 RUNS ?= 200
 RESULTS ?= fault-runs.jsonl
-faults: $(READY)
+faults: $(READY) ## the fault suite, long form (RUNS=200)
 	$(BIN)/python tests/faults/suite.py --runs $(RUNS) --results $(RESULTS)
 
 # The long form of tests/load: some minutes.
-load: $(READY)
+load: $(READY) ## large numbers of workflows and tasks, some minutes
 	$(BIN)/python -m pytest -s tests/load/load_on_ray.py
 
-check: lint layers types
+check: lint layers types ## lint, layers and types
 
-lint: $(READY)
+lint: $(READY) ## format and lint
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 
-layers: $(READY)
+layers: $(READY) ## the rows of imports
 	$(BIN)/lint-imports
 
-types: $(READY)
+types: $(READY) ## mypy, strict
 	$(BIN)/mypy
 
-format: $(READY)
+format: $(READY) ## repair format and lint
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 # The pages, in docs/_build/html; every warning is an error.
-docs: $(READY)
+docs: $(READY) ## the pages, in docs/_build/html; warnings are errors
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
 
 # Takes about half an hour; WORKS="tiny s3" measures some, and keeps what else was measured.
-bench: $(READY)
+bench: $(READY) ## all benchmarks, half an hour (WORKS="tiny s3": some)
 	$(BIN)/python -m benchmarks.bench $(WORKS)
 
-bench-quick: $(READY)
+bench-quick: $(READY) ## their quick form
 	$(BIN)/python -m benchmarks.bench --quick $(WORKS)
 
 # No index address gets into the file: it pins versions only.
-constraints: $(BIN)/uv
+constraints: $(BIN)/uv ## the pins in constraints.txt anew
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header --no-emit-index-url \
 	  --group dev --output-file constraints.txt pyproject.toml
 
-clean:
+clean: ## delete what the targets have made
 	rm -rf $(VENV) node_modules

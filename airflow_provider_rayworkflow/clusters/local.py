@@ -95,7 +95,6 @@ class EmbeddedRay:
         :raises RayWorkflowUnreachableError: if Ray does not start.
         :raises RayWorkflowInterruptedError: if Ray does not work.
         """
-        workflow_id = self._workflow_id
         import ray
 
         if self._is_ours and ray.is_initialized():
@@ -105,22 +104,23 @@ class EmbeddedRay:
             ray.shutdown()
         if not ray.is_initialized():
             _start_ray(self._hook.settings, self._runtime_env)
-        try:
+        from_task = options.from_task or None
+        with _errors_of_airflow(self._workflow_id):
             workflow.init(storage=self._hook.storage_for_ray)
             self._has_manager = True
             # Kept: Ray complains about a reference to an error that is dropped without a look.
-            self._output = self._begin(options)
+            if self._definition is None:
+                self._output = workflow.resume_async(self._workflow_id, from_task=from_task)
+            else:
+                self._output = workflow.run_async(
+                    self._graph,
+                    workflow_id=self._workflow_id,
+                    metadata=self._metadata,
+                    on_existing=options.on_existing,
+                    on_change=options.on_change or "reuse",
+                    from_task=from_task,
+                )
             self._is_ours = True
-        except WorkflowStillActiveError as exc:
-            raise RayWorkflowStillActiveError(workflow_id) from exc
-        except WorkflowNotResumableError as exc:
-            raise RayWorkflowError(f"Workflow {workflow_id!r} can't be resumed: {exc}") from exc
-        except (TypeError, ValueError) as exc:
-            raise RayWorkflowInputError(f"Workflow {workflow_id!r} can't be run: {exc}") from exc
-        except StorageError as exc:
-            raise RayWorkflowStorageError(str(exc)) from exc
-        except ray.exceptions.RayError as exc:
-            raise RayWorkflowInterruptedError(workflow_id, f"Ray failed ({exc})") from exc
 
     def attach(self) -> None:
         """Nothing to do: another process runs it, and the storage says how it stands."""
@@ -152,19 +152,6 @@ class EmbeddedRay:
         """Suspend what still runs and stop Ray. Never raises; nothing is lost if it fails."""
         _stop_ray(has_manager=self._has_manager)
 
-    def _begin(self, options: StartOptions) -> Any:
-        from_task = options.from_task or None
-        if self._definition is None:
-            return workflow.resume_async(self._workflow_id, from_task=from_task)
-        return workflow.run_async(
-            self._graph,
-            workflow_id=self._workflow_id,
-            metadata=self._metadata,
-            on_existing=options.on_existing,
-            on_change=options.on_change or "reuse",
-            from_task=from_task,
-        )
-
     @cached_property
     def _graph(self) -> Any:
         """The Ray DAG of the author's function; None for what is stored."""
@@ -172,6 +159,25 @@ class EmbeddedRay:
             return None
         with keeping_sigterm_handler():  # the author's function may start Ray
             return self._definition.build_graph()
+
+
+@contextmanager
+def _errors_of_airflow(workflow_id: str) -> Iterator[None]:
+    """Raise what the runtime raises as one of the provider's errors."""
+    import ray
+
+    try:
+        yield
+    except WorkflowStillActiveError as exc:
+        raise RayWorkflowStillActiveError(workflow_id) from exc
+    except WorkflowNotResumableError as exc:
+        raise RayWorkflowError(f"Workflow {workflow_id!r} can't be resumed: {exc}") from exc
+    except (TypeError, ValueError) as exc:
+        raise RayWorkflowInputError(f"Workflow {workflow_id!r} can't be run: {exc}") from exc
+    except StorageError as exc:
+        raise RayWorkflowStorageError(str(exc)) from exc
+    except ray.exceptions.RayError as exc:
+        raise RayWorkflowInterruptedError(workflow_id, f"Ray failed ({exc})") from exc
 
 
 def resume_all(hook: RayWorkflowHook, *, include_failed: bool) -> dict[str, Exception | None]:

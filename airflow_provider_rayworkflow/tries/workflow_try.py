@@ -127,7 +127,8 @@ class WorkflowTry:
         self._told_epoch = 0 if action is Action.ATTACH else self._epoch_before
         if action.submits:
             on_existing: OnExisting = "restart" if action is Action.START_OVER else "resume"
-            return self._submit(on_existing, from_task=from_task)
+            self._engine.submit(self._options(on_existing, from_task))
+            return self._wait_for_begin()
         if action is Action.ATTACH:
             self._engine.attach()
         return self._look()
@@ -192,15 +193,17 @@ class WorkflowTry:
         while not found.status.is_active and self._was_taken(found):
             self._takeovers += 1
             self._engine.prepare()
-            found = self._submit("resume")
+            self._engine.submit(self._options("resume"))
+            found = self._wait_for_begin()
             self._log_reuse(found.record)
         self._log_progress(found.record)
         return found
 
-    def _submit(self, on_existing: OnExisting, *, from_task: str = "") -> StoredWorkflow:
-        self._engine.submit(
-            StartOptions(on_existing=on_existing, on_change=self._on_change, from_task=from_task)
-        )
+    def _options(self, on_existing: OnExisting, from_task: str = "") -> StartOptions:
+        return StartOptions(on_existing=on_existing, on_change=self._on_change, from_task=from_task)
+
+    def _wait_for_begin(self) -> StoredWorkflow:
+        """Wait until what is stored is of what was submitted, and return it."""
         while not self._engine.has_begun(found := self._find()):
             self._pause(self._poll_interval_s)
         found = found or self._look()

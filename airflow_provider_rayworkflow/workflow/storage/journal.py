@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from airflow_provider_rayworkflow.workflow.exceptions import (
     CorruptedDataError,
@@ -49,7 +50,7 @@ class JournalWriter:
     ) -> None:
         self._store = store
         self._signing = signing
-        self._workflow_id = workflow_id
+        self._key = partial(keys.journal_key, workflow_id, epoch)
         self._epoch = epoch
         self._segment = 0
         self._content = bytearray()
@@ -84,7 +85,7 @@ class JournalWriter:
         self._content += added
         # The size shows a loss that ends between two records.
         body = {"epoch": self._epoch, "size": len(self._content)}
-        key = keys.journal_key(self._workflow_id, self._epoch, self._segment)
+        key = self._key(self._segment)
         return Put(key, dump_document(key, "journal", body, [self._content], signing=self._signing))
 
     def _most_again(self) -> int:

@@ -1,0 +1,84 @@
+"""The house: the walks that docs/architecture.md tells are those of the code, and its pages name their subjects."""
+
+from __future__ import annotations
+
+import ast
+import re
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parent.parent
+PACKAGE = REPOSITORY / "airflow_provider_rayworkflow"
+PAGES = [
+    *(REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md")),
+    *sorted((REPOSITORY / "docs").rglob("*.md")),
+]
+
+#: Words that hide the subject of a sentence, or that have to be read twice (CONTRIBUTING.md).
+UNCLEAR = re.compile(
+    r"\b(whoever|whomever|nobody|somebody|bears? with|is looked for|what is to be|there is none)\b",
+    re.IGNORECASE,
+)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_text_names_its_subjects(path: Path) -> None:
+    found = [line for line in path.read_text().splitlines() if UNCLEAR.search(line)]
+    assert found == []
+
+
+#: Stands at a step whose result Ray takes to another process, so that no code names the next step.
+CARRIED = "Ray carries"
+
+
+def _walks() -> dict[str, list[tuple[str, str, bool]]]:
+    """The walks of docs/architecture.md: a heading ``### Walk: ...``, then ``1. `file:function` ``."""
+    walks: dict[str, list[tuple[str, str, bool]]] = {}
+    name = ""
+    for line in (REPOSITORY / "docs" / "architecture.md").read_text().splitlines():
+        if line.startswith("#"):
+            name = line.removeprefix("### Walk: ") if line.startswith("### Walk: ") else ""
+        elif name and (step := re.match(r"\d+\. `([\w/.]+):([\w.]+)`(.*)", line)):
+            walks.setdefault(name, []).append((step[1], step[2], CARRIED in step[3]))
+    return walks
+
+
+WALKS = _walks()
+
+
+def _function(file: str, name: str) -> ast.AST:
+    node: ast.AST = ast.parse((PACKAGE / file).read_text())
+    for part in name.split("."):
+        node = next(
+            child for child in ast.iter_child_nodes(node) if getattr(child, "name", None) == part
+        )
+    return node
+
+
+@pytest.mark.parametrize(
+    ("walk", "most_functions", "most_files"),
+    [
+        ("from `execute` to the checkpoint's key", 18, 13),
+        ("from the worker to the schedule", 22, 22),
+    ],
+)
+def test_a_walk_of_the_architecture_page_is_short_and_as_the_code_goes_it(
+    walk: str, most_functions: int, most_files: int
+) -> None:
+    steps = WALKS[walk]
+    assert len(steps) <= most_functions
+    assert len({file for file, _, _ in steps}) <= most_files
+    assert sum(is_carried for _, _, is_carried in steps) <= 1
+    for (file, name, is_carried), (_, following, _) in pairwise(steps):
+        if is_carried:
+            continue
+        called = following.removesuffix(".__init__").rpartition(".")[2]
+        words = {
+            getattr(node, "id", getattr(node, "attr", None))
+            for node in ast.walk(_function(file, name))
+        }
+        assert called in words, f"{file}:{name} does not name {called}"
+    for file, name, _ in steps:
+        _function(file, name)
