@@ -11,13 +11,14 @@ WORKERS ?= 3
 # Azure's storage for tests comes from npm. Where that is missing, they are skipped.
 AZURITE := $(if $(shell command -v npm),node_modules/.bin/azurite-blob)
 
-# The browser for tests of the UI's pages is Debian's, which root may install. Without it, they are skipped.
-CHROMIUM := $(if $(shell command -v chromium),,$(if $(filter 0,$(shell id -u)),$(shell command -v apt-get)))
+# Debian's packages for tests, which root may install: a browser for the UI's pages, PostgreSQL for a test with
+# Airflow's executor, faketime for tests of clocks. Where one is missing, its tests are skipped.
+PACKAGES := $(strip $(if $(shell command -v chromium),,chromium fonts-dejavu-core) \
+  $(if $(wildcard /usr/lib/postgresql/*/bin/initdb)$(shell command -v initdb),,postgresql) \
+  $(if $(shell command -v faketime),,faketime))
+APT := $(if $(PACKAGES),$(if $(filter 0,$(shell id -u)),$(shell command -v apt-get)))
 
-# So is the PostgreSQL server of a test with Airflow's executor.
-POSTGRES := $(if $(wildcard /usr/lib/postgresql/*/bin/initdb)$(shell command -v initdb),,$(if $(filter 0,$(shell id -u)),$(shell command -v apt-get)))
-
-.PHONY: help faults load bench bench-quick setup demo test chromium postgres screenshots matrix check lint format types layers docs constraints clean
+.PHONY: help faults load bench bench-quick setup demo test packages screenshots matrix check lint format types layers docs constraints clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.* ## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do printf '%-12s %s\n' "$$target" "$$text"; done
@@ -37,19 +38,16 @@ $(READY): pyproject.toml constraints.txt | $(BIN)/uv
 demo: $(READY) ## a workflow through Airflow, with a failure and a resume
 	$(BIN)/python example_dags/demo.py
 
-test: $(READY) $(AZURITE) $(if $(CHROMIUM),chromium) $(if $(POSTGRES),postgres) ## all that a merge has to pass (WORKERS=4: in four processes)
+test: $(READY) $(AZURITE) $(if $(APT),packages) ## all that a merge has to pass (WORKERS=4: in four processes)
 	$(MAKE) --no-print-directory check
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --durations 10
 
 node_modules/.bin/azurite-blob:
 	npm install --no-save --no-package-lock --no-audit --no-fund --loglevel error azurite@3.37.0
 
-chromium:
-	-apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium fonts-dejavu-core
-
 # RUNLEVEL=1: no server is started but those of tests.
-postgres:
-	-apt-get update -qq && RUNLEVEL=1 apt-get install -qq -y --no-install-recommends postgresql
+packages:
+	-apt-get update -qq && RUNLEVEL=1 apt-get install -qq -y --no-install-recommends $(PACKAGES)
 
 # The pictures of docs/ui.md, which a test makes.
 screenshots: $(READY) ## the pictures of docs/ui.md
