@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parent.parent / "tests" / "workflow" / "storage"))
+sys.path.append(str(Path(__file__).parent.parent / "tests" / "support"))
 from servers import make_buckets, s3_address, seaweedfs
 
 _METHODS = (b"GET ", b"PUT ", b"POST ", b"HEAD ", b"DELETE ")

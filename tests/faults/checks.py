@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from ledgers import Ledger, Line
 from shapes import Plan
@@ -15,6 +16,7 @@ from airflow_provider_rayworkflow.workflow.format.documents import load_frames
 from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, keys
+from airflow_provider_rayworkflow.workflow.storage.backends.local import LocalStore
 
 
 @dataclass(kw_only=True, slots=True)
@@ -174,12 +176,14 @@ def _check_owners(
 
 
 def _claims(store: WorkflowStore, workflow_id: str) -> dict[int, tuple[str, float]]:
-    """Who claimed each epoch, and when."""
+    """Who claimed each epoch, and when: by the clock of the machine, not of the claim's owner."""
     found = {}
+    root = Path(store.bytes.uri) if isinstance(store.bytes, LocalStore) else None
     for entry in store.bytes.list(keys.workflow_folder(workflow_id)):
         if entry.key.endswith(".epoch"):
             body = json.loads(store.bytes.get(entry.key).split(b"\n", 1)[0])["body"]
-            found[int(body["epoch"])] = (body["manager_id"], body["claimed_at"])
+            at = (root / entry.key).stat().st_mtime if root else body["claimed_at"]
+            found[int(body["epoch"])] = (body["manager_id"], at)
     return found
 
 

@@ -23,7 +23,7 @@ PATIENCE_S = 240.0
 _ENVIRONMENT = {
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_failure_threshold": "4",
-    "PYTHONPATH": str(HERE),
+    "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE / "clock")]),
 }
 
 
@@ -39,11 +39,13 @@ class RayCluster:
 
     def __init__(self, storage: str, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.log = folder / f"agent{len(list(folder.glob('agent*')))}.log"
+        number = len(list(folder.glob("agent*")))
+        self.log = folder / f"agent{number}.log"
+        self._clock = folder / f"clock{number}"
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-u", str(HERE / "agent.py"), storage],
-                env=os.environ | _ENVIRONMENT,
+                env=os.environ | _ENVIRONMENT | {"FAULTS_CLOCK": str(self._clock)},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -85,6 +87,15 @@ class RayCluster:
             self._answers.put("")
             raise ClusterIsGone(self.log.read_text()[-3000:])
         return json.loads(answer)
+
+    def set_clock(self, ahead_s: float) -> None:
+        """Set the wall clock of its Python processes, managers and workers among them.
+
+        :param ahead_s: seconds ahead of the real time; negative for behind.
+        """
+        new = self._clock.with_suffix(".new")
+        new.write_text(str(ahead_s))
+        new.replace(self._clock)  # never read half written
 
     def second_raylet(self) -> int:
         """The process of the second node's raylet; there is always one when this returns."""

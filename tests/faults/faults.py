@@ -182,6 +182,33 @@ def race_of_three(run: Run) -> None:
     run.settle()
 
 
+def set_clocks(run: Run) -> None:
+    """The wall clock of the owner's cluster steps, or a reader's, or both: forward or back.
+
+    Another cluster resumes what is owned; for some seeds the owner dies besides.
+    """
+    first, second = run.world.cluster, run.world.other_cluster
+    steps = [20.0, 400.0, 3600.0, -20.0, -400.0, -3600.0]
+    stepping = run.rng.choice([(first,), (second,), (first, second)])
+    run.may_be_stopped = True  # the times in its claims are by the clock that was set
+    run.begin(first)
+    try:
+        run.wait_for_a_moment()
+        for cluster in stepping:
+            cluster.set_clock(run.rng.choice(steps))
+            run.faults += 1
+        known = [workflow_id for workflow_id, found in run.found().items() if found is not None]
+        second.send("resume", workflow_ids=known)
+        if run.rng.random() < 0.3:
+            _kill_managers(run)
+        second.receive()
+        run.settle()
+        run.finish()
+    finally:
+        for cluster in stepping:
+            cluster.set_clock(0.0)
+
+
 def delete_a_folder(run: Run) -> None:
     """The folder of one workflow is deleted while it runs: that one must not end well."""
     run.begin()
@@ -361,6 +388,7 @@ LOCAL: dict[str, Callable[[Run], None]] = {
     "folder deleted": delete_a_folder,
     "descriptors run out": take_descriptors,
     "three managers race": race_of_three,
+    "clocks are set": set_clocks,
 }
 S3: dict[str, Callable[[Run], None]] = {
     "killed at a write": kill_at_a_write,

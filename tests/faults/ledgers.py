@@ -83,7 +83,7 @@ def _write(path: str, what: str, context: WorkflowContext) -> None:
         "attempt": context.attempt,
         "pid": os.getpid(),
         "parent": os.getppid(),
-        "at": time.time(),
+        "at": time.clock_gettime(time.CLOCK_REALTIME),  # not the one that a fault sets
     }
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:

@@ -40,13 +40,13 @@ Strike = Callable[[Run], None]
 
 #: How often each fault comes in 100 runs: those that begin new clusters are dear.
 WEIGHTS = {
-    "worker killed": 8,
-    "manager killed": 10,
+    "worker killed": 7,
+    "manager killed": 8,
     "driver killed": 6,
     "raylet killed": 6,
     "two clusters resume": 6,
     "cluster killed": 4,
-    "killed at a write": 12,
+    "killed at a write": 11,
     "S3 server killed": 6,
     "storage fails": 6,
     "storage hangs": 6,
@@ -57,6 +57,7 @@ WEIGHTS = {
     "folder deleted": 5,
     "descriptors run out": 5,
     "three managers race": 4,
+    "clocks are set": 4,
 }
 _WORLDS: list[tuple[Callable[[Path], AbstractContextManager[World]], dict[str, Strike]]] = [
     (local_world, LOCAL),

@@ -17,7 +17,7 @@ from airflow_provider_rayworkflow.workflow.storage.backends.clients import store
 from airflow_provider_rayworkflow.workflow.storage.backends.local import LocalStore
 from airflow_provider_rayworkflow.workflow.storage.byte_store import ByteStore
 
-sys.path.append(str(Path(__file__).parents[1] / "workflow" / "storage"))
+sys.path.append(str(Path(__file__).parents[1] / "support"))
 from proxy import Proxy, pass_on
 from servers import SeaweedFS, make_buckets, s3_address
 
