@@ -12,7 +12,7 @@ from typing import Any
 
 DAGS = Path(__file__).parent / "dags"
 
-_TIMEOUT_S = 500
+_TIMEOUT_S = 1_000
 
 
 def connection(**extra: object) -> str:

@@ -50,6 +50,15 @@ def gate(folder, before):
     return before
 
 
+@ray.remote(max_retries=0, num_cpus=0)
+def gate_for_once(folder, before):
+    """Closed when it is reached first, and open after that: nothing has to open it in time."""
+    count(folder, "gate")
+    while Path(folder, "ran").read_text().split().count("gate") < 2:
+        time.sleep(0.05)
+    return before
+
+
 @ray.remote(max_retries=0)
 def after(folder, before):
     count(folder, "after")
@@ -94,6 +103,11 @@ def echo(item: str):
 def gated(folder: str):
     Path(folder).mkdir(parents=True, exist_ok=True)
     return after.bind(folder, gate.bind(folder, a.bind(folder)))
+
+
+def gated_for_once(folder: str):
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    return after.bind(folder, gate_for_once.bind(folder, a.bind(folder)))
 
 
 @ray.remote(max_retries=0)
