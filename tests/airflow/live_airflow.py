@@ -57,7 +57,7 @@ class LiveAirflow:
         port = free_port()
         self._environment = os.environ | _settings(home, port) | environment
         self._client = httpx.Client(
-            base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False
+            base_url=f"http://127.0.0.1:{port}", timeout=180, trust_env=False
         )
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 

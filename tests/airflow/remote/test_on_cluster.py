@@ -14,7 +14,7 @@ from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, open_st
 
 HERE = Path(__file__).parent
 
-pytestmark = pytest.mark.timeout(550)
+pytestmark = pytest.mark.timeout(1_050)
 
 
 @pytest.fixture(scope="module")
