@@ -36,7 +36,7 @@ def provider(tmp_path_factory) -> Path:
 
 
 @pytest.mark.airflow
-@pytest.mark.timeout(550)
+@pytest.mark.timeout(1_050)
 def test_tasks_are_told_their_parent_where_openlineage_is_on(airflow_home, provider, tmp_path):
     transport = {"type": "file", "log_file_path": str(tmp_path / "events")}
     outcome = test_dag(

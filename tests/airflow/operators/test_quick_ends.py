@@ -10,7 +10,7 @@ from airflow_provider_rayworkflow.workflow.model.records import JsonOutput, Stat
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, open_store
 
-pytestmark = [pytest.mark.airflow, pytest.mark.timeout(550)]
+pytestmark = [pytest.mark.airflow, pytest.mark.timeout(1_050)]
 
 STORED = {
     "taken": (WorkflowStatus.SUCCESSFUL, JsonOutput(value={"n": 5})),

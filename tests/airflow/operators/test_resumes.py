@@ -12,7 +12,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import WorkflowExecutionEr
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, open_store
 from airflow_provider_rayworkflow.workflow.testing import in_process
 
-pytestmark = [pytest.mark.airflow, pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(550)]
+pytestmark = [pytest.mark.airflow, pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1_050)]
 
 
 @pytest.fixture(scope="module")

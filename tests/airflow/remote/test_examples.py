@@ -28,7 +28,7 @@ RUN = (
 )
 MONTH_S = 31 * 24 * 3600
 
-pytestmark = pytest.mark.timeout(500)
+pytestmark = pytest.mark.timeout(1_050)
 
 
 @pytest.fixture(scope="module")
