@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
-from test_executor import TIMES, AtOnce
+from plan_runs import TIMES, AtOnce
 
 from airflow_provider_rayworkflow.workflow.execution.executor import Executor
 from airflow_provider_rayworkflow.workflow.execution.metrics import Metrics

@@ -14,8 +14,8 @@ import pytest
 import ray
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plan_runs import ID, execute
 from plans import Plan, from_result, plans, to_graph
-from test_executor import ID, execute
 
 from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.plugin.tasks import Tasks, TaskView
