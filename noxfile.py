@@ -11,12 +11,12 @@ CONSTRAINTS = ["--constraints", "constraints.txt"]
 
 #: Enough to see that a version fits: graphs, values, workflows in the test's process, and Airflow's side of it, on files and S3.
 QUICK = [
-    "tests/workflow/unit/test_codec.py",
-    "tests/workflow/unit/test_graph.py",
-    "tests/workflow/unit/test_in_process.py",
-    "tests/airflow/test_definitions.py",
+    "tests/workflow/model/test_codec.py",
+    "tests/workflow/model/test_graph.py",
+    "tests/workflow/in_process/test_in_process.py",
+    "tests/airflow/tries/test_definition.py",
     "tests/airflow/test_hooks.py",
-    "tests/airflow/test_object_storage.py",
+    "tests/airflow/connection/test_object_storage.py",
     "tests/test_readme.py",
 ]
 

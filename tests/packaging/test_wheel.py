@@ -39,7 +39,7 @@ def test_every_module_can_be_imported(environment, tmp_path):
 import importlib, pkgutil
 import airflow_provider_rayworkflow as package
 for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-    if not module.name.endswith(("http_event_provider", "runtime.http_events")):
+    if not module.name.endswith(("http_event_provider", "service.http_events")):
         importlib.import_module(module.name)
 print(package.__file__)
 """
