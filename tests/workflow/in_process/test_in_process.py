@@ -813,3 +813,22 @@ def test_a_list_of_nodes_is_no_workflow(workflows: InProcessWorkflows):
     with pytest.raises(TypeError, match="is a list; bind one more task that takes its nodes"):
         workflows.run([add.bind(1), add.bind(2)], workflow_id="w")
     assert workflow.list_all() == []
+
+
+def test_a_task_that_outlives_its_manager_starts_no_ray():
+    @ray.remote
+    def large():
+        effects.calls.append("large")
+        effects.gate.wait()
+        return b"x" * 100_000
+
+    effects.calls.clear()
+    effects.gate.clear()
+    with testing.in_process() as workflows:
+        workflows.run_async(large.bind(), workflow_id="outlives")
+        while not effects.calls:
+            time.sleep(0.01)
+    [thread] = [found for found in threading.enumerate() if "outlives@" in found.name]
+    effects.gate.set()
+    thread.join()
+    assert not ray.is_initialized()

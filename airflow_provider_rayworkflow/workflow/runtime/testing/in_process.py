@@ -282,8 +282,11 @@ class _ThreadRunner:
         refs: list[Any] = []
         run = with_positions(run, refs)
         log_begin(run)
-        values = [ray.get(ref) for ref in refs]
-        return run_task(store_at(self._location), run, run.results, values)
+        with (
+            local_refs()
+        ):  # of its own: it may outlive the manager, and `ray.put` would start a Ray
+            values = [ray.get(ref) for ref in refs]
+            return run_task(store_at(self._location), run, run.results, values)
 
     def _ended(self, started: _Started) -> None:
         if started.timer is not None:
