@@ -385,6 +385,7 @@ def test_forty_workflows_at_once_give_what_plain_ray_gives(manager, new_id):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # half a minute when alone; Ray's workers are nice, and others are not
 def test_a_chain_of_two_thousand_tasks_runs(manager):
     assert workflow.run(chain(2_000)) == 2_000
 
