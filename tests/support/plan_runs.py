@@ -13,7 +13,7 @@ from random import Random
 from faulty import FaultyStore, Killed
 from plans import Plan, call, from_result, to_graph, to_result
 
-from airflow_provider_rayworkflow.workflow.execution.executor import MAX_REBUILDS, Executor
+from airflow_provider_rayworkflow.workflow.execution.executor import Executor
 from airflow_provider_rayworkflow.workflow.execution.metrics import Metrics
 from airflow_provider_rayworkflow.workflow.execution.writes import Writes
 from airflow_provider_rayworkflow.workflow.model.claim import Claim
@@ -180,6 +180,7 @@ def execute(
             writes=Writes(faulty, AtOnce()),
             on_result=lambda task_id, result: None,
             metrics=Metrics(),
+            clock=lambda: 1.0,
             known=known,
         )
         run = asyncio.ensure_future(executor.run())

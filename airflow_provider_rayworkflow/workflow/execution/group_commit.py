@@ -26,8 +26,8 @@ class GroupCommit:
     """The records of one run, written in the order in which they come.
 
     :param writes: write the journal.
-    :param guard: says whether that may still be written.
-    :param on_written: told each batch when it is durable, or the error that kept it from being so.
+    :param guard: says whether the journal may still be written.
+    :param on_written: told each batch when it is durable, or with the error of its write.
     """
 
     def __init__(
@@ -50,12 +50,23 @@ class GroupCommit:
         """True while anything waits or is being written."""
         return bool(self._waiting) or self._is_writing
 
+    def commit(self, record: TaskRecord | None, then: Callable[[], None]) -> None:
+        """As :meth:`add`, but what needs no write and follows none is done at once."""
+        if record is None and not self.is_busy:
+            then()
+        else:
+            self.add(record, then)
+
     def add(self, record: TaskRecord | None, then: Callable[[], None]) -> None:
-        """Let a record wait for the next write, or something for all that was added before it."""
+        """Let a record wait for the next write.
+
+        :param record: None for what only has to come after the records before it.
+        :param then: called when the record, and all that were added before it, are durable.
+        """
         self._waiting.append(Commit(record, then))
 
     def discard_waiting(self) -> None:
-        """Forget what waits: it may not be written any more."""
+        """Drop what waits: it may not be written any more."""
         self._waiting.clear()
 
     def write_waiting(self) -> None:

@@ -118,6 +118,7 @@ class WorkflowRuns:
             guard=live.ownership,
             on_result=live.tell_waiters,
             metrics=self._metrics,
+            clock=self._known.clock,
             known=live.known,
         )
         return await self._run_and_report(live, live.executor)
@@ -192,7 +193,7 @@ class WorkflowRuns:
     async def _write_end(
         self, live: HeldWorkflow, outcome: Outcome, status: WorkflowStatus
     ) -> None:
-        total, done, reused = live.executor.progress if live.executor else (0, 0, 0)
+        total, done, reused = live.executor.counts if live.executor else (0, 0, 0)
         await self._change_status(
             live,
             status,
@@ -317,8 +318,8 @@ def _next(before: StatusRecord, status: WorkflowStatus, **changes: Any) -> Statu
 
 
 def _with_progress(record: StatusRecord, executor: Executor, now: float) -> StatusRecord:
-    total, done, reused = executor.progress
-    progress = executor.activity(now)
+    total, done, reused = executor.counts
+    progress = executor.progress(now)
     known = record.progress
     if known is not None and replace(progress, at=known.at) == known:
         progress = known

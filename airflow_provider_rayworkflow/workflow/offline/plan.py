@@ -14,7 +14,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import WorkflowChangedErro
 from airflow_provider_rayworkflow.workflow.model.graph import Graph
 from airflow_provider_rayworkflow.workflow.model.records import OnChange, ReuseCounts
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
-from airflow_provider_rayworkflow.workflow.scheduling.reuse import Verdict, needed
+from airflow_provider_rayworkflow.workflow.scheduling.decision import Verdict, needed
 from airflow_provider_rayworkflow.workflow.scheduling.snapshot import Snapshot
 from airflow_provider_rayworkflow.workflow.storage.honest_statuses import StoredWorkflow
 from airflow_provider_rayworkflow.workflow.storage.keys import WorkflowFile
@@ -194,7 +194,11 @@ def _planned(snapshot: Snapshot) -> Iterator[PlannedTask]:
     decisions = snapshot.decisions
     wanted: dict[str, bool] = {"": True}  # whether the result of a task is needed
     for level in snapshot.levels():
-        indexes = needed(level.graph, level.task_ids, decisions) if wanted[level.creator] else set()
+        indexes = (
+            needed(level.graph, [decisions[one] for one in level.task_ids])
+            if wanted[level.creator]
+            else set()
+        )
         for index, task_id in enumerate(level.task_ids):
             decision = decisions[task_id]
             wanted[task_id] = index in indexes

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from airflow_provider_rayworkflow.workflow.exceptions import CorruptedDataError
-from airflow_provider_rayworkflow.workflow.model.graph import Graph
+from airflow_provider_rayworkflow.workflow.model.graph import Graph, NamedFunction, Task, Tasks
 from airflow_provider_rayworkflow.workflow.model.task_record import TaskRecord
 
 
@@ -71,6 +71,30 @@ def continuation_of(record: TaskRecord) -> Graph:
             key, f"it has {len(graph.tasks)} tasks and {len(record.task_ids)} ids"
         )
     return graph
+
+
+def with_functions(graph: Graph, given: Graph) -> Graph:
+    """A stored graph with the functions of the given one in the place of those of the same names.
+
+    A function that can be imported is pickled by its name, and so is the one of now anyhow.
+    """
+    blobs = list(graph.blobs)
+    current: dict[int, tuple[int, NamedFunction, NamedFunction]] = {}
+    for name, then in graph.functions.items():
+        now = given.functions.get(name)
+        if now is not None and given.blobs[now.blob] != graph.blobs[then.blob]:
+            current[then.blob] = (len(blobs), then, now)
+            blobs.append(given.blobs[now.blob])
+    if not current:
+        return graph
+
+    def with_function(kind: Task) -> Task:
+        if kind.function not in current:
+            return kind
+        blob, then, now = current[kind.function]
+        return kind._replace(function=blob, code=now.code if kind.code == then.code else kind.code)
+
+    return replace(graph, tasks=Tasks.of(graph.tasks).with_kinds(with_function), blobs=blobs)
 
 
 def repeated(task_id: str, *_: str) -> CorruptedDataError:

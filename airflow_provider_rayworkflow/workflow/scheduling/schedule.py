@@ -8,177 +8,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import Enum, auto
 
 from airflow_provider_rayworkflow.workflow.exceptions import WorkflowTaskNotRecoverableError
-from airflow_provider_rayworkflow.workflow.model.fingerprints import combine
-from airflow_provider_rayworkflow.workflow.model.graph import Graph, Task, allocate_ids
-from airflow_provider_rayworkflow.workflow.model.records import Fingerprints, Form, Result
-from airflow_provider_rayworkflow.workflow.scheduling.reuse import (
-    Decision,
-    Known,
-    Verdict,
-    derived_identity,
-    literals_of,
-    made_of,
-)
+from airflow_provider_rayworkflow.workflow.model.graph import Graph, allocate_ids
+from airflow_provider_rayworkflow.workflow.model.records import Result
+from airflow_provider_rayworkflow.workflow.scheduling.decision import Decision, Verdict, needed
+from airflow_provider_rayworkflow.workflow.scheduling.failures import FailureAction
+from airflow_provider_rayworkflow.workflow.scheduling.node import Node, NodeState, Tried
 from airflow_provider_rayworkflow.workflow.scheduling.snapshot import Snapshot
-
-
-class _State(Enum):
-    WAITING = auto()  # for results of other tasks
-    CHECKING = auto()  # whether they are those that its checkpoint is made of
-    READY = auto()
-    RUNNING = auto()
-    REPLACED = auto()  # by a continuation, whose output will be its result
-    DONE = auto()
-
-
-@dataclass(frozen=True, slots=True)
-class Tried:
-    """How a task has fared that has no result yet; the fields are those of :class:`Node`."""
-
-    attempts: int
-    failures: int
-    errors: int
-    is_alone: bool
-
-
-@dataclass(slots=True, eq=False)
-class Node:
-    """One task of a running workflow.
-
-    :ivar graph: the graph that it is of; its blobs are the task's.
-    :ivar creator: the node whose continuation it belongs to.
-    :ivar is_tail: its result is also the result of its creator.
-    :ivar checkpoint: as its options say, or else as its creator.
-    :ivar attempts: how often it was started in this run.
-    :ivar failures: how often it failed of what ``max_retries`` allows.
-    :ivar errors: how often it failed of what ``retry`` allows.
-    :ivar is_caught: an exception is its result, or will be once that is committed.
-    :ivar users: dependents that have not ended; the result is dropped with the last one.
-    :ivar is_alone: it shares no Ray task any more.
-    :ivar run: the linear run that it was started in; see :meth:`Schedule.follower`.
-    :ivar covered: how many of its inputs the run ``covered_by`` gives.
-    :ivar decision: what becomes of its checkpoint of an earlier run.
-    :ivar fingerprints: what its result is made of, known once it has all that it takes.
-    :ivar identity: of its result; it outlives that in memory.
-    """
-
-    task_id: str
-    task: Task
-    graph: Graph
-    creator: Node | None
-    is_tail: bool
-    checkpoint: bool
-    decision: Decision
-    state: _State = _State.WAITING
-    upstream: list[Node] = field(default_factory=list)
-    dependents: list[Node] = field(default_factory=list)
-    waiting_for: int = 0
-    users: int = 0
-    result: Result | None = None
-    attempts: int = 0
-    failures: int = 0
-    errors: int = 0
-    is_caught: bool = False
-    is_alone: bool = False
-    run: object = None
-    covered: int = 0
-    covered_by: object = None
-    fingerprints: Fingerprints | None = None
-    identity: str = ""
-
-    @property
-    def catches(self) -> bool:
-        return self.task.options.catch_exceptions
-
-    @property
-    def is_output(self) -> bool:
-        """True if its result is the workflow's output."""
-        node = self
-        while node.creator is not None:
-            if not node.is_tail:
-                return False
-            node = node.creator
-        return node.is_tail
-
-    @property
-    def is_found(self) -> bool:
-        """True if stored continuations lead to it from the workflow's own graph."""
-        node = self.creator
-        while node is not None and node.checkpoint:
-            node = node.creator
-        return node is None
-
-    def as_result(self, result: Result) -> Result:
-        """What the task's own value, or that of its continuation, is as its result.
-
-        A value is wrapped once, however many tasks of a continuation catch exceptions.
-        """
-        if self.catches and result.form is Form.VALUE:
-            return result._replace(form=Form.CAUGHT_VALUE)
-        return result
-
-    def as_output(self, result: Result) -> Result:
-        """What its result is as the workflow's output; see :attr:`is_output`."""
-        node = self.creator
-        while node is not None:
-            result, node = node.as_result(result), node.creator
-        return result
-
-    def made_of(self) -> Fingerprints:
-        """What goes into its checkpoint's fingerprints. It has all that it takes."""
-        if self.fingerprints is None:
-            decided = self.decision.fingerprints
-            if decided is None:
-                upstream = [other.known for other in self.upstream]
-                self.fingerprints = made_of(
-                    self.task, self.task_id, literals_of(self.task), upstream
-                )
-            else:
-                taken = combine(*[other.identity for other in self.upstream])
-                self.fingerprints = decided._replace(taken=taken)
-        return self.fingerprints
-
-    @property
-    def known(self) -> Known:
-        """What those that take its result have to know of it, which it has."""
-        now = self.made_of()
-        return Known(now.recipe, identity=self.identity, code=now.code, keeps=self.checkpoint)
-
-    def take_over(self, tried: Tried) -> None:
-        """Go on counting where the task's node in a former schedule stopped."""
-        self.attempts, self.failures = tried.attempts, tried.failures
-        self.errors, self.is_alone = tried.errors, tried.is_alone
-
-    def wait_s(self, random: float) -> float:
-        """How long to wait before the next attempt after an exception."""
-        retry = self.task.options.retry
-        return retry.wait_s(self.errors, random) if retry else 0.0
-
-    @property
-    def can_share(self) -> bool:
-        """True if it may run in one Ray task with others.
-
-        One that asks for anything of its own may not, nor one that must not run twice because
-        another one took its worker along.
-        """
-        options = self.task.options
-        asks = self.is_alone or options.isolate or options.is_event or self.task.shown_options
-        return not asks and options.max_retries != 0
-
-
-class FailureAction(Enum):
-    """What follows from a failed attempt."""
-
-    RETRY = auto()
-    #: The nearest task that catches exceptions gets it as its result.
-    CATCH = auto()
-    FAIL = auto()
-    #: Nobody needs the task any more.
-    IGNORE = auto()
 
 
 class Schedule:
@@ -222,7 +59,7 @@ class Schedule:
 
     @property
     def is_finished(self) -> bool:
-        return self.output.state is _State.DONE
+        return self.output.state is NodeState.DONE
 
     def is_needless(self, node: Node) -> bool:
         """True if the task belongs to a continuation whose exception was caught, or caught one."""
@@ -234,40 +71,22 @@ class Schedule:
         return False
 
     def take_ready(self) -> Node | None:
-        """The next task to start, now counted as running; None if there is none."""
+        """The next task to start, now counted as running; None if no task is ready."""
         while self._ready:
             node = self._ready.popleft()
-            if node.state is _State.READY:
-                self._take(node, run=object())
+            if node.state is NodeState.READY:
+                self._take(node, linear_run=object())
                 return node
         return None
 
-    def follower(self, node: Node) -> Node | None:
-        """The one task that will be ready when this one, and all before it in its run, have ended.
-
-        None if there is none, or more than one: those may run side by side. Ask once for each
-        attempt; :meth:`take_follower` makes it part of the run.
-        """
-        ready = []
-        for dependent in node.dependents:
-            if dependent.covered_by is not node.run:
-                dependent.covered_by, dependent.covered = node.run, 0
-            dependent.covered += 1
-            if dependent.covered == dependent.waiting_for and dependent.state is _State.WAITING:
-                ready.append(dependent)
-        # One that is checked may turn out to need no run.
-        if len(ready) != 1 or ready[0].decision.verdict is not Verdict.RUNS:
-            return None
-        return ready[0]
-
     def take_follower(self, node: Node, follower: Node) -> None:
-        """Count the task as running, right after this one."""
-        self._take(follower, run=node.run)
+        """Count the task as running, right after this one; see :func:`follower_of`."""
+        self._take(follower, linear_run=node.linear_run)
 
-    def _take(self, node: Node, *, run: object) -> None:
-        node.state = _State.RUNNING
+    def _take(self, node: Node, *, linear_run: object) -> None:
+        node.state = NodeState.RUNNING
         node.attempts += 1
-        node.run = run
+        node.linear_run = linear_run
         self.running.add(node)
 
     def allocate_ids(self, graph: Graph, creator: Node) -> list[str]:
@@ -286,7 +105,7 @@ class Schedule:
 
     def returned(self, node: Node, result: Result) -> None:
         """The task's result is on its way to the storage; one that followed it may come next."""
-        node.identity = _identity(node, result)
+        node.identity = node.identity_of(result)
 
     def finished(self, node: Node, result: Result) -> list[Node]:
         """The task's result (see :meth:`Node.as_result`) is committed. Returns the tasks that have their result now.
@@ -320,10 +139,10 @@ class Schedule:
         self.running.discard(node)
         if self.is_needless(node):
             return FailureAction.IGNORE
-        if _may_retry(node, system=system, retryable=retryable):
+        if node.count_failure(system=system, retryable=retryable):
             self._note(node)
             return FailureAction.RETRY
-        catcher = None if system else self.catcher(node)
+        catcher = None if system else node.catcher
         if catcher is None:
             return FailureAction.FAIL
         # By this exception, whatever fails beside it until that is committed.
@@ -356,14 +175,7 @@ class Schedule:
         if node.waiting_for == 0:
             self._make_ready(node)
         else:
-            node.state = _State.WAITING  # what it was to follow has not ended
-
-    def catcher(self, node: Node) -> Node | None:
-        """The nearest task that catches an exception of this one: itself or a creator."""
-        current: Node | None = node
-        while current is not None and not current.catches:
-            current = current.creator
-        return current
+            node.state = NodeState.WAITING  # what it was to follow has not ended
 
     def caught(self, catcher: Node, result: Result) -> tuple[list[Node], list[Node]]:
         """An exception became a task's result, and that is committed.
@@ -374,11 +186,11 @@ class Schedule:
         self.running.discard(catcher)
         if catcher.creator is not None and self.is_needless(catcher.creator):
             return [], []
-        useless = [node for node in self.running if _is_below(node, catcher)]
+        useless = [node for node in self.running if node.is_below(catcher)]
         for node in useless:
             self.running.discard(node)
-            node.state = _State.REPLACED
-        self._ready = deque(node for node in self._ready if not _is_below(node, catcher))
+            node.state = NodeState.REPLACED
+        self._ready = deque(node for node in self._ready if not node.is_below(catcher))
         return self._resolve(catcher, result) + self._settle(), useless
 
     # ---- building
@@ -388,15 +200,12 @@ class Schedule:
         inherited = creator.checkpoint if creator else True
         last = len(graph.tasks) - 1
         decisions = [self._reuse.take(task_id) for task_id in task_ids]
+        # In the order of the graph, so that a run and a resume start things in the same order.
         nodes: dict[int, Node] = {}
-        pending = [last]
-        while pending:
-            index = pending.pop()
-            if index in nodes:
-                continue
+        for index in sorted(needed(graph, decisions)):
             task = graph.tasks[index]
             own = task.options.checkpoint
-            nodes[index] = Node(
+            node = nodes[index] = Node(
                 task_id=task_ids[index],
                 task=task,
                 graph=graph,
@@ -405,28 +214,15 @@ class Schedule:
                 checkpoint=inherited if own is None else own,
                 decision=decisions[index],
             )
-            if decisions[index].verdict is not Verdict.REUSED:
-                pending.extend(task.upstream)
-            if (tried := self.tried.get(task_ids[index])) is not None:
-                nodes[index].take_over(tried)
-        self._connect(nodes)
+            if (tried := self.tried.get(node.task_id)) is not None:
+                node.take_over(tried)
+        _connect(nodes)
         self.total += len(graph.tasks)
         self.done += len(graph.tasks) - len(nodes)
         self.reused += sum(found.verdict is Verdict.REUSED for found in decisions)
         self._dropped.difference_update(task_ids)
-        # In the order of the graph, so that a run and a resume start things in the same order.
-        self._added.extend(nodes[index] for index in sorted(nodes))
+        self._added.extend(nodes.values())
         return nodes[last]
-
-    def _connect(self, nodes: Mapping[int, Node]) -> None:
-        for _, node in sorted(nodes.items()):  # so that dependents start in the graph's order
-            if node.decision.verdict is Verdict.REUSED:
-                continue
-            node.upstream = [nodes[index] for index in node.task.upstream]
-            for upstream in set(node.upstream):
-                upstream.dependents.append(node)
-                upstream.users += 1
-                node.waiting_for += 1
 
     def _settle(self) -> list[Node]:
         """Begin with what was added, and use checkpoints; returns the tasks that have their result."""
@@ -440,7 +236,7 @@ class Schedule:
                 elif node.waiting_for == 0:
                     self._begin(node)
             elif not self.is_needless(node := self._to_check.popleft()):
-                if self._reuse.holds(node.decision, node.made_of().taken):
+                if node.decision.holds(node.made_of().taken):
                     self.reused += 1
                     resolved += self._use_record(node)
                 else:
@@ -449,10 +245,10 @@ class Schedule:
 
     def _begin(self, node: Node) -> None:
         """The task has all that it takes."""
-        if node.state is not _State.WAITING:
+        if node.state is not NodeState.WAITING:
             return
         if node.decision.verdict is Verdict.CHECKED:
-            node.state = _State.CHECKING
+            node.state = NodeState.CHECKING
             self._to_check.append(node)
         else:
             self._make_ready(node)
@@ -476,8 +272,8 @@ class Schedule:
         return []
 
     def _expand(self, node: Node, graph: Graph, task_ids: Sequence[str]) -> None:
-        node.state = _State.REPLACED
-        self._release_inputs(node)
+        node.state = NodeState.REPLACED
+        node.release_inputs()
         self.done += 1
         holder = node
         creator = node.creator
@@ -491,7 +287,7 @@ class Schedule:
         self._add(graph, task_ids, creator=holder)
 
     def _make_ready(self, node: Node) -> None:
-        node.state = _State.READY
+        node.state = NodeState.READY
         self._ready.append(node)
 
     # ---- results
@@ -500,12 +296,12 @@ class Schedule:
         resolved = []
         current: Node | None = node
         while current is not None:
-            if current.state is not _State.REPLACED:
+            if current.state is not NodeState.REPLACED:
                 self.done += 1
-            current.state, current.result = _State.DONE, result
+            current.state, current.result = NodeState.DONE, result
             if current is not node or not node.identity:  # else it has been told by `returned`
-                current.identity = _identity(current, result)
-            self._release_inputs(current)
+                current.identity = current.identity_of(result)
+            current.release_inputs()
             resolved.append(current)
             for dependent in current.dependents:
                 dependent.waiting_for -= 1
@@ -518,41 +314,16 @@ class Schedule:
                 result = current.as_result(result)
         return resolved
 
-    def _release_inputs(self, node: Node) -> None:
-        node.made_of()
-        # Results are dropped once nobody waits for them; large ones live in the cluster's memory.
-        for upstream in set(node.upstream):
-            upstream.users -= 1
-            if upstream.users == 0:
-                upstream.result = None
-        node.upstream = []
-
 
 _USED = {verdict: Decision(verdict=verdict, reason="it is used") for verdict in Verdict}
 
 
-def _identity(node: Node, result: Result) -> str:
-    if node.checkpoint or node.decision.verdict is Verdict.REUSED:
-        return result.identity
-    return derived_identity(node.made_of())
-
-
-def _may_retry(node: Node, *, system: bool, retryable: bool) -> bool:
-    """Count a failed attempt, and tell whether another one is due."""
-    options = node.task.options
-    if options.retry is not None and not system:
-        node.errors += 1
-        return retryable and node.errors < options.retry.attempts
-    if retryable and (system or options.retry_exceptions):
-        node.failures += 1
-        return options.max_retries < 0 or node.failures <= options.max_retries
-    return False
-
-
-def _is_below(node: Node, creator: Node) -> bool:
-    current: Node | None = node.creator
-    while current is not None:
-        if current is creator:
-            return True
-        current = current.creator
-    return False
+def _connect(nodes: Mapping[int, Node]) -> None:
+    for node in nodes.values():
+        if node.decision.verdict is Verdict.REUSED:
+            continue
+        node.upstream = [nodes[index] for index in node.task.upstream]
+        for upstream in set(node.upstream):
+            upstream.dependents.append(node)
+            upstream.users += 1
+            node.waiting_for += 1

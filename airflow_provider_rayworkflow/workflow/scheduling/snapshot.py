@@ -1,4 +1,4 @@
-"""Which checkpoints of a workflow count: decided here, for all who ask."""
+"""Which checkpoints of a workflow count: decided here, for all callers."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from airflow_provider_rayworkflow.workflow.model.records import (
     Result,
 )
 from airflow_provider_rayworkflow.workflow.model.task_record import Checkpoints, TaskRecord
+from airflow_provider_rayworkflow.workflow.scheduling.decision import Decision, Verdict
 from airflow_provider_rayworkflow.workflow.scheduling.levels import Level, continuation_of, levels
-from airflow_provider_rayworkflow.workflow.scheduling.reuse import Decision, Reuse, Rules, Verdict
+from airflow_provider_rayworkflow.workflow.scheduling.reuse import Reuse, Rules
 
 
 class Placed(NamedTuple):
@@ -83,11 +84,11 @@ class Snapshot:
                 yield Placed(task_id, task, takes, level.creator, record)
 
     def check_restart(self, task_id: str) -> None:
-        """Return if there is such a task to restart from.
+        """Check that the workflow has a task to restart from.
 
         Also of a continuation whose creator runs again: its tasks may come back.
 
-        :raises ValueError: if not.
+        :raises ValueError: if it has not.
         """
         found = levels(self.graph, self.task_ids, self._not_forgotten, continuation_of)
         if not any(task_id in level.task_ids for level in found):
@@ -151,9 +152,9 @@ class Snapshot:
         return self.result_of(task_id) is not None
 
     def raise_damage(self) -> None:
-        """Return if nothing is damaged; else damage may be why a result is missing.
+        """Raise if a checkpoint is damaged, which may be why a result is missing.
 
-        :raises CorruptedDataError: then.
+        :raises CorruptedDataError: the first damage.
         """
         if self.checkpoints.damaged:
             raise self.checkpoints.damaged[0]
@@ -165,7 +166,7 @@ class Snapshot:
 
     @property
     def output(self) -> Result | None:
-        """The workflow's output; None if there is none that counts."""
+        """The workflow's output; None if it has none that counts."""
         return self.result_of(self.output_id)
 
     @property

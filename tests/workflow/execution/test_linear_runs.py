@@ -126,6 +126,7 @@ def execute(
             writes=Writes(store, AtOnce()),
             on_result=lambda task_id, result: None,
             metrics=Metrics(),
+            clock=lambda: 1.0,
         )
         return await executor.run()
 

@@ -17,7 +17,7 @@ from airflow_provider_rayworkflow.workflow.model import fingerprints
 from airflow_provider_rayworkflow.workflow.model.graph import Graph, Task
 from airflow_provider_rayworkflow.workflow.runtime.graphs.dag import encode_dag
 from airflow_provider_rayworkflow.workflow.runtime.graphs.inputs import load_call
-from airflow_provider_rayworkflow.workflow.scheduling.reuse import literals_of
+from airflow_provider_rayworkflow.workflow.scheduling.task_fingerprints import literals_of
 
 
 class Level(enum.IntEnum):

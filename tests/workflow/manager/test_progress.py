@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_rayworkflow.workflow.execution import executor
+from airflow_provider_rayworkflow.workflow.execution import attempt_ends
 from airflow_provider_rayworkflow.workflow.manager import runs
 from airflow_provider_rayworkflow.workflow.manager.manager import Manager
 from airflow_provider_rayworkflow.workflow.model.graph import Graph, RetryOptions, Task, TaskOptions
@@ -212,7 +212,7 @@ def test_the_end_has_no_progress_and_leaves_no_other_status():
 def test_what_tasks_printed_is_kept_with_their_checkpoints_as_long_as_there_is_room(
     monkeypatch: pytest.MonkeyPatch,
 ):
-    monkeypatch.setattr(executor, "MAX_PRINTED", 10)
+    monkeypatch.setattr(attempt_ends, "MAX_PRINTED", 10)
 
     async def check() -> None:
         async with running() as run:

@@ -27,7 +27,9 @@ from airflow_provider_rayworkflow.workflow.model.graph import Graph, Task, TaskO
 from airflow_provider_rayworkflow.workflow.model.ids import TaskIds
 from airflow_provider_rayworkflow.workflow.model.records import Fingerprints, Form, Result
 from airflow_provider_rayworkflow.workflow.model.task_record import Checkpoints, TaskRecord
-from airflow_provider_rayworkflow.workflow.scheduling.schedule import FailureAction, Node, Schedule
+from airflow_provider_rayworkflow.workflow.scheduling.failures import FailureAction
+from airflow_provider_rayworkflow.workflow.scheduling.node import Node
+from airflow_provider_rayworkflow.workflow.scheduling.schedule import Schedule
 from airflow_provider_rayworkflow.workflow.scheduling.snapshot import Snapshot
 from airflow_provider_rayworkflow.workflow.storage.claims import next_claim
 
@@ -127,7 +129,7 @@ class Run:
         if verdict is FailureAction.RETRY:
             self.waiting.append(node)
         elif verdict is FailureAction.CATCH:
-            catcher = self.schedule.catcher(node)
+            catcher = node.catcher
             result = Result(form=Form.CAUGHT_ERROR, inline=b"")
             record = TaskRecord(task_id=catcher.task_id, result=result)
             self.commit(catcher, record, lambda: self.caught(catcher, result))

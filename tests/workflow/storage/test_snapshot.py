@@ -403,7 +403,7 @@ def test_one_module_reads_checkpoints_and_gives_ids_to_a_stored_graph():
         "allocate_ids": {
             "workflow/scheduling/snapshot.py",
             "workflow/scheduling/schedule.py",
-            "workflow/execution/executor.py",
+            "workflow/execution/attempt_ends.py",
         },
         # The scheduler: of a task that it reuses.
         "continuation_of": {"workflow/scheduling/reuse.py", "workflow/scheduling/schedule.py"},

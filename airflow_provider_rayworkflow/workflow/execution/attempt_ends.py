@@ -1,0 +1,226 @@
+"""What follows from the end of an attempt: a commit, a retry, a caught exception, or the run's end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from airflow_provider_rayworkflow.workflow.execution.attempt_table import Attempt, AttemptTable
+from airflow_provider_rayworkflow.workflow.execution.group_commit import GroupCommit
+from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
+from airflow_provider_rayworkflow.workflow.model.graph import Graph
+from airflow_provider_rayworkflow.workflow.model.outcome import Outcome
+from airflow_provider_rayworkflow.workflow.model.records import (
+    Form,
+    JsonOutput,
+    Result,
+    TaskFailure,
+)
+from airflow_provider_rayworkflow.workflow.model.task_record import TaskRecord
+from airflow_provider_rayworkflow.workflow.scheduling.attempts import (
+    AttemptEnd,
+    Continued,
+    InputsLost,
+    Interrupted,
+    Lost,
+    NotBegun,
+    Raised,
+    Returned,
+)
+from airflow_provider_rayworkflow.workflow.scheduling.commit_records import (
+    as_found,
+    caught_record,
+    continued_record,
+    failed_record,
+    returned_record,
+    revoked_record,
+)
+from airflow_provider_rayworkflow.workflow.scheduling.failures import (
+    MAX_REBUILDS,
+    FailureAction,
+    failed_attempt,
+    timed_out,
+    too_many_rebuilds,
+)
+from airflow_provider_rayworkflow.workflow.scheduling.node import Node
+from airflow_provider_rayworkflow.workflow.scheduling.schedule import Schedule
+
+log = get_logger(__name__)
+
+#: How much of what the tasks of a run print is kept with their checkpoints, in characters. What
+#: later ones print is in the log only.
+MAX_PRINTED = 4 * 1024 * 1024
+
+
+class AttemptEnds:
+    """See the module. The schedule is told of a result after its commit.
+
+    :param commits: of the run.
+    :param on_result: told each task id that has its result, with the result.
+    :param end: ends the run.
+    :param is_ended: True once it has been called.
+    :param clock: seconds since the epoch.
+    :param random: a number between 0 and 1, for the backoff of retries.
+    :ivar must_rebuild: the run has lost results: it needs a new schedule from what is stored.
+    :ivar json_output: the workflow's output as JSON, as far as known.
+    """
+
+    _schedule: Schedule
+
+    def __init__(
+        self,
+        workflow_id: str,
+        *,
+        table: AttemptTable,
+        commits: GroupCommit,
+        on_result: Callable[[str, Result], None],
+        end: Callable[[Outcome], None],
+        is_ended: Callable[[], bool],
+        clock: Callable[[], float],
+        random: Callable[[], float],
+    ) -> None:
+        self.must_rebuild = False
+        self.json_output: JsonOutput | None = None
+        self._workflow_id = workflow_id
+        self._table = table
+        self._commits = commits
+        self._on_result = on_result
+        self._end = end
+        self._is_ended = is_ended
+        self._clock = clock
+        self._random = random
+        self._rebuilds = 0
+        self._printed = 0
+
+    def begin(self, schedule: Schedule, json_output: JsonOutput | None) -> None:
+        """Go on with a new schedule. No attempt of the one before is under way."""
+        self._schedule = schedule
+        self.json_output = json_output
+        self.must_rebuild = False
+
+    def handle(self, attempt: Attempt, end: AttemptEnd) -> None:
+        """An attempt has ended: do what follows."""
+        node = attempt.node
+        self._table.remove(attempt)
+        if attempt.follows and not isinstance(end, Returned | Continued):
+            # What it followed may be on its way to the storage: that comes first.
+            attempt.follows = False
+            self._commits.add(None, lambda: self.handle(attempt, end))
+            return
+        if attempt.is_useless:
+            return
+        if attempt.is_overdue and isinstance(end, Lost):
+            end = timed_out(node, end, self._clock())
+        match end:
+            case NotBegun():
+                self._schedule.not_begun(node)
+            case Interrupted():
+                log.warning(
+                    "Task status [RETRY]\t[%s@%s] the Ray task that it shared with others was lost",
+                    *(self._workflow_id, node.task_id),
+                )
+                self._schedule.interrupted(node)
+            case Returned():
+                self._returned(node, end)
+            case Continued():
+                self._continued(node, end)
+            case Raised():
+                self._failed(node, end.failure, retryable=end.retryable, raised=end)
+            case Lost():
+                log.info("Task status [FAILED]\t[%s@%s]", self._workflow_id, node.task_id)
+                self._failed(node, end.failure, retryable=end.retryable)
+            case InputsLost():
+                self._inputs_lost(node, end)
+
+    # ---- results
+
+    def _returned(self, node: Node, returned: Returned) -> None:
+        result = node.as_result(returned.result)
+        self._schedule.returned(node, result)
+        if node.is_output:
+            self.json_output = returned.json_output
+        record = returned_record(node, returned, result, self._kept(returned.printed))
+        self._commit_result(node, record, lambda: self._tell(self._schedule.finished(node, result)))
+
+    def _continued(self, node: Node, continued: Continued) -> None:
+        graph = Graph.from_bytes(continued.graph, key=f"continuation of {node.task_id}")
+        task_ids = self._schedule.allocate_ids(graph, node)
+        record = continued_record(node, continued, task_ids, self._kept(continued.printed))
+        self._commits.commit(
+            record if node.checkpoint else None,
+            lambda: self._tell(self._schedule.continued(node, graph, task_ids)),
+        )
+
+    def _kept(self, printed: str) -> str:
+        """What is kept with a checkpoint of what its task printed: a resume reads all of it."""
+        self._printed += len(printed)
+        return printed if self._printed <= MAX_PRINTED else ""
+
+    def _commit_result(self, node: Node, record: TaskRecord, then: Callable[[], None]) -> None:
+        keeps = node.checkpoint or node.is_output
+        found = as_found(record, node, self._schedule.output) if keeps else None
+        self._commits.commit(found, then)
+
+    def _tell(self, resolved: Sequence[Node]) -> None:
+        for node in resolved:
+            if node.result is not None:
+                self._on_result(node.task_id, node.result)
+
+    # ---- failures
+
+    def _failed(
+        self, node: Node, failure: TaskFailure, *, retryable: bool, raised: Raised | None = None
+    ) -> None:
+        action = self._schedule.attempt_failed(node, system=raised is None, retryable=retryable)
+        if self._is_ended() or action is FailureAction.IGNORE:
+            return  # it failed because it was stopped, or too late to matter
+        if action is FailureAction.RETRY:
+            self._retry(node, failure)
+        elif action is FailureAction.CATCH:
+            self._catch(node, failure, raised)
+        else:
+            if raised is not None and raised.exception:
+                self._commits.commit(failed_record(node, failure, raised), lambda: None)
+            exception = raised.exception if raised else b""
+            self._end(Outcome(failure=failure, exception=exception))
+
+    def _retry(self, node: Node, failure: TaskFailure) -> None:
+        log.warning(
+            "Task status [RETRY]\t[%s@%s] attempt %d failed: %s: %s",
+            *(self._workflow_id, node.task_id, node.attempts, failure.type, failure.message),
+        )
+        self._table.note_retried(failed_attempt(node, failure))
+        wait_s = 0 if failure.system else node.wait_s(self._random())
+        if wait_s:
+            self._table.wait(node, wait_s, lambda: self._schedule.retry(node))
+        else:
+            self._schedule.retry(node)
+
+    def _catch(self, node: Node, failure: TaskFailure, raised: Raised | None) -> None:
+        catcher = node.catcher
+        if catcher is None:
+            raise RuntimeError(f"no task catches for {node.task_id}")  # a bug in the scheduler
+        result = Result(form=Form.CAUGHT_ERROR, inline=raised.exception if raised else b"")
+
+        def then() -> None:
+            resolved, useless = self._schedule.caught(catcher, result)
+            for other in useless:
+                self._table.stop_useless(other)
+            self._tell(resolved)
+
+        self._commit_result(catcher, caught_record(node, catcher, result, failure, raised), then)
+
+    def _inputs_lost(self, node: Node, lost: InputsLost) -> None:
+        upstream = [node.upstream[position] for position in lost.positions]
+        names = [other.task_id for other in upstream]
+        log.warning(
+            "Workflow %s: %s Task %s takes the results of %s, which run again.",
+            *(self._workflow_id, lost.reason, node.task_id, names),
+        )
+        self._rebuilds += 1
+        if self._rebuilds > MAX_REBUILDS:
+            self._end(Outcome(failure=too_many_rebuilds(node, lost, names)))
+            return
+        for other in upstream:
+            if (record := revoked_record(other)) is not None:
+                self._commits.commit(record, lambda: None)
+        self.must_rebuild = True

@@ -1,0 +1,192 @@
+"""The attempts of one run that are under way, and the tasks that wait for their next attempt."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from airflow_provider_rayworkflow.workflow.model.records import (
+    SHOWN_TASKS,
+    FailedAttempt,
+    Progress,
+    RunningTask,
+)
+from airflow_provider_rayworkflow.workflow.scheduling.attempts import (
+    Accept,
+    AttemptEnd,
+    Errand,
+    Runner,
+    TaskRun,
+)
+from airflow_provider_rayworkflow.workflow.scheduling.node import Node
+
+
+class Attempt(Errand):
+    """A task that is under way.
+
+    :ivar follows: it runs after another one in the same Ray task, whose result may not be
+        committed when this one has ended.
+    :ivar running: set when a worker has begun it.
+    :ivar is_useless: its result is of no use any more.
+    :ivar is_overdue: it was stopped because its time was over.
+    """
+
+    __slots__ = ("_table", "follows", "is_overdue", "is_useless", "killer", "node", "running")
+
+    def __init__(self, table: AttemptTable, node: Node, run: TaskRun, *, follows: bool) -> None:
+        self.run = run
+        self._table = table
+        self.node = node
+        self.follows = follows
+        self.running: RunningTask | None = None
+        self.is_useless = False
+        self.is_overdue = False
+        self.killer: asyncio.TimerHandle | None = None
+
+    def on_done(self, completion: AttemptEnd) -> None:
+        self._table.on_done(self, completion)
+
+    def follow(self, accept: Accept) -> Errand | None:
+        return self._table.follow(self, accept)
+
+
+class AttemptTable:
+    """See the module.
+
+    :param runner: runs the attempts.
+    :param on_done: told each attempt that has ended, and how.
+    :param follow: see :meth:`.Errand.follow`.
+    :param enqueue: calls a function between two steps of the run.
+    :param clock: seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        *,
+        on_done: Callable[[Attempt, AttemptEnd], None],
+        follow: Callable[[Attempt, Accept], Errand | None],
+        enqueue: Callable[[Callable[[], None]], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self.on_done = on_done
+        self.follow = follow
+        self._runner = runner
+        self._enqueue = enqueue
+        self._clock = clock
+        self._attempts: dict[Node, Attempt] = {}
+        self._timers: dict[Node, asyncio.TimerHandle] = {}
+        self._retried: dict[str, FailedAttempt] = {}
+
+    @property
+    def is_empty(self) -> bool:
+        """True if no attempt is under way and no task waits for its next one."""
+        return not (self._attempts or self._timers)
+
+    def progress(self, now: float) -> Progress:
+        """What is done at this moment.
+
+        :param now: seconds since the epoch.
+        """
+        attempts = self._attempts.values()
+        running = sorted(
+            (attempt.running for attempt in attempts if attempt.running is not None),
+            key=lambda task: task.started_at,
+        )
+        return Progress(
+            at=now,
+            submitted=len(attempts),
+            running_total=len(running),
+            running=tuple(running[:SHOWN_TASKS]),
+            retried=tuple(self._retried.values())[:SHOWN_TASKS],
+        )
+
+    # ---- attempts
+
+    def start(self, node: Node, run: TaskRun) -> None:
+        """Start an attempt."""
+        self._runner.start(self.add(node, run, follows=False))
+
+    def add(self, node: Node, run: TaskRun, *, follows: bool) -> Attempt:
+        """An attempt that is under way from now on.
+
+        :param follows: see :class:`Attempt`.
+        """
+        attempt = self._attempts[node] = Attempt(self, node, run, follows=follows)
+        if run.is_event:
+            attempt.running = RunningTask(
+                task_id=run.task_id, attempt=run.attempt, started_at=self._clock()
+            )
+        return attempt
+
+    def remove(self, attempt: Attempt) -> None:
+        """The attempt has ended."""
+        self._attempts.pop(attempt.node, None)
+        if attempt.killer is not None:
+            attempt.killer.cancel()
+        self._retried.pop(attempt.node.task_id, None)
+
+    def has_begun(self, task: RunningTask) -> None:
+        """A worker has begun an attempt."""
+        for attempt in self._of(task.task_id, task.attempt):
+            attempt.running = task
+
+    def kill_overdue(self, task_id: str, attempt: int, after_s: float) -> None:
+        """Stop an attempt that has not ended after that time: it can't be interrupted.
+
+        :param after_s: in seconds.
+        """
+        for overdue in self._of(task_id, attempt):
+            loop = asyncio.get_running_loop()
+            overdue.killer = loop.call_later(after_s, self._kill, overdue)
+
+    def _kill(self, overdue: Attempt) -> None:
+        overdue.is_overdue = True
+        self._runner.stop(overdue)
+
+    def _of(self, task_id: str, attempt: int) -> list[Attempt]:
+        under_way = self._attempts.values()
+        return [
+            one for one in under_way if (one.node.task_id, one.node.attempts) == (task_id, attempt)
+        ]
+
+    def stop_useless(self, node: Node) -> None:
+        """Stop the attempt of a task whose result is of no use any more."""
+        if (attempt := self._attempts.get(node)) is not None:
+            attempt.is_useless = True
+            self._runner.stop(attempt)
+
+    def stop_all(self) -> None:
+        """Stop all attempts; each one's end is still told."""
+        for attempt in list(self._attempts.values()):
+            self._runner.stop(attempt)
+
+    # ---- retries
+
+    def note_retried(self, failed: FailedAttempt) -> None:
+        """Show a failed attempt in the progress until the task's next one has ended."""
+        self._retried[failed.task_id] = failed
+
+    def forget_retried(self) -> None:
+        """Show no failed attempts any more."""
+        self._retried.clear()
+
+    def wait(self, node: Node, wait_s: float, retry: Callable[[], None]) -> None:
+        """Let a task wait for its next attempt.
+
+        :param wait_s: in seconds.
+        :param retry: called then, unless :meth:`cancel_waiting` is called before.
+        """
+
+        def due() -> None:
+            if self._timers.pop(node, None) is not None:
+                retry()
+
+        loop = asyncio.get_running_loop()
+        self._timers[node] = loop.call_later(wait_s, self._enqueue, due)
+
+    def cancel_waiting(self) -> None:
+        """No task that waits is tried again."""
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()

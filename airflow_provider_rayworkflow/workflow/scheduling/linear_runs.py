@@ -1,0 +1,26 @@
+"""Linear runs: tasks of which each waits only for those before it, in one Ray task. Pure."""
+
+from __future__ import annotations
+
+from airflow_provider_rayworkflow.workflow.scheduling.decision import Verdict
+from airflow_provider_rayworkflow.workflow.scheduling.node import Node, NodeState
+
+
+def follower_of(node: Node) -> Node | None:
+    """The one task that is ready as soon as this one, and all before it in its linear run, have ended.
+
+    Ask once for each attempt of a task.
+
+    :returns: None where no task follows, or several: those may run side by side.
+    """
+    ready = []
+    for dependent in node.dependents:
+        if dependent.covered_by is not node.linear_run:
+            dependent.covered_by, dependent.covered = node.linear_run, 0
+        dependent.covered += 1
+        if dependent.covered == dependent.waiting_for and dependent.state is NodeState.WAITING:
+            ready.append(dependent)
+    # One that is checked may turn out to need no run.
+    if len(ready) != 1 or ready[0].decision.verdict is not Verdict.RUNS:
+        return None
+    return ready[0]
