@@ -18,7 +18,7 @@ _INTERRUPTED = 130
 
 def program() -> NoReturn:
     """What the installed command calls: the process ends with it."""
-    # Before the imports, which take longest. Whatever runs then, a traceback helps nobody.
+    # Before the imports, which take longest. A traceback helps no user.
     signal.signal(signal.SIGINT, _end)
     sys.exit(main())
 
@@ -32,9 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # of an ASCII terminal, too
             stream.reconfigure(errors="backslashreplace")
     try:
-        from airflow_provider_rayworkflow.workflow.cli import commands
+        from airflow_provider_rayworkflow.workflow.cli import dispatch
 
-        return commands.run(arguments)
+        return dispatch.run(arguments)
     except KeyboardInterrupt:
         return _INTERRUPTED
     except BrokenPipeError:  # standard error is closed, too

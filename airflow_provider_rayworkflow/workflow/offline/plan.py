@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from airflow_provider_rayworkflow.workflow.exceptions import WorkflowChangedError
+from airflow_provider_rayworkflow.workflow.format.columns import columns
 from airflow_provider_rayworkflow.workflow.model.graph import Graph
 from airflow_provider_rayworkflow.workflow.model.records import OnChange, ReuseCounts
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
@@ -32,7 +33,7 @@ class PlannedTask:
     """What becomes of one task.
 
     :ivar action: ``"reuse"``; ``"check"``: reuse, unless what it takes comes out differently;
-        ``"run"``; ``"skip"``: it has no checkpoint, and nobody needs its result.
+        ``"run"``; ``"skip"``: it has no checkpoint, and its result is not needed.
     :ivar kind: ``"reused"``, ``"checked"``, ``"changed"`` (had a checkpoint and runs again),
         ``"new"`` or ``"unfinished"``.
     :ivar on_change: the policy that holds for it.
@@ -148,14 +149,10 @@ class Plan:
         """A table of the tasks, under a line of counts and the note."""
         rows = [(task.task_id, task.action, task.reason) for task in self.tasks]
         rows += [(task_id, "drop", _DROPPED) for task_id in self.dropped]
-        lines = [("TASK", "ACTION", "WHY"), *rows]
-        widths = [max(len(line[column]) for line in lines) for column in (0, 1)]
-        table = "\n".join(
-            f"{task_id.ljust(widths[0])}  {action.ljust(widths[1])}  {why}"
-            for task_id, action, why in lines
-        )
         title = f"{self.workflow_id} {self.status}: {self.counts}"
-        return "\n".join([title, *filter(None, [self.note]), "", table])
+        return "\n".join(
+            [title, *filter(None, [self.note]), "", *columns([("TASK", "ACTION", "WHY"), *rows])]
+        )
 
 
 def make_plan(
@@ -215,4 +212,4 @@ def _planned(snapshot: Snapshot) -> Iterator[PlannedTask]:
 
 
 def _not_needed(reason: str) -> str:
-    return f"{reason}, and nobody needs its result"
+    return f"{reason}, and its result is not needed"

@@ -32,11 +32,12 @@ from airflow_provider_rayworkflow.workflow.storage.workflow_store import Workflo
 
 log = get_logger(__name__)
 
-#: What is pruned if nobody says otherwise: what nobody can resume, and what failed.
+#: The statuses by which workflows may be pruned.
+PRUNABLE = ("SUCCESSFUL", "FAILED", "RESUMABLE", "CANCELED")
+#: Those that are pruned by default: all but the ones that wait for a resume.
 PRUNED_BY_DEFAULT = ("SUCCESSFUL", "FAILED", "CANCELED")
 # Each has been tried for a minute.
 _MOST_UNANSWERED = 3
-_PRUNABLE = ("SUCCESSFUL", "FAILED", "RESUMABLE", "CANCELED")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,8 +61,8 @@ def check_statuses(statuses: Collection[str]) -> set[str]:
     :raises ValueError: if not.
     """
     wanted = {statuses} if isinstance(statuses, str) else set(statuses)
-    if not wanted or not wanted <= set(_PRUNABLE):
-        raise ValueError(f"statuses must be of {list(_PRUNABLE)}, not {sorted(wanted)}.")
+    if not wanted or not wanted <= set(PRUNABLE):
+        raise ValueError(f"statuses must be of {list(PRUNABLE)}, not {sorted(wanted)}.")
     return {str(status) for status in wanted}
 
 

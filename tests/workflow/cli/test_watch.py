@@ -14,7 +14,7 @@ import pytest
 from test_cli import FAILURE, Root, root  # noqa: F401 the fixture
 
 from airflow_provider_rayworkflow.workflow.cli import main
-from airflow_provider_rayworkflow.workflow.cli.watch import picture, watch
+from airflow_provider_rayworkflow.workflow.cli.commands.watch import picture, watch
 from airflow_provider_rayworkflow.workflow.model.records import (
     FailedAttempt,
     Progress,

@@ -7,13 +7,20 @@ and in a fraction of a second.
 from __future__ import annotations
 
 import shutil
+import sys
 import time
 from collections.abc import Callable
-from typing import TextIO
+from typing import Any, TextIO
 
+from airflow_provider_rayworkflow.workflow.cli.commands.status import status_value
+from airflow_provider_rayworkflow.workflow.cli.stored import open_stored, read_record
+from airflow_provider_rayworkflow.workflow.cli.usage import Answer, Commands
+from airflow_provider_rayworkflow.workflow.format.columns import columns
 from airflow_provider_rayworkflow.workflow.format.shown_text import one_line
 from airflow_provider_rayworkflow.workflow.model.progress import progress_line
 from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
+from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.storage.honest_statuses import HonestStatuses
 
 #: Looks up the honest status; None if there is no such workflow any more.
 Look = Callable[[], StatusRecord | None]
@@ -25,8 +32,36 @@ _CLEAR_LINE = "\x1b[K"
 _COLORS = {"SUCCESSFUL": 32, "RUNNING": 36, "PENDING": 33, "RESUMABLE": 33, "FAILED": 31}
 
 
+def add_to(commands: Commands) -> None:
+    """Add the command."""
+    parser = commands.add_of_one("watch", _watch, "Show how a workflow runs, until it has stopped.")
+    parser.add_argument(
+        "--interval", metavar="SECONDS", type=float, default=2.0, help="between two looks"
+    )
+    parser.add_argument("--once", action="store_true", help="show it once, and don't wait")
+
+
+def _watch(options: Any) -> Answer:
+    store = open_stored(options)
+    read_record(store, options.workflow_id)
+
+    def look() -> StatusRecord | None:
+        found = HonestStatuses(store, now=time.time()).read(options.workflow_id)
+        return None if found is None else found.honest_record
+
+    record = watch(
+        look,
+        interval_s=options.interval,
+        once=options.once,
+        out=None if options.json else sys.stdout,
+    )
+    problem = f"workflow {record.workflow_id} is {record.status}"
+    is_well = options.once or record.status is WorkflowStatus.SUCCESSFUL
+    return Answer(value=status_value(record), text=None, problems=() if is_well else (problem,))
+
+
 def watch(look: Look, *, interval_s: float, once: bool, out: TextIO | None) -> StatusRecord:
-    """Show the workflow until nobody runs it any more; returns how it stands then.
+    """Show the workflow until it has stopped; returns its record then.
 
     In a terminal one picture is kept up to date; elsewhere, a line is written at each change.
 
@@ -60,7 +95,7 @@ def picture(record: StatusRecord, now: float) -> list[str]:
             (task.task_id, f"attempt {task.attempt}", _duration(now - task.started_at), task.node)
             for task in progress.running[:_SHOWN_ROWS]
         ]
-        lines += ["", *_columns(rows)] if rows else []
+        lines += ["", *columns(rows)] if rows else []
         if progress.running_total > len(rows):
             lines.append(f"… and {progress.running_total - len(rows)} more running")
         lines += [
@@ -109,7 +144,7 @@ class _Terminal:
 
 
 def _shown(line: str, width: int) -> str:
-    """The line without what a terminal would obey: ids and errors are anybody's."""
+    """The line without what a terminal would obey: ids and errors are foreign text."""
     clean = "".join(char if char.isprintable() else "�" for char in line.expandtabs())
     return clean if len(clean) <= width else f"{clean[: width - 1]}…"
 
@@ -133,11 +168,3 @@ def _duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes:02} min"
     return f"{minutes} min {seconds:02} s" if minutes else f"{seconds} s"
-
-
-def _columns(rows: list[tuple[str, ...]]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]

@@ -1,0 +1,20 @@
+"""``rayworkflow cancel``: stop a workflow for good."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow_provider_rayworkflow.workflow import api
+from airflow_provider_rayworkflow.workflow.cli import cluster
+from airflow_provider_rayworkflow.workflow.cli.usage import Answer, Commands
+
+
+def add_to(commands: Commands) -> None:
+    """Add the command."""
+    cluster.add_address(commands.add_of_one("cancel", _cancel, "Stop a workflow for good."))
+
+
+def _cancel(options: Any) -> Answer:
+    cluster.join(options)
+    api.cancel(options.workflow_id)
+    return cluster.status_now(options.workflow_id)

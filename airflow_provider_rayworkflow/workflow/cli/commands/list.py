@@ -1,0 +1,57 @@
+"""``rayworkflow list``: workflows and their statuses."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from airflow_provider_rayworkflow.workflow.cli.stored import open_stored
+from airflow_provider_rayworkflow.workflow.cli.text import table
+from airflow_provider_rayworkflow.workflow.cli.usage import Answer, Commands
+from airflow_provider_rayworkflow.workflow.exceptions import WorkflowError
+from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.storage import shown
+from airflow_provider_rayworkflow.workflow.storage.honest_statuses import (
+    HonestStatuses,
+    list_workflows,
+)
+
+_LISTED = [status.value for status in WorkflowStatus if status is not WorkflowStatus.NONE]
+
+
+def add_to(commands: Commands) -> None:
+    """Add the command."""
+    parser = commands.add("list", _list, "List workflows and their statuses.")
+    parser.add_argument(
+        "--status",
+        metavar="STATUS",
+        nargs="+",
+        action="extend",
+        type=str.upper,
+        choices=_LISTED,
+        help=f"only those with one of these: {', '.join(_LISTED)}",
+    )
+
+
+def _list(options: Any) -> Answer:
+    store = open_stored(options)
+    problems: list[str] = []
+
+    def leave_out(problem: WorkflowError) -> None:
+        problems.append(str(problem))
+
+    honest = HonestStatuses(store, now=time.time(), report=leave_out)
+    found = [
+        (workflow_id, status, key.epoch)
+        for workflow_id, status, key in list_workflows(store, honest, leave_out)
+        if not options.status or status in options.status
+    ]
+    if not found:
+        text = f"No workflows in {shown(store.bytes.uri)}."
+        return Answer(value=[], text=text, problems=tuple(problems))
+    names = ("workflow_id", "status", "epoch")
+    return Answer(
+        value=[dict(zip(names, row, strict=True)) for row in found],
+        text=table(("WORKFLOW", "STATUS", "EPOCH"), found),
+        problems=tuple(problems),
+    )

@@ -1,0 +1,55 @@
+"""What commands read from the storage, without Ray; nothing is unpickled."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+from airflow_provider_rayworkflow.workflow.exceptions import WorkflowError
+from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
+from airflow_provider_rayworkflow.workflow.storage import (
+    WorkflowStore,
+    local_folder,
+    open_store,
+    resolve_storage,
+    shown,
+)
+from airflow_provider_rayworkflow.workflow.storage.honest_statuses import HonestStatuses
+
+
+class UnavailableError(WorkflowError):
+    """What was asked for is not there, or not for a reader without Ray."""
+
+
+def open_stored(options: Any) -> WorkflowStore:
+    """The storage that the arguments or the environment name.
+
+    :raises UnavailableError: for a folder that is not there.
+    """
+    check_is_there(options.storage)
+    return WorkflowStore(open_store(resolve_storage(options.storage)))
+
+
+def check_is_there(storage: str | None) -> None:
+    """A folder that was named and is not there is a mistake, not an empty storage.
+
+    :raises UnavailableError: for such a folder.
+    """
+    folder = local_folder(storage) if storage else None
+    if folder is not None and not os.path.isdir(folder):
+        raise UnavailableError(
+            f"There is no folder {folder!r} that this user may see. Give --storage the path or URI "
+            "of a storage that is there; the first workflow makes it."
+        )
+
+
+def read_record(store: WorkflowStore, workflow_id: str) -> StatusRecord:
+    """The status record with its honest status.
+
+    :raises UnavailableError: when there is no such workflow.
+    """
+    found = HonestStatuses(store, now=time.time()).read(workflow_id)
+    if found is None:
+        raise UnavailableError(f"There is no workflow {workflow_id!r} in {shown(store.bytes.uri)}.")
+    return found.honest_record

@@ -1,0 +1,102 @@
+"""How the commands are called, and what they give back."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_provider_rayworkflow.workflow.format.shown_text import escaped
+from airflow_provider_rayworkflow.workflow.model.ids import check_workflow_id
+from airflow_provider_rayworkflow.workflow.storage import DEFAULT_STORAGE, STORAGE_VARIABLE
+
+Json = dict[str, Any]
+
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """What a command prints.
+
+    :ivar value: for ``--json``.
+    :ivar text: for people; None if the command has written it already.
+    :ivar problems: what failed of a command that does several things, or is damaged.
+    """
+
+    value: Any
+    text: str | None
+    problems: tuple[str, ...] = ()
+
+
+class Parser(argparse.ArgumentParser):
+    """Tells of wrong usage without what a terminal would obey."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        super()._print_message(escaped(message), file)
+
+
+class Commands:
+    """The commands of the parser, to which each adds its own."""
+
+    def __init__(self, parser: Parser) -> None:
+        self._parsers = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(self, name: str, command: Callable[[Any], Answer], help: str) -> Parser:
+        """Add a command with the options that all have; returns its parser.
+
+        :param command: called with the parsed arguments.
+        """
+        parser: Parser = self._parsers.add_parser(name, help=help, description=help)
+        parser.set_defaults(command=command)
+        parser.add_argument(
+            "--storage",
+            metavar="URI",
+            type=_storage,
+            help=f"where workflows are stored; by default ${STORAGE_VARIABLE} or {DEFAULT_STORAGE}",
+        )
+        parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+        return parser
+
+    def add_of_one(self, name: str, command: Callable[[Any], Answer], help: str) -> Parser:
+        """Add a command that takes the id of a workflow; returns its parser."""
+        parser = self.add(name, command, help)
+        parser.add_argument("workflow_id", metavar="ID", type=workflow_id, help="the workflow's id")
+        return parser
+
+
+# ---- types of arguments
+
+
+def duration_s(text: str) -> float:
+    """Seconds, of texts such as ``12h``."""
+    if text[-1:] not in _UNITS_S or not text[:-1].isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no duration: give 90s, 15m, 12h or 30d")
+    return float(text[:-1]) * _UNITS_S[text[-1]]
+
+
+def json_object(text: str) -> Json:
+    """Names and values."""
+    try:
+        value = json.loads(text)
+    except ValueError as exc:
+        raise argparse.ArgumentTypeError(f"{text!r} is not JSON: {exc}") from None
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f"{text!r} is no JSON object: give names and values")
+    return value
+
+
+def workflow_id(text: str) -> str:
+    """An id that a workflow may have."""
+    try:
+        return check_workflow_id(text)
+    except ValueError as exc:
+        raise argparse.ArgumentTypeError(str(exc)) from None
+
+
+def _storage(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("the storage is empty: give an absolute path or a URI")
+    return text
