@@ -32,7 +32,6 @@ if TYPE_CHECKING:
         get_status,
         init,
         list_all,
-        options,
         plan,
         prune,
         resume,
@@ -47,6 +46,7 @@ if TYPE_CHECKING:
     from airflow_provider_rayworkflow.workflow.event_listener import EventListener, TimerListener
     from airflow_provider_rayworkflow.workflow.execution.context import WorkflowContext, get_context
     from airflow_provider_rayworkflow.workflow.model.retry import Retry
+    from airflow_provider_rayworkflow.workflow.task_options import options
 else:
     __getattr__, __dir__ = names_of(
         __name__,
@@ -54,11 +54,12 @@ else:
             "api": [
                 *("init", "run", "run_async", "resume", "resume_async", "resume_all", "plan"),
                 *("fork", "list_all", "get_output", "get_output_async", "get_status"),
-                *("get_metadata", "cancel", "suspend", "delete", "prune", "options"),
+                *("get_metadata", "cancel", "suspend", "delete", "prune"),
                 *("continuation", "sleep", "wait_for_event"),
             ],
             "event_listener": ["EventListener", "TimerListener"],
             "model.retry": ["Retry"],
+            "task_options": ["options"],
             "execution.context": ["WorkflowContext", "get_context"],
         },
     )

@@ -6,27 +6,30 @@ Every call starts Ray and the manager if they are not there yet.
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, get_args
 
+from airflow_provider_rayworkflow.workflow.checks import (
+    check_from_task,
+    check_metadata,
+    check_on_change,
+    check_status_filter,
+)
 from airflow_provider_rayworkflow.workflow.event_listener import EventListener
-from airflow_provider_rayworkflow.workflow.execution import context as context
+from airflow_provider_rayworkflow.workflow.execution import context
 from airflow_provider_rayworkflow.workflow.execution.trace_context import current_traceparent
-from airflow_provider_rayworkflow.workflow.format.shortening import MAX_NAME_BYTES
 from airflow_provider_rayworkflow.workflow.model.ids import check_workflow_id, new_workflow_id
 from airflow_provider_rayworkflow.workflow.model.limits import check_limits
 from airflow_provider_rayworkflow.workflow.model.records import (
-    MAX_METADATA_BYTES,
     Asker,
     OnChange,
     OnExisting,
     StartOptions,
 )
-from airflow_provider_rayworkflow.workflow.model.retry import Retry, seconds
+from airflow_provider_rayworkflow.workflow.model.retry import seconds
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.offline.plan import Plan, make_plan
 from airflow_provider_rayworkflow.workflow.offline.prune import PRUNED_BY_DEFAULT, check_statuses
@@ -176,7 +179,7 @@ def plan(
     """
     check_workflow_id(workflow_id)
     if on_change is not None:
-        _check_on_change(on_change)
+        check_on_change(on_change)
     from airflow_provider_rayworkflow.workflow.runtime.graphs import dag as dags
     from airflow_provider_rayworkflow.workflow.runtime.service import connect
 
@@ -188,7 +191,7 @@ def plan(
         HonestStatuses(store, now=time.time()).read(workflow_id),
         graph,
         on_change=on_change or (None if dag is None else "reuse"),
-        from_task=_check_from_task(from_task),
+        from_task=check_from_task(from_task),
     )
 
 
@@ -207,7 +210,7 @@ def fork(workflow_id: str, new_workflow_id: str, *, from_task: str | None = None
     """
     check_workflow_id(workflow_id)
     check_workflow_id(new_workflow_id)
-    _call("fork", workflow_id, new_workflow_id, _check_from_task(from_task))
+    _call("fork", workflow_id, new_workflow_id, check_from_task(from_task))
 
 
 def resume_all(include_failed: bool = False) -> list[tuple[str, ray.ObjectRef[Any]]]:
@@ -246,7 +249,7 @@ def list_all(
     :raises ValueError: for a status that does not exist, and for NONE.
     :raises TypeError: for anything but a status, a string, or a set of them.
     """
-    found: list[tuple[str, WorkflowStatus]] = _call("list_all", _statuses(status_filter))
+    found: list[tuple[str, WorkflowStatus]] = _call("list_all", check_status_filter(status_filter))
     return found
 
 
@@ -389,80 +392,6 @@ def sleep(duration: float | timedelta) -> DAGNode:
     return bind_sleep(duration_s)
 
 
-class options:
-    """Options of a workflow task.
-
-    Use it as a decorator above ``@ray.remote``, or unpack it into Ray's own options:
-    ``f.options(**workflow.options(task_id="a"))``, ``@ray.remote(**workflow.options(...))``.
-
-    :param task_id: the task's id; a number is put behind it if it is taken.
-    :param metadata: JSON to keep with the task.
-    :param catch_exceptions: the result becomes ``(value, None)`` or ``(None, exception)``.
-    :param checkpoint: False: don't store the result; the task runs again on a resume if its
-        result is still needed. By default as the task that created it, True at the top.
-    :param retry: a :class:`Retry`: how its exceptions are retried.
-    :param timeout_s: an attempt that takes longer, in seconds (or a timedelta), is stopped and
-        fails with a :class:`WorkflowTaskTimeoutError`.
-    :param version: stands for the task's code where that is compared: it has changed if the
-        version has. A string or a whole number.
-    :param on_change: what a resume does with the task if it has changed, whatever the call says.
-    :param isolate: True: it shares no Ray task with others; see the page on performance.
-    :raises ValueError: for other options and for values that can't be used.
-    """
-
-    _VALID = (
-        *("task_id", "metadata", "catch_exceptions", "checkpoint", "retry", "timeout_s"),
-        *("isolate", "version", "on_change"),
-    )
-
-    def __init__(self, **workflow_options: Any) -> None:
-        unknown = sorted(set(workflow_options) - set(self._VALID))
-        if unknown:
-            raise ValueError(
-                f"Invalid option keywords {unknown} for workflow tasks. "
-                f"Valid ones are {list(self._VALID)}."
-            )
-        task_id = workflow_options.get("task_id")
-        if task_id is not None and (not isinstance(task_id, str) or not task_id):
-            raise ValueError(f"task_id must be a string that is not empty, not {task_id!r:.100}.")
-        if task_id is not None and len(task_id) > MAX_NAME_BYTES:
-            raise ValueError(
-                f"task_id {task_id!r:.80}… has {len(task_id)} characters, and may have {MAX_NAME_BYTES}."
-            )
-        for flag in ("catch_exceptions", "checkpoint", "isolate"):
-            if not isinstance(workflow_options.get(flag), (bool, type(None))):
-                raise ValueError(f"{flag} must be True or False, not {workflow_options[flag]!r}.")
-        retry, timeout = workflow_options.get("retry"), workflow_options.get("timeout_s")
-        if not isinstance(retry, (Retry, type(None))):
-            raise ValueError(f"retry must be a workflow.Retry, not {retry!r}.")
-        if timeout is not None:
-            workflow_options["timeout_s"] = seconds("timeout_s", timeout)
-        if (version := workflow_options.get("version")) is not None:
-            if not isinstance(version, (str, int)) or isinstance(version, bool):
-                raise ValueError(f"version must be a string or a whole number, not {version!r}.")
-            workflow_options["version"] = str(version)
-        if (on_change := workflow_options.get("on_change")) is not None:
-            _check_on_change(on_change)
-        _check_metadata(workflow_options.get("metadata"))
-        self._options = workflow_options
-
-    def keys(self) -> Iterator[str]:
-        return iter(self._carried())
-
-    def __getitem__(self, key: str) -> Any:
-        return self._carried()[key]
-
-    def _carried(self) -> Json:
-        from airflow_provider_rayworkflow.workflow.runtime.graphs.options import carry
-
-        return carry(self._options)
-
-    def __call__(self, function: Any) -> Any:
-        from airflow_provider_rayworkflow.workflow.runtime.graphs.options import apply
-
-        return apply(function, self._options)
-
-
 def _submit(
     dag: Any,
     args: tuple[Any, ...],
@@ -474,7 +403,7 @@ def _submit(
     if workflow_id is None:
         workflow_id, options = new_workflow_id(), replace(options, is_new=True)
     check_workflow_id(workflow_id)
-    user_metadata = _check_metadata(metadata)
+    user_metadata = check_metadata(metadata)
     from airflow_provider_rayworkflow.workflow.runtime.graphs import dag as dags
 
     dags.check_dag(dag)
@@ -497,47 +426,20 @@ def _submit(
 def _start_options(on_existing: Any, on_change: Any, from_task: Any) -> StartOptions:
     if on_existing not in get_args(OnExisting):
         raise ValueError(f"on_existing must be 'resume', 'fail' or 'restart', not {on_existing!r}.")
-    _check_on_change(on_change)
+    check_on_change(on_change)
     if on_existing == "restart" and from_task is not None:
         raise ValueError('from_task makes no sense with on_existing="restart": all tasks run.')
     return StartOptions(
         on_existing=on_existing,
         on_change=on_change,
-        from_task=_check_from_task(from_task),
+        from_task=check_from_task(from_task),
         traceparent=current_traceparent(),
     )
 
 
-def _check_from_task(from_task: Any) -> str:
-    if from_task is None:
-        return ""
-    if not isinstance(from_task, str) or not from_task:
-        raise ValueError(f"from_task must be the id of a task, not {from_task!r}.")
-    return from_task
-
-
-def _statuses(status_filter: Any) -> set[WorkflowStatus]:
-    if status_filter is None:
-        return set(WorkflowStatus) - {WorkflowStatus.NONE}
-    wanted = {status_filter} if isinstance(status_filter, str) else status_filter
-    if not isinstance(wanted, (set, frozenset)) or not all(isinstance(s, str) for s in wanted):
-        raise TypeError(
-            "status_filter must be a WorkflowStatus, its name, or a set of them, not "
-            f"{status_filter!r}."
-        )
-    valid = set(WorkflowStatus) - {WorkflowStatus.NONE}
-    for status in wanted:
-        if status not in valid:
-            raise ValueError(
-                f"{str(status)!r} is not a status to list workflows by. Valid ones are "
-                f"{sorted(status.value for status in valid)}."
-            )
-    return {WorkflowStatus(status) for status in wanted}
-
-
 def _resume(workflow_id: str, from_task: Any, *, is_awaited: bool = False) -> None:
     check_workflow_id(workflow_id)
-    since = _check_from_task(from_task)
+    since = check_from_task(from_task)
     from airflow_provider_rayworkflow.workflow.runtime.service import connect, task_logs
 
     manager = connect.manager()
@@ -584,42 +486,3 @@ def _reference(
         workflow_id, task_id, was_waiting, _asker()
     )
     return reference
-
-
-def _check_on_change(on_change: Any) -> None:
-    if on_change not in get_args(OnChange):
-        raise ValueError(f"on_change must be one of {get_args(OnChange)}, not {on_change!r}.")
-
-
-def _check_metadata(metadata: Any) -> Json:
-    if metadata is None:
-        return {}
-    if not isinstance(metadata, dict):
-        raise ValueError(f"metadata must be a dict, not {metadata!r:.200}.")
-    try:
-        text = json.dumps(metadata, allow_nan=False)
-        checked: Json = json.loads(text, object_pairs_hook=_distinct)
-    except RecursionError as exc:
-        raise ValueError("metadata is nested too deep to be JSON. Give a flat dict.") from exc
-    except (TypeError, ValueError) as exc:
-        raise ValueError(f"metadata must be JSON, and {_shown(metadata)} is not: {exc}.") from exc
-    if len(text) > MAX_METADATA_BYTES:
-        raise ValueError(
-            f"metadata has {len(text)} bytes as JSON, and may have {MAX_METADATA_BYTES}. Give it "
-            "to a task as an argument, or keep it elsewhere and give its address."
-        )
-    return checked
-
-
-def _distinct(pairs: list[tuple[str, Any]]) -> Json:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("two of its keys are the same as JSON, such as 1 and '1'")
-    return found
-
-
-def _shown(value: Any) -> str:
-    try:
-        return f"{value!r:.200}"
-    except ValueError:  # Python shows no integer of more than 4,300 digits
-        return "what was given"

@@ -103,7 +103,7 @@ class WorkflowExecutionError(WorkflowError):
 
 
 class WorkflowCancellationError(WorkflowError):
-    """The workflow was canceled while somebody waited for it, or its output was asked for later."""
+    """The workflow was canceled while a caller waited for it, or before its output was asked for."""
 
     def __init__(self, workflow_id: str) -> None:
         super().__init__(f"Workflow[id={workflow_id}] is cancelled during execution.")

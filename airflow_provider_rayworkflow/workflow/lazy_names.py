@@ -1,4 +1,4 @@
-"""Names of a package that are imported when somebody first asks for them.
+"""Names of a package that are imported when first used.
 
 Airflow parses DAG files all the time, and few of them use more than a name or two.
 """

@@ -40,11 +40,6 @@ def get_current_workflow_id() -> str:
     return get_context().workflow_id
 
 
-def get_current_task_id() -> str:
-    """The id of the running task; see :func:`get_context`."""
-    return get_context().task_id
-
-
 def in_task() -> bool:
     """True inside a workflow task."""
     return _current.get() is not None
