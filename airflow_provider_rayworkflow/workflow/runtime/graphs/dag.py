@@ -14,7 +14,6 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from types import CodeType, FunctionType
 from typing import Any, NamedTuple, cast
 
 import ray
@@ -28,7 +27,6 @@ from airflow_provider_rayworkflow.workflow.model.graph import (
     DEFAULT_MAX_RETRIES,
     DEFAULT_OPTIONS,
     Graph,
-    NamedFunction,
     Row,
     Scalars,
     Shape,
@@ -36,9 +34,9 @@ from airflow_provider_rayworkflow.workflow.model.graph import (
     TaskOptions,
     Tasks,
 )
-from airflow_provider_rayworkflow.workflow.model.ids import default_task_id, stable_module_name
-from airflow_provider_rayworkflow.workflow.runtime.graphs import functions
+from airflow_provider_rayworkflow.workflow.model.ids import default_task_id
 from airflow_provider_rayworkflow.workflow.runtime.graphs import options as ray_options
+from airflow_provider_rayworkflow.workflow.runtime.graphs.code import Functions
 from airflow_provider_rayworkflow.workflow.runtime.graphs.environments import (
     current_environment,
     with_environment,
@@ -201,14 +199,10 @@ class _Encoder:
         self._kinds: list[Task] = []
         self._calls: dict[tuple[Any, ...], _Call] = {}
         self._blobs: dict[bytes, int] = {}
-        self._functions: dict[Any, int] = {}
         self._signatures: dict[Any, inspect.Signature] = {}
         self._children: dict[DAGNode, int] = {}  # of the node that is read, with their positions
         self._pickling = RefPickling(also=self._reduce)
-        self._codes: dict[Any, str] = {}
-        self._named: dict[str, NamedFunction] = {}
-        self._met: dict[Any, str | None] = {}  # functions that code refers to, with a version
-        self._makes_graphs = False
+        self._functions = Functions(self._blob, self._pickling)
 
     def encode(self, dag: DAGNode) -> Graph:
         rows: list[Row] = []
@@ -219,9 +213,9 @@ class _Encoder:
                 kind = self._add_kind(node, read)
             given = self._blob(arguments) if isinstance(arguments, bytes) else arguments
             rows.append((kind, given, upstream, literals))
-        self._name_met_functions()
+        self._functions.name_met()
         tasks = Tasks(self._kinds, rows)
-        return Graph(tasks=tasks, blobs=list(self._blobs), functions=self._named)
+        return Graph(tasks=tasks, blobs=list(self._blobs), functions=self._functions.named)
 
     # ---- arguments
 
@@ -354,76 +348,20 @@ class _Encoder:
         return Task(
             name=name or default_task_id(node._body),
             named_by_author=bool(name),
-            function=self._function(node._body),
+            function=self._functions.index(node._body),
             shape=Shape(read.places, read.call.keywords) if read.places else Shape(),
             ray_options=self._blob(dumps(rays)) if rays else -1,
             options=DEFAULT_OPTIONS if options == DEFAULT_OPTIONS else options,
             shown_options={key: _shown(key, value) for key, value in rays.items()},
-            code=self._code_of_task(node._body, ours.get("version"), read.named),
+            code=self._functions.code_of_task(node._body, ours.get("version"), read.named),
         )
-
-    # ---- code
-
-    def _code_of_task(self, body: Any, version: str | None, named: Sequence[Any]) -> str:
-        code = self._code(body, version)
-        if body.__qualname__ and "<" not in body.__qualname__:
-            name = default_task_id(body)
-            self._named.setdefault(name, NamedFunction(blob=self._function(body), code=code))
-        if version is not None or not named:
-            return code
-        return fingerprints.combine(code, *(self._code(function) for function in named))
-
-    def _code(self, body: Any, version: str | None = None) -> str:
-        if body not in self._codes:
-            self._codes[body] = fingerprints.of_code(body, replace=self._meet)
-        return self._codes[body] if version is None else fingerprints.of_text(version)
-
-    def _meet(self, obj: Any) -> Any:
-        """Take note of what the code of a task refers to, while that is walked."""
-        match obj:
-            case CodeType():
-                self._makes_graphs |= "bind" in obj.co_names
-            case FunctionType():
-                self._met.setdefault(obj, None)
-            case RemoteFunction():
-                ours, _ = ray_options.split(obj._default_options)
-                self._met[obj._function] = ours.get("version")
-                return obj._function
-        return NotImplemented
-
-    def _name_met_functions(self) -> None:
-        """Note the functions of which tasks may make others: a resume puts them in the place of older ones."""
-        packages = {_package_of(body) for body in self._functions}
-        while self._makes_graphs and self._met:
-            body, version = self._met.popitem()
-            name = default_task_id(body)
-            is_known = name in self._named or "<" in body.__qualname__
-            if is_known or _package_of(body) not in packages:
-                continue
-            with suppress(TypeError):  # it can't be pickled, and perhaps need not be
-                self._named[name] = NamedFunction(
-                    blob=self._function(body), code=self._code(body, version)
-                )
-
-    def _function(self, body: Callable[..., Any]) -> int:
-        if body not in self._functions:
-            try:
-                pickled = dumps(body, override=self._pickling)
-            except Exception as exc:
-                raise TypeError(
-                    f"The function {default_task_id(body)} can't be pickled: {exc}. Create what "
-                    "can't be pickled (connections, locks, sessions) inside of the function."
-                ) from exc
-            functions.dumped(pickled, body)
-            self._functions[body] = self._blob(pickled)
-        return self._functions[body]
 
     def _blob(self, content: bytes) -> int:
         return self._blobs.setdefault(content, len(self._blobs))
 
 
 def _plain(call: _Call, values: Sequence[Any]) -> _Read | None:
-    """What there is to be known of arguments if each is a scalar or another task, else None."""
+    """The arguments, read, if each is a scalar or another task, else None."""
     children: dict[DAGNode, int] = {}
     scalars, places = [], []
     for value in values:
@@ -435,10 +373,6 @@ def _plain(call: _Call, values: Sequence[Any]) -> _Read | None:
         else:
             return None
     return _Read(call, tuple(scalars), tuple(places), children)
-
-
-def _package_of(function: Any) -> str:
-    return stable_module_name(function).partition(".")[0]
 
 
 def _in_order(

@@ -1,0 +1,102 @@
+"""The functions of one graph, and the fingerprints of their code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from types import CodeType, FunctionType
+from typing import Any
+
+from ray.remote_function import RemoteFunction
+
+from airflow_provider_rayworkflow.workflow.model import fingerprints
+from airflow_provider_rayworkflow.workflow.model.codec import dumps
+from airflow_provider_rayworkflow.workflow.model.graph import NamedFunction
+from airflow_provider_rayworkflow.workflow.model.ids import default_task_id, stable_module_name
+from airflow_provider_rayworkflow.workflow.runtime.graphs import functions
+from airflow_provider_rayworkflow.workflow.runtime.graphs import options as ray_options
+
+
+class Functions:
+    """The functions of one graph.
+
+    :param add_blob: adds bytes to the graph; returns their index.
+    :param override: asked first, for objects that are pickled with a function.
+    :ivar named: those that a task of a later graph may be made of, by name.
+    """
+
+    def __init__(self, add_blob: Callable[[bytes], int], override: Callable[[Any], Any]) -> None:
+        self._add_blob = add_blob
+        self._override = override
+        self._indexes: dict[Any, int] = {}
+        self._codes: dict[Any, str] = {}
+        self.named: dict[str, NamedFunction] = {}
+        self._met: dict[Any, str | None] = {}  # functions that code refers to, with a version
+        self._makes_graphs = False
+
+    def index(self, body: Callable[..., Any]) -> int:
+        """The index of the blob that has the function.
+
+        :raises TypeError: when it can't be pickled.
+        """
+        if body not in self._indexes:
+            try:
+                pickled = dumps(body, override=self._override)
+            except Exception as exc:
+                raise TypeError(
+                    f"The function {default_task_id(body)} can't be pickled: {exc}. Create what "
+                    "can't be pickled (connections, locks, sessions) inside of the function."
+                ) from exc
+            functions.dumped(pickled, body)
+            self._indexes[body] = self._add_blob(pickled)
+        return self._indexes[body]
+
+    def code_of_task(self, body: Any, version: str | None, named: Sequence[Any]) -> str:
+        """The fingerprint of a task's code.
+
+        :param version: what the author gave in place of the code.
+        :param named: functions among its arguments, which count in them by their name only.
+        """
+        code = self._code(body, version)
+        if body.__qualname__ and "<" not in body.__qualname__:
+            name = default_task_id(body)
+            self.named.setdefault(name, NamedFunction(blob=self.index(body), code=code))
+        if version is not None or not named:
+            return code
+        return fingerprints.combine(code, *(self._code(function) for function in named))
+
+    def name_met(self) -> None:
+        """Note the functions of which tasks may make others: a resume puts them in the place of older ones."""
+        packages = {_package_of(body) for body in self._indexes}
+        while self._makes_graphs and self._met:
+            body, version = self._met.popitem()
+            name = default_task_id(body)
+            is_known = name in self.named or "<" in body.__qualname__
+            if is_known or _package_of(body) not in packages:
+                continue
+            with suppress(TypeError):  # it can't be pickled, and perhaps need not be
+                self.named[name] = NamedFunction(
+                    blob=self.index(body), code=self._code(body, version)
+                )
+
+    def _code(self, body: Any, version: str | None = None) -> str:
+        if body not in self._codes:
+            self._codes[body] = fingerprints.of_code(body, replace=self._meet)
+        return self._codes[body] if version is None else fingerprints.of_text(version)
+
+    def _meet(self, obj: Any) -> Any:
+        """Take note of what the code of a task refers to, while that is walked."""
+        match obj:
+            case CodeType():
+                self._makes_graphs |= "bind" in obj.co_names
+            case FunctionType():
+                self._met.setdefault(obj, None)
+            case RemoteFunction():
+                ours, _ = ray_options.split(obj._default_options)
+                self._met[obj._function] = ours.get("version")
+                return obj._function
+        return NotImplemented
+
+
+def _package_of(function: Any) -> str:
+    return stable_module_name(function).partition(".")[0]
