@@ -12,6 +12,7 @@ from airflow_provider_rayworkflow.workflow.model.records import ORIGIN_KEY, Stat
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus, check_transition
 from airflow_provider_rayworkflow.workflow.model.task_record import TaskRecord
 from airflow_provider_rayworkflow.workflow.offline.lifecycle import new_visitor_id
+from airflow_provider_rayworkflow.workflow.scheduling.snapshot import Snapshot
 from airflow_provider_rayworkflow.workflow.storage.journal import JournalWriter
 from airflow_provider_rayworkflow.workflow.storage.snapshot import read_snapshot
 from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
@@ -31,7 +32,7 @@ def fork(
         leave out none.
     :raises WorkflowNotFoundError: when there is no such workflow.
     :raises WorkflowAlreadyExistsError: when there is a workflow of the new id.
-    :raises WorkflowStillActiveError: when somebody else begins one of the new id right now.
+    :raises WorkflowStillActiveError: when one of the new id begins at the same moment.
     :raises ValueError: when the workflow has no task ``from_task``.
     :raises CorruptedDataError: when its stored graph is damaged, or a value vanishes meanwhile.
     """
@@ -48,20 +49,7 @@ def fork(
         source = source.restarted(from_task)
     # In the order in which they were committed.
     kept = [one for one in source.checkpoints.records.values() if source.counts(one.task_id)]
-    claim = store.claim(
-        new_workflow_id,
-        after=store.last_epoch(new_workflow_id),
-        manager_id=new_visitor_id(),
-        now=now,
-        # No task instance waits for it, whoever started the other one.
-        user_metadata={
-            name: value for name, value in record.user_metadata.items() if name != ORIGIN_KEY
-        },
-        graph=source.graph,
-        on_change=source.claim.on_change,
-    )
-    if claim is None:
-        raise WorkflowStillActiveError("FORK", new_workflow_id)
+    claim = _claim(store, new_workflow_id, record, source, now=now)
     try:
         _copy(store, kept, claim)
         _write_status(store, claim, total=len(source.graph.tasks), now=now)
@@ -70,6 +58,31 @@ def fork(
         raise
     if claim.epoch > 1:  # what a fork that crashed has left
         store.delete_earlier(new_workflow_id, claim.epoch)
+
+
+def _claim(
+    store: WorkflowStore,
+    new_workflow_id: str,
+    record: StatusRecord,
+    source: Snapshot,
+    *,
+    now: float,
+) -> Claim:
+    claim = store.claim(
+        new_workflow_id,
+        after=store.last_epoch(new_workflow_id),
+        manager_id=new_visitor_id(),
+        now=now,
+        # No task instance waits for it, whatever started the other one.
+        user_metadata={
+            name: value for name, value in record.user_metadata.items() if name != ORIGIN_KEY
+        },
+        graph=source.graph,
+        on_change=source.claim.on_change,
+    )
+    if claim is None:
+        raise WorkflowStillActiveError("FORK", new_workflow_id)
+    return claim
 
 
 def _copy(store: WorkflowStore, records: list[TaskRecord], claim: Claim) -> None:

@@ -1,7 +1,7 @@
-"""What may be done to a workflow that nobody runs, by whoever has the storage.
+"""Operations on inactive workflows, which need the storage alone.
 
-Managers do it, and so does a side that reaches no cluster. The workflow is claimed first, so that
-nobody begins to run it meanwhile.
+Managers do them, and so does a side that reaches no cluster. The workflow is claimed first, so that
+no manager begins to run it meanwhile.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from airflow_provider_rayworkflow.workflow.storage.mailbox import How, Mailbox, 
 from airflow_provider_rayworkflow.workflow.storage.snapshot import read_snapshot
 from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
 
-# How often a lease is looked at that has to stay the same for its whole time.
+# How often a lease is read that has to stay the same for its whole time.
 _LOOK_INTERVAL_S = 0.5
 
 
@@ -40,12 +40,12 @@ def change_status(
     now: float,
     waits: bool = False,
 ) -> None:
-    """Give a workflow that nobody runs another status, under an epoch of our own.
+    """Give an inactive workflow another status, under an epoch of our own.
 
     :param manager_id: who we are.
     :param waits: as for :func:`claim`.
     :raises IllegalTransitionError: when its status may not become that one.
-    :raises WorkflowStillActiveError: when somebody has begun to run it.
+    :raises WorkflowStillActiveError: when a manager has begun to run it.
     """
     record = found.record
     check_transition(record.workflow_id, found.status, status)
@@ -74,7 +74,7 @@ def forget_from(
 
     :raises ValueError: when the workflow has no such task.
     :raises WorkflowNotResumableError: when it was canceled.
-    :raises WorkflowStillActiveError: when somebody runs it, or has begun to.
+    :raises WorkflowStillActiveError: when a manager runs it, or has begun to.
     """
     record = found.record
     workflow_id = record.workflow_id
@@ -109,11 +109,11 @@ def forget_from(
 def delete(
     store: WorkflowStore, found: StoredWorkflow, *, manager_id: str, now: float, waits: bool = False
 ) -> None:
-    """Delete all that is stored of a workflow that nobody runs.
+    """Delete all that is stored of an inactive workflow.
 
     :param found: what the name of its status says is enough.
     :param waits: as for :func:`claim`.
-    :raises WorkflowStillActiveError: when somebody runs it, or has begun to.
+    :raises WorkflowStillActiveError: when a manager runs it, or has begun to.
     """
     if found.status.is_active:
         raise WorkflowStillActiveError("DELETE", found.record.workflow_id)
@@ -122,7 +122,7 @@ def delete(
 
 
 def cancel(store: WorkflowStore, workflow_id: str, *, now: float) -> WorkflowStatus:
-    """Cancel a workflow if nobody runs it, else ask whoever does. Does not wait.
+    """Cancel an inactive workflow; ask the manager of an active one to. Does not wait.
 
     Ask again until it is: who runs it may die before it has obeyed.
 
@@ -142,16 +142,16 @@ def cancel(store: WorkflowStore, workflow_id: str, *, now: float) -> WorkflowSta
             )
             return WorkflowStatus.CANCELED
         except WorkflowStillActiveError:
-            pass  # somebody has begun to run it just now
+            pass  # a manager has begun to run it just now
     _request_stop(store, found, how="cancel", now=now)
     return found.status
 
 
 def suspend(store: WorkflowStore, workflow_id: str, *, now: float) -> None:
-    """Ask whoever runs a workflow to stop it so that it can be resumed. Does not wait.
+    """Ask the manager of a workflow to stop it so that it can be resumed. Does not wait.
 
     :raises WorkflowNotFoundError: when there is no such workflow.
-    :raises IllegalTransitionError: when nobody runs it.
+    :raises IllegalTransitionError: when it is inactive.
     """
     found = HonestStatuses(store, now=now).read(workflow_id)
     if found is None:
@@ -172,9 +172,9 @@ def _request_stop(store: WorkflowStore, found: StoredWorkflow, *, how: How, now:
 def obey_pending_cancel(
     store: WorkflowStore, found: StoredWorkflow, *, manager_id: str, now: float
 ) -> bool:
-    """Cancel a workflow if that was asked for while nobody could obey; True if so.
+    """Cancel a workflow if that was asked for while no manager could obey; True if so.
 
-    A request counts as long as nobody has taken the workflow over, or started it over, since.
+    A request counts until a manager takes the workflow over, or it is started over.
     """
     if not found.status.can_be_resumed:
         return False
@@ -184,7 +184,7 @@ def obey_pending_cancel(
     if not requests:
         return False
     base_epoch = store.read_claim(record.workflow_id, record.epoch).base_epoch
-    # A later one is for whoever has started the workflow over since it was looked at.
+    # A later one is for a run that was started over since the status was read.
     requests = [request for request in requests if request.base_epoch <= base_epoch]
     valid = [request for request in requests if mailbox.is_valid(request, base_epoch)]
     if valid:
@@ -195,7 +195,7 @@ def obey_pending_cancel(
 
 
 def new_visitor_id() -> str:
-    """A name for somebody who holds no lease: its claims last as long as it writes."""
+    """A name for a writer that holds no lease: its claims last as long as it writes."""
     return f"visitor-{uuid.uuid4().hex}"
 
 
@@ -210,12 +210,12 @@ def claim(
     from_task: str = "",
     waits: bool = False,
 ) -> Claim:
-    """Claim a workflow that nobody runs.
+    """Claim an inactive workflow.
 
     :param why: what for, for the error.
     :param waits: where its owner only looks gone, watch its lease until that is certain: at most one
         lease time. Else that is an error.
-    :raises WorkflowStillActiveError: when somebody runs it, or has begun to.
+    :raises WorkflowStillActiveError: when a manager runs it, or has begun to.
     """
     record = found.record
     workflow_id = record.workflow_id
@@ -226,7 +226,7 @@ def claim(
     if status_now is None or status_now.epoch > record.epoch:
         raise WorkflowStillActiveError(why, workflow_id)
     if latest > record.epoch:
-        # Somebody has claimed it and not written a status: it starts, or its start failed.
+        # A manager has claimed it and not written a status: it starts, or its start failed.
         starter = store.read_claim(workflow_id, latest).manager_id
         if starter != manager_id:
             _check_gone(store, starter, why, workflow_id, waits=waits)

@@ -16,7 +16,7 @@ def delete_orphaned_events(store: WorkflowStore, before: float) -> int:
     found = events.list_segments()
     if not found:
         return 0
-    closed: set[str] = set()  # of these nobody knows whether they are there
+    closed: set[str] = set()  # unreadable: these may be there
     # Later than the events: a workflow that has begun is in it.
     known = store.list_segments(lambda problem: closed.add(keys.segment_of(problem.key)))
     return sum(

@@ -1,4 +1,4 @@
-"""What becomes of workflows that ended long ago: deleted, or cut down to their outputs.
+"""Deletes workflows that ended long ago, or cuts them down to their outputs.
 
 Needs the storage only. What runs, waits, or has begun again meanwhile is left alone.
 """
@@ -88,7 +88,9 @@ def prune(
     :param report: told what could not be read or deleted, by name; the rest is done.
     :raises StorageError: when the storage as a whole does not answer.
     """
-    wanted = check_statuses(statuses)
+    pruning = _Pruning(
+        store, check_statuses(statuses), now, now - older_than_s, keep_outputs, dry_run
+    )
     done, unanswered = [], 0
 
     def left_out(problem: WorkflowError) -> None:
@@ -96,12 +98,10 @@ def prune(
 
     honest = HonestStatuses(store, now=now, report=left_out)
     for workflow_id, status, _ in list_workflows(store, honest, left_out):
-        if status not in wanted:
+        if status not in pruning.statuses:
             continue
         try:
-            pruned = _prune_one(
-                store, workflow_id, wanted, now, older_than_s, keep_outputs, dry_run
-            )
+            pruned = pruning.prune(workflow_id)
         except WorkflowStillActiveError as exc:
             log.warning("Workflow %s is not pruned: %s", workflow_id, exc)
             continue
@@ -115,41 +115,56 @@ def prune(
         if pruned is not None:
             done.append(pruned)
     if not dry_run:
-        try:
-            delete_orphaned_events(store, now - older_than_s)
-        except StorageError as exc:
-            report(f"Events of unknown workflows are not pruned: {exc}")
+        _prune_events(store, pruning.before, report)
     return done
 
 
-def _prune_one(
-    store: WorkflowStore,
-    workflow_id: str,
-    wanted: set[str],
-    now: float,
-    older_than_s: float,
-    keep_outputs: bool,
-    dry_run: bool,
-) -> Pruned | None:
-    found = HonestStatuses(store, now=now).read(workflow_id)
-    if found is None or found.status not in wanted:
-        return None  # somebody was faster
-    record = found.record
-    last = record.ended_at or record.started_at or record.created_at
-    if last > now - older_than_s:
-        return None
-    keeps = keep_outputs and found.status is WorkflowStatus.SUCCESSFUL
-    if keeps and _is_cut_down(store, record):
-        return None
-    if not dry_run:
+@dataclass(frozen=True, slots=True)
+class _Pruning:
+    """:ivar before: which workflows, by when they ended, in seconds since the epoch."""
+
+    store: WorkflowStore
+    statuses: set[str]
+    now: float
+    before: float
+    keep_outputs: bool
+    dry_run: bool
+
+    def prune(self, workflow_id: str) -> Pruned | None:
+        """Prune one workflow; None if that does not concern it any more."""
+        found = HonestStatuses(self.store, now=self.now).read(workflow_id)
+        if found is None or (pruned := self._decide(found)) is None:
+            return None
+        if self.dry_run:
+            return pruned
         visitor = lifecycle.new_visitor_id()
-        if keeps:
-            _cut_down(store, found, manager_id=visitor, now=now)
+        if pruned.kept_output:
+            _cut_down(self.store, found, manager_id=visitor, now=self.now)
         else:
-            lifecycle.delete(store, found, manager_id=visitor, now=now, waits=True)
-    return Pruned(
-        workflow_id=workflow_id, status=found.status, last_active_at=last, kept_output=keeps
-    )
+            lifecycle.delete(self.store, found, manager_id=visitor, now=self.now, waits=True)
+        return pruned
+
+    def _decide(self, found: StoredWorkflow) -> Pruned | None:
+        record = found.record
+        last = record.ended_at or record.started_at or record.created_at
+        if found.status not in self.statuses or last > self.before:
+            return None
+        keeps = self.keep_outputs and found.status is WorkflowStatus.SUCCESSFUL
+        if keeps and _is_cut_down(self.store, record):
+            return None
+        return Pruned(
+            workflow_id=record.workflow_id,
+            status=found.status,
+            last_active_at=last,
+            kept_output=keeps,
+        )
+
+
+def _prune_events(store: WorkflowStore, before: float, report: Callable[[str], None]) -> None:
+    try:
+        delete_orphaned_events(store, before)
+    except StorageError as exc:
+        report(f"Events of unknown workflows are not pruned: {exc}")
 
 
 def _is_cut_down(store: WorkflowStore, record: StatusRecord) -> bool:

@@ -52,7 +52,7 @@ def to_location(storage: Any) -> str:
 
 
 def _is_fsspec(storage: Any) -> bool:
-    # Whoever has such an object has fsspec imported; it is not ours to depend on.
+    # A process with such an object has fsspec imported; it is not ours to depend on.
     fsspec = sys.modules.get("fsspec")
     return fsspec is not None and isinstance(storage, fsspec.AbstractFileSystem)
 

@@ -1,4 +1,4 @@
-"""Tasks run in the runtime environment of whoever made their graph, as in plain Ray.
+"""Tasks run in the runtime environment of the process that made their graph, as in plain Ray.
 
 Ray passes it on from the process that submits a task, and here that is the manager, which has the
 one of another job or none.

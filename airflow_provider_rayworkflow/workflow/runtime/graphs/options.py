@@ -47,7 +47,7 @@ def carry(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def register() -> None:
-    """Make Ray accept the carriers. In every process in which somebody calls ``.options()``."""
+    """Make Ray accept the carriers. Needed in every process that calls ``.options()``."""
     for option in WORKFLOW_OPTIONS:
         private_ray.accept_option(_PREFIX + option)
 

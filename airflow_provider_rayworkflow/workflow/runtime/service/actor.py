@@ -42,7 +42,7 @@ Json = dict[str, Any]
 
 _WAKE_INTERVAL_S = 2.0
 
-# How many there may be before garbage is looked for; ten thousand take a megabyte or two.
+# How many there may be before garbage is collected; ten thousand take a megabyte or two.
 _NEW_OBJECTS = 10_000
 
 

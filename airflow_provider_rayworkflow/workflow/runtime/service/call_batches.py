@@ -35,7 +35,7 @@ class CallBatches(Generic[T]):
 
     def do(self, item: T) -> None:
         """Have it done; blocks until it is."""
-        if self._line.pid != os.getpid():  # whoever led in the process that forked is not here
+        if self._line.pid != os.getpid():  # after a fork: the leader is in the parent
             self._line = _Line()
         line, place = self._line, _Place(item)
         with line.lock:
@@ -74,7 +74,7 @@ class CallBatches(Generic[T]):
 
 
 class _Place(Generic[T]):
-    """Somebody's place in the line; ``turn`` is free when the thing is done, or when it shall lead."""
+    """A caller's place in the line; ``turn`` is free when the thing is done, or when it shall lead."""
 
     def __init__(self, item: T) -> None:
         self.item = item

@@ -26,7 +26,7 @@ log = get_logger(__name__)
 #: "0": tasks don't share Ray tasks, unless ``init`` says so.
 SHARING_VARIABLE = "RAY_WORKFLOW_SHARING"
 
-_MAX_CALLS_AT_ONCE = 100_000  # one waits for each output that somebody wants
+_MAX_CALLS_AT_ONCE = 100_000  # one waits for each output that was asked for
 
 # A call is sent again when the manager restarts meanwhile; each takes a try or two. Not without
 # end, because a call may be what kills it.
@@ -95,7 +95,7 @@ def join(address: str | None = None) -> None:
     """Connect to a cluster that is there, quietly; none is started. A connection is kept.
 
     :param address: as for ``ray.init``; by default ``RAY_ADDRESS``, or this machine's cluster.
-    :raises ConnectionError: when there is none.
+    :raises ConnectionError: when no cluster is found.
     """
     address = address or os.environ.get("RAY_ADDRESS") or "auto"
     if address == "local":
@@ -106,7 +106,7 @@ def join(address: str | None = None) -> None:
 
 
 def known_store(storage: Any = None) -> WorkflowStore:
-    """The storage of this process's workflows, without a manager or Ray if there is none yet.
+    """The storage of this process's workflows; starts neither Ray nor a manager.
 
     :param storage: another one.
     """

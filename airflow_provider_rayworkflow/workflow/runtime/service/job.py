@@ -122,7 +122,7 @@ class _Job:
                 if isinstance(exc, ValueError):
                     raise RefusedError(str(exc)) from exc
                 raise
-            # The workflow is stored: nobody needs its arguments here any more.
+            # The workflow is stored: its arguments are not needed here any more.
             self._mailbox.delete_submission(self._workflow_id, self._submission_id)
             record, status = self._wait(manager)
         print(f"Workflow {self._workflow_id} is {status}", flush=True)
@@ -168,7 +168,7 @@ class _Job:
     def _why_not(self, submission: Submission) -> str:
         owner = self._mailbox.read_owner(self._workflow_id)
         if owner is None or owner.token != submission.token:
-            return "somebody else has taken it over since this was submitted"
+            return "another owner has taken it over since this was submitted"
         request = self._mailbox.read_request(self._workflow_id, submission.token)
         return f"its owner has asked to {request.how} it" if request else ""
 
@@ -205,7 +205,7 @@ def join_manager(
 def build_graph(submission: Submission) -> bytes | None:
     """The graph to run, its tasks in the runtime environment of this job; None for the stored one.
 
-    :raises JobError: when there is none to be had; its message has the author's traceback.
+    :raises JobError: when it can't be made; its message has the author's traceback.
     :raises RefusedError: when the function gives something else than a graph.
     """
     if submission.graph is not None:

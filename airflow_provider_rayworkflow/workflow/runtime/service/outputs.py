@@ -29,7 +29,7 @@ from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 
 
 class Reply:
-    """A result on its way from the manager: whoever gets it from Ray gets the value itself.
+    """A result on its way from the manager: a caller gets the value itself from Ray.
 
     So the manager never loads a value, and no process has to stand in between.
     """

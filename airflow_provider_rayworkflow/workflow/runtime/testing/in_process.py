@@ -275,7 +275,7 @@ class _ThreadRunner:
             settle = functools.partial(_settle, started.done, self._execute(started.errand.run))
         except BaseException as exc:  # it belongs to the task
             settle = functools.partial(_settle, started.done, _lost(started.errand.run, exc))
-        with suppress(RuntimeError):  # nobody waits any more: the event loop is closed
+        with suppress(RuntimeError):  # no caller waits any more: the event loop is closed
             self._loop.call_soon_threadsafe(settle)
 
     def _execute(self, run: TaskRun) -> AttemptEnd:

@@ -51,7 +51,7 @@ def execute_pack(payload: bytes, *values: Any) -> Packed:
     begun.
 
     :param payload: the pickled storage URI, the number under which the manager knows this Ray task
-        (-1: nobody waits behind it), and the runs.
+        (-1: nothing waits behind it), and the runs.
     :param values: what the references among the inputs refer to.
     """
     _prepare_process()
@@ -185,7 +185,7 @@ def _as_result(run: TaskRun, result: Result) -> Result:
     return result._replace(form=Form.CAUGHT_VALUE) if run.catches else result
 
 
-# The pack that runs in this process, with its number and when it is to be handed back.
+# The pack that runs in this process, with its number and when it has to be handed back.
 _running: dict[_Pack, tuple[int, float]] = {}
 _has_begun = threading.Event()
 

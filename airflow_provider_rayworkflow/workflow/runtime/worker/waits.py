@@ -158,7 +158,7 @@ def _start_thread(work: Callable[[], None]) -> None:
 
 
 def _settle(future: Future[T], result: T) -> None:
-    with suppress(InvalidStateError):  # nobody waits for it any more
+    with suppress(InvalidStateError):  # it was canceled meanwhile
         future.set_result(result)
 
 
