@@ -16,7 +16,7 @@
     ├── RayWorkflowOutputError        the output can't be what the Airflow task asks for (not retried)
     ├── RayWorkflowInterruptedError   the workflow was stopped; the next try resumes
     ├── RayWorkflowTimeoutError       the time to wait is over; the workflow is suspended
-    ├── RayWorkflowStillActiveError   it should start over or go, and somebody else runs it
+    ├── RayWorkflowStillActiveError   it should start over or go, and another manager runs it
     ├── RayWorkflowEndedError         what a sensor waits for can't come any more (not retried)
     ├── RayWorkflowSuspendedError     a person suspended the workflow (not retried)
     └── RayWorkflowCanceledError      the workflow was canceled (not retried)
@@ -178,7 +178,7 @@ class RayWorkflowTimeoutError(RayWorkflowError):
 
 
 class RayWorkflowStillActiveError(RayWorkflowError):
-    """Somebody runs the workflow, and what was asked for needs one that nobody runs.
+    """The workflow is active, and what was asked for needs an inactive one.
 
     :ivar workflow_id: the workflow.
     """

@@ -16,30 +16,10 @@ def get_provider_info() -> Json:
                 "tags": ["service"],
             }
         ],
-        "operators": [
-            {
-                "integration-name": "Ray Workflow",
-                "python-modules": ["airflow_provider_rayworkflow.operators"],
-            }
-        ],
-        "hooks": [
-            {
-                "integration-name": "Ray Workflow",
-                "python-modules": ["airflow_provider_rayworkflow.hooks"],
-            }
-        ],
-        "sensors": [
-            {
-                "integration-name": "Ray Workflow",
-                "python-modules": ["airflow_provider_rayworkflow.sensors"],
-            }
-        ],
-        "triggers": [
-            {
-                "integration-name": "Ray Workflow",
-                "python-modules": ["airflow_provider_rayworkflow.triggers"],
-            }
-        ],
+        "operators": _modules("operators"),
+        "hooks": _modules("hooks"),
+        "sensors": _modules("sensors"),
+        "triggers": _modules("triggers"),
         "task-decorators": [
             {
                 "name": "ray_workflow",
@@ -60,6 +40,11 @@ def get_provider_info() -> Json:
     }
 
 
+def _modules(name: str) -> list[Json]:
+    modules = [f"airflow_provider_rayworkflow.{name}"]
+    return [{"integration-name": "Ray Workflow", "python-modules": modules}]
+
+
 _CONNECTION_TYPE: Json = {
     "connection-type": "ray_workflow",
     "hook-class-name": "airflow_provider_rayworkflow.hooks.RayWorkflowHook",
@@ -72,7 +57,7 @@ _CONNECTION_TYPE: Json = {
             "password": "of a cluster with RAY_AUTH_MODE=token",
         },
     },
-    # Kept in the connection's extra under these names; connections.EXTRAS reads them.
+    # Kept in the connection's extra under these names; connection.settings.EXTRAS reads them.
     "conn-fields": {
         "storage": {
             "label": "Workflow storage",

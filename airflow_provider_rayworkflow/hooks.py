@@ -87,7 +87,7 @@ class RayWorkflowHook(BaseHook):
         """What the connection says.
 
         :raises RayWorkflowConnectionError: when the connection can't be used.
-        :raises AirflowNotFoundException: when there is none of that name.
+        :raises AirflowNotFoundException: when no connection has that name.
         """
         try:
             connection = self.get_connection(self.ray_workflow_conn_id)
@@ -194,7 +194,7 @@ class RayWorkflowHook(BaseHook):
             }
 
     def cancel(self, workflow_id: str) -> WorkflowStatus:
-        """Cancel a workflow if nobody runs it, else ask whoever does. See :func:`cancel`.
+        """Cancel an inactive workflow, or ask the manager that runs it. See :func:`cancel`.
 
         :raises RayWorkflowNotFoundError: when there is no such workflow.
         :raises IllegalTransitionError: when it has been successful.
@@ -204,10 +204,10 @@ class RayWorkflowHook(BaseHook):
             return lifecycle.cancel(self.store, workflow_id, now=time.time())
 
     def suspend(self, workflow_id: str) -> None:
-        """Ask whoever runs a workflow to stop it so that it can be resumed. Does not wait.
+        """Ask the manager of a workflow to stop it so that it can be resumed. Does not wait.
 
         :raises RayWorkflowNotFoundError: when there is no such workflow.
-        :raises IllegalTransitionError: when nobody runs it.
+        :raises IllegalTransitionError: when it is inactive.
         :raises RayWorkflowStorageError: when the storage can't be used.
         """
         with self._storage_errors():
@@ -217,7 +217,7 @@ class RayWorkflowHook(BaseHook):
         """Delete all that is stored of a workflow.
 
         :raises RayWorkflowNotFoundError: when there is no such workflow.
-        :raises RayWorkflowStillActiveError: when somebody runs it.
+        :raises RayWorkflowStillActiveError: when it is active.
         :raises RayWorkflowStorageError: when the storage can't be used.
         """
         visitor = lifecycle.new_visitor_id()
@@ -281,7 +281,7 @@ class RayWorkflowHook(BaseHook):
                 raise RayWorkflowInputError(str(exc)) from exc
 
     def settle(self, workflow_id: str) -> None:
-        """Cancel a workflow if that was asked for while nobody could do it.
+        """Cancel a workflow if that was asked for while no manager could do it.
 
         :raises RayWorkflowStorageError: when the storage can't be used.
         """

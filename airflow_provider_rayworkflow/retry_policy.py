@@ -89,7 +89,7 @@ class RayWorkflowRetryPolicy(RetryPolicy):
             case exc if isinstance(exc, _OUTAGES):
                 return RetryDecision.retry(self.outage_delay, f"{name}: it may be better later")
             case exc if isinstance(exc, _REPAIRED_BY_PEOPLE):
-                return RetryDecision.fail(f"{name}: somebody has to repair that")
+                return RetryDecision.fail(f"{name}: a person has to repair that")
         return RetryDecision.default()
 
     def serialize(self) -> dict[str, Any]:

@@ -38,7 +38,7 @@ Json = dict[str, Any]
 
 
 class RayWorkflowSensor(LeavesLinks, BaseSensorOperator):
-    """Wait for a workflow, whoever started it, or for one of its tasks.
+    """Wait for a workflow, whatever started it, or for one of its tasks.
 
     Its XCom is the status that the workflow had then. A sensor owns nothing: whatever happens to
     it, the workflow goes on.
@@ -46,7 +46,7 @@ class RayWorkflowSensor(LeavesLinks, BaseSensorOperator):
     :param workflow_id: need not exist yet. (templated)
     :param statuses: to wait for, names of :class:`WorkflowStatus`.
     :param failed_statuses: that fail the sensor at once. Without FAILED and RESUMABLE among them
-        it waits on, for somebody to resume the workflow. A final status, SUCCESSFUL or CANCELED,
+        it waits on, for a resume of the workflow. A final status, SUCCESSFUL or CANCELED,
         always ends the wait.
     :param workflow_task_id: wait until this task of the workflow has a committed result, instead
         of for ``statuses``. (templated)
@@ -54,7 +54,7 @@ class RayWorkflowSensor(LeavesLinks, BaseSensorOperator):
     :param deferrable: wait in the triggerer. By default Airflow's ``[operators]
         default_deferrable``. ``poke_interval`` counts there too; sensors and tasks of one
         connection share their looks at the storage.
-    :param unreachable_timeout_s: how long to bear with a storage that can't be read.
+    :param unreachable_timeout_s: how long to keep retrying a storage that can't be read.
     """
 
     operator_extra_links = (RayWorkflowLink(),)

@@ -30,7 +30,8 @@ from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowUnreachableError,
 )
 from airflow_provider_rayworkflow.hooks import RayWorkflowHook, StoredWorkflow
-from airflow_provider_rayworkflow.tries.definition import WorkflowDefinition, check_environment
+from airflow_provider_rayworkflow.tries.definition import check_environment
+from airflow_provider_rayworkflow.tries.run_spec import RunSpec
 from airflow_provider_rayworkflow.workflow.exceptions import (
     StorageError,
     WorkflowNotResumableError,
@@ -50,27 +51,14 @@ _CLOSE_TIMEOUT_S = 10.0
 class EmbeddedRay:
     """Runs one workflow on a Ray cluster of this process alone.
 
-    :param definition: what to run, its function loaded; None for what is stored.
-    :param metadata: for a workflow that starts from scratch.
-    :param runtime_env: Ray's, for the workflow's tasks.
+    :param spec: what to run, the definition's function loaded.
     """
 
     ends_with_process = True
 
-    def __init__(
-        self,
-        hook: RayWorkflowHook,
-        definition: WorkflowDefinition | None,
-        *,
-        workflow_id: str,
-        metadata: Json,
-        runtime_env: Json | None = None,
-    ) -> None:
+    def __init__(self, hook: RayWorkflowHook, spec: RunSpec) -> None:
         self._hook = hook
-        self._definition = definition
-        self._workflow_id = workflow_id
-        self._metadata = metadata
-        self._runtime_env = runtime_env
+        self._spec = spec
         self._has_manager = False
         self._is_ours = False
         self._output: Any = None
@@ -81,7 +69,7 @@ class EmbeddedRay:
         :raises RayWorkflowInputError: when the author's function returns none, or for a
             runtime_env that can't be used.
         """
-        check_environment(self._runtime_env)
+        check_environment(self._spec.runtime_env)
         self._graph  # noqa: B018 builds it
 
     def submit(self, options: StartOptions) -> None:
@@ -103,19 +91,19 @@ class EmbeddedRay:
             log.warning("Ray in the task process starts anew")
             ray.shutdown()
         if not ray.is_initialized():
-            _start_ray(self._hook.settings, self._runtime_env)
+            _start_ray(self._hook.settings, self._spec.runtime_env)
         from_task = options.from_task or None
-        with _errors_of_airflow(self._workflow_id):
+        with _errors_of_airflow(self._spec.workflow_id):
             workflow.init(storage=self._hook.storage_for_ray)
             self._has_manager = True
             # Kept: Ray complains about a reference to an error that is dropped without a look.
-            if self._definition is None:
-                self._output = workflow.resume_async(self._workflow_id, from_task=from_task)
+            if self._spec.definition is None:
+                self._output = workflow.resume_async(self._spec.workflow_id, from_task=from_task)
             else:
                 self._output = workflow.run_async(
                     self._graph,
-                    workflow_id=self._workflow_id,
-                    metadata=self._metadata,
+                    workflow_id=self._spec.workflow_id,
+                    metadata=self._spec.metadata,
                     on_existing=options.on_existing,
                     on_change=options.on_change or "reuse",
                     from_task=from_task,
@@ -137,16 +125,16 @@ class EmbeddedRay:
         return True
 
     def was_stopped_by_other(self, found: StoredWorkflow) -> bool:
-        """False: nobody else reaches a manager in this process."""
+        """False: no other process reaches a manager in this one."""
         return False
 
     def stop(self, how: Literal["suspend", "cancel"]) -> None:
         """Stop the workflow if this process runs it."""
         if self._is_ours:
             if how == "cancel":
-                workflow.cancel(self._workflow_id)
+                workflow.cancel(self._spec.workflow_id)
             else:
-                workflow.suspend(self._workflow_id)
+                workflow.suspend(self._spec.workflow_id)
 
     def close(self, *, suspend: bool = False, detach: bool = False) -> None:
         """Suspend what still runs and stop Ray. Never raises; nothing is lost if it fails."""
@@ -155,10 +143,10 @@ class EmbeddedRay:
     @cached_property
     def _graph(self) -> Any:
         """The Ray DAG of the author's function; None for what is stored."""
-        if self._definition is None:
+        if self._spec.definition is None:
             return None
         with keeping_sigterm_handler():  # the author's function may start Ray
-            return self._definition.build_graph()
+            return self._spec.definition.build_graph()
 
 
 @contextmanager

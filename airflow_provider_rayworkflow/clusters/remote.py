@@ -26,7 +26,8 @@ from airflow_provider_rayworkflow.exceptions import (
 )
 from airflow_provider_rayworkflow.hooks import RayWorkflowHook, StoredWorkflow
 from airflow_provider_rayworkflow.tries.backoff import Backoff
-from airflow_provider_rayworkflow.tries.definition import WorkflowDefinition, check_environment
+from airflow_provider_rayworkflow.tries.definition import check_environment
+from airflow_provider_rayworkflow.tries.run_spec import RunSpec
 from airflow_provider_rayworkflow.workflow.exceptions import StorageError
 from airflow_provider_rayworkflow.workflow.execution.trace_context import current_traceparent
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
@@ -61,14 +62,11 @@ _LOG_TIMEOUT_S = 10.0
 class RemoteRay:
     """Runs one workflow on a cluster, for one try of a task instance.
 
-    What is to be run lies in the storage before the job is submitted that reads it; so neither
+    The submission lies in the storage before the job is submitted that reads it; so neither
     the job's command line nor Ray's dashboard show arguments.
 
-    :param definition: what to run; None for what is stored.
     :param token: unique for this try; it owns the workflow from its first call here on.
-    :param runtime_env: Ray's, for the workflow's tasks.
-    :param patience: with a cluster that does not answer.
-    :param limits: ``max_running_workflows`` and ``max_pending_workflows`` of the cluster.
+    :param backoff: for calls of a cluster that does not answer.
     :param on_job: is told the id of the Ray job that this try follows, before it waits.
     """
 
@@ -78,27 +76,20 @@ class RemoteRay:
         self,
         hook: RayWorkflowHook,
         cluster: Cluster,
-        definition: WorkflowDefinition | None,
+        spec: RunSpec,
         *,
-        workflow_id: str,
-        metadata: Json,
         token: str,
-        runtime_env: Json | None,
         backoff: Backoff,
-        limits: tuple[int | None, int | None] = (None, None),
         on_job: Callable[[str], object] = lambda _: None,
     ) -> None:
         self._hook = hook
         self._on_job = on_job
-        self._limits = limits
         self._jobs = RayJobs(cluster)
-        self._definition = definition
-        self._workflow_id = workflow_id
-        self._metadata = metadata
+        self._spec = spec
+        self._workflow_id = spec.workflow_id
         self._token = token
-        self._runtime_env = runtime_env
         self._backoff = backoff
-        self._job_patience = Backoff(backoff.timeout_s)
+        self._job_backoff = Backoff(backoff.timeout_s)
         self._options = StartOptions()
         self._submissions = 0
         self._submission_id = ""
@@ -113,7 +104,7 @@ class RemoteRay:
         :raises RayWorkflowInputError: for a runtime_env or a workflow that can't be used.
         """
         self._graph  # noqa: B018 builds it
-        job_environment(self._runtime_env)
+        job_environment(self._spec.runtime_env)
 
     def submit(self, options: StartOptions) -> None:
         """Have the cluster start the workflow, resume it, or attach to it.
@@ -171,9 +162,9 @@ class RemoteRay:
             return True
         try:
             job = self._jobs.find(self._submission_id)
-            self._job_patience.worked()
+            self._job_backoff.worked()
         except RayWorkflowUnreachableError as exc:
-            if self._job_patience.failed() is None:
+            if self._job_backoff.failed() is None:
                 raise self._given_up(exc) from exc
             log.warning("%s; it will be asked again", exc)
             return False
@@ -225,27 +216,28 @@ class RemoteRay:
     @cached_property
     def _graph(self) -> bytes | None:
         """The graph of a function of the DAG file, which the cluster can't import."""
-        if self._definition is None or self._definition.function is None:
+        if self._spec.definition is None or self._spec.definition.function is None:
             return None
-        return self._definition.encode().to_bytes()
+        return self._spec.definition.encode().to_bytes()
 
     def _submission(self) -> Submission:
-        by_path = self._definition if self._definition and not self._definition.function else None
+        definition = self._spec.definition
+        by_path = definition if definition and not definition.function else None
         return Submission(
             workflow_id=self._workflow_id,
             submission_id=self._submission_id,
             token=self._token,
             workflow=by_path.name if by_path else "",
             arguments=by_path.arguments if by_path else {},
-            user_metadata=self._metadata,
+            user_metadata=self._spec.metadata,
             on_existing="restart" if self._options.on_existing == "restart" else "resume",
             on_change=self._options.on_change or "reuse",
             from_task=self._options.from_task,
             submitted_at=time.time(),
             python=python_version(),
             package_version=__version__,
-            max_running_workflows=self._limits[0],
-            max_pending_workflows=self._limits[1],
+            max_running_workflows=self._spec.limits[0],
+            max_pending_workflows=self._spec.limits[1],
             graph=self._graph,
             traceparent=current_traceparent(),
         )
@@ -258,7 +250,7 @@ class RemoteRay:
         self._jobs.submit(
             submission_id=self._submission_id,
             entrypoint=shlex.join(entrypoint),
-            runtime_env=job_environment(self._runtime_env),
+            runtime_env=job_environment(self._spec.runtime_env),
             metadata={"job_name": self._workflow_id},
         )
 

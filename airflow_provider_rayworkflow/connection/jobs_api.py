@@ -159,7 +159,7 @@ class RayJobs:
         return ssl.create_default_context(cafile=cluster.ca) if cluster.verify else False
 
     def _http(self) -> httpx.Client:
-        """For one request: nobody would close what is kept open between two."""
+        """For one request: nothing would close what is kept open between two."""
         return httpx.Client(
             base_url=self._cluster.address,
             headers=self._headers,

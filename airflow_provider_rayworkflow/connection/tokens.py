@@ -32,7 +32,7 @@ PLACES = (
 class Token:
     """A token, ``""`` for none.
 
-    :ivar source: where it was found, for messages; of no token, why there is none.
+    :ivar source: where it was found, for messages; of no token, why it is missing.
     """
 
     value: str = field(repr=False)

@@ -9,6 +9,7 @@ import os
 import time
 from abc import abstractmethod
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -17,28 +18,22 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import (
     AirflowRescheduleException,
-    AirflowSkipException,
     AirflowTaskTimeout,
     TaskDeferralTimeout,
 )
 from airflow.sdk.execution_time.xcom import XCom
 
 from airflow_provider_rayworkflow.exceptions import (
-    RayWorkflowCanceledError,
-    RayWorkflowFailedError,
-    RayWorkflowFailedForGoodError,
     RayWorkflowInputError,
-    RayWorkflowInterruptedError,
-    RayWorkflowOutputError,
     RayWorkflowQueueFullError,
     RayWorkflowStillActiveError,
     RayWorkflowStorageError,
-    RayWorkflowSuspendedError,
     RayWorkflowTimeoutError,
 )
 from airflow_provider_rayworkflow.links import LeavesLinks, RayDashboardLink, RayWorkflowLink
 from airflow_provider_rayworkflow.names import DEFAULT_CONN_ID
 from airflow_provider_rayworkflow.observability.lineage import parent_variables, with_variables
+from airflow_provider_rayworkflow.operators.output import output_of
 from airflow_provider_rayworkflow.tries import deferral
 from airflow_provider_rayworkflow.tries.backoff import Backoff
 from airflow_provider_rayworkflow.tries.decision import Action, Memory, OnKill, TryDecision
@@ -49,20 +44,14 @@ from airflow_provider_rayworkflow.tries.task_instance import (
     remember_begin,
     write_memory,
 )
-from airflow_provider_rayworkflow.workflow.format.shown_text import shown_text
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_rayworkflow.hooks import RayWorkflowHook, StoredWorkflow
-    from airflow_provider_rayworkflow.tries.definition import WorkflowDefinition
+    from airflow_provider_rayworkflow.tries.run_spec import RunSpec
     from airflow_provider_rayworkflow.tries.workflow_try import Engine, WorkflowTry
-    from airflow_provider_rayworkflow.workflow.model.records import (
-        OnChange,
-        StatusRecord,
-        TaskFailure,
-    )
 
 Json = dict[str, Any]
 
@@ -121,7 +110,7 @@ class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
 
     @abstractmethod
     def _run_again(self, context: Context, workflow_id: str) -> WorkflowTry:
-        """The run of this try, in a process after the one that began it."""
+        """This try, in a process after the one that began it."""
 
     def execute_complete(self, context: Context, event: Json) -> Any:
         """Take the end of the workflow, or wait again; called when the trigger has fired."""
@@ -172,50 +161,26 @@ class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
             )
         return hook
 
-    def _make_run(
-        self,
-        hook: RayWorkflowHook,
-        definition: WorkflowDefinition | None,
-        workflow_id: str,
-        context: Context,
-        *,
-        metadata: Json | None = None,
-        limits: tuple[int | None, int | None] = (None, None),
-        on_change: OnChange = "reuse",
-    ) -> WorkflowTry:
-        """The run of a workflow, on the cluster or in this process.
-
-        :param definition: None for what is stored.
-        :param limits: ``max_running_workflows`` and ``max_pending_workflows`` of the cluster.
-        :param on_change: what a resume does with committed tasks that have changed.
-        """
+    def _make_run(self, hook: RayWorkflowHook, spec: RunSpec, context: Context) -> WorkflowTry:
+        """The try of a workflow, on the cluster or in this process."""
         from airflow_provider_rayworkflow.clusters.local import EmbeddedRay
         from airflow_provider_rayworkflow.clusters.remote import RemoteRay
         from airflow_provider_rayworkflow.tries.workflow_try import WorkflowTry
 
-        cluster, lineage = hook.settings.cluster, parent_variables(context["ti"])
+        ti, cluster = context["ti"], hook.settings.cluster
+        lineage = parent_variables(ti)
         engine: Engine
         if cluster is None:
             os.environ |= lineage  # Ray's processes inherit them
-            engine = EmbeddedRay(
-                hook,
-                definition,
-                workflow_id=workflow_id,
-                metadata=metadata or {},
-                runtime_env=self.runtime_env,
-            )
+            engine = EmbeddedRay(hook, spec)
         else:
-            ti, address = context["ti"], cluster.address
+            address = cluster.address
             engine = RemoteRay(
                 hook,
                 cluster,
-                definition,
-                workflow_id=workflow_id,
-                metadata=metadata or {},
+                replace(spec, runtime_env=with_variables(spec.runtime_env, lineage)),
                 token=str(ti.id),
-                runtime_env=with_variables(self.runtime_env, lineage),
                 backoff=Backoff(self.unreachable_timeout_s),
-                limits=limits,
                 on_job=lambda job: self._leave_link(
                     ti, RayDashboardLink(), RayDashboardLink.url(address, job)
                 ),
@@ -223,10 +188,9 @@ class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
         return WorkflowTry(
             hook=hook,
             engine=engine,
-            workflow_id=workflow_id,
+            spec=spec,
             poll_interval_s=self.poll_interval_s,
             backoff=Backoff(self.unreachable_timeout_s if cluster else 0.0),
-            on_change=on_change,
         )
 
     def _due_restart(self, context: Context, memory: Memory) -> str:
@@ -331,7 +295,7 @@ class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
         if detach:
             self._defer(run, context, deadline)
         run.report(found)
-        return self._output_of(found)
+        return output_of(found, log=self.log, multiple_outputs=self.multiple_outputs)
 
     def _defer(self, run: WorkflowTry, context: Context, deadline: float | None) -> None:
         """Leave this process; :meth:`execute_complete` goes on in another one."""
@@ -375,63 +339,6 @@ class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
     @property
     def _clock(self) -> str:
         return f"The execution_timeout of {self.execution_timeout}"
-
-    def _output_of(self, ended: StoredWorkflow) -> Any:
-        from airflow_provider_rayworkflow.workflow.storage.mailbox import ANYBODY
-
-        record = ended.record
-        failure = record.failure
-        if ended.status is WorkflowStatus.SUCCESSFUL:
-            return self._json_output_of(record)
-        if ended.status is WorkflowStatus.CANCELED:
-            raise RayWorkflowCanceledError(record.workflow_id)
-        if ended.status is WorkflowStatus.FAILED and failure is not None:
-            raise self._error_of(record.workflow_id, failure)
-        if ended.has_lost_owner:
-            reason = "the process that ran it is gone"
-        elif failure is not None:
-            reason = f"{failure.type}: {failure.message}"
-        elif record.stopped_by == ANYBODY:
-            raise RayWorkflowSuspendedError(record.workflow_id)
-        else:
-            reason = "it was suspended"
-        raise RayWorkflowInterruptedError(record.workflow_id, reason)
-
-    def _error_of(self, workflow_id: str, failure: TaskFailure) -> Exception:
-        """What the task raises: what the workflow task asked for by an exception of Airflow's."""
-        if failure.asks_to_skip:
-            return AirflowSkipException(
-                f"Task {failure.task_id!r} of workflow {workflow_id!r} asks to skip: "
-                f"{shown_text(failure.message)}"
-            )
-        self.log.error(
-            "Workflow %s: task %s failed\n%s",
-            workflow_id,
-            shown_text(failure.task_id),
-            shown_text(failure.traceback),
-        )
-        if failure.asks_not_to_retry:
-            return RayWorkflowFailedForGoodError(workflow_id, failure)
-        return RayWorkflowFailedError(workflow_id, failure)
-
-    def _json_output_of(self, record: StatusRecord) -> Any:
-        from airflow_provider_rayworkflow.tries.xcom import why_not_in_xcom
-        from airflow_provider_rayworkflow.workflow.model.records import JsonOutput
-
-        output = record.output or JsonOutput(problem="it was not stored as JSON")
-        problem = output.problem or why_not_in_xcom(output.value)
-        if self.multiple_outputs and not problem and not isinstance(output.value, dict):
-            problem = f"the output is a {type(output.value).__name__}"
-        if not problem:
-            return output.value
-        if self.multiple_outputs:
-            raise RayWorkflowOutputError(record.workflow_id, shown_text(problem))
-        self.log.warning(
-            "Workflow %s was successful, and its output is not in XCom: %s",
-            record.workflow_id,
-            shown_text(problem),
-        )
-        return None
 
 
 def _is_over(deadline: float | None) -> bool:

@@ -33,10 +33,10 @@ _VALID = [
 
 
 class RayWorkflowCancelOperator(BaseOperator):
-    """Stop workflows for good, wherever they run and whoever started them.
+    """Stop workflows for good, wherever they run and whatever started them.
 
-    All of it goes through the storage: neither Ray nor the cluster need be reachable. A workflow
-    that nobody runs is canceled at once; one that is running, by its manager within seconds.
+    All of it goes through the storage: neither Ray nor the cluster need be reachable. An
+    inactive workflow is canceled at once; its manager cancels a running one within seconds.
 
     XCom: the ids that were canceled.
 

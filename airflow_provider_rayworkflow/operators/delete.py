@@ -103,7 +103,7 @@ class RayWorkflowDeleteOperator(BaseOperator):
             raise
         except RayWorkflowStillActiveError:
             if self.statuses:
-                return False  # somebody has resumed it since it was listed
+                return False  # it was resumed since it was listed
             raise
         self.log.info("Workflow %s is deleted", escaped(workflow_id))
         return True

@@ -9,18 +9,20 @@ from airflow_provider_rayworkflow.exceptions import RayWorkflowNotFoundError
 from airflow_provider_rayworkflow.operators.base import RayWorkflowBaseOperator
 from airflow_provider_rayworkflow.tries.decision import go_on
 from airflow_provider_rayworkflow.tries.definition import check_id
+from airflow_provider_rayworkflow.tries.run_spec import RunSpec
 from airflow_provider_rayworkflow.tries.task_instance import read_memory
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_provider_rayworkflow.hooks import RayWorkflowHook
     from airflow_provider_rayworkflow.tries.workflow_try import WorkflowTry
 
 Json = dict[str, Any]
 
 
 class RayWorkflowResumeOperator(RayWorkflowBaseOperator):
-    """Go on with a workflow that exists, whoever started it, from its stored graph.
+    """Go on with a workflow that exists, whatever started it, from its stored graph.
 
     A failed or interrupted one is resumed: tasks that have committed their result don't run
     again. One that runs is attached to, and of a successful one the stored output is returned.
@@ -45,7 +47,7 @@ class RayWorkflowResumeOperator(RayWorkflowBaseOperator):
         first try and after each clear; retries go on from there. The conf of the DAG run goes
         before it, as for ``RayWorkflowRunOperator``. (templated)
     :param on_queue_full: if so many workflows run and wait already: ``"wait"`` or ``"fail"``.
-    :param unreachable_timeout_s: how long to bear with a cluster or storage that can't be
+    :param unreachable_timeout_s: how long to keep retrying a cluster or storage that can't be
         reached.
     """
 
@@ -81,11 +83,15 @@ class RayWorkflowResumeOperator(RayWorkflowBaseOperator):
         decision = go_on(before.status, "it exists", from_task=from_task)
         self._log_decision(workflow_id, before.status, decision)
         self._check_restart(workflow_id, from_task, decision.action)
-        run = self._make_run(hook, None, workflow_id, context)
+        run = self._run_of(hook, workflow_id, context)
         run.prepare(decision.action)
         return self._carry_out(
             run, decision, before, context, memory, from_task=from_task, deadline=deadline
         )
 
     def _run_again(self, context: Context, workflow_id: str) -> WorkflowTry:
-        return self._make_run(self._connect(), None, workflow_id, context)
+        return self._run_of(self._connect(), workflow_id, context)
+
+    def _run_of(self, hook: RayWorkflowHook, workflow_id: str, context: Context) -> WorkflowTry:
+        spec = RunSpec(workflow_id=workflow_id, runtime_env=self.runtime_env)
+        return self._make_run(hook, spec, context)

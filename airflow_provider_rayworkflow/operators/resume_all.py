@@ -87,7 +87,7 @@ class RayWorkflowResumeAllOperator(BaseOperator):
             local.resume_all(hook, include_failed=self.include_failed)
         else:
             self._run_job(hook, hook.settings.cluster, token=str(context["ti"].id))
-        # Whoever has resumed it, its epoch has risen; unless it is deleted by now.
+        # A resume by anyone raises the epoch; a workflow may be deleted by now.
         after = hook.list_ids(set(WorkflowStatus))
         missed = [name for name, epoch in before.items() if after.get(name) == epoch]
         resumed = [name for name in before if name not in missed]

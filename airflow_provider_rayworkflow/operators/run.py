@@ -16,6 +16,7 @@ from airflow_provider_rayworkflow.tries.definition import (
 )
 from airflow_provider_rayworkflow.tries.identity import Origin, derive_workflow_id
 from airflow_provider_rayworkflow.tries.item import fingerprint_of_item, item_of
+from airflow_provider_rayworkflow.tries.run_spec import RunSpec
 from airflow_provider_rayworkflow.tries.task_instance import (
     key_of,
     origin_of,
@@ -49,8 +50,8 @@ class RayWorkflowRunOperator(RayWorkflowBaseOperator):
         function is called in the task process, an import path where Ray runs: there or on the
         cluster. A later try calls it again.
     :param arguments: JSON. (templated)
-    :param workflow_id: by default one of the task instance alone, the same at every try. Whoever
-        uses the same id shares the workflow. (templated)
+    :param workflow_id: by default one of the task instance alone, the same at every try. Tasks
+        with the same id share the workflow. (templated)
     :param ray_workflow_conn_id: a connection of type ``ray_workflow``. With a host, the workflow
         runs on that cluster; without one, or if the default connection does not exist, Ray runs
         in the task process. (templated)
@@ -84,10 +85,10 @@ class RayWorkflowRunOperator(RayWorkflowBaseOperator):
         ``py_modules``, ``pip``, ``env_vars`` …); local folders are uploaded. (templated)
     :param max_running_workflows: how many workflows may run on the cluster at once, and
     :param max_pending_workflows: how many may wait for that. All users of the cluster have to say
-        the same, or nothing; whoever says it first decides. Not for Ray in the task process.
+        the same, or nothing; the first to say it decides. Not for Ray in the task process.
     :param on_queue_full: what to do if so many run and wait already. ``"wait"``: leave the worker
         and submit again every 30 s, until the ``execution_timeout``; ``"fail"``: fail the try.
-    :param unreachable_timeout_s: how long to bear with a cluster or storage that can't be
+    :param unreachable_timeout_s: how long to keep retrying a cluster or storage that can't be
         reached, before the try fails. The workflow is not concerned.
     """
 
@@ -229,12 +230,12 @@ class RayWorkflowRunOperator(RayWorkflowBaseOperator):
         origin: Origin,
         context: Context,
     ) -> WorkflowTry:
-        return self._make_run(
-            hook,
-            definition,
-            workflow_id,
-            context,
+        spec = RunSpec(
+            workflow_id=workflow_id,
+            definition=definition,
             metadata=check_metadata(self.metadata) | {ORIGIN_KEY: origin.to_metadata()},
+            runtime_env=self.runtime_env,
             limits=(self.max_running_workflows, self.max_pending_workflows),
             on_change=self.on_change,
         )
+        return self._make_run(hook, spec, context)

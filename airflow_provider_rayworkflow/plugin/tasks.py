@@ -38,7 +38,7 @@ class TaskView:
 
     :ivar name: what it asked to be called; tasks of a loop share it.
     :ivar state: one of :data:`STATES`. ``"submitted"``: handed to Ray, may wait for a worker;
-        ``"waiting"``: for other tasks; ``"idle"``: has not run and nobody runs the workflow;
+        ``"waiting"``: for other tasks; ``"idle"``: has not run and no manager runs the workflow;
         ``"caught"``: its result is an exception; ``"continued"``: it returned a graph;
         ``"reused"``: an earlier run committed it.
     :ivar takes: ids of the tasks whose results it takes.
@@ -109,7 +109,7 @@ class Tasks:
         return len(self._placed) >= MAX_TASKS
 
     def details(self, task_id: str) -> TaskDetails | None:
-        """One task, None if there is none of that id."""
+        """The task of that id, None if the workflow has no such task."""
         placed = self._placed.get(task_id)
         if placed is None:
             return None

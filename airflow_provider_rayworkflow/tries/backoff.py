@@ -1,4 +1,4 @@
-"""How long to bear with what can't be reached. Pure: the clock comes in."""
+"""How long to keep retrying an unreachable service. Pure: the clock comes in."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _LONGEST_WAIT_S = 30.0
 class Backoff:
     """Counts the time since something last worked, and says how long to wait.
 
-    :param timeout_s: how long to bear with failures in a row.
+    :param timeout_s: how long failures in a row are retried, in seconds.
     :param clock: seconds since any moment.
     """
 

@@ -23,7 +23,7 @@ MEMORY_KEY = "ray_workflow"
 class Action(Enum):
     """What a try does with the workflow of its id."""
 
-    #: There is none: run it.
+    #: Nothing is stored: run it.
     RUN = "run"
     #: It is active: wait for it.
     ATTACH = "attach"
@@ -73,7 +73,7 @@ class Memory:
 
     @classmethod
     def from_json(cls, value: Any, *, try_number: int) -> Memory:
-        """The stored memory, or a new one where there is none."""
+        """The stored memory, or a new one where nothing is stored."""
         match value:
             case {"life": str(life), "since_try": int(since), "went_on_at": int(went_on_at)}:
                 restarted_at = int(value.get("restarted_at", -1))

@@ -93,7 +93,7 @@ class WorkflowDefinition:
         """Call the function and return its Ray DAG. Imports Ray; does not start it.
 
         What a function of the DAG file refers to in that file is pickled along with it: Airflow
-        gives the file's module a name under which nobody else can import it.
+        gives the file's module a name under which no other code can import it.
 
         :raises RayWorkflowInputError: when it returns anything else.
         """

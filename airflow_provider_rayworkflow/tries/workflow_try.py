@@ -13,10 +13,10 @@ from airflow_provider_rayworkflow.observability.metrics import count_end, count_
 from airflow_provider_rayworkflow.observability.tracing import trace_tasks
 from airflow_provider_rayworkflow.tries.backoff import Backoff
 from airflow_provider_rayworkflow.tries.decision import Action
+from airflow_provider_rayworkflow.tries.run_spec import RunSpec
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.model.progress import Throttle, progress_line
 from airflow_provider_rayworkflow.workflow.model.records import (
-    OnChange,
     OnExisting,
     StartOptions,
     StatusRecord,
@@ -58,7 +58,7 @@ class Engine(Protocol):
         """True if what is stored is of what was submitted, and not of a time before."""
 
     def was_stopped_by_other(self, found: StoredWorkflow) -> bool:
-        """True if somebody who had no right to has suspended it."""
+        """True if it was suspended by an earlier try that no longer had the right to."""
 
     def stop(self, how: Literal["suspend", "cancel"]) -> None:
         """Stop the workflow, if that is ours to do; from another thread, within seconds."""
@@ -74,8 +74,7 @@ class Engine(Protocol):
 class WorkflowTry:
     """Brings one workflow to its end.
 
-    :param patience: with a storage that can't be read.
-    :param on_change: what a resume does with committed tasks that have changed.
+    :param backoff: for a storage that can't be read.
     """
 
     def __init__(
@@ -83,15 +82,14 @@ class WorkflowTry:
         *,
         hook: RayWorkflowHook,
         engine: Engine,
-        workflow_id: str,
+        spec: RunSpec,
         poll_interval_s: float,
         backoff: Backoff,
-        on_change: OnChange = "reuse",
     ) -> None:
-        self._on_change = on_change
         self._hook = hook
         self._engine = engine
-        self.workflow_id = workflow_id
+        self.workflow_id = spec.workflow_id
+        self._on_change = spec.on_change
         self._poll_interval_s = poll_interval_s
         self._backoff = backoff
         self._is_stopping = False
@@ -144,7 +142,7 @@ class WorkflowTry:
 
     @property
     def ends_with_process(self) -> bool:
-        """True if nobody else could go on waiting for the workflow."""
+        """True if no other process could go on waiting for the workflow."""
         return self._engine.ends_with_process
 
     @property

@@ -89,7 +89,7 @@ class RayWorkflowEventTrigger(BaseEventTrigger):
             yield TriggerEvent(end)  # type: ignore[no-untyped-call] # Airflow's
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Not how Airflow runs it: here nobody tells what has been stored."""
+        """Not how Airflow runs it: no call tells here what has been stored."""
         raise NotImplementedError("Airflow 3.3 takes the events from filter_shared_stream.")
         yield
 

@@ -140,7 +140,7 @@ class _Poll:
 
     async def _run(self) -> None:
         while True:
-            # Whoever asks while the storage is being read may have come too late for this look.
+            # A watch that asks while the storage is being read may have come too late for this look.
             begun, asked, self._waiting = time.monotonic(), self._waiting, []
             found = await asyncio.get_running_loop().run_in_executor(
                 self._threads, self._look, list(self._watches)

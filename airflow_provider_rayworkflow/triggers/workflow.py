@@ -45,7 +45,7 @@ class RayWorkflowTrigger(BaseTrigger):
         stored.
     :param workflow_task_id: a task of the workflow to wait for besides.
     :param deadline: when to give up waiting, in seconds since the epoch; None for never.
-    :param unreachable_timeout_s: how long to bear with a storage that can't be read.
+    :param unreachable_timeout_s: how long to keep retrying a storage that can't be read.
     :param token: of the try that owns the workflow; ``""`` if it must not be stopped from here.
     :param on_kill: what becomes of the workflow when a person ends the deferred task instance.
         Void if a later try has taken the workflow over by then.

@@ -1,7 +1,7 @@
-"""What a user may have done to a workflow, and how that reaches whoever runs it.
+"""What a user may have done to a workflow, and how that reaches its manager.
 
-All goes through the storage, so a cluster that can't be reached hinders nothing: whoever runs the
-workflow looks for requests every 2 s. Only a resume needs somebody to run it: the task instance
+All goes through the storage, so a cluster that can't be reached hinders nothing: the manager of the
+workflow looks for requests every 2 s. Only a resume needs a process to run it: the task instance
 that started the workflow, which the page's script has Airflow clear, or a cluster of the connection.
 """
 
@@ -25,6 +25,7 @@ from airflow_provider_rayworkflow.exceptions import (
 from airflow_provider_rayworkflow.plugin.web.access import Access, Method
 from airflow_provider_rayworkflow.plugin.web.shown import ShownWorkflow, open_workflow
 from airflow_provider_rayworkflow.tries.backoff import Backoff
+from airflow_provider_rayworkflow.tries.run_spec import RunSpec
 from airflow_provider_rayworkflow.workflow.exceptions import StorageError, WorkflowError
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.model.records import StartOptions
@@ -158,12 +159,12 @@ def _do(workflow: ShownWorkflow, body: ActionBody) -> str:
     match body.action:
         case Action.SUSPEND:
             hook.suspend(workflow_id)
-            return "Suspending: whoever runs the workflow looks for requests every 2 s."
+            return "Suspending: the manager that runs the workflow looks for requests every 2 s."
         case Action.CANCEL:
             status = hook.cancel(workflow_id)
             if status is WorkflowStatus.CANCELED:
                 return "The workflow is canceled."
-            return "Canceling: whoever runs the workflow looks for requests every 2 s."
+            return "Canceling: the manager that runs the workflow looks for requests every 2 s."
         case Action.DELETE:
             hook.delete(workflow_id)
             return "The workflow is deleted."
@@ -184,11 +185,8 @@ def _resume_on_cluster(workflow: ShownWorkflow) -> str:
     ray = RemoteRay(
         hook,
         cluster,
-        None,
-        workflow_id=workflow.workflow_id,
-        metadata={},
+        RunSpec(workflow_id=workflow.workflow_id),
         token=f"ui-{uuid.uuid4().hex}",
-        runtime_env=None,
         backoff=Backoff(_PATIENCE_S),
     )
     try:

@@ -262,7 +262,7 @@ def do_action(
     """Do what the user has confirmed. ``{"message"}`` says what was done, for people.
 
     A page of another site can't make a browser send this header, nor JSON: it would have to ask
-    first, and nobody answers.
+    first, and no answer comes.
     """
     if not x_rayworkflow or sec_fetch_site != "same-origin":
         raise HTTPException(403, "Actions come from the pages of this Airflow only.")

@@ -39,7 +39,7 @@ class NoAnswerError(Exception):
 
 @dataclass(eq=False, slots=True)
 class _Job:
-    """One call. ``is_abandoned``: nobody waits for its answer any more."""
+    """One call. ``is_abandoned``: no page waits for its answer any more."""
 
     is_abandoned: bool = False
 

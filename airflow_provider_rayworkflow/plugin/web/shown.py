@@ -1,4 +1,4 @@
-"""One workflow, read for its page by somebody who may see it."""
+"""One workflow, read for the page of a user who may see it."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def open_workflow(
 ) -> ShownWorkflow:
     """Read a workflow's status for a user who wants to see it or to act on it.
 
-    :raises HTTPException: 404 if there is none or the user may not see it; 403 if the user may
+    :raises HTTPException: 404 if it does not exist or the user may not see it; 403 if the user may
         see it and no more; if it can't be read, 502 for those who may see the connection, and for
         others the same 404.
     :raises NoAnswerError: when it takes too long.

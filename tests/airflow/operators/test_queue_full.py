@@ -19,6 +19,7 @@ from airflow_provider_rayworkflow.exceptions import (
 from airflow_provider_rayworkflow.operators import RayWorkflowRunOperator
 from airflow_provider_rayworkflow.tries.backoff import Backoff
 from airflow_provider_rayworkflow.tries.definition import WorkflowDefinition
+from airflow_provider_rayworkflow.tries.run_spec import RunSpec
 from airflow_provider_rayworkflow.tries.task_instance import begun_at
 from airflow_provider_rayworkflow.workflow.exceptions import WorkflowChangedError
 from airflow_provider_rayworkflow.workflow.runtime.service import job as driver
@@ -120,11 +121,11 @@ def test_the_jobs_exit_code_tells_a_full_queue_and_a_refusal_from_other_ends(
     engine = RemoteRay(
         hook=None,
         cluster=Cluster(address="http://127.0.0.1:9"),
-        definition=WorkflowDefinition(name="m:f", function=None, arguments={}),
-        workflow_id="w",
-        metadata={},
+        spec=RunSpec(
+            workflow_id="w",
+            definition=WorkflowDefinition(name="m:f", function=None, arguments={}),
+        ),
         token="t",
-        runtime_env=None,
         backoff=Backoff(0),
     )
     ended = Job(submission_id="s", status="FAILED", message="", exit_code=exit_code)

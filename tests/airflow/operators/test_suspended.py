@@ -10,7 +10,9 @@ from airflow_provider_rayworkflow.connection.settings import Cluster
 from airflow_provider_rayworkflow.exceptions import RayWorkflowSuspendedError
 from airflow_provider_rayworkflow.hooks import RayWorkflowHook, StoredWorkflow
 from airflow_provider_rayworkflow.operators import RayWorkflowRunOperator
+from airflow_provider_rayworkflow.operators.output import output_of
 from airflow_provider_rayworkflow.tries.backoff import Backoff
+from airflow_provider_rayworkflow.tries.run_spec import RunSpec
 from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 
@@ -31,7 +33,7 @@ def test_the_task_fails_and_says_how_to_resume():
     with pytest.raises(
         RayWorkflowSuspendedError, match="Clear the task instance to resume"
     ) as raised:
-        operator._output_of(SUSPENDED)
+        output_of(SUSPENDED, log=operator.log)
     assert isinstance(raised.value, AirflowFailException)
 
 
@@ -39,11 +41,8 @@ def test_a_try_does_not_resume_what_a_person_has_suspended():
     ray = RemoteRay(
         RayWorkflowHook(),
         Cluster(address="http://127.0.0.1:1"),
-        None,
-        workflow_id="w",
-        metadata={},
+        RunSpec(workflow_id="w"),
         token="try",
-        runtime_env=None,
         backoff=Backoff(0.0),
     )
     assert not ray.was_stopped_by_other(SUSPENDED)

@@ -24,6 +24,7 @@ from airflow_provider_rayworkflow.hooks import RayWorkflowHook, StoredWorkflow
 from airflow_provider_rayworkflow.tries.backoff import Backoff
 from airflow_provider_rayworkflow.tries.decision import Action
 from airflow_provider_rayworkflow.tries.definition import WorkflowDefinition
+from airflow_provider_rayworkflow.tries.run_spec import RunSpec
 from airflow_provider_rayworkflow.tries.workflow_try import WorkflowTry
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 
@@ -90,20 +91,22 @@ def begin(connection, monkeypatch: pytest.MonkeyPatch, caplog) -> Begin:
         hook = RayWorkflowHook()
         cluster = hook.settings.cluster
         assert cluster is not None
+        spec = RunSpec(
+            workflow_id=workflow_id,
+            definition=WorkflowDefinition.load(f"pipeline:{function}", arguments, is_remote=True),
+            runtime_env={"working_dir": str(SHIPPED)},
+        )
         engine = RemoteRay(
             hook,
             cluster,
-            WorkflowDefinition.load(f"pipeline:{function}", arguments, is_remote=True),
-            workflow_id=workflow_id,
-            metadata={},
+            spec,
             token=token,
-            runtime_env={"working_dir": str(SHIPPED)},
             backoff=Backoff(unreachable_timeout_s),
         )
         run = WorkflowTry(
             hook=hook,
             engine=engine,
-            workflow_id=workflow_id,
+            spec=spec,
             poll_interval_s=0.2,
             backoff=Backoff(unreachable_timeout_s),
         )

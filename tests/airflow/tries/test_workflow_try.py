@@ -10,6 +10,7 @@ from airflow_provider_rayworkflow.exceptions import RayWorkflowStorageError
 from airflow_provider_rayworkflow.hooks import StoredWorkflow
 from airflow_provider_rayworkflow.tries.backoff import Backoff
 from airflow_provider_rayworkflow.tries.decision import Action
+from airflow_provider_rayworkflow.tries.run_spec import RunSpec
 from airflow_provider_rayworkflow.tries.workflow_try import WorkflowTry
 from airflow_provider_rayworkflow.workflow.model.records import (
     ReuseCounts,
@@ -87,7 +88,7 @@ def new_run(stored: Stored, engine: Engine, *, patience_s: float = 0) -> Workflo
     return WorkflowTry(
         hook=stored,
         engine=engine,
-        workflow_id="w",
+        spec=RunSpec(workflow_id="w"),
         poll_interval_s=0.001,
         backoff=Backoff(patience_s),
     )

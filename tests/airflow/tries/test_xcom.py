@@ -29,6 +29,8 @@ from airflow_provider_rayworkflow.operators import (
     RayWorkflowResumeOperator,
     RayWorkflowRunOperator,
 )
+from airflow_provider_rayworkflow.operators.base import RayWorkflowBaseOperator
+from airflow_provider_rayworkflow.operators.output import output_of
 from airflow_provider_rayworkflow.tries.xcom import why_not_in_xcom
 from airflow_provider_rayworkflow.workflow.exceptions import WorkflowExecutionError
 from airflow_provider_rayworkflow.workflow.model.records import (
@@ -45,6 +47,10 @@ BAD_TEXT = os.fsdecode(b"caf\xe9.csv")
 
 def operator(**changes: object) -> RayWorkflowRunOperator:
     return RayWorkflowRunOperator(task_id="t", workflow="pipelines.flights:daily", **changes)
+
+
+def output(task: RayWorkflowBaseOperator, found: StoredWorkflow) -> object:
+    return output_of(found, log=task.log, multiple_outputs=task.multiple_outputs)
 
 
 def ended(status: WorkflowStatus, **changes: object) -> StoredWorkflow:
@@ -91,7 +97,7 @@ def nested(depth: int) -> list:
 def test_an_output_that_is_json_for_python_alone_stays_in_the_storage(
     value: object, problem: str, capsys: pytest.CaptureFixture[str]
 ):
-    assert operator()._output_of(successful(value)) is None
+    assert output(operator(), successful(value)) is None
     said = capsys.readouterr().out
     assert "Workflow w was successful, and its output is not in XCom: " in said
     assert problem in said
@@ -103,7 +109,7 @@ def test_an_output_that_is_json_for_python_alone_stays_in_the_storage(
     ids=lambda value: type(value).__name__,
 )
 def test_any_other_json_is_an_xcom(value: object):
-    assert operator()._output_of(successful(value)) == value
+    assert output(operator(), successful(value)) == value
     # As Airflow passes it on: to its supervisor, and from there to the API server.
     from airflow.sdk.execution_time.comms import SetXCom, _new_encoder
     from airflow.sdk.serde import serialize
@@ -147,13 +153,13 @@ def test_an_output_without_keys_fails_the_task_that_asks_for_keys(kind, found, p
     with pytest.raises(
         RayWorkflowOutputError, match="Correct what the last workflow task"
     ) as error:
-        asking._output_of(found)
+        output(asking, found)
     assert problem in str(error.value)
     assert isinstance(error.value, AirflowFailException)  # the next try would find the same
 
 
 def test_an_output_with_keys_is_what_multiple_outputs_take():
-    assert operator(multiple_outputs=True)._output_of(successful({"a": 1})) == {"a": 1}
+    assert output(operator(multiple_outputs=True), successful({"a": 1})) == {"a": 1}
 
 
 def test_multiple_outputs_of_what_nobody_waits_for_are_refused_when_the_dag_is_parsed():
@@ -195,14 +201,14 @@ WRAPPINGS = [lambda exc: exc, of_ray, of_workflow, wrapped_twice]
 @pytest.mark.parametrize("wrap", WRAPPINGS)
 def test_a_workflow_task_that_skips_skips_the_airflow_task(kind, wrap):
     with pytest.raises(AirflowSkipException, match=r"Task 'load' .* asks to skip: "):
-        operator()._output_of(failed(wrap(kind("no data"))))
+        output(operator(), failed(wrap(kind("no data"))))
 
 
 @pytest.mark.parametrize("kind", [AirflowFailException, Hopeless])
 @pytest.mark.parametrize("wrap", WRAPPINGS)
 def test_a_workflow_task_that_fails_for_good_fails_the_airflow_task_for_good(kind, wrap):
     with pytest.raises(RayWorkflowFailedForGoodError, match="Task 'load'") as error:
-        operator()._output_of(failed(wrap(kind("no such table"))))
+        output(operator(), failed(wrap(kind("no such table"))))
     assert isinstance(error.value, AirflowFailException)
     assert isinstance(error.value, RayWorkflowFailedError)
 
@@ -217,7 +223,7 @@ def test_a_workflow_task_that_fails_for_good_fails_the_airflow_task_for_good(kin
 )
 def test_any_other_exception_fails_the_try(exc: Exception):
     with pytest.raises(RayWorkflowFailedError) as error:
-        operator()._output_of(failed(exc))
+        output(operator(), failed(exc))
     assert not isinstance(error.value, AirflowFailException)
 
 
@@ -226,7 +232,7 @@ def test_an_error_raised_because_of_a_skip_is_an_error():
         raise ValueError("bad") from AirflowSkipException("no data")
     except ValueError as exc:
         with pytest.raises(RayWorkflowFailedError):
-            operator()._output_of(failed(exc))
+            output(operator(), failed(exc))
 
 
 @pytest.fixture
@@ -263,7 +269,7 @@ def test_what_a_log_or_an_error_says_of_a_failure_can_be_written_anywhere(
         traceback=f"Traceback\n  {BAD_TEXT}\x1b[2J\r" + "y" * 1_000_000,
     )
     with pytest.raises(RayWorkflowFailedError) as error:
-        operator()._output_of(ended(WorkflowStatus.FAILED, failure=failure))
+        output(operator(), ended(WorkflowStatus.FAILED, failure=failure))
     for text in (str(error.value), capsys.readouterr().out):
         assert text.encode().decode().replace("\n", "").isprintable()
         assert 60_000 < len(text) < 70_000
