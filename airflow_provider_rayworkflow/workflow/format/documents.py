@@ -6,8 +6,9 @@
     <crc32 of header and payload> <header length> <payload length>\\n<header JSON><payload>\\n
     ...
 
-With signing keys, the line has a ``"mac"`` too. Status documents and leases are only the line. Any reader that knows JSON opens them, and the line
-of the others too; only payloads are pickled, and only the runtime unpickles them.
+With signing keys, the line has a ``"mac"`` too. Status documents and leases are only the line. Any
+JSON parser reads the line of every document; only payloads are pickled, and only the runtime
+unpickles them.
 """
 
 from __future__ import annotations
@@ -20,22 +21,21 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from zlib import crc32
 
 from airflow_provider_rayworkflow.workflow.exceptions import (
     CorruptedDataError,
     DataLoadError,
     UntrustedDataError,
 )
-from airflow_provider_rayworkflow.workflow.format.checksums import crc32
 from airflow_provider_rayworkflow.workflow.format.signing import (
     SIGNING_KEY_VARIABLE,
     SigningKeys,
     or_environment,
 )
 
-#: The version in which documents are written, and the newest that is read, for each kind that is
-#: not of version 1. Format 2 has the tasks of graphs as rows.
-VERSIONS = {"epoch": 2, "graph": 2}
+#: The format version in which documents are written, and the newest that is read.
+VERSION = 1
 
 Json = dict[str, Any]
 T = TypeVar("T")
@@ -49,8 +49,8 @@ def dump_line(kind: str, body: Json) -> bytes:
 
 
 def _line(kind: str, content: str) -> bytes:
-    checksum, version = _crc(content.encode()), VERSIONS.get(kind, 1)
-    return f'{{"body":{content},"kind":"{kind}","sum":"{checksum}","v":{version}}}\n'.encode()
+    checksum = _crc(content.encode())
+    return f'{{"body":{content},"kind":"{kind}","sum":"{checksum}","v":{VERSION}}}\n'.encode()
 
 
 def dump_document(
@@ -278,11 +278,10 @@ def _load_line(key: str, kind: str, data: bytes) -> tuple[Json, int]:
         is_whole = isinstance(body, dict) and _is_whole(data[:end], body, checksum)
     except (ValueError, KeyError, TypeError, RecursionError):
         raise CorruptedDataError(key, "its first line is not one of our documents") from None
-    newest = VERSIONS.get(kind, 1)
-    if not isinstance(version, int) or version > newest:
+    if not isinstance(version, int) or version > VERSION:
         raise DataLoadError(
             f"{key!r} has the format version {version!r}, and this version of "
-            f"airflow-provider-rayworkflow reads up to {newest}. Upgrade the package here.",
+            f"airflow-provider-rayworkflow reads up to {VERSION}. Upgrade the package here.",
             key=key,
         )
     if found != kind:

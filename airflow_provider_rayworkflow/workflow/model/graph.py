@@ -210,9 +210,6 @@ class Tasks(Sequence[Task]):
 
     @classmethod
     def from_json(cls, value: Json) -> Tasks:
-        if "kinds" not in value:
-            codes = value.get("codes", ())
-            return cls.of([_task_from_format_1(task, codes) for task in value["tasks"]])
         kinds = [_kind_from_json(kind) for kind in value["kinds"]]
         return cls(kinds, [_row_from_json(*row) for row in value["tasks"]])
 
@@ -375,8 +372,3 @@ def _row_from_json(kind: int, arguments: Any, upstream: list[int], literals: str
 
 _SCALARS = frozenset({str, int, float, bool, type(None)})
 _INT = frozenset({int})
-
-
-def _task_from_format_1(value: Json, codes: Sequence[str]) -> Task:
-    code = codes[value["code"]] if "code" in value else ""
-    return _kind_from_json(value | {"upstream": tuple(value.get("upstream", ())), "code": code})

@@ -349,11 +349,6 @@ class Result(NamedTuple):
     ref: Any = None
 
     @property
-    def is_stored(self) -> bool:
-        """True if the result outlives the cluster's memory."""
-        return self.inline is not None or self.blob is not None
-
-    @property
     def identity(self) -> str:
         """The same for the same content, ``""`` if it is not stored."""
         if self.inline is not None:
