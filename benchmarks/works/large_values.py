@@ -132,11 +132,11 @@ class _Ours:
 
 def _write(store: WorkflowStore, value: Any, *, attempt: int = 1) -> Blob:
     parts = encode(value).parts
-    return store.write_value("w", epoch=1, task_id="t", attempt=attempt, parts=parts)
+    return store.values.write("w", epoch=1, task_id="t", attempt=attempt, parts=parts)
 
 
 def _load(store: WorkflowStore, blob: Blob) -> Any:
-    return decode(Encoding.PICKLE, store.read_value(blob))
+    return decode(Encoding.PICKLE, store.values.read(blob))
 
 
 @contextmanager

@@ -152,10 +152,10 @@ def test_a_workflow_is_found_with_its_honest_status(connect, tmp_path):
     hook = connect({"storage": str(tmp_path)})
     assert hook.find("w") is None
     hook.store.write_status(record())
-    hook.store.write_lease(lease(renewed_at=time.time()))
+    hook.store.leases.write(lease(renewed_at=time.time()))
     found = hook.find("w")
     assert (found.status, found.has_lost_owner) == (WorkflowStatus.RUNNING, False)
-    hook.store.write_lease(lease(renewed_at=time.time() - 60))
+    hook.store.leases.write(lease(renewed_at=time.time() - 60))
     # A reader of its own: one that has seen the lease change knows that its manager lives.
     found = connect({"storage": str(tmp_path)}).find("w")
     assert (found.status, found.has_lost_owner) == (WorkflowStatus.RESUMABLE, True)

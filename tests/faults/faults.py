@@ -449,7 +449,7 @@ def _signal_managers(run: Run, number: int) -> list[int]:
         if found is not None and found.status in (WorkflowStatus.RUNNING, WorkflowStatus.PENDING)
     }
     sent = []
-    for lease in store.list_leases():
+    for lease in store.leases.list_all():
         is_meant = lease.manager_id in owners and not lease.process.is_gone()
         if is_meant and processes.send(lease.process.pid, number):
             sent.append(lease.process.pid)

@@ -51,7 +51,7 @@ class Watch:
                 continue  # the server is down, or an object has been replaced: look again
 
     def _look(self) -> None:
-        for lease in self._store.list_leases():
+        for lease in self._store.leases.list_all():
             self._processes[lease.manager_id] = lease.process
         now = time.time()
         for manager_id, process in self._processes.items():

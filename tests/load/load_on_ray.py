@@ -51,7 +51,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture
 def manager(root: Path) -> psutil.Process:
-    [lease] = WorkflowStore(open_store(str(root))).list_leases()
+    [lease] = WorkflowStore(open_store(str(root))).leases.list_all()
     return psutil.Process(lease.process.pid)
 
 

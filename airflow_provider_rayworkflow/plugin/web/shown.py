@@ -149,7 +149,7 @@ def _output(store: WorkflowStore, result: Result) -> JsonOutput:
     if size > MAX_OUTPUT_BYTES:
         return JsonOutput(problem=f"It has {size:,} bytes.")
     try:
-        data = store.read_value(result.blob) if result.blob else result.inline or b""
+        data = store.values.read(result.blob) if result.blob else result.inline or b""
         value = json.loads(bytes(data))
     except (StorageError, ValueError, RecursionError) as exc:
         log.warning("The output of a task can't be shown: %s", exc)

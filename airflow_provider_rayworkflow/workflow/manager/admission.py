@@ -235,7 +235,7 @@ class Admission:
             for problem in snapshot.checkpoints.damaged:
                 log.warning("Workflow %s: %s Its task runs again.", workflow_id, problem)
             return True
-        damage = store.find_damage(result)
+        damage = store.values.find_damage(result)
         if damage is None:
             return False
         log.warning("Workflow %s: %s It is deleted, and its task runs again.", workflow_id, damage)

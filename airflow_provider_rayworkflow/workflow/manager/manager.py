@@ -149,7 +149,7 @@ class Manager:
         self._watching = asyncio.create_task(self._requests.watch())
 
     async def _recover(self) -> None:
-        leases = await self._known.in_thread(self._known.store.list_leases)
+        leases = await self._known.in_thread(self._known.store.leases.list_all)
         dead = {
             lease.manager_id
             for lease in leases
@@ -157,7 +157,7 @@ class Manager:
         }
         if not dead:
             return
-        self._known.store.lease_watch.know_dead(dead)
+        self._known.store.leases.watch.know_dead(dead)
         latest = max(
             (lease for lease in leases if lease.manager_id in dead),
             key=lambda lease: lease.renewed_at,
@@ -169,7 +169,7 @@ class Manager:
                 await self._try_resume(workflow_id)
         for manager_id in dead:
             try:
-                await self._known.in_thread(self._known.store.delete_lease, manager_id)
+                await self._known.in_thread(self._known.store.leases.delete, manager_id)
             except StorageError as exc:
                 log.warning("The lease of an earlier manager stays: %s", exc)
 
@@ -197,7 +197,7 @@ class Manager:
                 renewed_at=self._known.clock(),
                 renewals=self._lease.renewals + 1,
             )
-            self._known.store.write_lease(self._lease)
+            self._known.store.leases.write(self._lease)
             self.tenure.extend(begun)
         self._in_loop(self._begin_to_look)
 
@@ -246,7 +246,7 @@ class Manager:
             self._runs.stop(live, Stop.SUSPEND)
         ended = [live.ended for live in self._known.live.values()]
         await asyncio.gather(*ended, return_exceptions=True)
-        await self._known.in_thread(self._known.store.delete_lease, self._known.manager_id)
+        await self._known.in_thread(self._known.store.leases.delete, self._known.manager_id)
 
     def fence(self) -> None:
         """Stop all work without writing anything: the lease could not be renewed in time."""

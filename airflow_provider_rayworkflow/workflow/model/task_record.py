@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import astuple, dataclass, field, fields
 from typing import Any, NamedTuple
 
@@ -158,3 +159,32 @@ class Checkpoints:
     created: set[str] = field(default_factory=set)
     damaged: list[CorruptedDataError] = field(default_factory=list)
     lost: set[str] = field(default_factory=set)
+
+    def take(self, record: TaskRecord, sizes: Mapping[str, int]) -> None:
+        """Add the next record of a journal.
+
+        A large value whose object is missing or has another size than its record says is damaged.
+
+        :param sizes: the size in bytes of each stored object, by key.
+        """
+        if record.is_failure:
+            self.failures[record.task_id] = record
+            return
+        blob = record.result.blob if record.result else None
+        if record.is_revoked:
+            for task_id in [name for name, other in self.records.items() if _has(other, blob)]:
+                del self.records[task_id]
+                self.lost.add(task_id)
+            return
+        if blob and (size := sizes.get(blob.key)) != blob.size:
+            what = "it is missing" if size is None else f"it has {size} bytes, not {blob.size}"
+            self.damaged.append(CorruptedDataError(blob.key, what))
+            self.lost.add(record.task_id)
+            return
+        self.created.update(record.task_ids)
+        self.records.pop(record.task_id, None)
+        self.records[record.task_id] = record
+
+
+def _has(record: TaskRecord, blob: Blob | None) -> bool:
+    return blob is not None and record.result is not None and record.result.blob == blob

@@ -96,7 +96,7 @@ def _moved(store: WorkflowStore, record: TaskRecord, claim: Claim) -> TaskRecord
     result = record.result
     if result is None or result.blob is None:
         return record
-    blob = store.copy_value(
+    blob = store.values.copy(
         result.blob, claim.workflow_id, epoch=claim.epoch, task_id=record.task_id
     )
     return record._replace(result=result._replace(blob=blob))

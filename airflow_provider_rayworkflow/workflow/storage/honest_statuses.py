@@ -134,12 +134,12 @@ class HonestStatuses:
         return self._verdicts[manager_id]
 
     def _judge(self, manager_id: str) -> Liveness:
-        watch = self._store.lease_watch
+        watch = self._store.leases.watch
         if watch.is_known_dead(manager_id):
             return "dead"
         asked_at = watch.clock()
         try:
-            lease = self._store.read_lease(manager_id)
+            lease = self._store.leases.read(manager_id)
         except CorruptedDataError as exc:
             self._report(exc)
             return watch.judge_damaged(manager_id, asked_at=asked_at)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from concurrent.futures import ThreadPoolExecutor
 
 from airflow_provider_rayworkflow.workflow.exceptions import (
     CorruptedDataError,
@@ -14,9 +15,43 @@ from airflow_provider_rayworkflow.workflow.format.documents import (
     understanding,
 )
 from airflow_provider_rayworkflow.workflow.format.signing import SigningKeys
-from airflow_provider_rayworkflow.workflow.model.task_record import TaskRecord
+from airflow_provider_rayworkflow.workflow.model.task_record import Checkpoints, TaskRecord
 from airflow_provider_rayworkflow.workflow.storage import keys
 from airflow_provider_rayworkflow.workflow.storage.byte_store import ByteStore, Put
+
+
+def read_checkpoints(
+    store: ByteStore,
+    files: Sequence[keys.WorkflowFile],
+    *,
+    since_epoch: int,
+    signing: SigningKeys | None,
+) -> Checkpoints:
+    """All committed records of a workflow; a read for each journal segment.
+
+    :param files: what lies in the workflow's folder, in the order in which it counts.
+    """
+    sizes = {file.key: file.size for file in files}
+    found = Checkpoints()
+    journals = [file for file in files if file.kind == "journal" and file.epoch >= since_epoch]
+    for file, data in zip(journals, _read_each(store, journals), strict=True):
+        try:
+            for record in _records_of(file, data, signing):
+                found.take(record, sizes)
+        except CorruptedDataError as exc:
+            found.damaged.append(exc)
+    return found
+
+
+def _read_each(store: ByteStore, files: Sequence[keys.WorkflowFile]) -> Iterator[bytes]:
+    wanted = [file.key for file in files]
+    at_once = min(store.reads_at_once, len(wanted))
+    if at_once <= 1:
+        yield from map(store.get, wanted)
+        return
+    with ThreadPoolExecutor(at_once, thread_name_prefix="journals") as threads:
+        for start in range(0, len(wanted), at_once):  # no more than these are held at once
+            yield from threads.map(store.get, wanted[start : start + at_once])
 
 
 def _records_of(

@@ -24,7 +24,19 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from airflow_provider_rayworkflow.workflow.format.documents import well_typed
+from airflow_provider_rayworkflow.workflow.exceptions import DataLoadError, KeyNotFoundError
+from airflow_provider_rayworkflow.workflow.format.documents import (
+    dump_document,
+    load_line,
+    understanding,
+    well_typed,
+)
+from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
+from airflow_provider_rayworkflow.workflow.format.signing import SigningKeys
+from airflow_provider_rayworkflow.workflow.storage import keys
+from airflow_provider_rayworkflow.workflow.storage.byte_store import ByteStore
+
+log = get_logger(__name__)
 
 Json = dict[str, Any]
 
@@ -172,6 +184,57 @@ class LeaseWatch:
                 self._seen[manager_id] = seen
             seen.last_look = now
             return seen, asked_at - seen.since
+
+
+class LeaseStore:
+    """The leases of all managers on one storage root.
+
+    :param signing: as for :class:`WorkflowStore`.
+    :ivar watch: what this process has seen of them.
+    """
+
+    def __init__(self, store: ByteStore, *, signing: SigningKeys | None = None) -> None:
+        self.watch = LeaseWatch()
+        self._bytes = store
+        self._signing = signing
+
+    def write(self, lease: Lease) -> None:
+        """Write a lease anew; one write.
+
+        :raises DataSaveError: when it can't be written.
+        """
+        key = keys.lease_key(lease.manager_id)
+        self._bytes.put(key, dump_document(key, "lease", lease.to_json(), signing=self._signing))
+
+    def read(self, manager_id: str) -> Lease | None:
+        """A manager's lease, None if it has been given back; one read.
+
+        :raises DataLoadError: when it is damaged.
+        """
+        key = keys.lease_key(manager_id)
+        try:
+            data = self._bytes.get(key)
+        except KeyNotFoundError:
+            return None
+        with understanding(key, "lease"):
+            return Lease.from_json(load_line(key, "lease", data, signing=self._signing))
+
+    def list_all(self) -> list[Lease]:
+        """The leases of all managers, dead ones included; those that can't be read are left out."""
+        leases = []
+        for entry in self._bytes.list(keys.LEASES):
+            try:
+                lease = self.read(entry.key.rpartition("/")[2].removesuffix(".json"))
+            except DataLoadError as exc:
+                log.warning("A manager's lease can't be read: %s", exc)
+                continue
+            if lease is not None:
+                leases.append(lease)
+        return leases
+
+    def delete(self, manager_id: str) -> None:
+        """Give a lease back; one write."""
+        self._bytes.delete([keys.lease_key(manager_id)])
 
 
 def since_boot() -> float:

@@ -7,7 +7,6 @@ unpickles.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,11 +18,6 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     WorkflowNotFoundError,
 )
 from airflow_provider_rayworkflow.workflow.format.documents import (
-    check_frame,
-    content_sum,
-    document_size,
-    dump_document,
-    dump_frame,
     load_frames,
     load_line,
     understanding,
@@ -34,20 +28,19 @@ from airflow_provider_rayworkflow.workflow.format.signing import SigningKeys, or
 from airflow_provider_rayworkflow.workflow.model.claim import Claim
 from airflow_provider_rayworkflow.workflow.model.graph import Graph, read_graph
 from airflow_provider_rayworkflow.workflow.model.records import (
-    Blob,
     OnChange,
-    Result,
     StatusRecord,
 )
-from airflow_provider_rayworkflow.workflow.model.task_record import Checkpoints, TaskRecord
+from airflow_provider_rayworkflow.workflow.model.task_record import Checkpoints
 from airflow_provider_rayworkflow.workflow.storage import keys
 from airflow_provider_rayworkflow.workflow.storage.byte_store import ByteStore
 from airflow_provider_rayworkflow.workflow.storage.claims import claim_put, latest_epoch, next_claim
 from airflow_provider_rayworkflow.workflow.storage.events import EventStore
-from airflow_provider_rayworkflow.workflow.storage.journal import _records_of
-from airflow_provider_rayworkflow.workflow.storage.leases import Lease, LeaseWatch
+from airflow_provider_rayworkflow.workflow.storage.journal import read_checkpoints
+from airflow_provider_rayworkflow.workflow.storage.leases import LeaseStore
 from airflow_provider_rayworkflow.workflow.storage.left_out import Report, log_left_out
 from airflow_provider_rayworkflow.workflow.storage.statuses import status_key, status_put
+from airflow_provider_rayworkflow.workflow.storage.values import ValueStore
 
 log = get_logger(__name__)
 
@@ -60,12 +53,16 @@ class WorkflowStore:
 
     :param signing: the keys with which documents are signed and checked; None for those of the
         environment.
+    :ivar bytes: what holds all this.
+    :ivar leases: the managers' leases.
+    :ivar values: large values.
     """
 
     def __init__(self, store: ByteStore, *, signing: SigningKeys | None = None) -> None:
         self.bytes = store
         self.signing = signing
-        self.lease_watch = LeaseWatch()
+        self.leases = LeaseStore(store, signing=signing)
+        self.values = ValueStore(store, signing=signing)
         self._believed: dict[str, None] = {}
 
     # ---- claims and graphs
@@ -108,10 +105,6 @@ class WorkflowStore:
 
     def read_claim(self, workflow_id: str, epoch: int) -> Claim:
         return self.read_epoch(workflow_id, epoch)[0]
-
-    def read_graph(self, workflow_id: str, epoch: int) -> Graph:
-        """The graph that an epoch runs; see :meth:`read_run`."""
-        return self.read_run(workflow_id, epoch)[1]
 
     def read_run(self, workflow_id: str, epoch: int) -> tuple[Claim, Graph]:
         """An epoch's claim, and the graph that it runs. A read, or two if the graph is older.
@@ -295,143 +288,7 @@ class WorkflowStore:
         """
         if files is None:
             files = self.list_files(workflow_id)
-        sizes = {file.key: file.size for file in files}
-        found = Checkpoints()
-        journals = [file for file in files if file.kind == "journal" and file.epoch >= since_epoch]
-        for file, data in zip(journals, self._read_each(journals), strict=True):
-            try:
-                for record in _records_of(file, data, self.signing):
-                    self._take(record, sizes, found)
-            except CorruptedDataError as exc:
-                found.damaged.append(exc)
-        return found
-
-    def _read_each(self, files: Sequence[keys.WorkflowFile]) -> Iterator[bytes]:
-        wanted = [file.key for file in files]
-        at_once = min(self.bytes.reads_at_once, len(wanted))
-        if at_once <= 1:
-            yield from map(self.bytes.get, wanted)
-            return
-        with ThreadPoolExecutor(at_once, thread_name_prefix="journals") as threads:
-            for start in range(0, len(wanted), at_once):  # no more than these are held at once
-                yield from threads.map(self.bytes.get, wanted[start : start + at_once])
-
-    def _take(self, record: TaskRecord, sizes: dict[str, int], found: Checkpoints) -> None:
-        if record.is_failure:
-            found.failures[record.task_id] = record
-            return
-        blob = record.result.blob if record.result else None
-        if record.is_revoked:
-            for task_id in [name for name, other in found.records.items() if _has(other, blob)]:
-                del found.records[task_id]
-                found.lost.add(task_id)
-            return
-        if blob and (size := sizes.get(blob.key)) != blob.size:
-            what = "it is missing" if size is None else f"it has {size} bytes, not {blob.size}"
-            found.damaged.append(CorruptedDataError(blob.key, what))
-            found.lost.add(record.task_id)
-            return
-        found.created.update(record.task_ids)
-        found.records.pop(record.task_id, None)
-        found.records[record.task_id] = record
-
-    def write_value(
-        self,
-        workflow_id: str,
-        *,
-        epoch: int,
-        task_id: str,
-        attempt: int,
-        parts: Sequence[_Buffer],
-    ) -> Blob:
-        """Write a large value; one write. Called by the worker that made it."""
-        body, frame = {"task": task_id}, dump_frame({}, parts)
-        size = document_size("value", body, frame, signing=self.signing)
-        key = keys.value_key(workflow_id, epoch, task_id, attempt, size)
-        self.bytes.put(key, dump_document(key, "value", body, frame, signing=self.signing))
-        return Blob(key=key, size=size, sum=content_sum(frame))
-
-    def copy_value(self, blob: Blob, workflow_id: str, *, epoch: int, task_id: str) -> Blob:
-        """Give a large value to another workflow, too, which keeps it when this one is deleted.
-
-        :raises CorruptedDataError: when it is missing.
-        """
-        key = keys.value_key(workflow_id, epoch, task_id, 0, blob.size)
-        try:
-            if or_environment(self.signing):  # a signature is good for one key
-                self.bytes.put(key, self._signed_anew(blob, key))
-            else:
-                self.bytes.copy(blob.key, key)
-        except KeyNotFoundError as exc:
-            raise CorruptedDataError(blob.key, "it is missing") from exc
-        return Blob(key=key, size=blob.size, sum=blob.sum or blob.key)
-
-    def _signed_anew(self, blob: Blob, key: str) -> tuple[_Buffer, ...]:
-        body, frames = load_frames(
-            blob.key, "value", self.bytes.get(blob.key), signing=self.signing
-        )
-        content = [part for header, data in frames for part in dump_frame(header, [data])]
-        return dump_document(key, "value", body, content, signing=self.signing)
-
-    def read_value(self, blob: Blob) -> memoryview:
-        """Read a large value's bytes.
-
-        :raises CorruptedDataError: when it is missing, torn or changed.
-        """
-        try:
-            data = self.bytes.get(blob.key)
-        except KeyNotFoundError as exc:
-            raise CorruptedDataError(blob.key, "it is missing") from exc
-        _, frames = load_frames(blob.key, "value", data, signing=self.signing)
-        for _, payload in frames:
-            return payload
-        raise CorruptedDataError(blob.key, "it is empty")
-
-    def find_damage(self, result: Result) -> CorruptedDataError | None:
-        """What is wrong with a result's large value, None if it is whole. Reads it piece by piece."""
-        blob = result.blob
-        if blob is None:
-            return None
-        try:
-            check_frame(
-                blob.key, "value", blob.size, lambda start, n: self.bytes.get(blob.key, start, n)
-            )
-        except KeyNotFoundError:
-            return CorruptedDataError(blob.key, "it is missing")
-        except CorruptedDataError as exc:
-            return exc
-        return None
-
-    # ---- leases
-
-    def write_lease(self, lease: Lease) -> None:
-        key = keys.lease_key(lease.manager_id)
-        self.bytes.put(key, dump_document(key, "lease", lease.to_json(), signing=self.signing))
-
-    def read_lease(self, manager_id: str) -> Lease | None:
-        key = keys.lease_key(manager_id)
-        try:
-            data = self.bytes.get(key)
-        except KeyNotFoundError:
-            return None
-        with understanding(key, "lease"):
-            return Lease.from_json(load_line(key, "lease", data, signing=self.signing))
-
-    def list_leases(self) -> list[Lease]:
-        """The leases of all managers, dead ones included; those that can't be read are left out."""
-        leases = []
-        for entry in self.bytes.list(keys.LEASES):
-            try:
-                lease = self.read_lease(entry.key.rpartition("/")[2].removesuffix(".json"))
-            except DataLoadError as exc:
-                log.warning("A manager's lease can't be read: %s", exc)
-                continue
-            if lease is not None:
-                leases.append(lease)
-        return leases
-
-    def delete_lease(self, manager_id: str) -> None:
-        self.bytes.delete([keys.lease_key(manager_id)])
+        return read_checkpoints(self.bytes, files, since_epoch=since_epoch, signing=self.signing)
 
     # ---- whole workflows
 
@@ -485,7 +342,3 @@ def _advising(way_out: str) -> Iterator[None]:
     except CorruptedDataError as exc:
         exc.message += f" Restore the object from a backup or an earlier version, or {way_out}."
         raise
-
-
-def _has(record: TaskRecord, blob: Blob | None) -> bool:
-    return blob is not None and record.result is not None and record.result.blob == blob

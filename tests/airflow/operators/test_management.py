@@ -60,7 +60,7 @@ def live(hook: RayWorkflowHook, manager_id: str) -> None:
     lease = Lease(
         manager_id=manager_id, actor_id="a", process=Process.current(), renewed_at=time.time()
     )
-    hook.store.write_lease(lease)
+    hook.store.leases.write(lease)
 
 
 def status(hook: RayWorkflowHook, workflow_id: str) -> str:

@@ -214,9 +214,9 @@ def test_an_idle_manager_of_another_version_is_replaced(
         before = begin(Action.RUN, token="older", workflow_id="older", **what)
         record = before.wait().record
     hook = before.run._hook
-    assert hook.store.read_lease(record.manager_id).package_version == "0.0.1"
+    assert hook.store.leases.read(record.manager_id).package_version == "0.0.1"
 
     after = begin(Action.RUN, token="newer", workflow_id="newer", **what).wait()
     assert after.status is WorkflowStatus.SUCCESSFUL
-    assert hook.store.read_lease(after.record.manager_id).package_version == __version__
-    assert hook.store.read_lease(record.manager_id) is None
+    assert hook.store.leases.read(after.record.manager_id).package_version == __version__
+    assert hook.store.leases.read(record.manager_id) is None

@@ -37,7 +37,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def store(root: Path) -> WorkflowStore:
     """A storage with a manager that is alive."""
     store = WorkflowStore(open_store(str(root)))
-    store.write_lease(
+    store.leases.write(
         Lease(
             manager_id=MANAGER,
             actor_id="actor",
@@ -192,7 +192,7 @@ def test_of_all_who_wait_a_look_reads_the_progress_of_two(
 
 def test_a_workflow_whose_manager_is_gone_fires_as_resumable(store: WorkflowStore):
     write(store, "w", Status.RUNNING)
-    store.delete_lease(MANAGER)
+    store.leases.delete(MANAGER)
     assert asyncio.run(fired(trigger()))["status"] == "RESUMABLE"
 
 

@@ -136,7 +136,7 @@ class Stored:
     def fill(self) -> None:
         with testing.in_process(str(self.path)) as workflows:
             self._run_all(workflows)
-        self.store.write_lease(
+        self.store.leases.write(
             Lease(
                 manager_id="alive",
                 actor_id="a",

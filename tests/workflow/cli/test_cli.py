@@ -91,7 +91,7 @@ class Root:
         lease = Lease(
             manager_id=manager_id, actor_id="a", process=Process.current(), renewed_at=time.time()
         )
-        self.store.write_lease(lease)
+        self.store.leases.write(lease)
 
 
 @pytest.fixture
@@ -266,7 +266,7 @@ def test_graph_shows_what_is_committed(root: Root, capsys: pytest.CaptureFixture
 
 
 def test_graph_names_what_is_damaged(root: Root, capsys: pytest.CaptureFixture[str]) -> None:
-    blob = root.store.write_value("w", epoch=1, task_id="load", attempt=1, parts=[b"x" * 50_000])
+    blob = root.store.values.write("w", epoch=1, task_id="load", attempt=1, parts=[b"x" * 50_000])
     large = TaskRecord(task_id="load", result=Result(encoding=Encoding.PICKLE, blob=blob))
     root.add("w", "FAILED", failure=FAILURE).commit([large, committed("clean", 1)])
     root.store.bytes.put(blob.key, b"too short")
@@ -312,7 +312,7 @@ def test_output_that_is_too_large_for_the_status_comes_from_its_checkpoint(
     root: Root, capsys: pytest.CaptureFixture[str]
 ) -> None:
     journal = root.add("w", "SUCCESSFUL", output=JsonOutput(problem="too large"))
-    blob = root.store.write_value("w", epoch=1, task_id="fit", attempt=1, parts=[b"[1, 2]"])
+    blob = root.store.values.write("w", epoch=1, task_id="fit", attempt=1, parts=[b"[1, 2]"])
     journal.commit(
         [TaskRecord(task_id="fit", result=Result(encoding=Encoding.JSON, blob=blob))],
     )

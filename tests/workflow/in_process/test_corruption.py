@@ -489,8 +489,8 @@ def test_no_byte_of_a_status_can_change_unnoticed(finished: LocalStore):
 @pytest.mark.invariant(2)
 def test_no_byte_of_a_graph_can_change_unnoticed(finished: LocalStore):
     key = key_of(finished, ".epoch")
-    whole = WorkflowStore(finished).read_graph(ID, 1)
-    no_byte_changes_unnoticed(finished, key, lambda store: store.read_graph(ID, 1), whole)
+    whole = WorkflowStore(finished).read_run(ID, 1)[1]
+    no_byte_changes_unnoticed(finished, key, lambda store: store.read_run(ID, 1)[1], whole)
 
 
 @pytest.mark.invariant(2)
@@ -533,13 +533,13 @@ def no_byte_changes_unnoticed(
 def test_a_damaged_lease_is_named(tmp_path: Path):
     store = WorkflowStore(LocalStore(tmp_path))
     lease = Lease(manager_id="m", actor_id="a", process=Process.current(), renewed_at=1.0)
-    store.write_lease(lease)
+    store.leases.write(lease)
     path = tmp_path / "v1/leases/m.json"
     data = path.read_bytes()
     for position in range(len(data)):
         path.write_bytes(data[:position])
         with pytest.raises(CorruptedDataError, match=r"v1/leases/m\.json"):
-            store.read_lease("m")
+            store.leases.read("m")
 
 
 def test_a_damaged_lease_keeps_no_other_manager_from_starting(

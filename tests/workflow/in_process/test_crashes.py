@@ -130,7 +130,7 @@ def committed(store: ByteStore) -> set[str]:
     claim = workflows.read_claim(ID, record.epoch)
     records = workflows.read_checkpoints(ID, since_epoch=claim.base_epoch).records
     found: set[str] = set()
-    pending = allocate_ids(workflows.read_graph(ID, record.epoch), TaskIds())
+    pending = allocate_ids(workflows.read_run(ID, record.epoch)[1], TaskIds())
     while pending:
         committed_one = records.get(pending.pop())
         if committed_one is not None:

@@ -127,9 +127,9 @@ def read_status(store: WorkflowStore) -> object:
 
 
 def read_lease(store: WorkflowStore) -> object:
-    store.list_leases()
+    store.leases.list_all()
     HonestStatuses(store, now=NOW).is_alive("m")
-    return store.read_lease("m")
+    return store.leases.read("m")
 
 
 def read_watcher(store: WorkflowStore) -> object:
@@ -141,7 +141,7 @@ def watcher(store: WorkflowStore) -> Completions:
 
 
 def read_claim(store: WorkflowStore) -> object:
-    store.read_graph("w", 1)
+    store.read_run("w", 1)[1]
     return describe_graph(store, status())
 
 
@@ -220,7 +220,7 @@ def test_a_bomb_is_refused_by_its_key(kind: Kind, bomb: str):
 def read_strictly(kind: Kind, data: bytes) -> object:
     """Read one document; a damaged lease is left out of lists, so it is asked for by name."""
     store = kind.store(data)
-    return store.read_lease("m") if kind.kind == "lease" else kind.read(store)
+    return store.leases.read("m") if kind.kind == "lease" else kind.read(store)
 
 
 @pytest.mark.parametrize("depth", [500, 900, 5_000])
@@ -355,7 +355,7 @@ def two() -> WorkflowStore:
     )
     store.claim("runs", after=0, manager_id="m", now=1, user_metadata={}, graph=GRAPH)
     store.write_status(status(workflow_id="runs"))
-    store.write_lease(LEASE)
+    store.leases.write(LEASE)
     Mailbox(store.bytes).request_stop(
         StopRequest(workflow_id="runs", token="t", how="suspend", requested_at=1.0)
     )
@@ -400,7 +400,7 @@ def test_a_foreign_file_hides_no_workflow(two: WorkflowStore, key: str, content:
     }
     assert shown == {"good": "SUCCESSFUL", "runs": "RUNNING"}
     assert [request.workflow_id for request in Mailbox(two.bytes).list_requests()] == ["runs"]
-    assert "m" in {lease.manager_id for lease in two.list_leases()}
+    assert "m" in {lease.manager_id for lease in two.leases.list_all()}
     assert EventStore(two.bytes).read_all("runs") == []
     two.delete_earlier("runs", 1)
     watched = watcher(two)

@@ -166,7 +166,7 @@ def test_a_lease_that_can_not_be_read_hides_no_workflow_and_lets_none_be_taken_o
     back_end: ByteStore,
 ):
     lease = Lease(manager_id="m", actor_id="a", process=Process.current(), renewed_at=time.time())
-    WorkflowStore(back_end).write_lease(lease)
+    WorkflowStore(back_end).leases.write(lease)
     add(WorkflowStore(back_end), "running", status="RUNNING")
     add(WorkflowStore(back_end), "done", manager_id="other", status="SUCCESSFUL")
     store = WorkflowStore(Forbidding(back_end, "v1/leases/m"))

@@ -43,12 +43,12 @@ def run(store: MemoryStore) -> None:
 
 def read_all(store: MemoryStore) -> None:
     workflows = WorkflowStore(store)
-    workflows.read_graph("w", 1)
+    workflows.read_run("w", 1)[1]
     checkpoints = workflows.read_checkpoints("w")
     if checkpoints.damaged:
         raise checkpoints.damaged[0]
     for record in checkpoints.records.values():
-        workflows.read_value(record.result.blob)
+        workflows.values.read(record.result.blob)
 
 
 def test_what_was_signed_is_read_with_the_key_and_without_one(monkeypatch: pytest.MonkeyPatch):
@@ -71,7 +71,7 @@ def test_what_is_not_signed_with_the_key_is_refused(
     monkeypatch.setenv(VARIABLE, "secret")
     workflows = WorkflowStore(store)
     with pytest.raises(UntrustedDataError, match=r"00000001\.epoch"):
-        workflows.read_graph("w", 1)
+        workflows.read_run("w", 1)[1]
     [damage] = workflows.read_checkpoints("w").damaged
     assert isinstance(damage, UntrustedDataError)
     with testing.in_process(store) as again, pytest.raises(UntrustedDataError):
@@ -85,7 +85,7 @@ def test_a_signed_object_can_not_take_the_place_of_another(monkeypatch: pytest.M
     for entry in list(store.list("v1/workflows")):
         store.put(entry.key.replace("/w/", "/other/"), store.get(entry.key))
     with pytest.raises(UntrustedDataError):
-        WorkflowStore(store).read_graph("other", 1)
+        WorkflowStore(store).read_run("other", 1)[1]
 
 
 def test_a_value_over_the_limit_is_refused_with_its_task(monkeypatch: pytest.MonkeyPatch):
@@ -117,7 +117,7 @@ def write_all(store: MemoryStore) -> None:
     with testing.in_process(store) as workflows:
         workflows.run(greeting.bind(), workflow_id="w")
     write = WorkflowStore(store)
-    write.write_lease(
+    write.leases.write(
         Lease(manager_id="m", actor_id="a", process=Process.current(), renewed_at=time.time())
     )
     EventStore(write.bytes).add(
@@ -138,7 +138,7 @@ def look(store: MemoryStore) -> list[Any]:
 
 READS: dict[str, Callable[[MemoryStore], Any]] = {
     "v1/status/w/": lambda store: WorkflowStore(store).read_status("w"),
-    "v1/leases/m.json": lambda store: WorkflowStore(store).read_lease("m"),
+    "v1/leases/m.json": lambda store: WorkflowStore(store).leases.read("m"),
     "v1/events/": lambda store: EventStore(store).read("w", "k", 0),
     "v1/owners/": lambda store: Mailbox(store).read_owner("w"),
     "v1/requests/": lambda store: Mailbox(store).read_request("w", "t"),

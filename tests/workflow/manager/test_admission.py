@@ -216,7 +216,7 @@ def test_what_another_manager_runs_is_attached_to_by_its_status(store: Watched):
             created_at=time.time(),
         )
     )
-    others.write_lease(
+    others.leases.write(
         Lease(
             manager_id="m",
             actor_id="a",

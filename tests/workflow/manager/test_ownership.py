@@ -107,7 +107,7 @@ class Fleet:
         host = self.hosts[name] = Host(name, skew_s)
         runner = self.runners[name] = HandRunner(self.started)
         store = WorkflowStore(self.store)
-        store.lease_watch = LeaseWatch(lambda: host.elapsed_s)
+        store.leases.watch = LeaseWatch(lambda: host.elapsed_s)
         elsewhere = Process(host=name, machine=f"{name}/1/1", pid=1, started="1")
         manager = Manager(
             store=store,

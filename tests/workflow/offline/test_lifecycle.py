@@ -46,7 +46,7 @@ def write(store: WorkflowStore, status: WorkflowStatus) -> StatusRecord:
 
 def live(store: WorkflowStore, manager_id: str) -> None:
     lease = Lease(manager_id=manager_id, actor_id="a", process=Process.current(), renewed_at=NOW)
-    store.write_lease(lease)
+    store.leases.write(lease)
 
 
 def status(store: WorkflowStore) -> WorkflowStatus | None:

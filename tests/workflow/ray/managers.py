@@ -42,7 +42,7 @@ def manager_pid(root: Path) -> int:
     store = WorkflowStore(LocalStore(root))
 
     def running() -> int | None:
-        pids = [lease.process.pid for lease in store.list_leases()]
+        pids = [lease.process.pid for lease in store.leases.list_all()]
         return next((pid for pid in pids if is_alive(pid)), None)
 
     return int(wait_until(running))

@@ -46,7 +46,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> WorkflowStore:
     monkeypatch.setattr(versions, "manager_handle", Handle)
     monkeypatch.setattr(versions, "_LOOK_INTERVAL_S", 0.01)
     store = WorkflowStore(MemoryStore())
-    store.write_lease(LEASE)
+    store.leases.write(LEASE)
     return store
 
 
@@ -69,7 +69,7 @@ def test_an_idle_manager_of_another_version_is_ended(store, monkeypatch):
 
 
 def test_a_manager_of_this_version_is_in_place(store):
-    store.write_lease(replace(LEASE, package_version=__version__))
+    store.leases.write(replace(LEASE, package_version=__version__))
     store.write_status(RUNNING)
     assert versions.is_in_place(store)
     versions.replace_other_version(store, wait_s=0)

@@ -46,7 +46,7 @@ def test_a_status_is_read(store: WorkflowStore):
 
 def test_a_claim_and_its_graph_are_read(store: WorkflowStore):
     assert store.read_claim("Flights", 1).manager_id == "m"
-    graph = store.read_graph("Flights", 1)
+    graph = store.read_run("Flights", 1)[1]
     assert list(graph.tasks) == [
         LOAD._replace(arguments=(1, "a")),
         LOAD._replace(arguments=(1.0, None)),
@@ -75,11 +75,11 @@ def test_checkpoints_are_read(store: WorkflowStore):
     assert result is not None
     assert result.inline == b"[1,2]"
     [key] = [key for key in SAMPLE if key.endswith(".value")]
-    assert bytes(store.read_value(Blob(key=key, size=90))) == b"large value"
+    assert bytes(store.values.read(Blob(key=key, size=90))) == b"large value"
 
 
 def test_a_lease_is_read(store: WorkflowStore):
-    [lease] = store.list_leases()
+    [lease] = store.leases.list_all()
     assert (lease.manager_id, lease.renewed_at, lease.process.pid) == ("m", 10.0, 7)
 
 
@@ -89,10 +89,10 @@ def test_a_newer_format_is_refused_with_the_remedy(store: WorkflowStore, key: st
     newer = VERSION + 1
     store.bytes.put(key, SAMPLE[key].replace(b'"v":1}', b'"v":%d}' % newer))
     read = {
-        "epoch": lambda: store.read_graph("Flights", 1),
+        "epoch": lambda: store.read_run("Flights", 1)[1],
         "journal": lambda: store.read_checkpoints("Flights"),
-        "value": lambda: store.read_value(Blob(key=key, size=90)),
-        "json": lambda: (store.read_status("Flights"), store.read_lease("m")),
+        "value": lambda: store.values.read(Blob(key=key, size=90)),
+        "json": lambda: (store.read_status("Flights"), store.leases.read("m")),
     }[kind]
     with pytest.raises(DataLoadError, match=rf"version {newer}, and .* Upgrade the package"):
         read()
@@ -119,4 +119,4 @@ def test_foreign_files_in_the_root_are_no_workflows_and_hide_none(store: Workflo
     assert record.status == "SUCCESSFUL"
     assert store.last_epoch("Flights") == 1
     assert store.read_checkpoints("Flights").damaged == []
-    assert [lease.manager_id for lease in store.list_leases()] == ["m"]
+    assert [lease.manager_id for lease in store.leases.list_all()] == ["m"]

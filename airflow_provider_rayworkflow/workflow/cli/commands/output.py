@@ -76,6 +76,6 @@ def _value_of_task(store: WorkflowStore, record: StatusRecord, task_id: str | No
 
 
 def _load_json(store: WorkflowStore, result: Result) -> Any:
-    data = store.read_value(result.blob) if result.blob is not None else result.inline or b""
+    data = store.values.read(result.blob) if result.blob is not None else result.inline or b""
     value = json.loads(bytes(data))
     return [value, None] if result.form is Form.CAUGHT_VALUE else value

@@ -87,7 +87,7 @@ def held_by(store: WorkflowStore, manager_id: str) -> list[str]:
 
 
 def _lease_of(store: WorkflowStore, actor_id: str) -> Lease | None:
-    leases = [lease for lease in store.list_leases() if lease.actor_id == actor_id]
+    leases = [lease for lease in store.leases.list_all() if lease.actor_id == actor_id]
     return max(leases, key=lambda lease: lease.renewed_at, default=None)
 
 

@@ -242,7 +242,7 @@ def _store(store: WorkflowStore, run: TaskRun, value: Any, encoded: Encoded) -> 
         return Result(encoding=encoded.encoding, inline=b"".join(encoded.parts))
     blob = None
     if run.checkpoint:
-        blob = store.write_value(
+        blob = store.values.write(
             run.workflow_id,
             epoch=run.epoch,
             task_id=run.task_id,
@@ -287,7 +287,7 @@ def load_result(store: WorkflowStore, result: Result) -> Any:
     if result.inline is not None:
         return wrapped(result.form, decode(result.encoding, result.inline))
     if result.blob is not None:
-        data = store.read_value(result.blob)
+        data = store.values.read(result.blob)
         return wrapped(result.form, decode(result.encoding, data))
     raise StorageError("A result was held in the memory of a worker that is gone.")
 
