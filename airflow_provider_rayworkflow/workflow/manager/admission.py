@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from enum import Enum, auto
 from typing import Any
 
 from airflow_provider_rayworkflow.workflow.exceptions import (
@@ -57,6 +58,11 @@ class _Seen:
     found: StoredWorkflow | None = None
     epoch: int = 0
     files: Sequence[WorkflowFile] = ()
+
+    @property
+    def has_new_claim(self) -> bool:
+        """True if the latest claim has no status yet."""
+        return self.epoch > (self.found.record.epoch if self.found else 0)
 
     @property
     def has_cancel(self) -> bool:
@@ -118,7 +124,6 @@ class Admission:
 
         :param graph: None for the stored one.
         """
-        on_existing = options.on_existing
         has_lost = False
         async with self._locks.of(workflow_id):
             while True:
@@ -128,33 +133,21 @@ class Admission:
                 seen = _Seen()
                 if has_lost or not options.is_new:
                     seen = await self._known.in_thread(self._look, workflow_id, has_lost)
-                epoch, stored = seen.epoch, seen.found
-                found = stored.honest_record if stored else None
-                if found is None and graph is None:
+                if seen.found is None and graph is None:
                     raise WorkflowNotResumableError(workflow_id, reason="It does not exist.")
-                if epoch > (found.epoch if found else 0) and await self._is_starting(
-                    workflow_id, epoch
+                is_starting = seen.has_new_claim and await self._is_starting(
+                    workflow_id, seen.epoch
+                )
+                step = _decide(workflow_id, seen, options, is_starting=is_starting)
+                if step is _Step.ATTACH:
+                    return
+                if step is _Step.WAIT:
+                    await asyncio.sleep(_WATCH_INTERVAL_S)
+                    continue
+                if step is _Step.CANCEL_OR_START and await self._known.in_thread(
+                    self._obey_pending_cancel, seen.found
                 ):
-                    await asyncio.sleep(_WATCH_INTERVAL_S)
                     continue
-                if stored is not None and stored.owner_may_live:
-                    await asyncio.sleep(_WATCH_INTERVAL_S)
-                    continue
-                if stored is not None and found is not None:
-                    _check_existing(workflow_id, found.status, options)
-                    if found.status.is_active:
-                        return  # another manager runs it
-                    if on_existing != "restart":
-                        if found.status is WorkflowStatus.CANCELED:
-                            raise WorkflowNotResumableError(
-                                workflow_id,
-                                reason="It was canceled, which is final. Run it under another "
-                                'id, or again from the start with on_existing="restart".',
-                            )
-                        if seen.has_cancel and await self._known.in_thread(
-                            self._obey_pending_cancel, stored
-                        ):
-                            continue
                 start = _Start(
                     workflow_id=workflow_id,
                     seen=seen,
@@ -162,8 +155,7 @@ class Admission:
                     user_metadata=user_metadata,
                     options=options,
                 )
-                plans = start.continued or options.from_task or _may_refuse(graph, options)
-                if plans and not await self._known.in_thread(self._check_plan, start):
+                if not await self._has_to_run(start):
                     log.info("Workflow %s has nothing to run: its output stays", workflow_id)
                     return
                 # A caller that is canceled leaves no claim without a run.
@@ -197,6 +189,12 @@ class Admission:
             latest = store.latest_status(workflow_id)
             if (latest and latest.key) == (found and status_key(found.record)):
                 return seen
+
+    async def _has_to_run(self, start: _Start) -> bool:
+        """See :meth:`_check_plan`, which a new workflow needs only where tasks may refuse."""
+        options = start.options
+        plans = start.continued or options.from_task or _may_refuse(start.graph, options)
+        return not plans or await self._known.in_thread(self._check_plan, start)
 
     def _check_plan(self, start: _Start) -> bool:
         """True if there is anything to run, or nobody knows without running. Blocks.
@@ -283,39 +281,44 @@ class Admission:
             ready = self._prepare(start, status)
         else:
             ready = await self._known.in_thread(self._prepare, start, status)
-        writes, claim, record = self._known.writes, ready.claim, ready.record
-        ownership = Ownership(self._known.store, claim, self._known.tenure)
-        if not await writes.put(
+        ownership = Ownership(self._known.store, ready.claim, self._known.tenure)
+        if not await self._known.writes.put(
             lambda: ownership.claim_put(start.graph),
             alone=len(ready.graph.tasks) > _FEW_TASKS,
             guard=ownership,
         ):
             return None
         ownership.is_held = True
-        seen = start.seen
+        await self._write_first_status(start, ready, ownership)
+        found = start.seen.found
+        return HeldWorkflow(
+            claim=ready.claim,
+            ownership=ownership,
+            graph=ready.graph,
+            record=ready.record,
+            known=ready.known,
+            files=files,
+            replaced=list(found.documents) if found else [],
+        )
+
+    async def _write_first_status(
+        self, start: _Start, ready: _Prepared, ownership: Ownership
+    ) -> None:
+        store, claim = self._known.store, ready.claim
         try:
-            await writes.put(
-                lambda: status_put(record, signing=self._known.store.signing), guard=ownership
+            await self._known.writes.put(
+                lambda: status_put(ready.record, signing=store.signing), guard=ownership
             )
             if claim.base_epoch == claim.epoch > 1:
-                store = self._known.store
                 await self._known.in_thread(store.delete_earlier, start.workflow_id, claim.epoch)
         except OwnershipLostError:
             raise  # it is no longer ours
         except Exception:
             # The claim is there, and perhaps the status: others would wait for us for ever.
-            late = replace(record, status=WorkflowStatus.RESUMABLE)
-            self._late.add(late, replaces=seen.found.record if seen.found else None)
+            late = replace(ready.record, status=WorkflowStatus.RESUMABLE)
+            found = start.seen.found
+            self._late.add(late, replaces=found.record if found else None)
             raise
-        return HeldWorkflow(
-            claim=claim,
-            ownership=ownership,
-            graph=ready.graph,
-            record=record,
-            known=ready.known,
-            files=files,
-            replaced=list(seen.found.documents) if seen.found else [],
-        )
 
     def _prepare(self, start: _Start, status: WorkflowStatus) -> _Prepared:
         """What is to be written. Blocks if the workflow goes on from something."""
@@ -363,6 +366,42 @@ class Admission:
             manager_id=self._known.manager_id,
             now=self._known.clock(),
         )
+
+
+class _Step(Enum):
+    """What a call does next with a workflow that this manager does not hold."""
+
+    ATTACH = auto()  # another manager runs it
+    WAIT = auto()  # for a manager that may be alive
+    CANCEL_OR_START = auto()  # whichever a stored request to cancel leaves
+    START = auto()
+
+
+def _decide(workflow_id: str, seen: _Seen, options: StartOptions, *, is_starting: bool) -> _Step:
+    """What comes next, by what is stored.
+
+    :param is_starting: another manager may be starting it.
+    :raises WorkflowAlreadyExistsError: with ``on_existing="fail"``.
+    :raises WorkflowStillActiveError: when an active one is to be restarted.
+    :raises WorkflowNotResumableError: when it was canceled.
+    """
+    found = seen.found
+    if is_starting or (found is not None and found.owner_may_live):
+        return _Step.WAIT
+    if found is None:
+        return _Step.START
+    _check_existing(workflow_id, found.status, options)
+    if found.status.is_active:
+        return _Step.ATTACH
+    if options.on_existing == "restart":
+        return _Step.START
+    if found.status is WorkflowStatus.CANCELED:
+        raise WorkflowNotResumableError(
+            workflow_id,
+            reason="It was canceled, which is final. Run it under another id, or again from the "
+            'start with on_existing="restart".',
+        )
+    return _Step.CANCEL_OR_START if seen.has_cancel else _Step.START
 
 
 def _check_existing(workflow_id: str, status: WorkflowStatus, options: StartOptions) -> None:

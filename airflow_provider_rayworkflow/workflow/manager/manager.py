@@ -25,7 +25,10 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
 from airflow_provider_rayworkflow.workflow.execution.metrics import Metrics
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.manager.admission import Admission
+from airflow_provider_rayworkflow.workflow.manager.claim_watch import ClaimWatch
 from airflow_provider_rayworkflow.workflow.manager.http_events import HttpEvents, Standing
+from airflow_provider_rayworkflow.workflow.manager.inactive import InactiveWorkflows
+from airflow_provider_rayworkflow.workflow.manager.lease_keeper import LeaseKeeper
 from airflow_provider_rayworkflow.workflow.manager.locks import Locks
 from airflow_provider_rayworkflow.workflow.manager.queries import Queries
 from airflow_provider_rayworkflow.workflow.manager.registry import Registry
@@ -56,10 +59,6 @@ log = get_logger(__name__)
 
 Json = dict[str, Any]
 
-# At how many claims a renewal looks at most, where that is a look at files, or a request each.
-_LOOKS_AT_FILES = 200
-_LOOKS_BY_REQUEST = 5
-
 # A smaller graph is read at once: that takes less than to hand it to a thread.
 _SMALL_GRAPH_BYTES = 16 * 1024
 
@@ -73,7 +72,7 @@ class Manager:
     :param clock: seconds since the epoch; decides nothing about owners.
     :param elapsed: seconds that never jump, and that count while the machine sleeps.
     :param process: with whose end the manager ends; by default this one.
-    :param measures: is told what goes on; by default nobody is.
+    :param metrics: told what goes on; by default nothing is measured.
     :param event_settings: how HTTP events are taken.
     """
 
@@ -104,34 +103,28 @@ class Manager:
         self._starts = Admission(self._known, locks=self._locks, slots=self._runs.slots, late=late)
         #: What callers ask.
         self.answers = Queries(self._known, resume=self.resume)
+        threads = self._known.threads
         self.http_events = HttpEvents(
-            store,
-            self._known.threads,
-            standing=self._standing,
-            settings=event_settings,
-            clock=clock,
+            store, threads, standing=self._standing, settings=event_settings, clock=clock
         )
-        self._requests = StopRequests(
-            store,
-            self._known.threads,
-            manager_id=manager_id,
-            held=lambda: {name: live.claim.base_epoch for name, live in self._known.live.items()},
-            stop=self._stop_as_requested,
-            clock=clock,
+        self.inactive = InactiveWorkflows(
+            self._known, locks=self._locks, http_events=self.http_events
         )
+        self._claim_watch = ClaimWatch(
+            self._known, on_lost=lambda live, exc: self._runs.stop(live, Stop.FENCED, lost=exc)
+        )
+        self._requests = StopRequests(self._known, stop=self._stop_as_requested)
         self._watching: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._renewing = threading.Lock()
-        self._looking: asyncio.Task[None] | None = None
-        self._lease = Lease(
+        lease = Lease(
             manager_id=manager_id,
             actor_id=actor_id,
             process=process or Process.current(),
             renewed_at=0,
-            ttl_s=LEASE_TTL_S,
             package_version=package_version,
             limits=limits.to_json(),
         )
+        self._lease = LeaseKeeper(self._known, lease)
 
     # ---- the manager itself
 
@@ -149,29 +142,18 @@ class Manager:
         self._watching = asyncio.create_task(self._requests.watch())
 
     async def _recover(self) -> None:
-        leases = await self._known.in_thread(self._known.store.leases.list_all)
-        dead = {
-            lease.manager_id
-            for lease in leases
-            if lease.actor_id == self._lease.actor_id and lease.manager_id != self._known.manager_id
-        }
-        if not dead:
+        earlier = await self._known.in_thread(self._lease.earlier)
+        if not earlier:
             return
+        dead = {lease.manager_id for lease in earlier}
         self._known.store.leases.watch.know_dead(dead)
-        latest = max(
-            (lease for lease in leases if lease.manager_id in dead),
-            key=lambda lease: lease.renewed_at,
-        )
+        latest = max(earlier, key=lambda lease: lease.renewed_at)
         self.set_limits(Limits(**latest.limits))
         for workflow_id, _, key in await self._known.in_thread(self._known.list_all):
             if key.manager_id in dead and key.status.is_active:
                 log.info("Workflow %s is recovered after a restart of the manager", workflow_id)
                 await self._try_resume(workflow_id)
-        for manager_id in dead:
-            try:
-                await self._known.in_thread(self._known.store.leases.delete, manager_id)
-            except StorageError as exc:
-                log.warning("The lease of an earlier manager stays: %s", exc)
+        await self._known.in_thread(self._lease.delete_earlier, earlier)
 
     @property
     def storage_weakness(self) -> str:
@@ -187,43 +169,16 @@ class Manager:
             manager is dead. It is fenced then, and another one must take its place.
         :raises StorageError: when it can't be written.
         """
-        with self._renewing:
-            begun = self.tenure.clock()
-            if self.tenure.is_over:
-                self._in_loop(self.fence)
-                raise LeaseLostError
-            self._lease = replace(
-                self._lease,
-                renewed_at=self._known.clock(),
-                renewals=self._lease.renewals + 1,
-            )
-            self._known.store.leases.write(self._lease)
-            self.tenure.extend(begun)
-        self._in_loop(self._begin_to_look)
+        try:
+            self._lease.renew()
+        except LeaseLostError:
+            self._in_loop(self.fence)
+            raise
+        self._in_loop(self._claim_watch.begin_to_look)
 
     def _in_loop(self, call: Callable[[], None]) -> None:
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(call)
-
-    def _begin_to_look(self) -> None:
-        if self._known.live and (self._looking is None or self._looking.done()):
-            self._looking = asyncio.ensure_future(self._look_at_claims())
-
-    async def _look_at_claims(self) -> None:
-        """Stop what another manager has claimed, or what was deleted, also if it writes nothing.
-
-        A renewal looks at a bounded number of them, those first that were not looked at for longest.
-        """
-        is_cheap = self._known.store.bytes.reads_at_once == 1
-        held = sorted(self._known.live.values(), key=lambda live: live.ownership.looked_at)
-        for live in held[: _LOOKS_AT_FILES if is_cheap else _LOOKS_BY_REQUEST]:
-            try:
-                await self._known.in_thread(live.ownership.look)
-            except OwnershipLostError as exc:
-                if self._known.live.get(live.claim.workflow_id) is live:
-                    self._runs.stop(live, Stop.FENCED, lost=exc)
-            except StorageError as exc:  # a write will show whether it is lost
-                log.warning("Workflow %s: its claim can't be read: %s", live.claim.workflow_id, exc)
 
     def set_limits(self, limits: Limits) -> bool:
         """Set limits that nobody has set yet; True if that changed something.
@@ -233,15 +188,14 @@ class Manager:
         :raises ValueError: when other limits are in force.
         """
         has_changed = self._runs.slots.set_limits(limits)
-        self._lease = replace(self._lease, limits=self._runs.slots.limits.to_json())
+        self._lease.set_limits(self._runs.slots.limits)
         return has_changed
 
     async def close(self) -> None:
         """Suspend everything and give the lease back."""
         if self._watching is not None:
             self._watching.cancel()
-        if self._looking is not None:
-            self._looking.cancel()
+        self._claim_watch.close()
         for live in list(self._known.live.values()):
             self._runs.stop(live, Stop.SUSPEND)
         ended = [live.ended for live in self._known.live.values()]
@@ -373,33 +327,7 @@ class Manager:
                 if live.unwritten is not None:
                     raise live.unwritten
                 return
-            found = await self._known.in_thread(self._known.find, workflow_id)
-            if found is None:
-                raise WorkflowNotFoundError(workflow_id)
-            if found.status.is_active:
-                raise WorkflowStillActiveError(reason.value.upper(), workflow_id)
-            target = status_after(Outcome(stopped=reason))
-            if found.status is not target:
-                await self._known.in_thread(self._change_unowned, found, target)
-
-    def _change_unowned(self, found: StoredWorkflow, status: WorkflowStatus) -> None:
-        lifecycle.change_status(
-            self._known.store,
-            found,
-            status,
-            manager_id=self._known.manager_id,
-            now=self._known.clock(),
-            waits=True,
-        )
-
-    def _delete_unowned(self, found: StoredWorkflow) -> None:
-        lifecycle.delete(
-            self._known.store,
-            found,
-            manager_id=self._known.manager_id,
-            now=self._known.clock(),
-            waits=True,
-        )
+            await self.inactive.end(workflow_id, reason)
 
     async def take_event(self, workflow_id: str, event_key: str) -> Any:
         """See :meth:`HttpEvents.take`."""
@@ -433,49 +361,3 @@ class Manager:
         live = self._known.live.get(workflow_id)
         if live is not None and live.executor is not None and live.claim.epoch == epoch:
             live.executor.has_begun(task)
-
-    async def delete(self, workflow_id: str) -> None:
-        """Delete all that is stored of a workflow.
-
-        :raises WorkflowNotFoundError: when there is no such workflow.
-        :raises WorkflowStillActiveError: when it is running or pending.
-        """
-        async with self._locks.of(workflow_id):
-            found = await self._known.in_thread(self._known.find_name, workflow_id)
-            if workflow_id in self._known.live:
-                raise WorkflowStillActiveError("DELETE", workflow_id)
-            if found is None:
-                raise WorkflowNotFoundError(workflow_id)
-            await self._known.in_thread(self._delete_unowned, found)
-            self.http_events.forget(workflow_id)
-
-    async def fork(self, workflow_id: str, new_workflow_id: str, *, from_task: str = "") -> None:
-        """See :func:`fork`."""
-        async with self._locks.of(new_workflow_id):
-            await self._known.in_thread(
-                lambda: fork(
-                    self._known.store,
-                    workflow_id,
-                    new_workflow_id,
-                    from_task=from_task,
-                    now=self._known.clock(),
-                )
-            )
-
-    async def prune(
-        self, *, older_than_s: float, statuses: Collection[str], keep_outputs: bool, dry_run: bool
-    ) -> list[str]:
-        """See :func:`prune`; returns the ids."""
-        pruned = await self._known.in_thread(
-            lambda: prune.prune(
-                self._known.store,
-                older_than_s=older_than_s,
-                now=self._known.clock(),
-                statuses=statuses,
-                keep_outputs=keep_outputs,
-                dry_run=dry_run,
-            )
-        )
-        for one in pruned:
-            self.http_events.forget(one.workflow_id)
-        return [one.workflow_id for one in pruned]

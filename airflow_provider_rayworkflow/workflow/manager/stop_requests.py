@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from concurrent.futures import Executor as ThreadPool
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable
 
 from airflow_provider_rayworkflow.workflow.exceptions import StorageError, WorkflowError
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
+from airflow_provider_rayworkflow.workflow.manager.registry import Registry
 from airflow_provider_rayworkflow.workflow.offline.lifecycle import obey_pending_cancel
 from airflow_provider_rayworkflow.workflow.storage.honest_statuses import HonestStatuses
 from airflow_provider_rayworkflow.workflow.storage.leases import LEASE_TTL_S
 from airflow_provider_rayworkflow.workflow.storage.mailbox import Mailbox, StopRequest
-from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
 
 log = get_logger(__name__)
-
-T = TypeVar("T")
 
 #: How often the storage is asked for requests, while there is a workflow to be stopped.
 POLL_INTERVAL_S = 2.0
@@ -32,30 +28,15 @@ class StopRequests:
     dropped if not. It is deleted when the stop is stored, so that a manager which is restarted in
     between finds it again. To cancel a workflow whose manager is dead, any manager will do.
 
-    :param threads: where storage calls block.
-    :param manager_id: of the manager.
-    :param held: the ids of the workflows that the manager holds, each with its base epoch.
-    :param stop: stops one of them and returns when that is stored.
-    :param clock: seconds since the epoch.
+    :param stop: stops a workflow that the manager holds, and returns when that is stored.
     """
 
     def __init__(
-        self,
-        store: WorkflowStore,
-        threads: ThreadPool,
-        *,
-        manager_id: str,
-        held: Callable[[], Mapping[str, int]],
-        stop: Callable[[StopRequest], Awaitable[None]],
-        clock: Callable[[], float],
+        self, known: Registry, *, stop: Callable[[StopRequest], Awaitable[None]]
     ) -> None:
-        self._store = store
-        self._mailbox = Mailbox(store.bytes, signing=store.signing)
-        self._manager_id = manager_id
-        self._threads = threads
-        self._held = held
+        self._known = known
+        self._mailbox = Mailbox(known.store.bytes, signing=known.store.signing)
         self._stop = stop
-        self._clock = clock
         self._obeying: dict[StopRequest, asyncio.Task[None]] = {}
 
     async def watch(self) -> None:
@@ -63,7 +44,7 @@ class StopRequests:
         while True:
             await asyncio.sleep(POLL_INTERVAL_S)
             try:
-                if self._held():
+                if self._known.live:
                     await self.look()
             except StorageError as exc:  # the next look may be luckier
                 log.warning("Stop requests can't be read: %s", exc)
@@ -75,7 +56,7 @@ class StopRequests:
 
         :raises StorageError: when that can't be read.
         """
-        for request in await self._in_thread(lambda: list(self._mailbox.list_requests())):
+        for request in await self._known.in_thread(lambda: list(self._mailbox.list_requests())):
             try:
                 await self._consider(request)
             except StorageError as exc:  # of this request: the others are looked at
@@ -88,9 +69,10 @@ class StopRequests:
     async def _consider(self, request: StopRequest) -> None:
         if request in self._obeying:
             return
-        base_epoch = self._held().get(request.workflow_id)
-        if base_epoch is not None:
-            if await self._in_thread(self._mailbox.is_valid, request, base_epoch):
+        live = self._known.live.get(request.workflow_id)
+        if live is not None:
+            base_epoch = live.claim.base_epoch
+            if await self._known.in_thread(self._mailbox.is_valid, request, base_epoch):
                 self._obeying[request] = asyncio.create_task(self._obey(request))
                 return
             log.info(
@@ -98,21 +80,21 @@ class StopRequests:
                 request.workflow_id,
                 request.how,
             )
-            await self._in_thread(self._mailbox.delete_request, request)
+            await self._known.in_thread(self._mailbox.delete_request, request)
             return
-        age_s = self._clock() - request.requested_at
+        age_s = self._known.clock() - request.requested_at
         if request.how == "cancel" and age_s > LEASE_TTL_S:
-            await self._in_thread(self._cancel_unowned, request)
+            await self._known.in_thread(self._cancel_unowned, request)
         if age_s > _MAX_AGE_S:
-            await self._in_thread(self._mailbox.delete_request, request)
+            await self._known.in_thread(self._mailbox.delete_request, request)
 
     def _cancel_unowned(self, request: StopRequest) -> None:
-        now = self._clock()
-        found = HonestStatuses(self._store, now=now).read(request.workflow_id)
+        now = self._known.clock()
+        found = HonestStatuses(self._known.store, now=now).read(request.workflow_id)
         if found is None or found.status.is_active:
             return  # it may begin; or another manager runs it and will look
         try:
-            if obey_pending_cancel(self._store, found, manager_id=self._manager_id, now=now):
+            if obey_pending_cancel(self._known.store, found, manager_id=self._known.manager_id, now=now):
                 log.info("Workflow %s is canceled: it was asked for", request.workflow_id)
             else:
                 self._mailbox.delete_request(request)
@@ -123,11 +105,8 @@ class StopRequests:
         log.info("Workflow %s: its owner asks to %s it", request.workflow_id, request.how)
         try:
             await self._stop(request)
-            await self._in_thread(self._mailbox.delete_request, request)
+            await self._known.in_thread(self._mailbox.delete_request, request)
         except WorkflowError as exc:
             log.warning("Workflow %s could not be stopped: %s", request.workflow_id, exc)
         finally:
             del self._obeying[request]
-
-    async def _in_thread(self, function: Callable[..., T], *args: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *args)

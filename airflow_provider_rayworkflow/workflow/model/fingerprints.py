@@ -204,6 +204,10 @@ class _Walk:
                 if is_root and self._roots is not None:
                     return self._class(value)
                 return self._by_name_or(value, self._class)
+        return self._digest_of_other(value)
+
+    def _digest_of_other(self, value: Any) -> bytes:
+        match value:
             case types.MethodType():
                 return _hash(b"method", self._digest(value.__func__), self._digest(value.__self__))
             case types.BuiltinFunctionType():

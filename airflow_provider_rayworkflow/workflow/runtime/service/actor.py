@@ -154,7 +154,7 @@ class WorkflowManagementActor:
         )
 
     async def fork(self, workflow_id: str, new_workflow_id: str, from_task: str) -> None:
-        await (await self._ready()).fork(workflow_id, new_workflow_id, from_task=from_task)
+        await (await self._ready()).inactive.fork(workflow_id, new_workflow_id, from_task=from_task)
 
     async def location(self) -> str:
         """Where the workflows are stored, as :func:`store_at` takes it."""
@@ -212,12 +212,12 @@ class WorkflowManagementActor:
             self._runner.hand_back(number, done)
 
     async def delete(self, workflow_id: str) -> None:
-        await (await self._ready()).delete(workflow_id)
+        await (await self._ready()).inactive.delete(workflow_id)
 
     async def prune(
         self, older_than_s: float, statuses: Collection[str], keep_outputs: bool, dry_run: bool
     ) -> list[str]:
-        return await (await self._ready()).prune(
+        return await (await self._ready()).inactive.prune(
             older_than_s=older_than_s,
             statuses=statuses,
             keep_outputs=keep_outputs,
