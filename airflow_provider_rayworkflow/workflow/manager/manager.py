@@ -7,20 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import queue
-import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import replace
 from typing import Any
 
 from airflow_provider_rayworkflow.workflow.exceptions import (
     LeaseLostError,
-    OwnershipLostError,
-    StorageError,
     WorkflowError,
-    WorkflowNotFoundError,
-    WorkflowStillActiveError,
 )
 from airflow_provider_rayworkflow.workflow.execution.metrics import Metrics
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
@@ -38,13 +32,10 @@ from airflow_provider_rayworkflow.workflow.manager.stop_requests import StopRequ
 from airflow_provider_rayworkflow.workflow.model.event_posts import EventSettings
 from airflow_provider_rayworkflow.workflow.model.graph import Graph
 from airflow_provider_rayworkflow.workflow.model.limits import Limits
-from airflow_provider_rayworkflow.workflow.model.outcome import Outcome, Stop, status_after
+from airflow_provider_rayworkflow.workflow.model.outcome import Stop
 from airflow_provider_rayworkflow.workflow.model.records import Asker, RunningTask, StartOptions
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
-from airflow_provider_rayworkflow.workflow.offline import lifecycle, prune
-from airflow_provider_rayworkflow.workflow.offline.fork import fork
 from airflow_provider_rayworkflow.workflow.scheduling.attempts import Runner
-from airflow_provider_rayworkflow.workflow.storage.honest_statuses import StoredWorkflow
 from airflow_provider_rayworkflow.workflow.storage.leases import (
     LEASE_TTL_S,
     Lease,

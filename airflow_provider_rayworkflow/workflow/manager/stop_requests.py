@@ -31,9 +31,7 @@ class StopRequests:
     :param stop: stops a workflow that the manager holds, and returns when that is stored.
     """
 
-    def __init__(
-        self, known: Registry, *, stop: Callable[[StopRequest], Awaitable[None]]
-    ) -> None:
+    def __init__(self, known: Registry, *, stop: Callable[[StopRequest], Awaitable[None]]) -> None:
         self._known = known
         self._mailbox = Mailbox(known.store.bytes, signing=known.store.signing)
         self._stop = stop
@@ -94,7 +92,9 @@ class StopRequests:
         if found is None or found.status.is_active:
             return  # it may begin; or another manager runs it and will look
         try:
-            if obey_pending_cancel(self._known.store, found, manager_id=self._known.manager_id, now=now):
+            if obey_pending_cancel(
+                self._known.store, found, manager_id=self._known.manager_id, now=now
+            ):
                 log.info("Workflow %s is canceled: it was asked for", request.workflow_id)
             else:
                 self._mailbox.delete_request(request)

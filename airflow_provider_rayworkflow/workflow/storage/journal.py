@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from airflow_provider_rayworkflow.workflow.exceptions import (
     CorruptedDataError,
