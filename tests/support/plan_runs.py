@@ -32,6 +32,7 @@ from airflow_provider_rayworkflow.workflow.scheduling.attempts import (
     Returned,
     TaskRun,
 )
+from airflow_provider_rayworkflow.workflow.scheduling.failures import MAX_REBUILDS
 from airflow_provider_rayworkflow.workflow.storage.byte_store import ByteStore
 from airflow_provider_rayworkflow.workflow.storage.claims import next_claim
 from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore

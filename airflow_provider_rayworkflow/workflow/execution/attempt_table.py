@@ -44,7 +44,7 @@ class Attempt(Errand):
         self.killer: asyncio.TimerHandle | None = None
 
     def on_done(self, completion: AttemptEnd) -> None:
-        self._table.on_done(self, completion)
+        self._table.came_back(self, completion)
 
     def follow(self, accept: Accept) -> Errand | None:
         return self._table.follow(self, accept)
@@ -54,7 +54,7 @@ class AttemptTable:
     """See the module.
 
     :param runner: runs the attempts.
-    :param on_done: told each attempt that has ended, and how.
+    :param came_back: told each attempt that has ended, and how.
     :param follow: see :meth:`.Errand.follow`.
     :param enqueue: calls a function between two steps of the run.
     :param clock: seconds since the epoch.
@@ -64,12 +64,12 @@ class AttemptTable:
         self,
         runner: Runner,
         *,
-        on_done: Callable[[Attempt, AttemptEnd], None],
+        came_back: Callable[[Attempt, AttemptEnd], None],
         follow: Callable[[Attempt, Accept], Errand | None],
         enqueue: Callable[[Callable[[], None]], None],
         clock: Callable[[], float],
     ) -> None:
-        self.on_done = on_done
+        self.came_back = came_back
         self.follow = follow
         self._runner = runner
         self._enqueue = enqueue

@@ -118,7 +118,7 @@ class Executor:
         )
         self._table = AttemptTable(
             runner,
-            on_done=self._came_back,
+            came_back=self.came_back,
             follow=self._follow,
             enqueue=self._queue.put_nowait,
             clock=clock,
@@ -272,7 +272,8 @@ class Executor:
 
     # ---- what came back
 
-    def _came_back(self, attempt: Attempt, end: AttemptEnd) -> None:
+    def came_back(self, attempt: Attempt, end: AttemptEnd) -> None:
+        """An attempt has ended on its worker, in the event loop."""
         if not self._back:  # many come at once: one turn for all
             self._queue.put_nowait(self._take_back)
         self._back.append((attempt, end))

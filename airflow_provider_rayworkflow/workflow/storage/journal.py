@@ -20,7 +20,7 @@ from airflow_provider_rayworkflow.workflow.storage import keys
 from airflow_provider_rayworkflow.workflow.storage.byte_store import ByteStore, Put
 
 
-def read_checkpoints(
+def read_journal(
     store: ByteStore,
     files: Sequence[keys.WorkflowFile],
     *,

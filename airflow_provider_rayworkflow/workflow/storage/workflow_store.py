@@ -36,7 +36,7 @@ from airflow_provider_rayworkflow.workflow.storage import keys
 from airflow_provider_rayworkflow.workflow.storage.byte_store import ByteStore
 from airflow_provider_rayworkflow.workflow.storage.claims import claim_put, latest_epoch, next_claim
 from airflow_provider_rayworkflow.workflow.storage.events import EventStore
-from airflow_provider_rayworkflow.workflow.storage.journal import read_checkpoints
+from airflow_provider_rayworkflow.workflow.storage.journal import read_journal
 from airflow_provider_rayworkflow.workflow.storage.leases import LeaseStore
 from airflow_provider_rayworkflow.workflow.storage.left_out import Report, log_left_out
 from airflow_provider_rayworkflow.workflow.storage.statuses import status_key, status_put
@@ -288,7 +288,7 @@ class WorkflowStore:
         """
         if files is None:
             files = self.list_files(workflow_id)
-        return read_checkpoints(self.bytes, files, since_epoch=since_epoch, signing=self.signing)
+        return read_journal(self.bytes, files, since_epoch=since_epoch, signing=self.signing)
 
     # ---- whole workflows
 
