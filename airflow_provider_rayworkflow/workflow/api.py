@@ -88,7 +88,7 @@ def run(
     :raises WorkflowCancellationError: when it was canceled meanwhile.
     """
     options = _start_options(on_existing, on_change, from_task)
-    options = replace(options, is_awaited=context.in_task())
+    options = replace(options, is_awaited=_asker() is not None)
     return _wait(_submit(dag, args, kwargs, workflow_id, metadata, options))
 
 
@@ -133,7 +133,7 @@ def run_async(
 
 def resume(workflow_id: str, *, from_task: str | None = None) -> Any:
     """Go on with a workflow where it stopped, and return its output. See :func:`resume_async`."""
-    _resume(workflow_id, from_task, is_awaited=context.in_task())
+    _resume(workflow_id, from_task, is_awaited=_asker() is not None)
     return _wait(workflow_id)
 
 
@@ -459,11 +459,13 @@ def _wait(workflow_id: str, task_id: str | None = None, *, was_waiting: bool = T
 
 
 def _asker() -> Asker | None:
-    """Who asks, if that is a task: its workflow does not count while it waits."""
-    if not context.in_task():
-        return None
-    current = context.get_context()
-    return Asker(current.workflow_id, current.epoch)
+    """The caller, if that is a worker process, which may hold what it waits for."""
+    if context.in_task():
+        current = context.get_context()
+        return Asker(current.workflow_id, current.epoch)
+    from airflow_provider_rayworkflow.workflow.runtime.service import connect
+
+    return Asker() if connect.in_worker() else None
 
 
 def _check_can_end(workflow_id: str, task_id: str | None) -> None:

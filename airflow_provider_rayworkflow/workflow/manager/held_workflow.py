@@ -43,6 +43,7 @@ class HeldWorkflow:
     :ivar unwritten: why its final status is not in the storage yet.
     :ivar known: ids of the tasks of the graph that it ran before, None if they are not known.
     :ivar files: what lay in its folder when it was claimed, None if that has to be asked.
+    :ivar needs_no_slot: an actor or a plain Ray task waits for it: it does not wait for a slot.
     :ivar replaced: keys of status documents that count no more; deleted when the run ends.
     """
 
@@ -52,6 +53,7 @@ class HeldWorkflow:
     record: StatusRecord
     known: Collection[str] | None = None
     files: Sequence[WorkflowFile] | None = None
+    needs_no_slot: bool = False
     replaced: list[str] = field(default_factory=list)
     executor: Executor | None = None
     stop: Stop | None = None

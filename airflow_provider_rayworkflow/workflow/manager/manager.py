@@ -273,11 +273,14 @@ class Manager:
             return exc
         return None
 
-    def waiting(self, asker: Asker | None) -> AbstractAsyncContextManager[None]:
-        """While this lasts, a task waits for another workflow: see :class:`Slots`.
+    def waiting(self, asker: Asker | None, workflow_id: str) -> AbstractAsyncContextManager[None]:
+        """While this lasts, a worker process waits for a workflow: see :class:`Slots`.
 
-        :param asker: the workflow of the task; None for any other caller.
+        :param asker: None for any other caller.
         """
+        if asker == Asker() and (awaited := self._known.live.get(workflow_id)) is not None:
+            awaited.needs_no_slot = True
+            self._runs.slots.start_at_once(awaited)
         live = self._known.live.get(asker.workflow_id) if asker else None
         if asker is None or live is None or live.claim.epoch != asker.epoch:
             return nullcontext()

@@ -20,7 +20,9 @@ class Slots:
     """The slots of one manager, and the queue before them.
 
     A workflow whose task waits for another one lends its slot meanwhile: else the other one could
-    wait for that very slot. It goes on when it has a slot again, before any other gets one.
+    wait for that very slot. It goes on when it has a slot again, before any other gets one. Of an
+    actor or a plain Ray task that waits, the manager can't tell whose slot may wait for it: what it
+    waits for starts at once, beyond the limit.
 
     :param start: runs a workflow, which has a slot then; it gives the slot back.
     :param on_change: told how many have a slot and how many wait.
@@ -75,6 +77,8 @@ class Slots:
             return
         self._entering -= 1
         self._pending.append(live)
+        if live.needs_no_slot:
+            self.start_at_once(live)
         self._tell()
         self.start_pending()  # a slot may have become free meanwhile
 
@@ -88,7 +92,7 @@ class Slots:
             self._entering -= 1
 
     def start_at_once(self, live: HeldWorkflow) -> None:
-        """Start a waiting workflow without regard to the limits: it shall only end."""
+        """Start a waiting workflow without regard to the limits."""
         if live in self._pending:
             self._pending.remove(live)
             self._running += 1

@@ -41,8 +41,8 @@ class StartOptions:
         ``""`` for none.
     :ivar is_new: the id was made for this start, and nobody else has it: nothing is looked for.
     :ivar traceparent: the trace that its tasks' spans join; ``""``: as in the run before.
-    :ivar is_awaited: a task of another workflow waits for it: there is a place in the queue for it,
-        however full that is.
+    :ivar is_awaited: a worker process waits for it: there is a place in the queue for it, however
+        full that is.
     """
 
     on_existing: OnExisting = "resume"
@@ -54,10 +54,15 @@ class StartOptions:
 
 
 class Asker(NamedTuple):
-    """The run of a workflow whose task waits for another workflow."""
+    """A worker process that waits for a workflow.
 
-    workflow_id: str
-    epoch: int
+    :ivar workflow_id: the workflow whose task waits; ``""`` for an actor, a plain Ray task, or a
+        thread that a task has started.
+    :ivar epoch: of that workflow's run.
+    """
+
+    workflow_id: str = ""
+    epoch: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -170,10 +170,10 @@ class WorkflowManagementActor:
 
         :param was_waiting: the caller ran or resumed it, and so wants it to go on here if the
             manager that runs it elsewhere dies.
-        :param asker: where the caller is a task of a workflow: that one.
+        :param asker: where the caller is a worker process.
         """
         manager = await self._ready()
-        async with manager.waiting(asker):
+        async with manager.waiting(asker, workflow_id):
             output = await manager.answers.wait_output(workflow_id, task_id, take_over=was_waiting)
         return reply(self._uri, output, was_waiting=was_waiting)
 

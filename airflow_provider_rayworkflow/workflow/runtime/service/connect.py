@@ -54,6 +54,11 @@ def manager(
     return handle
 
 
+def in_worker() -> bool:
+    """True in a process that runs Ray tasks or an actor; False in a driver, and without Ray."""
+    return ray.is_initialized() and ray.get_runtime_context().worker.mode == ray.WORKER_MODE
+
+
 def _configure(
     handle: Any, location: str | None, limits: Limits, sharing: bool | None = None
 ) -> None:
