@@ -170,6 +170,10 @@ def test_a_second_resume_reads_the_older_graph_besides(store: Watched):
         assert store.asked == [*LOOK, ("get", "epoch"), *CLAIM, *2 * [("get", "journal")], *END]
 
 
+def without_looks(asked: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    return [one for one in asked if one != ("get", "epoch")]
+
+
 def test_with_a_thousand_tasks_it_is_a_read_for_each_segment_of_the_journal(store: Watched):
     with testing.in_process(store) as workflows:
         fail(workflows, last.bind(*[first.bind(number) for number in range(999)]))
@@ -177,7 +181,9 @@ def test_with_a_thousand_tasks_it_is_a_read_for_each_segment_of_the_journal(stor
         assert 1 <= len(segments) < 10
         store.asked.clear()
         assert finish(workflows.resume_async("w")) == 999
-        assert store.asked == [*LOOK, *CLAIM, *len(segments) * [("get", "journal")], *END]
+        read = len(segments) * [("get", "journal")]
+        # A run that lasts, as on a busy machine, looks at its claim now and then.
+        assert without_looks(store.asked) == without_looks([*LOOK, *CLAIM, *read, *END])
     assert calls == ["last"]
 
 

@@ -13,6 +13,7 @@ import ray
 from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.workflow import testing
 from airflow_provider_rayworkflow.workflow.execution import executor
+from airflow_provider_rayworkflow.workflow.execution.attempt_table import AttemptTable
 from airflow_provider_rayworkflow.workflow.execution.metrics import Metrics
 from airflow_provider_rayworkflow.workflow.manager import runs, status_backlog
 from airflow_provider_rayworkflow.workflow.manager.held_workflow import HeldWorkflow
@@ -182,15 +183,15 @@ def test_a_run_that_breaks_leaves_no_task_running(
 ):
     stopped = []
     monkeypatch.setattr(
-        executor.Executor, "_check_finished", lambda self, state: 1 / len(effects.calls[:0])
+        executor.Executor, "_check_finished", lambda self, schedule: 1 / len(effects.calls[:0])
     )
-    attempts = executor.Executor._stop_attempts
+    stop_all = AttemptTable.stop_all
 
-    def stop(self: executor.Executor) -> None:
-        stopped.extend(node.task_id for node in self._state.attempts)
-        attempts(self)
+    def stop(self: AttemptTable) -> None:
+        stopped.extend(node.task_id for node in self._attempts)
+        stop_all(self)
 
-    monkeypatch.setattr(executor.Executor, "_stop_attempts", stop)
+    monkeypatch.setattr(AttemptTable, "stop_all", stop)
     with testing.in_process(store) as workflows:
         with pytest.raises(workflow.WorkflowError, match="division by zero"):
             workflows.run(wait_at_the_gate.bind(), workflow_id="w")
