@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterator
 
 import effects
@@ -140,6 +141,32 @@ def test_any_exception_fails_its_task_once_with_its_own_traceback(workflows, num
     assert IDS[number] in str(caught.value)
     assert "raise EXCEPTIONS[number]" in str(caught.value)
     assert "in call" not in str(caught.value)
+
+
+class FailingHandler(logging.Handler):
+    """As one whose stream is closed: ``logging`` prints the error, with all that led to it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            raise ValueError("I/O operation on closed file")
+        except ValueError:
+            self.handleError(record)
+
+
+@by_kind
+def test_any_exception_fails_its_task_once_where_a_log_handler_fails(
+    workflows, number: int, caplog
+):
+    caplog.set_level(logging.INFO)
+    handler = FailingHandler()
+    logging.getLogger().addHandler(handler)
+    try:
+        with pytest.raises(workflow.WorkflowExecutionError):
+            workflow.run(raises.bind(number), workflow_id="w")
+    finally:
+        logging.getLogger().removeHandler(handler)
+    assert effects.calls == [number]
+    assert workflows.get_status("w") is workflow.FAILED
 
 
 @by_kind

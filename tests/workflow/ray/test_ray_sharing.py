@@ -105,14 +105,31 @@ def test_nothing_waits_behind_a_task_that_turns_out_long(manager, ledger: Ledger
     assert Counter(ledger.lines()) == {str(number): 1 for number in range(60) if number != 10}
 
 
-def test_a_worker_that_dies_with_several_tasks_costs_none_of_them_a_retry(manager, crash: Crash):
+def test_a_worker_that_dies_with_several_tasks_costs_none_of_them_a_retry(
+    manager, ledger: Ledger, crash: Crash
+):
+    def note(number: int) -> None:
+        ledger.write(f"{number} {ray.get_runtime_context().get_task_id()}")
+        if number == 7:
+            crash.pass_by()
+
     learn()
-    acts: list[Callable[[], None] | None] = [None] * 40
-    acts[7] = crash.pass_by
-    crash.arm(times=2)  # with others around it, then alone
-    results = workflow.run(fan_out(acts, step.options(max_retries=1)))
-    assert len(results) == 40
-    assert results[7][1] == 3
+    acts = [lambda number=number: note(number) for number in range(40)]
+    for _ in range(20):
+        ledger.path.unlink(missing_ok=True)
+        crash.arm(times=2)  # with others around it, then alone
+        output = workflow.run_async(fan_out(acts, step.options(max_retries=1)))
+        ledger.wait_for_any("7 ")
+        number_7, *others = sorted(ledger.lines(), key=lambda line: not line.startswith("7 "))
+        if any(other.split()[1] == number_7.split()[1] for other in others):
+            results = ray.get(output)
+            assert len(results) == 40
+            assert results[7][1] == 3
+            return
+        # On a busy machine it may have a Ray task of its own, and so one retry too few.
+        with pytest.raises(workflow.WorkflowExecutionError):
+            ray.get(output)
+    raise AssertionError("it never shared a Ray task")
 
 
 def test_who_kills_its_worker_each_time_fails_alone(manager, new_id: str):

@@ -44,6 +44,10 @@ class Ledger:
     def wait_for(self, line: object = "called", *, times: int = 1) -> None:
         wait_until(lambda: self.count(line) >= times)
 
+    def wait_for_any(self, start: str) -> None:
+        """Wait for a line that begins like this."""
+        wait_until(lambda: any(line.startswith(start) for line in self.lines()))
+
 
 @dataclass(frozen=True)
 class Gate:

@@ -68,6 +68,10 @@ _OUR_MODULES = frozenset({__name__, __name__.replace("worker", "waits")})
 MAX_VALUE_VARIABLE = "RAY_WORKFLOW_MAX_VALUE_BYTES"
 
 
+#: What a function gave: a value, or an exception of any class, which no future could hold.
+Given = tuple[Any, BaseException | None]
+
+
 def log_begin(run: TaskRun) -> None:
     """Say that a task begins."""
     log.info("Task status [RUNNING]\t[%s@%s]", run.workflow_id, run.task_id)
@@ -85,11 +89,7 @@ def run_task(
     if (lost := attempt.load(results, values)) is not None:
         return lost
     with attempt.current():
-        try:
-            value = attempt.call()
-        except BaseException as exc:
-            return attempt.raised(exc)
-        return attempt.returned(value)
+        return attempt.ended(*attempt.call())
 
 
 class Attempt:
@@ -125,25 +125,48 @@ class Attempt:
         if self._run.traceparent:
             join(self._run.traceparent)
 
-    def call(self) -> Any:
+    def call(self) -> Given:
         """Call its function."""
         self._started_at = time.time()
-        function = functions.load(self._run.function)
-        args, kwargs, self._retryable = load_call(self._run.arguments, self._inputs)
-        with time_limit(self._run):
-            return function(*args, **kwargs)
+        try:
+            function = functions.load(self._run.function)
+            args, kwargs, self._retryable = load_call(self._run.arguments, self._inputs)
+            with time_limit(self._run):
+                return function(*args, **kwargs), None
+        except BaseException as exc:
+            return None, exc
 
-    def returned(self, value: Any) -> AttemptEnd:
-        """How it ends by a value of its function, which is stored."""
-        run, times = self._run, self._times()
+    def ended(self, value: Any, error: BaseException | None) -> AttemptEnd:
+        """How it ends by what its function gave.
+
+        Not called while the error is handled: it would be the context of errors in between, and
+        whatever shows those, as ``logging`` does when a handler fails, would call its methods.
+        """
+        if error is not None:
+            return self.raised(error)
+        match self._encoded(value):
+            case Encoded() as encoded:
+                return self.returned(value, encoded)
+            case BaseException() as unstorable:
+                return self.raised(unstorable)
+            case end:
+                return end
+
+    def _encoded(self, value: Any) -> Encoded | Continued | Lost | BaseException:
+        """A value in its stored form, or how the attempt ends without one, or why it has none."""
+        run = self._run
         try:
             if is_dag(value):
-                return Continued(graph=encode_dag(value).to_bytes(), times=times)
-            encoded = _encode(run, value)
+                return Continued(graph=encode_dag(value).to_bytes(), times=self._times())
+            return _encode(run, value)
         except MemoryError as exc:
             return Lost(failure=_system_failure(run, exc))
         except BaseException as exc:
-            return self.raised(exc)
+            return exc
+
+    def returned(self, value: Any, encoded: Encoded) -> AttemptEnd:
+        """How it ends by a value of its function, which is stored."""
+        run, times = self._run, self._times()
         try:
             return Returned(
                 result=_store(self._store, run, value, encoded),

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 from airflow_provider_rayworkflow.workflow.event_listener import EventListener, TimerListener
 from airflow_provider_rayworkflow.workflow.execution.context import in_task
 from airflow_provider_rayworkflow.workflow.execution.thread_pool import ThreadPool
-from airflow_provider_rayworkflow.workflow.runtime.worker.task import Attempt, log_begin
+from airflow_provider_rayworkflow.workflow.runtime.worker.task import Attempt, Given, log_begin
 from airflow_provider_rayworkflow.workflow.scheduling.attempts import AttemptEnd, TaskRun
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 
@@ -31,9 +31,7 @@ BLOCKED_AFTER_S = 1.0
 #: Where what tasks take is loaded, and what they give is stored.
 _THREADS = 16
 
-#: What a wait gave: a value, or an exception of any class, which no future could hold.
-_Given = tuple[Any, BaseException | None]
-_Made = tuple[Callable[[], Coroutine[Any, Any, _Given]] | None, BaseException | None]
+_Made = tuple[Callable[[], Coroutine[Any, Any, Given]] | None, BaseException | None]
 
 
 class Wait(NamedTuple):
@@ -56,7 +54,7 @@ class Wait(NamedTuple):
             return None, exc
         return functools.partial(self._call, method), None
 
-    async def _call(self, method: Callable[..., Awaitable[Any]]) -> _Given:
+    async def _call(self, method: Callable[..., Awaitable[Any]]) -> Given:
         try:
             value = await method(*self.args, **self.kwargs)
         except BaseException as exc:  # the task's failure; none may end the loop
@@ -110,26 +108,20 @@ class Waits:
         if lost is not None:
             return lost
 
-        def begin() -> _Given:
+        def begin() -> Given:
             attempt.enter()
-            try:
-                return attempt.call(), None
-            except BaseException as exc:
-                return None, exc
+            return attempt.call()
 
         value, error = await self._in_pool(lambda: context.run(begin))
         if error is None and isinstance(value, Wait):
             value, error = await self._wait(value, context)
 
-        def end() -> AttemptEnd:
-            return attempt.returned(value) if error is None else attempt.raised(error)
-
-        return await self._in_pool(lambda: context.run(end))
+        return await self._in_pool(lambda: context.run(attempt.ended, value, error))
 
     async def _in_pool(self, function: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function)
 
-    async def _wait(self, wait: Wait, context: contextvars.Context) -> _Given:
+    async def _wait(self, wait: Wait, context: contextvars.Context) -> Given:
         if wait.blocks_to_be_made:
             made: Future[_Made] = Future()
             _start_thread(lambda: _settle(made, context.run(wait.make)))
@@ -191,17 +183,17 @@ class _Call:
     """One call of a listener, in the loop of its class, or in a thread of its own."""
 
     def __init__(
-        self, call: Callable[[], Coroutine[Any, Any, _Given]], context: contextvars.Context
+        self, call: Callable[[], Coroutine[Any, Any, Given]], context: contextvars.Context
     ) -> None:
         self._call = call
         self._context = context
-        self._given: Future[_Given] = Future()
+        self._given: Future[Given] = Future()
         self._lock = threading.Lock()
         self._has_begun = False
         self._task: asyncio.Task[None] | None = None
         self._is_canceled = False
 
-    async def given(self, loop: _Loop) -> _Given:
+    async def given(self, loop: _Loop) -> Given:
         """What it gives. Where that is canceled, the call is canceled, too."""
         waited = asyncio.wrap_future(self._given)
         begin, context = self._begin_in, self._context.copy()
