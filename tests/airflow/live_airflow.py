@@ -21,7 +21,7 @@ from dag_test import DAGS
 
 T = TypeVar("T")
 
-PATIENCE_S = 240  # a machine that runs other tests as well starts Ray in a minute
+PATIENCE_S = 600  # a machine that runs other tests as well starts Ray in a minute
 
 
 def wait_for(what: str, look: Callable[[], T], *, patience_s: float = PATIENCE_S) -> T:

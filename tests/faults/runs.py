@@ -23,9 +23,9 @@ from airflow_provider_rayworkflow.workflow.storage.honest_statuses import (
 )
 
 #: Within this time everything ends, after a fault and with everybody who resumes what was stopped.
-END_S = 240.0
+END_S = 480.0
 #: A manager that Ray restarts recovers its workflows by itself within this time.
-RECOVERY_S = 90.0
+RECOVERY_S = 240.0
 
 
 class Run:

@@ -11,7 +11,7 @@ from runs import run
 from suite import planned
 from worlds import World, local_world
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(500)]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1_500)]
 
 #: How many runs of each fault; those that start clusters come last.
 RUNS = {

@@ -26,7 +26,7 @@ _START_ATTEMPTS = 3
 RAY = Path(sys.executable).with_name("ray")
 
 
-def wait_for(condition: Callable[[], T], what: str, timeout_s: float = 90.0) -> T:
+def wait_for(condition: Callable[[], T], what: str, timeout_s: float = 300.0) -> T:
     """Ask until the answer is true, and return it."""
     deadline = time.monotonic() + timeout_s
     while not (answer := condition()):

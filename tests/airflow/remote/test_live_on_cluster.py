@@ -32,7 +32,7 @@ from airflow_provider_rayworkflow.workflow.testing import in_process
 
 HERE = Path(__file__).parent
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1_800)
 
 SYNC = ("killed", "failed", "success", "timeout", "over", "restart")
 DEFERRED = ("fails", "cleared", "failed", "success", "restart", "timeout")
@@ -349,7 +349,7 @@ def test_the_execution_timeout_counts_while_deferred_and_the_retry_resumes(tasks
     log = task.log(try_number=1)
     assert "waiting in the triggerer" in log
     assert "RayWorkflowTimeoutError" in log
-    assert "The execution_timeout of 0:02:00 is over. Workflow" in log
+    assert "The execution_timeout of 0:04:00 is over. Workflow" in log
     assert task.ran() == {"a": 1, "gate": 2, "after": 1}
 
 

@@ -31,7 +31,7 @@ from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 SHIPPED = Path(__file__).parent / "shipped"
 
 pytestmark = [
-    pytest.mark.timeout(280),
+    pytest.mark.timeout(1_200),
     # Ray's client of the Jobs API calls aiohttp in an older way, and leaves connections to the garbage collector.
     pytest.mark.filterwarnings("ignore:ssl=None is deprecated:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
@@ -62,7 +62,7 @@ class Try:
 
     def wait(self) -> StoredWorkflow:
         """How the workflow stood in the end."""
-        self._thread.join(120)
+        self._thread.join(600)
         assert not self._thread.is_alive()
         if self.failed:
             raise self.failed[0]

@@ -37,7 +37,7 @@ dag(
     workflow="pipeline:gated_for_once",
     deferrable=True,
     retries=1,
-    execution_timeout=timedelta(minutes=2),
+    execution_timeout=timedelta(minutes=4),
 )
 dag("deferred_forgotten", deferrable=True, execution_timeout=timedelta(seconds=90))
 dag("sync_shown", workflow="pipeline:shown", retries=1)
