@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export UV_PYTHON_DOWNLOADS = never
+# Tests start some thousand processes: each would compile the package anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 # Tests mostly wait for the processes that they start: one more at once than two cores have.
 WORKERS ?= 3
