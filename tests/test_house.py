@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -27,6 +28,32 @@ UNCLEAR = re.compile(
 def test_text_names_its_subjects(path: Path) -> None:
     found = [line for line in path.read_text().splitlines() if UNCLEAR.search(line)]
     assert found == []
+
+
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+
+
+def _definitions(*kinds: type[ast.stmt]) -> Iterator[tuple[int, str]]:
+    """The length in lines of each definition of a kind, with its place."""
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, kinds):
+                lines = (node.end_lineno or node.lineno) - node.lineno + 1
+                yield lines, f"{path.relative_to(REPOSITORY)}:{getattr(node, 'name', '')}"
+
+
+def test_no_file_of_the_package_is_longer_than_500_lines() -> None:
+    lengths = {str(path): len(path.read_text().splitlines()) for path in SOURCES}
+    assert [path for path, lines in lengths.items() if lines > 500] == []
+
+
+def test_no_function_of_the_package_is_longer_than_50_lines() -> None:
+    functions = _definitions(ast.FunctionDef, ast.AsyncFunctionDef)
+    assert [name for lines, name in functions if lines > 50] == []
+
+
+def test_no_class_of_the_package_is_longer_than_300_lines() -> None:
+    assert [name for lines, name in _definitions(ast.ClassDef) if lines > 300] == []
 
 
 #: Stands at a step whose result Ray takes to another process, so that no code names the next step.

@@ -108,14 +108,8 @@ class Executor:
         self._schedule: Schedule | None = None
         self._queue: asyncio.Queue[Callable[[], None]] = asyncio.Queue()
         self._back: list[tuple[Attempt, AttemptEnd]] = []
-        self._commits = GroupCommit(
-            JournalWriter(store.bytes, claim.workflow_id, claim.epoch, signing=store.signing),
-            writes,
-            guard=guard,
-            on_written=lambda batch, error: self._queue.put_nowait(
-                lambda: self._written(batch, error)
-            ),
-        )
+        journal = JournalWriter(store.bytes, claim.workflow_id, claim.epoch, signing=store.signing)
+        self._commits = GroupCommit(journal, writes, guard=guard, on_written=self._on_written)
         self._table = AttemptTable(
             runner,
             came_back=self.came_back,
@@ -283,6 +277,9 @@ class Executor:
         self._metrics.tasks_ended([end for _, end in back])
         for attempt, end in back:
             self._ends.handle(attempt, end)
+
+    def _on_written(self, batch: Sequence[Commit], error: BaseException | None) -> None:
+        self._queue.put_nowait(lambda: self._written(batch, error))
 
     def _written(self, batch: Sequence[Commit], error: BaseException | None) -> None:
         if isinstance(error, OwnershipLostError):

@@ -9,7 +9,7 @@ import asyncio
 import queue
 import time
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from airflow_provider_rayworkflow.workflow.exceptions import (
@@ -278,13 +278,7 @@ class Manager:
 
         :param asker: None for any other caller.
         """
-        if asker == Asker() and (awaited := self._known.live.get(workflow_id)) is not None:
-            awaited.needs_no_slot = True
-            self._runs.slots.start_at_once(awaited)
-        live = self._known.live.get(asker.workflow_id) if asker else None
-        if asker is None or live is None or live.claim.epoch != asker.epoch:
-            return nullcontext()
-        return self._runs.slots.lent(live)
+        return self._runs.waiting(asker, workflow_id)
 
     # ---- stopping
 

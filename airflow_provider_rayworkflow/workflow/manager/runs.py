@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +22,7 @@ from airflow_provider_rayworkflow.workflow.model.outcome import (
     status_after,
     system_failure,
 )
-from airflow_provider_rayworkflow.workflow.model.records import StatusRecord, TaskFailure
+from airflow_provider_rayworkflow.workflow.model.records import Asker, StatusRecord, TaskFailure
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus, check_transition
 from airflow_provider_rayworkflow.workflow.scheduling.attempts import Runner
 from airflow_provider_rayworkflow.workflow.storage.statuses import status_key, status_put
@@ -70,6 +70,19 @@ class WorkflowRuns:
             live.executor.stop(live.stop)
         else:
             self.slots.start_at_once(live)
+
+    def waiting(self, asker: Asker | None, workflow_id: str) -> AbstractAsyncContextManager[None]:
+        """While this lasts, a worker process waits for a workflow: see :class:`Slots`.
+
+        :param asker: None for any other caller.
+        """
+        if asker == Asker() and (awaited := self._known.live.get(workflow_id)) is not None:
+            awaited.needs_no_slot = True
+            self.slots.start_at_once(awaited)
+        live = self._known.live.get(asker.workflow_id) if asker else None
+        if asker is None or live is None or live.claim.epoch != asker.epoch:
+            return nullcontext()
+        return self.slots.lent(live)
 
     def _start(self, live: HeldWorkflow) -> None:
         live.task = asyncio.ensure_future(self._run(live))

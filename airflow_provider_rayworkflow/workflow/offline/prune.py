@@ -91,7 +91,7 @@ def prune(
     pruning = _Pruning(
         store, check_statuses(statuses), now, now - older_than_s, keep_outputs, dry_run
     )
-    done, unanswered = [], 0
+    done, unanswered = list[Pruned](), 0
 
     def left_out(problem: WorkflowError) -> None:
         report(f"Something is not looked at: {problem}")
@@ -112,8 +112,7 @@ def prune(
                 raise
             continue
         unanswered = 0
-        if pruned is not None:
-            done.append(pruned)
+        done += [pruned] if pruned else []
     if not dry_run:
         _prune_events(store, pruning.before, report)
     return done
