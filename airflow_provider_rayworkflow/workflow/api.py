@@ -210,7 +210,7 @@ def fork(workflow_id: str, new_workflow_id: str, *, from_task: str | None = None
     """
     check_workflow_id(workflow_id)
     check_workflow_id(new_workflow_id)
-    _call("fork", workflow_id, new_workflow_id, check_from_task(from_task))
+    _ask("inactive.fork", workflow_id, new_workflow_id, from_task=check_from_task(from_task))
 
 
 def resume_all(include_failed: bool = False) -> list[tuple[str, ray.ObjectRef[Any]]]:
@@ -235,7 +235,7 @@ def resume_each(include_failed: bool = False) -> list[tuple[str, Exception | Non
     """As :func:`resume_all`, for callers that don't wait: each id with what kept it from resuming."""
     from airflow_provider_rayworkflow.workflow.runtime.service import task_logs
 
-    resumed: list[tuple[str, Exception | None]] = _call("resume_all", include_failed)
+    resumed: list[tuple[str, Exception | None]] = _ask("resume_all", include_failed=include_failed)
     for workflow_id, _ in resumed:
         task_logs.print_logs_of(workflow_id)
     return resumed
@@ -249,7 +249,9 @@ def list_all(
     :raises ValueError: for a status that does not exist, and for NONE.
     :raises TypeError: for anything but a status, a string, or a set of them.
     """
-    found: list[tuple[str, WorkflowStatus]] = _call("list_all", check_status_filter(status_filter))
+    found: list[tuple[str, WorkflowStatus]] = _ask(
+        "answers.list_all", check_status_filter(status_filter)
+    )
     return found
 
 
@@ -277,7 +279,7 @@ def get_status(workflow_id: str) -> WorkflowStatus:
     :raises WorkflowNotFoundError: when there is no such workflow.
     """
     check_workflow_id(workflow_id)
-    return WorkflowStatus(_call("get_status", workflow_id))
+    return WorkflowStatus(_ask("answers.get_status", workflow_id))
 
 
 def get_metadata(workflow_id: str, task_id: str | None = None) -> Json:
@@ -289,7 +291,7 @@ def get_metadata(workflow_id: str, task_id: str | None = None) -> Json:
     :raises ValueError: when there is no such workflow or task.
     """
     check_workflow_id(workflow_id)
-    metadata: Json = _call("get_metadata", workflow_id, task_id)
+    metadata: Json = _ask("answers.get_metadata", workflow_id, task_id)
     return metadata
 
 
@@ -300,7 +302,7 @@ def cancel(workflow_id: str) -> None:
     :raises IllegalTransitionError: when it has been successful.
     """
     check_workflow_id(workflow_id)
-    _call("cancel", workflow_id)
+    _ask("cancel", workflow_id)
 
 
 def suspend(workflow_id: str) -> None:
@@ -310,7 +312,7 @@ def suspend(workflow_id: str) -> None:
     :raises IllegalTransitionError: when it has ended.
     """
     check_workflow_id(workflow_id)
-    _call("suspend", workflow_id)
+    _ask("suspend", workflow_id)
 
 
 def delete(workflow_id: str) -> None:
@@ -320,7 +322,7 @@ def delete(workflow_id: str) -> None:
     :raises WorkflowStillActiveError: when it is running or pending.
     """
     check_workflow_id(workflow_id)
-    _call("delete", workflow_id)
+    _ask("inactive.delete", workflow_id)
 
 
 def prune(
@@ -342,7 +344,8 @@ def prune(
     """
     older_than_s = seconds("older_than", older_than)
     wanted = check_statuses(statuses)
-    ids: list[str] = _call("prune", older_than_s, wanted, keep_outputs, dry_run)
+    how = {"statuses": wanted, "keep_outputs": keep_outputs, "dry_run": dry_run}
+    ids: list[str] = _ask("inactive.prune", older_than_s=older_than_s, **how)
     return ids
 
 
@@ -442,20 +445,23 @@ def _resume(workflow_id: str, from_task: Any, *, is_awaited: bool = False) -> No
     since = check_from_task(from_task)
     from airflow_provider_rayworkflow.workflow.runtime.service import connect, task_logs
 
-    manager = connect.manager()
+    connect.manager()
     task_logs.print_logs_of(workflow_id)
-    connect.call(manager.resume.remote(workflow_id, since, current_traceparent(), is_awaited))
+    trace = current_traceparent()
+    _ask("resume", workflow_id, from_task=since, traceparent=trace, is_awaited=is_awaited)
 
 
-def _call(method: str, *args: Any) -> Any:
+def _ask(method: str, *args: Any, **kwargs: Any) -> Any:
     from airflow_provider_rayworkflow.workflow.runtime.service import connect
 
-    return connect.call(getattr(connect.manager(), method).remote(*args))
+    return connect.call(connect.manager().ask.remote(method, *args, **kwargs))
 
 
 def _wait(workflow_id: str, task_id: str | None = None, *, was_waiting: bool = True) -> Any:
     _check_can_end(workflow_id, task_id)
-    return _call("wait_output", workflow_id, task_id, was_waiting, _asker())
+    from airflow_provider_rayworkflow.workflow.runtime.service import connect
+
+    return connect.call(_reference(workflow_id, task_id, was_waiting=was_waiting))
 
 
 def _asker() -> Asker | None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import inspect
+import operator
 import os
 import threading
 import time
 import uuid
 import warnings
-from collections.abc import Collection
 from typing import Any
 
 import ray
@@ -20,13 +21,11 @@ from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.manager.http_events import Fate
 from airflow_provider_rayworkflow.workflow.manager.manager import Manager
 from airflow_provider_rayworkflow.workflow.model.event_posts import (
-    EventSettings,
     RefusedPostError,
     read_settings,
 )
 from airflow_provider_rayworkflow.workflow.model.limits import Limits
-from airflow_provider_rayworkflow.workflow.model.records import Asker, RunningTask, StartOptions
-from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.model.records import Asker, StartOptions
 from airflow_provider_rayworkflow.workflow.runtime.locations import store_at
 from airflow_provider_rayworkflow.workflow.runtime.logs import log_to_stderr
 from airflow_provider_rayworkflow.workflow.runtime.metrics import RayMetrics
@@ -145,23 +144,17 @@ class WorkflowManagementActor:
 
         return await asyncio.gather(*(submit(*submission) for submission in submissions))
 
-    async def resume(
-        self, workflow_id: str, from_task: str, traceparent: str, is_awaited: bool = False
-    ) -> None:
-        manager = await self._ready()
-        await manager.resume(
-            workflow_id, from_task=from_task, traceparent=traceparent, is_awaited=is_awaited
-        )
+    async def ask(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """What a method of :class:`Manager` returns, or raises.
 
-    async def fork(self, workflow_id: str, new_workflow_id: str, from_task: str) -> None:
-        await (await self._ready()).inactive.fork(workflow_id, new_workflow_id, from_task=from_task)
+        :param method: its name; ``"answers.get_status"`` is one of a part of the manager.
+        """
+        answer = operator.attrgetter(method)(await self._ready())(*args, **kwargs)
+        return await answer if inspect.isawaitable(answer) else answer
 
     async def location(self) -> str:
         """Where the workflows are stored, as :func:`store_at` takes it."""
         return self._uri
-
-    async def resume_all(self, include_failed: bool) -> list[tuple[str, Exception | None]]:
-        return await (await self._ready()).resume_all(include_failed=include_failed)
 
     async def wait_output(
         self, workflow_id: str, task_id: str | None, was_waiting: bool, asker: Asker | None
@@ -181,52 +174,10 @@ class WorkflowManagementActor:
         """Raise the error: for a reference to something that could not be done."""
         raise error
 
-    async def list_all(
-        self, statuses: Collection[WorkflowStatus]
-    ) -> list[tuple[str, WorkflowStatus]]:
-        return await (await self._ready()).answers.list_all(statuses)
-
-    async def get_status(self, workflow_id: str) -> WorkflowStatus:
-        return await (await self._ready()).answers.get_status(workflow_id)
-
-    async def get_metadata(self, workflow_id: str, task_id: str | None) -> Json:
-        return await (await self._ready()).answers.get_metadata(workflow_id, task_id)
-
-    async def cancel(self, workflow_id: str) -> None:
-        await (await self._ready()).cancel(workflow_id)
-
-    async def suspend(self, workflow_id: str) -> None:
-        await (await self._ready()).suspend(workflow_id)
-
-    async def kill_overdue(
-        self, workflow_id: str, task_id: str, epoch: int, attempt: int, after_s: float
-    ) -> None:
-        (await self._ready()).kill_overdue(workflow_id, task_id, epoch, attempt, after_s)
-
-    async def has_begun(self, workflow_id: str, epoch: int, task: RunningTask) -> None:
-        (await self._ready()).has_begun(workflow_id, epoch, task)
-
     async def hand_back(self, number: int, done: Packed) -> None:
         """See :meth:`RayRunner.hand_back`; a worker calls it."""
         if self._runner is not None:
             self._runner.hand_back(number, done)
-
-    async def delete(self, workflow_id: str) -> None:
-        await (await self._ready()).inactive.delete(workflow_id)
-
-    async def prune(
-        self, older_than_s: float, statuses: Collection[str], keep_outputs: bool, dry_run: bool
-    ) -> list[str]:
-        return await (await self._ready()).inactive.prune(
-            older_than_s=older_than_s,
-            statuses=statuses,
-            keep_outputs=keep_outputs,
-            dry_run=dry_run,
-        )
-
-    async def event_settings(self) -> EventSettings:
-        """How HTTP events are taken, with their token."""
-        return await (await self._ready()).http_events.settings()
 
     async def post_event(
         self, workflow_id: str, event_key: str, payload: Any, wait_s: float
@@ -236,16 +187,6 @@ class WorkflowManagementActor:
             return await events.post(workflow_id, event_key, payload, wait_s=wait_s)
         except RefusedPostError as exc:
             return exc  # returned, so that Ray makes no other error of it
-
-    async def wait_event(self, workflow_id: str, event_key: str, task_id: str) -> Any:
-        return await (await self._ready()).http_events.wait(workflow_id, event_key, task_id)
-
-    async def take_event(self, workflow_id: str, event_key: str) -> Any:
-        return await (await self._ready()).take_event(workflow_id, event_key)
-
-    async def report_event(self, workflow_id: str, event_key: str, is_committed: bool) -> None:
-        events = (await self._ready()).http_events
-        await events.report(workflow_id, event_key, is_committed)
 
     async def close(self) -> None:
         if self._manager is not None:

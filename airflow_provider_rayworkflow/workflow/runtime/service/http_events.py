@@ -121,7 +121,7 @@ class HTTPEventProvider:
         return self._settings
 
     async def _ask_for_settings(self) -> None:
-        self._settings = await _manager().event_settings.remote()
+        self._settings = await _manager().ask.remote("http_events.settings")
         self._settings_at = time.monotonic()
 
     async def get_event_payload(self, workflow_id: str, event_key: str) -> Event:
@@ -130,7 +130,7 @@ class HTTPEventProvider:
         It comes again until :meth:`report_checkpointed` is called, except after a crash; see
         :meth:`HttpEvents.take`.
         """
-        return event_key, await _manager().take_event.remote(workflow_id, event_key)
+        return event_key, await _manager().ask.remote("take_event", workflow_id, event_key)
 
     async def report_checkpointed(
         self, workflow_id: str, event_key: str, is_committed: bool
@@ -139,7 +139,7 @@ class HTTPEventProvider:
 
         :raises WorkflowEventHandleError: when no event was given out under the key.
         """
-        await _manager().report_event.remote(workflow_id, event_key, is_committed)
+        await _manager().ask.remote("http_events.report", workflow_id, event_key, is_committed)
 
 
 class _Incoming:
@@ -176,7 +176,7 @@ def get_event_token() -> str:
 
     ``rayworkflow event-token`` prints it without a cluster.
     """
-    settings: EventSettings = connect.call(connect.manager().event_settings.remote())
+    settings: EventSettings = connect.call(connect.manager().ask.remote("http_events.settings"))
     return settings.token or ""
 
 
@@ -220,10 +220,12 @@ class HTTPListener(EventListener):
         """
         context = get_context()
         key = context.task_id if event_key is None else event_key
-        payload = await _manager().wait_event.remote(context.workflow_id, key, context.task_id)
+        payload = await _manager().ask.remote(
+            "http_events.wait", context.workflow_id, key, context.task_id
+        )
         return key, payload
 
     async def event_checkpointed(self, event: Event) -> None:
         """Have the POST answered with 200."""
         key, _ = event
-        await _manager().report_event.remote(get_context().workflow_id, key, True)
+        await _manager().ask.remote("http_events.report", get_context().workflow_id, key, True)

@@ -134,8 +134,11 @@ class _Job:
     def _hand_over(self, manager: Any, graph: bytes | None, submission: Submission) -> None:
         if graph is None:
             connect.call(
-                manager.resume.remote(
-                    self._workflow_id, submission.from_task, submission.traceparent
+                manager.ask.remote(
+                    "resume",
+                    self._workflow_id,
+                    from_task=submission.from_task,
+                    traceparent=submission.traceparent,
                 )
             )
             return
@@ -175,7 +178,9 @@ class _Job:
     def _wait(self, manager: Any) -> tuple[StatusRecord | None, WorkflowStatus]:
         while True:
             try:
-                status = WorkflowStatus(connect.call(manager.get_status.remote(self._workflow_id)))
+                status = WorkflowStatus(
+                    connect.call(manager.ask.remote("answers.get_status", self._workflow_id))
+                )
             except RayError:
                 status = self._stored()[1]  # the manager is being restarted
             if not status.is_active:

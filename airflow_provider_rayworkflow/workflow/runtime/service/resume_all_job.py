@@ -25,7 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         manager = join_manager(
             store_at(options.storage), options.storage, own_modules=options.own_modules
         )
-        resumed = connect.call(manager.resume_all.remote(options.include_failed))
+        resumed = connect.call(
+            manager.ask.remote("resume_all", include_failed=options.include_failed)
+        )
     except (WorkflowError, ValueError) as exc:
         print(f"{type(exc).__name__}: {exc}", file=sys.stderr, flush=True)
         return 1

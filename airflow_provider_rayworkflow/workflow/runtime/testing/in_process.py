@@ -96,15 +96,18 @@ class InProcessManager:
             raise AttributeError(method)
         return _Method(functools.partial(self._call, method))
 
-    def _call(self, method: str, *args: Any) -> LocalRef:
+    def _call(self, method: str, *args: Any, **kwargs: Any) -> LocalRef:
         if not self._thread.is_alive():
             raise RayActorError(error_msg="The workflow manager of this test is gone.")
         return LocalRef(
-            asyncio.run_coroutine_threadsafe(self._answer(method, dumps(args)), self._loop)
+            asyncio.run_coroutine_threadsafe(
+                self._answer(method, dumps((args, kwargs))), self._loop
+            )
         )
 
     async def _answer(self, method: str, args: bytes) -> Callable[[], Any]:
-        return await outcome_of(getattr(self._actor, method)(*pickle.loads(args)))
+        positional, named = pickle.loads(args)
+        return await outcome_of(getattr(self._actor, method)(*positional, **named))
 
     def _end(self) -> None:
         with suppress(RuntimeError):  # it has ended before

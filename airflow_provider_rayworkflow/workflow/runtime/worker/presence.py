@@ -58,6 +58,6 @@ def _tell(run: TaskRun, started_at: float) -> None:
     task = RunningTask(task_id=run.task_id, attempt=run.attempt, started_at=started_at, node=NODE)
     try:
         manager = ray.get_actor(ACTOR_NAME, namespace=NAMESPACE)
-        manager.has_begun.remote(run.workflow_id, run.epoch, task)
+        manager.ask.remote("has_begun", run.workflow_id, run.epoch, task)
     except (ValueError, ray.exceptions.RayError):
         pass  # the manager is being restarted: what is shown is not worth an error

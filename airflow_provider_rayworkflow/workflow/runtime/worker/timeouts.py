@@ -48,4 +48,6 @@ def _limited(run: TaskRun, limit: float) -> Iterator[None]:
 
 def _ask_to_be_killed(run: TaskRun, after_s: float) -> None:
     manager = ray.get_actor(ACTOR_NAME, namespace=NAMESPACE)
-    manager.kill_overdue.remote(run.workflow_id, run.task_id, run.epoch, run.attempt, after_s)
+    manager.ask.remote(
+        "kill_overdue", run.workflow_id, run.task_id, run.epoch, run.attempt, after_s
+    )
