@@ -37,10 +37,17 @@ _SHARED_RAY = Path(__file__).parent / "workflow" / "ray"
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with slow tests come first, so that no worker is left with one when the others are done.
 
+    Each third of these starts an Airflow: three that start at once would wait for each other.
     What shares one Ray in its process comes last: other tests want none to be up.
     """
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: (_SHARED_RAY in item.path.parents, item.path not in slow))
+    own_ray = [item for item in items if _SHARED_RAY not in item.path.parents]
+    slow = {item.path: item for item in own_ray if item.get_closest_marker("slow")}
+    live = [path for path, item in slow.items() if item.get_closest_marker("live")]
+    others = [path for path in slow if path not in live]
+    ranks = {path: 3 * number for number, path in enumerate(live)}
+    ranks |= {path: number + number // 2 + 1 for number, path in enumerate(others)}
+    last = len(items)
+    items.sort(key=lambda item: (_SHARED_RAY in item.path.parents, ranks.get(item.path, last)))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

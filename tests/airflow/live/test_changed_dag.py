@@ -12,7 +12,13 @@ from dag_edits import CHANGES, FILE, FIX, POLICIES, REFUSED, Edit, edited
 from dag_test import connection
 from live_airflow import LiveAirflow
 
-pytestmark = [pytest.mark.airflow, pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1_800)]
+pytestmark = [
+    pytest.mark.airflow,
+    pytest.mark.live,
+    pytest.mark.ray,
+    pytest.mark.slow,
+    pytest.mark.timeout(1_800),
+]
 
 
 class Changing:

@@ -12,7 +12,13 @@ from live_airflow import LiveAirflow, wait_for
 from airflow_provider_rayworkflow.hooks import RayWorkflowHook, StoredWorkflow
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 
-pytestmark = [pytest.mark.airflow, pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1_800)]
+pytestmark = [
+    pytest.mark.airflow,
+    pytest.mark.live,
+    pytest.mark.ray,
+    pytest.mark.slow,
+    pytest.mark.timeout(1_800),
+]
 
 OUTPUT = ["z", ["gate", ["a"]]]
 

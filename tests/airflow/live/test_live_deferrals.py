@@ -14,7 +14,7 @@ from postgres import postgres
 
 from airflow_provider_rayworkflow.workflow.testing import in_process
 
-pytestmark = [pytest.mark.airflow, pytest.mark.slow, pytest.mark.timeout(1_800)]
+pytestmark = [pytest.mark.airflow, pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(1_800)]
 
 #: How long each workflow takes from the moment at which its task instance begins to wait. The
 #: shorter ones end in the worker, the longer ones in the seconds after the deferral.

@@ -32,7 +32,7 @@ from airflow_provider_rayworkflow.workflow.testing import in_process
 
 HERE = Path(__file__).parent
 
-pytestmark = pytest.mark.timeout(1_800)
+pytestmark = [pytest.mark.live, pytest.mark.timeout(1_800)]
 
 SYNC = ("killed", "failed", "success", "timeout", "over", "restart")
 DEFERRED = ("fails", "cleared", "failed", "success", "restart", "timeout")
