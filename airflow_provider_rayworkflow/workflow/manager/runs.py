@@ -7,7 +7,11 @@ from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import replace
 from typing import Any
 
-from airflow_provider_rayworkflow.workflow.exceptions import OwnershipLostError, StorageError
+from airflow_provider_rayworkflow.workflow.exceptions import (
+    KeyNotFoundError,
+    OwnershipLostError,
+    StorageError,
+)
 from airflow_provider_rayworkflow.workflow.execution.executor import Executor
 from airflow_provider_rayworkflow.workflow.execution.metrics import Metrics
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
@@ -261,9 +265,15 @@ class WorkflowRuns:
 
         def write() -> None:
             store = self._known.store
-            latest = store.latest_status(late.workflow_id)
-            if latest is not None and latest.key == status_key(live.record):
-                store.write_status(late, replaces=live.record)
+            earlier, latest = status_key(live.record), store.latest_status(late.workflow_id)
+            if latest is None or latest.key != earlier:
+                return
+            store.write_status(late)
+            try:
+                store.bytes.get(earlier, 0, 1)
+            except KeyNotFoundError:  # who deletes the workflow has taken it away meanwhile
+                earlier = status_key(late)
+            store.bytes.delete([earlier])
 
         try:
             await self._known.in_thread(write)
