@@ -188,7 +188,7 @@ class WorkflowEventHandleError(WorkflowError):
 
 
 class WorkflowStillActiveError(WorkflowError):
-    """The operation needs a workflow that is not running or pending.
+    """The workflow is running or pending, and the operation needs an inactive one.
 
     :param may_be_gone: its owner seems to have died, and that is not certain yet.
     """
@@ -208,7 +208,7 @@ class WorkflowStillActiveError(WorkflowError):
 
 
 class WorkflowAlreadyExistsError(WorkflowError, RuntimeError):
-    """The caller asked that the id be new (``on_existing="fail"``, ``fork``), and it is not."""
+    """The id is taken, and the caller asked for a new one (``on_existing="fail"``, ``fork``)."""
 
     def __init__(
         self,
@@ -226,7 +226,7 @@ class WorkflowAlreadyExistsError(WorkflowError, RuntimeError):
 
 
 class WorkflowChangedError(WorkflowError, ValueError):
-    """The graph given now is not the one that the checkpoints are of, and the caller refuses that.
+    """The given graph differs from that of the checkpoints, and the caller refuses changes.
 
     :ivar changes: what has changed, a line for each task.
     """
@@ -243,7 +243,7 @@ class WorkflowChangedError(WorkflowError, ValueError):
 
 
 class IllegalTransitionError(WorkflowError):
-    """A status change that is not in the table of legal transitions."""
+    """The table of legal transitions lacks this status change."""
 
     def __init__(self, workflow_id: str, current: str, new: str) -> None:
         super().__init__(f"Workflow[id={workflow_id}] can't go from {current} to {new}.")
@@ -309,7 +309,7 @@ class CorruptedDataError(DataLoadError):
 
 
 class UntrustedDataError(CorruptedDataError):
-    """An object is not signed with our key; nothing of it is unpickled."""
+    """An object lacks the signature of our key; nothing of it is unpickled."""
 
 
 class DataSaveError(StorageError):

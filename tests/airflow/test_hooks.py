@@ -352,7 +352,7 @@ def test_the_storage_is_reached_with_another_connection(connect, tmp_path):
     works, said = hook.test_connection()
     assert works, said
     # A folder of this machine is a local storage, also by a connection: without that weakness.
-    assert "file system can't create a file only if there is none" not in said
+    assert "file system can't create a file only if it is absent" not in said
 
 
 @pytest.mark.usefixtures("other_connections")

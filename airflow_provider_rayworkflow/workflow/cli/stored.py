@@ -19,7 +19,7 @@ from airflow_provider_rayworkflow.workflow.storage.honest_statuses import Honest
 
 
 class UnavailableError(WorkflowError):
-    """What was asked for is not there, or not for a reader without Ray."""
+    """A command can't give what was asked for; the message says why, and what to do."""
 
 
 def open_stored(options: Any) -> WorkflowStore:
@@ -32,9 +32,9 @@ def open_stored(options: Any) -> WorkflowStore:
 
 
 def check_is_there(storage: str | None) -> None:
-    """A folder that was named and is not there is a mistake, not an empty storage.
+    """Check that a storage named by its folder exists: a wrong name must not show an empty storage.
 
-    :raises UnavailableError: for such a folder.
+    :raises UnavailableError: for a folder that does not exist.
     """
     folder = local_folder(storage) if storage else None
     if folder is not None and not os.path.isdir(folder):

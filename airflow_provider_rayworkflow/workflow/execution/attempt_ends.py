@@ -52,7 +52,9 @@ MAX_PRINTED = 4 * 1024 * 1024
 
 
 class AttemptEnds:
-    """See the module. The schedule is told of a result after its commit.
+    """Decides what follows from the ends of one run's attempts.
+
+    The schedule is told of a result after its commit.
 
     :param commits: of the run.
     :param on_result: told each task id that has its result, with the result.

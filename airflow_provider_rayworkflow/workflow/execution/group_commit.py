@@ -51,7 +51,7 @@ class GroupCommit:
         return bool(self._waiting) or self._is_writing
 
     def commit(self, record: TaskRecord | None, then: Callable[[], None]) -> None:
-        """As :meth:`add`, but what needs no write and follows none is done at once."""
+        """As :meth:`add`; without a record, and without writes to wait for, ``then`` is called at once."""
         if record is None and not self.is_busy:
             then()
         else:

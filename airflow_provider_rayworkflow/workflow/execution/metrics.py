@@ -1,4 +1,4 @@
-"""What a manager tells those who keep figures of it. Here nobody listens; on Ray it is :mod:`.runtime.metrics`."""
+"""The calls by which a manager reports its figures. :mod:`.runtime.metrics` keeps them on Ray."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from airflow_provider_rayworkflow.workflow.scheduling.attempts import AttemptEnd
 
 
 class Metrics:
-    """Does nothing. Called in the manager's event loop, so whoever overrides it must not block."""
+    """Drops all figures; a subclass keeps them.
+
+    The methods are called in the manager's event loop, and so must not block.
+    """
 
     def workflows_held(self, *, running: int, pending: int) -> None:
-        """So many workflows run and wait for a slot from now on."""
+        """So many workflows run, and so many wait for a slot, from now on."""
 
     def workflow_ended(self, record: StatusRecord) -> None:
         """A workflow has left this manager with the status that the record has."""

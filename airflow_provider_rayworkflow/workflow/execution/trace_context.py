@@ -1,6 +1,6 @@
 """The trace in which a workflow is run, as W3C's ``traceparent``: spans of its tasks join it.
 
-Costs nothing where nobody traces: OpenTelemetry is imported by whoever traces, or not at all.
+Costs nothing without traces: only a program that traces, or a traceparent, imports OpenTelemetry.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is written while workflows run: what several of them want at the same time goes together.
+"""Writes of running workflows: those that several of them want at the same time share a call.
 
 A thread that is given something to write, and the event loop that hears of it, take a tenth of a
 millisecond for that; on files, what is written together shares steps as well. So one thread is
@@ -50,9 +50,9 @@ class _Wanted:
         return self.put
 
     def tell(self, error: BaseException | None) -> None:
-        """Tell whoever wants it.
+        """Give the caller of :meth:`Writes.put` the result, or the error.
 
-        :param error: what became of the whole group.
+        :param error: of the write of the whole group.
         """
         error = error or self.failure or self._refusal()
         if self.done.cancelled():
@@ -94,7 +94,7 @@ class Writes:
     ) -> asyncio.Future[bool]:
         """Write an object; True when it is durable, False if it must be new and is not.
 
-        :param make: says what is to be written; called in a thread.
+        :param make: returns the write; called in a thread.
         :param alone: this is large: nothing is written together with it.
         :param guard: says whether it may be written; what it raises is raised here.
         :raises StorageError: when that fails.
@@ -138,7 +138,7 @@ class Writes:
             for wanted in group:
                 if wanted.put and _is_transient(wanted.put.error):
                     wanted.put.error = None
-                    self._write_alone(wanted)  # where it is tried again, and nobody waits for it
+                    self._write_alone(wanted)  # which tries again, and keeps no other write waiting
                 else:
                     wanted.tell(written.exception())
             self._is_writing = bool(self._waiting)

@@ -131,7 +131,7 @@ def dump_frame(header: Json, payload: Sequence[_Buffer] = ()) -> list[_Buffer]:
 
 
 def content_sum(frame: Sequence[_Buffer]) -> str:
-    """What :func:`dump_frame` found of its payload: checksum and length, the same for the same."""
+    """The checksum of a frame and the length of its payload: ``"1a2b3c4d-120"``, equal for equal ones."""
     checksum, _, length = bytes(frame[0]).partition(b"\n")[0].split()
     return f"{checksum.decode()}-{length.decode()}"
 

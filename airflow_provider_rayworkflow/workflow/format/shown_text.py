@@ -32,5 +32,5 @@ def escaped(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """The same on one line: an id can't look like a second row."""
+    """The text as :func:`escaped`, on one line: an id can't look like a second row."""
     return escaped(text).replace("\n", "\\n").replace("\t", "\\t")

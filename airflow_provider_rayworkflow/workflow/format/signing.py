@@ -24,7 +24,7 @@ _SEPARATOR = re.compile(rb"[,\s]+")
 class SigningKeys:
     """The first key signs, each one verifies: so keys are replaced without a gap.
 
-    :ivar keys: nothing is signed or checked where there are none.
+    :ivar keys: without any, nothing is signed or checked.
     """
 
     keys: Sequence[bytes] = ()

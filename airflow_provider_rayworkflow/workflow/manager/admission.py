@@ -51,8 +51,8 @@ class _Seen:
 
     :ivar found: None for nothing.
     :ivar epoch: the latest one.
-    :ivar files: as they were after the status: nobody has committed anything since, unless there
-        is a later claim.
+    :ivar files: as they were after the status was read. Only a later claim can have added to them
+        since.
     """
 
     found: StoredWorkflow | None = None
@@ -66,13 +66,13 @@ class _Seen:
 
     @property
     def has_cancel(self) -> bool:
-        """True if somebody has asked for a cancel, and perhaps nobody could obey."""
+        """True if a cancel was requested. No manager may have been there to obey."""
         return any(file.kind == "cancel" for file in self.files)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Start:
-    """A run that is to be claimed.
+    """A run to claim.
 
     :ivar seen: what was stored.
     :ivar graph: None for the stored one.
@@ -92,7 +92,7 @@ class _Start:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Prepared:
-    """What is to be written for a start.
+    """The claim, the graph and the status that a start writes.
 
     :ivar known: ids of the tasks of the graph that it ran before, None if they are not known.
     """
@@ -166,12 +166,12 @@ class Admission:
     def _look(self, workflow_id: str, has_claims: bool) -> _Seen:
         """What is stored. Blocks.
 
-        The status is read before the files: one that is final stays as it is until somebody claims
-        the next epoch, and whoever wrote it has committed all. If somebody claims after this look,
-        our own claim fails, and we look again.
+        The status is read before the files: a final one stays as it is until a manager claims the
+        next epoch, and the manager that wrote it had committed all before. If another manager claims
+        after this look, our own claim fails, and we look again.
 
-        :param has_claims: it is known that somebody has claimed it. Without that, and without a
-            status, a claim of the first epoch finds it out.
+        :param has_claims: the workflow has a claim for certain. Without that, and without a status,
+            our claim of the first epoch finds out whether there is one.
         """
         store = self._known.store
         while True:
@@ -191,13 +191,13 @@ class Admission:
                 return seen
 
     async def _has_to_run(self, start: _Start) -> bool:
-        """See :meth:`_check_plan`, which a new workflow needs only where tasks may refuse."""
+        """Whether :meth:`_check_plan` finds work; a new workflow is checked only where tasks may refuse."""
         options = start.options
         plans = start.continued or options.from_task or _may_refuse(start.graph, options)
         return not plans or await self._known.in_thread(self._check_plan, start)
 
     def _check_plan(self, start: _Start) -> bool:
-        """True if there is anything to run, or nobody knows without running. Blocks.
+        """True if there is anything to run, or if only running can tell. Blocks.
 
         :raises WorkflowChangedError: when tasks refuse what has changed.
         :raises ValueError: when there is no task to restart from.
@@ -265,7 +265,7 @@ class Admission:
         return True
 
     async def _claim(self, start: _Start, *, has_slot: bool) -> HeldWorkflow | None:
-        """Claim the epoch, then write the status; None if somebody else was first."""
+        """Claim the epoch, then write the status; None if another manager claimed it first."""
         status = WorkflowStatus.RUNNING if has_slot else WorkflowStatus.PENDING
         continued = start.continued
         before = continued.status if continued else WorkflowStatus.NONE
@@ -321,7 +321,7 @@ class Admission:
             raise
 
     def _prepare(self, start: _Start, status: WorkflowStatus) -> _Prepared:
-        """What is to be written. Blocks if the workflow goes on from something."""
+        """Prepare what a start writes. Blocks if the workflow goes on from something."""
         workflow_id, graph, options = start.workflow_id, start.graph, start.options
         continued = start.continued.record if start.continued else None
         earlier: Claim | None = None

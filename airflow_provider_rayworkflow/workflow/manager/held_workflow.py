@@ -84,6 +84,6 @@ class HeldWorkflow:
 
 
 def _retrieve(future: asyncio.Future[Output]) -> None:
-    # Nobody may be waiting; then asyncio would complain about an error that nobody saw.
+    # A workflow may end without a waiter; asyncio would then log its error as never retrieved.
     if not future.cancelled():
         future.exception()

@@ -58,7 +58,7 @@ class InactiveWorkflows:
             await self._known.in_thread(self._change_status, found, target)
 
     async def fork(self, workflow_id: str, new_workflow_id: str, *, from_task: str = "") -> None:
-        """See :func:`fork`."""
+        """Make a new workflow from the finished checkpoints of another one; errors as :func:`fork`."""
         async with self._locks.of(new_workflow_id):
             await self._known.in_thread(
                 lambda: fork(
@@ -73,7 +73,7 @@ class InactiveWorkflows:
     async def prune(
         self, *, older_than_s: float, statuses: Collection[str], keep_outputs: bool, dry_run: bool
     ) -> list[str]:
-        """See :func:`prune`; returns the ids."""
+        """Delete workflows that ended long ago, as :func:`prune`; returns their ids."""
         pruned = await self._known.in_thread(
             lambda: prune(
                 self._known.store,

@@ -1,4 +1,4 @@
-"""One lock a workflow, for as long as anybody wants it."""
+"""One lock for each workflow, kept while a call holds it or waits for it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Locks:
 
 
 class _CountedLock:
-    """A lock that leaves its registry when nobody holds it or waits for it."""
+    """A lock that leaves its registry when its last holder or waiter has left it."""
 
     def __init__(self, registry: dict[str, _CountedLock], name: str) -> None:
         self._registry = registry

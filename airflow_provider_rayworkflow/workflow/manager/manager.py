@@ -148,7 +148,7 @@ class Manager:
 
     @property
     def storage_weakness(self) -> str:
-        """See :attr:`ByteStore.weakness`."""
+        """What the storage can't guarantee, for people; ``""`` for nothing (:attr:`ByteStore.weakness`)."""
         return self._known.store.bytes.weakness
 
     def renew_lease(self) -> None:
@@ -172,7 +172,7 @@ class Manager:
             self._loop.call_soon_threadsafe(call)
 
     def set_limits(self, limits: Limits) -> bool:
-        """Set limits that nobody has set yet; True if that changed something.
+        """Set the limits that are still unset; True if that changed any.
 
         They survive a restart of the manager with the next renewal of the lease.
 
@@ -253,7 +253,7 @@ class Manager:
         """Resume every RESUMABLE workflow, and the FAILED ones if asked for.
 
         Those that were running come first and so get the slots. Returns each id with the error
-        that kept it from being resumed, None where there was none.
+        that kept it from being resumed, or None.
         """
         wanted = {WorkflowStatus.RESUMABLE}
         if include_failed:
@@ -318,7 +318,10 @@ class Manager:
             await self.inactive.end(workflow_id, reason)
 
     async def take_event(self, workflow_id: str, event_key: str) -> Any:
-        """See :meth:`HttpEvents.take`."""
+        """The payload of the next event under the key, for a listener; see :meth:`HttpEvents.take`.
+
+        :raises ValueError: when no event can have the key.
+        """
         live = self._known.live.get(workflow_id)
         epoch = live.claim.epoch if live else 0
         return await self.http_events.take(workflow_id, event_key, epoch=epoch)

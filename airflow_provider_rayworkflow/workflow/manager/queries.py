@@ -57,7 +57,7 @@ class Queries:
         return [(workflow_id, status) for workflow_id, status, _ in found if status in statuses]
 
     async def get_metadata(self, workflow_id: str, task_id: str | None = None) -> Json:
-        """See :func:`describe_workflow` and :func:`describe_task`.
+        """What :func:`describe_workflow` tells of a workflow, or :func:`describe_task` of one of its tasks.
 
         :raises ValueError: when there is no such workflow or task.
         """

@@ -61,7 +61,7 @@ class Registry:
         return None if record is None else self.found(record, documents)
 
     def find_name(self, workflow_id: str) -> StoredWorkflow | None:
-        """The same by the name of the status document, which may be damaged. Blocks."""
+        """As :meth:`find`, from the name of the status document alone, which may be damaged. Blocks."""
         found = self.honest_statuses().read_name(workflow_id)
         return self.found(found.record) if found else None
 

@@ -144,7 +144,7 @@ class WorkflowRuns:
         has_ended = asyncio.Event()
         reporting: list[asyncio.Task[None]] = []
 
-        def report() -> None:  # nobody does for a run that is over sooner
+        def report() -> None:  # a run that ends sooner reports none
             reports = self._report_progress(live, executor, has_ended)
             reporting.append(asyncio.ensure_future(reports))
 
@@ -187,7 +187,7 @@ class WorkflowRuns:
     async def _finish(self, live: HeldWorkflow, outcome: Outcome) -> None:
         """Write the final status, then tell all who wait; in this order, so that it is true.
 
-        Whatever goes wrong here, nobody waits for the workflow for ever: what can't be written now is
+        Every waiter gets an answer, also after an error here: a status that can't be written now is
         left to :class:`StatusBacklog`.
         """
         status, failure = status_after(outcome), outcome.failure

@@ -45,7 +45,7 @@ class Slots:
         return self._limits
 
     def set_limits(self, limits: Limits) -> bool:
-        """Set limits that nobody has set yet; True if that changed something.
+        """Set the limits that are still unset; True if that changed any.
 
         :raises ValueError: when other limits are in force.
         """

@@ -1,6 +1,6 @@
 """Statuses that could not be written when they were due: tried again until they are.
 
-Until then the storage shows a workflow as running which nobody runs, for as long as the manager lives.
+Until then the storage shows a workflow as running that runs nowhere, for as long as the manager lives.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ RETRY_INTERVAL_S = 5.0
 class StatusBacklog:
     """The statuses that one manager still has to write.
 
-    :param locks: nobody begins a workflow while its late status is written.
+    :param locks: keep a workflow from beginning while its late status is written.
     """
 
     def __init__(self, known: Registry, locks: Locks) -> None:
@@ -33,7 +33,7 @@ class StatusBacklog:
         self._writing: asyncio.Task[None] | None = None
 
     def add(self, record: StatusRecord, *, replaces: StatusRecord | None) -> None:
-        """Let a status be written as soon as that works; unless somebody has gone on by then.
+        """Write a status as soon as that works, unless the workflow has gone on by then.
 
         :param replaces: what is written there now, None for nothing.
         """

@@ -180,7 +180,7 @@ class Pickler(_Reducing, cloudpickle.Pickler):  # type: ignore[misc]  # cloudpic
 
 
 class _DeepPickler(_Reducing, pickle._Pickler):
-    """The same in Python: how deep it gets is not limited by the stack of C."""
+    """As :class:`Pickler`, in Python: values may be nested deeper than the stack of C allows."""
 
     dispatch_table = cloudpickle.Pickler.dispatch_table
     _function_reduce = cloudpickle.Pickler._function_reduce

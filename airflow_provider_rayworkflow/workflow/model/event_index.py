@@ -160,21 +160,21 @@ class WorkflowEvents:
         return self._keys.get(event_key) or KeyEvents()
 
     def put(self, event_key: str, state: EventState) -> None:
-        """See :meth:`KeyEvents.put`."""
+        """Take note of an event of a key, or of what became of it."""
         events = self._keys.setdefault(event_key, KeyEvents())
         self._waiting -= events.waiting
         events.put(state)
         self._waiting += events.waiting
 
     def drop(self, event_key: str, number: int) -> None:
-        """See :meth:`KeyEvents.drop`."""
+        """Take note that an event of a key has been deleted."""
         events = self.of(event_key)
         self._waiting -= events.waiting
         events.drop(number)
         self._waiting += events.waiting
 
     def skip(self, event_key: str, number: int) -> None:
-        """See :meth:`KeyEvents.skip`."""
+        """Take note that a number of a key is used, by an event that is unknown here."""
         self._keys.setdefault(event_key, KeyEvents()).skip(number)
 
     def refusal(self, event_key: str, settings: EventSettings, *, adding: int = 0) -> str:

@@ -37,11 +37,11 @@ _FORM = 'The body must be JSON: {"event_key": "…", "event_payload": …}.'
 class EventSettings:
     """How events are taken.
 
-    :ivar token: what posters have to send; ``""`` where they need none, None where one is to be
-        generated. A secret.
+    :ivar token: what posters have to send; ``""`` where they need none; None: the manager
+        generates one. A secret.
     :ivar max_bytes: of the body of a POST.
     :ivar max_per_key: how many events of one key may wait for their acknowledgement.
-    :ivar max_per_workflow: the same for all keys of one workflow.
+    :ivar max_per_workflow: how many events of all keys of one workflow may wait so.
     :ivar early_s: how many seconds an event of an unknown workflow is kept; 0: it is refused.
     """
 

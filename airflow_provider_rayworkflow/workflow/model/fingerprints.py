@@ -105,7 +105,7 @@ def of_arguments(args: Sequence[bytes], kwargs: Mapping[str, bytes]) -> str:
 
 
 def of_code(function: Any, *, replace: Replace) -> str:
-    """The fingerprint of what a function or class does; ``""`` where there is none to be had."""
+    """The fingerprint of the code of a function or class; ``""`` where its code can't be read."""
     root = stable_module_name(function).partition(".")[0]
     return _Walk(replace, roots={root}).fingerprint(function)
 
@@ -123,7 +123,7 @@ def _hash(*parts: bytes) -> bytes:
 
 
 def _of_digests(first: bytes, *digests: bytes) -> bytes:
-    """The same of digests; of what comes first the length is there already."""
+    """As :func:`_hash`, of digests of 32 bytes behind a part that carries its length already."""
     return hashlib.sha256(b"32:".join((first, *digests))).digest()
 
 

@@ -175,7 +175,7 @@ class Tasks(Sequence[Task]):
 
     @classmethod
     def of(cls, tasks: Sequence[Task]) -> Tasks:
-        """The same tasks as rows."""
+        """Make rows of tasks."""
         if isinstance(tasks, cls):
             return tasks
         kinds = [task._replace(arguments=(), upstream=(), literals="") for task in tasks]
@@ -186,7 +186,7 @@ class Tasks(Sequence[Task]):
         return cls(kinds, rows)
 
     def with_kinds(self, change: Callable[[Task], Task]) -> Tasks:
-        """The same tasks with what they have in common changed."""
+        """These tasks with their kinds changed."""
         return Tasks([change(kind) for kind in self.kinds], self.rows)
 
     def __len__(self) -> int:

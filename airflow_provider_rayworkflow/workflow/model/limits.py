@@ -12,7 +12,7 @@ UNLIMITED = -1
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """Limits of one manager; None where nobody has set one, which means no limit.
+    """Limits of one manager; None stands for a limit that is unset, so for no limit.
 
     :ivar max_running: workflows that run at once.
     :ivar max_pending: workflows that wait for a slot; 0 = no queue at all.

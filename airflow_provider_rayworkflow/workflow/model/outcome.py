@@ -18,7 +18,7 @@ from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 
 
 class Stop(Enum):
-    """Why somebody stops a run from outside."""
+    """Why a run is stopped from outside."""
 
     CANCEL = "cancel"
     SUSPEND = "suspend"
@@ -30,7 +30,7 @@ class Stop(Enum):
 class Outcome:
     """How a run ended: by an output, a failure, or a stop.
 
-    :ivar exception: the encoded exception of the failure, ``b""`` where there is none.
+    :ivar exception: the encoded exception of the failure, ``b""`` without one.
     :ivar lost: why the manager may not go on, where the run has found that out.
     """
 
@@ -54,7 +54,7 @@ def status_after(outcome: Outcome) -> WorkflowStatus:
 
 
 def system_failure(exc: BaseException) -> TaskFailure:
-    """An error that is no task's."""
+    """An error of the system, outside of any task, as a failure."""
     try:
         message = str(exc)
     except Exception:  # of an exception that can't even say what it is

@@ -39,7 +39,8 @@ class StartOptions:
         else ``"reuse"``.
     :ivar from_task: a task whose checkpoint, with those of all that depend on it, does not count;
         ``""`` for none.
-    :ivar is_new: the id was made for this start, and nobody else has it: nothing is looked for.
+    :ivar is_new: the id was made for this start and is unique: the manager skips the look at what is
+        stored.
     :ivar traceparent: the trace that its tasks' spans join; ``""``: as in the run before.
     :ivar is_awaited: a worker process waits for it: there is a place in the queue for it, however
         full that is.
@@ -91,7 +92,7 @@ class TaskFailure:
 
     @property
     def asks_to_skip(self) -> bool:
-        """True for Airflow's ``AirflowSkipException``: the Airflow task is to be skipped."""
+        """True for Airflow's ``AirflowSkipException``: the task asks that its task instance be skipped."""
         return self._is_airflows("AirflowSkipException")
 
     @property
@@ -255,7 +256,7 @@ class StatusRecord:
     :ivar tasks_total: tasks known so far, continuations included.
     :ivar tasks_done: of these, how many have a checkpoint or have ended.
     :ivar tasks_reused: of these, how many an earlier run had committed.
-    :ivar reuse: what the latest run found of earlier ones; None if there were none, and in its
+    :ivar reuse: what the latest run found of earlier ones; None for a first run, and in a run's
         first seconds.
     :ivar stopped_by: whose stop request ended it, the token of an owner; ``""`` for none.
     :ivar progress: while it runs, and when it has run for some seconds.
@@ -327,7 +328,7 @@ class Blob:
     """A large value in an object of its own, written by the worker that made it.
 
     :ivar size: of the object, in bytes.
-    :ivar sum: the same for the same content, ``""`` where that was not noted.
+    :ivar sum: stands for the content, see :func:`content_sum`; ``""`` where none was noted.
     """
 
     key: str
@@ -355,7 +356,7 @@ class Result(NamedTuple):
 
     @property
     def identity(self) -> str:
-        """The same for the same content, ``""`` if it is not stored."""
+        """A hash of the content, 16 hex digits; ``""`` if the result is not stored."""
         if self.inline is not None:
             content = hashlib.sha256(self.inline).hexdigest()
         elif self.blob is not None:

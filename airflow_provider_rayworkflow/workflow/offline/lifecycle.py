@@ -68,7 +68,7 @@ def change_status(
 def forget_from(
     store: WorkflowStore, found: StoredWorkflow, task_id: str, *, manager_id: str, now: float
 ) -> None:
-    """Let the checkpoints of a task, and of all that depend on it, not count any more.
+    """Drop the checkpoints of a task and of all that depend on it: they count no more.
 
     The workflow is RESUMABLE then, also one that was successful. Nothing is run.
 

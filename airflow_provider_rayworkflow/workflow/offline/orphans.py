@@ -1,4 +1,4 @@
-"""What is stored of workflows that are not there."""
+"""Deletes stored events whose workflow does not exist."""
 
 from __future__ import annotations
 

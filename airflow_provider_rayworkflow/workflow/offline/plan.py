@@ -55,7 +55,7 @@ class PlannedTask:
 
     @property
     def is_mismatch(self) -> bool:
-        """True if its checkpoint is of something else, or it was not there before."""
+        """True if it is new or has changed, or may have; False where a restart has dropped its checkpoint."""
         return not self.is_forgotten and self.kind in ("changed", "checked", "new")
 
 
@@ -90,7 +90,7 @@ class Plan:
 
     @property
     def note(self) -> str:
-        """Why this is not what a run or resume does, ``""`` if it is."""
+        """Why a run or resume does something else than this plan; ``""`` if it does this."""
         if self.status.is_active:
             attaches = "nothing of this is done: a run or resume attaches to it"
             refused = "a restart from a task is refused until it has stopped"
@@ -107,7 +107,7 @@ class Plan:
 
     @property
     def mismatches(self) -> list[str]:
-        """What ``on_change="refuse"`` does not bear, a line each."""
+        """The tasks that ``on_change="refuse"`` refuses, each as ``"task_id: reason"``."""
         return [f"{task_id}: {reason}" for task_id, reason in self._refused.items()]
 
     @property

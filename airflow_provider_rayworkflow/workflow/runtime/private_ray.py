@@ -1,4 +1,4 @@
-"""Every part of Ray that is not public and that we use; nothing else of ours imports such.
+"""All private parts of Ray that we use; our other modules use its public parts only.
 
 Ray may change these in any release. ``tests/workflow/ray/test_private_ray.py`` says for each what
 breaks then. What is read of ``.bind()`` graphs is in :mod:`.dag`.

@@ -58,7 +58,7 @@ class TaskRun(NamedTuple):
 
     @property
     def results(self) -> list[Result]:
-        """What it takes that does not come after another one in the same Ray task."""
+        """Those of its inputs that are known when its Ray task begins."""
         return [given for given in self.inputs if isinstance(given, Result)]
 
 
@@ -75,7 +75,7 @@ class Returned(NamedTuple):
 
 
 class Continued(NamedTuple):
-    """The task returned a graph, whose output is to be its result.
+    """The task returned a graph, whose output becomes its result.
 
     :ivar printed: as of :class:`Returned`.
     """
@@ -147,7 +147,7 @@ class Errand:
         self.run = run
 
     def on_done(self, completion: AttemptEnd) -> None:
-        """Called once, in the event loop of whoever started it."""
+        """Take the end of the attempt. Called once, in the event loop that started it."""
         raise NotImplementedError
 
     def follow(self, accept: Accept) -> Errand | None:

@@ -139,7 +139,7 @@ class Reuse:
                 reviews.append(nested)
 
     def _decide_first(self, review: GraphReview) -> None:
-        """Decide about tasks none of which has a checkpoint: those of a kind have the same lot."""
+        """Decide about the tasks of a first run, which have no checkpoints: all of a kind get one decision."""
         tasks = Tasks.of(review.graph.tasks)
         decided: dict[tuple[int, bool], Decision] = {}
         for row, task_id in zip(tasks.rows, review.task_ids, strict=True):

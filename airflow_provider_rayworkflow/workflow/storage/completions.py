@@ -1,4 +1,4 @@
-"""Which workflows have ended since somebody last looked, remembered over restarts."""
+"""Which workflows have ended since a watcher's last look, remembered over restarts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Statuses as they are, not as they were written: an owner must be alive."""
+"""Honest statuses: RUNNING and PENDING count only while the owner's lease is alive."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class StoredWorkflow:
 
     @property
     def until_certain(self) -> StoredWorkflow:
-        """The same for callers that look again and again: an owner that may live counts as alive."""
+        """For callers that look again and again: an owner that may live counts as alive."""
         return replace(self, status=self.record.status) if self.owner_may_live else self
 
     @property
@@ -55,11 +55,11 @@ class StoredWorkflow:
 
 
 class HonestStatuses:
-    """Statuses as they are, not as they were written: an owner must be alive.
+    """Reads statuses and judges their owners: RUNNING without a living owner becomes RESUMABLE.
 
     Reads each manager's lease once. Make a new one for each question. An owner that may live, and
-    that this process has not watched for a lease time, counts as the time in its lease says; nobody
-    takes a workflow over by that, see :meth:`may_be_replaced`.
+    that this process has not watched for a lease time, counts as the time in its lease says. That
+    is for display: :meth:`may_be_replaced` decides who may take a workflow over.
 
     :param now: seconds since the epoch.
     :param patient: for a reader that looks again and again, and does something about a lost owner:
@@ -100,7 +100,7 @@ class HonestStatuses:
         )
 
     def read_name(self, workflow_id: str) -> StoredWorkflow | None:
-        """The same without a look into the document, which may be damaged: fit for a deletion."""
+        """As :meth:`read`, by the name of the status document, which may be damaged: for a deletion."""
         name = self._store.latest_status(workflow_id)
         if name is None:
             return None

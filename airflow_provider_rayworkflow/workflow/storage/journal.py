@@ -106,7 +106,7 @@ class JournalWriter:
             raise
 
     def next_put(self, records: Sequence[TaskRecord]) -> Put:
-        """The write that commits the records; if it fails, :meth:`take_back` is to be called."""
+        """The write that commits the records; if it fails, the caller calls :meth:`take_back`."""
         added = bytearray()
         for record in records:
             for part in record.to_frame():

@@ -1,5 +1,9 @@
 """Where everything lies. The only module that makes or reads keys.
 
+Keys are ``/``-separated, relative to the storage root. Epochs and events count from 1, journal
+segments and statuses from 0; attempts count from 1, and 0 stands for a value that a fork has
+copied. Sizes are in bytes.
+
 .. code-block:: text
 
     v1/status/<workflow>/<epoch>-<number>-<STATUS>-<manager>.json   the latest one counts
@@ -54,7 +58,7 @@ _KINDS: dict[str, Kind] = {"epoch": "graph", "journal": "checkpoints", "value": 
 
 
 def kind_of(key: str) -> Kind:
-    """What is in the object of a key."""
+    """The kind of an object by its key, ``"other"`` for an unknown one; for figures of the storage."""
     if key.startswith(f"{LEASES}/"):
         return "lease"
     if key.startswith(f"{STATUSES}/"):
@@ -63,7 +67,11 @@ def kind_of(key: str) -> Kind:
 
 
 def quote_id(text: str) -> str:
-    """Make one path segment of an id; ids that differ give different segments."""
+    """Make one path segment of an id; ids that differ give different segments.
+
+    :returns: at most 200 ASCII characters; of a longer id its begin and its SHA-256.
+    :raises UnicodeEncodeError: for a lone surrogate.
+    """
     quoted = "".join(
         char if char in _PLAIN else "".join(f"%{byte:02x}" for byte in char.encode())
         for char in text
@@ -87,7 +95,7 @@ def quote_prefix(text: str) -> str:
 
 
 def unquote_id(segment: str) -> str | None:
-    """The id of a segment, or None where the segment is too short to hold it."""
+    """The id of a segment of :func:`quote_id`; None for a long id, which its segment only begins."""
     return None if _HASHED in segment else unquote(segment, errors="strict")
 
 
@@ -102,43 +110,62 @@ def _is_segment(text: str) -> bool:
 
 
 def workflow_folder(workflow_id: str) -> str:
+    """The folder of a workflow's claims, journals, large values and marks of cancels."""
     return f"{_WORKFLOWS}/{quote_id(workflow_id)}"
 
 
 def status_folder(workflow_id: str) -> str:
+    """The folder of a workflow's status documents, whose keys :func:`status_key` makes."""
     return f"{STATUSES}/{quote_id(workflow_id)}"
 
 
 def epoch_key(workflow_id: str, epoch: int) -> str:
+    """The document of a claim: creating it claims the epoch."""
     return f"{workflow_folder(workflow_id)}/{epoch:08d}.epoch"
 
 
 def journal_key(workflow_id: str, epoch: int, segment: int) -> str:
+    """One segment of an epoch's journal, which holds small checkpoints."""
     return f"{workflow_folder(workflow_id)}/{epoch:08d}-{segment:08d}.journal"
 
 
 def value_key(workflow_id: str, epoch: int, task_id: str, attempt: int, size: int) -> str:
+    """The large result of one attempt of a task.
+
+    :param size: of the whole object.
+    """
     name = f"{epoch:08d}-{task_hash(task_id)}-{attempt}-{size}"
     return f"{workflow_folder(workflow_id)}/{name}.value"
 
 
 def task_hash(task_id: str) -> str:
+    """What stands for a task's id in the key of its value: 32 hex digits of its SHA-256."""
     return hashlib.sha256(task_id.encode(errors="surrogatepass")).hexdigest()[:32]
 
 
 def lease_key(manager_id: str) -> str:
+    """The lease of a manager.
+
+    :param manager_id: goes into the key as it is, so it must be one plain path segment.
+    """
     return f"{LEASES}/{manager_id}.json"
 
 
 def events_folder(workflow_id: str) -> str:
+    """The folder of all HTTP events of a workflow."""
     return f"{EVENTS}/{quote_id(workflow_id)}"
 
 
 def event_folder(workflow_id: str, event_key: str) -> str:
+    """The folder of the HTTP events that were posted to a workflow under one event key."""
     return f"{events_folder(workflow_id)}/{quote_id(event_key)}"
 
 
 def event_key(workflow_id: str, event_key: str, number: int) -> str:
+    """One HTTP event.
+
+    :param number: in the order in which events came under the event key.
+    """
     return f"{event_folder(workflow_id, event_key)}/{number:08d}.json"
 
 
@@ -150,36 +177,55 @@ def is_event_key(key: str) -> bool:
 
 
 def submissions_folder(workflow_id: str) -> str:
+    """The folder of the submissions of a workflow."""
     return f"{FORMAT}/submissions/{quote_id(workflow_id)}"
 
 
 def submission_key(workflow_id: str, submission_id: str) -> str:
+    """What one Ray job shall run.
+
+    :param submission_id: of the Ray job.
+    """
     return f"{submissions_folder(workflow_id)}/{quote_id(submission_id)}.submission"
 
 
 def owner_key(workflow_id: str) -> str:
+    """The document of a workflow's owner: the try that waits for it now."""
     return f"{FORMAT}/owners/{quote_id(workflow_id)}.json"
 
 
 def requests_folder(workflow_id: str) -> str:
+    """The folder of the stop requests for a workflow."""
     return f"{REQUESTS}/{quote_id(workflow_id)}"
 
 
 def request_key(workflow_id: str, token: str) -> str:
+    """The stop request of one owner.
+
+    :param token: of the owner, or :data:`.mailbox.ANYBODY`.
+    """
     return f"{requests_folder(workflow_id)}/{quote_id(token)}.json"
 
 
 def cancel_key(workflow_id: str, token: str) -> str:
+    """An empty object in the workflow's own folder: there is a request to cancel under the token."""
     return f"{workflow_folder(workflow_id)}/{quote_id(token)}.cancel"
 
 
 def watcher_key(name: str) -> str:
+    """The document of a watcher (:class:`.Completions`): which ends it has passed on.
+
+    :param name: goes into the key as it is, so it must be one plain path segment.
+    """
     return f"{FORMAT}/watchers/{name}.json"
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class StatusKey:
-    """What the name of a status document says; the greatest of a workflow counts."""
+    """What the name of a status document says; the greatest of a workflow counts.
+
+    :ivar segment: of the workflow's id, as :func:`quote_id` makes it.
+    """
 
     epoch: int
     number: int
@@ -189,6 +235,7 @@ class StatusKey:
 
     @property
     def key(self) -> str:
+        """The key of the document."""
         name = f"{self.epoch:08d}-{self.number:04d}-{self.status.value}-{self.manager_id}"
         return f"{STATUSES}/{self.segment}/{name}.json"
 
@@ -196,11 +243,12 @@ class StatusKey:
 def status_key(
     workflow_id: str, *, epoch: int, number: int, status: WorkflowStatus, manager_id: str
 ) -> StatusKey:
+    """The name of a status document; its ``key`` is where the document lies."""
     return StatusKey(epoch, number, status, manager_id, quote_id(workflow_id))
 
 
 def segment_of(folder: str) -> str:
-    """The segment of a workflow's id, from the key of a folder that is of one workflow."""
+    """The segment of a workflow's id, which ends the key of a folder of one workflow."""
     return folder.rstrip("/").rpartition("/")[2]
 
 
@@ -226,10 +274,11 @@ def parse_status_key(key: str) -> StatusKey | None:
 class WorkflowFile:
     """What the name of an object in a workflow's folder says.
 
-    :ivar epoch: 0 for what is of none.
+    :ivar epoch: 0 for a cancel, which is of no epoch.
     :ivar kind: ``"epoch"``, ``"journal"``, ``"value"`` or ``"cancel"``.
-    :ivar number: the segment of a journal, the attempt of a value, 0 for an epoch.
-    :ivar task_hash: of a value, else ``""``.
+    :ivar number: the segment of a journal, the attempt of a value, else 0.
+    :ivar size: as the listing says.
+    :ivar task_hash: of a value (:func:`task_hash`), else ``""``.
     :ivar declared_size: of a value as its name has it, else -1.
     """
 
@@ -243,7 +292,10 @@ class WorkflowFile:
 
 
 def parse_workflow_file(key: str, size: int) -> WorkflowFile | None:
-    """Read the name of an object in a workflow's folder; None for a foreign file."""
+    """Read the name of an object in a workflow's folder; None for a foreign file.
+
+    :param size: of the object, as the listing says.
+    """
     stem, _, kind = key.rpartition("/")[2].rpartition(".")
     parts = stem.split("-")
     numbers = [_number(part) for part in parts]

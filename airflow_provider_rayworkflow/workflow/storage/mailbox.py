@@ -1,8 +1,8 @@
 """What a side that has only the storage tells a cluster: what to run, and what to stop.
 
-Airflow's side writes, the job on the cluster and the manager read. An *owner* is whoever waits for
-a workflow now, one try of a task instance; the latest one counts. It takes the workflow over
-before it asks how that stands, so that what an earlier try still wants is recognised as old.
+Airflow's side writes, the job on the cluster and the manager read. An *owner* is the try of a task
+instance that waits for a workflow now; the latest one counts. It takes the workflow over before it
+asks how that stands, so that what an earlier try still wants is recognised as old.
 """
 
 from __future__ import annotations
@@ -101,9 +101,10 @@ class Owner:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StopRequest:
-    """A wish that a workflow be stopped: its owner's, or that of anybody who manages workflows.
+    """A request to stop a workflow, by its owner or by a user who manages workflows.
 
-    An owner's is void once somebody else owns the workflow; anybody's, once it is started over.
+    An owner's is void once another owner has taken the workflow over; a user's, once the workflow is
+    started over.
 
     :ivar token: of the owner, or :data:`ANYBODY`.
     :ivar base_epoch: with :data:`ANYBODY`: of the workflow that is meant.
@@ -143,7 +144,7 @@ class Mailbox:
         self._unreadable: set[str] = set()
 
     def write_submission(self, submission: Submission) -> None:
-        """Store what is to be run; one write."""
+        """Store a submission for its job; one write."""
         body = {name: getattr(submission, name) for name in submission.__slots__ if name != "graph"}
         graph = [] if submission.graph is None else dump_frame({}, [submission.graph])
         key = keys.submission_key(submission.workflow_id, submission.submission_id)
@@ -152,7 +153,7 @@ class Mailbox:
     def read_submission(self, workflow_id: str, submission_id: str) -> Submission:
         """Read a submission.
 
-        :raises KeyNotFoundError: when there is none, or it has been taken.
+        :raises KeyNotFoundError: when there is no such submission, or it has been taken.
         """
         key = keys.submission_key(workflow_id, submission_id)
         body, frames = load_frames(key, "submission", self._store.get(key), signing=self._signing)
@@ -164,7 +165,7 @@ class Mailbox:
         self._store.delete([keys.submission_key(workflow_id, submission_id)])
 
     def take_over(self, owner: Owner) -> None:
-        """Become the owner. From here on nobody obeys what earlier owners request."""
+        """Become the owner. From here on managers ignore what earlier owners request."""
         key = keys.owner_key(owner.workflow_id)
         self._store.put(key, dump_document(key, "owner", asdict(owner), signing=self._signing))
 
@@ -193,7 +194,7 @@ class Mailbox:
         return self._load_request(keys.request_key(workflow_id, token))
 
     def list_requests(self, workflow_id: str | None = None) -> Iterator[StopRequest]:
-        """The requests that nobody has dealt with: one listing, and a read for each.
+        """The requests that are still open: one listing, and a read for each.
 
         One that can't be read is left out.
 
@@ -219,7 +220,7 @@ class Mailbox:
         self._store.delete([keys.request_key(workflow_id, token), *word])
 
     def is_valid(self, request: StopRequest, base_epoch: int) -> bool:
-        """True if nobody has taken the workflow over, or started it over, since.
+        """True until another owner takes the workflow over, or the workflow is started over.
 
         :param base_epoch: of the workflow as it is now.
         """

@@ -80,7 +80,7 @@ class WorkflowStore:
         on_change: OnChange | None = None,
         from_task: str = "",
     ) -> Claim | None:
-        """Claim the epoch after ``after``; None if somebody else was first.
+        """Claim the epoch after ``after``; None if another manager claimed it first.
 
         One atomic write. With a graph, the claim carries it. The others are as for
         :func:`next_claim`.
@@ -160,11 +160,14 @@ class WorkflowStore:
         self.bytes.put(put.key, put.data)
 
     def read_status(self, workflow_id: str) -> StatusRecord | None:
-        """The status as written, None if there is none. One listing and one read."""
+        """The status as written, None for an unknown workflow. One listing and one read."""
         return self.read_statuses(workflow_id)[0]
 
     def read_statuses(self, workflow_id: str) -> tuple[StatusRecord | None, list[str]]:
-        """The same, and the keys of all documents that are there, with those that it replaces."""
+        """The status as written, and the keys of all its documents, with those that it replaces.
+
+        :raises CorruptedDataError: when its documents are replaced faster than we read.
+        """
         for _ in range(_MAX_READS):
             found = list(self._status_keys(keys.status_folder(workflow_id)))
             if not found:
@@ -176,7 +179,7 @@ class WorkflowStore:
         raise CorruptedDataError(keys.status_folder(workflow_id), "its documents keep vanishing")
 
     def latest_status(self, workflow_id: str) -> keys.StatusKey | None:
-        """What the name of the status document says, None if there is none. One listing.
+        """What the name of the status document says, None for an unknown workflow. One listing.
 
         That is known of a damaged one, too.
         """
@@ -224,7 +227,7 @@ class WorkflowStore:
         return found
 
     def list_segments(self, report: Report | None = None) -> dict[str, keys.StatusKey]:
-        """The same by :func:`quote_id` of the id, for long ids too without a read.
+        """The latest status of every workflow by :func:`quote_id` of its id: one listing, no reads.
 
         :param report: told of each folder that can't be listed; the error's key is the folder's.
         """
@@ -311,7 +314,7 @@ class WorkflowStore:
     def delete_files(
         self, workflow_id: str, *, unless: Callable[[keys.WorkflowFile], bool]
     ) -> None:
-        """Delete claims, journals and values of a workflow, but not those that are to be kept."""
+        """Delete claims, journals and values of a workflow, except those that the caller keeps."""
         files = list(self._files(workflow_id))
         self.bytes.delete(file.key for file in files if not unless(file))
 

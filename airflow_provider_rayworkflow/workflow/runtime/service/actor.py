@@ -48,6 +48,10 @@ _NEW_OBJECTS = 10_000
 class WorkflowManagementActor:
     """Calls go to one :class:`Manager`, made at the first of them.
 
+    Calls start the manager at need, and raise :class:`StorageError` while it can't start because
+    its storage fails. Times are in seconds.
+
+    :param uri: the location of the storage, for :func:`store_at`.
     :param sharing: short tasks may share a Ray task.
     """
 
@@ -73,7 +77,7 @@ class WorkflowManagementActor:
             context.current_actor.wake.remote()
 
     async def wake(self) -> None:
-        """Make sure that the manager has started; as long as the storage can't be used, wait."""
+        """Start the manager; while the storage can't be used, try again every two seconds."""
         while True:
             try:
                 await self._ready()
@@ -102,7 +106,13 @@ class WorkflowManagementActor:
             return self._manager
 
     async def configure(self, uri: str | None, limits: Limits, sharing: bool | None) -> str:
-        """Check that the manager is as the caller wants it; returns what its storage lacks."""
+        """Check that the manager is as the caller wants it, and set limits that are still unset.
+
+        :param uri: None for any storage.
+        :param sharing: None for either.
+        :returns: :attr:`ByteStore.weakness` of its storage, ``""`` for none.
+        :raises ValueError: when it has another storage, other limits or another ``sharing``.
+        """
         if uri is not None and uri != self._uri:
             raise ValueError(
                 f"The workflow manager of this cluster stores in {shown(self._uri)!r}, and "
@@ -122,13 +132,23 @@ class WorkflowManagementActor:
     async def submit(
         self, workflow_id: str, graph: bytes, user_metadata: Json, options: StartOptions
     ) -> None:
+        """Run, resume or attach to a workflow; it is stored when this returns.
+
+        :param graph: as :meth:`Graph.from_bytes` reads it.
+        :raises WorkflowError: as :meth:`Manager.submit` says, which also raises ValueError.
+        :raises queue.Full: when no slot and no place in the queue is free.
+        """
         manager = await self._ready()
         await manager.submit(workflow_id, graph, user_metadata=user_metadata, options=options)
 
     async def submit_new(
         self, submissions: list[tuple[str, bytes, Json, StartOptions]]
     ) -> list[Exception | None]:
-        """Submit several workflows; returns what kept each from being stored."""
+        """Submit several new workflows at once.
+
+        :param submissions: the arguments of :meth:`submit` for each.
+        :returns: for each, in their order, the error of :meth:`submit`, or None.
+        """
         manager = await self._ready()
 
         async def submit(
@@ -145,7 +165,7 @@ class WorkflowManagementActor:
         return await asyncio.gather(*(submit(*submission) for submission in submissions))
 
     async def ask(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        """What a method of :class:`Manager` returns, or raises.
+        """Call a method of :class:`Manager`; what it returns and raises goes to the caller.
 
         :param method: its name; ``"answers.get_status"`` is one of a part of the manager.
         """
@@ -153,17 +173,21 @@ class WorkflowManagementActor:
         return await answer if inspect.isawaitable(answer) else answer
 
     async def location(self) -> str:
-        """Where the workflows are stored, as :func:`store_at` takes it."""
+        """The location of the storage, as :func:`store_at` takes it. Needs no manager."""
         return self._uri
 
     async def wait_output(
         self, workflow_id: str, task_id: str | None, was_waiting: bool, asker: Asker | None
     ) -> Reply:
-        """The output as :class:`Reply`.
+        """Wait for the output of a workflow, or for the result of one of its tasks.
 
+        :param task_id: None for the output.
         :param was_waiting: the caller ran or resumed it, and so wants it to go on here if the
             manager that runs it elsewhere dies.
         :param asker: where the caller is a worker process.
+        :returns: a :class:`Reply`: ``ray.get`` gives the caller the value itself.
+        :raises WorkflowError: when it failed, was canceled or suspended: see :func:`load_output`.
+        :raises ValueError: when there is no such workflow, or it ended without such a result.
         """
         manager = await self._ready()
         async with manager.waiting(asker, workflow_id):
@@ -171,17 +195,23 @@ class WorkflowManagementActor:
         return reply(self._uri, output, was_waiting=was_waiting)
 
     async def fail(self, error: Exception) -> None:
-        """Raise the error: for a reference to something that could not be done."""
+        """Raise the error, so that the reference of this call stands for a call that failed."""
         raise error
 
     async def hand_back(self, number: int, done: Packed) -> None:
-        """See :meth:`RayRunner.hand_back`; a worker calls it."""
+        """Take back the tasks that a slow Ray task has not begun: :meth:`RayRunner.hand_back`."""
         if self._runner is not None:
             self._runner.hand_back(number, done)
 
     async def post_event(
         self, workflow_id: str, event_key: str, payload: Any, wait_s: float
     ) -> Fate | RefusedPostError:
+        """Store an HTTP event, then wait for its fate.
+
+        :param payload: JSON, as Python has it.
+        :param wait_s: how long to wait for the workflow; after that the fate is ``"stored"``.
+        :returns: the fate, or the error of :meth:`HttpEvents.post`.
+        """
         events = (await self._ready()).http_events
         try:
             return await events.post(workflow_id, event_key, payload, wait_s=wait_s)
@@ -189,6 +219,7 @@ class WorkflowManagementActor:
             return exc  # returned, so that Ray makes no other error of it
 
     async def close(self) -> None:
+        """Suspend all workflows and give the lease back."""
         if self._manager is not None:
             await self._manager.close()
 

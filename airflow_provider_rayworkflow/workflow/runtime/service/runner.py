@@ -37,7 +37,7 @@ from airflow_provider_rayworkflow.workflow.scheduling.packing import PACKS_A_CPU
 
 log = get_logger(__name__)
 
-#: How many events may be waited for at once.
+#: How many tasks of one runtime environment may wait for events at once.
 MAX_EVENTS = 100_000
 
 _MAX_EVENT_RETRIES = 10
@@ -96,6 +96,10 @@ class RayRunner:
         self._flush: asyncio.TimerHandle | None = None
 
     def start(self, errand: Errand) -> None:
+        """Start a task, at once or when CPUs are free for it, perhaps in one Ray task with others.
+
+        Its ``on_done`` is called once, later, in this loop; errors of Ray reach it as :class:`Lost`.
+        """
         run = errand.run
         if not (self._sharing and run.can_share) or self._durations.is_long(run.function):
             self._submit([errand])
@@ -104,6 +108,11 @@ class RayRunner:
         self._pack_soon()
 
     def stop(self, errand: Errand) -> None:
+        """Stop a started task; one that has ended is left alone.
+
+        ``on_done`` gets :class:`NotBegun` at once if it was not submitted yet, else how it ended, or
+        :class:`Lost`. Others that share its Ray task get half a second to end, then begin again.
+        """
         if self._packer.remove(errand):
             errand.on_done(NotBegun())
             return
@@ -117,9 +126,10 @@ class RayRunner:
             self._loop.call_later(_STOP_GRACE_S, self._cancel, pack)
 
     def hand_back(self, number: int, done: Packed) -> None:
-        """A Ray task takes longer than it should: here is what it has done.
+        """Take back the tasks that a slow Ray task has not begun; called when it takes over 50 ms.
 
-        :param done: of its first tasks. It goes on with the next one, and begins no other.
+        :param number: of the Ray task, as it was submitted; one that has ended is ignored.
+        :param done: how its first tasks ended. It goes on with the next one, and begins no other.
         """
         pack = self._packs.get(number)
         if pack is None:
@@ -180,7 +190,7 @@ class RayRunner:
     # ---- submitting
 
     def _event_host(self, runtime_env: Any) -> Any:
-        """The actor on which all events of a runtime environment are waited for."""
+        """The actor in which all tasks of a runtime environment wait for events."""
         name = json.dumps(runtime_env or {}, sort_keys=True, default=repr)
         if name not in self._events:
             host = ray.remote(EventHost).options(
@@ -318,9 +328,9 @@ class RayRunner:
 
 
 def with_positions(run: TaskRun, refs: list[Any]) -> TaskRun:
-    """The run as :func:`run_task` takes it.
+    """The run as :func:`run_task` takes it, with positions in ``refs`` in the place of references.
 
-    :param refs: gets its references, whose positions there take their place.
+    :param refs: gets its references appended.
     """
     if all([type(given) is not Result or given.ref is None for given in run.inputs]):
         return run
@@ -339,7 +349,7 @@ def _is_input_lost(error: BaseException) -> bool:
 
 
 def system_failure(run: TaskRun, exc: BaseException) -> TaskFailure:
-    """What kept a task from running to its end, as a failure that is not its own."""
+    """The system error that kept a task from running to its end, as its failure."""
     return TaskFailure(
         task_id=run.task_id,
         type=type(exc).__name__,

@@ -69,7 +69,7 @@ class EventHost:
         self._waits = Waits()
 
     async def execute(self, payload: bytes, *values: Any) -> Packed:
-        """See :func:`execute_pack`; may be canceled."""
+        """Wait for one event as :func:`execute_pack` runs a task; the call may be canceled."""
         begun_at = time.perf_counter()
         uri, _, (run,) = pickle.loads(payload)
         completion = await self._waits.run(store_at(uri), run, lambda: values)

@@ -120,7 +120,7 @@ class Attempt:
             yield
 
     def enter(self) -> None:
-        """The same for good, in a :class:`contextvars.Context` of its own."""
+        """Make it the current task for good, in a :class:`contextvars.Context` of its own."""
         context.enter(self._context)
         if self._run.traceparent:
             join(self._run.traceparent)

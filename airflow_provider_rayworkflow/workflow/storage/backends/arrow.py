@@ -68,7 +68,7 @@ class ArrowStore:
         if kind.startswith("py::"):
             whose, kind, remedy = "An", "fsspec", ""
         return (
-            f"{whose} {kind} file system can't create a file only if there is none. Two clusters "
+            f"{whose} {kind} file system can't create a file only if it is absent. Two clusters "
             "that claim the same workflow at the same moment might both run it: let one cluster at "
             f"a time use this storage.{remedy}"
         )
@@ -232,7 +232,7 @@ def _reason(exc: Exception) -> str:
 _NO_ANSWER = re.compile(
     "NETWORK_CONNECTION|SLOW_DOWN|SERVICE_UNAVAILABLE|INTERNAL_FAILURE|timed out"
 )
-#: The same for the errors of fsspec's clients: botocore's, aiohttp's, Azure's.
+#: Errors of fsspec's clients (botocore's, aiohttp's, Azure's) that mean so, by parts of their names.
 _NO_ANSWER_TYPES = re.compile("Connect|Timeout|ServiceRequest|ServiceResponse")
 
 

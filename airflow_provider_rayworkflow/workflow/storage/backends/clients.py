@@ -175,7 +175,7 @@ _MAKERS: dict[str, Callable[[str, Options], Callable[[bool], Any] | None]] = {
 
 
 def _how(scheme: str, options: Options) -> Options:
-    """How to speak to the server. Retries are not the client's business: see ``RetryingStore``."""
+    """Time limits, certificate and proxy of a client, without retries: ``RetryingStore`` makes those."""
     client: Options = {
         "allow_http": scheme == "http",
         "connect_timeout": timedelta(seconds=_CONNECT_S),

@@ -124,7 +124,7 @@ class FileWrites:
         self._make_folder(root, write.folder, write.folders)
         try:
             write.descriptor = self._create(root, write)
-        except FileNotFoundError:  # somebody deleted the folder since we made it
+        except FileNotFoundError:  # another process deleted the folder since we made it
             self._known_folders = {_ROOT}
             self._make_folder(root, write.folder, write.folders)
             write.descriptor = self._create(root, write)
@@ -205,7 +205,7 @@ class FileWrites:
 class _Write:
     """A file on its way.
 
-    :ivar folders: that are to be synced.
+    :ivar folders: to sync.
     """
 
     def __init__(self, put: Put) -> None:

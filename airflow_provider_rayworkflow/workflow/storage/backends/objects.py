@@ -1,7 +1,7 @@
 """Bytes on object stores (S3 and what speaks like it, Azure, Google), by obstore.
 
-One request a call. Unlike ``pyarrow.fs`` it can create an object only if there is none, which is
-how a workflow gets one owner.
+One request a call. Unlike ``pyarrow.fs`` it can create an object only if it is absent, which is how
+a workflow gets one owner.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ class Root:
 
     :param is_private: it is for this user alone: it must belong to this user, and only this user
         may write there. What is made below it only this user can read. Else modes go by the umask.
-        By default that is so for :data:`DEFAULT_ROOT`, whoever names it.
+        By default that is so for :data:`DEFAULT_ROOT`, also where a caller names it.
     :ivar path: its absolute path.
     """
 
@@ -94,7 +94,7 @@ class Root:
                 os.fchmod(root, 0o700)
 
     def open(self) -> int:
-        """The same, which the caller closes."""
+        """Open the root as :meth:`opened` does; the caller closes the descriptor."""
         if self.is_private:
             return self._open_private()
         descriptor = os.open(self.path, _FOLDER)

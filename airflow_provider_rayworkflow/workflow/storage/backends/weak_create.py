@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def create_by_looking(
     store: ByteStore, exists: Callable[[str], bool], key: str, data: Data, *, settle_s: float
 ) -> bool:
-    """Write the object if there is none, wait, and see whose it is; the last writer wins.
+    """Write the object if it is absent, wait, and see whose it is; the last writer wins.
 
     Two callers may both get True if one of them needs longer than ``settle_s`` from its look to
     the end of its write.
