@@ -27,6 +27,8 @@ class JobLog:
         raises :class:`RayWorkflowUnreachableError` when that breaks off.
     :param write: takes a line.
     :param taken: how much of it, in characters, was copied before.
+    :param first_wait_s: between the end of a connection and the next one; each wait after it is
+        twice as long, up to 30 s.
     """
 
     def __init__(
@@ -37,12 +39,14 @@ class JobLog:
         write: Callable[[str], None],
         max_characters: int = MAX_CHARACTERS,
         taken: int = 0,
+        first_wait_s: float = _FIRST_WAIT_S,
     ) -> None:
         self.submission_id = submission_id
         self._tail = tail
         self._write = write
         self._max_characters = max_characters
         self._taken = taken
+        self._first_wait_s = first_wait_s
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
         self._thread = threading.Thread(target=self._run, name="ray-job-log", daemon=True)
@@ -81,7 +85,7 @@ class JobLog:
 
     async def _copy(self) -> None:
         self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
-        wait_s = _FIRST_WAIT_S
+        wait_s = self._first_wait_s
         while True:
             before = self._taken
             try:
@@ -89,7 +93,8 @@ class JobLog:
                 return
             except RayWorkflowUnreachableError as exc:
                 log.debug("The output of the Ray job %s broke off: %s", self.submission_id, exc)
-            wait_s = _FIRST_WAIT_S if self._taken > before else min(wait_s * 2, _LONGEST_WAIT_S)
+            has_more = self._taken > before
+            wait_s = self._first_wait_s if has_more else min(wait_s * 2, _LONGEST_WAIT_S)
             await asyncio.sleep(wait_s)
 
     async def _copy_once(self) -> None:

@@ -26,7 +26,7 @@ MAX_SPANS = 2_000
 _NS = 1_000_000_000
 
 
-def trace_tasks(store: WorkflowStore, found: StoredWorkflow) -> None:
+def trace_tasks(store: WorkflowStore, found: StoredWorkflow, *, max_spans: int = MAX_SPANS) -> None:
     """Make the spans of the workflow's latest run, below the current span.
 
     Nothing is read if that span is not recorded. A storage that can't be read is no failure of
@@ -42,16 +42,18 @@ def trace_tasks(store: WorkflowStore, found: StoredWorkflow) -> None:
         return
     failed = record.failure.task_id if record.failure else None
     ended = [*checkpoints.records.values(), *checkpoints.failures.values()]
-    _make_spans(record.workflow_id, ended, failed)
+    _make_spans(record.workflow_id, ended, failed, max_spans)
 
 
-def _make_spans(workflow_id: str, records: Iterable[TaskRecord], failed: str | None) -> None:
+def _make_spans(
+    workflow_id: str, records: Iterable[TaskRecord], failed: str | None, max_spans: int
+) -> None:
     tracer = trace.get_tracer("airflow_provider_rayworkflow")
     timed = [(record.times, record) for record in records if record.times is not None]
     timed.sort(key=lambda each: each[0].started_at)
-    if len(timed) > MAX_SPANS:
-        log.info("Workflow %s: %d of its %d tasks are traced", workflow_id, MAX_SPANS, len(timed))
-    for times, record in timed[:MAX_SPANS]:
+    if len(timed) > max_spans:
+        log.info("Workflow %s: %d of its %d tasks are traced", workflow_id, max_spans, len(timed))
+    for times, record in timed[:max_spans]:
         span = tracer.start_span(
             record.task_id,
             start_time=int(times.started_at * _NS),

@@ -13,19 +13,27 @@ class Backoff:
     """Counts the time since something last worked, and says how long to wait.
 
     :param timeout_s: how long failures in a row are retried, in seconds.
+    :param first_wait_s: before the first retry; each wait after it is twice as long, up to 30 s.
     :param clock: seconds since any moment.
     """
 
-    def __init__(self, timeout_s: float, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        timeout_s: float,
+        *,
+        first_wait_s: float = _FIRST_WAIT_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.timeout_s = timeout_s
+        self._first_wait_s = first_wait_s
         self._clock = clock
         self._failing_since: float | None = None
-        self._next_wait_s = _FIRST_WAIT_S
+        self._next_wait_s = first_wait_s
 
     def worked(self) -> None:
         """It works: forget what failed."""
         self._failing_since = None
-        self._next_wait_s = _FIRST_WAIT_S
+        self._next_wait_s = self._first_wait_s
 
     def failed(self) -> float | None:
         """It does not: how many seconds to wait before the next attempt, None for no more."""

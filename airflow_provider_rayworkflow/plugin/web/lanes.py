@@ -68,9 +68,16 @@ _JOB: contextvars.ContextVar[_Job | None] = contextvars.ContextVar("job", defaul
 class Lanes:
     """The lanes of this process."""
 
-    def __init__(self, *, deadline_s: float = DEADLINE_S, threads_each: int = THREADS_EACH) -> None:
+    def __init__(
+        self,
+        *,
+        deadline_s: float = DEADLINE_S,
+        threads_each: int = THREADS_EACH,
+        most_waiting: int = MOST_WAITING,
+    ) -> None:
         self._deadline_s = deadline_s
         self._threads_each = threads_each
+        self._most_waiting = most_waiting
         self._lanes: dict[Hashable, _Lane] = {}
         self._lock = threading.Lock()
 
@@ -131,7 +138,7 @@ class Lanes:
             if len(lane.running) + lane.given < self._threads_each:
                 lane.running.add(job := _Job())
                 return job
-            if lane.hung >= self._threads_each or len(lane.waiting) >= MOST_WAITING:
+            if lane.hung >= self._threads_each or len(lane.waiting) >= self._most_waiting:
                 raise NoAnswerError
             lane.waiting.append(waiter := _Waiter(loop, loop.create_future()))
         try:

@@ -115,11 +115,20 @@ MAX_KNOWN_BYTES = 16 * 1024 * 1024
 _known: BoundedCache[_KnownKey, Facts] = BoundedCache(max_bytes=MAX_KNOWN_BYTES, size_of=_size_of)
 
 
-def list_page(hook: RayWorkflowHook, access: Access, chosen: Filter) -> Listed:
+def list_page(
+    hook: RayWorkflowHook,
+    access: Access,
+    chosen: Filter,
+    *,
+    max_read: int = MAX_READ,
+    known: BoundedCache[_KnownKey, Facts] = _known,
+) -> Listed:
     """One page: what is active first, then the newest.
 
     One listing, and a read for each workflow that is not known yet.
 
+    :param max_read: how many workflows it looks at, at most.
+    :param known: what rows show of the final statuses that were read before.
     :raises StorageError: when the storage can't be read.
     """
     store, wanted = hook.store, chosen.text.lower()
@@ -133,10 +142,10 @@ def list_page(hook: RayWorkflowHook, access: Access, chosen: Filter) -> Listed:
     ]
     # Ids of task instances end with the time of their run.
     found.sort(key=lambda item: (item[0].is_active, item[1].segment), reverse=True)
-    looked_at, more = found[:MAX_READ], len(found) - MAX_READ
+    looked_at, more = found[:max_read], len(found) - max_read
     rows = [
         Row(status=status, facts=facts)
-        for status, facts in _read(store, looked_at)
+        for status, facts in _read(store, looked_at, known)
         if access.allows("GET", hook.ray_workflow_conn_id, facts.origin)
     ]
     rows.sort(key=lambda row: (not row.status.is_active, -row.facts.created_at, row.workflow_id))
@@ -150,21 +159,23 @@ def list_page(hook: RayWorkflowHook, access: Access, chosen: Filter) -> Listed:
 
 
 def _read(
-    store: WorkflowStore, found: Sequence[tuple[WorkflowStatus, StatusKey]]
+    store: WorkflowStore,
+    found: Sequence[tuple[WorkflowStatus, StatusKey]],
+    known: BoundedCache[_KnownKey, Facts],
 ) -> list[tuple[WorkflowStatus, Facts]]:
     """What rows show of these; several are read at once. What is deleted meanwhile has no row."""
     uri = store.bytes.uri
-    known = {key: _known.get((store.signing, uri, key.key)) for _, key in found}
-    unknown = [key for key, facts in known.items() if facts is None]
+    shown = {key: known.get((store.signing, uri, key.key)) for _, key in found}
+    unknown = [key for key, facts in shown.items() if facts is None]
 
     def read(key: StatusKey) -> Facts | None:
         facts = _read_facts(store, key)
         if facts is not None and not facts.problem and not key.status.is_active:
-            _known[store.signing, uri, key.key] = facts
+            known[store.signing, uri, key.key] = facts
         return facts
 
-    known.update(zip(unknown, each(read, unknown, at_once=_READ_AT_ONCE), strict=True))
-    return [(status, facts) for status, key in found if (facts := known[key]) is not None]
+    shown.update(zip(unknown, each(read, unknown, at_once=_READ_AT_ONCE), strict=True))
+    return [(status, facts) for status, key in found if (facts := shown[key]) is not None]
 
 
 def _read_facts(store: WorkflowStore, key: StatusKey) -> Facts | None:

@@ -38,9 +38,6 @@ log = get_logger(__name__)
 
 Json = dict[str, Any]
 
-#: How often the storage is asked about a workflow that another manager is starting.
-_WATCH_INTERVAL_S = 0.5
-
 # To write a larger graph takes so long that nothing else shall be written with it.
 _FEW_TASKS = 100
 
@@ -142,7 +139,7 @@ class Admission:
                 if step is _Step.ATTACH:
                     return
                 if step is _Step.WAIT:
-                    await asyncio.sleep(_WATCH_INTERVAL_S)
+                    await asyncio.sleep(self._known.intervals.watch_s)
                     continue
                 if step is _Step.CANCEL_OR_START and await self._known.in_thread(
                     self._obey_pending_cancel, seen.found
@@ -281,7 +278,12 @@ class Admission:
             ready = self._prepare(start, status)
         else:
             ready = await self._known.in_thread(self._prepare, start, status)
-        ownership = Ownership(self._known.store, ready.claim, self._known.tenure)
+        ownership = Ownership(
+            self._known.store,
+            ready.claim,
+            self._known.tenure,
+            look_interval_s=self._known.intervals.look_s,
+        )
         if not await self._known.writes.put(
             lambda: ownership.claim_put(start.graph),
             alone=len(ready.graph.tasks) > _FEW_TASKS,

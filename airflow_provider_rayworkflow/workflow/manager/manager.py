@@ -25,7 +25,7 @@ from airflow_provider_rayworkflow.workflow.manager.inactive import InactiveWorkf
 from airflow_provider_rayworkflow.workflow.manager.lease_keeper import LeaseKeeper
 from airflow_provider_rayworkflow.workflow.manager.locks import Locks
 from airflow_provider_rayworkflow.workflow.manager.queries import Queries
-from airflow_provider_rayworkflow.workflow.manager.registry import Registry
+from airflow_provider_rayworkflow.workflow.manager.registry import Intervals, Registry
 from airflow_provider_rayworkflow.workflow.manager.runs import WorkflowRuns
 from airflow_provider_rayworkflow.workflow.manager.status_backlog import StatusBacklog
 from airflow_provider_rayworkflow.workflow.manager.stop_requests import StopRequests
@@ -65,6 +65,7 @@ class Manager:
     :param process: with whose end the manager ends; by default this one.
     :param metrics: told what goes on; by default nothing is measured.
     :param event_settings: how HTTP events are taken.
+    :param intervals: how often it looks at the storage, and writes to it.
     """
 
     def __init__(
@@ -81,11 +82,14 @@ class Manager:
         process: Process | None = None,
         metrics: Metrics | None = None,
         event_settings: EventSettings | None = None,
+        intervals: Intervals | None = None,
     ) -> None:
         self.manager_id = manager_id
         #: How long this manager may act without another renewal of its lease.
         self.tenure = Tenure(LEASE_TTL_S, elapsed)
-        self._known = Registry(store, manager_id=manager_id, clock=clock, tenure=self.tenure)
+        self._known = Registry(
+            store, manager_id=manager_id, clock=clock, tenure=self.tenure, intervals=intervals
+        )
         self._locks = Locks()
         late = StatusBacklog(self._known, self._locks)
         self._runs = WorkflowRuns(

@@ -16,9 +16,6 @@ from airflow_provider_rayworkflow.workflow.storage.claims import claim_put
 from airflow_provider_rayworkflow.workflow.storage.leases import Tenure
 from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
 
-#: How long a look at the claims is good where each look is a request.
-LOOK_INTERVAL_S = 1.0
-
 # So much of a claim tells it from all others: it says by whom and when it was made.
 _HEAD_BYTES = 4096
 
@@ -27,9 +24,12 @@ class Ownership:
     """One claimed epoch of a workflow.
 
     :param tenure: the manager's.
+    :param look_interval_s: see :class:`Intervals`.
     """
 
-    def __init__(self, store: WorkflowStore, claim: Claim, tenure: Tenure) -> None:
+    def __init__(
+        self, store: WorkflowStore, claim: Claim, tenure: Tenure, *, look_interval_s: float
+    ) -> None:
         self._store = store
         self._claim = claim
         self._tenure = tenure
@@ -37,7 +37,7 @@ class Ownership:
         self._looked_at = 0.0
         #: True once the claim is made: before, there is nothing to look at.
         self.is_held = False
-        self._interval_s = 0.0 if store.bytes.reads_at_once == 1 else LOOK_INTERVAL_S
+        self._interval_s = 0.0 if store.bytes.reads_at_once == 1 else look_interval_s
 
     def claim_put(self, graph: Graph | None) -> Put:
         """The write that makes the claim; if its object is new, the claim holds."""

@@ -20,9 +20,6 @@ from airflow_provider_rayworkflow.workflow.storage.snapshot import read_snapshot
 
 Json = dict[str, Any]
 
-#: How often the storage is asked about a workflow that another manager runs.
-WATCH_INTERVAL_S = 0.5
-
 
 class Queries:
     """What callers of one manager ask.
@@ -108,7 +105,7 @@ class Queries:
             if not found.status.is_active and not found.owner_may_live:
                 record = found.honest_record
                 return await self._known.in_thread(self._stored_output, record, task_id)
-            await asyncio.sleep(WATCH_INTERVAL_S)
+            await asyncio.sleep(self._known.intervals.watch_s)
 
     async def _wait_task(self, live: HeldWorkflow, task_id: str) -> Output | None:
         waiter: asyncio.Future[Result] = asyncio.get_running_loop().create_future()

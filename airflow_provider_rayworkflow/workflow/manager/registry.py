@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from airflow_provider_rayworkflow.workflow.execution.thread_pool import ThreadPool
@@ -26,9 +27,28 @@ T = TypeVar("T")
 _STORAGE_THREADS = 64
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Intervals:
+    """How often one manager does what it does again and again, in seconds.
+
+    :ivar look_s: how long a look at the claims is good where each look is a request.
+    :ivar poll_s: between looks for stop requests, while there is a workflow to be stopped.
+    :ivar progress_s: between writes of a run's progress; only changes are written.
+    :ivar retry_s: between attempts to write a status whose write has failed.
+    :ivar watch_s: between looks at a workflow that another manager starts or runs.
+    """
+
+    look_s: float = 1.0
+    poll_s: float = 2.0
+    progress_s: float = 5.0
+    retry_s: float = 5.0
+    watch_s: float = 0.5
+
+
 class Registry:
     """All workflows, as one manager sees them.
 
+    :ivar intervals: of the manager.
     :ivar live: the workflows that the manager holds, by id.
     :ivar tenure: how long the manager may act.
     :ivar threads: where storage calls block.
@@ -42,8 +62,10 @@ class Registry:
         manager_id: str,
         clock: Callable[[], float],
         tenure: Tenure,
+        intervals: Intervals | None = None,
     ) -> None:
         self.store = store
+        self.intervals = intervals or Intervals()
         self.tenure = tenure
         self.manager_id = manager_id
         self.clock = clock

@@ -33,9 +33,6 @@ from airflow_provider_rayworkflow.workflow.storage.statuses import status_key, s
 
 log = get_logger(__name__)
 
-#: How often at most a run writes how far it is; it does only when that has changed.
-PROGRESS_INTERVAL_S = 5.0
-
 
 class WorkflowRuns:
     """The runs of one manager.
@@ -148,7 +145,8 @@ class WorkflowRuns:
             reports = self._report_progress(live, executor, has_ended)
             reporting.append(asyncio.ensure_future(reports))
 
-        timer = asyncio.get_running_loop().call_later(PROGRESS_INTERVAL_S, report)
+        interval_s = self._known.intervals.progress_s
+        timer = asyncio.get_running_loop().call_later(interval_s, report)
         try:
             return await executor.run()
         finally:
@@ -164,7 +162,7 @@ class WorkflowRuns:
         while not has_ended.is_set() and live.stop is None:
             await self._write_progress(live, executor)
             with suppress(TimeoutError):
-                await asyncio.wait_for(has_ended.wait(), PROGRESS_INTERVAL_S)
+                await asyncio.wait_for(has_ended.wait(), self._known.intervals.progress_s)
 
     async def _write_progress(self, live: HeldWorkflow, executor: Executor) -> None:
         try:

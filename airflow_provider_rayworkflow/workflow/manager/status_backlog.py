@@ -16,9 +16,6 @@ from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
 
 log = get_logger(__name__)
 
-#: How long after a failure a status is tried again.
-RETRY_INTERVAL_S = 5.0
-
 
 class StatusBacklog:
     """The statuses that one manager still has to write.
@@ -43,7 +40,7 @@ class StatusBacklog:
 
     async def _write_all(self) -> None:
         while self._due:
-            await asyncio.sleep(RETRY_INTERVAL_S)
+            await asyncio.sleep(self._known.intervals.retry_s)
             for workflow_id in list(self._due):
                 async with self._locks.of(workflow_id):
                     await self._write(workflow_id)

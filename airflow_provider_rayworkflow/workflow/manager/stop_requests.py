@@ -15,8 +15,6 @@ from airflow_provider_rayworkflow.workflow.storage.mailbox import Mailbox, StopR
 
 log = get_logger(__name__)
 
-#: How often the storage is asked for requests, while there is a workflow to be stopped.
-POLL_INTERVAL_S = 2.0
 #: A request that no manager has dealt with for so long is forgotten.
 _MAX_AGE_S = 24 * 3600.0
 
@@ -40,7 +38,7 @@ class StopRequests:
     async def watch(self) -> None:
         """Look again and again, until cancelled."""
         while True:
-            await asyncio.sleep(POLL_INTERVAL_S)
+            await asyncio.sleep(self._known.intervals.poll_s)
             try:
                 if self._known.live:
                     await self.look()

@@ -2,9 +2,6 @@
 
 from collections.abc import AsyncIterator, Iterator
 
-import pytest
-
-from airflow_provider_rayworkflow.clusters import job_logs
 from airflow_provider_rayworkflow.clusters.job_logs import JobLog
 from airflow_provider_rayworkflow.exceptions import RayWorkflowUnreachableError
 
@@ -22,14 +19,9 @@ class Job:
             yield text
 
 
-@pytest.fixture(autouse=True)
-def no_waits(monkeypatch):
-    monkeypatch.setattr(job_logs, "_FIRST_WAIT_S", 0.0)
-
-
 def copied(job: Job, **options: int) -> list[str]:
     written: list[str] = []
-    log = JobLog("j", job.tail, write=written.append, **options)
+    log = JobLog("j", job.tail, write=written.append, first_wait_s=0.0, **options)
     log.start()
     log.finish(30)
     return written

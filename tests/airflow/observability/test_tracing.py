@@ -11,7 +11,6 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import NonRecordingSpan, SpanContext, StatusCode
 
 from airflow_provider_rayworkflow import workflow
-from airflow_provider_rayworkflow.observability import tracing
 from airflow_provider_rayworkflow.observability.tracing import trace_tasks
 from airflow_provider_rayworkflow.workflow.exceptions import DataLoadError
 from airflow_provider_rayworkflow.workflow.execution.trace_context import (
@@ -62,9 +61,9 @@ def found(store):
     return HonestStatuses(WorkflowStore(store), now=0).read("w")
 
 
-def trace_in_a_span(store):
+def trace_in_a_span(store, **options):
     with trace.get_tracer("test").start_as_current_span("worker.train") as span:
-        trace_tasks(WorkflowStore(store), found(store))
+        trace_tasks(WorkflowStore(store), found(store), **options)
     return span.get_span_context()
 
 
@@ -121,11 +120,10 @@ def test_a_storage_that_can_not_be_read_fails_nothing(exporter, store, caplog):
     assert [span.name for span in exporter.get_finished_spans()] == ["worker.train"]
 
 
-def test_a_huge_workflow_has_as_many_spans_as_a_viewer_bears(exporter, store, monkeypatch):
-    monkeypatch.setattr(tracing, "MAX_SPANS", 1)
+def test_a_huge_workflow_has_as_many_spans_as_a_viewer_bears(exporter, store):
     with in_process(store):
         workflow.run(graph(), workflow_id="w")
-    trace_in_a_span(store)
+    trace_in_a_span(store, max_spans=1)
     assert [span.name for span in exporter.get_finished_spans()] == ["load", "worker.train"]
 
 

@@ -90,7 +90,7 @@ def new_run(stored: Stored, engine: Engine, *, patience_s: float = 0) -> Workflo
         engine=engine,
         spec=RunSpec(workflow_id="w"),
         poll_interval_s=0.001,
-        backoff=Backoff(patience_s),
+        backoff=Backoff(patience_s, first_wait_s=0.001),
     )
 
 
@@ -145,8 +145,7 @@ def test_a_workflow_is_not_taken_over_without_end():
     assert engine.calls.count("submit resume") == 3
 
 
-def test_a_storage_that_fails_for_a_moment_is_asked_again(monkeypatch):
-    monkeypatch.setattr("airflow_provider_rayworkflow.tries.backoff._FIRST_WAIT_S", 0.001)
+def test_a_storage_that_fails_for_a_moment_is_asked_again():
     stored = Stored(RUNNING, BAD_STORAGE, BAD_STORAGE, SUCCESSFUL)
     assert run(stored, Engine(), Action.RUN, patience_s=60) is SUCCESSFUL
 

@@ -11,7 +11,6 @@ import ray
 from fastapi import HTTPException
 from stored import one, origin
 
-from airflow_provider_rayworkflow.plugin.web import actions
 from airflow_provider_rayworkflow.plugin.web.actions import Action, ActionBody, act, offered
 from airflow_provider_rayworkflow.plugin.web.shown import open_workflow
 from airflow_provider_rayworkflow.workflow import testing
@@ -75,13 +74,10 @@ def test_what_can_be_done_is_offered(conn_id: str, workflow_id: str, expected: s
     assert set(offered(Everything(), workflow)) == expected
 
 
-def test_a_cluster_that_does_not_answer_is_told_and_the_workflow_stays_as_it_is(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(actions, "_PATIENCE_S", 0.0)
+def test_a_cluster_that_does_not_answer_is_told_and_the_workflow_stays_as_it_is(root: Path):
     body = ActionBody(conn_id="away", workflow_id="failed", action=Action.RESUME)
     with pytest.raises(HTTPException) as raised:
-        act(Everything(), body)
+        act(Everything(), body, patience_s=0.0)
     assert raised.value.status_code == 502
     store = WorkflowStore(open_store(str(root)))
     record = store.read_status("failed")

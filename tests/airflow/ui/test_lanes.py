@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_rayworkflow.plugin.web import lanes
 from airflow_provider_rayworkflow.plugin.web.lanes import Lanes, NoAnswerError, each
 
 FAR = 1e9  # by the event loop's clock
@@ -138,9 +137,8 @@ def test_a_caller_that_goes_away_gives_its_turn_to_the_next(hanging: threading.E
     assert made._lanes == {}
 
 
-def test_not_everybody_may_wait(hanging: threading.Event, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(lanes, "MOST_WAITING", 2)
-    made = Lanes(threads_each=1)
+def test_not_everybody_may_wait(hanging: threading.Event):
+    made = Lanes(threads_each=1, most_waiting=2)
 
     async def ask() -> None:
         asked = [asyncio.create_task(made.run("a", hanging.wait, until=FAR)) for _ in range(3)]

@@ -10,7 +10,7 @@ import pytest
 
 from airflow_provider_rayworkflow.plugin.web import lists
 from airflow_provider_rayworkflow.plugin.web.known import BoundedCache
-from airflow_provider_rayworkflow.plugin.web.lists import Filter, list_page
+from airflow_provider_rayworkflow.plugin.web.lists import Filter, Listed, list_page
 from airflow_provider_rayworkflow.workflow.model.records import JsonOutput, StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
@@ -35,6 +35,7 @@ class Hook:
     def __init__(self) -> None:
         self.bytes = CountingStore()
         self.store = WorkflowStore(self.bytes)
+        self.known = known()
 
     def add(self, workflow_id: str, *, created_at: float, dag_id: str = "") -> None:
         origin = {
@@ -64,8 +65,7 @@ class Rights:
 
 
 @pytest.fixture
-def hook(monkeypatch: pytest.MonkeyPatch) -> Hook:
-    monkeypatch.setattr(lists, "_known", known())
+def hook() -> Hook:
     return Hook()
 
 
@@ -73,9 +73,15 @@ def known(max_bytes: int = lists.MAX_KNOWN_BYTES) -> BoundedCache:
     return BoundedCache(max_bytes=max_bytes, size_of=lists._size_of)
 
 
-def show(hook: Hook, rights: Rights | None = None, *, page: int = 1, text: str = "") -> list[str]:
+def listed(
+    hook: Hook, rights: Rights | None = None, *, page: int = 1, text: str = "", **options: int
+) -> Listed:
     chosen = Filter(status="", text=text, page=page)
-    return [row.workflow_id for row in list_page(hook, rights or Rights(), chosen).rows]
+    return list_page(hook, rights or Rights(), chosen, known=hook.known, **options)
+
+
+def show(hook: Hook, rights: Rights | None = None, **options: Any) -> list[str]:
+    return [row.workflow_id for row in listed(hook, rights, **options).rows]
 
 
 def test_the_newest_come_first_fifty_on_a_page(hook: Hook):
@@ -98,16 +104,15 @@ def test_only_what_the_user_may_see_is_counted_and_shown(hook: Hook):
     hook.add("mine", created_at=1.0, dag_id="mine")
     hook.add("theirs", created_at=2.0, dag_id="theirs")
     hook.add("nobody's", created_at=3.0)
-    listed = list_page(hook, Rights("mine"), Filter(status="", text="", page=1))
-    assert ([row.workflow_id for row in listed.rows], listed.total) == (["mine"], 1)
+    page = listed(hook, Rights("mine"))
+    assert ([row.workflow_id for row in page.rows], page.total) == (["mine"], 1)
 
 
-def test_what_was_not_looked_at_is_told(hook: Hook, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(lists, "MAX_READ", 2)
+def test_what_was_not_looked_at_is_told(hook: Hook):
     for number in range(5):
         hook.add(f"w{number}", created_at=0.0)
-    listed = list_page(hook, Rights(), Filter(status="", text="", page=1))
-    assert (listed.total, listed.not_looked_at) == (2, 3)
+    page = listed(hook, max_read=2)
+    assert (page.total, page.not_looked_at) == (2, 3)
 
 
 def test_a_damaged_document_says_so_in_its_row_and_hides_no_other_workflow(hook: Hook):
@@ -115,7 +120,7 @@ def test_a_damaged_document_says_so_in_its_row_and_hides_no_other_workflow(hook:
     hook.add("torn", created_at=2.0)
     [key] = [entry.key for entry in hook.bytes.list("v1/status/torn")]
     hook.bytes.put(key, b"{")
-    rows = list_page(hook, Rights(), Filter(status="", text="", page=1)).rows
+    rows = listed(hook).rows
     problems = {row.workflow_id: row.facts.problem for row in rows}
     assert problems == {"whole": "", "torn": "its status is damaged"}
     # Whose it is stood in the document: who may not see the connection does not see the row.
@@ -158,15 +163,13 @@ def test_large_outputs_are_not_kept_for_rows_that_do_not_show_them(hook: Hook):
         after, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert len(lists._known) == 2000
+    assert len(hook.known) == 2000
     assert after - before < 10_000_000
-    assert lists._known.held_bytes < 10_000_000
+    assert hook.known.held_bytes < 10_000_000
 
 
-def test_what_is_kept_is_bounded_in_bytes_and_the_oldest_goes_first(
-    hook: Hook, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(lists, "_known", cache := known(20_000))
+def test_what_is_kept_is_bounded_in_bytes_and_the_oldest_goes_first(hook: Hook):
+    hook.known = cache = known(20_000)
     for number in range(100):
         hook.add(f"w{number:02}", created_at=float(number), dag_id="d" * 200)
     show(hook)

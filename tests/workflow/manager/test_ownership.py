@@ -14,9 +14,9 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     OwnershipLostError,
     WorkflowStillActiveError,
 )
-from airflow_provider_rayworkflow.workflow.manager import admission, queries
 from airflow_provider_rayworkflow.workflow.manager.manager import Manager
-from airflow_provider_rayworkflow.workflow.manager.ownership import LOOK_INTERVAL_S, Ownership
+from airflow_provider_rayworkflow.workflow.manager.ownership import Ownership
+from airflow_provider_rayworkflow.workflow.manager.registry import Intervals
 from airflow_provider_rayworkflow.workflow.model.graph import Graph, Task
 from airflow_provider_rayworkflow.workflow.model.limits import Limits
 from airflow_provider_rayworkflow.workflow.model.records import (
@@ -27,6 +27,7 @@ from airflow_provider_rayworkflow.workflow.model.records import (
     TaskTimes,
 )
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.offline import lifecycle
 from airflow_provider_rayworkflow.workflow.scheduling.attempts import Errand, Lost, Returned
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, keys
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
@@ -118,6 +119,7 @@ class Fleet:
             clock=host.clock,
             elapsed=lambda: host.elapsed_s,
             process=Process.current() if is_here else elsewhere,
+            intervals=Intervals(watch_s=0.001),
         )
         await manager.start()
         return manager
@@ -154,9 +156,7 @@ class Fleet:
 
 
 @pytest.fixture
-def fleet(monkeypatch: pytest.MonkeyPatch) -> Fleet:
-    monkeypatch.setattr(admission, "_WATCH_INTERVAL_S", 0.001)
-    monkeypatch.setattr(queries, "WATCH_INTERVAL_S", 0.001)
+def fleet() -> Fleet:
     return Fleet()
 
 
@@ -246,7 +246,7 @@ def test_an_operation_of_one_look_shows_what_it_sees_and_takes_nothing_over(flee
             assert found.status == ("RUNNING" if now == NOW else "RESUMABLE")
             assert found.owner_may_live is (now != NOW)
             with pytest.raises(WorkflowStillActiveError, match="still"):
-                admission.lifecycle.delete(visitor, found, manager_id="visitor-1", now=now)
+                lifecycle.delete(visitor, found, manager_id="visitor-1", now=now)
         assert fleet.epochs() == [1]
 
     asyncio.run(check())
@@ -441,7 +441,7 @@ class Far(MemoryStore):
 def owned(store: MemoryStore, clock: Callable[[], float]) -> Ownership:
     tenure = Tenure(LEASE_TTL_S, clock)
     claim = next_claim("w", after=0, manager_id="m", now=NOW, user_metadata={}, has_graph=False)
-    ownership = Ownership(WorkflowStore(store), claim, tenure)
+    ownership = Ownership(WorkflowStore(store), claim, tenure, look_interval_s=1.0)
     put = ownership.claim_put(None)
     store.put_if_absent(put.key, put.data)
     ownership.is_held = True
@@ -454,7 +454,7 @@ def test_where_a_look_is_a_request_one_is_good_for_a_while():
     for _ in range(50):
         ownership.check()
     assert store.reads == 0  # the claim itself was a look
-    now += LOOK_INTERVAL_S
+    now += 1.0
     for _ in range(50):
         ownership.check()
     assert store.reads == 2
@@ -467,7 +467,7 @@ def test_a_claim_of_the_same_epoch_by_another_manager_is_not_ones_own(store: Mem
     ownership = owned(store, lambda: now)
     store.delete_folder("v1/workflows/w")
     WorkflowStore(store).claim("w", after=0, manager_id="other", now=NOW, user_metadata={})
-    now += LOOK_INTERVAL_S
+    now += 1.0
     with pytest.raises(OwnershipLostError, match="replaced while it ran") as caught:
         ownership.check()
     assert caught.value.is_deleted

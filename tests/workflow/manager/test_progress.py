@@ -7,11 +7,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-import pytest
-
-from airflow_provider_rayworkflow.workflow.execution import attempt_ends
-from airflow_provider_rayworkflow.workflow.manager import runs
+from airflow_provider_rayworkflow.workflow.execution.attempt_ends import MAX_PRINTED
 from airflow_provider_rayworkflow.workflow.manager.manager import Manager
+from airflow_provider_rayworkflow.workflow.manager.registry import Intervals
 from airflow_provider_rayworkflow.workflow.model.graph import Graph, RetryOptions, Task, TaskOptions
 from airflow_provider_rayworkflow.workflow.model.limits import Limits
 from airflow_provider_rayworkflow.workflow.model.records import (
@@ -100,7 +98,7 @@ class Running:
 
 
 @asynccontextmanager
-async def running() -> AsyncIterator[Running]:
+async def running(*, progress_s: float = 0.01) -> AsyncIterator[Running]:
     store, runner = CountingStore(), Runner()
     manager = Manager(
         store=WorkflowStore(store),
@@ -109,6 +107,7 @@ async def running() -> AsyncIterator[Running]:
         actor_id="a",
         limits=Limits(),
         clock=lambda: 100.0,
+        intervals=Intervals(progress_s=progress_s),
     )
     await manager.start()
     try:
@@ -118,12 +117,6 @@ async def running() -> AsyncIterator[Running]:
         await manager.close()
 
 
-@pytest.fixture
-def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runs, "PROGRESS_INTERVAL_S", 0.01)
-
-
-@pytest.mark.usefixtures("often")
 def test_it_says_what_is_done_running_and_tried_again():
     async def check() -> None:
         async with running() as run:
@@ -149,7 +142,6 @@ def test_it_says_what_is_done_running_and_tried_again():
     asyncio.run(check())
 
 
-@pytest.mark.usefixtures("often")
 def test_what_begins_in_an_attempt_that_is_over_counts_for_nothing():
     async def check() -> None:
         async with running() as run:
@@ -165,7 +157,6 @@ def test_what_begins_in_an_attempt_that_is_over_counts_for_nothing():
     asyncio.run(check())
 
 
-@pytest.mark.usefixtures("often")
 def test_nothing_is_written_while_nothing_changes():
     async def check() -> None:
         async with running() as run:
@@ -182,7 +173,7 @@ def test_nothing_is_written_while_nothing_changes():
 
 def test_a_short_run_writes_none():
     async def check() -> None:
-        async with running() as run:
+        async with running(progress_s=5.0) as run:
             for task_id in ("a", "b", "end"):
                 await run.runner.end(task_id)
             async with asyncio.timeout(4):
@@ -193,7 +184,6 @@ def test_a_short_run_writes_none():
     asyncio.run(check())
 
 
-@pytest.mark.usefixtures("often")
 def test_the_end_has_no_progress_and_leaves_no_other_status():
     async def check() -> None:
         async with running() as run:
@@ -209,21 +199,18 @@ def test_the_end_has_no_progress_and_leaves_no_other_status():
     asyncio.run(check())
 
 
-def test_what_tasks_printed_is_kept_with_their_checkpoints_as_long_as_there_is_room(
-    monkeypatch: pytest.MonkeyPatch,
-):
-    monkeypatch.setattr(attempt_ends, "MAX_PRINTED", 10)
-
+def test_what_tasks_printed_is_kept_with_their_checkpoints_as_long_as_there_is_room():
     async def check() -> None:
+        all_room = "x" * MAX_PRINTED
         async with running() as run:
-            await run.runner.end("a", Returned(result=RESULT, times=TIMES, printed="ten chars\n"))
+            await run.runner.end("a", Returned(result=RESULT, times=TIMES, printed=all_room))
             await run.runner.end("b", Returned(result=RESULT, times=TIMES, printed="more\n"))
             await run.runner.end("end")
             async with asyncio.timeout(10):
                 await run.manager.answers.wait_output("w")
             records = WorkflowStore(run.store).read_checkpoints("w").records
-        printed = {task_id: record.printed for task_id, record in records.items()}
-        assert printed == {"a": "ten chars\n", "b": "", "end": ""}
+        printed = {task_id: len(record.printed) for task_id, record in records.items()}
+        assert printed == {"a": MAX_PRINTED, "b": 0, "end": 0}
 
     asyncio.run(check())
 

@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator
 import effects
 import pytest
 import ray
+from hurried import in_process
 
 from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.workflow import testing
 from airflow_provider_rayworkflow.workflow.exceptions import DataSaveError, StorageError
-from airflow_provider_rayworkflow.workflow.manager import status_backlog
 from airflow_provider_rayworkflow.workflow.manager.locks import Locks
-from airflow_provider_rayworkflow.workflow.manager.registry import Registry
+from airflow_provider_rayworkflow.workflow.manager.registry import Intervals, Registry
 from airflow_provider_rayworkflow.workflow.manager.status_backlog import StatusBacklog
 from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
@@ -41,8 +41,7 @@ class DenyingStore(MemoryStore):
 
 
 @pytest.fixture
-def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[DenyingStore]:
-    monkeypatch.setattr(status_backlog, "RETRY_INTERVAL_S", 0.01)
+def store() -> Iterator[DenyingStore]:
     with effects.fresh():
         yield DenyingStore()
 
@@ -71,7 +70,7 @@ def wait_at_the_gate():
 
 @pytest.mark.invariant(4)
 def test_a_final_status_that_is_denied_is_written_later(store: DenyingStore):
-    with testing.in_process(store) as workflows:
+    with in_process(store, retry_s=0.01) as workflows:
         store.denied = ("-SUCCESSFUL-", "-RESUMABLE-")
         with pytest.raises(workflow.WorkflowError, match="access denied"):
             workflows.run(note.bind(1), workflow_id="w")
@@ -85,7 +84,7 @@ def test_a_final_status_that_is_denied_is_written_later(store: DenyingStore):
 
 @pytest.mark.invariant(3)
 def test_it_is_not_written_over_what_came_after_it(store: DenyingStore):
-    with testing.in_process(store) as workflows:
+    with in_process(store, retry_s=0.01) as workflows:
         # Who asked only after its end would have it resumed.
         running = workflows.run_async(wait_at_the_gate.bind(), workflow_id="w")
         store.denied = ("00000001-0001-",)
@@ -99,7 +98,7 @@ def test_it_is_not_written_over_what_came_after_it(store: DenyingStore):
 
 
 def test_a_cancel_that_is_denied_is_an_error_and_done_later(store: DenyingStore):
-    with testing.in_process(store) as workflows:
+    with in_process(store, retry_s=0.01) as workflows:
         workflows.run_async(wait_at_the_gate.bind(), workflow_id="w")
         store.denied = ("-CANCELED-",)
         with pytest.raises(StorageError, match="access denied"):
@@ -109,7 +108,7 @@ def test_a_cancel_that_is_denied_is_an_error_and_done_later(store: DenyingStore)
 
 
 def test_a_start_that_is_denied_leaves_no_claim_that_others_wait_for(store: DenyingStore):
-    with testing.in_process(store) as workflows:
+    with in_process(store, retry_s=0.01) as workflows:
         store.denied = ("-RUNNING-",)
         with pytest.raises(StorageError, match="access denied"):
             workflows.run(note.bind(1), workflow_id="w")
@@ -138,7 +137,13 @@ def test_one_that_comes_while_an_earlier_one_is_dealt_with_is_not_forgotten(stor
     """The claims are read for the first run's status, and meanwhile the second run ends as well."""
 
     async def check() -> None:
-        known = Registry(WorkflowStore(store), manager_id="m", clock=time.time, tenure=Tenure())
+        known = Registry(
+            WorkflowStore(store),
+            manager_id="m",
+            clock=time.time,
+            tenure=Tenure(),
+            intervals=Intervals(retry_s=0.01),
+        )
         late = StatusBacklog(known, Locks())
         late.add(record(epoch=1), replaces=None)
         earlier = asyncio.Event()

@@ -14,8 +14,8 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     IllegalTransitionError,
     WorkflowNotResumableError,
 )
-from airflow_provider_rayworkflow.workflow.manager import stop_requests
 from airflow_provider_rayworkflow.workflow.manager.manager import Manager
+from airflow_provider_rayworkflow.workflow.manager.registry import Intervals
 from airflow_provider_rayworkflow.workflow.model.graph import Graph, Task
 from airflow_provider_rayworkflow.workflow.model.limits import Limits
 from airflow_provider_rayworkflow.workflow.model.records import (
@@ -62,8 +62,7 @@ class MoodyStore(MemoryStore):
 
 
 @pytest.fixture
-def store(monkeypatch: pytest.MonkeyPatch) -> MoodyStore:
-    monkeypatch.setattr(stop_requests, "POLL_INTERVAL_S", 0.01)
+def store() -> MoodyStore:
     return MoodyStore()
 
 
@@ -90,6 +89,7 @@ async def managing(store: MoodyStore, manager_id: str) -> AsyncIterator[Manager]
         manager_id=manager_id,
         actor_id="a",
         limits=Limits(),
+        intervals=Intervals(poll_s=0.01),
     )
     await manager.start()
     try:

@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator
 import effects
 import pytest
 import ray
+from hurried import in_process
 
 from airflow_provider_rayworkflow import workflow
-from airflow_provider_rayworkflow.workflow import testing
 from airflow_provider_rayworkflow.workflow.execution import executor
 from airflow_provider_rayworkflow.workflow.execution.attempt_table import AttemptTable
 from airflow_provider_rayworkflow.workflow.execution.metrics import Metrics
-from airflow_provider_rayworkflow.workflow.manager import runs, status_backlog
+from airflow_provider_rayworkflow.workflow.manager import runs
 from airflow_provider_rayworkflow.workflow.manager.held_workflow import HeldWorkflow
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
@@ -57,8 +57,7 @@ class BreakingStore(MemoryStore):
 
 
 @pytest.fixture
-def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[BreakingStore]:
-    monkeypatch.setattr(status_backlog, "RETRY_INTERVAL_S", 0.01)
+def store() -> Iterator[BreakingStore]:
     with effects.fresh():
         yield BreakingStore()
 
@@ -90,7 +89,7 @@ def test_a_final_status_that_meets_an_unexpected_error_hands_the_workflow_back(
     store: BreakingStore, error: BaseException
 ):
     store.error, store.broken = error, ("-SUCCESSFUL-",)
-    with testing.in_process(store) as workflows:
+    with in_process(store, retry_s=0.01) as workflows:
         with pytest.raises(workflow.WorkflowError):
             workflows.run(note.bind(1), workflow_id="w")
         wait_until(lambda: shown(store) == "RESUMABLE")
@@ -101,7 +100,7 @@ def test_a_final_status_that_meets_an_unexpected_error_hands_the_workflow_back(
 
 def test_one_that_lasts_for_a_while_is_tried_again(store: BreakingStore):
     store.broken = ("-SUCCESSFUL-", "-RESUMABLE-")
-    with testing.in_process(store) as workflows:
+    with in_process(store, retry_s=0.01) as workflows:
         with pytest.raises(workflow.WorkflowError, match="boom"):
             workflows.run(note.bind(1), workflow_id="w")
         store.broken = ()
@@ -119,7 +118,7 @@ def test_a_status_whose_write_arrived_though_it_failed_stays(
             raise RuntimeError("no answer")
 
     monkeypatch.setattr(BreakingStore, "put", put_and_fail)
-    with testing.in_process(store) as workflows:
+    with in_process(store, retry_s=0.01) as workflows:
         with pytest.raises(workflow.WorkflowError, match="no answer"):
             workflows.run(note.bind(1), workflow_id="w")
         assert shown(store) == "SUCCESSFUL"
@@ -128,7 +127,7 @@ def test_a_status_whose_write_arrived_though_it_failed_stays(
 
 def test_earlier_statuses_that_can_not_be_deleted_hinder_no_end(store: BreakingStore):
     store.broken = ("delete v1/status",)
-    with testing.in_process(store) as workflows:
+    with in_process(store, retry_s=0.01) as workflows:
         assert workflows.run(note.bind(1), workflow_id="w") == 1
         assert shown(store) == "SUCCESSFUL"
 
@@ -140,7 +139,7 @@ def test_figures_that_can_not_be_kept_hinder_no_end(
         raise RuntimeError("boom")
 
     monkeypatch.setattr(Metrics, "workflow_ended", fail)
-    with testing.in_process(store) as workflows:
+    with in_process(store, retry_s=0.01) as workflows:
         assert workflows.run(note.bind(1), workflow_id="w") == 1
         assert workflows.run(note.bind(2), workflow_id="x") == 2
 
@@ -152,9 +151,8 @@ def test_how_far_it_is_may_be_unknown_and_the_run_ends_well(
         effects.gate.set()
         raise RuntimeError("boom")
 
-    monkeypatch.setattr(runs, "PROGRESS_INTERVAL_S", 0.001)
     monkeypatch.setattr(runs, "_with_progress", fail)
-    with testing.in_process(store) as workflows:
+    with in_process(store, progress_s=0.001) as workflows:
         assert workflows.run(wait_at_the_gate.bind(), workflow_id="w") is None
     assert shown(store) == "SUCCESSFUL"
 
@@ -166,7 +164,7 @@ def test_a_run_that_breaks_hands_the_workflow_back(
     def fail(self: HeldWorkflow, task_id: str, result: object) -> None:
         raise error
 
-    with testing.in_process(store) as workflows:
+    with in_process(store, retry_s=0.01) as workflows:
         workflows.init(max_running_workflows=1)
         with monkeypatch.context() as broken:
             broken.setattr(HeldWorkflow, "tell_waiters", fail)
@@ -192,7 +190,7 @@ def test_a_run_that_breaks_leaves_no_task_running(
         stop_all(self)
 
     monkeypatch.setattr(AttemptTable, "stop_all", stop)
-    with testing.in_process(store) as workflows:
+    with in_process(store, retry_s=0.01) as workflows:
         with pytest.raises(workflow.WorkflowError, match="division by zero"):
             workflows.run(wait_at_the_gate.bind(), workflow_id="w")
         assert shown(store) == "RESUMABLE"
@@ -204,7 +202,7 @@ def test_a_start_that_meets_an_unexpected_error_leaves_no_claim_that_others_wait
     store: BreakingStore, error: BaseException
 ):
     store.error, store.broken = error, ("-RUNNING-",)
-    with testing.in_process(store) as workflows:
+    with in_process(store, retry_s=0.01) as workflows:
         with pytest.raises(type(error)):
             workflows.run(note.bind(1), workflow_id="w")
         wait_until(lambda: shown(store) == "RESUMABLE")
@@ -215,7 +213,7 @@ def test_a_start_that_meets_an_unexpected_error_leaves_no_claim_that_others_wait
 def test_a_restart_that_can_not_delete_what_was_before_hands_the_workflow_back(
     store: BreakingStore,
 ):
-    with testing.in_process(store) as workflows:
+    with in_process(store, retry_s=0.01) as workflows:
         workflows.run(note.bind(1), workflow_id="w")
         store.broken = ("delete v1/workflows",)
         with pytest.raises(RuntimeError, match="boom"):
@@ -229,7 +227,7 @@ def test_one_late_status_that_breaks_keeps_no_other_from_being_written(
     store: BreakingStore, monkeypatch: pytest.MonkeyPatch
 ):
     store.broken = ("-SUCCESSFUL-", "/x/00000001-0001-RESUMABLE-")
-    with testing.in_process(store) as workflows:
+    with in_process(store, retry_s=0.01) as workflows:
         for workflow_id in ("x", "w"):
             with pytest.raises(workflow.WorkflowError, match="boom"):
                 workflows.run(note.bind(1), workflow_id=workflow_id)

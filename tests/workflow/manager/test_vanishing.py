@@ -10,12 +10,11 @@ from pathlib import Path
 import effects
 import pytest
 import ray
+from hurried import in_process
 
 from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.workflow import testing
 from airflow_provider_rayworkflow.workflow.exceptions import OwnershipLostError
-from airflow_provider_rayworkflow.workflow.manager import runs
-from airflow_provider_rayworkflow.workflow.runtime.testing import in_process
 from airflow_provider_rayworkflow.workflow.storage import ByteStore, WorkflowStore, open_store
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
 from airflow_provider_rayworkflow.workflow.storage.honest_statuses import HonestStatuses
@@ -90,12 +89,9 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 @pytest.mark.parametrize("vanish", [claim, folder, everything], ids=lambda vanish: vanish.__name__)
 def test_a_workflow_that_is_deleted_while_it_runs_says_so(
-    store: ByteStore, vanish: Callable[[ByteStore], None], monkeypatch: pytest.MonkeyPatch
+    store: ByteStore, vanish: Callable[[ByteStore], None]
 ):
-    monkeypatch.setattr(
-        "airflow_provider_rayworkflow.workflow.manager.ownership.LOOK_INTERVAL_S", 0.0
-    )
-    with testing.in_process(store) as workflows:
+    with in_process(store, look_s=0.0) as workflows:
         output = workflows.run_async(GRAPH, workflow_id="w")
         wait_until(lambda: "second" in effects.calls)
         vanish(store)
@@ -114,11 +110,8 @@ def test_a_workflow_that_is_deleted_while_it_runs_says_so(
         assert workflows.run(GRAPH, workflow_id="w", on_existing="restart") == 50_000
 
 
-def test_one_that_writes_nothing_for_long_hears_of_it_with_the_next_renewal(
-    store: ByteStore, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(in_process, "LEASE_TTL_S", 0.03)
-    with testing.in_process(store) as workflows:
+def test_one_that_writes_nothing_for_long_hears_of_it_with_the_next_renewal(store: ByteStore):
+    with in_process(store, renewal_s=0.01) as workflows:
         output = workflows.run_async(GRAPH, workflow_id="w")
         wait_until(lambda: "second" in effects.calls)
         folder(store)
@@ -128,14 +121,8 @@ def test_one_that_writes_nothing_for_long_hears_of_it_with_the_next_renewal(
         effects.join_tasks()  # while there is a manager: they use its object store
 
 
-def test_how_far_it_is_is_not_written_for_a_deleted_workflow(
-    store: ByteStore, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(runs, "PROGRESS_INTERVAL_S", 0.01)
-    monkeypatch.setattr(
-        "airflow_provider_rayworkflow.workflow.manager.ownership.LOOK_INTERVAL_S", 0.0
-    )
-    with testing.in_process(store) as workflows:
+def test_how_far_it_is_is_not_written_for_a_deleted_workflow(store: ByteStore):
+    with in_process(store, progress_s=0.01, look_s=0.0) as workflows:
         output = workflows.run_async(GRAPH, workflow_id="w")
         wait_until(lambda: "second" in effects.calls)
         everything(store)

@@ -44,7 +44,6 @@ class Handle:
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> WorkflowStore:
     monkeypatch.setattr(versions, "manager_handle", Handle)
-    monkeypatch.setattr(versions, "_LOOK_INTERVAL_S", 0.01)
     store = WorkflowStore(MemoryStore())
     store.leases.write(LEASE)
     return store
@@ -56,7 +55,7 @@ def test_a_busy_manager_of_another_version_is_left_alone_and_the_message_says_wh
     with pytest.raises(
         ManagerVersionError, match=r"version 0.0.1, .* still runs \['w'\]. Wait for"
     ):
-        versions.replace_other_version(store, wait_s=0.05)
+        versions.replace_other_version(store, wait_s=0.05, look_interval_s=0.01)
 
 
 def test_an_idle_manager_of_another_version_is_ended(store, monkeypatch):

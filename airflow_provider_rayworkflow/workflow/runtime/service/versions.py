@@ -34,13 +34,16 @@ def is_in_place(store: WorkflowStore) -> bool:
     return lease is None or lease.package_version == __version__
 
 
-def replace_other_version(store: WorkflowStore, *, wait_s: float) -> None:
+def replace_other_version(
+    store: WorkflowStore, *, wait_s: float, look_interval_s: float = _LOOK_INTERVAL_S
+) -> None:
     """Return when no manager of another version runs on this cluster.
 
     An idle one is ended; a busy one gets the time to finish what it has.
 
     :param store: where the manager stores; what it says there any version can read.
     :param wait_s: how long to wait for a busy one.
+    :param look_interval_s: how long to wait between two looks at it.
     :raises ManagerVersionError: when it is still busy then.
     """
     deadline = time.monotonic() + wait_s
@@ -66,7 +69,7 @@ def replace_other_version(store: WorkflowStore, *, wait_s: float) -> None:
             __version__,
             len(held),
         )
-        time.sleep(_LOOK_INTERVAL_S)
+        time.sleep(look_interval_s)
 
 
 def manager_handle() -> Any:

@@ -21,6 +21,7 @@ from ray.exceptions import RayActorError
 from airflow_provider_rayworkflow import __version__
 from airflow_provider_rayworkflow.workflow.exceptions import DataSaveError, WorkflowError
 from airflow_provider_rayworkflow.workflow.manager.manager import Manager
+from airflow_provider_rayworkflow.workflow.manager.registry import Intervals
 from airflow_provider_rayworkflow.workflow.model.codec import dumps
 from airflow_provider_rayworkflow.workflow.model.limits import Limits
 from airflow_provider_rayworkflow.workflow.runtime.graphs.functions import originals
@@ -55,10 +56,20 @@ class InProcessManager:
     """A manager in a thread; its lease ends with the thread.
 
     :param store: where its workflows are kept.
+    :param renewal_s: how often its lease is renewed, in seconds.
+    :param intervals: see :class:`Manager`.
     """
 
-    def __init__(self, store: ByteStore) -> None:
+    def __init__(
+        self,
+        store: ByteStore,
+        *,
+        renewal_s: float = LEASE_TTL_S / 3,
+        intervals: Intervals | None = None,
+    ) -> None:
         self._store = _Severable(store)
+        self._renewal_s = renewal_s
+        self._intervals = intervals
         self._location = f"in-process:{uuid.uuid4().hex}"
         self._started: Future[None] = Future()
         self._error: BaseException | None = None
@@ -129,7 +140,7 @@ class InProcessManager:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._ending = asyncio.Event()
-        self._actor = _Actor(self._location)
+        self._actor = _Actor(self._location, self._intervals)
         try:
             manager = await self._actor._ready()
         except BaseException as exc:
@@ -138,7 +149,7 @@ class InProcessManager:
         self._started.set_result(None)
         while not self._ending.is_set():
             try:
-                async with asyncio.timeout(LEASE_TTL_S / 3):
+                async with asyncio.timeout(self._renewal_s):
                     await self._ending.wait()
             except TimeoutError:
                 with suppress(WorkflowError):
@@ -173,8 +184,9 @@ class _Severable:
 class _Actor(WorkflowManagementActor):
     """The actor without Ray around it."""
 
-    def __init__(self, location: str) -> None:
+    def __init__(self, location: str, intervals: Intervals | None) -> None:
         self._uri = location
+        self._intervals = intervals
         self._limits = Limits()
         self._sharing = True
         self._runner = None
@@ -192,6 +204,7 @@ class _Actor(WorkflowManagementActor):
                     limits=self._limits,
                     package_version=__version__,
                     process=Process.current_thread(),
+                    intervals=self._intervals,
                 )
                 await manager.start()
                 self._manager = manager

@@ -42,12 +42,23 @@ class FileWrites:
     """Writes below a folder, which the first of them creates.
 
     :param is_private: see :class:`Root`.
+    :param slow_sync_s: if the first sync takes this long, the others run in parallel.
+    :param large_bytes: a file of more bytes is synced while it is written.
     :ivar root: its absolute path.
     """
 
-    def __init__(self, root: str, *, is_private: bool | None = None) -> None:
+    def __init__(
+        self,
+        root: str,
+        *,
+        is_private: bool | None = None,
+        slow_sync_s: float = _SLOW_SYNC_S,
+        large_bytes: int = _LARGE_BYTES,
+    ) -> None:
         self.root = root
         self.place = Root(root, is_private=is_private)
+        self._slow_sync_s = slow_sync_s
+        self._large_bytes = large_bytes
         self._known_folders: set[str] = set()
         self._threads: tuple[int, ThreadPoolExecutor] | None = None
 
@@ -128,7 +139,7 @@ class FileWrites:
             self._known_folders = {_ROOT}
             self._make_folder(root, write.folder, write.folders)
             write.descriptor = self._create(root, write)
-        _write_all(write.descriptor, write.put.data)
+        _write_all(write.descriptor, write.put.data, self._large_bytes)
 
     def _create(self, root: int, write: _Write) -> int:
         path = f"{write.folder}/{write.temporary}" if write.folder else write.temporary
@@ -179,7 +190,7 @@ class FileWrites:
         begun = time.monotonic()
         for item in items[:1]:
             sync(item)
-        if time.monotonic() - begun < _SLOW_SYNC_S:
+        if time.monotonic() - begun < self._slow_sync_s:
             for item in items[1:]:
                 sync(item)
         else:
@@ -253,30 +264,30 @@ class _Write:
             self.put.is_new = False
 
 
-def _write_all(descriptor: int, data: Data) -> None:
+def _write_all(descriptor: int, data: Data, large_bytes: int) -> None:
     pending = [memoryview(part).cast("B") for part in buffers(data) if len(part)]
-    if sum(map(len, pending)) <= _LARGE_BYTES:
-        for batch in _batches(pending):
+    if sum(map(len, pending)) <= large_bytes:
+        for batch in _batches(pending, large_bytes):
             _write_batch(descriptor, batch)
         return
     # The disk takes what is there while the rest is copied to the page cache.
     with ThreadPoolExecutor(1, thread_name_prefix="sync") as other:
         syncs = []
-        for batch in _batches(pending):
+        for batch in _batches(pending, large_bytes):
             _write_batch(descriptor, batch)
             syncs.append(other.submit(os.fsync, descriptor))
     for sync in syncs:
         sync.result()  # an error is told once: a later sync may know nothing of it
 
 
-def _batches(pending: Sequence[memoryview]) -> Iterator[list[memoryview]]:
+def _batches(pending: Sequence[memoryview], large_bytes: int) -> Iterator[list[memoryview]]:
     batch: list[memoryview] = []
     size = 0
     for view in pending:
-        for start in range(0, len(view), _LARGE_BYTES):
-            batch.append(view[start : start + _LARGE_BYTES])
+        for start in range(0, len(view), large_bytes):
+            batch.append(view[start : start + large_bytes])
             size += len(batch[-1])
-            if len(batch) == _MAX_BUFFERS_A_WRITE or size >= _LARGE_BYTES:
+            if len(batch) == _MAX_BUFFERS_A_WRITE or size >= large_bytes:
                 yield batch
                 batch, size = [], 0
     if batch:

@@ -4,7 +4,6 @@ import os
 import threading
 import uuid
 from collections.abc import Callable, Iterator
-from itertools import count
 from pathlib import Path
 
 import fsspec
@@ -32,7 +31,6 @@ from airflow_provider_rayworkflow.workflow.storage import (
     open_store,
     resolve_storage,
 )
-from airflow_provider_rayworkflow.workflow.storage.backends import file_writes
 from airflow_provider_rayworkflow.workflow.storage.backends.arrow import ArrowStore
 from airflow_provider_rayworkflow.workflow.storage.backends.local import LocalStore
 from airflow_provider_rayworkflow.workflow.storage.backends.measured import MeasuredStore
@@ -541,39 +539,6 @@ def test_a_write_in_pieces_is_whole(local: LocalStore, monkeypatch: pytest.Monke
     parts = [os.urandom(size) for size in (1, 20, 0, 3, 7, 14, 2)]
     local.put("v1/a", parts)
     assert local.get("v1/a") == b"".join(parts)
-
-
-def test_a_large_write_is_synced_while_it_is_under_way(
-    local: LocalStore, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(file_writes, "_LARGE_BYTES", 10)
-    written: list[int] = []
-    write = os.writev
-    monkeypatch.setattr(
-        os, "writev", lambda d, parts: (written.append(sum(map(len, parts))), write(d, parts))[1]
-    )
-    parts = [b"head", os.urandom(35), b"t"]
-    local.put("v1/a", parts)
-    assert local.get("v1/a") == b"".join(parts)
-    assert written == [14, 10, 10, 6]
-
-
-def test_the_error_of_an_early_sync_is_not_lost(
-    local: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    # The system tells it to one call only; later ones succeed.
-    monkeypatch.setattr(file_writes, "_LARGE_BYTES", 10)
-    sync, calls = os.fsync, count()
-
-    def fail_first(descriptor: int) -> None:
-        if next(calls) == 0:
-            raise OSError(5, "Input/output error")
-        sync(descriptor)
-
-    monkeypatch.setattr(os, "fsync", fail_first)
-    with pytest.raises(DataSaveError, match="Input/output error"):
-        local.put("v1/a", os.urandom(35))
-    assert files_below(tmp_path) == []
 
 
 def test_the_object_is_synced_before_it_has_its_name(

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from pathlib import Path
 
 import pytest
 
-from airflow_provider_rayworkflow.workflow.storage.backends import file_writes
 from airflow_provider_rayworkflow.workflow.storage.backends.file_writes import FileWrites
-from airflow_provider_rayworkflow.workflow.storage.byte_store import Put
+from airflow_provider_rayworkflow.workflow.storage.byte_store import Data, Put
 
 
-def write(writes: FileWrites, key: str, data: bytes = b"x", *, must_be_new: bool = False) -> bool:
+def write(writes: FileWrites, key: str, data: Data = b"x", *, must_be_new: bool = False) -> bool:
     put = Put(key, data, must_be_new=must_be_new)
     writes.write([put])
     if put.error is not None:
@@ -22,18 +22,26 @@ def write(writes: FileWrites, key: str, data: bytes = b"x", *, must_be_new: bool
 
 
 @pytest.fixture
-def writes(tmp_path: Path) -> FileWrites:
-    writes = FileWrites(str(tmp_path))
+def writes(request: pytest.FixtureRequest, tmp_path: Path) -> FileWrites:
+    writes = FileWrites(str(tmp_path), **getattr(request, "param", {}))
     write(writes, "first")  # the folder is known from here on
     return writes
 
 
-@pytest.mark.parametrize("slow_s", [float("inf"), 0], ids=["quick disk", "slow disk"])
+on_each_disk = pytest.mark.parametrize(
+    "writes",
+    [{"slow_sync_s": float("inf")}, {"slow_sync_s": 0}],
+    ids=["quick disk", "slow disk"],
+    indirect=True,
+)
+large_from_ten_bytes = pytest.mark.parametrize("writes", [{"large_bytes": 10}], indirect=True)
+
+
+@on_each_disk
 def test_what_is_written_together_syncs_its_folder_once(
-    writes: FileWrites, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slow_s: float
+    writes: FileWrites, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     synced: list[int] = []
-    monkeypatch.setattr(file_writes, "_SLOW_SYNC_S", slow_s)
     monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.fstat(fd).st_ino))
     puts = [Put(str(number), b"%d" % number) for number in range(20)]
     writes.write(puts)
@@ -45,20 +53,52 @@ def test_what_is_written_together_syncs_its_folder_once(
     assert synced[-1] == tmp_path.stat().st_ino
 
 
-@pytest.mark.parametrize("slow_s", [float("inf"), 0], ids=["quick disk", "slow disk"])
+@on_each_disk
 def test_a_file_that_can_not_be_synced_gets_no_name(
-    writes: FileWrites, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slow_s: float
+    writes: FileWrites, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     def sync(descriptor: int) -> None:
         if os.fstat(descriptor).st_size == len("bad"):
             raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(file_writes, "_SLOW_SYNC_S", slow_s)
     monkeypatch.setattr(os, "fsync", sync)
     puts = [Put(key, key.encode()) for key in ("a", "bad", "b", "c")]
     writes.write(puts)
     assert [put.key for put in puts if put.error] == ["bad"]
     assert sorted(os.listdir(tmp_path)) == ["a", "b", "c", "first"]
+
+
+@large_from_ten_bytes
+def test_a_large_write_is_synced_while_it_is_under_way(
+    writes: FileWrites, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    written: list[int] = []
+    writev = os.writev
+    monkeypatch.setattr(
+        os, "writev", lambda d, parts: (written.append(sum(map(len, parts))), writev(d, parts))[1]
+    )
+    parts = [b"head", os.urandom(35), b"t"]
+    write(writes, "a", parts)
+    assert (tmp_path / "a").read_bytes() == b"".join(parts)
+    assert written == [14, 10, 10, 6]
+
+
+@large_from_ten_bytes
+def test_the_error_of_an_early_sync_is_not_lost(
+    writes: FileWrites, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    # The system tells it to one call only; later ones succeed.
+    sync, calls = os.fsync, count()
+
+    def fail_first(descriptor: int) -> None:
+        if next(calls) == 0:
+            raise OSError(5, "Input/output error")
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fail_first)
+    with pytest.raises(OSError, match="Input/output error"):
+        write(writes, "a", os.urandom(35))
+    assert os.listdir(tmp_path) == ["first"]
 
 
 def test_one_that_fails_takes_no_others_along(writes: FileWrites, tmp_path: Path):
