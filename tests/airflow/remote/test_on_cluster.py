@@ -110,7 +110,9 @@ def test_what_a_resume_reuses_is_in_the_task_log_once(
         f"Workflow {workflow_id.format(outcome.run_id)} goes on: 1 task reused, 0 changed, 0 new, "
         f"0 dropped, {unfinished} not finished before"
     )
-    said = [said for said in outcome.log.splitlines() if line in said and "loc=workflow_try.py" in said]
+    said = [
+        said for said in outcome.log.splitlines() if line in said and "loc=workflow_try.py" in said
+    ]
     assert len(said) == 1, outcome.log
 
 

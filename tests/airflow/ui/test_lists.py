@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_rayworkflow.plugin.web import lists
-from airflow_provider_rayworkflow.plugin.web.known import BoundedCache
+from airflow_provider_rayworkflow.plugin.web.bounded_cache import BoundedCache
 from airflow_provider_rayworkflow.plugin.web.lists import Filter, list_page
 from airflow_provider_rayworkflow.workflow.model.records import JsonOutput, StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus

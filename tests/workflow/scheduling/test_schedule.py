@@ -125,15 +125,15 @@ class Run:
         self.commit(node, record, lambda: self.schedule.continued(node, graph, task_ids))
 
     def failed(self, node: Node, *, is_system: bool) -> None:
-        verdict = self.schedule.attempt_failed(node, system=is_system)
-        if verdict is FailureAction.RETRY:
+        action = self.schedule.attempt_failed(node, system=is_system)
+        if action is FailureAction.RETRY:
             self.waiting.append(node)
-        elif verdict is FailureAction.CATCH:
+        elif action is FailureAction.CATCH:
             catcher = node.catcher
             result = Result(form=Form.CAUGHT_ERROR, inline=b"")
             record = TaskRecord(task_id=catcher.task_id, result=result)
             self.commit(catcher, record, lambda: self.caught(catcher, result))
-        elif verdict is FailureAction.FAIL:
+        elif action is FailureAction.FAIL:
             self.has_failed = True
 
     def caught(self, catcher: Node, result: Result) -> None:
