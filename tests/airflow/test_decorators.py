@@ -67,7 +67,7 @@ def test_the_fingerprint_is_of_what_is_given_and_not_of_the_context():
     assert defined(1, by=2).fingerprint != one.fingerprint
 
 
-def test_arguments_are_whatever_airflow_keeps_in_xcom():
+def test_arguments_can_be_all_values_that_airflow_keeps_in_xcom():
     day = datetime.date(2026, 11, 25)
     assert defined(day).function.args == (day,)
     assert defined(day).fingerprint != defined(datetime.date(2026, 11, 26)).fingerprint

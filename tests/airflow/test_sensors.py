@@ -300,7 +300,7 @@ def test_a_deferred_sensor_that_may_fail_softly_skips_when_its_time_is_over(
         resumed(sensor(**{asked: True}), "deadline", clock)
 
 
-def test_a_deferred_sensor_that_never_fails_skips_whatever_happens(root: Path):
+def test_a_deferred_sensor_that_never_fails_skips_after_every_error(root: Path):
     waiting = sensor(never_fail=True)
     with pytest.raises(AirflowSkipException, match="It is down"):
         resumed(waiting, "unreachable")

@@ -38,7 +38,7 @@ def test_all_names_are_found(package: str):
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_names_are_listed_before_anybody_has_asked_for_them(package: str):
+def test_names_are_listed_before_their_first_use(package: str):
     program = f"import {package} as package; print(set(package.__all__) - set(dir(package)))"
     assert answer_of(program) == "set()\n"
 

@@ -121,7 +121,7 @@ def test_a_storage_that_can_not_be_read_fails_nothing(exporter, store, caplog):
     assert [span.name for span in exporter.get_finished_spans()] == ["worker.train"]
 
 
-def test_a_huge_workflow_has_as_many_spans_as_a_viewer_bears(exporter, store, monkeypatch):
+def test_a_huge_workflow_has_no_more_spans_than_a_viewer_can_show(exporter, store, monkeypatch):
     monkeypatch.setattr(tracing, "MAX_SPANS", 1)
     with in_process(store):
         workflow.run(graph(), workflow_id="w")
@@ -143,7 +143,7 @@ def query_span(exporter):
     return next(span for span in exporter.get_finished_spans() if span.name == "query")
 
 
-def test_spans_of_the_functions_join_the_trace_of_who_runs_the_workflow(exporter, store):
+def test_spans_of_the_functions_join_the_trace_of_the_workflows_caller(exporter, store):
     with in_process(store), trace.get_tracer("test").start_as_current_span("caller") as caller:
         workflow.run(query.bind(True), workflow_id="w")
     span = query_span(exporter)

@@ -211,7 +211,7 @@ def status_on(window: Window) -> Locator:
     return window.page.locator(".head .status")
 
 
-def test_what_is_suspended_on_its_page_fails_the_task_instance_without_a_retry(
+def test_a_workflow_that_is_suspended_on_its_page_fails_the_task_instance_without_a_retry(
     shown: Task, window: Window
 ):
     page = window.open_workflow(shown.workflow_id, conn_id="live")
@@ -224,7 +224,7 @@ def test_what_is_suspended_on_its_page_fails_the_task_instance_without_a_retry(
     assert "RayWorkflowSuspendedError" in shown.log(try_number=1)
 
 
-def test_what_is_resumed_on_its_page_ends_on_the_cluster(shown: Task, window: Window):
+def test_a_workflow_that_is_resumed_on_its_page_ends_on_the_cluster(shown: Task, window: Window):
     shown.open_gate()
     shown.wait_until_clearable()
     window.open_workflow(shown.workflow_id, conn_id="live")
@@ -247,7 +247,7 @@ def test_run_again_from_a_task_runs_it_and_what_depends_on_it_on_the_cluster(
     assert shown.ran() == {"first": 1, "gate": 3, "last": 2}
 
 
-def test_what_no_task_instance_started_is_resumed_by_a_job_on_the_cluster(
+def test_a_workflow_that_no_task_instance_started_is_resumed_by_a_job_on_the_cluster(
     shown: Task, window: Window
 ):
     store = shown.hook.store
@@ -353,7 +353,7 @@ def test_the_execution_timeout_counts_while_deferred_and_the_retry_resumes(tasks
     assert task.ran() == {"a": 1, "gate": 2, "after": 1}
 
 
-def test_a_workflow_that_nobody_in_airflow_ran_starts_the_dag_of_an_example(
+def test_a_workflow_that_was_run_outside_airflow_starts_the_dag_of_an_example(
     live: LiveAirflow, root: Path
 ):
     @ray.remote

@@ -54,7 +54,7 @@ def seconds_until_fired(trigger: RayWorkflowTrigger, reason: str) -> float:
 
 
 @pytest.mark.parametrize("reason", ["status", "deadline", "unreachable"])
-def test_whatever_ends_a_deferral_it_lasts_as_long_as_airflow_needs(
+def test_a_deferral_lasts_as_long_as_airflow_needs_however_it_ends(
     root: Path, monkeypatch: pytest.MonkeyPatch, reason: str
 ):
     WorkflowStore(open_store(str(root))).write_status(DONE)

@@ -71,7 +71,7 @@ def test_a_workflow_that_is_no_function_is_refused(workflow, message: str):
         WorkflowDefinition.load(workflow, {})
 
 
-def test_what_a_module_itself_can_not_import_is_its_own_error(tmp_path, monkeypatch):
+def test_an_import_that_fails_inside_a_module_is_that_modules_error(tmp_path, monkeypatch):
     (tmp_path / "needs_more.py").write_text("import no_such_dependency")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ModuleNotFoundError, match="no_such_dependency"):

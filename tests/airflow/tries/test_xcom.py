@@ -162,7 +162,7 @@ def test_an_output_with_keys_is_what_multiple_outputs_take():
     assert output(operator(multiple_outputs=True), successful({"a": 1})) == {"a": 1}
 
 
-def test_multiple_outputs_of_what_nobody_waits_for_are_refused_when_the_dag_is_parsed():
+def test_multiple_outputs_of_a_task_that_does_not_wait_are_refused_when_the_dag_is_parsed():
     with pytest.raises(RayWorkflowInputError, match="multiple_outputs"):
         operator(multiple_outputs=True, wait=False)
 

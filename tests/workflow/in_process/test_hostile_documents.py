@@ -224,7 +224,7 @@ def read_strictly(kind: Kind, data: bytes) -> object:
 
 
 @pytest.mark.parametrize("depth", [500, 900, 5_000])
-def test_what_is_nested_deep_is_read_or_refused_by_its_key(kind: Kind, depth: int):
+def test_a_deeply_nested_document_is_read_or_refused_by_its_key(kind: Kind, depth: int):
     """With a checksum that is right: only its form is hostile."""
     nested = "[" * depth + "]" * depth
     content = json.dumps(kind.body, separators=(",", ":"), sort_keys=True)[:-1]

@@ -346,7 +346,7 @@ def test_a_task_without_checkpoint_runs_again_on_a_resume(workflows: InProcessWo
     assert calls[9:] == ["add", "fail"]
 
 
-def test_a_task_knows_who_it_is(workflows: InProcessWorkflows):
+def test_a_task_knows_its_ids(workflows: InProcessWorkflows):
     @ray.remote(max_retries=1, retry_exceptions=True)
     def who():
         calls.append(workflow.get_context())
@@ -544,7 +544,7 @@ def test_a_storage_that_can_not_be_written_is_refused(tmp_path: Path):
     assert ray.get.__module__ == "ray._private.worker"
 
 
-def test_what_runs_at_the_end_of_the_block_is_suspended():
+def test_a_workflow_that_runs_at_the_end_of_the_block_is_suspended():
     store = MemoryStore()
     with testing.in_process(store) as workflows:
         workflows.run_async(wait_at_gate.bind(1), workflow_id="w")
@@ -726,7 +726,7 @@ class Watched(MemoryStore):
             self.asked.append((call, kind))
 
 
-def test_for_an_id_that_is_made_for_the_call_nothing_is_looked_up():
+def test_a_call_with_a_new_id_looks_nothing_up():
     store = Watched()
 
     def run(**its_id: str) -> list[tuple[str, str]]:
@@ -747,7 +747,7 @@ def test_for_an_id_that_is_made_for_the_call_nothing_is_looked_up():
     assert of_the_caller == [("list", "status"), *written]
 
 
-def test_an_id_made_for_the_call_is_looked_up_if_somebody_has_it(
+def test_an_id_made_for_the_call_is_looked_up_if_a_workflow_has_it(
     workflows: InProcessWorkflows, monkeypatch: pytest.MonkeyPatch
 ):
     # The manager has claimed it and died before it answered; so the call came again.

@@ -51,7 +51,7 @@ def read_all(store: MemoryStore) -> None:
         workflows.values.read(record.result.blob)
 
 
-def test_what_was_signed_is_read_with_the_key_and_without_one(monkeypatch: pytest.MonkeyPatch):
+def test_a_signed_document_is_read_with_the_key_and_without_one(monkeypatch: pytest.MonkeyPatch):
     store = MemoryStore()
     monkeypatch.setenv(VARIABLE, "secret")
     run(store)
@@ -62,7 +62,7 @@ def test_what_was_signed_is_read_with_the_key_and_without_one(monkeypatch: pytes
 
 
 @pytest.mark.parametrize("written_with", ["", "another"])
-def test_what_is_not_signed_with_the_key_is_refused(
+def test_a_document_that_is_not_signed_with_the_key_is_refused(
     monkeypatch: pytest.MonkeyPatch, written_with: str
 ):
     store = MemoryStore()

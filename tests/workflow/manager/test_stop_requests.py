@@ -130,7 +130,7 @@ def test_a_request_of_the_owner_is_obeyed(store, mailbox, how, status):
 
 
 @pytest.mark.parametrize("owner", [None, replace(OWNER, token="later")])
-def test_a_request_of_anybody_else_is_dropped(store, mailbox, owner):
+def test_a_request_of_a_try_that_is_not_the_owner_is_dropped(store, mailbox, owner):
     async def check() -> None:
         async with running(store) as manager:
             if owner is not None:
@@ -153,7 +153,7 @@ def test_a_request_that_came_before_the_workflow_is_obeyed_when_it_begins(store,
     asyncio.run(check())
 
 
-def test_what_stopped_a_run_is_forgotten_by_the_next_one(store, mailbox):
+def test_a_stop_request_of_a_run_is_forgotten_by_the_next_one(store, mailbox):
     async def check() -> None:
         async with running(store) as manager:
             mailbox.take_over(OWNER)
@@ -170,7 +170,7 @@ def cancel_by_anybody(base_epoch: int) -> StopRequest:
     return StopRequest.by_anybody("w", base_epoch, how="cancel", now=0.0)
 
 
-def test_anybody_may_cancel_whoever_owns_it(store, mailbox):
+def test_a_person_may_cancel_a_workflow_of_an_owner(store, mailbox):
     async def check() -> None:
         async with running(store) as manager:
             mailbox.take_over(OWNER)
@@ -180,7 +180,7 @@ def test_anybody_may_cancel_whoever_owns_it(store, mailbox):
     asyncio.run(check())
 
 
-def test_a_person_may_suspend_whoever_owns_it(store, mailbox):
+def test_a_person_may_suspend_a_workflow_of_an_owner(store, mailbox):
     async def check() -> None:
         async with running(store) as manager:
             mailbox.take_over(OWNER)
@@ -212,7 +212,9 @@ def test_a_cancel_of_a_run_that_was_given_up_is_dropped(store, mailbox):
     [replace(SUSPEND, how="cancel"), cancel_by_anybody(1)],
     ids=["of the owner", "of anybody"],
 )
-def test_a_cancel_that_nobody_could_obey_is_obeyed_instead_of_a_resume(store, mailbox, request_):
+def test_a_cancel_that_came_while_no_manager_lived_is_obeyed_instead_of_a_resume(
+    store, mailbox, request_
+):
     async def check() -> None:
         mailbox.take_over(OWNER)
         async with running(store):

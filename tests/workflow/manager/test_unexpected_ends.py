@@ -145,7 +145,7 @@ def test_figures_that_can_not_be_kept_hinder_no_end(
         assert workflows.run(note.bind(2), workflow_id="x") == 2
 
 
-def test_how_far_it_is_may_be_unknown_and_the_run_ends_well(
+def test_a_run_whose_progress_is_unknown_ends_well(
     store: BreakingStore, monkeypatch: pytest.MonkeyPatch
 ):
     def fail(*args: object) -> None:

@@ -248,7 +248,7 @@ print(fingerprints.of_value(value, replace=keep)[0], fingerprints.of_code(task, 
 """
 
 
-def test_processes_agree_whatever_their_hash_seed_is():
+def test_processes_with_different_hash_seeds_agree():
     outputs = {
         subprocess.run(
             [sys.executable, "-c", "\n" * seed + PROGRAM],

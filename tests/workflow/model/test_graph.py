@@ -166,7 +166,7 @@ def test_what_tasks_have_in_common_is_stored_once():
         ("kinds", []),
     ],
 )
-def test_what_refers_to_what_is_not_there_is_refused_by_name(part: str, damage: list[object]):
+def test_a_reference_to_a_missing_part_is_refused_by_name(part: str, damage: list[object]):
     whole = {
         "kinds": [{"name": "f", "function": 0, "shape": [[-1], []]}],
         "tasks": [[0, [5], [], ""]],

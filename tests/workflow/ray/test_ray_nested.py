@@ -68,7 +68,7 @@ def caller(ray_cluster):
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3])
-def test_nested_workflows_end_whatever_the_limit_and_whoever_waits(fresh_manager, caller, limit):
+def test_nested_workflows_end_with_each_limit_and_each_kind_of_caller(fresh_manager, caller, limit):
     fresh_manager(max_running_workflows=limit, max_pending_workflows=100)
     callers = [(by, run, 3) for by in (by_task, by_actor, by_named_actor, by_plain_task, by_thread)]
     callers += [

@@ -89,7 +89,7 @@ def test_requests_are_listed_until_they_are_dealt_with(mailbox: Mailbox):
     assert mailbox.read_request("other", "try") == other
 
 
-def test_of_a_cancel_there_is_word_in_the_workflows_folder(mailbox: Mailbox, store: MemoryStore):
+def test_the_workflows_folder_tells_of_a_cancel(mailbox: Mailbox, store: MemoryStore):
     request = StopRequest(workflow_id="Dag.task", token="try", how="cancel", requested_at=1.0)
     mailbox.request_stop(replace(request, how="suspend", token="other"))
     assert kinds(store) == []

@@ -29,7 +29,7 @@ def writes(tmp_path: Path) -> FileWrites:
 
 
 @pytest.mark.parametrize("slow_s", [float("inf"), 0], ids=["quick disk", "slow disk"])
-def test_what_is_written_together_syncs_its_folder_once(
+def test_files_that_are_written_together_sync_their_folder_once(
     writes: FileWrites, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slow_s: float
 ):
     synced: list[int] = []
@@ -79,7 +79,7 @@ def test_one_that_fails_takes_no_others_along(writes: FileWrites, tmp_path: Path
     assert not list(tmp_path.glob(".*.tmp"))
 
 
-def test_a_folder_that_can_not_be_synced_is_an_error_for_those_who_wrote_there(
+def test_a_folder_that_can_not_be_synced_is_an_error_of_the_writes_into_it(
     writes: FileWrites, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     (tmp_path / "bad").mkdir()
@@ -107,7 +107,7 @@ def test_of_racing_writers_of_a_new_file_one_is_first(tmp_path: Path):
     assert os.listdir(f"{writes.root}/a/b") == ["c"]
 
 
-def test_a_folder_that_somebody_else_made_is_synced_into_its_parent(
+def test_a_folder_that_another_process_made_is_synced_into_its_parent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     writes = FileWrites(str(tmp_path))
