@@ -38,7 +38,7 @@ class LiveAirflow:
     """A deployment with the LocalExecutor, by default on SQLite. DAGs are read at the start.
 
     :param has_scheduler: without one, no task runs.
-    :param user: name and password; by default everybody is an admin.
+    :param user: name and password; by default all are admins.
     """
 
     def __init__(

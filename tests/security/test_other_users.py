@@ -10,7 +10,7 @@ from users import ATTACKER, VICTIM, Users
 
 ROOT = "/tmp/ray/workflow_data"
 
-#: A workflow whose output runs code in the process of a reader who loads it. Open to everybody.
+#: A workflow whose output runs code in the process of a reader who loads it. Open to all users.
 PLANT = """
 import os, sys
 from airflow_provider_rayworkflow.workflow import testing

@@ -124,7 +124,7 @@ def show_workflows(
         context["listed"] = list_page(open_hook(conn_id), access, chosen)
     except NoAnswerError:
         raise
-    except Exception as exc:  # whatever is wrong: an answer, and the details to the log only
+    except Exception as exc:  # any error: an answer, and the details to the log only
         log.warning("The workflows of connection %r can't be listed: %s", conn_id, exc)
         # Who may not see the connection learns no more than from one with no workflow of theirs.
         context["listed"] = None if may_see_all else Listed.nothing()

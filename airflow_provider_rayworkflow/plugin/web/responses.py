@@ -31,7 +31,7 @@ _AIRFLOW: Hashable = "airflow"
 
 
 class SafeJson(JSONResponse):
-    """JSON of whatever a storage may hold: text that is not Unicode, too."""
+    """JSON of all that a storage may hold: text that is not Unicode, too."""
 
     def render(self, content: Any) -> bytes:
         return json.dumps(content, ensure_ascii=True, separators=(",", ":")).encode()

@@ -92,7 +92,7 @@ class Task:
         return wait_for(f"the status {status} of {self.workflow_id}", look)
 
     def requests(self) -> list[StopRequest]:
-        """Stop requests that nobody has dealt with."""
+        """Stop requests that no manager has dealt with."""
         return list(self.hook.mailbox.list_requests(self.workflow_id))
 
     def open_gate(self) -> None:
@@ -390,7 +390,7 @@ def test_the_end_of_a_triggerer_leaves_the_workflow_running(without_triggerer: d
     assert task.hook.find(task.workflow_id).status is WorkflowStatus.RUNNING
 
 
-# ---- tasks that wait in their own process: started now, as nobody needs the triggerer
+# ---- tasks that wait in their own process: started now, as no test needs the triggerer
 
 
 @pytest.fixture(scope="module")
@@ -488,7 +488,7 @@ def test_marking_a_running_task_successful_follows_on_kill(
 def test_the_execution_timeout_suspends_and_the_retry_resumes(
     sync: dict[str, Task], live: LiveAirflow
 ):
-    """By the signal by which Airflow's clock ends it: nobody waits for an hour."""
+    """The test sends the signal by which Airflow's clock ends a task: it does not wait for an hour."""
     task = sync["timeout"]
     task.wait_until_at_gate()
     os.kill(live.process(*task.of), signal.SIGALRM)

@@ -152,7 +152,7 @@ def workflow(x):
 
 
 def dag_file(folder_hash: str, monkeypatch) -> types.ModuleType:
-    """A module as Airflow makes it of a DAG file: nobody else can import it by its name."""
+    """A module as Airflow makes it of a DAG file: no other process can import it by its name."""
     module = types.ModuleType(f"unusual_prefix_{folder_hash}_my_dag")
     monkeypatch.setitem(sys.modules, module.__name__, module)
     exec(DAG_FILE, module.__dict__)

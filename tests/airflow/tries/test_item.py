@@ -1,4 +1,4 @@
-"""A try of a mapped task instance is for the same item as the one before, in whatever process."""
+"""A try of a mapped task instance is for the same item as the one before, in every process."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""One try waits for what it submitted, bears with a storage in trouble, and takes over."""
+"""One try waits for what it submitted, retries a storage in trouble, and takes over."""
 
 from __future__ import annotations
 

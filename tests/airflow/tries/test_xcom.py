@@ -1,4 +1,4 @@
-"""What a workflow's end becomes in Airflow: an XCom, a reason why there is none, a skip, an error."""
+"""What a workflow's end becomes in Airflow: an XCom, a reason for a missing one, a skip, an error."""
 
 from __future__ import annotations
 

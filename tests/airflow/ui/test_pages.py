@@ -46,7 +46,7 @@ Client = Callable[[str | None], httpx.Client]
 
 @pytest.fixture(scope="module")
 def client(airflow: LiveAirflow) -> Iterator[Client]:
-    """Asks the server as a user, or as somebody who is not logged in."""
+    """Asks the server as a user, or as a person who is not logged in."""
     clients: dict[str | None, httpx.Client] = {}
 
     def make(user: str | None) -> httpx.Client:
@@ -486,7 +486,7 @@ def test_the_list_is_a_page_of_airflow(window):
     frame.get_by_role("link", name=FAILED).click()
     expect(frame.locator("main[data-drawn]")).to_be_attached()
     expect(frame.locator(".node")).to_have_count(9)
-    # Where the frame is stands in the address, to be sent to somebody.
+    # The address has the place of the frame: a user can send it to another one.
     expect(page).to_have_url(re.compile("plugin/ray_workflows/rayworkflow/workflow"))
     frame.get_by_role("link", name="ui_flights").click()
     expect(page).to_have_url(re.compile("/dags/ui_flights/runs/2026-11-24/tasks/daily$"))

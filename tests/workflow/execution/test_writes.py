@@ -83,7 +83,7 @@ def test_writes_that_come_while_a_group_is_under_way_go_together():
             written = [put(writes, key) for key in "ab"]
             await until_groups(store, 1)
             written += [put(writes, key) for key in "cdef"]
-            assert await put(writes, "large", alone=True)  # waits for nobody
+            assert await put(writes, "large", alone=True)  # waits for no other
             assert store.groups == [["a", "b"]]
             store.go_on.set()
             assert await asyncio.gather(*written) == [True] * 6

@@ -207,7 +207,7 @@ def test_an_equal_literal_is_no_change_however_it_is_pickled(workflows):
 
 
 class Closed:
-    """What a pickler may take apart, and nobody else."""
+    """An object that a pickler may take apart, and no other code."""
 
     def __reduce__(self):
         if sys._getframe(1).f_globals["__name__"].endswith(".fingerprints"):

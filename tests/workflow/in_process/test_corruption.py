@@ -165,7 +165,7 @@ def each_damage(store: LocalStore, key: str) -> Iterator[str]:
 
 
 def read_everything(store: LocalStore) -> dict[str, object]:
-    """Whatever may be asked of a workflow: the answer, or the key of what is damaged."""
+    """All questions about a workflow: the answer, or the key of the damaged object."""
     questions: dict[str, Callable[[], object]] = {}
     with testing.in_process(store) as workflows:
         questions = {

@@ -1,4 +1,4 @@
-"""An exception of a task is the task's, of whatever class it is and whatever that class does."""
+"""An exception of a task fails that task alone, of any class and with any behaviour."""
 
 from __future__ import annotations
 

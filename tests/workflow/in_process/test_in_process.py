@@ -731,7 +731,7 @@ def test_a_call_with_a_new_id_looks_nothing_up():
 
     def run(**its_id: str) -> list[tuple[str, str]]:
         store.asked.clear()
-        # Whoever asks for the output of a workflow that has ended has it from the storage.
+        # A caller has the output of a workflow that has ended from the storage.
         running = workflow.run_async(wait_at_gate.bind(1), **its_id)
         effects.gate.set()
         assert ray.get(running) == 1

@@ -147,7 +147,7 @@ READS: dict[str, Callable[[MemoryStore], Any]] = {
 
 
 def unsigned(store: MemoryStore, key: str) -> bytes:
-    """The document as whoever has no key can write it: whole, with its checksum."""
+    """The document as a writer without the key can make it: whole, with its checksum."""
     line = json.loads(store.get(key))
     return dump_line(line["kind"], line["body"])
 

@@ -117,7 +117,7 @@ def fail(workflows: testing.InProcessWorkflows, graph=None) -> None:
 
 
 def finish(output: ray.ObjectRef) -> object:
-    """Let the last task go on once somebody waits for the output: else it is read when it is there."""
+    """Let the last task go on once a caller waits for the output: else it is read when it is there."""
     effects.gate.set()
     return ray.get(output)
 

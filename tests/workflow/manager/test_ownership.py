@@ -1,4 +1,4 @@
-"""One owner, whatever the clocks do: several managers on one storage, with clocks that are passed."""
+"""One owner with all clocks: several managers on one storage, with clocks as arguments."""
 
 from __future__ import annotations
 

@@ -166,7 +166,7 @@ def test_a_stop_request_of_a_run_is_forgotten_by_the_next_one(store, mailbox):
     asyncio.run(check())
 
 
-def cancel_by_anybody(base_epoch: int) -> StopRequest:
+def cancel_by_a_person(base_epoch: int) -> StopRequest:
     return StopRequest.by_anybody("w", base_epoch, how="cancel", now=0.0)
 
 
@@ -174,7 +174,7 @@ def test_a_person_may_cancel_a_workflow_of_an_owner(store, mailbox):
     async def check() -> None:
         async with running(store) as manager:
             mailbox.take_over(OWNER)
-            mailbox.request_stop(cancel_by_anybody(1))
+            mailbox.request_stop(cancel_by_a_person(1))
             assert (await ended(manager, store)).status is WorkflowStatus.CANCELED
 
     asyncio.run(check())
@@ -200,7 +200,7 @@ def test_a_cancel_of_a_run_that_was_given_up_is_dropped(store, mailbox):
             await manager.submit(
                 "w", GRAPH, user_metadata={}, options=StartOptions(on_existing="restart")
             )
-            mailbox.request_stop(cancel_by_anybody(1))
+            mailbox.request_stop(cancel_by_a_person(1))
             await dropped(mailbox)
             assert await manager.answers.get_status("w") is WorkflowStatus.RUNNING
 
@@ -209,8 +209,8 @@ def test_a_cancel_of_a_run_that_was_given_up_is_dropped(store, mailbox):
 
 @pytest.mark.parametrize(
     "request_",
-    [replace(SUSPEND, how="cancel"), cancel_by_anybody(1)],
-    ids=["of the owner", "of anybody"],
+    [replace(SUSPEND, how="cancel"), cancel_by_a_person(1)],
+    ids=["of the owner", "of a person"],
 )
 def test_a_cancel_that_came_while_no_manager_lived_is_obeyed_instead_of_a_resume(
     store, mailbox, request_

@@ -1,4 +1,4 @@
-"""Whatever goes wrong while a run begins or ends, the workflow is handed back: RESUMABLE."""
+"""After any error while a run begins or ends, the workflow is handed back: RESUMABLE."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[BreakingStore]:
 
 
 def shown(store: MemoryStore) -> str:
-    """The status that everybody else sees who has the storage."""
+    """The status that a reader of the storage sees."""
     found = HonestStatuses(WorkflowStore(store), now=time.time()).read("w")
     return "nothing" if found is None else found.status.value
 

@@ -1,4 +1,4 @@
-"""What is done to a workflow that nobody runs, without a manager."""
+"""Operations on inactive workflows, without a manager."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Workflows within workflows, on real workers with a limit: whatever waits for one, none waits for ever."""
+"""Workflows within workflows, on real workers with a limit: no kind of caller waits for ever."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def test_a_restarted_manager_recovers_its_workflows_by_itself(fresh_manager, led
     crash_manager(root)
     gate.open()
     assert manager_pid(root) != before
-    ledger.wait_for("last")  # nobody has called anything
+    ledger.wait_for("last")  # without a call of any driver
     assert ray.get(ref) == ["last", ["waits", ["first"]]]  # and who waited is told
     assert workflow.get_status("recovered") is workflow.SUCCESSFUL
     assert workflow.get_metadata("recovered")["user_metadata"] == {"a": 1}

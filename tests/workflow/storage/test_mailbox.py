@@ -70,7 +70,7 @@ def test_the_latest_owner_counts(mailbox: Mailbox):
 
 def test_a_request_of_an_earlier_owner_is_void(mailbox: Mailbox):
     request = StopRequest(workflow_id="Dag.task", token="try", how="suspend", requested_at=1.0)
-    assert not mailbox.is_valid(request, 1)  # nobody owns it
+    assert not mailbox.is_valid(request, 1)  # it has no owner
     owner = Owner(workflow_id="Dag.task", token="try", submission_id="", since=1.0)
     mailbox.take_over(owner)
     assert mailbox.is_valid(request, 1)

@@ -1,4 +1,4 @@
-"""Which checkpoints count after restarts, changes and crashes: one answer, whoever asks."""
+"""Which checkpoints count after restarts, changes and crashes: all readers get one answer."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ class History:
 
 
 def answers(store: WorkflowStore, record: StatusRecord) -> dict[str, set[str]]:
-    """The tasks that have a checkpoint that counts, as each one who may be asked says it."""
+    """The tasks that have a checkpoint that counts, as each reader says it."""
     found = StoredWorkflow(record=record, status=record.status)
     planned = make_plan(store, ID, found, None)
     graph = describe_graph(store, record)["tasks"]
@@ -165,7 +165,7 @@ def planned_runs(plan: RunPlan, action: str) -> set[str]:
 
 
 def look(history: History) -> RunPlan:
-    """Ask everyone; returns the plan of a resume."""
+    """Ask all readers; returns the plan of a resume."""
     record = history.record(WorkflowStatus.RESUMABLE)
     told = answers(history.store, record)
     snapshot = history.snapshot(WorkflowStatus.RESUMABLE)
