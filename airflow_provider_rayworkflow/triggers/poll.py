@@ -104,7 +104,7 @@ _Answer = _Standings | Exception
 
 
 class _Poll:
-    """Looks at one connection's storage for as long as it has subscribers."""
+    """Looks at one connection's storage while it has watches."""
 
     def __init__(self, conn_id: str) -> None:
         self._conn_id = conn_id

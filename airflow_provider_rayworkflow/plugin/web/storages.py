@@ -78,7 +78,7 @@ def _key(hook: RayWorkflowHook) -> _Key:
 
 
 def _check_type(conn_id: str) -> None:
-    # Any user who is logged in may ask for any id: the answer tells nothing of other connections.
+    # Every user who is logged in may ask for any id: the answer must tell nothing of other connections.
     try:
         found = RayWorkflowHook.get_connection(conn_id).conn_type
     except AirflowNotFoundException:

@@ -121,7 +121,7 @@ class HonestStatuses:
         return status if self.is_alive(manager_id) else WorkflowStatus.RESUMABLE
 
     def is_alive(self, manager_id: str) -> bool:
-        """True while the manager's lease is. False does not say that it may be replaced."""
+        """True while the manager's lease is alive; it is dead only if :meth:`may_be_replaced` says so."""
         return self._liveness(manager_id) in self._alive
 
     def may_be_replaced(self, manager_id: str) -> bool:
