@@ -79,7 +79,7 @@ class HonestStatuses:
         self._report = report or _log_lease
         self._now = now
         self._alive = ("alive", "doubtful") if patient else ("alive",)
-        self._judged: dict[str, Liveness] = {}
+        self._verdicts: dict[str, Liveness] = {}
 
     def read(self, workflow_id: str) -> StoredWorkflow | None:
         """How a workflow stands, None if nothing is stored. Up to three reads."""
@@ -121,17 +121,17 @@ class HonestStatuses:
         return status if self.is_alive(manager_id) else WorkflowStatus.RESUMABLE
 
     def is_alive(self, manager_id: str) -> bool:
-        """True while the manager's lease is alive; it is dead only if :meth:`may_be_replaced` says so."""
-        return self._liveness(manager_id) in self._alive
+        """True while the manager's lease is. False does not say that it may be replaced."""
+        return self._verdict(manager_id) in self._alive
 
     def may_be_replaced(self, manager_id: str) -> bool:
         """True if the manager is dead: gone, or without a renewal for as long as its lease lasts."""
-        return self._liveness(manager_id) == "dead"
+        return self._verdict(manager_id) == "dead"
 
-    def _liveness(self, manager_id: str) -> Liveness:
-        if manager_id not in self._judged:
-            self._judged[manager_id] = self._judge(manager_id)
-        return self._judged[manager_id]
+    def _verdict(self, manager_id: str) -> Liveness:
+        if manager_id not in self._verdicts:
+            self._verdicts[manager_id] = self._judge(manager_id)
+        return self._verdicts[manager_id]
 
     def _judge(self, manager_id: str) -> Liveness:
         watch = self._store.leases.watch
