@@ -90,7 +90,7 @@ class LiveAirflow:
         return str(self._client.base_url).rstrip("/")
 
     def token(self, user: tuple[str, str] | None) -> str:
-        """What shows the API server who asks."""
+        """The header that tells the API server which user asks."""
         if user is None:
             answer = self._client.get("/auth/token")
         else:

@@ -50,7 +50,7 @@ def test_a_name_that_is_not_there_is_an_attribute_error():
         exec("from airflow_provider_rayworkflow.workflow import ran")
 
 
-def test_what_is_pickled_is_the_function_itself():
+def test_a_pickled_name_is_the_function_itself():
     assert pickle.loads(pickle.dumps(workflow.sleep)) is workflow.sleep
 
 

@@ -126,7 +126,7 @@ def show_workflows(
         raise
     except Exception as exc:  # any error: an answer, and the details to the log only
         log.warning("The workflows of connection %r can't be listed: %s", conn_id, exc)
-        # Who may not see the connection learns no more than from one with no workflow of theirs.
+        # A user who may not see the connection learns no more than of one without workflows of theirs.
         context["listed"] = None if may_see_all else Listed.nothing()
         context["problem"] = UNREADABLE if may_see_all else ""
     if not may_see_all and context["listed"] and not context["listed"].total:

@@ -122,7 +122,7 @@ def test_any_other_json_is_an_xcom(value: object):
     TypeAdapter(JsonValue).validate_json(json.dumps(value, ensure_ascii=False).encode())
 
 
-def test_what_is_refused_is_what_airflow_can_not_pass_on():
+def test_an_output_is_refused_because_airflow_can_not_pass_it_on():
     from airflow.sdk.serde import serialize
 
     with pytest.raises(AttributeError):

@@ -118,7 +118,7 @@ def test_a_damaged_document_says_so_in_its_row_and_hides_no_other_workflow(hook:
     rows = list_page(hook, Rights(), Filter(status="", text="", page=1)).rows
     problems = {row.workflow_id: row.facts.problem for row in rows}
     assert problems == {"whole": "", "torn": "its status is damaged"}
-    # Whose it is stood in the document: who may not see the connection does not see the row.
+    # The document named the owner: a user who may not see the connection does not see the row.
     assert show(hook, Rights("mine")) == []
 
 

@@ -393,7 +393,7 @@ def fail_at(store: LocalStore, dag: Any, *task_ids: str) -> None:
     calls.clear()
 
 
-def test_what_took_the_result_of_a_damaged_task_is_used_and_compared_as_before(tmp_path: Path):
+def test_a_dependent_of_a_damaged_task_is_used_and_compared_as_before(tmp_path: Path):
     def chain(value: int) -> Any:
         loaded = number.options(**named("load")).bind(value)
         cleaned = number.options(**named("clean")).bind(loaded)

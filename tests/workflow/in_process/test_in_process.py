@@ -192,7 +192,7 @@ def test_a_reference_may_be_an_argument_and_part_of_a_value(workflows: InProcess
     assert workflows.run(store_it) == [1, 2, 3]
 
 
-def test_what_was_put_does_not_change():
+def test_an_object_that_was_put_does_not_change():
     with testing.in_process():
         value = [1]
         ref = ray.put(value)
@@ -763,7 +763,7 @@ def test_new_workflows_of_several_threads_share_calls(workflows: InProcessWorkfl
     assert outputs == [number + 1 for number in range(40)]
 
 
-def test_what_keeps_one_new_workflow_from_being_stored_concerns_no_other(
+def test_an_error_that_keeps_one_new_workflow_from_being_stored_concerns_no_other(
     workflows: InProcessWorkflows,
 ):
     workflow.init(max_running_workflows=1, max_pending_workflows=1)

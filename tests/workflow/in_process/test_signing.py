@@ -202,7 +202,7 @@ def test_a_signed_status_counts_under_its_own_name_alone(
         WorkflowStore(store).read_status(target.split("/")[2])
 
 
-def test_what_goes_by_names_alone_believes_no_name_of_a_forged_status(
+def test_a_list_by_names_alone_believes_no_name_of_a_forged_status(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     monkeypatch.setenv(VARIABLE, "secret")

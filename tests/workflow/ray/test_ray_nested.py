@@ -81,7 +81,7 @@ def test_nested_workflows_end_with_each_limit_and_each_kind_of_caller(fresh_mana
     assert ray.get(outputs) == [depth for _, _, depth in callers]
 
 
-def test_what_a_worker_waits_for_needs_no_place_in_the_queue(fresh_manager, caller):
+def test_a_workflow_that_a_worker_waits_for_needs_no_place_in_the_queue(fresh_manager, caller):
     fresh_manager(max_running_workflows=1, max_pending_workflows=0)
     for by in (by_task, by_actor, by_named_actor, by_plain_task, by_thread):
         dag = nest.bind(2, by, run, by.__name__)

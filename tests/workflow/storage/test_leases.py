@@ -210,7 +210,7 @@ def test_an_owner_stops_before_a_reader_may_take_it_for_dead():
 
 
 @pytest.mark.invariant(3)
-def test_what_is_over_stays_over():
+def test_a_tenure_that_is_over_stays_over():
     clock = Clock()
     tenure = Tenure(15.0, clock)
     tenure.extend(0.0)

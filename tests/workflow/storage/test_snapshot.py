@@ -339,7 +339,7 @@ def test_a_task_that_was_given_up_counts_nowhere_and_what_depends_on_it_neither(
     assert workflows.get_output("w") == result
 
 
-def test_what_a_changed_graph_makes_anew_does_not_count_until_it_is_made(workflows):
+def test_a_result_that_a_changed_graph_makes_anew_does_not_count_until_it_is_made(workflows):
     def dag(start: int):
         loaded = task("load").bind(start)
         return task("end").bind(task("clean").bind(loaded), task("beside").bind(3))
