@@ -138,9 +138,7 @@ def test_a_caller_that_goes_away_gives_its_turn_to_the_next(hanging: threading.E
     assert made._lanes == {}
 
 
-def test_a_lane_refuses_more_calls_than_may_wait(
-    hanging: threading.Event, monkeypatch: pytest.MonkeyPatch
-):
+def test_not_everybody_may_wait(hanging: threading.Event, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(lanes, "MOST_WAITING", 2)
     made = Lanes(threads_each=1)
 

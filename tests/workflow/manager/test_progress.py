@@ -150,7 +150,7 @@ def test_it_says_what_is_done_running_and_tried_again():
 
 
 @pytest.mark.usefixtures("often")
-def test_a_task_that_begins_in_an_attempt_that_is_over_does_not_count():
+def test_what_begins_in_an_attempt_that_is_over_counts_for_nothing():
     async def check() -> None:
         async with running() as run:
             await run.wait_for(lambda progress: progress.submitted == 2)

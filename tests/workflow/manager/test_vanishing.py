@@ -128,7 +128,7 @@ def test_one_that_writes_nothing_for_long_hears_of_it_with_the_next_renewal(
         effects.join_tasks()  # while there is a manager: they use its object store
 
 
-def test_the_progress_of_a_deleted_workflow_is_not_written(
+def test_how_far_it_is_is_not_written_for_a_deleted_workflow(
     store: ByteStore, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(runs, "PROGRESS_INTERVAL_S", 0.01)

@@ -29,7 +29,7 @@ def writes(tmp_path: Path) -> FileWrites:
 
 
 @pytest.mark.parametrize("slow_s", [float("inf"), 0], ids=["quick disk", "slow disk"])
-def test_files_that_are_written_together_sync_their_folder_once(
+def test_what_is_written_together_syncs_its_folder_once(
     writes: FileWrites, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slow_s: float
 ):
     synced: list[int] = []
