@@ -53,7 +53,7 @@ def ray_workflow_task(
     importable where Ray runs (see ``runtime_env``). Both sides need the same minor version of
     Python. Import Ray in the function: a DAG file is parsed all the time.
 
-    Its arguments are whatever Airflow can keep in XCom, and parts of Airflow's context by their
+    Its arguments are values that Airflow can keep in XCom, and parts of Airflow's context by their
     names (``ds``, ``params`` …), as for any TaskFlow function.
 
     :param python_callable: the function.
@@ -131,7 +131,7 @@ def _fetched(value: Any) -> Any:
 def _check_arguments(args: list[Any], kwargs: Json) -> None:
     try:
         serialize(args), serialize(kwargs)
-    except Exception as exc:  # whatever the value's own serializer raises
+    except Exception as exc:  # the value's own serializer may raise anything
         raise RayWorkflowInputError(
             f"The arguments of a @task.ray_workflow must be what Airflow can keep in XCom: {exc}"
         ) from exc

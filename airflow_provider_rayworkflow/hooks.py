@@ -262,7 +262,7 @@ class RayWorkflowHook(BaseHook):
         """What a run or resume of a workflow would do. Nothing is run or written.
 
         :param graph: None for the stored one.
-        :param from_scratch: whatever is stored is given up.
+        :param from_scratch: the run would give up all that is stored.
         :raises RayWorkflowInputError: when there is no task ``from_task``.
         :raises RayWorkflowStorageError: when the storage can't be read.
         """

@@ -49,7 +49,7 @@ class RayWorkflowRetryPolicy(RetryPolicy):
     ======================================= =====================================================
 
     All of it within the task's ``retries``; Airflow retries no ``RayWorkflowInputError``,
-    ``RayWorkflowCanceledError`` and ``RayWorkflowEndedError``, whatever the policy.
+    ``RayWorkflowCanceledError`` and ``RayWorkflowEndedError`` under any policy.
 
     :param fail_on: names of exceptions of workflow tasks for which a retry is no use, as
         :attr:`RayWorkflowFailedError.error_type` has them: ``"ValueError"``,

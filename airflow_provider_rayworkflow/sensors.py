@@ -38,10 +38,10 @@ Json = dict[str, Any]
 
 
 class RayWorkflowSensor(LeavesLinks, BaseSensorOperator):
-    """Wait for a workflow, whatever started it, or for one of its tasks.
+    """Wait for a workflow, also one of a program, or for one of its tasks.
 
-    Its XCom is the status that the workflow had then. A sensor owns nothing: whatever happens to
-    it, the workflow goes on.
+    Its XCom is the status that the workflow had then. A sensor owns nothing: the
+    workflow goes on also if the sensor is killed.
 
     :param workflow_id: need not exist yet. (templated)
     :param statuses: to wait for, names of :class:`WorkflowStatus`.

@@ -250,7 +250,7 @@ def print_summary(summary: dict[str, Any]) -> None:
 
 
 def check(home: Path, tries: list[Try], runs: list[Run]) -> None:
-    """Compare what happened with what should have, whatever the table looks like."""
+    """Compare what happened with what should have, apart from what the table shows."""
     states = [of.state for of in tries]
     expect("the states of Airflow's tries", states, ["failed", "success"])
     first, second = (of_try(of, runs) for of in tries)

@@ -1,4 +1,4 @@
-"""A DAG that starts whenever a workflow ends well, whoever ran it, in Airflow or not."""
+"""A DAG that starts whenever a workflow ends well, also one that ran outside Airflow."""
 
 from airflow.sdk import DAG, Asset, AssetWatcher, task
 

@@ -130,3 +130,58 @@ def test_a_walk_of_the_architecture_page_is_short_and_as_the_code_goes_it(
         assert called in words, f"{file}:{name} does not name {called}"
     for file, name, _ in steps:
         _function(file, name)
+
+
+# ---- one noun a thing
+
+
+def _parts(name: str) -> str:
+    """The words of a name in snake_case or CamelCase, in lower case, with ``_`` around each."""
+    return f"_{'_'.join(re.findall(r'[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+', name)).lower()}_"
+
+
+def _glossary() -> tuple[set[str], dict[str, list[str]]]:
+    """The words of docs/glossary.md, and what it says to use for each word that is in no name."""
+    text = (REPOSITORY / "docs" / "glossary.md").read_text()
+    words, _, refused = text.partition("## Words in no name")
+    rows = re.findall(r"^\| (`.*`) \| (.*) \|$", refused, re.MULTILINE)
+    return set(re.findall(r"^\| \*\*(.+?)\*\*", words, re.MULTILINE)), {
+        word: re.findall(r"\*\*(.+?)\*\*", instead)
+        for row, instead in rows
+        for word in re.findall(r"`(\w+)`", row)
+    }
+
+
+def _names(path: Path) -> set[str]:
+    """The names of a module and its folders, its classes and its public functions."""
+    return {*path.relative_to(PACKAGE).with_suffix("").parts} | {
+        node.name
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef)
+        or (
+            isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+            and not node.name.startswith("_")
+        )
+    }
+
+
+def test_names_of_the_package_keep_to_the_glossary() -> None:
+    words, refused = _glossary()
+    assert "verdict" in refused
+    assert {word for instead in refused.values() for word in instead} <= words
+    found = {
+        f"{path.relative_to(PACKAGE)}: {name}: say {' or '.join(instead)}, not {word}"
+        for path in sorted(PACKAGE.rglob("*.py"))
+        for name in _names(path)
+        for word, instead in refused.items()
+        if f"_{word}_" in _parts(name)
+    }
+    assert found == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [("HTTPEventRun", "_http_event_run_"), ("_live_runs", "_live_runs_"), ("Live", "_live_")],
+)
+def test_a_name_is_read_word_by_word(name: str, parts: str) -> None:
+    assert _parts(name) == parts

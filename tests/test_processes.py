@@ -17,7 +17,7 @@ def ended() -> subprocess.Popen[bytes]:
     return process
 
 
-def test_what_has_ended_meanwhile_is_no_error(ended: subprocess.Popen[bytes]):
+def test_a_process_that_has_ended_meanwhile_is_no_error(ended: subprocess.Popen[bytes]):
     (looked_at,) = ended.looked_at
     assert looked_at.pid == ended.pid
     processes.kill([looked_at])
@@ -26,7 +26,7 @@ def test_what_has_ended_meanwhile_is_no_error(ended: subprocess.Popen[bytes]):
     processes.end([ended])
 
 
-def test_what_does_not_end_when_it_is_asked_is_killed_with_all_that_it_started():
+def test_a_process_that_does_not_end_when_asked_is_killed_with_all_that_it_started():
     stubborn = subprocess.Popen(
         ["sh", "-c", "trap '' TERM; echo; sleep 60 & wait"], stdout=subprocess.PIPE
     )

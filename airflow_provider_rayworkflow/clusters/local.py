@@ -121,7 +121,7 @@ class EmbeddedRay:
         return {}
 
     def has_begun(self, found: StoredWorkflow | None) -> bool:
-        """True: whatever is submitted here is stored at once."""
+        """True: a workflow that is submitted here is stored at once."""
         return True
 
     def was_stopped_by_other(self, found: StoredWorkflow) -> bool:

@@ -286,7 +286,7 @@ def _without(text: str, secrets: Iterable[str]) -> str:
 
 def _says_that_the_job_is_wrong(text: str) -> bool:
     """True for what the same request would be answered again, however healthy the cluster is."""
-    # Of a traceback the exceptions count; its indented lines are Ray's code, whatever they say.
+    # Of a traceback the exceptions count; its indented lines are lines of Ray's code.
     said = "\n".join(line for line in text.splitlines() if not line.startswith((" ", "\t")))
     return not _is_page(text) and _WRONG_JOB.search(said) is not None
 

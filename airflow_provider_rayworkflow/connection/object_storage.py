@@ -40,7 +40,7 @@ def filesystem_of(uri: str, storage_conn_id: str) -> Any:
     try:
         # A new one: what has been used can't be pickled for Ray, and has the connection of that time.
         filesystem = get_fs(urlsplit(plain).scheme, storage_conn_id)
-    except Exception as exc:  # whatever the other provider raises
+    except Exception as exc:  # the other provider may raise anything
         raise RayWorkflowConnectionError(
             f"The storage {shown(uri)!r} can't be opened with the connection {storage_conn_id!r}: "
             f"{type(exc).__name__}: {exc}. It is opened by Airflow's object storage, for which the "

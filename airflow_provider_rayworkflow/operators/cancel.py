@@ -33,7 +33,7 @@ _VALID = [
 
 
 class RayWorkflowCancelOperator(BaseOperator):
-    """Stop workflows for good, wherever they run and whatever started them.
+    """Stop workflows for good, also those that a program started or that run elsewhere.
 
     All of it goes through the storage: neither Ray nor the cluster need be reachable. An
     inactive workflow is canceled at once; its manager cancels a running one within seconds.

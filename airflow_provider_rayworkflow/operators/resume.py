@@ -22,7 +22,7 @@ Json = dict[str, Any]
 
 
 class RayWorkflowResumeOperator(RayWorkflowBaseOperator):
-    """Go on with a workflow that exists, whatever started it, from its stored graph.
+    """Go on with a workflow that exists from its stored graph, also if a program started it.
 
     A failed or interrupted one is resumed: tasks that have committed their result don't run
     again. One that runs is attached to, and of a successful one the stored output is returned.

@@ -65,7 +65,7 @@ class RayWorkflowRunOperator(RayWorkflowBaseOperator):
         of one connection share one look, as often as the shortest of their intervals says.
     :param on_clear: what a person's clear does. ``"auto"`` starts a successful workflow over and
         resumes any other; ``"resume"`` resumes a successful one, too: it runs what has changed, or
-        else returns the stored output; ``"restart"`` starts over whatever there is.
+        else returns the stored output; ``"restart"`` starts over with any status.
     :param on_change: what a resume does with committed tasks that have changed since. ``"reuse"``:
         one whose arguments or inputs have changed runs again, one whose code has changed does not;
         ``"rerun_changed"``: both run again; ``"refuse"``: the try fails if anything has changed.

@@ -70,7 +70,7 @@ class WorkflowDefinition:
     def of_call(
         cls, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> WorkflowDefinition:
-        """The call of a function, with arguments of whatever kind. It is not called.
+        """The call of a function, with arguments of any kind. It is not called.
 
         :raises RayWorkflowInputError: when it can't be called so.
         """

@@ -34,7 +34,7 @@ def item_of(operator: BaseOperator, given: Json, context: Context) -> Json | Non
 
 
 def fingerprint_of_item(item: Any) -> str:
-    """The same for the same item, in whatever process; ``""`` if that can't be told."""
+    """The same for the same item in every process; ``""`` if that can't be told."""
     from airflow_provider_rayworkflow.workflow.model import fingerprints
 
     found, _ = fingerprints.of_value(item, replace=_reference)

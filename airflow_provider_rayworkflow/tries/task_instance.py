@@ -54,7 +54,7 @@ def write_memory(
 
 
 def asked_for(context: Context, name: str) -> str:
-    """What the one who triggered the DAG run asks for in its conf; ``""`` for nothing.
+    """What the DAG run asks for in its conf; ``""`` for nothing.
 
     ``{"from_task": "clean"}`` is for all tasks of the run, ``{"from_task": {"flights": "clean"}}``
     for the Airflow task ``flights``.

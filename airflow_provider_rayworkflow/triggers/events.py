@@ -75,7 +75,7 @@ class RayWorkflowEventTrigger(BaseEventTrigger):
         )
 
     def shared_stream_key(self) -> Hashable:
-        """Its own: a stream of Airflow's tells what has been stored, also to one who is alone."""
+        """Its own: a stream of Airflow's tells what has been stored, also to a single listener."""
         return json.dumps(self.serialize(), sort_keys=True)
 
     @classmethod

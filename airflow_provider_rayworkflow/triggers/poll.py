@@ -47,7 +47,7 @@ class Standing:
 
 
 class Watch:
-    """One who waits for one workflow. A context manager: inside, the poll looks for it.
+    """One waiter for one workflow. A context manager: inside, the poll looks for it.
 
     :param interval_s: how long at most to wait between two looks.
     :param task_id: of the workflow, to know whether it has finished. That costs each look a listing
@@ -183,7 +183,7 @@ class _Poll:
             } | closed
             self._look_at_tasks(store, watches, standings)
             self._look_at_progress(store, watches, standings)
-        except Exception as exc:  # those who wait judge it
+        except Exception as exc:  # the waiters judge it
             self._hook = None  # the connection may be corrected meanwhile
             return exc
         return standings

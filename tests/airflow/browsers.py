@@ -48,9 +48,9 @@ QUIET = [
 
 
 class Window:
-    """A browser window in which somebody is logged in.
+    """A browser window in which a user is logged in.
 
-    :param user: name and password; None where everybody is an admin.
+    :param user: name and password; None where all are admins.
     :ivar problems: what the pages in it have reported as errors.
     """
 

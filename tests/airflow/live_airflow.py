@@ -38,7 +38,7 @@ class LiveAirflow:
     """A deployment with the LocalExecutor, by default on SQLite. DAGs are read at the start.
 
     :param has_scheduler: without one, no task runs.
-    :param user: name and password; by default everybody is an admin.
+    :param user: name and password; by default all are admins.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class LiveAirflow:
         return str(self._client.base_url).rstrip("/")
 
     def token(self, user: tuple[str, str] | None) -> str:
-        """What shows the API server who asks."""
+        """The header that tells the API server which user asks."""
         if user is None:
             answer = self._client.get("/auth/token")
         else:

@@ -43,7 +43,7 @@ def test_it_is_a_run_operator_with_all_of_its_arguments():
     assert operator.doc_md == "Grow a number."
 
 
-def test_what_is_called_with_is_templated():
+def test_the_arguments_of_the_call_are_templated():
     with DAG("d", schedule=None):
         operator = task.ray_workflow(grow)("{{ ds }}", by="{{ run_id }}").operator
     operator.render_template_fields({"ds": "2026-11-25", "run_id": "r"})
@@ -55,7 +55,7 @@ def test_the_context_comes_by_its_names():
     assert definition.function.keywords == {"ds": "2026-11-25"}
 
 
-def test_what_is_given_counts_more_than_the_context():
+def test_a_given_argument_counts_more_than_the_context():
     definition = defined(1, ds="mine", context={"ds": "2026-11-25"})
     assert definition.function.keywords == {"ds": "mine"}
 
@@ -67,7 +67,7 @@ def test_the_fingerprint_is_of_what_is_given_and_not_of_the_context():
     assert defined(1, by=2).fingerprint != one.fingerprint
 
 
-def test_arguments_are_whatever_airflow_keeps_in_xcom():
+def test_arguments_can_be_all_values_that_airflow_keeps_in_xcom():
     day = datetime.date(2026, 11, 25)
     assert defined(day).function.args == (day,)
     assert defined(day).fingerprint != defined(datetime.date(2026, 11, 26)).fingerprint
@@ -75,7 +75,7 @@ def test_arguments_are_whatever_airflow_keeps_in_xcom():
         defined(object())
 
 
-def test_what_mapped_tasks_returned_comes_as_a_list():
+def test_outputs_of_mapped_tasks_come_as_a_list():
     """Airflow's own sequence would need Airflow where Ray runs."""
     from airflow.sdk.execution_time.lazy_sequence import LazyXComSequence
 
@@ -101,7 +101,7 @@ def test_a_call_that_does_not_fit_is_refused_when_the_dag_is_parsed():
 
 
 @pytest.mark.parametrize("name", ["workflow", "arguments"])
-def test_what_the_function_says_already_can_not_be_said_again(name: str):
+def test_a_parameter_of_the_function_can_not_be_given_again(name: str):
     with (
         DAG("d", schedule=None),
         pytest.raises(RayWorkflowInputError, match=f"@task.ray_workflow has no '{name}'"),

@@ -502,7 +502,7 @@ def test_a_setting_without_effect_is_refused_by_its_name(connect, extra, fields,
         connect(extra, **fields).settings  # noqa: B018
 
 
-def test_what_the_form_stores_by_itself_says_nothing(connect):
+def test_extras_that_the_form_stores_by_itself_set_nothing(connect):
     hook = connect({"verify": True, "timeout_s": 30, "headers": "", "ca": None}, host="", port=None)
     assert hook.settings == ConnectionSettings()
 

@@ -1,4 +1,4 @@
-"""Links are left in XCom as soon as they are known, and found there by whoever is asked for them."""
+"""A task leaves its links in XCom as soon as they are known, and each operator finds them there."""
 
 import pytest
 from airflow.sdk.bases.operator import TriggerFailureReason
@@ -71,7 +71,7 @@ def test_a_mapped_task_instance_suspends_its_own_workflow_when_its_deferral_is_o
     class Mapped:
         id, dag_id, run_id, task_id, map_index = "token", "d", "r", "t", 1
 
-    stored = {1: "mine", -1: "of nobody"}
+    stored = {1: "mine", -1: "of no instance"}
     monkeypatch.setattr(XCom, "get_value", lambda ti_key, key: stored[ti_key.map_index])
     asked: list[tuple] = []
     monkeypatch.setattr(

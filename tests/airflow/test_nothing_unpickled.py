@@ -24,7 +24,7 @@ from airflow_provider_rayworkflow.workflow.testing import in_process
 
 
 class Trap:
-    """Whoever unpickles it leaves a trace."""
+    """A process that unpickles it leaves a trace."""
 
     def __init__(self, trace: Path) -> None:
         self.trace = trace
@@ -48,7 +48,7 @@ class TaskInstance:
 
 @pytest.fixture
 def trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Sprung by whoever unpickles a function, an argument, a result or an error of the workflows."""
+    """A process that unpickles a function, argument, result or error of the workflows makes it."""
     trace, root = tmp_path / "sprung", tmp_path / "storage"
 
     @workflow.options(task_id="passed")

@@ -103,7 +103,7 @@ def test_the_status_that_is_waited_for_ends_the_wait(root: Path):
 
 
 @pytest.mark.parametrize("status", [None, Status.RUNNING, Status.RESUMABLE])
-def test_what_may_still_come_is_waited_for(root: Path, status: Status | None):
+def test_a_sensor_waits_for_a_status_that_may_still_come(root: Path, status: Status | None):
     if status:
         write(root, status)
     assert not sensor().poke(CONTEXT).is_done
@@ -300,7 +300,7 @@ def test_a_deferred_sensor_that_may_fail_softly_skips_when_its_time_is_over(
         resumed(sensor(**{asked: True}), "deadline", clock)
 
 
-def test_a_deferred_sensor_that_never_fails_skips_whatever_happens(root: Path):
+def test_a_deferred_sensor_that_never_fails_skips_after_every_error(root: Path):
     waiting = sensor(never_fail=True)
     with pytest.raises(AirflowSkipException, match="It is down"):
         resumed(waiting, "unreachable")
@@ -329,6 +329,6 @@ def test_a_deferred_sensor_with_silent_fail_waits_on_after_an_outage(root: Path)
 
 
 @pytest.mark.parametrize("asked", ["soft_fail", "never_fail"])
-def test_what_airflow_says_of_a_broken_trigger_skips_too(root: Path, asked: str):
+def test_the_error_of_a_broken_trigger_skips_too(root: Path, asked: str):
     with pytest.raises(AirflowSkipException):
         sensor(**{asked: True}).resume_execution("__fail__", {"error": "TriggerFailure"}, CONTEXT)

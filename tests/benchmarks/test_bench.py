@@ -24,7 +24,7 @@ def bench(*works: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-def test_what_needs_no_cluster_can_be_measured():
+def test_rows_that_need_no_cluster_can_be_measured():
     lines = bench("submit", "listing", "large_values")
     assert [line.partition("  ")[0] for line in lines[4:]] == [
         "list_all over 100 workflows",
@@ -84,7 +84,7 @@ def test_requests_are_shown_all_and_beyond_what_a_workflow_may_have():
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_what_needs_a_cluster_can_be_measured():
+def test_rows_that_need_a_cluster_can_be_measured():
     assert len(bench("tiny")) == 4
 
 

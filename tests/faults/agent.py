@@ -61,7 +61,7 @@ class Agent:
         return errors
 
     def outputs(self, workflow_ids: list[str]) -> dict[str, Any]:
-        """What a caller gets who waits for them: the output, or the name of the error."""
+        """What a waiting caller gets: for each the output, or the name of the error."""
         outputs = {}
         for workflow_id in workflow_ids:
             try:

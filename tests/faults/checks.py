@@ -130,8 +130,8 @@ def _check_repetitions(
 ) -> None:
     """The same by epochs and attempts instead of the clock; and no attempt is made twice.
 
-    A write that is on its way when its process dies may arrive after the next claim: nobody was
-    told of that commit, and the task may run again.
+    A write that is on its way when its process dies may arrive after the next claim: no process
+    was told of that commit, and the task may run again.
     """
     first: dict[str, tuple[int, int]] = {}
     for commit in _commits(store, workflow_id):

@@ -10,5 +10,5 @@ from reports import Report
 
 @pytest.fixture
 def tell(record_property: Callable[[str, object], None]) -> Callable[[Report], None]:
-    """Give a run's report to whoever prints the table: perhaps another process."""
+    """Give a run's report to the process that prints the table, perhaps another one."""
     return lambda report: record_property("fault run", report.to_json())

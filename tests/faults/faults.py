@@ -50,7 +50,7 @@ def kill_manager(run: Run) -> None:
 
 
 def kill_driver(run: Run) -> None:
-    """The driver, perhaps while it submits; what it knew to be submitted ends without anybody."""
+    """The driver, perhaps while it submits; what it knew to be submitted ends without it."""
     plans = [plan.to_json() for plan in run.plans]
     driver = Driver(run.world.cluster.address, plans, run.ledger.path)
     if run.rng.random() < 0.5:
@@ -296,7 +296,7 @@ def silent_storage(run: Run) -> None:
             return forward()
         fate = dice.roll()
         if fate < 0.3:
-            answer = forward()  # carried out, and nobody is told
+            answer = forward()  # carried out, and the caller is not told
             goes_on.wait()
             raise Unanswered(answer)
         goes_on.wait()
@@ -435,7 +435,7 @@ def _kill(run: Run, pid: int) -> None:
 
 
 def _kill_managers(run: Run, *, counts: bool = True) -> None:
-    """Kill the processes of all managers that own workflows of the run, of whichever cluster."""
+    """Kill the processes of all managers that own workflows of the run, in all clusters."""
     killed = _signal_managers(run, signal.SIGKILL)
     run.faults += len(killed) if counts else 0
 

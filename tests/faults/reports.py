@@ -16,7 +16,7 @@ class Report:
     :ivar cut_off: how many of these ended with their process.
     :ivar begun_there: how many had begun on a node when it was killed.
     :ivar committed: checkpoints at the end; of these, ``lost`` and ``repeated`` should be none.
-    :ivar resumes: how often somebody had to ask for a workflow to go on.
+    :ivar resumes: how often the suite had to ask for a workflow to go on.
     """
 
     seed: int

@@ -22,7 +22,7 @@ from airflow_provider_rayworkflow.workflow.storage.honest_statuses import (
     StoredWorkflow,
 )
 
-#: Within this time everything ends, after a fault and with everybody who resumes what was stopped.
+#: Within this time everything ends after a fault, with resumes of what was stopped.
 END_S = 480.0
 #: A manager that Ray restarts recovers its workflows by itself within this time.
 RECOVERY_S = 240.0
@@ -36,7 +36,7 @@ class Run:
     :ivar late_writes: see :func:`~checks.check`.
     :ivar may_be_stopped: an owner was stopped for a while: tasks that its workers had may begin
         after another one has taken the workflow over. Nothing of that is committed.
-    :ivar recovers: nobody has to ask for the workflows to go on.
+    :ivar recovers: the workflows go on without a resume.
     """
 
     def __init__(self, world: World, seed: int, *, workflows: int | None = None) -> None:
@@ -122,7 +122,7 @@ class Run:
     # ---- the end
 
     def finish(self) -> None:
-        """Let everything end; whatever has stopped is resumed, or submitted again."""
+        """Let everything end: resume what has stopped, or submit it again."""
         self.settle()
         begun = time.monotonic()
         while unfinished := self.unfinished():

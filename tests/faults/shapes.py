@@ -21,7 +21,7 @@ from airflow_provider_rayworkflow import workflow
 class Plan:
     """One workflow of a run.
 
-    :ivar size: how many tasks, or how much of whatever the shape is made of.
+    :ivar size: how many tasks, or other parts that the shape is made of.
     :ivar pause_s: how long each of its tasks takes; 0 for tiny tasks.
     """
 

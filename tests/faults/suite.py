@@ -67,7 +67,7 @@ _WORLDS: list[tuple[Callable[[Path], AbstractContextManager[World]], dict[str, S
 
 
 def planned(seeds: Sequence[int]) -> dict[str, list[int]]:
-    """The seeds of each fault; the same ones for the same seed, whatever else is run."""
+    """The seeds of each fault; the same ones for the same seed, beside any other runs."""
     cycle = [name for name, weight in WEIGHTS.items() for _ in range(weight)]
     # 37 has no divisor in common with 100: neighbours are different faults.
     by_fault: dict[str, list[int]] = {name: [] for name in WEIGHTS}

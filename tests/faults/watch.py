@@ -20,7 +20,7 @@ class Watch:
     :ivar committed: by workflow and task id: when each task was first seen to be committed, and
         under which epoch.
     :ivar last_alive: when each manager's process was last seen alive.
-    :ivar dishonest: statuses that said RUNNING or PENDING when nobody ran the workflow.
+    :ivar dishonest: statuses that said RUNNING or PENDING when no manager ran the workflow.
     :ivar looks: how often it has looked at everything.
     """
 
@@ -71,7 +71,7 @@ class Watch:
             return
         owner = self._processes.get(found.record.manager_id)
         if owner is not None and owner.is_gone():
-            # It may have died since that look; whoever looks now has to notice.
+            # It may have died since that look; a look now has to notice it.
             again = HonestStatuses(self._store, now=time.time()).read(workflow_id)
             if again is not None and again.status.is_active and again.record == found.record:
                 self.dishonest.append(f"{workflow_id} is {again.status}, and its owner is dead")

@@ -26,7 +26,7 @@ class World:
     """Clusters on one storage; they are kept from run to run, unless a fault takes them.
 
     :param storage: what clusters are given.
-    :param bytes_: the same storage for those who check; it fails at once.
+    :param bytes_: the same storage for the checks; it fails at once.
     :param folder: for logs and ledgers.
     """
 

@@ -29,7 +29,7 @@ def test_the_wheel_has_all_of_the_package_and_nothing_else(wheel):
     assert {name for name in packed if ".dist-info/" not in name} == files
 
 
-def test_what_is_installed_fits_together(environment):
+def test_the_installed_packages_fit_together(environment):
     run([BIN / "uv", "pip", "check", "--python", environment / "python"])
 
 

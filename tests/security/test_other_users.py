@@ -10,7 +10,7 @@ from users import ATTACKER, VICTIM, Users
 
 ROOT = "/tmp/ray/workflow_data"
 
-#: A workflow whose output runs code in the process of a reader who loads it. Open to everybody.
+#: A workflow whose output runs code in the process of a reader who loads it. Open to all users.
 PLANT = """
 import os, sys
 from airflow_provider_rayworkflow.workflow import testing
@@ -184,9 +184,7 @@ def share(users: Users) -> None:
 
 
 @pytest.mark.parametrize("what", ["a FIFO", "a socket", "a link", "a folder"])
-def test_what_is_no_file_in_the_place_of_a_status_is_neither_read_nor_waited_for(
-    users: Users, what: str
-):
+def test_a_path_of_a_status_that_is_no_file_is_neither_read_nor_waited_for(users: Users, what: str):
     make = {
         "a FIFO": "os.mkfifo(path)",
         "a socket": "import socket; socket.socket(socket.AF_UNIX).bind(path)",
@@ -213,7 +211,7 @@ def test_what_is_no_file_in_the_place_of_a_status_is_neither_read_nor_waited_for
         ("v1/workflows/bad", 0o555, "v1/workflows/bad"),
     ],
 )
-def test_what_this_user_may_not_touch_is_named_and_the_rest_is_done(
+def test_a_path_that_this_user_may_not_touch_is_named_and_the_rest_is_done(
     users: Users, path: str, mode: int, what: str
 ):
     root = f"/tmp/home-{VICTIM}/root"

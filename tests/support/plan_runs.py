@@ -134,7 +134,7 @@ class ForgetfulRunner(PlanRunner):
 
 
 def with_results(run: TaskRun, results: dict[str, Result]) -> TaskRun | None:
-    """The run with the results of those before it; None if there is none."""
+    """The run with the results of the tasks before it; None if one of them has no result."""
     earlier = [one.task_id for one in run.inputs if isinstance(one, Earlier)]
     if any(task_id not in results for task_id in earlier):
         return None

@@ -33,8 +33,8 @@ class Proxy:
     :ivar counts: requests by kind: ``"PUT"``, ``"GET"``, ``"LIST"``, ``"DELETE MANY"`` …
     :ivar failures: answers to give instead of forwarding, the next first: a status code; 0 to
         forward the request and close the connection without an answer.
-    :ivar intercept: what is done with a request of a kind: it may call its second argument to
-        forward it, before that or after that do whatever it likes, and returns an answer or raises
+    :ivar intercept: called with the kind of a request and a function that forwards it. It may call
+        that function, and do other things before and after. It returns an answer or raises
         :class:`Unanswered`.
     """
 

@@ -177,7 +177,7 @@ def _answers(url: str) -> bool:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Ports that nobody has; below those that the system gives to clients."""
+    """Ports that no process has; below those that the system gives to clients."""
     found: list[int] = []
     candidate = 10_000 + os.getpid() * 37 % 20_000
     while len(found) < count:

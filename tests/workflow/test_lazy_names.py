@@ -38,7 +38,7 @@ def test_all_names_are_found(package: str):
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_names_are_listed_before_anybody_has_asked_for_them(package: str):
+def test_names_are_listed_before_their_first_use(package: str):
     program = f"import {package} as package; print(set(package.__all__) - set(dir(package)))"
     assert answer_of(program) == "set()\n"
 
@@ -50,7 +50,7 @@ def test_a_name_that_is_not_there_is_an_attribute_error():
         exec("from airflow_provider_rayworkflow.workflow import ran")
 
 
-def test_what_is_pickled_is_the_function_itself():
+def test_a_pickled_name_is_the_function_itself():
     assert pickle.loads(pickle.dumps(workflow.sleep)) is workflow.sleep
 
 

@@ -1,4 +1,4 @@
-"""Who may see and do what. The only module that knows Airflow's access control.
+"""Which users may see and do what. The only module that knows Airflow's access control.
 
 A user who is not logged in gets nothing. A workflow that a task instance started belongs to that
 task's Airflow DAG: who may see the DAG's task instances sees it, and who may clear or mark them may act on

@@ -26,13 +26,13 @@ from airflow_provider_rayworkflow.plugin.web.access import (
     login_url,
 )
 from airflow_provider_rayworkflow.plugin.web.actions import Action, ActionBody, act, offered
-from airflow_provider_rayworkflow.plugin.web.answers import (
+from airflow_provider_rayworkflow.plugin.web.lanes import NoAnswerError
+from airflow_provider_rayworkflow.plugin.web.lists import Filter, Listed, list_page
+from airflow_provider_rayworkflow.plugin.web.responses import (
     SafeJson,
     on_storage,
     on_task_instance,
 )
-from airflow_provider_rayworkflow.plugin.web.lanes import NoAnswerError
-from airflow_provider_rayworkflow.plugin.web.lists import Filter, Listed, list_page
 from airflow_provider_rayworkflow.plugin.web.shown import (
     ShownWorkflow,
     describe_task,
@@ -81,7 +81,7 @@ def create_app() -> FastAPI:
     app.get("/workflows", response_class=HTMLResponse)(show_workflows)
     app.get("/workflow", response_class=HTMLResponse)(show_workflow)
     app.get("/task_instance", response_class=HTMLResponse)(show_task_instance)
-    app.get("/workflow/live")(live)
+    app.get("/workflow/live")(show_changes)
     app.get("/workflow/group", response_class=HTMLResponse)(show_group)
     app.get("/workflow/task", response_class=HTMLResponse)(show_task)
     app.post("/workflow/action")(do_action)
@@ -124,9 +124,9 @@ def show_workflows(
         context["listed"] = list_page(open_hook(conn_id), access, chosen)
     except NoAnswerError:
         raise
-    except Exception as exc:  # whatever is wrong: an answer, and the details to the log only
+    except Exception as exc:  # any error: an answer, and the details to the log only
         log.warning("The workflows of connection %r can't be listed: %s", conn_id, exc)
-        # Who may not see the connection learns no more than from one with no workflow of theirs.
+        # A user who may not see the connection learns no more than of one without workflows of theirs.
         context["listed"] = None if may_see_all else Listed.nothing()
         context["problem"] = UNREADABLE if may_see_all else ""
     if not may_see_all and context["listed"] and not context["listed"].total:
@@ -182,7 +182,7 @@ def _workflow_page(
 
 
 @on_storage
-def live(access: AccessDep, conn_id: ConnId, workflow_id: WorkflowId) -> dict[str, Any]:
+def show_changes(access: AccessDep, conn_id: ConnId, workflow_id: WorkflowId) -> dict[str, Any]:
     """What changes of a workflow's page: its head as HTML, its graph as data."""
     workflow = open_workflow(access, conn_id, workflow_id)
     tasks = workflow.tasks()

@@ -9,7 +9,7 @@ from dataclasses import astuple, dataclass
 
 from airflow_provider_rayworkflow.hooks import RayWorkflowHook
 from airflow_provider_rayworkflow.plugin.web.access import Access
-from airflow_provider_rayworkflow.plugin.web.known import BoundedCache
+from airflow_provider_rayworkflow.plugin.web.bounded_cache import BoundedCache
 from airflow_provider_rayworkflow.plugin.web.lanes import each
 from airflow_provider_rayworkflow.tries.identity import Origin
 from airflow_provider_rayworkflow.workflow.exceptions import (

@@ -101,7 +101,7 @@ def open_workflow(
         found = hook.find(workflow_id)
     except NoAnswerError:
         raise
-    except Exception as exc:  # whatever is wrong: an answer, and the details to the log only
+    except Exception as exc:  # any error: an answer, and the details to the log only
         log.warning("Workflow %r of connection %r can't be shown: %s", workflow_id, conn_id, exc)
         access.fail(conn_id)
     origin = Origin.from_metadata(found.record.user_metadata) if found else None

@@ -15,7 +15,7 @@ from airflow_provider_rayworkflow.workflow.format.columns import columns
 from airflow_provider_rayworkflow.workflow.model.graph import Graph
 from airflow_provider_rayworkflow.workflow.model.records import OnChange, ReuseCounts
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
-from airflow_provider_rayworkflow.workflow.scheduling.decision import Verdict, needed
+from airflow_provider_rayworkflow.workflow.scheduling.decision import TaskAction, needed
 from airflow_provider_rayworkflow.workflow.scheduling.snapshot import Snapshot
 from airflow_provider_rayworkflow.workflow.storage.honest_statuses import StoredWorkflow
 from airflow_provider_rayworkflow.workflow.storage.keys import WorkflowFile
@@ -25,7 +25,7 @@ from airflow_provider_rayworkflow.workflow.storage.workflow_store import Workflo
 Json = dict[str, Any]
 
 _DROPPED = "it is not in the graph any more"
-_ACTIONS = {Verdict.REUSED: "reuse", Verdict.CHECKED: "check", Verdict.RUNS: "run"}
+_ACTIONS = {TaskAction.REUSED: "reuse", TaskAction.CHECKED: "check", TaskAction.RUNS: "run"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -199,10 +199,10 @@ def _planned(snapshot: Snapshot) -> Iterator[PlannedTask]:
         for index, task_id in enumerate(level.task_ids):
             decision = decisions[task_id]
             wanted[task_id] = index in indexes
-            is_planned = wanted[task_id] or decision.verdict is Verdict.REUSED
+            is_planned = wanted[task_id] or decision.action is TaskAction.REUSED
             yield PlannedTask(
                 task_id=task_id,
-                action=_ACTIONS[decision.verdict] if is_planned else "skip",
+                action=_ACTIONS[decision.action] if is_planned else "skip",
                 kind=decision.kind,
                 reason=decision.reason if is_planned else _not_needed(decision.reason),
                 on_change=decision.on_change,

@@ -11,7 +11,7 @@ from airflow_provider_rayworkflow.workflow.model.records import Fingerprints, On
 from airflow_provider_rayworkflow.workflow.model.task_record import TaskRecord
 
 
-class Verdict(Enum):
+class TaskAction(Enum):
     """What becomes of a task."""
 
     #: Its checkpoint counts.
@@ -38,7 +38,7 @@ class Decision(NamedTuple):
     :ivar catches: the task catches exceptions, also of its continuation.
     """
 
-    verdict: Verdict
+    action: TaskAction
     reason: str
     record: TaskRecord | None = None
     result: Result | None = None
@@ -52,8 +52,8 @@ class Decision(NamedTuple):
     @property
     def kind(self) -> str:
         """How it is counted: a field of :class:`ReuseCounts`."""
-        if self.verdict is not Verdict.RUNS:
-            return str(self.verdict.value)
+        if self.action is not TaskAction.RUNS:
+            return str(self.action.value)
         if self.record is not None or self.is_forgotten:
             return "changed"
         return "new" if self.is_new else "unfinished"
@@ -78,6 +78,6 @@ def needed(graph: Graph, decisions: Sequence[Decision]) -> set[int]:
         index = pending.pop()
         if index not in wanted:
             wanted.add(index)
-            if decisions[index].verdict is not Verdict.REUSED:
+            if decisions[index].action is not TaskAction.REUSED:
                 pending.extend(graph.tasks[index].upstream)
     return wanted

@@ -8,7 +8,7 @@ from airflow_provider_rayworkflow.workflow.model.fingerprints import Comparison,
 from airflow_provider_rayworkflow.workflow.model.graph import Graph, Task
 from airflow_provider_rayworkflow.workflow.model.records import Fingerprints, Form, Result
 from airflow_provider_rayworkflow.workflow.model.task_record import TaskRecord
-from airflow_provider_rayworkflow.workflow.scheduling.decision import Decision, Verdict
+from airflow_provider_rayworkflow.workflow.scheduling.decision import Decision, TaskAction
 from airflow_provider_rayworkflow.workflow.scheduling.task_fingerprints import (
     TaskInput,
     derived_identity,
@@ -102,7 +102,7 @@ class GraphReview:
 
     def judge(
         self, task: Task, record: TaskRecord, now: Fingerprints, *, is_strict: bool
-    ) -> tuple[Verdict, str]:
+    ) -> tuple[TaskAction, str]:
         """Compare the task with its checkpoint.
 
         :param now: what the task is made of now.
@@ -112,30 +112,30 @@ class GraphReview:
         then = record.fingerprints or Fingerprints()
         arguments, code = compare(then.literals, now.literals), compare(then.code, now.code)
         if arguments is Comparison.CHANGED:
-            return Verdict.RUNS, "its arguments have changed"
+            return TaskAction.RUNS, "its arguments have changed"
         if is_strict and code is Comparison.CHANGED:
-            return Verdict.RUNS, "its code has changed"
+            return TaskAction.RUNS, "its code has changed"
         reused = _SAME_INPUTS + (", its code has changed" if code is Comparison.CHANGED else "")
         if self.since is not None and record.epoch >= self.since:
-            return Verdict.REUSED, reused  # it was committed by a run of this very graph
+            return TaskAction.REUSED, reused  # it was committed by a run of this very graph
         if is_strict and Comparison.UNKNOWN in (arguments, code):
             what = "arguments" if arguments is Comparison.UNKNOWN else "code"
-            return Verdict.RUNS, f"its {what} can't be compared"
+            return TaskAction.RUNS, f"its {what} can't be compared"
         if suspects := self.suspects(task):
-            return Verdict.CHECKED, f"it takes what may change: {', '.join(suspects[:5])}"
+            return TaskAction.CHECKED, f"it takes what may change: {', '.join(suspects[:5])}"
         taken = compare(then.taken, now.taken)
         if taken is Comparison.CHANGED:
-            return Verdict.RUNS, "the results that it takes have changed"
+            return TaskAction.RUNS, "the results that it takes have changed"
         if taken is Comparison.UNKNOWN:
             # A result upstream is gone. It is not needed if nothing says that it changed.
             recipe = compare(then.recipe, now.recipe)
             if recipe is Comparison.CHANGED:
-                return Verdict.CHECKED, "what it takes is made of other arguments"
+                return TaskAction.CHECKED, "what it takes is made of other arguments"
             if is_strict and recipe is Comparison.UNKNOWN:
-                return Verdict.RUNS, "what it takes can't be compared"
+                return TaskAction.RUNS, "what it takes can't be compared"
         if code is not Comparison.CHANGED and arguments is Comparison.UNKNOWN:
-            return Verdict.REUSED, "its checkpoint does not say what it was made of"
-        return Verdict.REUSED, reused
+            return TaskAction.REUSED, "its checkpoint does not say what it was made of"
+        return TaskAction.REUSED, reused
 
     def as_taken(self, result: Result, task: Task) -> Result | None:
         """A committed result of the next task, in the form that its options ask for now.
@@ -159,7 +159,7 @@ class GraphReview:
         """
         keeps = self.keeps(task)
         is_suspect = bool(self.suspects(task))
-        if decision.verdict is Verdict.REUSED and decision.result is not None:
+        if decision.action is TaskAction.REUSED and decision.result is not None:
             return TaskInput(recipe=now.recipe, result=decision.result, identity=decision.identity)
         if keeps:  # else what stands for its result is what it is made of, which is known
             is_suspect |= decision.kind in ("changed", "checked", "new")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_provider_rayworkflow.workflow.scheduling.decision import Verdict
+from airflow_provider_rayworkflow.workflow.scheduling.decision import TaskAction
 from airflow_provider_rayworkflow.workflow.scheduling.node import Node, NodeState
 
 
@@ -21,6 +21,6 @@ def follower_of(node: Node) -> Node | None:
         if dependent.covered == dependent.waiting_for and dependent.state is NodeState.WAITING:
             ready.append(dependent)
     # One that is checked may turn out to need no run.
-    if len(ready) != 1 or ready[0].decision.verdict is not Verdict.RUNS:
+    if len(ready) != 1 or ready[0].decision.action is not TaskAction.RUNS:
         return None
     return ready[0]

@@ -10,7 +10,7 @@ from airflow_provider_rayworkflow.workflow.model.fingerprints import combine
 from airflow_provider_rayworkflow.workflow.model.graph import Graph, Task
 from airflow_provider_rayworkflow.workflow.model.records import Fingerprints, Form, Result
 from airflow_provider_rayworkflow.workflow.scheduling.attempts import Earlier, TaskRun
-from airflow_provider_rayworkflow.workflow.scheduling.decision import Decision, Verdict
+from airflow_provider_rayworkflow.workflow.scheduling.decision import Decision, TaskAction
 from airflow_provider_rayworkflow.workflow.scheduling.task_fingerprints import (
     TaskInput,
     derived_identity,
@@ -179,7 +179,7 @@ class Node:
 
     def identity_of(self, result: Result) -> str:
         """What stands for a result of the task in the fingerprints of its dependents."""
-        if self.checkpoint or self.decision.verdict is Verdict.REUSED:
+        if self.checkpoint or self.decision.action is TaskAction.REUSED:
             return result.identity
         return derived_identity(self.made_of())
 

@@ -18,7 +18,7 @@ from airflow_provider_rayworkflow.workflow.model.fingerprints import Comparison,
 from airflow_provider_rayworkflow.workflow.model.graph import Graph, Task, Tasks
 from airflow_provider_rayworkflow.workflow.model.records import Fingerprints, OnChange
 from airflow_provider_rayworkflow.workflow.model.task_record import TaskRecord
-from airflow_provider_rayworkflow.workflow.scheduling.decision import Decision, Verdict
+from airflow_provider_rayworkflow.workflow.scheduling.decision import Decision, TaskAction
 from airflow_provider_rayworkflow.workflow.scheduling.graph_review import GraphReview
 from airflow_provider_rayworkflow.workflow.scheduling.levels import (
     continuation_of,
@@ -158,7 +158,7 @@ class Reuse:
         self.decisions[task_id] = decision
         self.counts[decision.kind] += 1
         record = decision.record
-        if decision.verdict is Verdict.REUSED and record and record.graph is not None:
+        if decision.action is TaskAction.REUSED and record and record.graph is not None:
             return GraphReview(
                 self.continuation_of(record),
                 record.task_ids,
@@ -169,7 +169,7 @@ class Reuse:
                 since=None if review.since is None else max(review.since, record.epoch),
             )
         has_former = record is not None and record.graph is not None
-        self._may_match |= has_former or decision.verdict is Verdict.CHECKED
+        self._may_match |= has_former or decision.action is TaskAction.CHECKED
         review.decided.append(review.as_input(task, decision, now))
         return None
 
@@ -179,23 +179,23 @@ class Reuse:
         record = self._records.get(task_id)
         on_change = task.options.on_change or self._rules.on_change
         is_new = self._is_new(review, task_id)
-        verdict, result = Verdict.RUNS, None
+        action, result = TaskAction.RUNS, None
         if record is None or now is None:
             reason = self._why_it_runs(review, task, task_id, is_new=is_new)
         else:
-            verdict, reason = review.judge(task, record, now, is_strict=on_change != "reuse")
+            action, reason = review.judge(task, record, now, is_strict=on_change != "reuse")
             if task_id in self._rules.final:
-                verdict, reason = Verdict.REUSED, "the workflow's output is of it"
+                action, reason = TaskAction.REUSED, "the workflow's output is of it"
             if record.result is not None:
                 result = review.as_taken(record.result, task)
                 if result is None:
-                    verdict, reason = Verdict.RUNS, "it does not catch exceptions any more"
+                    action, reason = TaskAction.RUNS, "it does not catch exceptions any more"
         return Decision(
-            verdict=verdict,
+            action=action,
             reason=reason,
             record=record,
             result=result,
-            identity=result.identity if result and verdict is Verdict.REUSED else "",
+            identity=result.identity if result and action is TaskAction.REUSED else "",
             is_new=is_new,
             is_forgotten=task_id in self._forgotten,
             on_change=on_change,

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from airflow_provider_rayworkflow.workflow.exceptions import WorkflowTaskNotRecoverableError
 from airflow_provider_rayworkflow.workflow.model.graph import Graph, allocate_ids
 from airflow_provider_rayworkflow.workflow.model.records import Result
-from airflow_provider_rayworkflow.workflow.scheduling.decision import Decision, Verdict, needed
+from airflow_provider_rayworkflow.workflow.scheduling.decision import Decision, TaskAction, needed
 from airflow_provider_rayworkflow.workflow.scheduling.failures import FailureAction
 from airflow_provider_rayworkflow.workflow.scheduling.node import Node, NodeState, Tried
 from airflow_provider_rayworkflow.workflow.scheduling.snapshot import Snapshot
@@ -219,7 +219,7 @@ class Schedule:
         _connect(nodes)
         self.total += len(graph.tasks)
         self.done += len(graph.tasks) - len(nodes)
-        self.reused += sum(found.verdict is Verdict.REUSED for found in decisions)
+        self.reused += sum(found.action is TaskAction.REUSED for found in decisions)
         self._dropped.difference_update(task_ids)
         self._added.extend(nodes.values())
         return nodes[last]
@@ -231,7 +231,7 @@ class Schedule:
         while self._added or self._to_check:
             if self._added:
                 node = self._added.popleft()
-                if node.decision.verdict is Verdict.REUSED:
+                if node.decision.action is TaskAction.REUSED:
                     resolved += self._use_record(node)
                 elif node.waiting_for == 0:
                     self._begin(node)
@@ -247,7 +247,7 @@ class Schedule:
         """The task has all that it takes."""
         if node.state is not NodeState.WAITING:
             return
-        if node.decision.verdict is Verdict.CHECKED:
+        if node.decision.action is TaskAction.CHECKED:
             node.state = NodeState.CHECKING
             self._to_check.append(node)
         else:
@@ -258,7 +258,7 @@ class Schedule:
         if node.fingerprints is None:
             node.fingerprints = decision.fingerprints
             node.identity = decision.identity
-        node.decision = _USED[decision.verdict]  # the record need not stay in memory
+        node.decision = _USED[decision.action]  # the record need not stay in memory
         if result is not None:
             return self._resolve(node, result)
         if record is None or record.graph is None:
@@ -266,7 +266,7 @@ class Schedule:
         graph = self._reuse.continuation_of(record)
         for task, task_id in zip(graph.tasks, record.task_ids, strict=True):
             self._ids.observe(task_id, task.name)
-        if decision.verdict is Verdict.CHECKED:
+        if decision.action is TaskAction.CHECKED:
             self._reuse.review(graph, record.task_ids, checkpoint=node.checkpoint)
         self._expand(node, graph, record.task_ids)
         return []
@@ -315,12 +315,12 @@ class Schedule:
         return resolved
 
 
-_USED = {verdict: Decision(verdict=verdict, reason="it is used") for verdict in Verdict}
+_USED = {action: Decision(action=action, reason="it is used") for action in TaskAction}
 
 
 def _connect(nodes: Mapping[int, Node]) -> None:
     for node in nodes.values():
-        if node.decision.verdict is Verdict.REUSED:
+        if node.decision.action is TaskAction.REUSED:
             continue
         node.upstream = [nodes[index] for index in node.task.upstream]
         for upstream in set(node.upstream):

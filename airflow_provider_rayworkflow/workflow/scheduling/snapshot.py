@@ -16,7 +16,7 @@ from airflow_provider_rayworkflow.workflow.model.records import (
     Result,
 )
 from airflow_provider_rayworkflow.workflow.model.task_record import Checkpoints, TaskRecord
-from airflow_provider_rayworkflow.workflow.scheduling.decision import Decision, Verdict
+from airflow_provider_rayworkflow.workflow.scheduling.decision import Decision, TaskAction
 from airflow_provider_rayworkflow.workflow.scheduling.levels import Level, continuation_of, levels
 from airflow_provider_rayworkflow.workflow.scheduling.reuse import Reuse, Rules
 
@@ -132,7 +132,7 @@ class Snapshot:
         if task_id not in self.checkpoints.records:
             return None  # nothing needs to be decided for that
         decision = self.decisions.get(task_id)
-        is_reused = decision is not None and decision.verdict is Verdict.REUSED
+        is_reused = decision is not None and decision.action is TaskAction.REUSED
         return decision.record if decision and is_reused else None
 
     def result_of(self, task_id: str) -> Result | None:

@@ -80,7 +80,7 @@ def test_ray_is_in_another_process_group_than_what_airflow_kills():
     ("given", "makes_one"),
     [({}, True), ({"RAY_AUTH_TOKEN": "given"}, False), ({"RAY_AUTH_MODE": "disabled"}, False)],
 )
-def test_ray_gets_a_token_of_its_own_where_there_is_none(
+def test_ray_gets_a_token_of_its_own_where_the_user_has_none(
     starts, monkeypatch, tmp_path, given: dict[str, str], makes_one: bool
 ):
     """So nothing is written into the user's home."""

@@ -67,7 +67,7 @@ def a_graph_with_an_input():
         ("a_graph_with_an_input", "no argument was passed"),
     ],
 )
-def test_what_is_no_graph_is_refused_for_good(function: str, message: str):
+def test_a_function_that_returns_no_graph_is_refused_for_good(function: str, message: str):
     """The next try would give the same: the Airflow task is not retried."""
     with pytest.raises(RefusedError, match=message):
         build_graph(submission(workflow=f"{__name__}:{function}"))

@@ -113,7 +113,7 @@ def test_the_token_and_the_headers_are_sent(server: Queries):
     assert (sent["Authorization"], sent["X-Key"]) == ("Bearer t", "k")
 
 
-def test_a_job_that_the_cluster_does_not_know_is_none(server: Queries):
+def test_a_job_that_the_cluster_does_not_know_is_not_found(server: Queries):
     assert RayJobs(server.cluster).find("j") is None
 
 
@@ -168,7 +168,7 @@ def test_a_cluster_in_trouble_is_not_reached(server: Queries, status: int):
         RayJobs(server.cluster).version()
 
 
-def test_what_is_no_ray_dashboard_is_refused(server: Queries):
+def test_a_server_that_is_no_ray_dashboard_is_refused(server: Queries):
     with pytest.raises(RayWorkflowConnectionError, match="it answers 404 to /api/version"):
         RayJobs(server.cluster).version()
 
@@ -250,7 +250,9 @@ def test_a_job_that_was_submitted_before_is_taken(server: Queries, status: int):
 
 
 @pytest.mark.parametrize("answer", WRONG)
-def test_a_refusal_of_a_job_that_is_there_is_none(server: Queries, answer: tuple[int, object]):
+def test_a_refused_job_that_the_cluster_has_is_submitted(
+    server: Queries, answer: tuple[int, object]
+):
     server.answers["/api/jobs/j"] = (200, {"status": "PENDING"})
     submit(server, answer)
 
@@ -266,7 +268,7 @@ def test_a_folder_that_can_not_be_uploaded_is_the_authors_mistake(server: Querie
 
 @pytest.mark.parametrize("answer", STARTING)
 @pytest.mark.parametrize("call", ["version", "find", "read_log", "tail_log"])
-def test_whatever_is_asked_of_a_cluster_that_is_just_starting_can_be_asked_again(
+def test_each_call_of_a_cluster_that_is_just_starting_can_be_made_again(
     server: Queries, answer: tuple[int, object], call: str
 ):
     for path in ("/api/version", "/api/jobs/j", "/api/jobs/j/logs", "/api/jobs/j/logs/tail"):

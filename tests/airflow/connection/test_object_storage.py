@@ -116,7 +116,7 @@ def test_wrong_keys_fail_with_the_servers_reason(connect: Connect):
 
 
 def test_a_server_that_can_not_be_reached_is_a_storage_that_fails(connect: Connect):
-    """By an error of ours, which those who wait bear with; the client's own one is no OSError."""
+    """By an error of ours, after which waiters retry; the client's own one is no OSError."""
     with pytest.raises(RayWorkflowStorageError, match="Could not connect to the endpoint"):
         connect(at=9).find("w")
 
@@ -124,7 +124,7 @@ def test_a_server_that_can_not_be_reached_is_a_storage_that_fails(connect: Conne
 def test_a_connection_that_does_not_exist_is_refused(
     connect: Connect, monkeypatch: pytest.MonkeyPatch
 ):
-    """The Amazon provider would go on with the environment's keys, or as nobody."""
+    """The Amazon provider would go on with the environment's keys, or without any."""
     hook = connect()
     monkeypatch.delenv("AIRFLOW_CONN_AWS")
     with pytest.raises(RayWorkflowConnectionError, match="'aws', which does not exist"):

@@ -99,14 +99,14 @@ def connect(server: ThreadingHTTPServer, tmp_path: Path, monkeypatch: pytest.Mon
     return define
 
 
-def test_a_certificate_that_nobody_vouches_for_is_refused(connect):
+def test_a_certificate_without_a_known_issuer_is_refused(connect):
     cluster = connect().settings.cluster
     with pytest.raises(RayWorkflowUnreachableError, match="CERTIFICATE_VERIFY_FAILED"):
         RayJobs(cluster).version()
 
 
 @pytest.mark.parametrize("how", ["ca", "verify"])
-def test_one_may_vouch_for_it_or_not_look(connect, ca: Path, how: str):
+def test_the_connection_names_the_issuer_or_switches_verification_off(connect, ca: Path, how: str):
     extra = {"ca": str(ca)} if how == "ca" else {"verify": False}
     assert RayJobs(connect(**extra).settings.cluster).version() == "2.60.0"
 

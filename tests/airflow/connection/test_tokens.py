@@ -80,7 +80,7 @@ def test_without_a_token_the_places_are_named():
         assert place in found.source
 
 
-def test_where_authentication_is_switched_off_none_is_looked_up(
+def test_no_token_is_looked_up_where_authentication_is_switched_off(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ):
     default_file(home)

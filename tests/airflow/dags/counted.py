@@ -21,7 +21,7 @@ def step(name, folder, *inputs, fail_once=False):
 
 @ray.remote(max_retries=0)
 def gate(folder, *inputs):
-    """Ends when somebody opens the gate."""
+    """Ends when the test opens the gate."""
     count(folder, "gate")
     while not Path(folder, "open").exists():
         time.sleep(0.05)

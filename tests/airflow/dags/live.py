@@ -1,4 +1,4 @@
-"""One task for each ``on_clear``; its workflow waits until somebody opens a gate."""
+"""One task for each ``on_clear``; its workflow waits until the test opens a gate."""
 
 import os
 from datetime import timedelta

@@ -167,7 +167,7 @@ def test_refuse_fails_the_task_and_lists_what_has_changed(changed: Changing):
         assert f"  {line}" in log
 
 
-def test_what_was_refused_goes_on_when_only_the_fix_is_left(changed_back: Changing):
+def test_a_refused_workflow_goes_on_when_only_the_fix_is_left(changed_back: Changing):
     assert changed_back.ends("refuse", try_number=3) == "success"
     assert changed_back.ran("refuse") == ["report"]
     assert changed_back.output("refuse") == 22 + 1000 + 100 + 10 + 3 + 1 + 2

@@ -70,7 +70,7 @@ def test_variables_come_beside_those_of_the_author():
     }
 
 
-def test_what_the_author_says_counts_more():
+def test_settings_of_the_author_count_more():
     own = {"env_vars": {"OPENLINEAGE_PARENT_ID": "mine"}}
     assert with_variables(own, VARIABLES) == own
 

@@ -141,7 +141,7 @@ def query_span(exporter):
     return next(span for span in exporter.get_finished_spans() if span.name == "query")
 
 
-def test_spans_of_the_functions_join_the_trace_of_who_runs_the_workflow(exporter, store):
+def test_spans_of_the_functions_join_the_trace_of_the_workflows_caller(exporter, store):
     with in_process(store), trace.get_tracer("test").start_as_current_span("caller") as caller:
         workflow.run(query.bind(True), workflow_id="w")
     span = query_span(exporter)

@@ -117,7 +117,7 @@ def test_a_cancel_that_is_not_obeyed_in_time_fails_and_stays_asked_for(hook):
     assert len(list(hook.mailbox.list_requests("a"))) == 1
 
 
-def test_what_can_not_be_canceled_is_an_error_of_its_own(hook):
+def test_a_workflow_that_can_not_be_canceled_is_an_error_of_its_own(hook):
     put(hook, "done", "SUCCESSFUL")
     with pytest.raises(RayWorkflowInputError, match="'done' has been successful"):
         cancel(workflow_id="done")
@@ -126,7 +126,7 @@ def test_what_can_not_be_canceled_is_an_error_of_its_own(hook):
     assert cancel(workflow_id="none", missing_ok=True) == []
 
 
-def test_what_is_old_is_deleted(hook):
+def test_an_old_workflow_is_deleted(hook):
     put(hook, "old", "SUCCESSFUL", hours=50)
     put(hook, "new", "SUCCESSFUL", hours=1)
     put(hook, "old.failed", "FAILED", hours=50)
@@ -138,7 +138,7 @@ def test_what_is_old_is_deleted(hook):
     ]
 
 
-def test_what_ended_long_ago_is_pruned_and_what_can_go_on_is_not(hook):
+def test_a_workflow_that_ended_long_ago_is_pruned_and_one_that_can_go_on_is_not(hook):
     put(hook, "old", "SUCCESSFUL", hours=50)
     put(hook, "old.failed", "FAILED", hours=50)
     put(hook, "old.stopped", "RESUMABLE", hours=50)
@@ -158,7 +158,7 @@ def test_what_ended_long_ago_is_pruned_and_what_can_go_on_is_not(hook):
         RayWorkflowPruneOperator(task_id="p", older_than=timedelta(0), statuses=["RUNNING"])
 
 
-def test_what_is_running_is_not_deleted(hook):
+def test_a_running_workflow_is_not_deleted(hook):
     put(hook, "a", "RUNNING")
     live(hook, "m")
     with pytest.raises(RayWorkflowStillActiveError, match="'a' is running or pending"):

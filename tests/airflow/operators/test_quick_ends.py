@@ -72,7 +72,7 @@ def test_a_stored_output_that_is_not_json_is_no_failure(outcome: Outcome):
     assert "not in XCom: the output is a secret" in outcome.log
 
 
-def test_what_does_not_exist_is_not_resumed(outcome: Outcome, storage: Path):
+def test_a_workflow_that_does_not_exist_is_not_resumed(outcome: Outcome, storage: Path):
     assert (outcome.states["resume_missing"], outcome.tries["resume_missing"]) == ("failed", 3)
     assert f"There is no workflow 'missing' in {storage}" in outcome.log
 
@@ -107,7 +107,7 @@ def test_an_authors_mistake_is_not_retried(outcome: Outcome, task_id: str, messa
         ("bad_storage", "RayWorkflowStorageError: The workflow storage"),
     ],
 )
-def test_what_somebody_may_repair_meanwhile_is_retried(
+def test_an_error_that_a_person_may_repair_meanwhile_is_retried(
     outcome: Outcome, task_id: str, message: str
 ):
     assert (outcome.states[task_id], outcome.tries[task_id]) == ("failed", 3)

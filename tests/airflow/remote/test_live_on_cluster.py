@@ -92,7 +92,7 @@ class Task:
         return wait_for(f"the status {status} of {self.workflow_id}", look)
 
     def requests(self) -> list[StopRequest]:
-        """Stop requests that nobody has dealt with."""
+        """Stop requests that no manager has dealt with."""
         return list(self.hook.mailbox.list_requests(self.workflow_id))
 
     def open_gate(self) -> None:
@@ -211,7 +211,7 @@ def status_on(window: Window) -> Locator:
     return window.page.locator(".head .status")
 
 
-def test_what_is_suspended_on_its_page_fails_the_task_instance_without_a_retry(
+def test_a_workflow_that_is_suspended_on_its_page_fails_the_task_instance_without_a_retry(
     shown: Task, window: Window
 ):
     page = window.open_workflow(shown.workflow_id, conn_id="live")
@@ -224,7 +224,7 @@ def test_what_is_suspended_on_its_page_fails_the_task_instance_without_a_retry(
     assert "RayWorkflowSuspendedError" in shown.log(try_number=1)
 
 
-def test_what_is_resumed_on_its_page_ends_on_the_cluster(shown: Task, window: Window):
+def test_a_workflow_that_is_resumed_on_its_page_ends_on_the_cluster(shown: Task, window: Window):
     shown.open_gate()
     shown.wait_until_clearable()
     window.open_workflow(shown.workflow_id, conn_id="live")
@@ -247,7 +247,7 @@ def test_run_again_from_a_task_runs_it_and_what_depends_on_it_on_the_cluster(
     assert shown.ran() == {"first": 1, "gate": 3, "last": 2}
 
 
-def test_what_no_task_instance_started_is_resumed_by_a_job_on_the_cluster(
+def test_a_workflow_that_no_task_instance_started_is_resumed_by_a_job_on_the_cluster(
     shown: Task, window: Window
 ):
     store = shown.hook.store
@@ -353,7 +353,7 @@ def test_the_execution_timeout_counts_while_deferred_and_the_retry_resumes(tasks
     assert task.ran() == {"a": 1, "gate": 2, "after": 1}
 
 
-def test_a_workflow_that_nobody_in_airflow_ran_starts_the_dag_of_an_example(
+def test_a_workflow_that_was_run_outside_airflow_starts_the_dag_of_an_example(
     live: LiveAirflow, root: Path
 ):
     @ray.remote
@@ -390,7 +390,7 @@ def test_the_end_of_a_triggerer_leaves_the_workflow_running(without_triggerer: d
     assert task.hook.find(task.workflow_id).status is WorkflowStatus.RUNNING
 
 
-# ---- tasks that wait in their own process: started now, as nobody needs the triggerer
+# ---- tasks that wait in their own process: started now, as no test needs the triggerer
 
 
 @pytest.fixture(scope="module")
@@ -488,7 +488,7 @@ def test_marking_a_running_task_successful_follows_on_kill(
 def test_the_execution_timeout_suspends_and_the_retry_resumes(
     sync: dict[str, Task], live: LiveAirflow
 ):
-    """By the signal by which Airflow's clock ends it: nobody waits for an hour."""
+    """The test sends the signal by which Airflow's clock ends a task: it does not wait for an hour."""
     task = sync["timeout"]
     task.wait_until_at_gate()
     os.kill(live.process(*task.of), signal.SIGALRM)

@@ -121,7 +121,9 @@ def test_the_log_has_the_original_traceback_of_the_failure(outcome: Outcome):
     assert 'raise RuntimeError("b fails once")' in outcome.log
 
 
-def test_what_the_cluster_can_not_import_fails_the_task_with_the_reason(outcome: Outcome):
+def test_a_function_that_the_cluster_can_not_import_fails_the_task_with_the_reason(
+    outcome: Outcome,
+):
     assert outcome.states["no_module"] == "failed"
     assert "there is no module 'no_such_module'. It is looked up on the cluster" in outcome.log
 

@@ -81,7 +81,7 @@ def test_a_fix_alone_repeats_nothing_under_any_policy(versions: Versions, on_cha
         ),
     ],
 )
-def test_what_has_changed_runs_as_the_policy_says(
+def test_a_changed_task_runs_as_the_policy_says(
     versions: Versions, on_change: Any, ran: list[str], output: int
 ):
     with in_process() as workflows:
@@ -91,7 +91,7 @@ def test_what_has_changed_runs_as_the_policy_says(
     assert versions.ran() == sorted([*ran, "clean", "extra 1", "extra 3", "load", "report"])
 
 
-def test_what_has_changed_is_refused_and_listed(versions: Versions):
+def test_changed_tasks_are_refused_and_listed(versions: Versions):
     with in_process() as workflows:
         fail(workflows, versions)
         with pytest.raises(workflow.WorkflowChangedError) as caught:

@@ -48,7 +48,9 @@ def test_the_first_try_runs():
         (Status.CANCELED, Action.TAKE),
     ],
 )
-def test_a_retry_goes_on_whatever_on_clear_says(status: Status, expected: Action, on_clear: str):
+def test_a_retry_goes_on_with_each_value_of_on_clear(
+    status: Status, expected: Action, on_clear: str
+):
     assert action(status, on_clear=on_clear) is expected
 
 
@@ -180,7 +182,7 @@ def test_changed_arguments_of_an_unmapped_task_resume():
     assert action(Status.FAILED, mine=replace(FIRST_RUN, inputs="new")) is Action.RESUME
 
 
-def test_a_workflow_of_somebody_else_under_a_shared_id_is_shared():
+def test_a_workflow_of_another_task_instance_under_a_shared_id_is_shared():
     other = replace(FIRST_RUN, key=replace(FIRST_RUN.key, task_id="other"), life="x", max_tries=9)
     for found in (None, other):
         assert action(Status.SUCCESSFUL, found=found) is Action.TAKE

@@ -54,7 +54,7 @@ def seconds_until_fired(trigger: RayWorkflowTrigger, reason: str) -> float:
 
 
 @pytest.mark.parametrize("reason", ["status", "deadline", "unreachable"])
-def test_whatever_ends_a_deferral_it_lasts_as_long_as_airflow_needs(
+def test_a_deferral_lasts_as_long_as_airflow_needs_however_it_ends(
     root: Path, monkeypatch: pytest.MonkeyPatch, reason: str
 ):
     WorkflowStore(open_store(str(root))).write_status(DONE)
@@ -149,7 +149,7 @@ def test_the_time_limit_of_a_task_counts_before_its_deferral():
 # ---- the sensor
 
 
-def test_what_comes_in_the_first_seconds_is_not_deferred_by_a_sensor(
+def test_a_sensor_does_not_defer_for_a_status_that_comes_in_the_first_seconds(
     monkeypatch: pytest.MonkeyPatch,
 ):
     looks = iter([False, False, True])

@@ -71,7 +71,7 @@ def test_a_workflow_that_is_no_function_is_refused(workflow, message: str):
         WorkflowDefinition.load(workflow, {})
 
 
-def test_what_a_module_itself_can_not_import_is_its_own_error(tmp_path, monkeypatch):
+def test_an_import_that_fails_inside_a_module_is_that_modules_error(tmp_path, monkeypatch):
     (tmp_path / "needs_more.py").write_text("import no_such_dependency")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ModuleNotFoundError, match="no_such_dependency"):
@@ -152,7 +152,7 @@ def workflow(x):
 
 
 def dag_file(folder_hash: str, monkeypatch) -> types.ModuleType:
-    """A module as Airflow makes it of a DAG file: nobody else can import it by its name."""
+    """A module as Airflow makes it of a DAG file: no other process can import it by its name."""
     module = types.ModuleType(f"unusual_prefix_{folder_hash}_my_dag")
     monkeypatch.setitem(sys.modules, module.__name__, module)
     exec(DAG_FILE, module.__dict__)

@@ -1,4 +1,4 @@
-"""A try of a mapped task instance is for the same item as the one before, in whatever process."""
+"""A try of a mapped task instance is for the same item as the one before, in every process."""
 
 import json
 import os
@@ -150,7 +150,7 @@ def test_the_item_of_an_operator_is_what_was_expanded():
     assert item(1) == item(1, metadata={"constant": 2}) != item(2)
 
 
-def test_what_is_rendered_anew_at_each_try_leaves_the_item_as_it_is():
+def test_a_template_that_is_rendered_anew_at_each_try_leaves_the_item_as_it_is():
     with DAG("d", schedule=None):
         mapped = RayWorkflowRunOperator.partial(task_id="squares", workflow=squares).expand(
             arguments=[{"n": 1, "try": "{{ try_number }}"}]

@@ -1,4 +1,4 @@
-"""One try waits for what it submitted, bears with a storage in trouble, and takes over."""
+"""One try waits for what it submitted, retries a storage in trouble, and takes over."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_a_workflow_is_waited_for_no_longer_than_is_asked(at_most_s: float, ende
     assert attempt.wait(attempt.start(Action.ATTACH, before=None), at_most_s=at_most_s) is ended
 
 
-def test_what_an_earlier_run_left_is_not_taken_for_the_one_that_was_submitted():
+def test_the_status_of_an_earlier_run_is_not_taken_for_that_of_the_submitted_one():
     failed = found(WorkflowStatus.FAILED)
     engine = Engine(begins_at=2)
     assert run(Stored(None, failed, failed, SUCCESSFUL), engine, Action.RESUME) is SUCCESSFUL

@@ -1,4 +1,4 @@
-"""What a workflow's end becomes in Airflow: an XCom, a reason why there is none, a skip, an error."""
+"""What a workflow's end becomes in Airflow: an XCom, a reason for a missing one, a skip, an error."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_any_other_json_is_an_xcom(value: object):
     TypeAdapter(JsonValue).validate_json(json.dumps(value, ensure_ascii=False).encode())
 
 
-def test_what_is_refused_is_what_airflow_can_not_pass_on():
+def test_an_output_is_refused_because_airflow_can_not_pass_it_on():
     from airflow.sdk.serde import serialize
 
     with pytest.raises(AttributeError):
@@ -162,7 +162,7 @@ def test_an_output_with_keys_is_what_multiple_outputs_take():
     assert output(operator(multiple_outputs=True), successful({"a": 1})) == {"a": 1}
 
 
-def test_multiple_outputs_of_what_nobody_waits_for_are_refused_when_the_dag_is_parsed():
+def test_multiple_outputs_of_a_task_that_does_not_wait_are_refused_when_the_dag_is_parsed():
     with pytest.raises(RayWorkflowInputError, match="multiple_outputs"):
         operator(multiple_outputs=True, wait=False)
 

@@ -1,4 +1,4 @@
-"""A finished workflow fires once, whatever becomes of the triggerer, through Airflow's own stream."""
+"""A finished workflow fires once through Airflow's own stream, also if the triggerer dies."""
 
 import asyncio
 import json

@@ -169,7 +169,7 @@ def test_a_trigger_logs_how_far_its_own_workflow_is(
     assert caplog.text.count("Workflow w: 3 of 7 tasks done") == 1
 
 
-def test_of_all_who_wait_a_look_reads_the_progress_of_two(
+def test_a_look_reads_the_progress_of_two_of_all_waiting_workflows(
     store: WorkflowStore, counted: Counted, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(poll, "PROGRESS_S", 0.0)
@@ -384,7 +384,7 @@ def test_on_kill_leave_writes_nothing(root: Path, monkeypatch):
     assert kill(trigger(token="mine", on_kill="leave"), "failed", monkeypatch) == []
 
 
-def test_who_only_looks_on_stops_nothing(root: Path, monkeypatch):
+def test_a_trigger_without_a_token_stops_nothing(root: Path, monkeypatch):
     assert kill(trigger(on_kill="suspend"), "failed", monkeypatch) == []
 
 

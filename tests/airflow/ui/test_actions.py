@@ -69,7 +69,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ],
 )
 @pytest.mark.usefixtures("root")
-def test_what_can_be_done_is_offered(conn_id: str, workflow_id: str, expected: set[Action]):
+def test_the_possible_actions_are_offered(conn_id: str, workflow_id: str, expected: set[Action]):
     workflow = open_workflow(Everything(), conn_id, workflow_id)
     assert set(offered(Everything(), workflow)) == expected
 

@@ -90,7 +90,7 @@ def test_tasks_of_all_different_names_are_grouped_by_their_place():
     assert sum(node["count"] for node in drawn["nodes"]) == 2 * MAX_NODES + 1
 
 
-def test_what_takes_a_task_that_returned_a_graph_stands_behind_that_graph():
+def test_a_dependent_of_a_task_that_returned_a_graph_stands_behind_that_graph():
     views = [
         view("maker", gives="last"),
         view("user", "maker"),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_rayworkflow.plugin.web import lists
-from airflow_provider_rayworkflow.plugin.web.known import BoundedCache
+from airflow_provider_rayworkflow.plugin.web.bounded_cache import BoundedCache
 from airflow_provider_rayworkflow.plugin.web.lists import Filter, Listed, list_page
 from airflow_provider_rayworkflow.workflow.model.records import JsonOutput, StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
@@ -123,7 +123,7 @@ def test_a_damaged_document_says_so_in_its_row_and_hides_no_other_workflow(hook:
     rows = listed(hook).rows
     problems = {row.workflow_id: row.facts.problem for row in rows}
     assert problems == {"whole": "", "torn": "its status is damaged"}
-    # Whose it is stood in the document: who may not see the connection does not see the row.
+    # The document named the owner: a user who may not see the connection does not see the row.
     assert show(hook, Rights("mine")) == []
 
 

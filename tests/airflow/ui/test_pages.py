@@ -46,7 +46,7 @@ Client = Callable[[str | None], httpx.Client]
 
 @pytest.fixture(scope="module")
 def client(airflow: LiveAirflow) -> Iterator[Client]:
-    """Asks the server as a user, or as somebody who is not logged in."""
+    """Asks the server as a user, or as a person who is not logged in."""
     clients: dict[str | None, httpx.Client] = {}
 
     def make(user: str | None) -> httpx.Client:
@@ -95,7 +95,7 @@ def test_every_route_is_in_the_list_above():
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
-def test_nothing_is_open_to_somebody_who_is_not_logged_in(client: Client, method: str, path: str):
+def test_nothing_is_open_to_a_person_who_is_not_logged_in(client: Client, method: str, path: str):
     answer = client(None).request(method, path)
     assert (answer.status_code, answer.json()) == (401, {"detail": "Not authenticated"})
 
@@ -120,7 +120,7 @@ def test_a_person_who_is_not_logged_in_is_sent_to_the_login_and_back(
         ("trips", {SUCCESSFUL}),
     ],
 )
-def test_everybody_sees_what_their_rights_allow(client: Client, user: str, seen: set[str]):
+def test_each_user_sees_what_their_rights_allow(client: Client, user: str, seen: set[str]):
     listed = client(user).get("workflows?conn_id=ray").text
     every = (FAILED, SUCCESSFUL, RUNNING, BIG, HOSTILE, OTHERS)
     cells = re.findall(r'<td class="id"><a [^>]*>([^<]*)</a>', listed)
@@ -187,14 +187,14 @@ OURS = {"X-RayWorkflow": "1"}
 
 
 @pytest.mark.parametrize("action", ["suspend", "cancel"])
-def test_who_may_only_see_may_not_act(client: Client, stored: Stored, action: str):
+def test_a_user_who_may_only_see_may_not_act(client: Client, stored: Stored, action: str):
     answer = client("viewer").post("workflow/action", json=body(RUNNING, action), headers=OURS)
     assert answer.status_code == 403
     assert "not act on it" in answer.json()["detail"]
     assert requests_for(stored, RUNNING) == []
 
 
-def test_who_may_not_see_may_not_act(client: Client, stored: Stored):
+def test_a_user_who_may_not_see_may_not_act(client: Client, stored: Stored):
     answer = client("trips").post("workflow/action", json=body(RUNNING, "cancel"), headers=OURS)
     assert answer.status_code == 404
     assert requests_for(stored, RUNNING) == []
@@ -217,7 +217,7 @@ def test_a_form_is_no_action(client: Client, stored: Stored):
 
 
 @pytest.mark.parametrize("action", ["delete", "resume", "run_again"])
-def test_what_the_status_does_not_allow_is_refused(client: Client, action: str):
+def test_an_action_that_the_status_does_not_allow_is_refused(client: Client, action: str):
     answer = client("admin").post("workflow/action", json=body(RUNNING, action), headers=OURS)
     assert answer.status_code == 409
     assert "RUNNING now" in answer.json()["detail"]
@@ -410,7 +410,7 @@ def test_a_viewer_is_offered_nothing(window):
     assert page.locator("button[data-action]").count() == 0
 
 
-def test_suspend_leaves_a_request_for_whoever_runs_it(window, stored: Stored):
+def test_suspend_leaves_a_request_for_the_manager_that_runs_the_workflow(window, stored: Stored):
     stored.add_running("to suspend")
     made = window("author")  # of the DAG
     made.open_workflow("to suspend")
@@ -419,7 +419,7 @@ def test_suspend_leaves_a_request_for_whoever_runs_it(window, stored: Stored):
     stored.delete("to suspend")
 
 
-def test_cancel_of_what_nobody_runs_is_done_at_once(window, stored: Stored):
+def test_cancel_of_an_inactive_workflow_is_done_at_once(window, stored: Stored):
     stored.run_again("to cancel", lambda: hostile_task.bind("x"), {})
     made = window()
     page = made.open_workflow("to cancel")
@@ -486,7 +486,7 @@ def test_the_list_is_a_page_of_airflow(window):
     frame.get_by_role("link", name=FAILED).click()
     expect(frame.locator("main[data-drawn]")).to_be_attached()
     expect(frame.locator(".node")).to_have_count(9)
-    # Where the frame is stands in the address, to be sent to somebody.
+    # The address has the place of the frame: a user can send it to another one.
     expect(page).to_have_url(re.compile("plugin/ray_workflows/rayworkflow/workflow"))
     frame.get_by_role("link", name="ui_flights").click()
     expect(page).to_have_url(re.compile("/dags/ui_flights/runs/2026-11-24/tasks/daily$"))

@@ -90,7 +90,7 @@ def test_tasks_of_a_returned_graph_come_after_their_maker():
     assert views["sub"].creator == "maker"
 
 
-def test_what_an_earlier_run_committed_is_reused():
+def test_a_task_that_an_earlier_run_committed_is_reused():
     store = ran(task("end", fails).bind(task("good", one).bind()))
     with testing.in_process(store) as workflows:
         ray.wait([workflows.resume_async("w")])

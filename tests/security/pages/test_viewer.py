@@ -294,7 +294,9 @@ def test_an_odd_document_is_damage_of_its_own_row(
     assert ask_all(viewer, GOOD)["workflow/live"] == 200
 
 
-def test_what_is_gone_is_not_found(viewer: Attacker, store: WorkflowStore, root: Path):
+def test_a_workflow_without_its_folder_is_not_found(
+    viewer: Attacker, store: WorkflowStore, root: Path
+):
     """A status without its folder: its claim and graph are gone."""
     add(store, "without folder")
     store.bytes.delete_folder(keys.workflow_folder("without folder"))

@@ -53,7 +53,7 @@ GRAPH = Graph(
             options=TaskOptions(metadata={"model": "linear"}),
         ),
     ],
-    blobs=[b"not a pickle: nobody may load it"],
+    blobs=[b"not a pickle: no process may load it"],
 )
 
 

@@ -137,7 +137,7 @@ assert not ray.is_initialized()
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (["nobody"], "nobody"),
+        (["missing"], "missing"),
         (["daily", "--from-task", "tidy"], "no task 'tidy' to restart from"),
         (["daily", "--workflow", "pipeline:weekly"], "has no 'weekly'"),
         (["daily", "--workflow", "pipeline:daily", "--arguments", '{"week": 1}'], "['week']"),

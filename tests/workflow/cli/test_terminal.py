@@ -231,7 +231,7 @@ def test_a_storage_that_is_not_there_is_an_error_and_is_not_made(
         "http://x",
     ],
 )
-def test_a_storage_that_is_none_is_refused(
+def test_text_that_names_no_storage_is_refused(
     storage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)

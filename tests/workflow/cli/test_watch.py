@@ -91,7 +91,7 @@ def test_a_workflow_that_is_deleted_meanwhile_ends_the_watch():
         watch(lambda: next(looks), interval_s=0.0, once=False, out=None)
 
 
-def test_in_a_terminal_the_picture_is_drawn_over_the_last_one_and_obeys_nobody(root):  # noqa: F811
+def test_watch_draws_each_picture_over_the_last_one_and_escapes_texts(root):  # noqa: F811
     root.add("w", "RUNNING", started_at=1_000.0, tasks_total=3, progress=PROGRESS)
     root.add_lease("m1")
     master, terminal = pty.openpty()

@@ -49,7 +49,7 @@ def test_a_run_after_any_crashes_ends_the_same_and_repeats_no_committed_task(
 
 
 @given(plans(failures=False), SEEDS, st.data())
-def test_whatever_changes_and_crashes_the_end_is_that_of_a_run_from_scratch(
+def test_a_run_with_changes_and_crashes_ends_as_a_run_from_scratch(
     plan: Plan, seed: int, data: st.DataObject
 ):
     store = MemoryStore()

@@ -156,7 +156,7 @@ def test_a_run_ends_where_tasks_can_run_side_by_side():
     assert runner.written_before == [0, 1, 1, 2]
 
 
-def test_what_has_not_begun_keeps_its_attempt():
+def test_a_task_that_has_not_begun_keeps_its_attempt():
     store = CountingStore()
     outcome, runner = execute(graph(CHAIN), store, {"t2": [NotBegun()]})
     assert outcome.result is not None
@@ -165,7 +165,7 @@ def test_what_has_not_begun_keeps_its_attempt():
     assert committed(store) == ["t0", "t1", "t2", "t3"]
 
 
-def test_what_was_lost_together_runs_again_alone_and_uncharged():
+def test_tasks_that_were_lost_together_run_again_alone_and_uncharged():
     store = CountingStore()
     ends: dict[str, list[AttemptEnd]] = {f"t{index}": [Interrupted()] for index in range(4)}
     outcome, runner = execute(graph(CHAIN, max_retries=1), store, ends)
@@ -184,7 +184,7 @@ def test_a_failure_in_a_run_counts_after_what_came_before_it():
     assert runner.attempts[4:] == [("t2", 2), ("t3", 1)]
 
 
-def test_what_ran_before_a_task_that_fails_for_good_is_committed():
+def test_tasks_that_ran_before_one_that_fails_for_good_are_committed():
     store = CountingStore()
     outcome, _ = execute(graph(CHAIN), store, {"t2": [ERROR]})
     assert outcome.failure == ERROR.failure

@@ -75,7 +75,7 @@ async def until_groups(store: Gated, count: int) -> None:
         await asyncio.sleep(0.01)
 
 
-def test_what_comes_while_a_group_is_under_way_goes_together():
+def test_writes_that_come_while_a_group_is_under_way_go_together():
     async def main() -> None:
         with ThreadPoolExecutor() as threads:
             store = Gated(together=3)
@@ -83,7 +83,7 @@ def test_what_comes_while_a_group_is_under_way_goes_together():
             written = [put(writes, key) for key in "ab"]
             await until_groups(store, 1)
             written += [put(writes, key) for key in "cdef"]
-            assert await put(writes, "large", alone=True)  # waits for nobody
+            assert await put(writes, "large", alone=True)  # waits for no other
             assert store.groups == [["a", "b"]]
             store.go_on.set()
             assert await asyncio.gather(*written) == [True] * 6
@@ -92,7 +92,7 @@ def test_what_comes_while_a_group_is_under_way_goes_together():
     run(main())
 
 
-def test_where_that_gains_nothing_each_goes_by_itself():
+def test_each_write_goes_by_itself_where_groups_gain_nothing():
     async def main() -> None:
         with ThreadPoolExecutor() as threads:
             store = Gated(together=1)
@@ -104,7 +104,7 @@ def test_where_that_gains_nothing_each_goes_by_itself():
     run(main())
 
 
-def test_each_fails_by_itself():
+def test_each_write_of_a_group_fails_by_itself():
     def no_put() -> Put:
         raise ValueError("can't be put into words")
 
@@ -130,7 +130,7 @@ def test_each_fails_by_itself():
     run(main())
 
 
-def test_what_may_work_a_moment_later_is_tried_again_and_nobody_waits_for_it():
+def test_a_write_that_may_work_a_moment_later_is_tried_again_and_holds_up_no_other():
     async def main() -> None:
         with ThreadPoolExecutor() as threads:
             waited = threading.Event()

@@ -198,7 +198,7 @@ def test_a_body_nested_too_deep_is_refused_by_name():
             load(line)
 
 
-def test_what_a_newer_version_wrote_is_refused_with_the_remedy():
+def test_a_document_of_a_newer_version_is_refused_with_the_remedy():
     with pytest.raises(DataLoadError) as raised:
         load_line(KEY, "status", dump_line("status", {}).replace(b'"v":1', b'"v":2'))
     assert not isinstance(raised.value, CorruptedDataError)

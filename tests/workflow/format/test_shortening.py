@@ -15,12 +15,12 @@ from airflow_provider_rayworkflow.workflow.storage.backends.memory import Memory
 
 
 @pytest.mark.parametrize("text", ["", "short", "x" * MAX_TEXT_BYTES, "é" * (MAX_TEXT_BYTES // 2)])
-def test_what_is_short_stays(text: str):
+def test_a_short_text_stays(text: str):
     assert shorten(text) == text
 
 
 @pytest.mark.parametrize("char", ["x", "é", "€", "😀", "\udce9", "\n"])
-def test_what_is_long_keeps_beginning_and_end_and_says_what_is_missing(char: str):
+def test_a_long_text_keeps_beginning_and_end_and_says_what_is_missing(char: str):
     text = "begin " + char * 1_000_000 + " end"
     cut = shorten(text)
     assert cut.startswith("begin ")
@@ -30,7 +30,7 @@ def test_what_is_long_keeps_beginning_and_end_and_says_what_is_missing(char: str
     assert shorten(cut) == cut
 
 
-def test_a_failure_has_no_long_text_whoever_makes_it():
+def test_a_failure_never_has_a_long_text():
     long = "x" * 1_000_000
     made = TaskFailure(task_id="t", type=long, message=long, traceback=long, output=long)
     assert len(json.dumps(made.to_json())) < 4 * MAX_TEXT_BYTES

@@ -19,7 +19,7 @@ from airflow_provider_rayworkflow.workflow.format.shown_text import shown_text
         ("\u202egnp.exe", "\\u202egnp.exe"),
     ],
 )
-def test_what_a_terminal_would_obey_is_left_out_or_escaped(text: str, expected: str):
+def test_a_text_that_a_terminal_would_obey_is_left_out_or_escaped(text: str, expected: str):
     assert shown_text(text) == expected
 
 

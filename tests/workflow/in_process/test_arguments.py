@@ -1,4 +1,4 @@
-"""What functions are called with is what their author bound, whichever way it goes through a graph."""
+"""Functions get the arguments that their author bound, on all ways through a graph."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ def test_a_committed_task_runs_again_if_its_changed_code_counts(workflows, caplo
     assert "0 tasks reused, 1 changed, 0 new, 0 dropped, 1 run again only if" in caplog.text
 
 
-def test_what_depends_on_a_task_that_ran_again_with_the_same_result_is_reused(workflows):
+def test_a_dependent_of_a_task_that_ran_again_with_the_same_result_is_reused(workflows):
     fail(workflows, chain())
     dag = chain(load=lambda value: value * 1)
     assert rerun(workflows, dag, on_change="rerun_changed") == (11, ["load", "end"])
@@ -207,7 +207,7 @@ def test_an_equal_literal_is_no_change_however_it_is_pickled(workflows):
 
 
 class Closed:
-    """What a pickler may take apart, and nobody else."""
+    """An object that a pickler may take apart, and no other code."""
 
     def __reduce__(self):
         if sys._getframe(1).f_globals["__name__"].endswith(".fingerprints"):

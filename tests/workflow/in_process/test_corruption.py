@@ -165,7 +165,7 @@ def each_damage(store: LocalStore, key: str) -> Iterator[str]:
 
 
 def read_everything(store: LocalStore) -> dict[str, object]:
-    """Whatever may be asked of a workflow: the answer, or the key of what is damaged."""
+    """All questions about a workflow: the answer, or the key of the damaged object."""
     questions: dict[str, Callable[[], object]] = {}
     with testing.in_process(store) as workflows:
         questions = {
@@ -232,7 +232,7 @@ def test_a_damaged_journal_is_named_where_its_records_are_missing(finished: Loca
 
 
 @pytest.mark.parametrize(("task_id", "question"), [("large", "large"), ("expand", "tail")])
-def test_a_damaged_value_is_named_by_who_asks_for_it(
+def test_a_damaged_value_is_named_by_each_call_that_reads_it(
     finished: LocalStore, task_id: str, question: str
 ):
     key = value_key_of(finished, task_id)
@@ -310,7 +310,7 @@ def test_a_workflow_whose_graph_is_damaged_can_be_run_from_scratch(failed: Local
 
 
 @pytest.mark.parametrize("kind", [".json", ".epoch", ".journal"])
-def test_what_is_damaged_can_be_deleted(failed: LocalStore, kind: str):
+def test_a_damaged_workflow_can_be_deleted(failed: LocalStore, kind: str):
     for key in keys(failed, kind):
         truncate(failed, key, 20)
     with testing.in_process(failed) as workflows:
@@ -377,7 +377,7 @@ def run_strictly(store: LocalStore, dag: Any) -> object:
 
 
 @pytest.mark.parametrize("kind", [".journal", ".value"])
-def test_what_is_damaged_is_no_change_that_is_refused(failed: LocalStore, kind: str):
+def test_a_strict_run_does_not_take_damage_for_a_change(failed: LocalStore, kind: str):
     for key in keys(failed, kind):
         for how in each_damage(failed, key):
             assert run_strictly(failed, graph()) == OUTPUT, how
@@ -393,7 +393,7 @@ def fail_at(store: LocalStore, dag: Any, *task_ids: str) -> None:
     calls.clear()
 
 
-def test_what_took_the_result_of_a_damaged_task_is_used_and_compared_as_before(tmp_path: Path):
+def test_a_dependent_of_a_damaged_task_is_used_and_compared_as_before(tmp_path: Path):
     def chain(value: int) -> Any:
         loaded = number.options(**named("load")).bind(value)
         cleaned = number.options(**named("clean")).bind(loaded)

@@ -203,7 +203,7 @@ def go_on(workflows: testing.InProcessWorkflows) -> object:
 def each_crash(
     stores: Callable[[], ByteStore], begin: Begin, how: str, *, writes: int = 10
 ) -> Iterator[ByteStore]:
-    """What is in the store after a crash at each write in turn, until there is none.
+    """The store after a crash at each write in turn, until the run has no more writes.
 
     :param writes: there are at least so many.
     """

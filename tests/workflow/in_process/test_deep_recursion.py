@@ -31,7 +31,7 @@ def print_objects_after_a_thousand_more_levels() -> None:
 
 
 def test_a_thousand_more_levels_leave_no_object_behind():
-    # In a process of its own: whatever else ran in this one may make objects meanwhile.
+    # In a process of its own: other threads of this one may make objects meanwhile.
     counted = subprocess.run(
         [sys.executable, __file__],
         capture_output=True,

@@ -1,4 +1,4 @@
-"""Documents that somebody else wrote, or that are bombs: refused by name, and no other workflow is hidden."""
+"""Foreign documents and bombs are refused by name, and hide no other workflow."""
 
 from __future__ import annotations
 
@@ -224,7 +224,7 @@ def read_strictly(kind: Kind, data: bytes) -> object:
 
 
 @pytest.mark.parametrize("depth", [500, 900, 5_000])
-def test_what_is_nested_deep_is_read_or_refused_by_its_key(kind: Kind, depth: int):
+def test_a_deeply_nested_document_is_read_or_refused_by_its_key(kind: Kind, depth: int):
     """With a checksum that is right: only its form is hostile."""
     nested = "[" * depth + "]" * depth
     content = json.dumps(kind.body, separators=(",", ":"), sort_keys=True)[:-1]
@@ -294,7 +294,7 @@ def test_any_record_of_a_journal_is_understood_or_refused(header: Json, payload:
     claim = next_claim("w", after=0, manager_id="m", now=0, user_metadata={}, has_graph=True)
     for task_id in checkpoints.records:
         graph = Graph(tasks=[Task(name=task_id, function=0)], blobs=[b""])
-        with contextlib.suppress(CorruptedDataError):  # a continuation that is none
+        with contextlib.suppress(CorruptedDataError):  # a continuation that is no graph
             assert read_all(Snapshot(claim=claim, graph=graph, checkpoints=checkpoints)) == 1
     assert len(checkpoints.records) + len(checkpoints.failures) + len(checkpoints.damaged) <= 1
 
@@ -342,7 +342,7 @@ def test_a_status_document_has_a_size_beyond_which_it_is_not_read():
         store.read_status("w")
 
 
-# ---- nobody is hidden
+# ---- no workflow is hidden
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""An exception of a task is the task's, of whatever class it is and whatever that class does."""
+"""An exception of a task fails that task alone, of any class and with any behaviour."""
 
 from __future__ import annotations
 
@@ -224,7 +224,7 @@ def test_any_exception_of_a_listener_fails_its_event(workflows, number: int):
 
 
 @by_kind
-def test_what_is_kept_of_an_exception_is_plain(number: int):
+def test_the_description_of_an_exception_is_plain_text(number: int):
     failure = describe("task", EXCEPTIONS[number])
     assert {type(text) for text in (failure.message, failure.traceback, failure.type)} == {str}
     assert encode_exception(EXCEPTIONS[number], failure)

@@ -72,7 +72,7 @@ def broken(value):
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A root with something beside it that nobody may touch."""
+    """A root with something beside it that no call may touch."""
     (tmp_path / "beside").write_text("as before")
     return tmp_path / "deep" / "root"
 

@@ -192,7 +192,7 @@ def test_a_reference_may_be_an_argument_and_part_of_a_value(workflows: InProcess
     assert workflows.run(store_it) == [1, 2, 3]
 
 
-def test_what_was_put_does_not_change():
+def test_an_object_that_was_put_does_not_change():
     with testing.in_process():
         value = [1]
         ref = ray.put(value)
@@ -346,7 +346,7 @@ def test_a_task_without_checkpoint_runs_again_on_a_resume(workflows: InProcessWo
     assert calls[9:] == ["add", "fail"]
 
 
-def test_a_task_knows_who_it_is(workflows: InProcessWorkflows):
+def test_a_task_knows_its_ids(workflows: InProcessWorkflows):
     @ray.remote(max_retries=1, retry_exceptions=True)
     def who():
         calls.append(workflow.get_context())
@@ -544,7 +544,7 @@ def test_a_storage_that_can_not_be_written_is_refused(tmp_path: Path):
     assert ray.get.__module__ == "ray._private.worker"
 
 
-def test_what_runs_at_the_end_of_the_block_is_suspended():
+def test_a_workflow_that_runs_at_the_end_of_the_block_is_suspended():
     store = MemoryStore()
     with testing.in_process(store) as workflows:
         workflows.run_async(wait_at_gate.bind(1), workflow_id="w")
@@ -726,12 +726,12 @@ class Watched(MemoryStore):
             self.asked.append((call, kind))
 
 
-def test_for_an_id_that_is_made_for_the_call_nothing_is_looked_up():
+def test_a_call_with_a_new_id_looks_nothing_up():
     store = Watched()
 
     def run(**its_id: str) -> list[tuple[str, str]]:
         store.asked.clear()
-        # Whoever asks for the output of a workflow that has ended has it from the storage.
+        # A caller has the output of a workflow that has ended from the storage.
         running = workflow.run_async(wait_at_gate.bind(1), **its_id)
         effects.gate.set()
         assert ray.get(running) == 1
@@ -747,7 +747,7 @@ def test_for_an_id_that_is_made_for_the_call_nothing_is_looked_up():
     assert of_the_caller == [("list", "status"), *written]
 
 
-def test_an_id_made_for_the_call_is_looked_up_if_somebody_has_it(
+def test_an_id_made_for_the_call_is_looked_up_if_a_workflow_has_it(
     workflows: InProcessWorkflows, monkeypatch: pytest.MonkeyPatch
 ):
     # The manager has claimed it and died before it answered; so the call came again.
@@ -763,7 +763,7 @@ def test_new_workflows_of_several_threads_share_calls(workflows: InProcessWorkfl
     assert outputs == [number + 1 for number in range(40)]
 
 
-def test_what_keeps_one_new_workflow_from_being_stored_concerns_no_other(
+def test_an_error_that_keeps_one_new_workflow_from_being_stored_concerns_no_other(
     workflows: InProcessWorkflows,
 ):
     workflow.init(max_running_workflows=1, max_pending_workflows=1)

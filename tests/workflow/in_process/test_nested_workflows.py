@@ -53,7 +53,7 @@ def nest(depth: int, how: str, name: str):
 @pytest.mark.parametrize("how", ["run", "run_async", "get_output", "get_output_async"])
 @pytest.mark.parametrize("depth", [1, 2, 3])
 @pytest.mark.parametrize("limit", [1, 2, 3])
-def test_nested_workflows_end_whatever_the_limit(workflows, limit: int, depth: int, how: str):
+def test_nested_workflows_end_with_each_limit(workflows, limit: int, depth: int, how: str):
     workflow.init(max_running_workflows=limit)
     outer = [
         workflow.run_async(nest.bind(depth, how, f"w{i}"), workflow_id=f"w{i}") for i in range(3)
@@ -81,7 +81,7 @@ def test_a_resume_that_a_task_waits_for_needs_no_place_in_the_queue(workflows):
     assert workflow.run(nest.bind(1, "resume", "w"), workflow_id="w") == 1
 
 
-def test_what_a_task_starts_without_waiting_counts_as_any_other(workflows):
+def test_a_workflow_that_a_task_starts_without_waiting_counts_as_any_other(workflows):
     @ray.remote
     def start_and_leave():
         with pytest.raises(queue.Full):

@@ -51,7 +51,7 @@ def read_all(store: MemoryStore) -> None:
         workflows.values.read(record.result.blob)
 
 
-def test_what_was_signed_is_read_with_the_key_and_without_one(monkeypatch: pytest.MonkeyPatch):
+def test_a_signed_document_is_read_with_the_key_and_without_one(monkeypatch: pytest.MonkeyPatch):
     store = MemoryStore()
     monkeypatch.setenv(VARIABLE, "secret")
     run(store)
@@ -62,7 +62,7 @@ def test_what_was_signed_is_read_with_the_key_and_without_one(monkeypatch: pytes
 
 
 @pytest.mark.parametrize("written_with", ["", "another"])
-def test_what_is_not_signed_with_the_key_is_refused(
+def test_a_document_that_is_not_signed_with_the_key_is_refused(
     monkeypatch: pytest.MonkeyPatch, written_with: str
 ):
     store = MemoryStore()
@@ -147,7 +147,7 @@ READS: dict[str, Callable[[MemoryStore], Any]] = {
 
 
 def unsigned(store: MemoryStore, key: str) -> bytes:
-    """The document as whoever has no key can write it: whole, with its checksum."""
+    """The document as a writer without the key can make it: whole, with its checksum."""
     line = json.loads(store.get(key))
     return dump_line(line["kind"], line["body"])
 
@@ -202,7 +202,7 @@ def test_a_signed_status_counts_under_its_own_name_alone(
         WorkflowStore(store).read_status(target.split("/")[2])
 
 
-def test_what_goes_by_names_alone_believes_no_name_of_a_forged_status(
+def test_a_list_by_names_alone_believes_no_name_of_a_forged_status(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     monkeypatch.setenv(VARIABLE, "secret")

@@ -117,7 +117,7 @@ def fail(workflows: testing.InProcessWorkflows, graph=None) -> None:
 
 
 def finish(output: ray.ObjectRef) -> object:
-    """Let the last task go on once somebody waits for the output: else it is read when it is there."""
+    """Let the last task go on once a caller waits for the output: else it is read when it is there."""
     effects.gate.set()
     return ray.get(output)
 
@@ -187,7 +187,7 @@ def test_with_a_thousand_tasks_it_is_a_read_for_each_segment_of_the_journal(stor
     assert calls == ["last"]
 
 
-def test_what_waits_for_a_slot_is_listed_when_it_has_one(store: Watched):
+def test_a_workflow_that_waits_for_a_slot_is_listed_when_it_has_one(store: Watched):
     with testing.in_process(store) as workflows:
         fail(workflows)
         workflows.init(max_running_workflows=1, max_pending_workflows=1)
@@ -200,7 +200,7 @@ def test_what_waits_for_a_slot_is_listed_when_it_has_one(store: Watched):
     assert calls == ["last", "last"]
 
 
-def test_requests_are_looked_for_where_there_is_word_of_a_cancel(store: Watched):
+def test_an_admission_reads_requests_where_the_workflows_folder_tells_of_a_cancel(store: Watched):
     with testing.in_process(store) as workflows:
         fail(workflows)
         store.put(cancel_key("w", "a try"), b"")  # and died before it wrote the request
@@ -209,7 +209,7 @@ def test_requests_are_looked_for_where_there_is_word_of_a_cancel(store: Watched)
         assert store.asked == [*LOOK, ("list", "requests"), *CLAIM, ("get", "journal"), *END]
 
 
-def test_what_another_manager_runs_is_attached_to_by_its_status(store: Watched):
+def test_a_workflow_of_another_manager_is_attached_to_by_its_status(store: Watched):
     others = WorkflowStore(store)
     others.claim("w", after=0, manager_id="m", now=time.time(), user_metadata={})
     others.write_status(
@@ -237,7 +237,7 @@ def test_what_another_manager_runs_is_attached_to_by_its_status(store: Watched):
         assert set(store.asked) == {("list", "status"), ("get", "status")}
 
 
-def test_where_each_look_is_a_request_a_resume_takes_ten(store: Watched):
+def test_a_resume_takes_ten_requests_of_a_remote_storage(store: Watched):
     store.reads_at_once = 16
     with testing.in_process(store) as workflows:
         fail(workflows)
@@ -307,7 +307,7 @@ def cancel(store: MemoryStore) -> Callable[[], object]:
     ids=" ".join,
 )
 @pytest.mark.parametrize("with_graph", [True, False])
-def test_what_is_canceled_while_it_is_looked_at_does_not_run(
+def test_a_workflow_that_is_canceled_during_admission_does_not_run(
     store: Watched, asked: Asked, with_graph: bool
 ):
     with testing.in_process(store) as workflows:
@@ -321,7 +321,7 @@ def test_what_is_canceled_while_it_is_looked_at_does_not_run(
     assert calls == []
 
 
-def test_what_an_owner_has_ended_right_before_its_own_end_does_not_run(store: Watched):
+def test_a_workflow_that_an_owner_has_ended_right_before_its_own_end_does_not_run(store: Watched):
     crash(store)
     workflows_in = WorkflowStore(store)
     record = workflows_in.read_status("w")
@@ -339,7 +339,7 @@ def test_what_an_owner_has_ended_right_before_its_own_end_does_not_run(store: Wa
 
 @pytest.mark.invariant(1, 3)
 @pytest.mark.parametrize("asked", [("get", "leases"), ("create", "epoch")], ids=" ".join)
-def test_what_an_owner_has_committed_right_before_its_end_does_not_run_again(
+def test_a_task_that_an_owner_has_committed_right_before_its_end_does_not_run_again(
     store: Watched, asked: Asked
 ):
     """It may go on after its lease has run out, until the next epoch is claimed."""
@@ -353,7 +353,7 @@ def test_what_an_owner_has_committed_right_before_its_end_does_not_run_again(
     assert calls == ["last"]
 
 
-def test_an_id_that_somebody_is_starting_is_looked_up(store: Watched):
+def test_an_id_that_another_manager_is_starting_is_looked_up(store: Watched):
     """The first look finds nothing, as the other one has no status yet."""
     with testing.in_process(store) as workflows:
         fail(workflows)
@@ -372,7 +372,7 @@ def statuses(store: MemoryStore) -> list[str]:
     return [entry.key.split("-")[2] for entry in store.list(status_folder("w"))]
 
 
-def test_earlier_statuses_are_deleted_when_a_run_ends_whatever_crashes_left_of_them(
+def test_the_end_of_a_run_deletes_all_earlier_statuses_that_crashes_left(
     store: Watched,
 ):
     with testing.in_process(store) as workflows:
@@ -386,7 +386,7 @@ def test_earlier_statuses_are_deleted_when_a_run_ends_whatever_crashes_left_of_t
     assert statuses(store) == ["SUCCESSFUL"]
 
 
-def test_what_is_left_of_a_deletion_hides_no_new_run(store: Watched):
+def test_the_rest_of_a_deletion_hides_no_new_run(store: Watched):
     with testing.in_process(store) as workflows:
         fail(workflows)
         with failing():

@@ -146,7 +146,7 @@ def test_an_acknowledgement_may_come_twice(store, events):
     assert fates(store) == {"payload": True}
 
 
-def test_what_was_never_given_out_can_not_be_acknowledged(events):
+def test_an_event_that_was_never_given_out_can_not_be_acknowledged(events):
     async def scenario():
         await events.post("w", "key", "payload", wait_s=AT_ONCE)
         await events.report("w", "key", True)

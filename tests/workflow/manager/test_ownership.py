@@ -1,4 +1,4 @@
-"""One owner, whatever the clocks do: several managers on one storage, with clocks that are passed."""
+"""One owner with all clocks: several managers on one storage, with clocks as arguments."""
 
 from __future__ import annotations
 
@@ -339,7 +339,7 @@ class Slow(MemoryStore):
 
 
 @pytest.mark.parametrize("word", [".journal", "-SUCCESSFUL-"])
-def test_an_owner_that_is_stopped_in_the_middle_of_a_write_tells_nobody_of_it(
+def test_an_owner_that_is_stopped_in_the_middle_of_a_write_reports_no_status(
     fleet: Fleet, word: str
 ):
     async def check() -> None:
@@ -448,7 +448,7 @@ def owned(store: MemoryStore, clock: Callable[[], float]) -> Ownership:
     return ownership
 
 
-def test_where_a_look_is_a_request_one_is_good_for_a_while():
+def test_one_look_at_a_remote_storage_is_good_for_a_while():
     store, now = Far(), 100.0
     ownership = owned(store, lambda: now)
     for _ in range(50):

@@ -1,4 +1,4 @@
-"""A status that can't be written: nobody believes for ever that the workflow runs."""
+"""A status that can't be written: no reader believes for ever that the workflow runs."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def store() -> Iterator[DenyingStore]:
 
 
 def shown(store: MemoryStore) -> str | None:
-    """The status that anybody else sees who has the storage."""
+    """The status that a reader of the storage sees."""
     found = HonestStatuses(WorkflowStore(store), now=time.time()).read("w")
     return found.status if found else None
 

@@ -130,7 +130,7 @@ def test_a_request_of_the_owner_is_obeyed(store, mailbox, how, status):
 
 
 @pytest.mark.parametrize("owner", [None, replace(OWNER, token="later")])
-def test_a_request_of_anybody_else_is_dropped(store, mailbox, owner):
+def test_a_request_of_a_try_that_is_not_the_owner_is_dropped(store, mailbox, owner):
     async def check() -> None:
         async with running(store) as manager:
             if owner is not None:
@@ -153,7 +153,7 @@ def test_a_request_that_came_before_the_workflow_is_obeyed_when_it_begins(store,
     asyncio.run(check())
 
 
-def test_what_stopped_a_run_is_forgotten_by_the_next_one(store, mailbox):
+def test_a_stop_request_of_a_run_is_forgotten_by_the_next_one(store, mailbox):
     async def check() -> None:
         async with running(store) as manager:
             mailbox.take_over(OWNER)
@@ -166,21 +166,21 @@ def test_what_stopped_a_run_is_forgotten_by_the_next_one(store, mailbox):
     asyncio.run(check())
 
 
-def cancel_by_anybody(base_epoch: int) -> StopRequest:
+def cancel_by_a_person(base_epoch: int) -> StopRequest:
     return StopRequest.by_anybody("w", base_epoch, how="cancel", now=0.0)
 
 
-def test_anybody_may_cancel_whoever_owns_it(store, mailbox):
+def test_a_person_may_cancel_a_workflow_of_an_owner(store, mailbox):
     async def check() -> None:
         async with running(store) as manager:
             mailbox.take_over(OWNER)
-            mailbox.request_stop(cancel_by_anybody(1))
+            mailbox.request_stop(cancel_by_a_person(1))
             assert (await ended(manager, store)).status is WorkflowStatus.CANCELED
 
     asyncio.run(check())
 
 
-def test_a_person_may_suspend_whoever_owns_it(store, mailbox):
+def test_a_person_may_suspend_a_workflow_of_an_owner(store, mailbox):
     async def check() -> None:
         async with running(store) as manager:
             mailbox.take_over(OWNER)
@@ -200,7 +200,7 @@ def test_a_cancel_of_a_run_that_was_given_up_is_dropped(store, mailbox):
             await manager.submit(
                 "w", GRAPH, user_metadata={}, options=StartOptions(on_existing="restart")
             )
-            mailbox.request_stop(cancel_by_anybody(1))
+            mailbox.request_stop(cancel_by_a_person(1))
             await dropped(mailbox)
             assert await manager.answers.get_status("w") is WorkflowStatus.RUNNING
 
@@ -209,10 +209,12 @@ def test_a_cancel_of_a_run_that_was_given_up_is_dropped(store, mailbox):
 
 @pytest.mark.parametrize(
     "request_",
-    [replace(SUSPEND, how="cancel"), cancel_by_anybody(1)],
-    ids=["of the owner", "of anybody"],
+    [replace(SUSPEND, how="cancel"), cancel_by_a_person(1)],
+    ids=["of the owner", "of a person"],
 )
-def test_a_cancel_that_nobody_could_obey_is_obeyed_instead_of_a_resume(store, mailbox, request_):
+def test_a_cancel_that_came_while_no_manager_lived_is_obeyed_instead_of_a_resume(
+    store, mailbox, request_
+):
     async def check() -> None:
         mailbox.take_over(OWNER)
         async with running(store):

@@ -1,4 +1,4 @@
-"""Whatever goes wrong while a run begins or ends, the workflow is handed back: RESUMABLE."""
+"""After any error while a run begins or ends, the workflow is handed back: RESUMABLE."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def store() -> Iterator[BreakingStore]:
 
 
 def shown(store: MemoryStore) -> str:
-    """The status that everybody else sees who has the storage."""
+    """The status that a reader of the storage sees."""
     found = HonestStatuses(WorkflowStore(store), now=time.time()).read("w")
     return "nothing" if found is None else found.status.value
 
@@ -144,7 +144,7 @@ def test_figures_that_can_not_be_kept_hinder_no_end(
         assert workflows.run(note.bind(2), workflow_id="x") == 2
 
 
-def test_how_far_it_is_may_be_unknown_and_the_run_ends_well(
+def test_a_run_whose_progress_is_unknown_ends_well(
     store: BreakingStore, monkeypatch: pytest.MonkeyPatch
 ):
     def fail(*args: object) -> None:

@@ -125,7 +125,7 @@ def test_plain_json_is_stored_as_json(value):
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_whatever_json_would_change_is_pickled(value):
+def test_a_value_that_json_would_change_is_pickled(value):
     encoding, found = round_trip(value)
     assert encoding is Encoding.PICKLE
     assert type(found) is type(value)

@@ -50,7 +50,7 @@ def test_another_method_is_not_allowed(method):
 
 
 @pytest.mark.parametrize("workflow_id", ["..", "a/../b", "a\nb", "\ud800", "x" * 256])
-def test_what_is_no_workflow_id_is_refused(workflow_id):
+def test_a_value_that_is_no_workflow_id_is_refused(workflow_id):
     assert status_of(read_target, "POST", f"/send_event/{workflow_id}") == 400
 
 

@@ -118,7 +118,7 @@ def test_other_content_has_another_fingerprint(one, other):
     assert "" not in (of(one), of(other))
 
 
-def test_what_has_no_content_to_compare_is_not_known():
+def test_a_value_without_content_to_compare_is_not_known():
     assert of(threading.Lock()) == ""
     assert of([1, threading.Lock()]) == ""
     assert compare("", of(1)) is compare(of(1), "") is Comparison.UNKNOWN
@@ -200,7 +200,7 @@ def test_the_name_that_airflow_gives_a_dag_file_does_not_matter():
     assert of([one.helper, one.Scale()]) == of([other.helper, other.Scale()])
 
 
-def test_what_other_packages_do_counts_by_its_name():
+def test_code_of_other_packages_counts_by_its_name():
     source = "from elsewhere import clean\ndef task(x):\n    return clean(x)"
     fingerprint = []
     for body in ("return x", "return x + 1"):
@@ -248,7 +248,7 @@ print(fingerprints.of_value(value, replace=keep)[0], fingerprints.of_code(task, 
 """
 
 
-def test_processes_agree_whatever_their_hash_seed_is():
+def test_processes_with_different_hash_seeds_agree():
     outputs = {
         subprocess.run(
             [sys.executable, "-c", "\n" * seed + PROGRAM],

@@ -108,7 +108,7 @@ def test_any_graph_comes_back_from_bytes_as_it_was(graph: Graph):
     assert Graph.from_bytes(graph.to_bytes()) == graph
 
 
-def test_what_an_author_left_as_it_is_takes_no_place():
+def test_options_that_an_author_left_as_they_are_take_no_place():
     first, second, third = GRAPH.to_json()["kinds"]
     assert first == {"name": "load", "function": 0}
     assert third["shape"] == ((1, -1, -1), ("n",))
@@ -125,7 +125,7 @@ def test_what_an_author_left_as_it_is_takes_no_place():
     ]
 
 
-def test_what_tasks_have_in_common_is_stored_once():
+def test_parts_that_tasks_have_in_common_are_stored_once():
     kind = Task(name="f", function=0, shape=Shape((-1,)))
     tasks = Tasks([kind], [(0, (number,), (), "") for number in range(3)])
     graph = Graph(tasks=tasks, blobs=[b"function"])
@@ -166,7 +166,7 @@ def test_what_tasks_have_in_common_is_stored_once():
         ("kinds", []),
     ],
 )
-def test_what_refers_to_what_is_not_there_is_refused_by_name(part: str, damage: list[object]):
+def test_a_reference_to_a_missing_part_is_refused_by_name(part: str, damage: list[object]):
     whole = {
         "kinds": [{"name": "f", "function": 0, "shape": [[-1], []]}],
         "tasks": [[0, [5], [], ""]],

@@ -61,7 +61,7 @@ def test_any_other_id_is_refused_with_what_is_wrong_and_what_to_do(workflow_id: 
 @pytest.mark.parametrize(
     ("workflow_id", "kind"), [(None, "NoneType"), (7, "int"), (b"w", "bytes"), (["w"], "list")]
 )
-def test_what_is_not_a_string_is_refused_with_its_type(workflow_id: object, kind: str):
+def test_an_id_that_is_not_a_string_is_refused_with_its_type(workflow_id: object, kind: str):
     with pytest.raises(TypeError) as raised:
         check_workflow_id(workflow_id)
     assert str(raised.value) == (

@@ -45,7 +45,7 @@ def test_running_waiting_and_failed_tasks_are_named():
     )
 
 
-def test_of_many_a_few_are_named():
+def test_a_few_of_many_running_tasks_are_named():
     progress = Progress(at=1.0, submitted=90, running_total=80, running=running("a", "b", "c", "d"))
     assert progress_line(record(progress)) == (
         "3 of 7 tasks done, 80 running (a, b, c, 77 more), 10 wait for a worker or just began"

@@ -130,19 +130,19 @@ DIFFERENT = {
 
 
 @pytest.mark.parametrize("kind", EQUAL)
-def test_what_is_equal_is_the_same_however_it_was_built_or_laid_out(kind: str):
+def test_equal_values_are_the_same_argument_however_they_were_built_or_laid_out(kind: str):
     one, other = EQUAL[kind]
     assert of(one) == of(other) != ""
     assert of({"in": [one]}) == of({"in": [other]})
 
 
 @pytest.mark.parametrize("kind", DIFFERENT)
-def test_what_differs_is_another_argument(kind: str):
+def test_a_value_that_differs_is_another_argument(kind: str):
     one, other = DIFFERENT[kind]
     assert "" != of(one) != of(other) != ""
 
 
-def test_what_a_property_has_cached_is_no_change():
+def test_a_value_that_a_property_has_cached_is_no_change():
     class Report:
         def __init__(self, rows: int) -> None:
             self.rows = rows

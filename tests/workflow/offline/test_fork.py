@@ -189,8 +189,8 @@ def test_the_values_of_a_fork_are_signed_for_it(
 
 def test_a_fork_needs_a_workflow_and_an_id_that_is_free(workflows, tmp_path: Path):
     workflows.run(dag(10), workflow_id="w")
-    with pytest.raises(WorkflowNotFoundError, match="nobody"):
-        workflows.fork("nobody", "copy")
+    with pytest.raises(WorkflowNotFoundError, match="missing"):
+        workflows.fork("missing", "copy")
     with pytest.raises(WorkflowAlreadyExistsError, match=r"\[id=w\] already exists .* or delete"):
         workflows.fork("w", "w")
     with pytest.raises(ValueError, match="no task 'tidy' to restart from"):

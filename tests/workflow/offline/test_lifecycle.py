@@ -1,4 +1,4 @@
-"""What is done to a workflow that nobody runs, without a manager."""
+"""Operations on inactive workflows, without a manager."""
 
 from dataclasses import replace
 
@@ -74,7 +74,7 @@ def test_a_live_owner_is_asked(store):
     assert status(store) is WorkflowStatus.RUNNING
 
 
-def test_what_is_being_resumed_is_asked_to_stop(store):
+def test_a_workflow_that_is_being_resumed_is_asked_to_stop(store):
     write(store, WorkflowStatus.FAILED)
     claim(store, after=1, manager_id="other")
     live(store, "other")
@@ -92,7 +92,7 @@ def test_a_cancel_of_a_run_that_began_after_the_look_waits_for_that_one(store):
     assert list(mailbox.list_requests()) == [later]
 
 
-def test_what_was_successful_or_never_was_is_not_canceled(store):
+def test_a_successful_or_missing_workflow_is_not_canceled(store):
     with pytest.raises(WorkflowNotFoundError):
         lifecycle.cancel(store, "w", now=NOW)
     write(store, WorkflowStatus.SUCCESSFUL)
@@ -113,7 +113,7 @@ def test_delete_leaves_nothing(store):
 
 
 @pytest.mark.parametrize("state", ["running", "being resumed", "resumed since"])
-def test_nothing_is_deleted_of_what_somebody_runs(store, state):
+def test_nothing_is_deleted_of_a_workflow_that_a_manager_runs(store, state):
     record = write(store, WorkflowStatus.RUNNING if state == "running" else WorkflowStatus.FAILED)
     found = None
     if state == "running":
@@ -131,7 +131,7 @@ def test_nothing_is_deleted_of_what_somebody_runs(store, state):
     assert {entry.key for entry in store.bytes.list("v1")} == before
 
 
-def test_a_start_that_died_before_its_status_hinders_nobody(store):
+def test_a_start_that_died_before_its_status_hinders_no_deletion(store):
     write(store, WorkflowStatus.RESUMABLE)
     claim(store, after=1, manager_id="dead")
     assert lifecycle.cancel(store, "w", now=NOW) is WorkflowStatus.CANCELED

@@ -48,7 +48,9 @@ def workflows(store: MemoryStore) -> Iterator[object]:
         yield running
 
 
-def test_what_ended_long_ago_is_deleted_and_what_can_go_on_is_not(workflows, store: MemoryStore):
+def test_a_workflow_that_ended_long_ago_is_deleted_and_one_that_can_go_on_is_not(
+    workflows, store: MemoryStore
+):
     assert workflows.prune(3600) == []
     assert workflows.prune(0, dry_run=True) == ["done", "failed"]
     assert len(workflows.list_all()) == 4
@@ -57,7 +59,7 @@ def test_what_ended_long_ago_is_deleted_and_what_can_go_on_is_not(workflows, sto
     assert [e.key for e in store.list("v1") if "/done/" in e.key or "/failed/" in e.key] == []
 
 
-def test_what_can_go_on_is_deleted_if_asked_for(workflows):
+def test_a_workflow_that_can_go_on_is_deleted_if_asked_for(workflows):
     assert workflows.prune(0, statuses={"RESUMABLE"}) == ["stopped"]
     assert workflows.get_status("running") == "RUNNING"
 

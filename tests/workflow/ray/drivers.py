@@ -41,7 +41,7 @@ def start(text: str, folder: Path, **env: str) -> subprocess.Popen[str]:
     with (folder / "output").open("a") as output:
         return subprocess.Popen(
             [sys.executable, "-u", str(script)],
-            # A program that names no cluster gets its own, whatever else runs on this machine.
+            # A program that names no cluster gets its own, also if others run on this machine.
             env=os.environ | {"PYTHONPATH": str(HERE), "RAY_ADDRESS": "local"} | env,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -15,7 +15,7 @@ from airflow_provider_rayworkflow.workflow.storage.backends.local import LocalSt
 
 
 def manager_actor() -> Any:
-    """The handle of the manager, None if there is none."""
+    """The handle of the manager; None if no manager runs."""
     try:
         return ray.get_actor("WorkflowManagementActor", namespace="workflow")
     except ValueError:

@@ -76,7 +76,7 @@ def test_lines_of_other_jobs_can_be_printed_too(ray_cluster, monkeypatch):
     from ray._private.ray_logging import global_worker_stdstream_dispatcher as dispatcher
     from ray._private.worker import global_worker
 
-    monkeypatch.setattr(global_worker, "_filter_logs_by_job", True)  # whoever ran before
+    monkeypatch.setattr(global_worker, "_filter_logs_by_job", True)  # another test may have set it
     printed = []
     own = ray.get_runtime_context().get_job_id()
     dispatcher.add_handler("ray_print_logs", printed.append)

@@ -189,7 +189,7 @@ def test_equal_limits_and_none_are_fine_and_others_raise(fresh_manager, tmp_path
     assert "refused: The workflow manager of this cluster runs with" in output
 
 
-def test_limits_that_nobody_has_set_can_be_set_later(fresh_manager, gate, ledger):
+def test_limits_that_no_driver_has_set_can_be_set_later(fresh_manager, gate, ledger):
     fresh_manager()
     workflow.init(max_running_workflows=1)
     workflow.init(max_pending_workflows=1)

@@ -102,7 +102,7 @@ def test_a_task_without_a_checkpoint_runs_again_if_its_result_is_needed(
     assert ledger.lines() == ["kept", "dropped", "crash", "dropped", "crash"]
 
 
-def test_a_task_without_a_checkpoint_does_not_run_again_if_nobody_needs_it(
+def test_a_task_without_a_checkpoint_does_not_run_again_if_no_task_needs_it(
     manager, new_id, crash, ledger
 ):
     crash.arm()

@@ -214,7 +214,9 @@ def test_what_a_task_prints_has_its_workflow_and_id_in_front(printed):
 
 
 @pytest.mark.slow
-def test_a_driver_prints_its_own_workflows_whoever_started_the_manager(address, tmp_path, new_id):
+def test_a_driver_prints_its_own_workflows_under_a_manager_of_another_driver(
+    address, tmp_path, new_id
+):
     @ray.remote
     def shout():
         print("of another driver")

@@ -155,7 +155,7 @@ def test_a_listener_knows_for_whom_it_waits(manager, new_id):
     assert "get_message" in task_id
 
 
-def test_a_listener_that_blocks_holds_up_nobody(manager, ledger, gate, tmp_path):
+def test_a_listener_that_blocks_holds_up_no_other(manager, ledger, gate, tmp_path):
     class Blocks(workflow.EventListener):
         async def poll_for_event(self):
             ledger.write("blocks")

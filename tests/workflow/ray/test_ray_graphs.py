@@ -225,7 +225,7 @@ def test_one_reference_that_is_used_many_times_stays_one_object(manager):
     assert workflow.run(count.bind([ref] * 20)) == (1, 0.0)
 
 
-def test_references_outlive_the_one_who_made_them(manager, new_id, gate):
+def test_a_bound_object_outlives_the_drivers_own_reference(manager, new_id, gate):
     @ray.remote
     def read(refs):
         gate.wait()

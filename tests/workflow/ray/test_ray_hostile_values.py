@@ -115,7 +115,9 @@ class NoUnpickling(Exception):
 
 
 @pytest.mark.parametrize("size", [0, 100_000])
-def test_what_can_not_be_unpickled_fails_the_task_that_made_it(manager, ledger, new_id, size):
+def test_a_value_that_can_not_be_unpickled_fails_the_task_that_made_it(
+    manager, ledger, new_id, size
+):
     @ray.remote
     def make():
         ledger.write("made")

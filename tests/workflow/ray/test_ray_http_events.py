@@ -251,7 +251,7 @@ def test_after_a_crash_a_listener_of_ones_own_gets_what_is_sent_again(
     assert ray.get(ref) == ("key", "second")
 
 
-def test_what_was_never_sent_can_not_be_acknowledged(provider, new_id):
+def test_an_event_that_was_never_sent_can_not_be_acknowledged(provider, new_id):
     class Wrong(HTTPListener):
         async def event_checkpointed(self, event):
             await super().event_checkpointed(("another key", None))

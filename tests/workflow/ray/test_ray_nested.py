@@ -1,4 +1,4 @@
-"""Workflows within workflows, on real workers with a limit: whatever waits for one, none waits for ever."""
+"""Workflows within workflows, on real workers with a limit: no kind of caller waits for ever."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def caller(ray_cluster):
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3])
-def test_nested_workflows_end_whatever_the_limit_and_whoever_waits(fresh_manager, caller, limit):
+def test_nested_workflows_end_with_each_limit_and_each_kind_of_caller(fresh_manager, caller, limit):
     fresh_manager(max_running_workflows=limit, max_pending_workflows=100)
     callers = [(by, run, 3) for by in (by_task, by_actor, by_named_actor, by_plain_task, by_thread)]
     callers += [
@@ -81,7 +81,7 @@ def test_nested_workflows_end_whatever_the_limit_and_whoever_waits(fresh_manager
     assert ray.get(outputs) == [depth for _, _, depth in callers]
 
 
-def test_what_a_worker_waits_for_needs_no_place_in_the_queue(fresh_manager, caller):
+def test_a_workflow_that_a_worker_waits_for_needs_no_place_in_the_queue(fresh_manager, caller):
     fresh_manager(max_running_workflows=1, max_pending_workflows=0)
     for by in (by_task, by_actor, by_named_actor, by_plain_task, by_thread):
         dag = nest.bind(2, by, run, by.__name__)

@@ -126,7 +126,7 @@ def test_an_event_is_waited_for(requests: Counter[str], tmp_path: Path):
 
 
 def test_requests_are_few(requests: Counter[str], store: WorkflowStore):
-    """Allowed beside: a lease is written every 5 s, stop requests are looked for every 2 s."""
+    """Allowed beside: a manager writes its lease every 5 s and lists stop requests every 2 s."""
     workflow.run(add.bind(1, 2), workflow_id="warm")
     requests.clear()
     assert workflow.run(add.bind(1, 2), workflow_id="one") == 3

@@ -34,7 +34,7 @@ def test_a_restarted_manager_recovers_its_workflows_by_itself(fresh_manager, led
     crash_manager(root)
     gate.open()
     assert manager_pid(root) != before
-    ledger.wait_for("last")  # nobody has called anything
+    ledger.wait_for("last")  # without a call of any driver
     assert ray.get(ref) == ["last", ["waits", ["first"]]]  # and who waited is told
     assert workflow.get_status("recovered") is workflow.SUCCESSFUL
     assert workflow.get_metadata("recovered")["user_metadata"] == {"a": 1}
@@ -149,7 +149,7 @@ def test_the_crash_of_a_manager_does_not_count_as_a_retry(fresh_manager, ledger,
     assert ray.get(ref) == ["waits"]
 
 
-def test_who_waits_for_a_task_is_told_after_a_restart(fresh_manager, ledger, gate):
+def test_a_caller_that_waits_for_a_task_is_told_after_a_restart(fresh_manager, ledger, gate):
     root = fresh_manager()
     named = note.options(**workflow.options(task_id="named"))
     dag = named.bind(ledger, "last", pass_gate.bind(ledger, gate, "waits"))

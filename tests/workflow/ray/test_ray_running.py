@@ -305,11 +305,11 @@ def test_resume_of_a_failed_workflow_needs_no_graph(manager, new_id, gate, ledge
 def test_resume_of_what_does_not_exist_raises_and_leaves_no_trace(fresh_manager):
     fresh_manager()
     for resume in (workflow.resume, workflow.resume_async):
-        with pytest.raises(workflow.WorkflowNotResumableError, match="nobody"):
-            resume("nobody")
+        with pytest.raises(workflow.WorkflowNotResumableError, match="missing"):
+            resume("missing")
     assert workflow.list_all() == []
     with pytest.raises(workflow.WorkflowNotFoundError):
-        workflow.get_status("nobody")
+        workflow.get_status("missing")
 
 
 # ---- from where

@@ -69,7 +69,7 @@ def test_tasks_that_are_ready_share(manager):
     ],
     ids=["isolate", "num_cpus", "max_retries", "runtime_env"],
 )
-def test_who_asks_for_something_of_its_own_has_a_ray_task_of_its_own(manager, options):
+def test_a_task_with_ray_options_has_a_ray_task_of_its_own(manager, options):
     learn()
     results = workflow.run(chain(5, step.options(**options)))
     assert len({task for task, _ in results}) == 5
@@ -132,7 +132,7 @@ def test_a_worker_that_dies_with_several_tasks_costs_none_of_them_a_retry(
     raise AssertionError("it never shared a Ray task")
 
 
-def test_who_kills_its_worker_each_time_fails_alone(manager, new_id: str):
+def test_a_task_that_kills_its_worker_each_time_fails_alone(manager, new_id: str):
     learn()
     deadly = step.options(max_retries=1, **workflow.options(task_id="deadly"))
     nodes = [step.bind(number) for number in range(20)] + [deadly.bind(0, lambda: os._exit(1))]
@@ -163,7 +163,7 @@ def test_an_exception_is_that_of_one_task(manager):
     assert [str(error) for _, error in results if error is not None] == ["mine"]
 
 
-def test_what_has_not_begun_when_a_workflow_is_canceled_never_does(
+def test_a_task_that_has_not_begun_when_its_workflow_is_canceled_never_begins(
     manager, ledger: Ledger, gate: Gate, new_id: str
 ):
     learn()

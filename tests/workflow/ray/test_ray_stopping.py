@@ -68,7 +68,7 @@ def test_the_output_of_a_canceled_workflow_raises(running, new_id, ledger):
     assert workflow.get_output(new_id, task_id="test_ray_stopping.note") == 5
 
 
-def test_whoever_waits_for_a_canceled_workflow_is_told(running, new_id):
+def test_a_caller_that_waits_for_a_canceled_workflow_is_told(running, new_id):
     output = workflow.get_output_async(new_id)
     task = workflow.get_output_async(new_id, task_id="test_ray_stopping.pass_gate")
     never = workflow.get_output_async(new_id, task_id="never")

@@ -21,7 +21,7 @@ def test_a_trip_is_booked_whole(manager, trip, new_id, tmp_path):
     assert {file.name for file in tmp_path.iterdir()} == set(result["booked"])
 
 
-def test_what_was_booked_is_canceled_when_the_hotel_is_full(manager, trip, new_id, tmp_path):
+def test_bookings_are_canceled_when_the_hotel_is_full(manager, trip, new_id, tmp_path):
     result = workflow.run(trip(str(tmp_path), "hotel"), workflow_id=new_id)
     assert result["booked"] == []
     assert result["errors"] == ["no hotel is left"]

@@ -16,7 +16,7 @@ DEADLINE_S = 60.0
 
 
 def wait_until(condition: Callable[[], Any], *, deadline_s: float = DEADLINE_S) -> Any:
-    """Return the condition's first true value; fail when there is none in time."""
+    """Return the condition's first true value; fail when it is not true in time."""
     end = time.monotonic() + deadline_s
     while not (value := condition()):
         if time.monotonic() > end:
@@ -51,7 +51,7 @@ class Ledger:
 
 @dataclass(frozen=True)
 class Gate:
-    """Closed until somebody opens it."""
+    """Closed until the test opens it."""
 
     path: Path
 

@@ -61,7 +61,7 @@ def test_short_tasks_of_any_workflow_share_as_far_as_the_budget_goes():
     assert [len(pack) for pack in packs(tasks, slots=1)] == [20, 20, 5]
 
 
-def test_what_waits_is_spread_over_the_free_slots():
+def test_waiting_tasks_are_spread_over_the_free_slots():
     tasks = [errand(name) for name in "abcdef"]
     assert packs(tasks, slots=4) == [["a", "b"], ["c"], ["d"], ["e"], ["f"]]
 
@@ -70,7 +70,7 @@ def test_fewer_tasks_than_slots_share_nothing():
     assert packs([errand("a"), errand("b")], slots=4) == [["a"], ["b"]]
 
 
-def test_what_was_not_measured_shares_nothing():
+def test_a_task_that_was_not_measured_shares_nothing():
     tasks = [errand("a"), errand("b", UNKNOWN), errand("c"), errand("d")]
     assert packs(tasks, slots=1) == [["a"], ["b"], ["c", "d"]]
 
@@ -85,7 +85,7 @@ def test_large_payloads_are_not_put_together():
     assert packs(tasks, slots=1) == [["a"], ["b"]]
 
 
-def test_who_takes_large_values_shares_with_followers_only():
+def test_a_task_that_takes_large_values_shares_with_followers_only():
     large = Result(blob=Blob(key="k", size=1))
     tasks = [errand("a"), chain(run("b", inputs=(large,)), run("c")), errand("d")]
     assert packs(tasks, slots=1) == [["a"], ["b", "c"], ["d"]]
@@ -120,7 +120,7 @@ def test_a_function_that_proves_long_gives_up_its_place():
     assert not packer
 
 
-def test_what_is_removed_is_not_packed():
+def test_a_removed_task_is_not_packed():
     packer = Packer(durations())
     first, second = errand("a"), errand("b")
     packer.add(first)

@@ -125,15 +125,15 @@ class Run:
         self.commit(node, record, lambda: self.schedule.continued(node, graph, task_ids))
 
     def failed(self, node: Node, *, is_system: bool) -> None:
-        verdict = self.schedule.attempt_failed(node, system=is_system)
-        if verdict is FailureAction.RETRY:
+        action = self.schedule.attempt_failed(node, system=is_system)
+        if action is FailureAction.RETRY:
             self.waiting.append(node)
-        elif verdict is FailureAction.CATCH:
+        elif action is FailureAction.CATCH:
             catcher = node.catcher
             result = Result(form=Form.CAUGHT_ERROR, inline=b"")
             record = TaskRecord(task_id=catcher.task_id, result=result)
             self.commit(catcher, record, lambda: self.caught(catcher, result))
-        elif verdict is FailureAction.FAIL:
+        elif action is FailureAction.FAIL:
             self.has_failed = True
 
     def caught(self, catcher: Node, result: Result) -> None:
@@ -180,7 +180,7 @@ RANDOMS = st.randoms(use_true_random=False)
 
 
 @given(plans(), RANDOMS)
-def test_every_workflow_ends_with_the_same_result_in_whatever_order_its_tasks_end(plan, random):
+def test_every_workflow_has_the_same_result_in_every_order_of_its_tasks_ends(plan, random):
     run = run_to_the_end(plan, {}, random.randrange)
     assert run.outcome() == expected(plan)
 
@@ -343,7 +343,7 @@ def test_an_endless_tail_of_continuations_takes_no_memory():
     assert max(run.depths) <= 1
 
 
-def test_what_is_not_needed_does_not_run():
+def test_a_task_that_is_not_needed_does_not_run():
     plan = (task("unused"), task("a"), task("b", 1))
     run = run_to_the_end(plan, {}, lambda count: 0)
     assert run.started == {"a": 1, "b": 1}

@@ -36,7 +36,7 @@ def ids(completions: list) -> list[str]:
     return [completion.workflow_id for completion in completions]
 
 
-def test_what_had_ended_before_the_first_look_is_not_given(store: WorkflowStore):
+def test_an_end_before_the_first_look_is_not_given(store: WorkflowStore):
     write(store, "before", Status.SUCCESSFUL)
     ends = watcher(store)
     assert ends.look(now=0) == []
@@ -60,7 +60,7 @@ def test_an_end_is_given_to_the_next_process_until_it_is_confirmed(store: Workfl
     assert watcher(store).look(now=0) == []
 
 
-def test_a_first_look_that_could_not_be_noted_is_none(store: WorkflowStore, monkeypatch):
+def test_a_first_look_that_could_not_be_noted_does_not_count(store: WorkflowStore, monkeypatch):
     def fail(*_: object) -> None:
         raise DataSaveError("full")
 
@@ -74,7 +74,7 @@ def test_a_first_look_that_could_not_be_noted_is_none(store: WorkflowStore, monk
     assert ids(watcher(store).look(now=0)) == ["w"]
 
 
-def test_an_end_that_comes_while_nobody_looks_is_given(store: WorkflowStore):
+def test_an_end_that_comes_between_two_watchers_is_given(store: WorkflowStore):
     watcher(store).look(now=0)
     write(store, "w", Status.SUCCESSFUL)
     assert ids(watcher(store).look(now=0)) == ["w"]
@@ -90,7 +90,7 @@ def test_each_end_of_a_workflow_that_starts_over_or_is_resumed_counts(store: Wor
     assert (given.status, given.key.epoch) == (Status.SUCCESSFUL, 2)
 
 
-def test_a_late_confirmation_of_one_end_is_none_of_the_next(store: WorkflowStore):
+def test_a_late_confirmation_of_one_end_does_not_confirm_the_next(store: WorkflowStore):
     ends = watcher(store, Status.FAILED, Status.SUCCESSFUL)
     ends.look(now=0)
     write(store, "w", Status.FAILED)
@@ -102,7 +102,7 @@ def test_a_late_confirmation_of_one_end_is_none_of_the_next(store: WorkflowStore
     assert again.status is Status.SUCCESSFUL
 
 
-def test_what_was_lost_on_the_way_is_given_again(store: WorkflowStore):
+def test_an_end_that_was_lost_on_the_way_is_given_again(store: WorkflowStore):
     ends = watcher(store)
     ends.look(now=0)
     write(store, "w", Status.SUCCESSFUL)

@@ -141,7 +141,7 @@ def test_a_foreign_file_is_no_status(name: str):
     assert keys.parse_status_key(f"v1/status/w/{name}") is None
 
 
-def test_a_status_document_elsewhere_is_none():
+def test_a_status_document_in_another_folder_is_no_status():
     assert keys.parse_status_key("v2/status/w/00000001-0000-RUNNING-m.json") is None
     assert keys.parse_status_key("v1/status/00000001-0000-RUNNING-m.json") is None
     assert keys.parse_status_key("00000001-0000-RUNNING-m.json") is None

@@ -154,7 +154,7 @@ def test_a_living_manager_is_never_dead_to_one_with_another_clock(skew_s: float)
 
 @pytest.mark.invariant(3, 4)
 @pytest.mark.parametrize("skew_s", [-3600, -400, -20, 0, 20, 400, 3600])
-def test_a_dead_manager_is_dead_after_one_lease_time_whatever_the_clocks_say(skew_s: float):
+def test_a_dead_manager_is_dead_after_one_lease_time_with_each_skew_of_clocks(skew_s: float):
     clock = Clock()
     watch = LeaseWatch(clock)
     watch.judge(lease(ELSEWHERE), NOW + skew_s)
@@ -210,7 +210,7 @@ def test_an_owner_stops_before_a_reader_may_take_it_for_dead():
 
 
 @pytest.mark.invariant(3)
-def test_what_is_over_stays_over():
+def test_a_tenure_that_is_over_stays_over():
     clock = Clock()
     tenure = Tenure(15.0, clock)
     tenure.extend(0.0)
@@ -234,7 +234,7 @@ def test_before_the_first_renewal_nothing_is_over():
     assert not Tenure(15.0, Clock()).is_over
 
 
-def test_a_damaged_lease_is_dead_when_nobody_has_written_it_anew_for_its_time():
+def test_a_damaged_lease_is_dead_when_it_was_not_written_anew_for_its_time():
     clock = Clock()
     watch = LeaseWatch(clock)
     assert watch.judge_damaged("m") == "doubtful"

@@ -70,7 +70,7 @@ def test_the_latest_owner_counts(mailbox: Mailbox):
 
 def test_a_request_of_an_earlier_owner_is_void(mailbox: Mailbox):
     request = StopRequest(workflow_id="Dag.task", token="try", how="suspend", requested_at=1.0)
-    assert not mailbox.is_valid(request, 1)  # nobody owns it
+    assert not mailbox.is_valid(request, 1)  # it has no owner
     owner = Owner(workflow_id="Dag.task", token="try", submission_id="", since=1.0)
     mailbox.take_over(owner)
     assert mailbox.is_valid(request, 1)
@@ -89,7 +89,7 @@ def test_requests_are_listed_until_they_are_dealt_with(mailbox: Mailbox):
     assert mailbox.read_request("other", "try") == other
 
 
-def test_of_a_cancel_there_is_word_in_the_workflows_folder(mailbox: Mailbox, store: MemoryStore):
+def test_the_workflows_folder_tells_of_a_cancel(mailbox: Mailbox, store: MemoryStore):
     request = StopRequest(workflow_id="Dag.task", token="try", how="cancel", requested_at=1.0)
     mailbox.request_stop(replace(request, how="suspend", token="other"))
     assert kinds(store) == []

@@ -1,4 +1,4 @@
-"""Which checkpoints count after restarts, changes and crashes: one answer, whoever asks."""
+"""Which checkpoints count after restarts, changes and crashes: all readers get one answer."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ class History:
 
 
 def answers(store: WorkflowStore, record: StatusRecord) -> dict[str, set[str]]:
-    """The tasks that have a checkpoint that counts, as each one who may be asked says it."""
+    """The tasks that have a checkpoint that counts, as each reader says it."""
     found = StoredWorkflow(record=record, status=record.status)
     planned = make_plan(store, ID, found, None)
     graph = describe_graph(store, record)["tasks"]
@@ -165,7 +165,7 @@ def planned_runs(plan: RunPlan, action: str) -> set[str]:
 
 
 def look(history: History) -> RunPlan:
-    """Ask everyone; returns the plan of a resume."""
+    """Ask all readers; returns the plan of a resume."""
     record = history.record(WorkflowStatus.RESUMABLE)
     told = answers(history.store, record)
     snapshot = history.snapshot(WorkflowStatus.RESUMABLE)
@@ -339,7 +339,7 @@ def test_a_task_that_was_given_up_counts_nowhere_and_what_depends_on_it_neither(
     assert workflows.get_output("w") == result
 
 
-def test_what_a_changed_graph_makes_anew_does_not_count_until_it_is_made(workflows):
+def test_a_result_that_a_changed_graph_makes_anew_does_not_count_until_it_is_made(workflows):
     def dag(start: int):
         loaded = task("load").bind(start)
         return task("end").bind(task("clean").bind(loaded), task("beside").bind(3))

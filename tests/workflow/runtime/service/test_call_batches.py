@@ -64,7 +64,7 @@ def test_several_groups_are_under_way_at_once():
     assert sorted(gated.groups) == [["a"], ["b"]]
 
 
-def test_an_error_goes_to_all_of_its_group_and_to_nobody_after():
+def test_an_error_goes_to_all_calls_of_its_group_and_to_no_later_one():
     gated = Gated()
     groups = CallBatches(gated, at_once=1, most=2)
     with ThreadPoolExecutor(4) as pool:

@@ -14,7 +14,7 @@ OF_THE_MANAGER = [
 
 
 @pytest.mark.parametrize("actor", ["WorkflowManagementActor", "EventHost"])
-def test_of_actors_that_all_workflows_share_the_lines_that_name_the_workflow(actor):
+def test_an_actor_that_workflows_share_gives_the_lines_that_name_the_workflow(actor):
     others = [
         line.replace("a@b", "b@a").replace("a]", "b]").replace('"a"', '"ab"')
         for line in OF_THE_MANAGER[:3]
@@ -24,13 +24,13 @@ def test_of_actors_that_all_workflows_share_the_lines_that_name_the_workflow(act
     assert _lines_of(["c"], data) == []
 
 
-def test_of_a_task_all_that_it_prints():
+def test_a_task_gives_all_lines_that_it_prints():
     data = {"actor_name": None, "task_name": "a@b@c", "lines": ["one", "[d@e]"]}
     assert _lines_of(["a"], data) == ["one", "[d@e]"]
     assert _lines_of(["a@b"], data) == ["one", "[d@e]"]
     assert _lines_of(["d", "b"], data) == []
 
 
-def test_of_other_processes_nothing():
+def test_other_processes_give_no_line():
     data = {"actor_name": "Other", "task_name": "", "lines": OF_THE_MANAGER}
     assert _lines_of(["a"], data) == []

@@ -26,7 +26,7 @@ def test_only_what_comes_later_counts(descriptor: int):
     assert printed.tail() == "hello\n"
 
 
-def test_of_much_output_the_last_lines_are_kept(descriptor: int):
+def test_the_last_lines_of_much_output_are_kept(descriptor: int):
     printed = Printed([descriptor])
     os.write(descriptor, b"".join(b"line %04d\n" % number for number in range(1000)))
     lines = printed.tail().splitlines()

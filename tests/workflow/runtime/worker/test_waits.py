@@ -183,7 +183,7 @@ by_lack = pytest.mark.parametrize("number", range(len(LACKS)), ids=[repr(e) for 
 
 
 @by_lack
-def test_what_a_listener_lacks_in_a_process_of_many_is_a_failure_of_the_system(workflows, number):
+def test_a_resource_that_a_listener_lacks_in_a_process_of_many_is_a_system_error(workflows, number):
     class Lacks(workflow.EventListener):
         async def poll_for_event(self) -> str:
             effects.calls.append("asked")

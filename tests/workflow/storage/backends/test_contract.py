@@ -140,7 +140,7 @@ def keys(store: ByteStore, folder: str) -> list[str]:
 
 
 class TestEveryStore:
-    def test_what_was_put_is_got(self, store: ByteStore):
+    def test_an_object_that_was_put_is_got(self, store: ByteStore):
         store.put("v1/a", b"\x00\xffabc")
         assert store.get("v1/a") == b"\x00\xffabc"
 
@@ -180,7 +180,7 @@ class TestEveryStore:
         assert store.put_if_absent("v1/b", data) is True
         assert store.get("v1/a") == store.get("v1/b") == b"abc"
 
-    def test_what_was_put_does_not_change_with_its_buffer(self, store: ByteStore):
+    def test_an_object_that_was_put_does_not_change_with_its_buffer(self, store: ByteStore):
         data = bytearray(b"abc")
         store.put("v1/a", data)
         store.put_if_absent("v1/b", data)
@@ -330,12 +330,12 @@ class TestEveryStore:
         store.delete(["v1/a", "v1/c"])
         assert keys(store, "v1") == ["v1/b"]
 
-    def test_what_is_not_there_may_be_deleted(self, store: ByteStore):
+    def test_an_object_that_is_not_there_may_be_deleted(self, store: ByteStore):
         store.delete(["v1/a", "v1/nothing/b"])
         store.delete([])
         store.delete_folder("v1/nothing")
 
-    def test_what_a_listing_gives_may_be_deleted_on_the_way(self, store: ByteStore):
+    def test_an_object_that_a_listing_gives_may_be_deleted_on_the_way(self, store: ByteStore):
         for number in range(20):
             store.put(f"v1/f/{number}", b"")
         store.delete(entry.key for entry in store.list("v1/f"))
@@ -489,7 +489,7 @@ def test_where_files_have_one_name_only_a_local_copy_is_a_copy(
     assert local.get("b/target") == b"x"
 
 
-def test_what_did_not_finish_is_not_listed(local: LocalStore, tmp_path: Path):
+def test_an_unfinished_write_is_not_listed(local: LocalStore, tmp_path: Path):
     local.put("v1/f/a", b"x")
     (tmp_path / "root/v1/f/.4ca1.tmp").write_bytes(b"torn")
     (tmp_path / "root/v1/.hidden").mkdir()
@@ -593,7 +593,7 @@ def test_a_root_without_the_right_to_write_is_refused(tmp_path: Path):
         LocalStore(root).check_writable()
 
 
-def test_what_can_not_be_read_or_listed_is_named(local: LocalStore):
+def test_a_path_that_can_not_be_read_or_listed_is_named(local: LocalStore):
     local.put("v1/f/a", b"")
     with pytest.raises(DataLoadError, match="Can't read 'v1/f'") as raised:
         local.get("v1/f")

@@ -119,7 +119,7 @@ def test_one_that_fails_takes_no_others_along(writes: FileWrites, tmp_path: Path
     assert not list(tmp_path.glob(".*.tmp"))
 
 
-def test_a_folder_that_can_not_be_synced_is_an_error_for_those_who_wrote_there(
+def test_a_folder_that_can_not_be_synced_is_an_error_of_the_writes_into_it(
     writes: FileWrites, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     (tmp_path / "bad").mkdir()
@@ -147,7 +147,7 @@ def test_of_racing_writers_of_a_new_file_one_is_first(tmp_path: Path):
     assert os.listdir(f"{writes.root}/a/b") == ["c"]
 
 
-def test_a_folder_that_somebody_else_made_is_synced_into_its_parent(
+def test_a_folder_that_another_process_made_is_synced_into_its_parent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     writes = FileWrites(str(tmp_path))

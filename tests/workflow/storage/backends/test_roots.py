@@ -90,7 +90,7 @@ def test_a_link_in_the_place_of_a_folder_is_followed_by_no_call(
     assert content(tmp_path) == before
 
 
-def test_of_what_is_written_together_what_is_behind_a_link_fails_alone(
+def test_a_file_behind_a_link_fails_alone_among_those_written_together(
     store: ByteStore, tmp_path: Path
 ):
     (tmp_path / "root/v1/link").symlink_to(tmp_path / "away")
@@ -132,7 +132,7 @@ def socket_at(path: Path) -> None:
 
 @pytest.mark.parametrize("make", [os.mkfifo, socket_at, Path.mkdir])
 @pytest.mark.timeout(30)
-def test_what_is_no_regular_file_is_neither_read_nor_waited_for(
+def test_a_path_that_is_no_regular_file_is_neither_read_nor_waited_for(
     store: ByteStore,
     make: Callable[[Path], object],
     tmp_path: Path,
@@ -233,7 +233,7 @@ def test_the_default_root_is_private_however_it_is_named(monkeypatch: pytest.Mon
     assert not LocalStore("/tmp/ray/workflow_data/mine")._place.is_private
 
 
-def test_a_root_that_everybody_may_write_to_is_warned_of_once(
+def test_a_root_that_all_users_may_write_to_is_warned_of_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
     (tmp_path / "root").mkdir()

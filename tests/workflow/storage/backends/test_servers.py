@@ -59,7 +59,7 @@ def test_a_server_that_refuses_conditions_is_written_without(s3_port: int):
         assert store.put_if_absent("v1/a", b"y") is False
 
 
-def test_by_the_weaker_rule_the_last_of_those_who_write_at_once_wins(weak_s3_uri: str):
+def test_the_last_of_several_writers_at_once_wins_by_the_weaker_rule(weak_s3_uri: str):
     stores = [open_store(weak_s3_uri) for _ in range(3)]
     for store in stores:
         store.check_writable()
@@ -170,7 +170,7 @@ def test_wrong_keys_fail_at_once_and_are_not_repeated(s3_port: int):
 
 
 @pytest.mark.parametrize("failure", [500, 503, 429, 0])
-def test_what_a_server_fails_to_answer_is_asked_again(
+def test_a_call_that_a_server_fails_to_answer_is_made_again(
     proxied: RetryingStore, s3_proxy: Proxy, failure: int
 ):
     for call, expected in (
@@ -185,7 +185,7 @@ def test_what_a_server_fails_to_answer_is_asked_again(
 
 
 @pytest.mark.parametrize("failure", [503, 0])
-def test_of_a_creation_whose_answer_was_lost_the_caller_hears(
+def test_a_caller_hears_of_a_creation_whose_answer_was_lost(
     proxied: RetryingStore, s3_proxy: Proxy, failure: int
 ):
     s3_proxy.failures = [failure]
@@ -230,7 +230,7 @@ def test_waits_double_up_to_five_seconds_and_end_at_the_deadline():
     assert all(top / 2 <= wait <= top for wait, top in zip(waits, limits, strict=True))
 
 
-def test_what_can_not_work_a_moment_later_is_not_tried_again():
+def test_a_call_that_can_not_work_a_moment_later_is_not_made_again():
     calls = []
 
     class Full(MemoryStore):

@@ -31,7 +31,7 @@ _AIRFLOW: Hashable = "airflow"
 
 
 class SafeJson(JSONResponse):
-    """JSON of whatever a storage may hold: text that is not Unicode, too."""
+    """JSON of all that a storage may hold: text that is not Unicode, too."""
 
     def render(self, content: Any) -> bytes:
         return json.dumps(content, ensure_ascii=True, separators=(",", ":")).encode()
@@ -44,7 +44,7 @@ def on_storage(route: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
     """
 
     @functools.wraps(route)
-    async def answer(**given: Any) -> Any:
+    async def respond(**given: Any) -> Any:
         body = given.get("body")
         conn_id: str = body.conn_id if body is not None else given["conn_id"]
         until = LANES.deadline()
@@ -52,7 +52,7 @@ def on_storage(route: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
         lane = await _in_time(_AIRFLOW, with_lane, until=until)
         return await _in_time(lane or _AIRFLOW, lambda: route(**given), until=until)
 
-    return _signed_as(route, answer)
+    return _signed_as(route, respond)
 
 
 def on_task_instance(
@@ -64,7 +64,7 @@ def on_task_instance(
     """
 
     def decorate(route: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
-        async def answer(**given: Any) -> Any:
+        async def respond(**given: Any) -> Any:
             until = LANES.deadline()
 
             def look() -> tuple[tuple[str, str] | None, Hashable]:
@@ -75,7 +75,7 @@ def on_task_instance(
             call = functools.partial(route, found=found, **given)
             return await _in_time(lane or _AIRFLOW, call, until=until)
 
-        return _signed_as(find, answer)
+        return _signed_as(find, respond)
 
     return decorate
 
@@ -98,17 +98,17 @@ NO_ANSWER = "The workflow's storage does not answer in time. Try again later."
 
 
 def _signed_as(
-    route: Callable[..., Any], answer: Callable[..., Awaitable[Any]]
+    route: Callable[..., Any], respond: Callable[..., Awaitable[Any]]
 ) -> Callable[..., Awaitable[Any]]:
     """Let FastAPI see the parameters of the route, with their types looked up where it stands."""
     hints: Mapping[str, Any] = typing.get_type_hints(route, include_extras=True)
     shape = inspect.signature(route)
-    answer.__signature__ = shape.replace(  # type: ignore[attr-defined]
+    respond.__signature__ = shape.replace(  # type: ignore[attr-defined]
         parameters=[
             parameter.replace(annotation=hints.get(name, parameter.annotation))
             for name, parameter in shape.parameters.items()
         ],
         return_annotation=inspect.Signature.empty,
     )
-    answer.__name__ = route.__name__
-    return answer
+    respond.__name__ = route.__name__
+    return respond
