@@ -87,28 +87,25 @@ class Manager:
         self.manager_id = manager_id
         #: How long this manager may act without another renewal of its lease.
         self.tenure = Tenure(LEASE_TTL_S, elapsed)
-        self._known = Registry(
+        known = self._known = Registry(
             store, manager_id=manager_id, clock=clock, tenure=self.tenure, intervals=intervals
         )
         self._locks = Locks()
-        late = StatusBacklog(self._known, self._locks)
+        late = StatusBacklog(known, self._locks)
         self._runs = WorkflowRuns(
-            self._known, runner, limits=limits, late=late, metrics=metrics or Metrics()
+            known, runner, limits=limits, late=late, metrics=metrics or Metrics()
         )
-        self._starts = Admission(self._known, locks=self._locks, slots=self._runs.slots, late=late)
+        self._starts = Admission(known, locks=self._locks, slots=self._runs.slots, late=late)
         #: What callers ask.
-        self.answers = Queries(self._known, resume=self.resume)
-        threads = self._known.threads
+        self.answers = Queries(known, resume=self.resume)
         self.http_events = HttpEvents(
-            store, threads, standing=self._standing, settings=event_settings, clock=clock
+            store, known.threads, standing=self._standing, settings=event_settings, clock=clock
         )
-        self.inactive = InactiveWorkflows(
-            self._known, locks=self._locks, http_events=self.http_events
-        )
+        self.inactive = InactiveWorkflows(known, locks=self._locks, http_events=self.http_events)
         self._claim_watch = ClaimWatch(
-            self._known, on_lost=lambda live, exc: self._runs.stop(live, Stop.FENCED, lost=exc)
+            known, on_lost=lambda live, exc: self._runs.stop(live, Stop.FENCED, lost=exc)
         )
-        self._requests = StopRequests(self._known, stop=self._stop_as_requested)
+        self._requests = StopRequests(known, stop=self._stop_as_requested)
         self._watching: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         lease = Lease(
@@ -119,7 +116,7 @@ class Manager:
             package_version=package_version,
             limits=limits.to_json(),
         )
-        self._lease = LeaseKeeper(self._known, lease)
+        self._lease = LeaseKeeper(known, lease)
 
     # ---- the manager itself
 
