@@ -137,7 +137,7 @@ def test_a_caller_that_goes_away_gives_its_turn_to_the_next(hanging: threading.E
     assert made._lanes == {}
 
 
-def test_not_everybody_may_wait(hanging: threading.Event):
+def test_a_lane_refuses_more_calls_than_may_wait(hanging: threading.Event):
     made = Lanes(threads_each=1, most_waiting=2)
 
     async def ask() -> None:

@@ -142,7 +142,7 @@ def test_it_says_what_is_done_running_and_tried_again():
     asyncio.run(check())
 
 
-def test_what_begins_in_an_attempt_that_is_over_counts_for_nothing():
+def test_a_task_that_begins_in_an_attempt_that_is_over_does_not_count():
     async def check() -> None:
         async with running() as run:
             await run.wait_for(lambda progress: progress.submitted == 2)

@@ -121,7 +121,7 @@ def test_one_that_writes_nothing_for_long_hears_of_it_with_the_next_renewal(stor
         effects.join_tasks()  # while there is a manager: they use its object store
 
 
-def test_how_far_it_is_is_not_written_for_a_deleted_workflow(store: ByteStore):
+def test_the_progress_of_a_deleted_workflow_is_not_written(store: ByteStore):
     with in_process(store, progress_s=0.01, look_s=0.0) as workflows:
         output = workflows.run_async(GRAPH, workflow_id="w")
         wait_until(lambda: "second" in effects.calls)

@@ -38,7 +38,7 @@ large_from_ten_bytes = pytest.mark.parametrize("writes", [{"large_bytes": 10}], 
 
 
 @on_each_disk
-def test_what_is_written_together_syncs_its_folder_once(
+def test_files_that_are_written_together_sync_their_folder_once(
     writes: FileWrites, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     synced: list[int] = []
