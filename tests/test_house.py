@@ -77,6 +77,11 @@ def test_no_class_of_the_package_is_longer_than_300_lines() -> None:
     assert [name for lines, name in _definitions(ast.ClassDef) if lines > 300] == []
 
 
+def test_no_two_public_classes_of_the_package_have_the_same_name() -> None:
+    names = [name.rpartition(":")[2] for _, name in _definitions(ast.ClassDef)]
+    assert {name for name in names if names.count(name) > 1 and not name.startswith("_")} == set()
+
+
 #: Stands at a step whose result Ray takes to another process, so that no code names the next step.
 CARRIED = "Ray carries"
 

@@ -74,7 +74,7 @@ class TaskDetails:
     failure: TaskFailure | None
 
 
-class Tasks:
+class ShownTasks:
     """The tasks of one workflow: one listing, and a read for its graph and each journal segment.
 
     :raises StorageError: when that can't be read.

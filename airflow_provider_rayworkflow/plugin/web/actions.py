@@ -38,7 +38,7 @@ log = get_logger(__name__)
 _PATIENCE_S = 10.0
 
 
-class Action(StrEnum):
+class PageAction(StrEnum):
     """What can be done to a workflow."""
 
     RESUME = "resume"
@@ -54,7 +54,7 @@ class ActionBody(BaseModel):
 
     conn_id: str = Field(max_length=250)
     workflow_id: str = Field(max_length=2000)
-    action: Action
+    action: PageAction
     task_id: str = Field(default="", max_length=2000)
 
 
@@ -71,7 +71,7 @@ class Offer:
     clears: bool = False
 
 
-def offered(access: Access, workflow: ShownWorkflow) -> dict[Action, Offer]:
+def offered(access: Access, workflow: ShownWorkflow) -> dict[PageAction, Offer]:
     """What the user may do now."""
     return {
         action: offer
@@ -103,34 +103,34 @@ def act(access: Access, body: ActionBody, *, patience_s: float = _PATIENCE_S) ->
         raise HTTPException(422, str(exc)) from exc
 
 
-_METHODS: dict[Action, Method] = {
-    Action.RESUME: "PUT",
-    Action.RUN_AGAIN: "PUT",
-    Action.SUSPEND: "PUT",
-    Action.CANCEL: "PUT",
-    Action.DELETE: "DELETE",
+_METHODS: dict[PageAction, Method] = {
+    PageAction.RESUME: "PUT",
+    PageAction.RUN_AGAIN: "PUT",
+    PageAction.SUSPEND: "PUT",
+    PageAction.CANCEL: "PUT",
+    PageAction.DELETE: "DELETE",
 }
 
 
-def _possible(workflow: ShownWorkflow) -> dict[Action, Offer]:
+def _possible(workflow: ShownWorkflow) -> dict[PageAction, Offer]:
     status, has_task_instance = workflow.found.status, workflow.origin is not None
     cluster = workflow.hook.settings.cluster
-    possible: dict[Action, Offer] = {}
+    possible: dict[PageAction, Offer] = {}
     if status.can_be_resumed and has_task_instance:
-        possible[Action.RESUME] = Offer(
+        possible[PageAction.RESUME] = Offer(
             title="Resume",
             question="Airflow clears the task instance that started this workflow. Its next try "
             "resumes the workflow: tasks with a checkpoint don't run again.",
             clears=True,
         )
     elif status.can_be_resumed and cluster is not None:
-        possible[Action.RESUME] = Offer(
+        possible[PageAction.RESUME] = Offer(
             title="Resume",
             question="A Ray job on the connection's cluster resumes the workflow: tasks with a "
             "checkpoint don't run again.",
         )
     if not status.is_active and status is not WorkflowStatus.CANCELED and has_task_instance:
-        possible[Action.RUN_AGAIN] = Offer(
+        possible[PageAction.RUN_AGAIN] = Offer(
             title="Run again from here",
             question="The checkpoints of this task and of all that depend on it are given up. Then "
             "Airflow clears the task instance that started the workflow, and its next try runs them "
@@ -138,19 +138,19 @@ def _possible(workflow: ShownWorkflow) -> dict[Action, Offer]:
             clears=True,
         )
     if status.is_active:
-        possible[Action.SUSPEND] = Offer(
+        possible[PageAction.SUSPEND] = Offer(
             title="Suspend",
             question="Running tasks are stopped, and what is committed is kept. A task instance that "
             "waits for the workflow fails; clear it to resume.",
         )
     if status not in (WorkflowStatus.SUCCESSFUL, WorkflowStatus.CANCELED):
-        possible[Action.CANCEL] = Offer(
+        possible[PageAction.CANCEL] = Offer(
             title="Cancel",
             question="The workflow is stopped for good: it can't be resumed. A task instance that "
             "waits for it fails.",
         )
     if not status.is_active:
-        possible[Action.DELETE] = Offer(
+        possible[PageAction.DELETE] = Offer(
             title="Delete",
             question="Everything that is stored of the workflow is deleted, its output and its "
             "checkpoints too.",
@@ -161,21 +161,21 @@ def _possible(workflow: ShownWorkflow) -> dict[Action, Offer]:
 def _do(workflow: ShownWorkflow, body: ActionBody, patience_s: float) -> str:
     hook, workflow_id = workflow.hook, workflow.workflow_id
     match body.action:
-        case Action.SUSPEND:
+        case PageAction.SUSPEND:
             hook.suspend(workflow_id)
             return "Suspending: the manager that runs the workflow looks for requests every 2 s."
-        case Action.CANCEL:
+        case PageAction.CANCEL:
             status = hook.cancel(workflow_id)
             if status is WorkflowStatus.CANCELED:
                 return "The workflow is canceled."
             return "Canceling: the manager that runs the workflow looks for requests every 2 s."
-        case Action.DELETE:
+        case PageAction.DELETE:
             hook.delete(workflow_id)
             return "The workflow is deleted."
-        case Action.RUN_AGAIN:
+        case PageAction.RUN_AGAIN:
             _forget(workflow, body.task_id)
             return "The checkpoints are given up."
-        case Action.RESUME:
+        case PageAction.RESUME:
             if workflow.origin is not None:
                 return "The task instance has to be cleared."  # by the page's script
             return _resume_on_cluster(workflow, patience_s)

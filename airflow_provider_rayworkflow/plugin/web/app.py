@@ -25,7 +25,7 @@ from airflow_provider_rayworkflow.plugin.web.access import (
     get_user,
     login_url,
 )
-from airflow_provider_rayworkflow.plugin.web.actions import Action, ActionBody, act, offered
+from airflow_provider_rayworkflow.plugin.web.actions import ActionBody, PageAction, act, offered
 from airflow_provider_rayworkflow.plugin.web.lanes import NoAnswerError
 from airflow_provider_rayworkflow.plugin.web.lists import Filter, Listed, list_page
 from airflow_provider_rayworkflow.plugin.web.responses import (
@@ -242,7 +242,7 @@ def show_task(
         raise HTTPException(404, "There is no such task.")
     context = {
         "task": describe_task(workflow, details),
-        "run_again": offered(access, workflow).get(Action.RUN_AGAIN),
+        "run_again": offered(access, workflow).get(PageAction.RUN_AGAIN),
         "origin": workflow.origin,
         "task_instance_path": workflow.task_instance_path(base_path()),
     }

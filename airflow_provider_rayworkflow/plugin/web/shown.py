@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from airflow_provider_rayworkflow.hooks import RayWorkflowHook
-from airflow_provider_rayworkflow.plugin.tasks import TaskDetails, Tasks
+from airflow_provider_rayworkflow.plugin.tasks import ShownTasks, TaskDetails
 from airflow_provider_rayworkflow.plugin.web.access import Access, Method
 from airflow_provider_rayworkflow.plugin.web.lanes import NoAnswerError
 from airflow_provider_rayworkflow.plugin.web.storages import open_hook
@@ -69,12 +69,12 @@ class ShownWorkflow:
         metadata = self.record.user_metadata
         return {name: value for name, value in metadata.items() if name != ORIGIN_KEY}
 
-    def tasks(self) -> Tasks:
+    def tasks(self) -> ShownTasks:
         """Its tasks, read anew.
 
         :raises StorageError: when they can't be read.
         """
-        return Tasks(self.hook.store, self.found)
+        return ShownTasks(self.hook.store, self.found)
 
     def task_instance_path(self, base_path: str) -> str:
         """Where Airflow shows the task instance that started it, ``""`` if none did."""

@@ -11,7 +11,7 @@ import ray
 from fastapi import HTTPException
 from stored import one, origin
 
-from airflow_provider_rayworkflow.plugin.web.actions import Action, ActionBody, act, offered
+from airflow_provider_rayworkflow.plugin.web.actions import ActionBody, PageAction, act, offered
 from airflow_provider_rayworkflow.plugin.web.shown import open_workflow
 from airflow_provider_rayworkflow.workflow import testing
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, open_store
@@ -57,25 +57,27 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize(
     ("conn_id", "workflow_id", "expected"),
     [
-        ("embedded", "failed", {Action.CANCEL, Action.DELETE}),
-        ("away", "failed", {Action.RESUME, Action.CANCEL, Action.DELETE}),
+        ("embedded", "failed", {PageAction.CANCEL, PageAction.DELETE}),
+        ("away", "failed", {PageAction.RESUME, PageAction.CANCEL, PageAction.DELETE}),
         (
             "embedded",
             "failed of airflow",
-            {Action.RESUME, Action.RUN_AGAIN, Action.CANCEL, Action.DELETE},
+            {PageAction.RESUME, PageAction.RUN_AGAIN, PageAction.CANCEL, PageAction.DELETE},
         ),
-        ("embedded", "successful of airflow", {Action.RUN_AGAIN, Action.DELETE}),
-        ("embedded", "canceled", {Action.DELETE}),
+        ("embedded", "successful of airflow", {PageAction.RUN_AGAIN, PageAction.DELETE}),
+        ("embedded", "canceled", {PageAction.DELETE}),
     ],
 )
 @pytest.mark.usefixtures("root")
-def test_the_possible_actions_are_offered(conn_id: str, workflow_id: str, expected: set[Action]):
+def test_the_possible_actions_are_offered(
+    conn_id: str, workflow_id: str, expected: set[PageAction]
+):
     workflow = open_workflow(Everything(), conn_id, workflow_id)
     assert set(offered(Everything(), workflow)) == expected
 
 
 def test_a_cluster_that_does_not_answer_is_told_and_the_workflow_stays_as_it_is(root: Path):
-    body = ActionBody(conn_id="away", workflow_id="failed", action=Action.RESUME)
+    body = ActionBody(conn_id="away", workflow_id="failed", action=PageAction.RESUME)
     with pytest.raises(HTTPException) as raised:
         act(Everything(), body, patience_s=0.0)
     assert raised.value.status_code == 502
@@ -93,7 +95,7 @@ def test_a_task_that_is_not_there_can_not_be_run_again():
     body = ActionBody(
         conn_id="embedded",
         workflow_id="failed of airflow",
-        action=Action.RUN_AGAIN,
+        action=PageAction.RUN_AGAIN,
         task_id="no such task",
     )
     with pytest.raises(HTTPException, match="no such task") as raised:

@@ -9,7 +9,7 @@ import pytest
 import ray
 
 from airflow_provider_rayworkflow import workflow
-from airflow_provider_rayworkflow.plugin.tasks import Tasks, TaskView
+from airflow_provider_rayworkflow.plugin.tasks import ShownTasks, TaskView
 from airflow_provider_rayworkflow.workflow import testing
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
@@ -43,11 +43,11 @@ def ran(graph: Any) -> MemoryStore:
         return workflows.store
 
 
-def tasks_of(store: MemoryStore) -> Tasks:
+def tasks_of(store: MemoryStore) -> ShownTasks:
     reader = WorkflowStore(store)
     found = HonestStatuses(reader, now=0.0).read("w")
     assert found is not None
-    return Tasks(reader, found)
+    return ShownTasks(reader, found)
 
 
 def views_of(store: MemoryStore) -> dict[str, TaskView]:

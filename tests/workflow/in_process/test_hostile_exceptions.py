@@ -223,6 +223,17 @@ def test_any_exception_of_a_listener_fails_its_event(workflows, number: int):
     assert workflow.run(workflow.sleep(0)) is None  # others wait as before
 
 
+def test_the_traceback_of_a_listener_is_its_own(workflows):
+    class Raises(workflow.EventListener):
+        async def poll_for_event(self):
+            raise ValueError("mine")
+
+    with pytest.raises(workflow.WorkflowExecutionError) as caught:
+        workflow.run(workflow.wait_for_event(Raises))
+    assert 'raise ValueError("mine")' in str(caught.value)
+    assert "waits.py" not in str(caught.value)
+
+
 @by_kind
 def test_the_description_of_an_exception_is_plain_text(number: int):
     failure = describe("task", EXCEPTIONS[number])

@@ -62,11 +62,10 @@ log = get_logger(__name__)
 #: Larger values get an object of their own and go from worker to worker by reference.
 INLINE_BYTES = 32 * 1024
 # What stands at the top of each traceback and is not the author's.
-_OUR_MODULES = frozenset({__name__, __name__.replace("worker", "waits")})
+_OUR_MODULES = frozenset({__name__, f"{__package__}.waits"})
 
 #: The largest value that a task may return, in bytes; by default there is no limit.
 MAX_VALUE_VARIABLE = "RAY_WORKFLOW_MAX_VALUE_BYTES"
-
 
 #: What a function gave: a value, or an exception of any class, which no future could hold.
 Given = tuple[Any, BaseException | None]
@@ -85,14 +84,14 @@ def run_task(
     :param results: that it takes, in the place of its ``inputs``. One that comes by reference has
         its position among ``values`` in place of the reference.
     """
-    attempt = Attempt(store, run)
+    attempt = TaskCall(store, run)
     if (lost := attempt.load(results, values)) is not None:
         return lost
     with attempt.current():
         return attempt.ended(*attempt.call())
 
 
-class Attempt:
+class TaskCall:
     """One attempt of a task, in the steps that :func:`run_task` takes."""
 
     def __init__(self, store: WorkflowStore, run: TaskRun) -> None:

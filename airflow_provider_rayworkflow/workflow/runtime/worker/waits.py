@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 from airflow_provider_rayworkflow.workflow.event_listener import EventListener, TimerListener
 from airflow_provider_rayworkflow.workflow.execution.context import in_task
 from airflow_provider_rayworkflow.workflow.execution.thread_pool import ThreadPool
-from airflow_provider_rayworkflow.workflow.runtime.worker.task import Attempt, Given, log_begin
+from airflow_provider_rayworkflow.workflow.runtime.worker.task import Given, TaskCall, log_begin
 from airflow_provider_rayworkflow.workflow.scheduling.attempts import AttemptEnd, TaskRun
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 
@@ -101,7 +101,7 @@ class Waits:
         :param values: what the references among the inputs refer to; called in a thread.
         """
         log_begin(run)
-        attempt = Attempt(store, run)
+        attempt = TaskCall(store, run)
         # All steps have one context, one after the other: what one sets, the next ones see.
         context = contextvars.copy_context()
         lost = await self._in_pool(lambda: attempt.load(run.results, values()))

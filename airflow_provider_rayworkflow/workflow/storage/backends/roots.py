@@ -28,7 +28,7 @@ _SAFE = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _SHARED_FOLDER = 0o1777  # each user may add to it, and touch only what is their own
 
 
-class RefusedError(PermissionError):
+class UnsafeRootError(PermissionError):
     """Something stands where ours should be, and might be another user's. Its text is a sentence."""
 
     def __init__(self, reason: str) -> None:
@@ -55,7 +55,7 @@ class Root:
         """A descriptor of the root.
 
         :raises FileNotFoundError: when there is no such folder.
-        :raises RefusedError: when it has to be private, and is not.
+        :raises UnsafeRootError: when it has to be private, and is not.
         """
         descriptor = self.open()
         try:
@@ -144,8 +144,8 @@ class Root:
             mode = stat.S_IMODE(found.st_mode)
             raise self._refused(f"other users may write there (its mode is {mode:04o})")
 
-    def _refused(self, why: str) -> RefusedError:
-        return RefusedError(
+    def _refused(self, why: str) -> UnsafeRootError:
+        return UnsafeRootError(
             f"the default storage {self.path!r} is not used, because {why}. Name a storage with "
             "storage=… or RAY_WORKFLOW_STORAGE"
         )
