@@ -48,6 +48,8 @@ def live(database: str, tmp_path: Path) -> Iterator[LiveAirflow]:
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database,
             "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "5",
             "AIRFLOW__CORE__PARALLELISM": "16",
+            # For sixteen tasks at once on a machine that answers late.
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_MAX_OVERFLOW": "80",
             # Nothing answers there: what runs already is attached to through the storage.
             "AIRFLOW_CONN_DEFERRED": json.dumps(
                 {"conn_type": "ray_workflow", "host": "http://127.0.0.1:9", "extra": storage}
