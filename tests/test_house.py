@@ -82,6 +82,16 @@ def test_no_two_public_classes_of_the_package_have_the_same_name() -> None:
     assert {name for name in names if names.count(name) > 1 and not name.startswith("_")} == set()
 
 
+@pytest.mark.parametrize("folder", ["scheduling", "model"])
+def test_the_pure_folders_ask_no_clock_no_chance_and_no_machine(folder: str) -> None:
+    impure = {"time", "random", "secrets", "uuid", "os", "threading", "asyncio", "socket"}
+    for path in (PACKAGE / "workflow" / folder).glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not {name.partition(".")[0] for name in names} & impure, path
+
+
 #: Stands at a step whose result Ray takes to another process, so that no code names the next step.
 CARRIED = "Ray carries"
 

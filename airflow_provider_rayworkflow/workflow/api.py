@@ -7,6 +7,7 @@ Every call starts Ray and the manager if they are not there yet.
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Collection
 from dataclasses import replace
 from datetime import timedelta
@@ -21,10 +22,9 @@ from airflow_provider_rayworkflow.workflow.checks import (
 from airflow_provider_rayworkflow.workflow.event_listener import EventListener
 from airflow_provider_rayworkflow.workflow.execution import context
 from airflow_provider_rayworkflow.workflow.execution.trace_context import current_traceparent
-from airflow_provider_rayworkflow.workflow.model.ids import check_workflow_id, new_workflow_id
+from airflow_provider_rayworkflow.workflow.model.ids import check_workflow_id
 from airflow_provider_rayworkflow.workflow.model.limits import check_limits
 from airflow_provider_rayworkflow.workflow.model.records import (
-    Asker,
     OnChange,
     OnExisting,
     StartOptions,
@@ -88,7 +88,7 @@ def run(
     :raises WorkflowCancellationError: when it was canceled meanwhile.
     """
     options = _start_options(on_existing, on_change, from_task)
-    options = replace(options, is_awaited=_asker() is not None)
+    options = replace(options, is_awaited=_is_awaited())
     return _wait(_submit(dag, args, kwargs, workflow_id, metadata, options))
 
 
@@ -133,7 +133,7 @@ def run_async(
 
 def resume(workflow_id: str, *, from_task: str | None = None) -> Any:
     """Go on with a workflow where it stopped, and return its output. See :func:`resume_async`."""
-    _resume(workflow_id, from_task, is_awaited=_asker() is not None)
+    _resume(workflow_id, from_task, is_awaited=_is_awaited())
     return _wait(workflow_id)
 
 
@@ -395,6 +395,11 @@ def sleep(duration: float | timedelta) -> DAGNode:
     return bind_sleep(duration_s)
 
 
+def new_workflow_id() -> str:
+    """Make an id that no other workflow has: ``<uuid4>.<seconds since the epoch>``."""
+    return f"{uuid.uuid4()}.{time.time():.9f}"
+
+
 def _submit(
     dag: Any,
     args: tuple[Any, ...],
@@ -464,14 +469,10 @@ def _wait(workflow_id: str, task_id: str | None = None, *, was_waiting: bool = T
     return connect.call(_reference(workflow_id, task_id, was_waiting=was_waiting))
 
 
-def _asker() -> Asker | None:
-    """The caller, if that is a worker process, which may hold what it waits for."""
-    if context.in_task():
-        current = context.get_context()
-        return Asker(current.workflow_id, current.epoch)
+def _is_awaited() -> bool:
     from airflow_provider_rayworkflow.workflow.runtime.service import connect
 
-    return Asker() if connect.in_worker() else None
+    return connect.asker() is not None
 
 
 def _check_can_end(workflow_id: str, task_id: str | None) -> None:
@@ -491,6 +492,6 @@ def _reference(
     from airflow_provider_rayworkflow.workflow.runtime.service import connect
 
     reference: ray.ObjectRef[Any] = connect.manager().wait_output.remote(
-        workflow_id, task_id, was_waiting, _asker()
+        workflow_id, task_id, was_waiting, connect.asker()
     )
     return reference

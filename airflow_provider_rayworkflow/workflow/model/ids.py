@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import re
-import time
 import unicodedata
-import uuid
 from collections.abc import Callable, Collection
 from types import ModuleType
 from typing import Any
 
 #: Long enough for a uuid with a time stamp or an Airflow-made id, short enough for every store.
 MAX_WORKFLOW_ID_LENGTH = 255
-
-
-def new_workflow_id() -> str:
-    """Make an id that no other workflow has: ``<uuid4>.<seconds since the epoch>``."""
-    return f"{uuid.uuid4()}.{time.time():.9f}"
 
 
 def check_workflow_id(workflow_id: Any) -> str:

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_provider_rayworkflow.workflow.api import new_workflow_id
 from airflow_provider_rayworkflow.workflow.model.ids import (
     TaskIds,
     check_workflow_id,
     default_task_id,
-    new_workflow_id,
 )
 
 

@@ -13,8 +13,10 @@ import ray
 from ray.exceptions import RaySystemError, RayTaskError
 
 from airflow_provider_rayworkflow.workflow.exceptions import StorageError
+from airflow_provider_rayworkflow.workflow.execution.context import get_context, in_task
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.model.limits import Limits
+from airflow_provider_rayworkflow.workflow.model.records import Asker
 from airflow_provider_rayworkflow.workflow.runtime.locations import store_at, to_location
 from airflow_provider_rayworkflow.workflow.runtime.names import ACTOR_NAME, NAMESPACE
 from airflow_provider_rayworkflow.workflow.runtime.service.actor import WorkflowManagementActor
@@ -54,9 +56,13 @@ def manager(
     return handle
 
 
-def in_worker() -> bool:
-    """True in a process that runs Ray tasks or an actor; False in a driver, and without Ray."""
-    return ray.is_initialized() and ray.get_runtime_context().worker.mode == ray.WORKER_MODE
+def asker() -> Asker | None:
+    """This process, if it is a worker's: it may hold what it waits for. None for a driver."""
+    if in_task():
+        current = get_context()
+        return Asker(current.workflow_id, current.epoch)
+    in_worker = ray.is_initialized() and ray.get_runtime_context().worker.mode == ray.WORKER_MODE
+    return Asker() if in_worker else None
 
 
 def _configure(
