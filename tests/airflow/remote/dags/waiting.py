@@ -39,7 +39,7 @@ dag(
     retries=1,
     execution_timeout=timedelta(minutes=4),
 )
-dag("deferred_forgotten", deferrable=True, execution_timeout=timedelta(seconds=90))
+dag("deferred_forgotten", deferrable=True, execution_timeout=timedelta(minutes=3))
 dag("sync_shown", workflow="pipeline:shown", retries=1)
 dag("sync_killed", retries=1)
 dag("sync_failed", on_clear="resume")
