@@ -57,7 +57,7 @@ class LiveAirflow:
         port = free_port()
         self._environment = os.environ | _settings(home, port) | environment
         self._client = httpx.Client(
-            base_url=f"http://127.0.0.1:{port}", timeout=180, trust_env=False
+            base_url=f"http://127.0.0.1:{port}", timeout=400, trust_env=False
         )
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -250,6 +250,11 @@ class LiveAirflow:
 
     def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         answer = self._client.request(method, f"/api/v2{path}", json=body)
+        for _ in range(4):
+            if answer.status_code != 500 or "Database error" not in answer.text:
+                break
+            # Airflow's own requests to SQLite wait for each other; a person would try again.
+            answer = self._client.request(method, f"/api/v2{path}", json=body)
         if answer.is_error:
             raise RuntimeError(f"{method} {path}: {answer.status_code} {answer.text}")
         return answer.json() if answer.content else None
