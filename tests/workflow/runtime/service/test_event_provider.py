@@ -24,10 +24,11 @@ class Manager:
     """Answers as the manager's actor does."""
 
     def __init__(self):
-        self.event_settings = SimpleNamespace(remote=self._settings)
+        self.ask = SimpleNamespace(remote=self._ask)
         self.post_event = SimpleNamespace(remote=self._post)
 
-    async def _settings(self):
+    async def _ask(self, method):
+        assert method == "http_events.settings"
         return EventSettings(token="right")
 
     async def _post(self, *event):
