@@ -18,7 +18,7 @@ from plan_runs import ID, execute
 from plans import Plan, from_result, plans, to_graph
 
 from airflow_provider_rayworkflow import workflow
-from airflow_provider_rayworkflow.plugin.tasks import Tasks, TaskView
+from airflow_provider_rayworkflow.plugin.tasks import ShownTasks, TaskView
 from airflow_provider_rayworkflow.workflow import testing
 from airflow_provider_rayworkflow.workflow.exceptions import (
     CorruptedDataError,
@@ -148,7 +148,7 @@ def page(store: WorkflowStore, found: StoredWorkflow) -> set[str]:
 
 
 def tasks_of_page(store: WorkflowStore, found: StoredWorkflow) -> list[TaskView]:
-    return Tasks(store, found).views()
+    return ShownTasks(store, found).views()
 
 
 def forked(store: WorkflowStore) -> set[str]:
