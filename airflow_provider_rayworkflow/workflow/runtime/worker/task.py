@@ -143,29 +143,30 @@ class TaskCall:
         """
         if error is not None:
             return self.raised(error)
-        match self._encoded(value):
+        times = self._times()
+        match self._encoded(value, times):
             case Encoded() as encoded:
-                return self.returned(value, encoded)
+                return self.returned(value, encoded, times)
             case BaseException() as unstorable:
                 return self.raised(unstorable)
             case end:
                 return end
 
-    def _encoded(self, value: Any) -> Encoded | Continued | Lost | BaseException:
+    def _encoded(self, value: Any, times: TaskTimes) -> Encoded | Continued | Lost | BaseException:
         """A value in its stored form, or how the attempt ends without one, or why it has none."""
         run = self._run
         try:
             if is_dag(value):
-                return Continued(graph=encode_dag(value).to_bytes(), times=self._times())
+                return Continued(graph=encode_dag(value).to_bytes(), times=times)
             return _encode(run, value)
         except MemoryError as exc:
             return Lost(failure=_system_failure(run, exc))
         except BaseException as exc:
             return exc
 
-    def returned(self, value: Any, encoded: Encoded) -> AttemptEnd:
+    def returned(self, value: Any, encoded: Encoded, times: TaskTimes) -> AttemptEnd:
         """How it ends by a value of its function, which is stored."""
-        run, times = self._run, self._times()
+        run = self._run
         try:
             return Returned(
                 result=_store(self._store, run, value, encoded),
