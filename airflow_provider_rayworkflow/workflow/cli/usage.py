@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +65,19 @@ class Commands:
         parser = self.add(name, command, help)
         parser.add_argument("workflow_id", metavar="ID", type=workflow_id, help="the workflow's id")
         return parser
+
+
+def add_status(parser: Parser, choices: Sequence[str], help: str) -> None:
+    """Add ``--status``: one or several of these, in upper or lower case."""
+    parser.add_argument(
+        "--status",
+        metavar="STATUS",
+        nargs="+",
+        action="extend",
+        type=str.upper,
+        choices=choices,
+        help=help,
+    )
 
 
 # ---- types of arguments

@@ -7,7 +7,7 @@ from typing import Any
 
 from airflow_provider_rayworkflow.workflow.cli.stored import open_stored
 from airflow_provider_rayworkflow.workflow.cli.text import table
-from airflow_provider_rayworkflow.workflow.cli.usage import Answer, Commands
+from airflow_provider_rayworkflow.workflow.cli.usage import Answer, Commands, add_status
 from airflow_provider_rayworkflow.workflow.exceptions import WorkflowError
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import shown
@@ -22,15 +22,7 @@ _LISTED = [status.value for status in WorkflowStatus if status is not WorkflowSt
 def add_to(commands: Commands) -> None:
     """Add the command."""
     parser = commands.add("list", _list, "List workflows and their statuses.")
-    parser.add_argument(
-        "--status",
-        metavar="STATUS",
-        nargs="+",
-        action="extend",
-        type=str.upper,
-        choices=_LISTED,
-        help=f"only those with one of these: {', '.join(_LISTED)}",
-    )
+    add_status(parser, _LISTED, f"only those with one of these: {', '.join(_LISTED)}")
 
 
 def _list(options: Any) -> Answer:

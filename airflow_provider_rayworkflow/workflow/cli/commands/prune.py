@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from airflow_provider_rayworkflow.workflow.cli.stored import open_stored
-from airflow_provider_rayworkflow.workflow.cli.usage import Answer, Commands, duration_s
+from airflow_provider_rayworkflow.workflow.cli.usage import Answer, Commands, add_status, duration_s
 from airflow_provider_rayworkflow.workflow.format.shown_text import one_line
 from airflow_provider_rayworkflow.workflow.offline.prune import PRUNABLE, PRUNED_BY_DEFAULT, prune
 
@@ -23,15 +23,7 @@ def add_to(commands: Commands) -> None:
         required=True,
         help="since they ended: 90s, 15m, 12h, 30d",
     )
-    parser.add_argument(
-        "--status",
-        metavar="STATUS",
-        nargs="+",
-        action="extend",
-        type=str.upper,
-        choices=PRUNABLE,
-        help=f"which ones; by default {', '.join(PRUNED_BY_DEFAULT)}",
-    )
+    add_status(parser, PRUNABLE, f"which ones; by default {', '.join(PRUNED_BY_DEFAULT)}")
     parser.add_argument(
         "--keep-outputs",
         action="store_true",
