@@ -59,7 +59,9 @@ def _run(work: str, *, quick: bool) -> list[dict[str, Any]] | None:
         program = "import sys; from benchmarks.bench import measure; measure(*sys.argv[1:])"
         command = [sys.executable, "-c", program, work, str(result), "quick" if quick else ""]
         path = os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])
-        if subprocess.run(command, env=os.environ | {"PYTHONPATH": path}).returncode:
+        env = os.environ | {"PYTHONPATH": path}
+        # Ray prints what its processes say: beside the rows, not between them.
+        if subprocess.run(command, env=env, stdout=sys.stderr).returncode:
             return None
         rows: list[dict[str, Any]] = json.loads(result.read_text())
         return rows

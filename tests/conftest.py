@@ -19,6 +19,10 @@ os.environ |= {
     "RAY_raylet_start_wait_time_s": "60",
     # And so may Serve's proxy.
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
+    # Here Ray's workers share a machine with Airflow's processes and a browser, all of one session. By default
+    # they give way to each of these (niceness 15), so that a busy machine leaves a manager nothing to renew
+    # its lease with; on a cluster they compete with each other only.
+    "RAY_worker_niceness": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 
