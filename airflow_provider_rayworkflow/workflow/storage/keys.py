@@ -14,7 +14,8 @@ copied. Sizes are in bytes.
     v1/leases/<manager>.json
     v1/events/<workflow>/<event key>/<number>.json                   what came by HTTP
     v1/event_token.json                                 what its senders have to send along
-    v1/submissions/<workflow>/<submission>.submission   what a job on the cluster shall run
+    v1/submissions/<workflow>/<submission>.submission   what a manager shall run
+    v1/answers/<workflow>/<submission>.json                         what became of that
     v1/owners/<workflow>.json                                       who waits for it
     v1/requests/<workflow>/<owner token>.json                       who wants it stopped
     v1/watchers/<watcher>.json                              which ends it has passed on
@@ -39,6 +40,8 @@ LEASES = f"{FORMAT}/leases"
 EVENTS = f"{FORMAT}/events"
 EVENT_TOKEN = f"{FORMAT}/event_token.json"
 REQUESTS = f"{FORMAT}/requests"
+SUBMISSIONS = f"{FORMAT}/submissions"
+ANSWERS = f"{FORMAT}/answers"
 _WORKFLOWS = f"{FORMAT}/workflows"
 
 # What stays as it is in a name. Capital letters are quoted, so that ids which differ only in case
@@ -178,15 +181,32 @@ def is_event_key(key: str) -> bool:
 
 def submissions_folder(workflow_id: str) -> str:
     """The folder of the submissions of a workflow."""
-    return f"{FORMAT}/submissions/{quote_id(workflow_id)}"
+    return f"{SUBMISSIONS}/{quote_id(workflow_id)}"
 
 
 def submission_key(workflow_id: str, submission_id: str) -> str:
-    """What one Ray job shall run.
+    """What one manager shall run.
 
-    :param submission_id: of the Ray job.
+    :param submission_id: unique for each submission of a workflow.
     """
     return f"{submissions_folder(workflow_id)}/{quote_id(submission_id)}.submission"
+
+
+def is_submission_key(key: str) -> bool:
+    """True for the key of a submission; False for a foreign file."""
+    *_, name = parts = key.split("/")
+    stem, _, ending = name.rpartition(".")
+    return len(parts) == 4 and ending == "submission" and _is_segment(stem)
+
+
+def answer_folder(workflow_id: str) -> str:
+    """The folder of the answers to the submissions of a workflow."""
+    return f"{ANSWERS}/{quote_id(workflow_id)}"
+
+
+def answer_key(workflow_id: str, submission_id: str) -> str:
+    """What became of one submission."""
+    return f"{answer_folder(workflow_id)}/{quote_id(submission_id)}.json"
 
 
 def owner_key(workflow_id: str) -> str:

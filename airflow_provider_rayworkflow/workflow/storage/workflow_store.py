@@ -300,6 +300,7 @@ class WorkflowStore:
         self.bytes.delete_folder(keys.workflow_folder(workflow_id))
         self.bytes.delete_folder(keys.events_folder(workflow_id))
         self.bytes.delete_folder(keys.submissions_folder(workflow_id))
+        self.bytes.delete_folder(keys.answer_folder(workflow_id))
         self.bytes.delete_folder(keys.requests_folder(workflow_id))
         self.bytes.delete([keys.owner_key(workflow_id)])
         self.bytes.delete_folder(keys.status_folder(workflow_id))
