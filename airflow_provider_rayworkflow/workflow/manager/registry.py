@@ -39,7 +39,7 @@ class Intervals:
     :ivar poll_s: between looks for stop requests, while there is a workflow to be stopped.
     :ivar progress_s: between writes of a run's progress; only changes are written.
     :ivar retry_s: between attempts to write a status whose write has failed.
-    :ivar submissions_s: between looks for submissions, while there is none.
+    :ivar submissions_s: between looks for submissions, while none is open.
     :ivar watch_s: between looks at a workflow that another manager starts or runs.
     """
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import queue
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 from airflow_provider_rayworkflow.workflow.exceptions import (
@@ -240,16 +241,11 @@ class SubmissionReader:
             traceparent=submission.traceparent,
             submission_id=submission.submission_id,
         )
-        metadata = {}
         if graph is not None:
-            metadata = submission.user_metadata
-            options = StartOptions(
-                on_existing=submission.on_existing,
-                on_change=submission.on_change,
-                from_task=submission.from_task,
-                traceparent=submission.traceparent,
-                submission_id=submission.submission_id,
+            options = replace(
+                options, on_existing=submission.on_existing, on_change=submission.on_change
             )
+        metadata = submission.user_metadata if graph is not None else {}
         await self._admission.begin(submission.workflow_id, graph, metadata, options)
 
     async def _take_limits(self, submission: Submission) -> None:
