@@ -1,9 +1,11 @@
-"""Deletes stored events whose workflow does not exist."""
+"""Deletes what is stored of workflows that do not exist: events, and uses of archives."""
 
 from __future__ import annotations
 
 from airflow_provider_rayworkflow.workflow.storage import keys
+from airflow_provider_rayworkflow.workflow.storage.archives import ArchiveStore
 from airflow_provider_rayworkflow.workflow.storage.events import EventStore
+from airflow_provider_rayworkflow.workflow.storage.mailbox import Mailbox
 from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
 
 
@@ -23,4 +25,22 @@ def delete_orphaned_events(store: WorkflowStore, before: float) -> int:
         events.delete_expired(event_keys, before=before)
         for segment, event_keys in found.items()
         if segment not in known and segment not in closed
+    )
+
+
+def release_orphaned_archives(store: WorkflowStore, before: float) -> list[str]:
+    """End the uses of archives by workflows that never began, and were submitted before a time.
+
+    :param before: seconds since the epoch.
+    :returns: the SHA-256 of each archive that was deleted.
+    """
+    closed: set[str] = set()  # unreadable: these may be there
+    known = store.list_segments(lambda problem: closed.add(keys.segment_of(problem.key)))
+    waiting = {
+        keys.segment_of(key.rpartition("/")[0])
+        for key in Mailbox(store.bytes, signing=store.signing).list_submissions()
+    }
+    archives = ArchiveStore(store.bytes, signing=store.signing)
+    return archives.release_orphaned(
+        lambda segment: segment not in known and segment not in closed | waiting, before=before
     )
