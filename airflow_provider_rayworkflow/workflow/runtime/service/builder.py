@@ -36,7 +36,7 @@ from airflow_provider_rayworkflow.workflow.storage.mailbox import Submission, py
 
 _Built = tuple[Literal["built", "failed", "refused"], bytes | str]
 
-# A lost node is no reason to give up; what keeps on killing its worker is one.
+# The node of the first worker may have been lost.
 _MAX_RETRIES = 1
 
 

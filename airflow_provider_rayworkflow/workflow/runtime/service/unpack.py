@@ -21,7 +21,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
@@ -73,8 +73,8 @@ def _is_reference(value: Any) -> bool:
 class NodeCache:
     """Unpacked archives on this node, for the processes of one user.
 
-    :param folder: where they lie; by default in the folder for temporary files. It is made, and nobody
-        else may write there.
+    :param folder: where they lie; by default in the folder for temporary files. It is made so that no
+        other user can write there.
     :raises ArchiveError: when it can't be made, or belongs to another user.
     """
 
@@ -104,45 +104,44 @@ class NodeCache:
         :raises ArchiveError: when it can't be unpacked.
         """
         target = self._folder / sha256
-        with self._locked(sha256):
-            if not target.is_dir():
-                self._unpack(archives, sha256, target)
+        try:
+            with self._lock(f"{sha256}.lock"):
+                if not target.is_dir():
+                    self._unpack(archives, sha256, target)
+                self._begin_to_use(target)
+        except OSError as exc:
+            raise ArchiveError(f"Code can't be unpacked in {str(self._folder)!r}: {exc}") from exc
         return target
 
     def delete_unused(self, *, unused_s: float = _UNUSED_S) -> list[str]:
         """Delete what no process of this node uses, or has begun to use for so long; returns its SHA-256s."""
         deleted = []
-        for lock in sorted(self._folder.glob("*.lock")):
-            target = lock.with_suffix("")
-            with suppress(OSError), open(lock, "rb") as file:
-                if time.time() - lock.stat().st_mtime < unused_s or not target.is_dir():
+        for path in sorted(self._folder.glob("*.used")):
+            target = path.with_suffix("")
+            with suppress(OSError), self._lock(f"{target.name}.lock", waits=False):
+                if time.time() - path.stat().st_mtime < unused_s or not target.is_dir():
                     continue
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(target)
-                deleted.append(target.name)
+                with self._lock(path.name, waits=False):
+                    shutil.rmtree(target)
+                    deleted.append(target.name)
         return deleted
 
     @contextmanager
-    def _locked(self, sha256: str) -> Iterator[None]:
-        """Alone with an archive; afterwards as one of its users, until this process ends."""
-        path = self._folder / f"{sha256}.lock"
-        try:
-            lock = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            os.utime(path)
-        except OSError as exc:
-            raise ArchiveError(f"Code can't be unpacked in {str(self._folder)!r}: {exc}") from exc
-        try:
+    def _lock(self, name: str, *, waits: bool = True) -> Iterator[None]:
+        """Alone with a file of locks; an OSError where another process has it and this one does not wait."""
+        with open(self._folder / name, "ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
             yield
-        except BaseException:
-            os.close(lock)
-            raise
+
+    def _begin_to_use(self, target: Path) -> None:
+        """Let others see until this process ends that it uses an archive."""
+        path = target.with_name(f"{target.name}.used")
         with _using:
-            if sha256 in _used:
-                os.close(lock)
-                return
-            fcntl.flock(lock, fcntl.LOCK_SH)
-            _used[sha256] = lock
+            if path not in _used:
+                file = open(path, "ab")  # noqa: SIM115 stays open
+                fcntl.flock(file, fcntl.LOCK_SH)
+                _used[path] = file
+            os.utime(path)
 
     def _unpack(self, archives: ArchiveStore, sha256: str, target: Path) -> None:
         archive = archives.read(sha256)
@@ -153,8 +152,6 @@ class NodeCache:
             temporary.mkdir(mode=0o700)
             unpack(archive.data, temporary)
             temporary.rename(target)
-        except OSError as exc:
-            raise ArchiveError(f"Code can't be unpacked in {str(self._folder)!r}: {exc}") from exc
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         log.info("Code is unpacked in %s", target)
@@ -162,7 +159,7 @@ class NodeCache:
 
 
 # Open as long as the process: by these locks others see that it uses the archive.
-_used: dict[str, int] = {}
+_used: dict[Path, IO[bytes]] = {}
 _using = threading.Lock()
 _entered: set[str] = set()
 _entering = threading.Lock()
