@@ -113,8 +113,8 @@ class Manager:
             known, on_lost=lambda live, exc: self._runs.stop(live, Stop.FENCED, lost=exc)
         )
         self._requests = StopRequests(known, stop=self._stop_as_requested)
-        #: Finds submissions; None for a manager that takes none.
-        self.submissions = builder and SubmissionReader(
+        #: Finds submissions, if there is a builder.
+        self.submissions = SubmissionReader(
             known, self._starts, builder, cluster=cluster, set_limits=self.set_limits
         )
         self._watching: list[asyncio.Task[None]] = []
@@ -142,7 +142,7 @@ class Manager:
         await self._known.in_thread(self.renew_lease)
         await self._recover()
         for part in (self._requests, self.submissions):
-            self._watching += [asyncio.create_task(part.watch())] if part else []
+            self._watching.append(asyncio.create_task(part.watch()))
 
     async def _recover(self) -> None:
         earlier = await self._known.in_thread(self._lease.earlier)
@@ -198,8 +198,7 @@ class Manager:
         """Suspend everything and give the lease back."""
         for watching in self._watching:
             watching.cancel()
-        if self.submissions is not None:
-            await self.submissions.close()
+        await self.submissions.close()
         self._claim_watch.close()
         for live in list(self._known.live.values()):
             self._runs.stop(live, Stop.SUSPEND)

@@ -15,6 +15,7 @@ import asyncio
 import queue
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Protocol
 
 from airflow_provider_rayworkflow.workflow.exceptions import (
@@ -69,6 +70,7 @@ class Builder(Protocol):
 class SubmissionReader:
     """The submissions for one manager.
 
+    :param builder: None for a manager that takes none.
     :param cluster: of the manager: only submissions that name it are taken.
     :param set_limits: as :meth:`Manager.set_limits`; what it changes is in the next renewal of the lease.
     """
@@ -77,7 +79,7 @@ class SubmissionReader:
         self,
         known: Registry,
         admission: Admission,
-        builder: Builder,
+        builder: Builder | None,
         *,
         cluster: str,
         set_limits: Callable[[Limits], bool],
@@ -101,7 +103,7 @@ class SubmissionReader:
 
     async def watch(self) -> None:
         """Look again and again, until cancelled or fenced: at once after a look that found work."""
-        while not self._known.tenure.is_over:
+        while self._builder is not None and not self._known.tenure.is_over:
             has_found = False
             try:
                 has_found = await self.look()
@@ -129,8 +131,11 @@ class SubmissionReader:
         new = [key for key in found if key not in passed_over]
         for key in new[: max(0, _MOST_AT_ONCE - len(self._taking))]:
             task = self._taking[key] = asyncio.create_task(self._take(key))
-            task.add_done_callback(lambda _, key=key: self._taking.pop(key))
+            task.add_done_callback(partial(self._end, key))
         return bool(new)
+
+    def _end(self, key: str, _: asyncio.Task[None]) -> None:
+        del self._taking[key]
 
     async def settle(self) -> None:
         """Wait until all that was begun is done."""
@@ -224,7 +229,7 @@ class SubmissionReader:
         return "accepted", ""
 
     async def _build(self, submission: Submission) -> Graph | None:
-        if self._is_closed:
+        if self._builder is None or self._is_closed:
             raise asyncio.CancelledError
         build = asyncio.ensure_future(self._builder.build(submission))
         self._builds.add(build)

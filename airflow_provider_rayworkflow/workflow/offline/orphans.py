@@ -1,4 +1,4 @@
-"""Deletes what is stored of workflows that do not exist: events, and uses of archives."""
+"""Deletes what is stored of workflows that do not exist: events, answers, uses of archives."""
 
 from __future__ import annotations
 
@@ -28,19 +28,23 @@ def delete_orphaned_events(store: WorkflowStore, before: float) -> int:
     )
 
 
-def release_orphaned_archives(store: WorkflowStore, before: float) -> list[str]:
-    """End the uses of archives by workflows that never began, and were submitted before a time.
+def delete_orphaned_submissions(store: WorkflowStore, before: float) -> list[str]:
+    """Forget what was submitted before a time and never began: its answers, and its uses of archives.
+
+    What still waits for a manager is left alone.
 
     :param before: seconds since the epoch.
     :returns: the SHA-256 of each archive that was deleted.
     """
+    mailbox = Mailbox(store.bytes, signing=store.signing)
+    waiting = {keys.segment_of(key.rpartition("/")[0]) for key in mailbox.list_submissions()}
     closed: set[str] = set()  # unreadable: these may be there
+    # Later than the submissions: a workflow that has begun is in it.
     known = store.list_segments(lambda problem: closed.add(keys.segment_of(problem.key)))
-    waiting = {
-        keys.segment_of(key.rpartition("/")[0])
-        for key in Mailbox(store.bytes, signing=store.signing).list_submissions()
-    }
+
+    def is_unknown(segment: str) -> bool:
+        return segment not in known and segment not in closed and segment not in waiting
+
+    mailbox.delete_orphaned_answers(is_unknown, before=before)
     archives = ArchiveStore(store.bytes, signing=store.signing)
-    return archives.release_orphaned(
-        lambda segment: segment not in known and segment not in closed | waiting, before=before
-    )
+    return archives.release_orphaned(is_unknown, before=before)

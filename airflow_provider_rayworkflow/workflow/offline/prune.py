@@ -21,7 +21,7 @@ from airflow_provider_rayworkflow.workflow.model.task_record import TaskRecord
 from airflow_provider_rayworkflow.workflow.offline import lifecycle
 from airflow_provider_rayworkflow.workflow.offline.orphans import (
     delete_orphaned_events,
-    release_orphaned_archives,
+    delete_orphaned_submissions,
 )
 from airflow_provider_rayworkflow.workflow.scheduling.snapshot import Snapshot
 from airflow_provider_rayworkflow.workflow.storage.archives import ArchiveStore
@@ -82,7 +82,8 @@ def prune(
 ) -> list[Pruned]:
     """Delete workflows that ended long ago. One listing, a read for each that has such a status.
 
-    Events of unknown workflows that came by HTTP so long ago are deleted, too.
+    Events of unknown workflows that came by HTTP so long ago are deleted, too, and what is left of
+    submissions whose workflows never began.
 
     :param older_than_s: seconds since it ended (or began, if it has no end).
     :param now: seconds since the epoch.
@@ -169,9 +170,9 @@ def _prune_orphans(store: WorkflowStore, before: float, report: Callable[[str], 
     except StorageError as exc:
         report(f"Events of unknown workflows are not pruned: {exc}")
     try:
-        release_orphaned_archives(store, before)
+        delete_orphaned_submissions(store, before)
     except StorageError as exc:
-        report(f"Archives of unknown workflows are not pruned: {exc}")
+        report(f"Submissions of unknown workflows are not pruned: {exc}")
 
 
 def _is_cut_down(store: WorkflowStore, record: StatusRecord) -> bool:

@@ -13,12 +13,13 @@ without an answer is open, whatever died meanwhile.
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
 from airflow_provider_rayworkflow.workflow.exceptions import (
     CorruptedDataError,
+    DataLoadError,
     KeyNotFoundError,
     StorageError,
 )
@@ -269,6 +270,29 @@ class Mailbox:
         """
         self.delete_submission(workflow_id, submission_id)
         self._store.delete([keys.answer_key(workflow_id, submission_id)])
+
+    def delete_orphaned_answers(self, is_unknown: Callable[[str], bool], *, before: float) -> int:
+        """Delete the answers for workflows that never began, from before a time; returns how many.
+
+        :param is_unknown: True for the segment (:func:`.keys.quote_id`) of a workflow that is not stored.
+        :param before: seconds since the epoch.
+        """
+        found = [
+            entry.key
+            for entry in self._store.list(keys.ANSWERS)
+            if entry.problem is None and is_unknown(keys.segment_of(entry.key.rpartition("/")[0]))
+        ]
+        old = []
+        for key in found:
+            try:
+                body = load_line(key, "answer", self._store.get(key), signing=self._signing)
+                with understanding(key, "answer"):
+                    if well_typed(Answer(**body)).answered_at < before:
+                        old.append(key)
+            except (KeyNotFoundError, DataLoadError):
+                continue  # read since, or damaged: it stays
+        self._store.delete(old)
+        return len(old)
 
     def take_over(self, owner: Owner) -> None:
         """Become the owner. From here on managers ignore what earlier owners request."""

@@ -114,14 +114,11 @@ def test_a_link_to_a_file_of_the_folder_is_stored_as_that_file(code, target):
     assert sorted(path.name for path in target.iterdir()) == ["alias.py", "lib", "main.py"]
 
 
-@pytest.mark.parametrize("leads_to", ["/etc/hostname", "/etc", "../secret.py", "lib"])
+@pytest.mark.parametrize("leads_to", ["/etc/hostname", "/etc", "../../secret.py", "../lib"])
 def test_a_link_out_of_the_folder_or_to_a_folder_is_refused(code, leads_to):
     (code.parent / "secret.py").write_text("secret")
-    (code / "lib" / "link").symlink_to(leads_to if leads_to != "lib" else "../lib")
+    (code / "lib" / "link").symlink_to(leads_to)
     with pytest.raises(ArchiveError, match="'lib/link' is a symbolic link"):
-        if leads_to == "../secret.py":
-            (code / "lib" / "link").unlink()
-            (code / "lib" / "link").symlink_to("../../secret.py")
         pack_folder(code)
 
 

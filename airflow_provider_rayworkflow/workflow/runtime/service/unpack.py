@@ -21,7 +21,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeGuard
 
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
@@ -66,7 +66,7 @@ def ray_environment(runtime_env: Json) -> Json:
     return environment
 
 
-def _is_reference(value: Any) -> bool:
+def _is_reference(value: Any) -> TypeGuard[Json]:
     return isinstance(value, dict) and isinstance(value.get("archive"), str)
 
 
