@@ -201,7 +201,7 @@ def is_submission_key(key: str) -> bool:
     """True for the key of a submission; False for a foreign file."""
     *_, name = parts = key.split("/")
     stem, _, ending = name.rpartition(".")
-    return len(parts) == 4 and ending == "submission" and _is_segment(stem)
+    return len(parts) == 4 and ending == "submission" and bool(stem) and _is_segment(stem)
 
 
 def answer_folder(workflow_id: str) -> str:

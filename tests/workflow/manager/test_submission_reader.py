@@ -417,6 +417,29 @@ def _point_of_start(claim: dict[str, Any], asked: str) -> int:
     return claim["restarts"]["b"] if asked == "from a task" else claim["base_epoch"]
 
 
+@pytest.mark.parametrize("on_existing", ["resume", "restart"])
+def test_a_write_that_fails_leads_to_an_answer_and_never_to_a_second_run(on_existing: str) -> None:
+    async def check(at: int) -> bool:
+        store = RecordingStore(MemoryStore())
+        if on_existing == "restart":
+            await run_before(store)
+        before = max(store.begun, default=0)
+        faulty = FaultyStore(store, at=at + 1, how="error")  # the first one is the lease
+        async with managing(faulty):
+            Mailbox(store).submit(replace(SUBMISSION, on_existing=on_existing))
+            answer = await answered(store)
+            await ended(store)
+        begun = [epoch for epoch in store.begun if epoch > before]
+        assert len(begun) == (answer.outcome == "accepted"), at
+        assert answer.outcome in ("accepted", "failed")
+        return faulty.writes > at + 1
+
+    at = 0
+    while at < 2 or asyncio.run(check(at)):  # without a claim or a status there is no end
+        at += 1
+    assert at > 5
+
+
 def later_owner(mailbox: Mailbox) -> None:
     mailbox.take_over(Owner(workflow_id="w", token="later", submission_id="", since=2.0))
 
@@ -611,7 +634,7 @@ def test_an_idle_look_is_one_listing(memory):
 
 def test_the_requests_of_a_submission_are_as_the_module_says(memory):
     async def check() -> None:
-        async with managing(memory) as manager:
+        async with managing(memory):
             memory.reads.clear()
             Mailbox(memory).submit(SUBMISSION)
             await answered(memory)
