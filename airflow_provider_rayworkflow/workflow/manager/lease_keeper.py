@@ -19,25 +19,29 @@ class LeaseKeeper:
     """Writes the lease of one manager, and extends its tenure with each renewal.
 
     The others are as for :class:`Lease`, which it writes first with the next renewal.
+
+    :param limits: as they are now.
+    :param process: None for this one.
+    :param version: of the package.
     """
 
     def __init__(
         self,
         known: Registry,
-        *,
-        actor_id: str,
-        process: Process,
-        package_version: str,
         limits: Limits,
+        actor_id: str,
+        *,
+        process: Process | None,
+        version: str,
         cluster: str,
     ) -> None:
         self._known = known
         self._lease = Lease(
             manager_id=known.manager_id,
             actor_id=actor_id,
-            process=process,
+            process=process or Process.current(),
             renewed_at=0,
-            package_version=package_version,
+            package_version=version,
             limits=limits.to_json(),
             cluster=cluster,
         )

@@ -101,12 +101,9 @@ class Manager:
         self._starts = Admission(known, locks=self._locks, slots=self._runs.slots, late=late)
         #: What callers ask.
         self.answers = Queries(known, resume=self.resume)
+        standing = self.answers.standing
         self.http_events = HttpEvents(
-            store,
-            known.threads,
-            standing=self.answers.standing,
-            settings=event_settings,
-            clock=clock,
+            store, known.threads, standing=standing, settings=event_settings, clock=clock
         )
         self.inactive = InactiveWorkflows(known, locks=self._locks, http_events=self.http_events)
         self._claim_watch = ClaimWatch(
@@ -120,12 +117,7 @@ class Manager:
         self._watching: list[asyncio.Task[None]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lease = LeaseKeeper(
-            known,
-            actor_id=actor_id,
-            process=process or Process.current(),
-            package_version=package_version,
-            limits=limits,
-            cluster=cluster,
+            known, limits, actor_id, process=process, version=package_version, cluster=cluster
         )
 
     # ---- the manager itself

@@ -34,10 +34,10 @@ from airflow_provider_rayworkflow.workflow.model.graph import Graph
 from airflow_provider_rayworkflow.workflow.model.limits import Limits, check_limits
 from airflow_provider_rayworkflow.workflow.model.records import StartOptions
 from airflow_provider_rayworkflow.workflow.storage.mailbox import (
-    Answer,
     AnswerOutcome,
     Mailbox,
     Submission,
+    SubmissionAnswer,
 )
 
 log = get_logger(__name__)
@@ -290,7 +290,7 @@ class SubmissionReader:
     def _answer(self, submission: Submission, outcome: AnswerOutcome, message: str) -> None:
         """Write the answer, then delete the submission. Blocks."""
         self._mailbox.write_answer(
-            Answer(
+            SubmissionAnswer(
                 workflow_id=submission.workflow_id,
                 submission_id=submission.submission_id,
                 outcome=outcome,

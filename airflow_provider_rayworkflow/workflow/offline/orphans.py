@@ -45,6 +45,6 @@ def delete_orphaned_submissions(store: WorkflowStore, before: float) -> list[str
     def is_unknown(segment: str) -> bool:
         return segment not in known and segment not in closed and segment not in waiting
 
-    mailbox.delete_orphaned_answers(is_unknown, before=before)
+    mailbox.forget_orphaned(is_unknown, before=before)
     archives = ArchiveStore(store.bytes, signing=store.signing)
     return archives.release_orphaned(is_unknown, before=before)

@@ -82,8 +82,7 @@ def prune(
 ) -> list[Pruned]:
     """Delete workflows that ended long ago. One listing, a read for each that has such a status.
 
-    Events of unknown workflows that came by HTTP so long ago are deleted, too, and what is left of
-    submissions whose workflows never began.
+    So is what came so long ago for unknown workflows: events by HTTP, and rests of submissions.
 
     :param older_than_s: seconds since it ended (or began, if it has no end).
     :param now: seconds since the epoch.

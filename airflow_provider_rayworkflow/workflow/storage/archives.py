@@ -295,8 +295,8 @@ class ArchiveStore:
     def use(self, workflow_id: str, archive: Archive, *, now: float) -> None:
         """Let a workflow use an archive: three small requests, and a write if the archive is new.
 
-        In this order: whoever removes the archive at the same moment sees the use, or this call sees
-        that the archive is gone.
+        In this order: a process that removes the archive at the same moment sees the use, or this call
+        sees that the archive is gone.
 
         :param now: seconds since the epoch.
         """

@@ -5,8 +5,8 @@ workflow now; the latest one counts. It takes the workflow over before it asks h
 that what an earlier try still wants is recognised as old.
 
 The life of a submission: its try takes the workflow over and then writes it (:meth:`Mailbox.submit`).
-The manager whose cluster it names finds it, begins the workflow, writes an :class:`Answer` and then
-deletes it. The try reads the answer and deletes it (:meth:`Mailbox.delete_answer`). So a submission
+The manager whose cluster it names finds it, begins the workflow, writes a :class:`SubmissionAnswer`
+and then deletes it. The try reads the answer and deletes it (:meth:`Mailbox.delete_answer`). So a submission
 without an answer is open, whatever died meanwhile.
 """
 
@@ -102,7 +102,7 @@ class Submission:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Answer:
+class SubmissionAnswer:
     """What became of a submission.
 
     :ivar message: for people; ``""`` if it was accepted.
@@ -236,8 +236,8 @@ class Mailbox:
     def delete_submission(self, workflow_id: str, submission_id: str) -> None:
         self._store.delete([keys.submission_key(workflow_id, submission_id)])
 
-    def write_answer(self, answer: Answer) -> bool:
-        """Answer a submission, unless it has an answer: the first one counts. One write.
+    def write_answer(self, answer: SubmissionAnswer) -> bool:
+        """SubmissionAnswer a submission, unless it has an answer: the first one counts. One write.
 
         :returns: False if there was an answer.
         """
@@ -245,7 +245,7 @@ class Mailbox:
         document = dump_document(key, "answer", asdict(answer), signing=self._signing)
         return self._store.put_if_absent(key, document)
 
-    def read_answer(self, workflow_id: str, submission_id: str) -> Answer | None:
+    def read_answer(self, workflow_id: str, submission_id: str) -> SubmissionAnswer | None:
         """What became of a submission, None as long as it is open; one read.
 
         :raises CorruptedDataError: when the answer is damaged, or to another submission.
@@ -256,7 +256,7 @@ class Mailbox:
         except KeyNotFoundError:
             return None
         with understanding(key, "answer"):
-            answer = well_typed(Answer(**body))
+            answer = well_typed(SubmissionAnswer(**body))
             if answer.outcome not in get_args(AnswerOutcome):
                 raise ValueError(f"outcome is {answer.outcome!r:.100}")
         if (answer.workflow_id, answer.submission_id) != (workflow_id, submission_id):
@@ -271,7 +271,7 @@ class Mailbox:
         self.delete_submission(workflow_id, submission_id)
         self._store.delete([keys.answer_key(workflow_id, submission_id)])
 
-    def delete_orphaned_answers(self, is_unknown: Callable[[str], bool], *, before: float) -> int:
+    def forget_orphaned(self, is_unknown: Callable[[str], bool], *, before: float) -> int:
         """Delete the answers for workflows that never began, from before a time; returns how many.
 
         :param is_unknown: True for the segment (:func:`.keys.quote_id`) of a workflow that is not stored.
@@ -287,7 +287,7 @@ class Mailbox:
             try:
                 body = load_line(key, "answer", self._store.get(key), signing=self._signing)
                 with understanding(key, "answer"):
-                    if well_typed(Answer(**body)).answered_at < before:
+                    if well_typed(SubmissionAnswer(**body)).answered_at < before:
                         old.append(key)
             except (KeyNotFoundError, DataLoadError):
                 continue  # read since, or damaged: it stays

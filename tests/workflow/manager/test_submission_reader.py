@@ -40,11 +40,11 @@ from airflow_provider_rayworkflow.workflow.storage.backends.memory import Memory
 from airflow_provider_rayworkflow.workflow.storage.byte_store import ByteStore, Data, buffers
 from airflow_provider_rayworkflow.workflow.storage.leases import Process
 from airflow_provider_rayworkflow.workflow.storage.mailbox import (
-    Answer,
     Mailbox,
     Owner,
     StopRequest,
     Submission,
+    SubmissionAnswer,
 )
 
 pytestmark = pytest.mark.timeout(120)
@@ -200,7 +200,7 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.005)
 
 
-async def answered(store: ByteStore, submission: Submission = SUBMISSION) -> Answer:
+async def answered(store: ByteStore, submission: Submission = SUBMISSION) -> SubmissionAnswer:
     """The answer, as soon as the submission is gone."""
     mailbox = Mailbox(store)
     key = keys.submission_key(submission.workflow_id, submission.submission_id)
@@ -597,7 +597,7 @@ def test_an_answer_that_was_read_ends_the_submission_for_good(memory):
         mailbox, builder = Mailbox(memory), InProcessBuilder()
         mailbox.submit(SUBMISSION)
         mailbox.write_answer(
-            Answer(
+            SubmissionAnswer(
                 workflow_id="w",
                 submission_id="try-1",
                 outcome="failed",

@@ -10,11 +10,11 @@ from airflow_provider_rayworkflow.workflow.format.documents import dump_document
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
 from airflow_provider_rayworkflow.workflow.storage.mailbox import (
-    Answer,
     Mailbox,
     Owner,
     StopRequest,
     Submission,
+    SubmissionAnswer,
 )
 
 SUBMISSION = Submission(
@@ -116,7 +116,7 @@ def test_deleting_a_workflow_deletes_what_was_handed_over(mailbox: Mailbox, stor
     assert list(store.list("v1")) == []
 
 
-ANSWER = Answer(
+ANSWER = SubmissionAnswer(
     workflow_id="Dag.task",
     submission_id="try-1",
     outcome="queue full",
@@ -194,7 +194,7 @@ def test_old_answers_for_workflows_that_never_began_are_forgotten(mailbox, store
     mailbox.write_answer(replace(ANSWER, submission_id="late", answered_at=99.0))
     mailbox.write_answer(replace(ANSWER, workflow_id="known"))
     store.put("v1/answers/%44ag.task/torn.json", b"torn")
-    assert mailbox.delete_orphaned_answers(lambda segment: segment != "known", before=50.0) == 1
+    assert mailbox.forget_orphaned(lambda segment: segment != "known", before=50.0) == 1
     assert sorted(entry.key for entry in store.list("v1/answers")) == [
         "v1/answers/%44ag.task/late.json",
         "v1/answers/%44ag.task/torn.json",
