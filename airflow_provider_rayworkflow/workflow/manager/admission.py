@@ -9,8 +9,10 @@ from enum import Enum, auto
 from typing import Any
 
 from airflow_provider_rayworkflow.workflow.exceptions import (
+    CorruptedDataError,
     OwnershipLostError,
     WorkflowAlreadyExistsError,
+    WorkflowNotFoundError,
     WorkflowNotResumableError,
     WorkflowStillActiveError,
 )
@@ -60,6 +62,11 @@ class _Seen:
     def has_new_claim(self) -> bool:
         """True if the latest claim has no status yet."""
         return self.epoch > (self.found.record.epoch if self.found else 0)
+
+    @property
+    def has_lost_owner(self) -> bool:
+        """True if a manager that is gone was running it, or had it in its queue."""
+        return self.found is not None and self.found.has_lost_owner
 
     @property
     def has_cancel(self) -> bool:
@@ -121,15 +128,20 @@ class Admission:
 
         :param graph: None for the stored one.
         """
-        has_lost = False
+        has_lost, asked = False, options
         async with self._locks.of(workflow_id):
             while True:
+                options = asked
                 if (live := self._known.live.get(workflow_id)) is not None:
-                    _check_existing(workflow_id, live.record.status, options)
+                    _check_existing(workflow_id, live.record.status, options, live.claim)
                     return
                 seen = _Seen()
                 if has_lost or not options.is_new:
                     seen = await self._known.in_thread(self._look, workflow_id, has_lost)
+                if await self._has_begun(workflow_id, seen, options):
+                    if not seen.has_lost_owner:
+                        return
+                    options = _going_on(options)
                 if seen.found is None and graph is None:
                     raise WorkflowNotResumableError(workflow_id, reason="It does not exist.")
                 is_starting = seen.has_new_claim and await self._is_starting(
@@ -186,6 +198,26 @@ class Admission:
             latest = store.latest_status(workflow_id)
             if (latest and latest.key) == (found and status_key(found.record)):
                 return seen
+
+    async def _has_begun(self, workflow_id: str, seen: _Seen, options: StartOptions) -> bool:
+        """True if a run has begun for the submission that asks: the claim names it and has a status.
+
+        If another manager begins it after this look, our claim of the next epoch fails.
+        """
+        if not options.submission_id or seen.found is None:
+            return False
+        try:
+            claim = await self._known.in_thread(
+                self._known.store.read_claim, workflow_id, seen.epoch
+            )
+        except (CorruptedDataError, WorkflowNotFoundError):
+            return False  # to start over is the way out of that
+        if not _is_of(claim, options):
+            return False
+        record, begun = seen.found.record, claim.submission_epoch
+        # The first status of a run that could not begin: see `_write_first_status`.
+        is_void = record.number == 0 and record.status is WorkflowStatus.RESUMABLE
+        return record.epoch > begun or (record.epoch == begun and not is_void)
 
     async def _has_to_run(self, start: _Start) -> bool:
         """Whether :meth:`_check_plan` finds work; a new workflow is checked only where tasks may refuse."""
@@ -347,6 +379,7 @@ class Admission:
             on_change=options.on_change,
             from_task=options.from_task,
             traceparent=options.traceparent,
+            submission_id=options.submission_id,
         )
         record = StatusRecord(
             workflow_id=workflow_id,
@@ -368,6 +401,16 @@ class Admission:
             manager_id=self._known.manager_id,
             now=self._known.clock(),
         )
+
+
+def _is_of(claim: Claim, options: StartOptions) -> bool:
+    """True if the claim was made for the submission that asks for this start."""
+    return bool(options.submission_id) and claim.submission_id == options.submission_id
+
+
+def _going_on(options: StartOptions) -> StartOptions:
+    """For a run that a submission has begun and whose manager is gone: nothing of it counts less."""
+    return replace(options, on_existing="resume", from_task="", submission_id="")
 
 
 class _Step(Enum):
@@ -406,7 +449,11 @@ def _decide(workflow_id: str, seen: _Seen, options: StartOptions, *, is_starting
     return _Step.CANCEL_OR_START if seen.has_cancel else _Step.START
 
 
-def _check_existing(workflow_id: str, status: WorkflowStatus, options: StartOptions) -> None:
+def _check_existing(
+    workflow_id: str, status: WorkflowStatus, options: StartOptions, claim: Claim | None = None
+) -> None:
+    if claim is not None and _is_of(claim, options):
+        return  # this very start has made it
     if options.on_existing == "fail":
         raise WorkflowAlreadyExistsError(workflow_id, status)
     if status.is_active and (options.on_existing == "restart" or options.from_task):

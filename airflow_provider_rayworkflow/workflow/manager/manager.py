@@ -20,7 +20,7 @@ from airflow_provider_rayworkflow.workflow.execution.metrics import Metrics
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.manager.admission import Admission
 from airflow_provider_rayworkflow.workflow.manager.claim_watch import ClaimWatch
-from airflow_provider_rayworkflow.workflow.manager.http_events import HttpEvents, Standing
+from airflow_provider_rayworkflow.workflow.manager.http_events import HttpEvents
 from airflow_provider_rayworkflow.workflow.manager.inactive import InactiveWorkflows
 from airflow_provider_rayworkflow.workflow.manager.lease_keeper import LeaseKeeper
 from airflow_provider_rayworkflow.workflow.manager.locks import Locks
@@ -29,8 +29,11 @@ from airflow_provider_rayworkflow.workflow.manager.registry import Intervals, Re
 from airflow_provider_rayworkflow.workflow.manager.runs import WorkflowRuns
 from airflow_provider_rayworkflow.workflow.manager.status_backlog import StatusBacklog
 from airflow_provider_rayworkflow.workflow.manager.stop_requests import StopRequests
+from airflow_provider_rayworkflow.workflow.manager.submission_reader import (
+    Builder,
+    SubmissionReader,
+)
 from airflow_provider_rayworkflow.workflow.model.event_posts import EventSettings
-from airflow_provider_rayworkflow.workflow.model.graph import Graph
 from airflow_provider_rayworkflow.workflow.model.limits import Limits
 from airflow_provider_rayworkflow.workflow.model.outcome import Stop
 from airflow_provider_rayworkflow.workflow.model.records import Asker, RunningTask, StartOptions
@@ -38,7 +41,6 @@ from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.scheduling.attempts import Runner
 from airflow_provider_rayworkflow.workflow.storage.leases import (
     LEASE_TTL_S,
-    Lease,
     Process,
     Tenure,
     since_boot,
@@ -49,9 +51,6 @@ from airflow_provider_rayworkflow.workflow.storage.workflow_store import Workflo
 log = get_logger(__name__)
 
 Json = dict[str, Any]
-
-# A smaller graph is read at once: that takes less than to hand it to a thread.
-_SMALL_GRAPH_BYTES = 16 * 1024
 
 
 class Manager:
@@ -66,6 +65,8 @@ class Manager:
     :param metrics: told what goes on; by default nothing is measured.
     :param event_settings: how HTTP events are taken.
     :param intervals: how often it looks at the storage, and writes to it.
+    :param cluster: the id that submissions for this manager carry.
+    :param builder: makes the graphs of submissions; None for a manager that takes none.
     """
 
     def __init__(
@@ -83,6 +84,8 @@ class Manager:
         metrics: Metrics | None = None,
         event_settings: EventSettings | None = None,
         intervals: Intervals | None = None,
+        cluster: str = "",
+        builder: Builder | None = None,
     ) -> None:
         self.manager_id = manager_id
         #: How long this manager may act without another renewal of its lease.
@@ -98,25 +101,24 @@ class Manager:
         self._starts = Admission(known, locks=self._locks, slots=self._runs.slots, late=late)
         #: What callers ask.
         self.answers = Queries(known, resume=self.resume)
+        standing = self.answers.standing
         self.http_events = HttpEvents(
-            store, known.threads, standing=self._standing, settings=event_settings, clock=clock
+            store, known.threads, standing=standing, settings=event_settings, clock=clock
         )
         self.inactive = InactiveWorkflows(known, locks=self._locks, http_events=self.http_events)
         self._claim_watch = ClaimWatch(
             known, on_lost=lambda live, exc: self._runs.stop(live, Stop.FENCED, lost=exc)
         )
         self._requests = StopRequests(known, stop=self._stop_as_requested)
-        self._watching: asyncio.Task[None] | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        lease = Lease(
-            manager_id=manager_id,
-            actor_id=actor_id,
-            process=process or Process.current(),
-            renewed_at=0,
-            package_version=package_version,
-            limits=limits.to_json(),
+        #: Finds submissions, if there is a builder.
+        self.submissions = SubmissionReader(
+            known, self._starts, builder, cluster=cluster, set_limits=self.set_limits
         )
-        self._lease = LeaseKeeper(known, lease)
+        self._watching: list[asyncio.Task[None]] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._lease = LeaseKeeper(
+            known, limits, actor_id, process=process, version=package_version, cluster=cluster
+        )
 
     # ---- the manager itself
 
@@ -131,7 +133,8 @@ class Manager:
         await self._known.in_thread(self._known.store.bytes.check_writable)
         await self._known.in_thread(self.renew_lease)
         await self._recover()
-        self._watching = asyncio.create_task(self._requests.watch())
+        for part in (self._requests, self.submissions):
+            self._watching.append(asyncio.create_task(part.watch()))
 
     async def _recover(self) -> None:
         earlier = await self._known.in_thread(self._lease.earlier)
@@ -185,8 +188,9 @@ class Manager:
 
     async def close(self) -> None:
         """Suspend everything and give the lease back."""
-        if self._watching is not None:
-            self._watching.cancel()
+        for watching in self._watching:
+            watching.cancel()
+        await self.submissions.close()
         self._claim_watch.close()
         for live in list(self._known.live.values()):
             self._runs.stop(live, Stop.SUSPEND)
@@ -222,10 +226,7 @@ class Manager:
         :raises ValueError: when there is no task to restart from.
         :raises queue.Full: when no slot and no place in the queue is free.
         """
-        if len(graph) <= _SMALL_GRAPH_BYTES:
-            parsed = Graph.from_bytes(graph)
-        else:
-            parsed = await self._known.in_thread(Graph.from_bytes, graph)
+        parsed = await self._known.read_graph(graph)
         await self._starts.begin(workflow_id, parsed, user_metadata, options or StartOptions())
 
     async def resume(
@@ -326,16 +327,6 @@ class Manager:
         live = self._known.live.get(workflow_id)
         epoch = live.claim.epoch if live else 0
         return await self.http_events.take(workflow_id, event_key, epoch=epoch)
-
-    async def _standing(self, workflow_id: str) -> Standing:
-        """Whether a workflow can get an event."""
-        if workflow_id in self._known.live:
-            return "open"
-        found = await self._known.in_thread(self._known.find_name, workflow_id)
-        if found is None:
-            return "unknown"
-        ended = (WorkflowStatus.SUCCESSFUL, WorkflowStatus.CANCELED)
-        return "ended" if found.status in ended else "open"
 
     def kill_overdue(
         self, workflow_id: str, task_id: str, epoch: int, attempt: int, after_s: float

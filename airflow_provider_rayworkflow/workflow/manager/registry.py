@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from airflow_provider_rayworkflow.workflow.execution.thread_pool import ThreadPool
 from airflow_provider_rayworkflow.workflow.execution.writes import Writes
 from airflow_provider_rayworkflow.workflow.manager.held_workflow import HeldWorkflow
+from airflow_provider_rayworkflow.workflow.model.graph import Graph
 from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage.honest_statuses import (
@@ -26,6 +27,9 @@ T = TypeVar("T")
 # A write waits for a disk or a network most of the time.
 _STORAGE_THREADS = 64
 
+# A smaller graph is read at once: that takes less than to hand it to a thread.
+_SMALL_GRAPH_BYTES = 16 * 1024
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Intervals:
@@ -35,6 +39,7 @@ class Intervals:
     :ivar poll_s: between looks for stop requests, while there is a workflow to be stopped.
     :ivar progress_s: between writes of a run's progress; only changes are written.
     :ivar retry_s: between attempts to write a status whose write has failed.
+    :ivar submissions_s: between looks for submissions, while none is open.
     :ivar watch_s: between looks at a workflow that another manager starts or runs.
     """
 
@@ -42,6 +47,7 @@ class Intervals:
     poll_s: float = 2.0
     progress_s: float = 5.0
     retry_s: float = 5.0
+    submissions_s: float = 1.0
     watch_s: float = 0.5
 
 
@@ -76,6 +82,12 @@ class Registry:
     async def in_thread(self, function: Callable[..., T], *args: Any) -> T:
         """Call what blocks."""
         return await asyncio.get_running_loop().run_in_executor(self.threads, function, *args)
+
+    async def read_graph(self, data: bytes) -> Graph:
+        """The graph that :meth:`Graph.to_bytes` has made."""
+        if len(data) <= _SMALL_GRAPH_BYTES:
+            return Graph.from_bytes(data)
+        return await self.in_thread(Graph.from_bytes, data)
 
     def find(self, workflow_id: str) -> StoredWorkflow | None:
         """What is stored, and the honest status; None for nothing. Blocks."""

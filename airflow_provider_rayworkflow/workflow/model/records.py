@@ -44,6 +44,8 @@ class StartOptions:
     :ivar traceparent: the trace that its tasks' spans join; ``""``: as in the run before.
     :ivar is_awaited: a worker process waits for it: there is a place in the queue for it, however
         full that is.
+    :ivar submission_id: of the submission that asks for the start, ``""`` for none. The claim carries it,
+        and a start for a submission that has begun is none.
     """
 
     on_existing: OnExisting = "resume"
@@ -52,6 +54,7 @@ class StartOptions:
     is_new: bool = False
     traceparent: str = ""
     is_awaited: bool = False
+    submission_id: str = ""
 
 
 class Asker(NamedTuple):

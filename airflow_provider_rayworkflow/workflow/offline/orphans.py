@@ -1,9 +1,11 @@
-"""Deletes stored events whose workflow does not exist."""
+"""Deletes what is stored of workflows that do not exist: events, answers, uses of archives."""
 
 from __future__ import annotations
 
 from airflow_provider_rayworkflow.workflow.storage import keys
+from airflow_provider_rayworkflow.workflow.storage.archives import ArchiveStore
 from airflow_provider_rayworkflow.workflow.storage.events import EventStore
+from airflow_provider_rayworkflow.workflow.storage.mailbox import Mailbox
 from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
 
 
@@ -24,3 +26,25 @@ def delete_orphaned_events(store: WorkflowStore, before: float) -> int:
         for segment, event_keys in found.items()
         if segment not in known and segment not in closed
     )
+
+
+def delete_orphaned_submissions(store: WorkflowStore, before: float) -> list[str]:
+    """Forget what was submitted before a time and never began: its answers, and its uses of archives.
+
+    What still waits for a manager is left alone.
+
+    :param before: seconds since the epoch.
+    :returns: the SHA-256 of each archive that was deleted.
+    """
+    mailbox = Mailbox(store.bytes, signing=store.signing)
+    waiting = {keys.segment_of(key.rpartition("/")[0]) for key in mailbox.list_submissions()}
+    closed: set[str] = set()  # unreadable: these may be there
+    # Later than the submissions: a workflow that has begun is in it.
+    known = store.list_segments(lambda problem: closed.add(keys.segment_of(problem.key)))
+
+    def is_unknown(segment: str) -> bool:
+        return segment not in known and segment not in closed and segment not in waiting
+
+    mailbox.forget_orphaned(is_unknown, before=before)
+    archives = ArchiveStore(store.bytes, signing=store.signing)
+    return archives.release_orphaned(is_unknown, before=before)

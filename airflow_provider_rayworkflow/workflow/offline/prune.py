@@ -19,8 +19,12 @@ from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.model.task_record import TaskRecord
 from airflow_provider_rayworkflow.workflow.offline import lifecycle
-from airflow_provider_rayworkflow.workflow.offline.orphans import delete_orphaned_events
+from airflow_provider_rayworkflow.workflow.offline.orphans import (
+    delete_orphaned_events,
+    delete_orphaned_submissions,
+)
 from airflow_provider_rayworkflow.workflow.scheduling.snapshot import Snapshot
+from airflow_provider_rayworkflow.workflow.storage.archives import ArchiveStore
 from airflow_provider_rayworkflow.workflow.storage.honest_statuses import (
     HonestStatuses,
     StoredWorkflow,
@@ -78,7 +82,7 @@ def prune(
 ) -> list[Pruned]:
     """Delete workflows that ended long ago. One listing, a read for each that has such a status.
 
-    Events of unknown workflows that came by HTTP so long ago are deleted, too.
+    So is what came so long ago for unknown workflows: events by HTTP, and rests of submissions.
 
     :param older_than_s: seconds since it ended (or began, if it has no end).
     :param now: seconds since the epoch.
@@ -114,7 +118,7 @@ def prune(
         unanswered = 0
         done += [pruned] if pruned else []
     if not dry_run:
-        _prune_events(store, pruning.before, report)
+        _prune_orphans(store, pruning.before, report)
     return done
 
 
@@ -159,11 +163,15 @@ class _Pruning:
         )
 
 
-def _prune_events(store: WorkflowStore, before: float, report: Callable[[str], None]) -> None:
+def _prune_orphans(store: WorkflowStore, before: float, report: Callable[[str], None]) -> None:
     try:
         delete_orphaned_events(store, before)
     except StorageError as exc:
         report(f"Events of unknown workflows are not pruned: {exc}")
+    try:
+        delete_orphaned_submissions(store, before)
+    except StorageError as exc:
+        report(f"Submissions of unknown workflows are not pruned: {exc}")
 
 
 def _is_cut_down(store: WorkflowStore, record: StatusRecord) -> bool:
@@ -194,6 +202,7 @@ def _cut_down(store: WorkflowStore, found: StoredWorkflow, *, manager_id: str, n
             or (blob is not None and file.key == blob.key)
         ),
     )
+    ArchiveStore(store.bytes, signing=store.signing).release(workflow_id)  # nothing is left to run
 
 
 def _output_record(record: StatusRecord, snapshot: Snapshot) -> TaskRecord:

@@ -38,6 +38,7 @@ def next_claim(
     on_change: OnChange | None = None,
     from_task: str = "",
     traceparent: str = "",
+    submission_id: str = "",
 ) -> Claim:
     """The claim of the epoch after ``after``, which :func:`claim_put` writes.
 
@@ -46,8 +47,12 @@ def next_claim(
     :param on_change: None: as in that claim, else ``"reuse"``.
     :param from_task: a task whose checkpoint does not count any more.
     :param traceparent: ``""``: as in that claim.
+    :param submission_id: of the submission that it is made for; ``""``: as in that claim.
     """
     restarts = dict(continues.restarts) if continues else {}
+    submission = (submission_id, after + 1)
+    if not submission_id:
+        submission = (continues.submission_id, continues.submission_epoch) if continues else ("", 0)
     return Claim(
         workflow_id=workflow_id,
         epoch=after + 1,
@@ -59,6 +64,8 @@ def next_claim(
         on_change=on_change or (continues.on_change if continues else "reuse"),
         restarts=restarts | ({from_task: after + 1} if from_task else {}),
         traceparent=traceparent or (continues.traceparent if continues else ""),
+        submission_id=submission[0],
+        submission_epoch=submission[1],
     )
 
 

@@ -14,7 +14,11 @@ copied. Sizes are in bytes.
     v1/leases/<manager>.json
     v1/events/<workflow>/<event key>/<number>.json                   what came by HTTP
     v1/event_token.json                                 what its senders have to send along
-    v1/submissions/<workflow>/<submission>.submission   what a job on the cluster shall run
+    v1/submissions/<workflow>/<submission>.submission   what a manager shall run
+    v1/answers/<workflow>/<submission>.json                         what became of that
+    v1/archives/<sha256>.zip                            a folder of code that tasks need
+    v1/archive_uses/<sha256>/<workflow>.json            a workflow uses that archive
+    v1/workflows/<workflow>/<sha256>.archive            empty: it uses that archive
     v1/owners/<workflow>.json                                       who waits for it
     v1/requests/<workflow>/<owner token>.json                       who wants it stopped
     v1/watchers/<watcher>.json                              which ends it has passed on
@@ -39,6 +43,9 @@ LEASES = f"{FORMAT}/leases"
 EVENTS = f"{FORMAT}/events"
 EVENT_TOKEN = f"{FORMAT}/event_token.json"
 REQUESTS = f"{FORMAT}/requests"
+SUBMISSIONS = f"{FORMAT}/submissions"
+ANSWERS = f"{FORMAT}/answers"
+ARCHIVE_USES = f"{FORMAT}/archive_uses"
 _WORKFLOWS = f"{FORMAT}/workflows"
 
 # What stays as it is in a name. Capital letters are quoted, so that ids which differ only in case
@@ -48,6 +55,7 @@ _MAX_NAME = 200  # file names end at 255 bytes
 _CUT = 100  # how much of a longer one is kept
 _HASHED = "~"  # never the result of quoting
 _PLAIN_SEGMENT = re.compile(f"(?!\\.)[{re.escape(''.join(sorted(_PLAIN)))}]{{1,{_MAX_NAME}}}")
+_SHA256 = re.compile("[0-9a-f]{64}")
 _HASHED_SEGMENT = re.compile(f"[^/]{{{_CUT}}}{_HASHED}[0-9a-f]{{64}}")
 
 
@@ -178,15 +186,77 @@ def is_event_key(key: str) -> bool:
 
 def submissions_folder(workflow_id: str) -> str:
     """The folder of the submissions of a workflow."""
-    return f"{FORMAT}/submissions/{quote_id(workflow_id)}"
+    return f"{SUBMISSIONS}/{quote_id(workflow_id)}"
 
 
 def submission_key(workflow_id: str, submission_id: str) -> str:
-    """What one Ray job shall run.
+    """What one manager shall run.
 
-    :param submission_id: of the Ray job.
+    :param submission_id: unique for each submission of a workflow.
     """
     return f"{submissions_folder(workflow_id)}/{quote_id(submission_id)}.submission"
+
+
+def is_submission_key(key: str) -> bool:
+    """True for the key of a submission; False for a foreign file."""
+    *_, name = parts = key.split("/")
+    stem, _, ending = name.rpartition(".")
+    return len(parts) == 4 and ending == "submission" and bool(stem) and _is_segment(stem)
+
+
+def answer_folder(workflow_id: str) -> str:
+    """The folder of the answers to the submissions of a workflow."""
+    return f"{ANSWERS}/{quote_id(workflow_id)}"
+
+
+def answer_key(workflow_id: str, submission_id: str) -> str:
+    """What became of one submission."""
+    return f"{answer_folder(workflow_id)}/{quote_id(submission_id)}.json"
+
+
+def archive_key(sha256: str) -> str:
+    """An archive of code.
+
+    :param sha256: of its bytes, as 64 hex digits.
+    :raises ValueError: for anything else.
+    """
+    return f"{FORMAT}/archives/{_checked_sha256(sha256)}.zip"
+
+
+def archive_uses_folder(sha256: str) -> str:
+    """The folder of the uses of an archive."""
+    return f"{ARCHIVE_USES}/{_checked_sha256(sha256)}"
+
+
+def archive_use_key(sha256: str, workflow_id: str) -> str:
+    """That a workflow uses an archive, where the archive's uses are counted."""
+    return f"{archive_uses_folder(sha256)}/{quote_id(workflow_id)}.json"
+
+
+def parse_archive_use(key: str) -> tuple[str, str] | None:
+    """The SHA-256 of the archive and the workflow's segment; None for a foreign file."""
+    *_, sha256, name = parts = key.split("/")
+    stem, _, ending = name.rpartition(".")
+    if len(parts) != 4 or ending != "json" or not _SHA256.fullmatch(sha256):
+        return None
+    return (sha256, stem) if _is_segment(stem) else None
+
+
+def archive_mark_key(workflow_id: str, sha256: str) -> str:
+    """The same as an empty object in the workflow's own folder, so that its deletion finds the use."""
+    return f"{workflow_folder(workflow_id)}/{_checked_sha256(sha256)}.archive"
+
+
+def parse_archive_mark(key: str) -> str | None:
+    """The SHA-256 of the archive; None for any other object in a workflow's folder."""
+    stem, _, ending = key.rpartition("/")[2].rpartition(".")
+    return stem if ending == "archive" and _SHA256.fullmatch(stem) else None
+
+
+def _checked_sha256(text: str) -> str:
+    if not _SHA256.fullmatch(text):
+        raise ValueError(f"{text!r:.100} is no SHA-256.")
+    return text
 
 
 def owner_key(workflow_id: str) -> str:

@@ -33,6 +33,7 @@ from airflow_provider_rayworkflow.workflow.model.records import (
 )
 from airflow_provider_rayworkflow.workflow.model.task_record import Checkpoints
 from airflow_provider_rayworkflow.workflow.storage import keys
+from airflow_provider_rayworkflow.workflow.storage.archives import ArchiveStore
 from airflow_provider_rayworkflow.workflow.storage.byte_store import ByteStore
 from airflow_provider_rayworkflow.workflow.storage.claims import claim_put, latest_epoch, next_claim
 from airflow_provider_rayworkflow.workflow.storage.events import EventStore
@@ -296,10 +297,12 @@ class WorkflowStore:
     # ---- whole workflows
 
     def delete(self, workflow_id: str) -> None:
-        """Delete all that is stored of a workflow, its status last."""
+        """Delete all that is stored of a workflow, its status last, and the archives that it alone used."""
+        ArchiveStore(self.bytes, signing=self.signing).release(workflow_id)
         self.bytes.delete_folder(keys.workflow_folder(workflow_id))
         self.bytes.delete_folder(keys.events_folder(workflow_id))
         self.bytes.delete_folder(keys.submissions_folder(workflow_id))
+        self.bytes.delete_folder(keys.answer_folder(workflow_id))
         self.bytes.delete_folder(keys.requests_folder(workflow_id))
         self.bytes.delete([keys.owner_key(workflow_id)])
         self.bytes.delete_folder(keys.status_folder(workflow_id))

@@ -4,11 +4,11 @@ import pytest
 import ray
 from ray.dag import InputNode
 
-from airflow_provider_rayworkflow.workflow.runtime.service.job import (
-    JobError,
+from airflow_provider_rayworkflow.workflow.manager.submission_reader import (
+    BuildError,
     RefusedError,
-    build_graph,
 )
+from airflow_provider_rayworkflow.workflow.runtime.service.builder import build_graph
 from airflow_provider_rayworkflow.workflow.storage.mailbox import Submission, python_version
 
 
@@ -30,13 +30,14 @@ def submission(**changes: object) -> Submission:
 
 def test_a_function_that_another_python_pickled_is_refused_with_both_versions():
     with pytest.raises(
-        JobError, match=rf"pickled by Python 3\.9, and the cluster has Python {python_version()}\."
+        BuildError,
+        match=rf"pickled by Python 3\.9, and the cluster has Python {python_version()}\.",
     ):
         build_graph(submission(python="3.9", graph=b"is not looked at"))
 
 
 def test_an_import_path_may_come_from_another_python():
-    with pytest.raises(JobError, match="no module 'no_such_module'"):
+    with pytest.raises(BuildError, match="no module 'no_such_module'"):
         build_graph(submission(python="3.9", workflow="no_such_module:f"))
 
 

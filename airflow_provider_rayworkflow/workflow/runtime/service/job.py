@@ -15,7 +15,6 @@ import os
 import queue
 import sys
 import time
-import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,19 +26,14 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     StorageError,
     WorkflowError,
 )
-from airflow_provider_rayworkflow.workflow.import_path import check_call, load_function
-from airflow_provider_rayworkflow.workflow.model.graph import Graph
+from airflow_provider_rayworkflow.workflow.manager.submission_reader import RefusedError
 from airflow_provider_rayworkflow.workflow.model.limits import Limits, check_limits
 from airflow_provider_rayworkflow.workflow.model.records import StartOptions, StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
-from airflow_provider_rayworkflow.workflow.runtime.graphs.dag import check_dag, encode_dag
-from airflow_provider_rayworkflow.workflow.runtime.graphs.environments import (
-    current_environment,
-    with_environment,
-)
 from airflow_provider_rayworkflow.workflow.runtime.locations import store_at
 from airflow_provider_rayworkflow.workflow.runtime.logs import log_to_stderr
 from airflow_provider_rayworkflow.workflow.runtime.service import connect, versions
+from airflow_provider_rayworkflow.workflow.runtime.service.builder import build_graph
 from airflow_provider_rayworkflow.workflow.runtime.service.task_logs import printing_logs_of
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, shown
 from airflow_provider_rayworkflow.workflow.storage.honest_statuses import HonestStatuses
@@ -48,7 +42,6 @@ from airflow_provider_rayworkflow.workflow.storage.mailbox import (
     REFUSED_EXIT_CODE,
     Mailbox,
     Submission,
-    python_version,
 )
 
 _POLL_INTERVAL_S = 1.0
@@ -59,10 +52,6 @@ _JOB_CONFIG_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 
 class JobError(WorkflowError):
     """The submission can't be run. The message is all that the other side gets to see."""
-
-
-class RefusedError(WorkflowError):
-    """What the submission asks for can't be done, and never will be."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -205,50 +194,6 @@ def join_manager(
         _start_manager(store, uri, own_modules)
         ray.init(logging_level=logging.WARNING)
     return connect.manager(storage=uri, limits=limits)
-
-
-def build_graph(submission: Submission) -> bytes | None:
-    """The graph to run, its tasks in the runtime environment of this job; None for the stored one.
-
-    :raises JobError: when it can't be made; its message has the author's traceback.
-    :raises RefusedError: when the function gives something else than a graph.
-    """
-    if submission.graph is not None:
-        here = python_version()
-        if submission.python != here:
-            raise JobError(
-                f"The workflow is a function of the DAG file, pickled by Python "
-                f"{submission.python}, and the cluster has Python {here}. Use the same Python on "
-                "both sides, or give the workflow as an import path."
-            )
-        graph = Graph.from_bytes(submission.graph)
-        return with_environment(graph, current_environment()).to_bytes()
-    if not submission.workflow:
-        return None
-    try:
-        function = load_function(submission.workflow)
-        check_call(submission.workflow, function, submission.arguments)
-    except ValueError as exc:
-        raise JobError(
-            f"{exc} It is looked up on the cluster: ship it with the task's runtime_env "
-            "(working_dir or py_modules), or install it there."
-        ) from exc
-    except Exception as exc:
-        raise JobError(
-            f"The workflow {submission.workflow!r} can't be imported on the cluster:\n"
-            f"{traceback.format_exc()}"
-        ) from exc
-    try:
-        dag = function(**submission.arguments)
-    except Exception as exc:
-        raise JobError(
-            f"The workflow {submission.workflow!r} gave no graph:\n{traceback.format_exc()}"
-        ) from exc
-    try:
-        check_dag(dag)
-        return encode_dag(dag).to_bytes()
-    except (TypeError, ValueError) as exc:  # the next try would give the same
-        raise RefusedError(f"{submission.workflow!r} gave no graph: {exc}") from exc
 
 
 def _start_manager(store: WorkflowStore, uri: str, own_modules: int) -> None:

@@ -6,6 +6,7 @@ listener so. Both run on the :class:`EventHost` instead of a worker.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import pickle
 import resource
@@ -19,6 +20,7 @@ from airflow_provider_rayworkflow.workflow.event_listener import EventListener, 
 from airflow_provider_rayworkflow.workflow.runtime.graphs.options import carry
 from airflow_provider_rayworkflow.workflow.runtime.locations import store_at
 from airflow_provider_rayworkflow.workflow.runtime.logs import log_to_stderr
+from airflow_provider_rayworkflow.workflow.runtime.service.unpack import enter_archives
 from airflow_provider_rayworkflow.workflow.runtime.worker.packs import Packed, dump_done
 from airflow_provider_rayworkflow.workflow.runtime.worker.waits import Wait, Waits
 
@@ -72,5 +74,7 @@ class EventHost:
         """Wait for one event as :func:`execute_pack` runs a task; the call may be canceled."""
         begun_at = time.perf_counter()
         uri, _, (run,) = pickle.loads(payload)
-        completion = await self._waits.run(store_at(uri), run, lambda: values)
+        store = store_at(uri)
+        await asyncio.to_thread(enter_archives, store)
+        completion = await self._waits.run(store, run, lambda: values)
         return dump_done([(completion, time.perf_counter() - begun_at)])

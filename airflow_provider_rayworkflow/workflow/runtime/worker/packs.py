@@ -19,6 +19,7 @@ from airflow_provider_rayworkflow.workflow.runtime.graphs import functions
 from airflow_provider_rayworkflow.workflow.runtime.locations import store_at
 from airflow_provider_rayworkflow.workflow.runtime.logs import label_output, log_to_stderr
 from airflow_provider_rayworkflow.workflow.runtime.names import ACTOR_NAME, NAMESPACE
+from airflow_provider_rayworkflow.workflow.runtime.service.unpack import enter_archives
 from airflow_provider_rayworkflow.workflow.runtime.worker.presence import reported
 from airflow_provider_rayworkflow.workflow.runtime.worker.task import log_begin, run_task
 from airflow_provider_rayworkflow.workflow.runtime.worker.task_output import Printed
@@ -56,7 +57,9 @@ def execute_pack(payload: bytes, *values: Any) -> Packed:
     """
     _prepare_process()
     uri, number, runs = pickle.loads(payload)
-    pack = _Pack(store_at(uri), runs, list(values))
+    store = store_at(uri)
+    enter_archives(store)
+    pack = _Pack(store, runs, list(values))
     pack.prepare()
     if number < 0:
         return dump_done(pack.execute())

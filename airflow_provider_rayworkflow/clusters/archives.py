@@ -1,0 +1,232 @@
+"""Local folders of a runtime environment on their way to where tasks run: as archives in the storage.
+
+A runtime environment with local folders means the machine of the author's Airflow process. What goes into
+a submission means the same everywhere: each local folder, module or wheel becomes a reference
+``{"archive": "<sha256>"}``. ``working_dir`` is the archive's content, an entry of ``py_modules`` is what
+is imported from it. URIs stay as they are.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import cloudpickle
+
+import airflow_provider_rayworkflow
+from airflow_provider_rayworkflow.exceptions import RayWorkflowInputError
+from airflow_provider_rayworkflow.tries.definition import check_environment
+from airflow_provider_rayworkflow.workflow.storage.archives import (
+    Archive,
+    ArchiveError,
+    ArchiveStore,
+    check_members,
+    pack_file,
+    pack_folder,
+)
+
+Json = dict[str, Any]
+
+#: What stands in a submission for a local folder.
+ARCHIVE = "archive"
+
+_ZIPS = (".whl", ".zip")
+# Ray's own switch for what it packs by itself.
+_INCLUDE_GITIGNORE = "RAY_RUNTIME_ENV_IGNORE_GITIGNORE"
+
+
+@dataclass(frozen=True, slots=True)
+class PackedEnvironment:
+    """A runtime environment that means the same on every machine.
+
+    :ivar runtime_env: JSON, with references in place of local folders.
+    :ivar archives: what the references name, each once.
+    """
+
+    runtime_env: Json
+    archives: list[Archive] = field(default_factory=list)
+
+    def store(self, archives: ArchiveStore, workflow_id: str, *, now: float) -> None:
+        """Let a workflow use the archives, before its submission is written.
+
+        :param now: seconds since the epoch.
+        :raises StorageError: when the storage fails.
+        """
+        for archive in self.archives:
+            archives.use(workflow_id, archive, now=now)
+
+
+def with_archives(runtime_env: Json | None) -> PackedEnvironment:
+    """Pack the local folders that a runtime environment names: ``working_dir`` and ``py_modules``.
+
+    Files that name packages (``pip`` and ``uv`` as the path of a requirements file) are read. Left out of a
+    folder is what ``excludes`` names, and what its ``.rayignore`` and ``.gitignore`` do, as Ray has it.
+
+    :raises RayWorkflowInputError: for what can't be packed, or is no JSON.
+    """
+    given = dict(check_environment(runtime_env))
+    excludes = _patterns(given.pop("excludes", None))
+    archives: dict[str, Archive] = {}
+
+    def reference(archive: Archive) -> Json:
+        archives[archive.sha256] = archive
+        return {ARCHIVE: archive.sha256}
+
+    try:
+        if given.get("working_dir") is not None:
+            given["working_dir"] = _working_dir(given["working_dir"], excludes, reference)
+        if given.get("py_modules") is not None:
+            modules = given["py_modules"]
+            if not isinstance(modules, (list, tuple)):
+                raise RayWorkflowInputError(
+                    "runtime_env['py_modules'] must be a list of paths or URIs."
+                )
+            given["py_modules"] = [_module(one, excludes, reference) for one in modules]
+    except ArchiveError as exc:
+        raise RayWorkflowInputError(f"runtime_env: {exc}") from exc
+    for name in ("pip", "uv"):
+        if name in given:
+            given[name] = _requirements(given[name], name)
+    return PackedEnvironment(_as_json(given), list(archives.values()))
+
+
+def own_archives() -> list[Archive]:
+    """This package and cloudpickle: all that a cluster needs besides Ray and pyarrow.
+
+    No workflow uses them: a manager that is started needs them. They stay in the storage, about half a
+    megabyte for each version of the package.
+
+    :raises ArchiveError: when they can't be read.
+    """
+    modules = (airflow_provider_rayworkflow, cloudpickle)
+    return [pack_folder(Path(one.__file__ or "").parent, with_parent=True) for one in modules]
+
+
+def _working_dir(value: Any, excludes: Sequence[str], reference: Callable[[Archive], Json]) -> Any:
+    path = _local_path(value, "runtime_env['working_dir']")
+    if path is None:
+        return value
+    if path.suffix == ".zip" and path.is_file():
+        return reference(_zip(path))
+    return reference(pack_folder(path, is_excluded=_excluding(path, excludes)))
+
+
+def _module(value: Any, excludes: Sequence[str], reference: Callable[[Archive], Json]) -> Any:
+    path = _local_path(_file_of(value), "An entry of runtime_env['py_modules']")
+    if path is None:
+        return value
+    if path.suffix in _ZIPS and path.is_file():
+        return reference(_zip(path))
+    if path.suffix == ".py" and path.is_file():
+        return reference(pack_file(path))
+    return reference(pack_folder(path, with_parent=True, is_excluded=_excluding(path, excludes)))
+
+
+def _file_of(value: Any) -> Any:
+    """The folder or file of an imported module; anything else as it is."""
+    if not isinstance(value, ModuleType):
+        return value
+    folders = list(getattr(value, "__path__", []))
+    if len(folders) > 1:
+        raise RayWorkflowInputError(
+            f"runtime_env['py_modules']: the module {value.__name__!r} lies in several folders; "
+            "give their paths."
+        )
+    return folders[0] if folders else value.__file__
+
+
+def _local_path(value: Any, what: str) -> Path | None:
+    """The path of something local; None for a URI, or a reference to an archive.
+
+    :raises RayWorkflowInputError: when it is neither, or nothing is there.
+    """
+    if isinstance(value, dict) and set(value) == {ARCHIVE}:
+        return None
+    if not isinstance(value, (str, os.PathLike)):
+        raise RayWorkflowInputError(f"{what} must be a path or a URI, not {value!r:.200}.")
+    text = os.fspath(value)
+    if "://" in str(text):
+        return None
+    path = Path(str(text)).expanduser()
+    if not path.exists():
+        raise RayWorkflowInputError(
+            f"{what} is {str(value)!r:.300}, and nothing is there on this machine. Give the path of a "
+            "folder that Airflow's workers see, or a URI that the cluster can read."
+        )
+    return path
+
+
+def _zip(path: Path) -> Archive:
+    """A zip or a wheel as it is.
+
+    :raises ArchiveError: when it can't be unpacked safely.
+    """
+    try:
+        archive = Archive.of(path.read_bytes())
+        check_members(archive.data)
+    except OSError as exc:
+        raise ArchiveError(f"{str(path)!r} can't be read: {exc}") from exc
+    except ArchiveError as exc:
+        raise ArchiveError(f"{str(path)!r} can't be used. {exc}") from exc
+    return archive
+
+
+def _patterns(excludes: Any) -> list[str]:
+    if excludes is None:
+        return []
+    if not isinstance(excludes, (list, tuple)) or not all(isinstance(one, str) for one in excludes):
+        raise RayWorkflowInputError("runtime_env['excludes'] must be a list of patterns.")
+    return list(excludes)
+
+
+def _excluding(folder: Path, excludes: Iterable[str]) -> Callable[[str], bool]:
+    """What Ray leaves out of a folder: each file of patterns counts by itself."""
+    from pathspec import GitIgnoreSpec  # Airflow brings it; parsing DAG files needs it not
+
+    files = [".rayignore"]
+    if os.environ.get(_INCLUDE_GITIGNORE) != "1":
+        files.append(".gitignore")
+    patterns = [list(excludes)]
+    for name in files:
+        path = folder / name
+        if path.is_file():
+            patterns.append(path.read_text().splitlines())
+    specs = [GitIgnoreSpec.from_lines(lines) for lines in patterns if lines]
+    return lambda name: any(spec.match_file(name) for spec in specs)
+
+
+def _requirements(value: Any, name: str) -> Any:
+    """A list of packages in place of the path of a requirements file."""
+    if isinstance(value, dict) and isinstance(value.get("packages"), str):
+        return value | {"packages": _requirements(value["packages"], name)}
+    if not isinstance(value, str):
+        return value
+    try:
+        lines = Path(value).expanduser().read_text().splitlines()
+    except OSError as exc:
+        raise RayWorkflowInputError(
+            f"runtime_env[{name!r}] is the path {value!r:.300}, which can't be read: {exc.strerror}. "
+            "Give a list of packages, or the path of a requirements file on Airflow's workers."
+        ) from exc
+    return [line.strip() for line in lines if line.strip()]
+
+
+def _as_json(given: Json) -> Json:
+    """A copy in JSON's types.
+
+    :raises RayWorkflowInputError: without the values, which may be secrets.
+    """
+    for name, value in given.items():
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError, RecursionError):
+            raise RayWorkflowInputError(
+                f"runtime_env[{name!r}] must be JSON: it goes to the cluster as a document."
+            ) from None
+    copy: Json = json.loads(json.dumps(given))
+    return copy

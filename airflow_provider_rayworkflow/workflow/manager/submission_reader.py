@@ -1,0 +1,310 @@
+"""Finds submissions in the storage and begins their workflows.
+
+A submission is never lost and never run twice, whatever dies when. The steps are: the workflow is
+claimed under the submission's id, its first status is written, the answer is written, the
+submission is deleted. A manager that finds the submission after a death in between sees by the claim
+whether its run has begun (:meth:`.Admission.begin`), and does what is left.
+
+Costs: one listing a second while there is nothing to do (86,400 requests a day). For each submission,
+besides what the start of its workflow costs: seven reads, a write and a delete.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Protocol
+
+from airflow_provider_rayworkflow.workflow.exceptions import (
+    CorruptedDataError,
+    KeyNotFoundError,
+    LeaseLostError,
+    OwnershipLostError,
+    StorageError,
+    WorkflowError,
+)
+from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
+from airflow_provider_rayworkflow.workflow.format.shortening import shorten
+from airflow_provider_rayworkflow.workflow.manager.admission import Admission
+from airflow_provider_rayworkflow.workflow.manager.registry import Registry
+from airflow_provider_rayworkflow.workflow.model.graph import Graph
+from airflow_provider_rayworkflow.workflow.model.limits import Limits, check_limits
+from airflow_provider_rayworkflow.workflow.model.records import StartOptions
+from airflow_provider_rayworkflow.workflow.storage.mailbox import (
+    AnswerOutcome,
+    Mailbox,
+    Submission,
+    SubmissionAnswer,
+)
+
+log = get_logger(__name__)
+
+# Each of them may have a worker of its own that builds its graph.
+_MOST_AT_ONCE = 16
+
+
+class BuildError(WorkflowError):
+    """The graph of a submission can't be made here and now. The message is all that its try gets to see."""
+
+
+class RefusedError(WorkflowError):
+    """What a submission asks for can't be done, and never will be."""
+
+
+class Builder(Protocol):
+    """Makes the graphs of submissions, each in the runtime environment of its author."""
+
+    async def build(self, submission: Submission) -> bytes | None:
+        """The graph to run, as :meth:`Graph.from_bytes` reads it; None for the stored one.
+
+        A call that is canceled ends what it has begun.
+
+        :raises BuildError: when it can't be made; the message has the author's traceback.
+        :raises RefusedError: when the next call would give the same.
+        """
+
+
+class SubmissionReader:
+    """The submissions for one manager.
+
+    :param builder: None for a manager that takes none.
+    :param cluster: of the manager: only submissions that name it are taken.
+    :param set_limits: as :meth:`Manager.set_limits`; what it changes is in the next renewal of the lease.
+    """
+
+    def __init__(
+        self,
+        known: Registry,
+        admission: Admission,
+        builder: Builder | None,
+        *,
+        cluster: str,
+        set_limits: Callable[[Limits], bool],
+    ) -> None:
+        self._known = known
+        self._admission = admission
+        self._builder = builder
+        self._cluster = cluster
+        self._set_limits = set_limits
+        self._mailbox = Mailbox(known.store.bytes, signing=known.store.signing)
+        self._taking: dict[str, asyncio.Task[None]] = {}
+        self._builds: set[asyncio.Future[bytes | None]] = set()
+        self._left: set[str] = set()  # for other managers, or damaged: not read again
+        self._not_before: dict[str, float] = {}  # failed for now, by the loop's clock
+        self._is_closed = False
+
+    @property
+    def is_busy(self) -> bool:
+        """True while a submission is on its way; its workflow is not held yet."""
+        return bool(self._taking)
+
+    async def watch(self) -> None:
+        """Look again and again, until cancelled or fenced: at once after a look that found work."""
+        while self._builder is not None and not self._known.tenure.is_over:
+            has_found = False
+            try:
+                has_found = await self.look()
+            except StorageError as exc:  # the next look may be luckier
+                log.warning("Submissions can't be listed: %s", exc)
+            except Exception:  # the loop must live
+                log.exception("Submissions can't be listed")
+            if len(self._taking) >= _MOST_AT_ONCE:
+                await asyncio.wait(self._taking.values(), return_when=asyncio.FIRST_COMPLETED)
+            elif not has_found:
+                await asyncio.sleep(self._known.intervals.submissions_s)
+
+    async def look(self) -> bool:
+        """Begin to take what is open, as much as may be under way at once; True if there was anything new.
+
+        :raises StorageError: when it can't be listed.
+        """
+        found = await self._known.in_thread(self._mailbox.list_submissions)
+        self._left &= set(found)
+        now = asyncio.get_running_loop().time()
+        self._not_before = {
+            key: time for key, time in self._not_before.items() if time > now and key in found
+        }
+        passed_over = self._left | self._not_before.keys() | self._taking.keys()
+        new = [key for key in found if key not in passed_over]
+        for key in new[: max(0, _MOST_AT_ONCE - len(self._taking))]:
+            task = self._taking[key] = asyncio.create_task(self._take(key))
+            task.add_done_callback(partial(self._end, key))
+        return bool(new)
+
+    def _end(self, key: str, _: asyncio.Task[None]) -> None:
+        del self._taking[key]
+
+    async def settle(self) -> None:
+        """Wait until all that was begun is done."""
+        await asyncio.gather(*self._taking.values(), return_exceptions=True)
+
+    async def close(self) -> None:
+        """Take nothing more. What is being built stays for the next manager; what is being started, starts."""
+        self._is_closed = True
+        for build in self._builds:
+            build.cancel()
+        await self.settle()
+
+    # ---- one submission
+
+    async def _take(self, key: str) -> None:
+        try:
+            await self._deal_with(key)
+        except KeyNotFoundError:
+            pass  # taken since it was listed, or withdrawn
+        except (LeaseLostError, OwnershipLostError) as exc:
+            log.warning("A submission stays for another manager: %s", exc)
+            self._put_off(key)
+        except asyncio.CancelledError:
+            if not self._is_closed:
+                raise
+        except StorageError as exc:
+            log.warning("A submission waits: %s", exc)
+            self._put_off(key)
+        except Exception:
+            log.exception("A submission waits")
+            self._put_off(key)
+
+    def _put_off(self, key: str) -> None:
+        loop = asyncio.get_running_loop()
+        self._not_before[key] = loop.time() + self._known.intervals.retry_s
+
+    async def _deal_with(self, key: str) -> None:
+        try:
+            submission = await self._known.in_thread(self._mailbox.read_submission_at, key)
+        except CorruptedDataError as exc:
+            self._left.add(key)
+            log.warning("A submission is of no use: %s", exc)
+            return
+        if submission.cluster != self._cluster:
+            self._left.add(key)
+            return
+        if await self._is_answered(submission):
+            await self._known.in_thread(self._delete, submission)
+            return
+        outcome, message = await self._outcome(submission)
+        if self._known.tenure.is_over:
+            raise LeaseLostError
+        await self._known.in_thread(self._answer, submission, outcome, message)
+
+    async def _outcome(self, submission: Submission) -> tuple[AnswerOutcome, str]:
+        """Begin the workflow; what became of that.
+
+        :raises StorageError: when it may work a moment later.
+        :raises OwnershipLostError: or LeaseLostError when this manager may not decide.
+        """
+        try:
+            if reason := await self._why_not(submission):
+                return "failed", reason
+            graph = await self._build(submission)
+            # To build takes a while. Another manager may have been faster, and the try may have gone on.
+            await self._known.in_thread(
+                self._mailbox.read_submission, submission.workflow_id, submission.submission_id
+            )
+            if reason := await self._why_not(submission):
+                return "failed", reason
+            await self._begin(submission, graph)
+        except queue.Full as exc:
+            return "queue full", str(exc)
+        except (OwnershipLostError, LeaseLostError, KeyNotFoundError):
+            raise
+        except StorageError as exc:
+            if exc.is_transient:
+                raise
+            return "failed", _described(exc)
+        except RefusedError as exc:
+            return "refused", str(exc)
+        except BuildError as exc:
+            return "failed", str(exc)
+        except ValueError as exc:  # asked for again, it would be the same
+            return "refused", str(exc)
+        except WorkflowError as exc:
+            return "failed", _described(exc)
+        except Exception as exc:
+            log.exception("Workflow %s could not be started", submission.workflow_id)
+            return "failed", _described(exc)
+        return "accepted", ""
+
+    async def _build(self, submission: Submission) -> Graph | None:
+        if self._builder is None or self._is_closed:
+            raise asyncio.CancelledError
+        build = asyncio.ensure_future(self._builder.build(submission))
+        self._builds.add(build)
+        try:
+            data = await build
+        finally:
+            self._builds.discard(build)
+        return None if data is None else await self._known.read_graph(data)
+
+    async def _begin(self, submission: Submission, graph: Graph | None) -> None:
+        await self._take_limits(submission)
+        options = StartOptions(
+            from_task=submission.from_task,
+            traceparent=submission.traceparent,
+            submission_id=submission.submission_id,
+        )
+        if graph is not None:
+            options = replace(
+                options, on_existing=submission.on_existing, on_change=submission.on_change
+            )
+        metadata = submission.user_metadata if graph is not None else {}
+        await self._admission.begin(submission.workflow_id, graph, metadata, options)
+
+    async def _take_limits(self, submission: Submission) -> None:
+        """Set the limits that are still unset.
+
+        :raises BuildError: when other limits are in force.
+        """
+        try:
+            self._set_limits(
+                check_limits(submission.max_running_workflows, submission.max_pending_workflows)
+            )
+        except ValueError as exc:  # they may be others later
+            raise BuildError(f"ValueError: {exc}") from exc
+
+    async def _why_not(self, submission: Submission) -> str:
+        """Why a submission is not to be run any more; ``""`` if it is."""
+        workflow_id, token = submission.workflow_id, submission.token
+        owner, request = await asyncio.gather(
+            self._known.in_thread(self._mailbox.read_owner, workflow_id),
+            self._known.in_thread(self._mailbox.read_request, workflow_id, token),
+        )
+        reason = ""
+        if owner is None or owner.token != token:
+            reason = "another owner has taken it over since this was submitted"
+        elif owner.submission_id != submission.submission_id:
+            reason = "its owner has submitted it again since"
+        elif request is not None:
+            reason = f"its owner has asked to {request.how} it"
+        return f"Workflow {workflow_id} is not started: {reason}" if reason else ""
+
+    async def _is_answered(self, submission: Submission) -> bool:
+        answer = await self._known.in_thread(
+            self._mailbox.read_answer, submission.workflow_id, submission.submission_id
+        )
+        return answer is not None
+
+    def _answer(self, submission: Submission, outcome: AnswerOutcome, message: str) -> None:
+        """Write the answer, then delete the submission. Blocks."""
+        self._mailbox.write_answer(
+            SubmissionAnswer(
+                workflow_id=submission.workflow_id,
+                submission_id=submission.submission_id,
+                outcome=outcome,
+                message=shorten(message),
+                answered_at=self._known.clock(),
+            )
+        )
+        if message:
+            log.warning("Workflow %s, %s: %s", submission.workflow_id, outcome, message)
+        self._delete(submission)
+
+    def _delete(self, submission: Submission) -> None:
+        self._mailbox.delete_submission(submission.workflow_id, submission.submission_id)
+
+
+def _described(exc: BaseException) -> str:
+    return f"{type(exc).__name__}: {exc}"

@@ -1,0 +1,690 @@
+"""A manager finds submissions in the storage, begins each one once, and answers it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from faulty import FaultyStore, Killed
+
+from airflow_provider_rayworkflow.workflow.exceptions import DataLoadError, DataSaveError
+from airflow_provider_rayworkflow.workflow.format.documents import load_frames
+from airflow_provider_rayworkflow.workflow.manager.manager import Manager
+from airflow_provider_rayworkflow.workflow.manager.registry import Intervals
+from airflow_provider_rayworkflow.workflow.manager.submission_reader import (
+    BuildError,
+    RefusedError,
+)
+from airflow_provider_rayworkflow.workflow.model.graph import Graph, Task
+from airflow_provider_rayworkflow.workflow.model.limits import Limits
+from airflow_provider_rayworkflow.workflow.model.records import (
+    Encoding,
+    Form,
+    Result,
+    TaskFailure,
+    TaskTimes,
+)
+from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.scheduling.attempts import Errand, Lost, Returned
+from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, keys
+from airflow_provider_rayworkflow.workflow.storage.backends.local import LocalStore
+from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
+from airflow_provider_rayworkflow.workflow.storage.byte_store import ByteStore, Data, buffers
+from airflow_provider_rayworkflow.workflow.storage.leases import Process
+from airflow_provider_rayworkflow.workflow.storage.mailbox import (
+    Mailbox,
+    Owner,
+    StopRequest,
+    Submission,
+    SubmissionAnswer,
+)
+
+pytestmark = pytest.mark.timeout(120)
+
+GRAPH = Graph(
+    tasks=[
+        Task(name="a", function=0, arguments=0),
+        Task(name="b", function=0, arguments=0, upstream=(0,)),
+    ],
+    blobs=[b""],
+).to_bytes()
+SUBMISSION = Submission(
+    workflow_id="w",
+    submission_id="try-1",
+    token="try",
+    workflow="pipelines:daily",
+    arguments={},
+    user_metadata={"of": "the try"},
+    on_existing="resume",
+    submitted_at=1.0,
+    python="3.11",
+    package_version="0",
+    cluster="here",
+)
+RESULT = Result(form=Form.VALUE, encoding=Encoding.JSON, inline=b"1")
+INTERVALS = Intervals(poll_s=0.01, retry_s=0.01, submissions_s=0.01, watch_s=0.01)
+
+
+class InstantRunner:
+    """A task ends at once, or never."""
+
+    def __init__(self, *, is_endless: bool = False) -> None:
+        self._is_endless = is_endless
+        self.started: Counter[str] = Counter()
+
+    def start(self, errand: Errand) -> None:
+        self.started[errand.run.task_id] += 1
+        if not self._is_endless:
+            times = TaskTimes(started_at=1.0, ended_at=2.0, attempt=1)
+            end = Returned(result=RESULT, times=times)
+            asyncio.get_running_loop().call_soon(errand.on_done, end)
+
+    def stop(self, errand: Errand) -> None:
+        if self._is_endless:
+            task_id = errand.run.task_id
+            gone = TaskFailure(task_id=task_id, type="", message="", traceback="", system=True)
+            asyncio.get_running_loop().call_soon(errand.on_done, Lost(failure=gone))
+
+
+@dataclass
+class InProcessBuilder:
+    """Gives the same graph, or error, for every submission.
+
+    :ivar before: is awaited in each build.
+    """
+
+    graph: bytes | None = GRAPH
+    error: Exception | None = None
+    before: Callable[[Submission], Awaitable[object]] | None = None
+    built: list[str] = field(default_factory=list)
+
+    async def build(self, submission: Submission) -> bytes | None:
+        self.built.append(submission.submission_id)
+        if self.before is not None:
+            await self.before(submission)
+        if self.error is not None:
+            raise self.error
+        return self.graph
+
+
+class RecordingStore(FaultyStore):
+    """Writes down which runs have begun, and counts reads and listings.
+
+    :ivar begun: the epochs of "w" that got a first status which is active, with their claims.
+    """
+
+    def __init__(self, store: ByteStore) -> None:
+        super().__init__(store)
+        self._claims: dict[int, dict[str, Any]] = {}
+        self.begun: dict[int, dict[str, Any]] = {}
+        self.reads: Counter[str] = Counter()
+
+    def put(self, key: str, data: Data) -> None:
+        name = keys.parse_status_key(key)
+        if name is not None and name.number == 0 and name.status.is_active:
+            self.begun[name.epoch] = self._claims[name.epoch]
+        super().put(key, data)
+
+    def put_if_absent(self, key: str, data: Data) -> bool:
+        is_new = super().put_if_absent(key, data)
+        if is_new and key.endswith(".epoch"):
+            claim, _ = load_frames(key, "epoch", b"".join(buffers(data)))
+            self._claims[claim["epoch"]] = claim
+        return is_new
+
+    def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
+        self.reads[key] += 1
+        return super().get(key, start, length)
+
+    def list(self, folder: str) -> Any:
+        self.reads[folder] += 1
+        return super().list(folder)
+
+
+@pytest.fixture(params=["memory", "local"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> RecordingStore:
+    inner = MemoryStore() if request.param == "memory" else LocalStore(tmp_path)
+    return RecordingStore(inner)
+
+
+@pytest.fixture
+def memory() -> RecordingStore:
+    return RecordingStore(MemoryStore())
+
+
+def manager_on(
+    store: ByteStore,
+    manager_id: str = "m",
+    *,
+    cluster: str = "here",
+    builder: InProcessBuilder | None = None,
+    runner: InstantRunner | None = None,
+    limits: Limits | None = None,
+    actor_id: str = "actor",
+    process: Process | None = None,
+) -> Manager:
+    return Manager(
+        store=WorkflowStore(store),
+        runner=runner or InstantRunner(),
+        manager_id=manager_id,
+        actor_id=actor_id,
+        limits=limits or Limits(),
+        process=process,
+        intervals=INTERVALS,
+        cluster=cluster,
+        builder=builder or InProcessBuilder(),
+    )
+
+
+@asynccontextmanager
+async def managing(store: ByteStore, manager_id: str = "m", **given: Any) -> AsyncIterator[Manager]:
+    manager = manager_on(store, manager_id, **given)
+    await manager.start()
+    try:
+        yield manager
+    finally:
+        await manager.close()
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+async def answered(store: ByteStore, submission: Submission = SUBMISSION) -> SubmissionAnswer:
+    """The answer, as soon as the submission is gone."""
+    mailbox = Mailbox(store)
+    key = keys.submission_key(submission.workflow_id, submission.submission_id)
+    await until(lambda: key not in mailbox.list_submissions())
+    answer = mailbox.read_answer(submission.workflow_id, submission.submission_id)
+    assert answer is not None
+    return answer
+
+
+async def ended(store: ByteStore, workflow_id: str = "w") -> WorkflowStatus:
+    found = WorkflowStore(store)
+
+    def is_over() -> bool:
+        name = found.latest_status(workflow_id)
+        return name is not None and not name.status.is_active
+
+    await until(is_over)
+    name = found.latest_status(workflow_id)
+    assert name is not None
+    return name.status
+
+
+async def run_before(store: ByteStore) -> None:
+    """Let there be a successful workflow of that id."""
+    async with managing(store, "before", cluster="", actor_id="earlier") as manager:
+        await manager.submit("w", GRAPH, user_metadata={})
+        assert await ended(store) is WorkflowStatus.SUCCESSFUL
+
+
+def test_a_submission_is_run_once_answered_and_deleted(store):
+    async def check() -> None:
+        builder, runner = InProcessBuilder(), InstantRunner()
+        async with managing(store, builder=builder, runner=runner):
+            Mailbox(store).submit(SUBMISSION)
+            answer = await answered(store)
+            assert (answer.outcome, answer.message) == ("accepted", "")
+            assert await ended(store) is WorkflowStatus.SUCCESSFUL
+            await asyncio.sleep(0.05)
+        assert builder.built == ["try-1"]
+        assert runner.started == {"a": 1, "b": 1}
+        record = WorkflowStore(store).read_status("w")
+        assert record is not None
+        assert record.user_metadata == {"of": "the try"}
+        assert store.begun[1]["submission_id"] == "try-1"
+
+    asyncio.run(check())
+
+
+def test_the_lease_of_a_manager_names_its_cluster(memory):
+    async def check() -> None:
+        async with managing(memory):
+            lease = WorkflowStore(memory).leases.read("m")
+            assert lease is not None
+            assert lease.cluster == "here"
+
+    asyncio.run(check())
+
+
+def test_each_submission_is_taken_by_the_manager_of_its_cluster(memory):
+    async def check() -> None:
+        here, there = InProcessBuilder(), InProcessBuilder()
+        mailbox = Mailbox(memory)
+        for number, cluster in enumerate(["here", "there", "", "elsewhere", "there"]):
+            workflow_id = f"w{number}"
+            mailbox.submit(replace(SUBMISSION, workflow_id=workflow_id, cluster=cluster))
+        async with (
+            managing(memory, "m", builder=here, actor_id="a"),
+            managing(memory, "n", builder=there, cluster="there", actor_id="b"),
+        ):
+            await until(lambda: len(mailbox.list_submissions()) == 2)
+            await asyncio.sleep(0.05)
+        left = [mailbox.read_submission_at(key).cluster for key in mailbox.list_submissions()]
+        assert left == ["", "elsewhere"]
+        assert (len(here.built), len(there.built)) == (1, 2)
+
+    asyncio.run(check())
+
+
+@pytest.mark.invariant(5)
+@pytest.mark.parametrize("on_existing", ["resume", "restart"])
+def test_two_managers_that_find_the_same_submission_run_it_once(store, on_existing):
+    """As when a manager was replaced and its successor sees what it has begun to take."""
+
+    async def check() -> None:
+        if on_existing == "restart":
+            await run_before(store)
+        before = max(store.begun, default=0)
+        both = asyncio.Barrier(2)
+        builder = InProcessBuilder(before=lambda _: both.wait())
+        Mailbox(store).submit(replace(SUBMISSION, on_existing=on_existing))
+        async with (
+            managing(store, "m", builder=builder, actor_id="a"),
+            managing(store, "n", builder=builder, actor_id="b"),
+        ):
+            assert (await answered(store)).outcome == "accepted"
+            assert await ended(store) is WorkflowStatus.SUCCESSFUL
+            await asyncio.sleep(0.1)
+        assert len(builder.built) == 2
+        assert [epoch for epoch in store.begun if epoch > before] == [before + 1]
+
+    asyncio.run(check())
+
+
+def test_a_manager_that_builds_for_too_long_finds_the_submission_done(memory):
+    """The try has read the answer, and a person has started the workflow over since."""
+
+    async def check() -> None:
+        may_go_on = asyncio.Event()
+        slow = InProcessBuilder(before=lambda _: may_go_on.wait())
+        mailbox = Mailbox(memory)
+        mailbox.submit(replace(SUBMISSION, on_existing="restart"))
+        async with managing(memory, "slow", builder=slow, actor_id="a"):
+            await until(lambda: slow.built)
+            async with managing(memory, "fast", actor_id="b"):
+                assert (await answered(memory)).outcome == "accepted"
+                assert await ended(memory) is WorkflowStatus.SUCCESSFUL
+            mailbox.delete_answer("w", "try-1")
+            may_go_on.set()
+            await asyncio.sleep(0.1)
+        assert list(memory.begun) == [1]
+        assert mailbox.read_answer("w", "try-1") is None
+
+    asyncio.run(check())
+
+
+GONE = replace(Process.current(), pid=2**22 + 1, started="1")
+
+
+async def die_at(store: ByteStore, at: int, how: str) -> bool:
+    """Have a manager take the submission, and die at one of its writes; False if it survives."""
+    faulty = FaultyStore(store, at=at, how=how)
+    manager = manager_on(faulty, "first", process=GONE)
+    with contextlib.suppress(Killed):
+        await manager.start()
+    done = asyncio.ensure_future(_both_done(store))
+    died = asyncio.wrap_future(faulty.died)
+    await asyncio.wait([done, died], return_when=asyncio.FIRST_COMPLETED)
+    if died.done():
+        done.cancel()
+        return True
+    with contextlib.suppress(Killed):  # where the lease is given back, nothing is left to be done
+        await manager.close()
+    return False
+
+
+async def _both_done(store: ByteStore) -> None:
+    await answered(store)
+    await ended(store)
+    await asyncio.sleep(0.02)  # deletes what its last status replaces
+
+
+def die(store: ByteStore, at: int, how: str) -> bool:
+    """As a process: what it has begun ends with it."""
+    loop = asyncio.new_event_loop()
+    loop.set_exception_handler(lambda _, context: None)  # tasks that end by Killed
+    with contextlib.closing(loop):
+        has_died = loop.run_until_complete(die_at(store, at, how))
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        with contextlib.suppress(BaseException):
+            loop.run_until_complete(asyncio.wait(left, timeout=0.1))
+        return has_died
+
+
+async def take_what_is_left(store: RecordingStore, actor_id: str) -> None:
+    async with managing(store, "second", actor_id=actor_id) as manager:
+        assert (await answered(store)).outcome == "accepted"
+        if actor_id != "actor":
+            await manager.resume("w")  # as its try does, where the first manager was running it
+        assert await ended(store) is WorkflowStatus.SUCCESSFUL
+
+
+@pytest.mark.invariant(5)
+@pytest.mark.parametrize("asked", ["new", "restart", "from a task"])
+@pytest.mark.parametrize(
+    ("kind", "how", "successor"),
+    [
+        ("memory", "before", "the same actor"),
+        ("memory", "after", "the same actor"),
+        ("memory", "after", "another actor"),
+        ("local", "torn", "another actor"),
+    ],
+)
+def test_a_manager_dies_at_any_write_and_the_submission_runs_once(
+    kind: str, asked: str, successor: str, how: str, tmp_path: Path
+) -> None:
+    changes: dict[str, Any] = {
+        "new": {},
+        "restart": {"on_existing": "restart"},
+        "from a task": {"workflow": "", "from_task": "b"},
+    }[asked]
+    submission = replace(SUBMISSION, **changes)
+    for at in itertools.count():
+        folder = tmp_path / str(at)
+        folder.mkdir()
+        store = RecordingStore(MemoryStore() if kind == "memory" else LocalStore(folder))
+        if asked != "new":
+            asyncio.run(run_before(store))
+        before = max(store.begun, default=0)
+        Mailbox(store).submit(submission)
+        if not die(store, at, how):
+            break
+        actor_id = "actor" if successor == "the same actor" else "another"
+        asyncio.run(take_what_is_left(store, actor_id))
+        begun = [claim for epoch, claim in store.begun.items() if epoch > before]
+        assert begun, at
+        assert len({_point_of_start(claim, asked) for claim in begun}) == 1, at
+    assert at >= 7, "it has fewer writes than a run has"
+
+
+def _point_of_start(claim: dict[str, Any], asked: str) -> int:
+    """From which epoch on a run counts: every run that goes on with another one has the same."""
+    return claim["restarts"]["b"] if asked == "from a task" else claim["base_epoch"]
+
+
+@pytest.mark.parametrize("on_existing", ["resume", "restart"])
+def test_a_write_that_fails_leads_to_an_answer_and_never_to_a_second_run(on_existing: str) -> None:
+    async def check(at: int) -> bool:
+        store = RecordingStore(MemoryStore())
+        if on_existing == "restart":
+            await run_before(store)
+        before = max(store.begun, default=0)
+        faulty = FaultyStore(store, at=at + 1, how="error")  # the first one is the lease
+        runner = InstantRunner()
+        with contextlib.suppress(DataSaveError):  # the lease can't be given back, in the last case
+            async with managing(faulty, runner=runner):
+                Mailbox(store).submit(replace(SUBMISSION, on_existing=on_existing))
+                answer = await answered(store)
+                if answer.outcome == "accepted":
+                    await ended(store)
+        assert len([epoch for epoch in store.begun if epoch > before]) <= 1, at
+        assert answer.outcome in ("accepted", "failed")
+        assert bool(runner.started) == (answer.outcome == "accepted"), at
+        assert max(runner.started.values(), default=0) <= 1
+        return faulty.writes > at + 1
+
+    at = 0
+    while asyncio.run(check(at)):
+        at += 1
+    assert at > 5
+
+
+def later_owner(mailbox: Mailbox) -> None:
+    mailbox.take_over(Owner(workflow_id="w", token="later", submission_id="", since=2.0))
+
+
+def resubmitted(mailbox: Mailbox) -> None:
+    mailbox.take_over(Owner(workflow_id="w", token="try", submission_id="try-2", since=2.0))
+
+
+def stop_request(mailbox: Mailbox) -> None:
+    mailbox.request_stop(StopRequest(workflow_id="w", token="try", how="suspend", requested_at=2.0))
+
+
+@pytest.mark.parametrize(
+    ("happens", "reason"),
+    [
+        (later_owner, "another owner has taken it over"),
+        (resubmitted, "its owner has submitted it again"),
+        (stop_request, "its owner has asked to suspend it"),
+    ],
+)
+@pytest.mark.parametrize("when", ["before it is found", "while its graph is built"])
+def test_a_submission_that_its_try_does_not_want_any_more_is_not_started(
+    store, happens, reason, when
+):
+    async def check() -> None:
+        mailbox = Mailbox(store)
+        builder = InProcessBuilder()
+        mailbox.submit(SUBMISSION)
+        if when == "before it is found":
+            happens(mailbox)
+        else:
+            builder.before = lambda _: asyncio.to_thread(happens, mailbox)
+        async with managing(store, builder=builder):
+            answer = await answered(store)
+        assert answer.outcome == "failed"
+        assert answer.message.startswith("Workflow w is not started: ")
+        assert reason in answer.message
+        assert len(builder.built) == (when != "before it is found")
+        assert store.begun == {}
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize(
+    ("builder", "changes", "outcome", "message"),
+    [
+        (InProcessBuilder(error=BuildError("no module 'x'")), {}, "failed", "no module 'x'"),
+        (InProcessBuilder(error=RefusedError("no graph")), {}, "refused", "no graph"),
+        (InProcessBuilder(error=OSError("a bug")), {}, "failed", "OSError: a bug"),
+        (InProcessBuilder(graph=b"no graph"), {}, "", ""),
+        (InProcessBuilder(graph=None), {}, "failed", "WorkflowNotResumableError"),
+        (InProcessBuilder(), {"from_task": "no such task"}, "refused", "no such task"),
+        (InProcessBuilder(), {"max_running_workflows": 7}, "failed", "ValueError"),
+    ],
+)
+def test_what_can_not_be_started_is_answered_with_the_reason(
+    memory, builder, changes, outcome, message
+):
+    async def check() -> None:
+        Mailbox(memory).submit(replace(SUBMISSION, **changes))
+        async with managing(memory, builder=builder, limits=Limits(max_running=3)):
+            answer = await answered(memory)
+        assert answer.outcome in ([outcome] if outcome else ["failed", "refused"])
+        assert message in answer.message
+        assert memory.begun == {}
+
+    asyncio.run(check())
+
+
+def test_a_submission_that_finds_no_place_in_the_queue_hears_of_it(memory):
+    async def check() -> None:
+        limits = Limits(max_running=1, max_pending=0)
+        async with managing(
+            memory, runner=InstantRunner(is_endless=True), limits=limits
+        ) as manager:
+            await manager.submit("other", GRAPH, user_metadata={})
+            Mailbox(memory).submit(SUBMISSION)
+            assert (await answered(memory)).outcome == "queue full"
+        assert WorkflowStore(memory).read_status("w") is None
+
+    asyncio.run(check())
+
+
+def test_a_submission_sets_limits_that_are_unset(memory):
+    async def check() -> None:
+        async with managing(memory) as manager:
+            Mailbox(memory).submit(replace(SUBMISSION, max_running_workflows=7))
+            assert (await answered(memory)).outcome == "accepted"
+            await asyncio.to_thread(manager.renew_lease)
+            lease = WorkflowStore(memory).leases.read("m")
+            assert lease is not None
+            assert lease.limits["max_running"] == 7
+
+    asyncio.run(check())
+
+
+def test_a_damaged_submission_stops_no_other_one_and_is_read_once(memory):
+    async def check() -> None:
+        bad = keys.submission_key("bad", "s")
+        memory.put(bad, b"torn")
+        Mailbox(memory).submit(SUBMISSION)
+        async with managing(memory):
+            assert (await answered(memory)).outcome == "accepted"
+            await until(lambda: memory.reads[keys.SUBMISSIONS] > 10)
+        assert memory.reads[bad] == 1
+
+    asyncio.run(check())
+
+
+def test_a_fenced_manager_answers_nothing(memory):
+    async def check() -> None:
+        builder = InProcessBuilder()
+        manager = manager_on(memory, builder=builder)
+
+        async def fence(_: Submission) -> None:
+            manager.fence()
+
+        builder.before = fence
+        await manager.start()
+        Mailbox(memory).submit(SUBMISSION)
+        await until(lambda: builder.built)
+        await manager.submissions.settle()
+        mailbox = Mailbox(memory)
+        assert len(mailbox.list_submissions()) == 1
+        assert mailbox.read_answer("w", "try-1") is None
+        await manager.close()
+        async with managing(memory, "next", actor_id="another"):
+            assert (await answered(memory)).outcome == "accepted"
+
+    asyncio.run(check())
+
+
+def test_a_manager_that_closes_leaves_what_it_builds_to_the_next_one(memory):
+    async def check() -> None:
+        builder = InProcessBuilder(before=lambda _: asyncio.Event().wait())
+        Mailbox(memory).submit(SUBMISSION)
+        async with managing(memory, builder=builder) as manager:
+            await until(lambda: builder.built)
+            assert manager.submissions.is_busy
+        assert len(Mailbox(memory).list_submissions()) == 1
+        async with managing(memory, "next"):
+            assert (await answered(memory)).outcome == "accepted"
+
+    asyncio.run(check())
+
+
+def test_an_answer_that_was_read_ends_the_submission_for_good(memory):
+    """A manager died before it could delete the submission."""
+
+    async def check() -> None:
+        mailbox, builder = Mailbox(memory), InProcessBuilder()
+        mailbox.submit(SUBMISSION)
+        mailbox.write_answer(
+            SubmissionAnswer(
+                workflow_id="w",
+                submission_id="try-1",
+                outcome="failed",
+                message="no",
+                answered_at=2.0,
+            )
+        )
+        async with managing(memory, builder=builder):
+            assert (await answered(memory)).message == "no"
+        assert builder.built == []
+        mailbox.submit(SUBMISSION)
+        mailbox.delete_answer("w", "try-1")
+        assert mailbox.list_submissions() == []
+
+    asyncio.run(check())
+
+
+def test_an_idle_look_is_one_listing(memory):
+    """The cost of waiting: 86,400 requests a day at one look a second."""
+
+    async def check() -> None:
+        Mailbox(memory).submit(replace(SUBMISSION, cluster="elsewhere"))
+        async with managing(memory) as manager:
+            for _ in range(3):
+                await manager.submissions.look()
+                await manager.submissions.settle()
+            memory.reads.clear()
+            writes = memory.writes
+            has_found = [await manager.submissions.look() for _ in range(10)]
+            assert has_found == [False] * 10
+            # The manager looks by itself meanwhile.
+            assert set(memory.reads) <= {keys.SUBMISSIONS}
+            assert memory.reads[keys.SUBMISSIONS] >= 10
+            assert memory.writes == writes
+
+    asyncio.run(check())
+
+
+def test_the_requests_of_a_submission_are_as_the_module_says(memory):
+    async def check() -> None:
+        async with managing(memory):
+            memory.reads.clear()
+            Mailbox(memory).submit(SUBMISSION)
+            await answered(memory)
+            folders = ("v1/submissions/", "v1/owners/", "v1/requests/w/", "v1/answers/")
+            reads = sum(n for key, n in memory.reads.items() if key.startswith(folders))
+            assert reads - 1 == 7  # the test has read the answer
+
+    asyncio.run(check())
+
+
+def test_many_submissions_are_taken_in_portions(memory):
+    async def check() -> None:
+        at_once = most = 0
+
+        async def build(_: Submission) -> None:
+            nonlocal at_once, most
+            at_once += 1
+            most = max(most, at_once)
+            await asyncio.sleep(0.01)
+            at_once -= 1
+
+        mailbox = Mailbox(memory)
+        for number in range(50):
+            mailbox.submit(replace(SUBMISSION, workflow_id=f"w{number}"))
+        async with managing(memory, builder=InProcessBuilder(before=build)):
+            await until(lambda: not mailbox.list_submissions())
+        assert len(WorkflowStore(memory).list_statuses()) == 50
+        assert 1 < most <= 16
+
+    asyncio.run(check())
+
+
+def test_a_storage_that_can_not_be_listed_is_asked_again(memory):
+    async def check() -> None:
+        list_all, left = memory.list, [2]
+
+        def moody(folder: str) -> Any:
+            if folder == keys.SUBMISSIONS and left[0]:
+                left[0] -= 1
+                raise DataLoadError("The storage is down")
+            return list_all(folder)
+
+        memory.list = moody
+        Mailbox(memory).submit(SUBMISSION)
+        async with managing(memory):
+            await until(lambda: WorkflowStore(memory).latest_status("w"))
+        assert left == [0]
+
+    asyncio.run(check())
