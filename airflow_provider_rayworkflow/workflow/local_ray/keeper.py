@@ -285,7 +285,5 @@ def run_keeper(
         address="",
         token_file=folder.token_path,
     )
-    keeper = Keeper(
-        folder, lambda: load_function(cluster)(), state=state, lock=lock, idle_s=idle_s
-    )
+    keeper = Keeper(folder, lambda: load_function(cluster)(), state=state, lock=lock, idle_s=idle_s)
     return keeper.run()

@@ -28,7 +28,9 @@ _DETACH_TIMEOUT_S = 60.0
 # Of one task instance, of Airflow's line to its supervisor, or of another Ray: not for a process
 # that serves all.
 _OF_CALLER = ("AIRFLOW_CTX_", "__AIRFLOW_", "_AIRFLOW_")
-_OF_RAY = frozenset({"RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_JOB_ID", "RAY_RAYLET_PID", "TRACEPARENT"})
+_OF_RAY = frozenset(
+    {"RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_JOB_ID", "RAY_RAYLET_PID", "TRACEPARENT"}
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

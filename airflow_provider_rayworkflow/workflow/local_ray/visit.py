@@ -155,7 +155,9 @@ class LocalRayVisit:
             if time.monotonic() >= wait.deadline:
                 raise LocalRayError(self._late(state))
             if state is not None and state.phase == "starting":
-                self._say(wait, f"Waiting for the local Ray, which process {state.process.pid} starts")
+                self._say(
+                    wait, f"Waiting for the local Ray, which process {state.process.pid} starts"
+                )
             elif state is not None and state.phase == "ending":
                 self._say(wait, f"Waiting for the end of the local Ray of {state.process.pid}")
             time.sleep(_POLL_S)
@@ -169,9 +171,7 @@ class LocalRayVisit:
                 f"{self._folder.log_path!r}."
             )
 
-    def _check_report(
-        self, report: ManagerReport | None, state: KeeperState, wait: _Wait
-    ) -> None:
+    def _check_report(self, report: ManagerReport | None, state: KeeperState, wait: _Wait) -> None:
         """Raise if the keeper has failed to start the storage's manager since we wait."""
         if report is None or report.keeper_id != state.keeper_id or not report.problem:
             return
