@@ -21,7 +21,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
-from airflow_provider_rayworkflow.workflow.exceptions import DataLoadError, KeyNotFoundError
+from airflow_provider_rayworkflow.workflow.exceptions import (
+    DataLoadError,
+    KeyNotFoundError,
+    StorageError,
+)
 from airflow_provider_rayworkflow.workflow.format.documents import (
     dump_document,
     load_line,
@@ -213,7 +217,8 @@ class StateFolder:
 
     def leave(self, held: HeldPresence) -> None:
         """Take back what :meth:`enter` said."""
-        self._store.delete([held.key])
+        with suppress(StorageError):  # unlocked, it says as little
+            self._store.delete([held.key])
         os.close(held.descriptor)
 
     def presences(self) -> list[Presence]:
