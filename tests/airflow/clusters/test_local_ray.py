@@ -75,7 +75,9 @@ def test_what_fails_is_one_of_the_providers_errors(machine: Machine, made):
         made().ensure("/data")
 
 
-def test_a_folder_that_can_not_be_used_is_one_of_the_providers_errors(made, monkeypatch: pytest.MonkeyPatch):
+def test_a_folder_that_can_not_be_used_is_one_of_the_providers_errors(
+    made, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setenv(FOLDER_VARIABLE, "/proc/local")
     with pytest.raises(RayWorkflowUnreachableError, match=r"/proc/local.* can't be used"):
         made().ensure("/data")

@@ -19,6 +19,7 @@ from airflow_provider_rayworkflow.workflow.event_listener import EventListener, 
 from airflow_provider_rayworkflow.workflow.runtime.graphs.options import carry
 from airflow_provider_rayworkflow.workflow.runtime.locations import store_at
 from airflow_provider_rayworkflow.workflow.runtime.logs import log_to_stderr
+from airflow_provider_rayworkflow.workflow.runtime.names import at_location
 from airflow_provider_rayworkflow.workflow.runtime.worker.packs import Packed, dump_done
 from airflow_provider_rayworkflow.workflow.runtime.worker.waits import Wait, Waits
 
@@ -72,5 +73,6 @@ class EventHost:
         """Wait for one event as :func:`execute_pack` runs a task; the call may be canceled."""
         begun_at = time.perf_counter()
         uri, _, (run,) = pickle.loads(payload)
-        completion = await self._waits.run(store_at(uri), run, lambda: values)
+        with at_location(uri):
+            completion = await self._waits.run(store_at(uri), run, lambda: values)
         return dump_done([(completion, time.perf_counter() - begun_at)])
