@@ -144,9 +144,12 @@ def known_store(storage: Any = None) -> WorkflowStore:
     if storage is not None:
         return store_at(to_location(storage))
     if _stand_ins:
-        handle = _stand_ins[-1]
-    else:
-        handle = _find(_chosen()) if ray.is_initialized() else None
+        return store_at(call(_stand_ins[-1].location.remote()))
+    if not ray.is_initialized():
+        return store_at(to_location(None))
+    if location := _chosen():
+        return store_at(location)
+    handle = _find(None)
     return store_at(call(handle.location.remote()) if handle is not None else to_location(None))
 
 
