@@ -76,10 +76,10 @@ class LocalCluster(Protocol):
         """
 
     def held(self, storage: str) -> int:
-        """How many workflows the manager of a storage runs or has in its queue, and how many
-        submissions wait in its mailbox.
+        """How many workflows the manager of a storage runs or has in its queue.
 
-        Whatever was submitted before the call counts, or has ended.
+        What began before the call counts, or has ended. A submission that has not begun need not
+        count: its submitter is present until then.
 
         :raises Exception: of any kind, when the manager does not say.
         """

@@ -55,7 +55,7 @@ class LocalRayVisit:
 
     :param size: the Ray that is wanted; another one that runs is used all the same.
     :param idle_s: how long Ray shall stay when nothing is left to do. 0: no longer than that.
-    :param launcher: how a keeper is started where there is none.
+    :param launcher: how a keeper is started where none lives.
     :param timeout_s: how long one :meth:`ensure` may take.
     """
 

@@ -194,10 +194,6 @@ class Manager:
         await asyncio.gather(*ended, return_exceptions=True)
         await self._known.in_thread(self._known.store.leases.delete, self._known.manager_id)
 
-    def count_held(self) -> int:
-        """How many workflows it runs or has in its queue."""
-        return len(self._known.live)
-
     def fence(self) -> None:
         """Stop all work without writing anything: the lease could not be renewed in time."""
         self.tenure.end()

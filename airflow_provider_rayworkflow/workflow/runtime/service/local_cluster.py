@@ -61,7 +61,7 @@ class RayOfMachine:
 
     def held(self, storage: str) -> int:
         handle = self._managers[storage]
-        held: int = ray.get(handle.ask.remote("count_held"), timeout=_CALL_TIMEOUT_S)
+        held: int = ray.get(handle.ask.remote("answers.count_held"), timeout=_CALL_TIMEOUT_S)
         return held
 
     def stop(self) -> None:
