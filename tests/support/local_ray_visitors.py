@@ -1,6 +1,6 @@
 """Processes that use a local Ray: ``local_ray_visitors.py NUMBER ROOT NAME STORAGE IDLE_S TIMEOUT_S``.
 
-Each prints one line of JSON: the keeper's id and process, or the error. Then it stays until standard
+With ``VISITOR_USER``, they are another user's. Each prints one line of JSON: the keeper's id and process, or the error. Then it stays until standard
 input ends.
 """
 
@@ -19,6 +19,8 @@ from airflow_provider_rayworkflow.workflow.local_ray.visit import LocalRayVisit
 def main() -> None:
     number, root, name, storage, idle_s, timeout_s = sys.argv[1:]
     logging.basicConfig(level=logging.INFO)
+    if user := os.environ.get("VISITOR_USER"):
+        os.setuid(int(user))
     is_child = any(not os.fork() for _ in range(int(number) - 1))  # a child forks no further
     folder = StateFolder(root, name)
     launcher = Launcher(cluster="stand_in_ray:StandIn")

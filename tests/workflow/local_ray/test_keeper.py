@@ -427,6 +427,21 @@ def test_a_folder_of_another_user_is_refused(machine: Machine):
     os.rmdir(machine.root)
 
 
+def test_another_user_can_not_use_what_runs(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    machine.visit().ensure("one")
+    for folder in [tmp_path, *tmp_path.parents][:-2]:
+        if stat.S_IMODE(folder.stat().st_mode) & 0o001 == 0:
+            folder.chmod(0o711)
+    monkeypatch.setenv("VISITOR_USER", "65534")
+    (said,) = lines(machine.visitors_start())
+    assert "is not used, because" in said["error"]
+    assert len(machine.starts) == 1
+
+
 def test_a_folder_that_others_may_write_to_is_refused(machine: Machine):
     os.mkdir(machine.root)
     os.chmod(machine.root, 0o777)
