@@ -72,7 +72,7 @@ class LocalRay:
             raise RayWorkflowUnreachableError(str(exc)) from exc
 
     def close(self) -> None:
-        """Leave. Never raises: a presence that stays ends with this process."""
+        """Leave. Never raises, and waits for no lock: a handler of signals may call it."""
         if self._visit is not None:
             self._visit.close()
 

@@ -114,6 +114,8 @@ class StateFolder:
         :raises LocalRayError: when it can't be made, or might be another user's.
         """
         with self._refusals():
+            with suppress(FileNotFoundError), self._place.folder(f"{self.name}/{_PRESENCES}"):
+                return
             self._place.make()
             with self._place.opened() as root:
                 for folder in (self.name, f"{self.name}/{_PRESENCES}"):

@@ -45,6 +45,7 @@ class ManagerWatch:
         self._changed = threading.Condition()
         self._is_asked = False
         self._is_up = False
+        self._is_doubtful = False
         self._wanted_at = 0.0  # a look that begins no earlier
         self._looked_at = 0.0
         self._known_at = clock()  # when it was last known how many are held
@@ -87,37 +88,42 @@ class ManagerWatch:
                 )
                 is_asked, self._is_asked = self._is_asked, False
                 begun = self._clock()
-            if is_asked:
-                self._start()
-            self._look(begun)
+            if is_asked or self._is_doubtful:
+                self._start(is_asked=is_asked)
+            if self._is_doubtful or not self._look(begun):
+                time.sleep(self._look_s)
 
-    def _start(self) -> None:
+    def _start(self, *, is_asked: bool) -> None:
+        """Start it, also again: a manager in doubt may have died for good."""
         try:
             self._cluster.start_manager(self._storage, self._location)
         except Exception as exc:  # of Ray or of a storage: the caller is told
             log.warning("No manager for %s: %s", shown(self._storage), shown_text(str(exc)))
-            self._is_up = False
-            self._report(self._storage, _sentence(exc))
+            # One that was up may hold workflows, and its storage may work again in a moment.
+            self._is_doubtful = self._is_up
+            problem = _sentence(exc)
         else:
-            self._is_up = True
+            self._is_up, self._is_doubtful = True, False
             log.info("The manager for %s is up", shown(self._storage))
-            self._report(self._storage, "")
+            problem = ""
+        if is_asked:
+            self._report(self._storage, problem)
 
-    def _look(self, begun: float) -> None:
+    def _look(self, begun: float) -> bool:
+        """Note how many it holds; False if it does not say."""
         try:
             held = self._cluster.held(self._storage) if self._is_up else 0
         except Exception as exc:
             log.warning("The manager of %s: %s", shown(self._storage), shown_text(str(exc)))
             with self._changed:
-                self._is_busy = True
-                self._is_asked = self._is_asked or not self._is_lost()  # it may have died for good
-            time.sleep(self._look_s)
-            return
+                self._is_doubtful = self._is_busy = True
+            return False
         with self._changed:
             self._known_at = self._clock()
             self._looked_at = begun
             self._is_busy = held > 0 or self._is_asked
             self._changed.notify_all()
+        return True
 
 
 def _sentence(exc: Exception) -> str:

@@ -88,7 +88,7 @@ def _init(size: Size) -> None:
 
 
 def _size_of_ray(*, asked: Size) -> Size:
-    resources = ray.cluster_resources()
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     memory_mb = int(resources.get("object_store_memory", 0) / _MB)
     return Size(
         num_cpus=int(resources.get("CPU", 0)),
