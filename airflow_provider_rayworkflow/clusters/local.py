@@ -309,7 +309,7 @@ def _stop_ray(*, has_manager: bool) -> None:
 def _close_manager() -> None:
     import ray
 
-    from airflow_provider_rayworkflow.workflow.runtime.names import ACTOR_NAME, NAMESPACE
+    from airflow_provider_rayworkflow.workflow.runtime.handles import manager_of
 
-    manager = ray.get_actor(ACTOR_NAME, namespace=NAMESPACE)
+    manager = manager_of()  # Ray of this process has no other one
     ray.get(manager.close.remote(), timeout=_CLOSE_TIMEOUT_S)

@@ -51,10 +51,13 @@ def test_any_other_connection_that_does_not_exist_is_an_error():
 
 
 def test_a_connection_gives_its_extras(connect):
-    hook = connect({"storage": "/data", "num_cpus": 2, "object_store_memory_mb": 300})
-    assert hook.settings == ConnectionSettings(
-        storage="/data", num_cpus=2, object_store_memory_mb=300
-    )
+    size = {"num_cpus": 2, "num_gpus": 0, "object_store_memory_mb": 300}
+    hook = connect({"storage": "/data", "local_idle_s": 0} | size)
+    assert hook.settings == ConnectionSettings(storage="/data", local_idle_s=0, **size)
+
+
+def test_how_long_the_local_ray_stays_may_stand_as_the_form_gives_it(connect):
+    assert connect(REMOTE | {"local_idle_s": 120}, host="https://h").settings.local_idle_s == 120
 
 
 def test_the_signing_secret_is_that_of_the_process(connect, monkeypatch):
@@ -119,6 +122,9 @@ def test_the_connections_storage_comes_before_the_environments(connect, monkeypa
         ({"num_cpus": True}, "num_cpus=True; it must be a whole number"),
         ({"num_cpus": "two"}, "num_cpus='two'; it must be a whole number"),
         ({"object_store_memory_mb": 79}, "object_store_memory_mb=79; .* at least 80"),
+        ({"num_gpus": -1}, "num_gpus=-1; it must be a whole number of at least 0"),
+        ({"local_idle_s": -1}, "local_idle_s=-1; it must be a number of seconds of at least 0"),
+        ({"local_idle_s": "soon"}, "local_idle_s='soon'; it must be a number of seconds"),
     ],
 )
 def test_extras_are_checked(connect, extra: dict, message: str):
@@ -489,6 +495,8 @@ def test_the_schema_is_the_path_behind_that_of_the_host(connect):
         (REMOTE, {"host": "https://h", "login": "me"}, "login"),
         (REMOTE | {"num_cpus": 2}, {"host": "https://h"}, "num_cpus"),
         (REMOTE | {"object_store_memory_mb": 90}, {"host": "https://h"}, "object_store_memory_mb"),
+        (REMOTE | {"num_gpus": 0}, {"host": "https://h"}, "num_gpus"),
+        (REMOTE | {"local_idle_s": 0}, {"host": "https://h"}, "local_idle_s"),
         ({}, {"port": 8265, "schema": "ray", "login": "me"}, "login and schema and port"),
         ({}, {"password": "token"}, "password"),
         ({"verify": False}, {}, "verify"),

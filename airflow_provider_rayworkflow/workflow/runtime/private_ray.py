@@ -18,6 +18,7 @@ from ray.remote_function import RemoteFunction
 __all__ = [
     "LOG_PREFIX_TASK_NAME",
     "accept_option",
+    "has_local_node_ended",
     "is_client_handle",
     "listen_to_logs",
     "print_logs_of_other_jobs",
@@ -46,6 +47,17 @@ def is_client_handle(obj: Any) -> bool:
     """True for what Ray Client has in place of an actor handle; only the cluster can pickle it."""
     client = sys.modules.get("ray.util.client.common")
     return client is not None and isinstance(obj, client.ClientActorHandle)
+
+
+def has_local_node_ended() -> bool:
+    """True if the Ray that this process started does not work any more: its node is dead."""
+    from ray._private import ray_constants, worker
+
+    node = worker._global_node
+    if node is None:
+        return True
+    needed = (ray_constants.PROCESS_TYPE_RAYLET, ray_constants.PROCESS_TYPE_GCS_SERVER)
+    return any(kind in needed for kind, _ in node.dead_processes())
 
 
 def listen_to_logs(handle: Callable[[dict[str, Any]], None]) -> bool:

@@ -158,8 +158,8 @@ def test_a_listing_reads_no_workflow(requests: Counter[str]):
 
 
 def test_the_secret_is_nowhere(requests: Counter[str], store: WorkflowStore, tmp_path: Path):
-    with pytest.raises(ValueError, match="stores in") as raised:
-        workflow.init(storage=str(tmp_path))
+    with pytest.raises(ValueError, match="sharing=") as raised:
+        workflow.init(storage=store.bytes.uri, sharing=False)
     secrets = [S3_SECRET, quote(S3_SECRET, safe=""), quote(S3_SECRET)]
     places = {"an error": str(raised.value), "the actors": str(actors())}
     for entry in store.bytes.list("v1"):

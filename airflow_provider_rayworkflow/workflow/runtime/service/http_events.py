@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
 
-import ray
 from ray import serve
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
@@ -32,7 +31,8 @@ from airflow_provider_rayworkflow.workflow.model.event_posts import (
     check_headers,
     read_target,
 )
-from airflow_provider_rayworkflow.workflow.runtime.names import ACTOR_NAME, NAMESPACE
+from airflow_provider_rayworkflow.workflow.runtime.handles import manager_of
+from airflow_provider_rayworkflow.workflow.runtime.names import current_location
 from airflow_provider_rayworkflow.workflow.runtime.service import connect
 
 log = get_logger(__name__)
@@ -60,10 +60,6 @@ _ANSWERS = {"committed": 200, "refused": 500, "stored": 202}
 _starting = threading.Lock()
 
 
-def _manager() -> Any:
-    return ray.get_actor(ACTOR_NAME, namespace=NAMESPACE)
-
-
 @serve.deployment(ray_actor_options={"num_cpus": 0}, max_ongoing_requests=10_000)
 class HTTPEventProvider:
     """``POST /event/send_event/{workflow_id}`` with ``{"event_key": …, "event_payload": …}``.
@@ -73,9 +69,12 @@ class HTTPEventProvider:
     event is stored and no task has taken it yet. Other answers have ``{"error": …}``: see
     :mod:`~...event_posts` and :meth:`HttpEvents.post`.
     Holds no state: an event that was answered, or is being waited for, survives a restart.
+
+    :param location: of the storage whose workflows it serves; None for the cluster's only one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, location: str | None = None) -> None:
+        self._location = location
         self._settings = EventSettings(token=None)
         self._settings_at = -math.inf
 
@@ -102,7 +101,9 @@ class HTTPEventProvider:
         async for piece in incoming.pieces():
             body.add(piece)
         event_key, payload = body.read_event()
-        fate = await _manager().post_event.remote(workflow_id, event_key, payload, WAIT_S)
+        fate = await manager_of(self._location).post_event.remote(
+            workflow_id, event_key, payload, WAIT_S
+        )
         if isinstance(fate, RefusedPostError):
             raise fate
         return fate  # type: ignore[no-any-return]  # of an actor's call
@@ -121,7 +122,7 @@ class HTTPEventProvider:
         return self._settings
 
     async def _ask_for_settings(self) -> None:
-        self._settings = await _manager().ask.remote("http_events.settings")
+        self._settings = await manager_of(self._location).ask.remote("http_events.settings")
         self._settings_at = time.monotonic()
 
     async def get_event_payload(self, workflow_id: str, event_key: str) -> Event:
@@ -130,7 +131,9 @@ class HTTPEventProvider:
         It comes again until :meth:`report_checkpointed` is called, except after a crash; see
         :meth:`HttpEvents.take`.
         """
-        return event_key, await _manager().ask.remote("take_event", workflow_id, event_key)
+        return event_key, await manager_of(self._location).ask.remote(
+            "take_event", workflow_id, event_key
+        )
 
     async def report_checkpointed(
         self, workflow_id: str, event_key: str, is_committed: bool
@@ -139,7 +142,9 @@ class HTTPEventProvider:
 
         :raises WorkflowEventHandleError: when no event was given out under the key.
         """
-        await _manager().ask.remote("http_events.report", workflow_id, event_key, is_committed)
+        await manager_of(self._location).ask.remote(
+            "http_events.report", workflow_id, event_key, is_committed
+        )
 
 
 class _Incoming:
@@ -199,7 +204,7 @@ def start_provider() -> DeploymentHandle[Any]:
 def _provider() -> DeploymentHandle[Any]:
     with _starting:
         if HTTP_EVENT_PROVIDER_NAME not in serve.status().applications:
-            application = HTTPEventProvider.bind()  # type: ignore[attr-defined]  # by serve
+            application = HTTPEventProvider.bind(current_location())  # type: ignore[attr-defined]  # by serve
             serve.run(application, name=HTTP_EVENT_PROVIDER_NAME, route_prefix=_ROUTE)
         return serve.get_app_handle(HTTP_EVENT_PROVIDER_NAME)
 
@@ -220,7 +225,7 @@ class HTTPListener(EventListener):
         """
         context = get_context()
         key = context.task_id if event_key is None else event_key
-        payload = await _manager().ask.remote(
+        payload = await manager_of().ask.remote(
             "http_events.wait", context.workflow_id, key, context.task_id
         )
         return key, payload
@@ -228,4 +233,4 @@ class HTTPListener(EventListener):
     async def event_checkpointed(self, event: Event) -> None:
         """Have the POST answered with 200."""
         key, _ = event
-        await _manager().ask.remote("http_events.report", get_context().workflow_id, key, True)
+        await manager_of().ask.remote("http_events.report", get_context().workflow_id, key, True)

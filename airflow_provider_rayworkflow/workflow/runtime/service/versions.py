@@ -11,7 +11,7 @@ from ray.exceptions import GetTimeoutError, RayError
 from airflow_provider_rayworkflow import __version__
 from airflow_provider_rayworkflow.workflow.exceptions import WorkflowError
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
-from airflow_provider_rayworkflow.workflow.runtime.names import ACTOR_NAME, NAMESPACE
+from airflow_provider_rayworkflow.workflow.runtime.handles import manager_of
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 from airflow_provider_rayworkflow.workflow.storage.leases import Lease
 
@@ -26,8 +26,8 @@ class ManagerVersionError(WorkflowError):
 
 
 def is_in_place(store: WorkflowStore) -> bool:
-    """True if this cluster has a manager, and it is of this version."""
-    handle = manager_handle()
+    """True if this cluster has a manager for the storage, and it is of this version."""
+    handle = manager_handle(store.bytes.uri)
     if handle is None:
         return False
     lease = _lease_of(store, handle._actor_id.hex())
@@ -48,13 +48,13 @@ def replace_other_version(
     """
     deadline = time.monotonic() + wait_s
     while True:
-        handle = manager_handle()
+        handle = manager_handle(store.bytes.uri)
         lease = handle and _lease_of(store, handle._actor_id.hex())
         if lease is None or lease.package_version == __version__:
             return
         held = held_by(store, lease.manager_id)
         if not held:
-            _end(handle, lease)
+            _end(handle, lease, store.bytes.uri)
             return
         if time.monotonic() > deadline:
             raise ManagerVersionError(
@@ -72,10 +72,13 @@ def replace_other_version(
         time.sleep(look_interval_s)
 
 
-def manager_handle() -> Any:
-    """The manager's actor handle, None if there is no manager."""
+def manager_handle(location: str | None = None) -> Any:
+    """The actor handle of a storage's manager, None if there is no manager.
+
+    :param location: as for :func:`manager_of`.
+    """
     try:
-        return ray.get_actor(ACTOR_NAME, namespace=NAMESPACE)
+        return manager_of(location)
     except ValueError:
         return None
 
@@ -94,12 +97,12 @@ def _lease_of(store: WorkflowStore, actor_id: str) -> Lease | None:
     return max(leases, key=lambda lease: lease.renewed_at, default=None)
 
 
-def _end(handle: Any, lease: Lease) -> None:
+def _end(handle: Any, lease: Lease, location: str) -> None:
     log.info("Replacing the idle workflow manager of version %s", lease.package_version)
     try:
         ray.get(handle.close.remote(), timeout=_CLOSE_TIMEOUT_S)
     except (RayError, GetTimeoutError) as exc:
         log.warning("The old workflow manager did not close: %s", exc)
     ray.kill(handle, no_restart=True)
-    while manager_handle() is not None:
+    while manager_handle(location) is not None:
         time.sleep(0.2)

@@ -21,6 +21,7 @@ from airflow_provider_rayworkflow.workflow.runtime.graphs.options import carry
 from airflow_provider_rayworkflow.workflow.runtime.locations import store_at
 from airflow_provider_rayworkflow.workflow.runtime.logs import log_to_stderr
 from airflow_provider_rayworkflow.workflow.runtime.service.unpack import enter_archives
+from airflow_provider_rayworkflow.workflow.runtime.names import at_location
 from airflow_provider_rayworkflow.workflow.runtime.worker.packs import Packed, dump_done
 from airflow_provider_rayworkflow.workflow.runtime.worker.waits import Wait, Waits
 
@@ -76,5 +77,6 @@ class EventHost:
         uri, _, (run,) = pickle.loads(payload)
         store = store_at(uri)
         await asyncio.to_thread(enter_archives, store)
-        completion = await self._waits.run(store, run, lambda: values)
+        with at_location(uri):
+            completion = await self._waits.run(store, run, lambda: values)
         return dump_done([(completion, time.perf_counter() - begun_at)])

@@ -16,9 +16,10 @@ import ray
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.model.records import Form, Result
 from airflow_provider_rayworkflow.workflow.runtime.graphs import functions
+from airflow_provider_rayworkflow.workflow.runtime.handles import manager_of
 from airflow_provider_rayworkflow.workflow.runtime.locations import store_at
 from airflow_provider_rayworkflow.workflow.runtime.logs import label_output, log_to_stderr
-from airflow_provider_rayworkflow.workflow.runtime.names import ACTOR_NAME, NAMESPACE
+from airflow_provider_rayworkflow.workflow.runtime.names import at_location
 from airflow_provider_rayworkflow.workflow.runtime.service.unpack import enter_archives
 from airflow_provider_rayworkflow.workflow.runtime.worker.presence import reported
 from airflow_provider_rayworkflow.workflow.runtime.worker.task import log_begin, run_task
@@ -60,11 +61,12 @@ def execute_pack(payload: bytes, *values: Any) -> Packed:
     store = store_at(uri)
     enter_archives(store)
     pack = _Pack(store, runs, list(values))
-    pack.prepare()
-    if number < 0:
-        return dump_done(pack.execute())
-    with _watched(pack, number):
-        return dump_done(pack.execute())
+    with at_location(uri):
+        pack.prepare()
+        if number < 0:
+            return dump_done(pack.execute())
+        with _watched(pack, number, uri):
+            return dump_done(pack.execute())
 
 
 def dump_done(done: Sequence[Done]) -> Packed:
@@ -188,16 +190,16 @@ def _as_result(run: TaskRun, result: Result) -> Result:
     return result._replace(form=Form.CAUGHT_VALUE) if run.catches else result
 
 
-# The pack that runs in this process, with its number and when it has to be handed back.
-_running: dict[_Pack, tuple[int, float]] = {}
+# The pack that runs in this process, with its number, its storage, and when it has to be handed back.
+_running: dict[_Pack, tuple[int, str, float]] = {}
 _has_begun = threading.Event()
 
 
 @contextmanager
-def _watched(pack: _Pack, number: int) -> Iterator[None]:
+def _watched(pack: _Pack, number: int, uri: str) -> Iterator[None]:
     """While this lasts, the pack is handed back if that takes long."""
     _start_watch()
-    _running[pack] = number, time.monotonic() + HAND_BACK_S
+    _running[pack] = number, uri, time.monotonic() + HAND_BACK_S
     _has_begun.set()
     try:
         yield
@@ -217,18 +219,17 @@ def _watch() -> None:
         _has_begun.clear()
         while _running:
             time.sleep(HAND_BACK_S / 2)
-            for pack, (number, due_at) in list(_running.items()):
+            for pack, (number, uri, due_at) in list(_running.items()):
                 if time.monotonic() >= due_at and _running.pop(pack, None) is not None:
-                    _hand_back(pack, number)
+                    _hand_back(pack, number, uri)
 
 
-def _hand_back(pack: _Pack, number: int) -> None:
+def _hand_back(pack: _Pack, number: int, uri: str) -> None:
     """Tell the manager that this takes long. In a thread: the task may not come back for hours."""
     done = pack.close()
     if done is None:
         return
     try:
-        manager = ray.get_actor(ACTOR_NAME, namespace=NAMESPACE)
-        manager.hand_back.remote(number, dump_done(done))
+        manager_of(uri).hand_back.remote(number, dump_done(done))
     except Exception as exc:  # they wait a little longer then
         log.warning("What waits behind a long task could not be handed back: %s", exc)

@@ -16,7 +16,8 @@ from contextlib import contextmanager
 import ray
 
 from airflow_provider_rayworkflow.workflow.model.records import RunningTask
-from airflow_provider_rayworkflow.workflow.runtime.names import ACTOR_NAME, NAMESPACE
+from airflow_provider_rayworkflow.workflow.runtime.handles import manager_of
+from airflow_provider_rayworkflow.workflow.runtime.names import current_location
 from airflow_provider_rayworkflow.workflow.scheduling.attempts import TaskRun
 
 #: A task that ends sooner is never reported as running.
@@ -25,15 +26,15 @@ REPORT_AFTER_S = 1.0
 #: The host name of this machine or pod.
 NODE = platform.node()
 
-# What runs in this process and has not been reported, each with its start.
-_unreported: dict[int, tuple[TaskRun, float]] = {}
+# What runs in this process and has not been reported, each with its storage and its start.
+_unreported: dict[int, tuple[TaskRun, str | None, float]] = {}
 
 
 @contextmanager
 def reported(run: TaskRun) -> Iterator[None]:
     """While this lasts, the task runs here, and the manager gets to know it."""
     _start_reporter()
-    _unreported[id(run)] = (run, time.time())
+    _unreported[id(run)] = (run, current_location(), time.time())
     try:
         yield
     finally:
@@ -48,16 +49,16 @@ def _start_reporter() -> None:
 def _report() -> None:
     while True:
         time.sleep(REPORT_AFTER_S)
-        for key, (run, started_at) in list(_unreported.items()):
+        for key, (run, location, started_at) in list(_unreported.items()):
             if time.time() - started_at >= REPORT_AFTER_S and key in _unreported:
                 _unreported.pop(key, None)
-                _tell(run, started_at)
+                _tell(run, location, started_at)
 
 
-def _tell(run: TaskRun, started_at: float) -> None:
+def _tell(run: TaskRun, location: str | None, started_at: float) -> None:
     task = RunningTask(task_id=run.task_id, attempt=run.attempt, started_at=started_at, node=NODE)
     try:
-        manager = ray.get_actor(ACTOR_NAME, namespace=NAMESPACE)
+        manager = manager_of(location)
         manager.ask.remote("has_begun", run.workflow_id, run.epoch, task)
     except (ValueError, ray.exceptions.RayError):
         pass  # the manager is being restarted: what is shown is not worth an error

@@ -29,10 +29,14 @@ _SHARED_FOLDER = 0o1777  # each user may add to it, and touch only what is their
 
 
 class UnsafeRootError(PermissionError):
-    """Something stands where ours should be, and might be another user's. Its text is a sentence."""
+    """Something stands where ours should be, and might be another user's. Its text is a sentence.
 
-    def __init__(self, reason: str) -> None:
+    :ivar why: what is wrong with it, as a part of a sentence.
+    """
+
+    def __init__(self, reason: str, *, why: str) -> None:
         super().__init__(errno.EACCES, reason)
+        self.why = why
 
 
 class Root:
@@ -147,7 +151,8 @@ class Root:
     def _refused(self, why: str) -> UnsafeRootError:
         return UnsafeRootError(
             f"the default storage {self.path!r} is not used, because {why}. Name a storage with "
-            "storage=… or RAY_WORKFLOW_STORAGE"
+            "storage=… or RAY_WORKFLOW_STORAGE",
+            why=why,
         )
 
 

@@ -1,0 +1,94 @@
+"""The local Ray of this machine, for tries without a cluster: started by the first that needs it.
+
+What lives on its own is in :mod:`..workflow.local_ray`, which imports no Airflow: the keeper's process
+and the command ``rayworkflow local`` need none. Here is what a connection asks of it, in Airflow's
+errors. No call connects to Ray, or imports it.
+"""
+
+from __future__ import annotations
+
+from airflow_provider_rayworkflow.connection.settings import ConnectionSettings
+from airflow_provider_rayworkflow.exceptions import (
+    RayWorkflowStorageError,
+    RayWorkflowUnreachableError,
+)
+from airflow_provider_rayworkflow.workflow.exceptions import StorageError
+from airflow_provider_rayworkflow.workflow.format.signing import SigningKeys
+from airflow_provider_rayworkflow.workflow.local_ray.cluster import Size
+from airflow_provider_rayworkflow.workflow.local_ray.environment import (
+    PythonEnvironment,
+    state_root,
+)
+from airflow_provider_rayworkflow.workflow.local_ray.errors import (
+    LocalRayError,
+    ManagerStartError,
+)
+from airflow_provider_rayworkflow.workflow.local_ray.folder import StateFolder
+from airflow_provider_rayworkflow.workflow.local_ray.launch import RAY, Launcher
+from airflow_provider_rayworkflow.workflow.local_ray.visit import START_TIMEOUT_S, LocalRayVisit
+
+
+class LocalRay:
+    """A try's use of the local Ray, which does not end for idleness before :meth:`close`.
+
+    A try makes one, calls :meth:`ensure` before it submits, again while what it submitted has not
+    begun, and :meth:`close` once it has begun. The end of its process is as good as :meth:`close`.
+
+    :param settings: of a connection without a cluster.
+    :param cluster: the import path of what stands for Ray, in tests.
+    :param timeout_s: how long one :meth:`ensure` may take.
+    """
+
+    def __init__(
+        self,
+        settings: ConnectionSettings,
+        *,
+        cluster: str = RAY,
+        timeout_s: float = START_TIMEOUT_S,
+    ) -> None:
+        self._settings = settings
+        self._launcher = Launcher(cluster=cluster, signing_secret=settings.signing_secret or "")
+        self._timeout_s = timeout_s
+        self._visit: LocalRayVisit | None = None
+
+    def ensure(self, storage: str, location: str = "") -> str:
+        """Return when a manager for the storage is up on this machine.
+
+        :param storage: the URI or path, which names the manager.
+        :param location: what opens it in Ray's processes, where that is another thing: a file
+            system as an object, for a ``storage_conn_id``. Kept in a file that only this user can
+            read, until the manager is up.
+        :returns: the id of the cluster, for submissions.
+        :raises RayWorkflowStorageError: when Ray's side can't use the storage.
+        :raises RayWorkflowUnreachableError: when Ray does not start, or not in time.
+        """
+        try:
+            if self._visit is None:
+                self._visit = self._make_visit()
+            return self._visit.ensure(storage, location).keeper_id
+        except ManagerStartError as exc:
+            raise RayWorkflowStorageError(str(exc)) from exc
+        except (LocalRayError, StorageError) as exc:  # the latter of the state folder
+            raise RayWorkflowUnreachableError(str(exc)) from exc
+
+    def close(self) -> None:
+        """Leave. Never raises, and waits for no lock: a handler of signals may call it."""
+        if self._visit is not None:
+            self._visit.close()
+
+    def _make_visit(self) -> LocalRayVisit:
+        settings = self._settings
+        secret = settings.signing_secret
+        signing = SigningKeys.from_text(secret) if secret else None
+        name = PythonEnvironment.current(signing).name
+        return LocalRayVisit(
+            StateFolder(state_root(), name, signing=signing),
+            size=Size(
+                num_cpus=settings.num_cpus,
+                num_gpus=settings.num_gpus,
+                object_store_memory_mb=settings.object_store_memory_mb,
+            ),
+            idle_s=settings.local_idle_s,
+            launcher=self._launcher,
+            timeout_s=self._timeout_s,
+        )

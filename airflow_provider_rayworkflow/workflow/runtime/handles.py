@@ -1,0 +1,37 @@
+"""From a process of a cluster to the manager of a storage."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ray
+from ray.util import list_named_actors
+
+from airflow_provider_rayworkflow.workflow.runtime.names import (
+    ACTOR_NAME,
+    NAMESPACE,
+    current_location,
+    manager_name,
+)
+from airflow_provider_rayworkflow.workflow.storage import resolve_storage
+
+
+def manager_of(location: str | None = None) -> Any:
+    """The actor handle of a storage's manager.
+
+    :param location: None for that of the task which runs here, else the cluster's only one, else
+        the default storage.
+    :raises ValueError: when there is no such manager.
+    """
+    location = location or current_location()
+    name = manager_name(location) if location else _only_name()
+    return ray.get_actor(name, namespace=NAMESPACE)
+
+
+def _only_name() -> str:
+    names = [
+        actor["name"]
+        for actor in list_named_actors(all_namespaces=True)
+        if actor["namespace"] == NAMESPACE and actor["name"].startswith(f"{ACTOR_NAME}-")
+    ]
+    return names[0] if len(names) == 1 else manager_name(resolve_storage(None))
