@@ -25,6 +25,7 @@ from airflow_provider_rayworkflow.workflow.manager.inactive import InactiveWorkf
 from airflow_provider_rayworkflow.workflow.manager.lease_keeper import LeaseKeeper
 from airflow_provider_rayworkflow.workflow.manager.locks import Locks
 from airflow_provider_rayworkflow.workflow.manager.queries import Queries
+from airflow_provider_rayworkflow.workflow.manager.log_writer import LogLimits, LogWriter
 from airflow_provider_rayworkflow.workflow.manager.registry import Intervals, Registry
 from airflow_provider_rayworkflow.workflow.manager.runs import WorkflowRuns
 from airflow_provider_rayworkflow.workflow.manager.status_backlog import StatusBacklog
@@ -32,6 +33,7 @@ from airflow_provider_rayworkflow.workflow.manager.stop_requests import StopRequ
 from airflow_provider_rayworkflow.workflow.model.event_posts import EventSettings
 from airflow_provider_rayworkflow.workflow.model.graph import Graph
 from airflow_provider_rayworkflow.workflow.model.limits import Limits
+from airflow_provider_rayworkflow.workflow.model.log_line import TaskLines
 from airflow_provider_rayworkflow.workflow.model.outcome import Stop
 from airflow_provider_rayworkflow.workflow.model.records import Asker, RunningTask, StartOptions
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
@@ -66,6 +68,7 @@ class Manager:
     :param metrics: told what goes on; by default nothing is measured.
     :param event_settings: how HTTP events are taken.
     :param intervals: how often it looks at the storage, and writes to it.
+    :param log_limits: how much is kept of what tasks print and log.
     """
 
     def __init__(
@@ -83,6 +86,7 @@ class Manager:
         metrics: Metrics | None = None,
         event_settings: EventSettings | None = None,
         intervals: Intervals | None = None,
+        log_limits: LogLimits | None = None,
     ) -> None:
         self.manager_id = manager_id
         #: How long this manager may act without another renewal of its lease.
@@ -93,7 +97,12 @@ class Manager:
         self._locks = Locks()
         late = StatusBacklog(known, self._locks)
         self._runs = WorkflowRuns(
-            known, runner, limits=limits, late=late, metrics=metrics or Metrics()
+            known,
+            runner,
+            limits=limits,
+            late=late,
+            metrics=metrics or Metrics(),
+            logs=LogWriter(known, log_limits),
         )
         self._starts = Admission(known, locks=self._locks, slots=self._runs.slots, late=late)
         #: What callers ask.
@@ -347,6 +356,13 @@ class Manager:
         live = self._known.live.get(workflow_id)
         if live is not None and live.executor is not None and live.claim.epoch == epoch:
             live.executor.kill_overdue(task_id, attempt, after_s)
+
+    def add_log(self, sent: Sequence[TaskLines]) -> None:
+        """Workers send what tasks have printed and logged. What is of no run of this manager is dropped."""
+        for lines in sent:
+            live = self._known.live.get(lines.workflow_id)
+            if live is not None and live.log is not None and live.claim.epoch == lines.epoch:
+                live.log.take(lines)
 
     def has_begun(self, workflow_id: str, epoch: int, task: RunningTask) -> None:
         """A worker has begun an attempt of a task."""

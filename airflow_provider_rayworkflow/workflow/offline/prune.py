@@ -83,7 +83,7 @@ def prune(
     :param older_than_s: seconds since it ended (or began, if it has no end).
     :param now: seconds since the epoch.
     :param keep_outputs: of successful ones keep the status, the graph and the output, and delete
-        all other checkpoints.
+        all other checkpoints and the log.
     :param dry_run: only say what would be done.
     :param report: told what could not be read or deleted, by name; the rest is done.
     :raises StorageError: when the storage as a whole does not answer.
@@ -194,6 +194,7 @@ def _cut_down(store: WorkflowStore, found: StoredWorkflow, *, manager_id: str, n
             or (blob is not None and file.key == blob.key)
         ),
     )
+    store.logs.delete(workflow_id)
 
 
 def _output_record(record: StatusRecord, snapshot: Snapshot) -> TaskRecord:
