@@ -52,7 +52,9 @@ class LogLimits:
         if not text:
             return cls()
         if not text.isdecimal():
-            raise ValueError(f"{MAX_LOG_VARIABLE} is {text!r}. Give a number of bytes; 0 for no log.")
+            raise ValueError(
+                f"{MAX_LOG_VARIABLE} is {text!r}. Give a number of bytes; 0 for no log."
+            )
         return cls(workflow_bytes=int(text))
 
 
@@ -107,9 +109,13 @@ class RunLog:
         self._add(sent.lines[max(0, had - sent.first) :])
 
     def remark(self, level: Level, task_id: str, attempt: int, text: str) -> None:
-        """Add a line of the manager itself. INFO and below are written together with others only."""
+        """Add a line of the manager itself.
+
+        Only a warning is worth a request of its own: how the run ends is in its status, and the
+        other lines are written together with those of tasks.
+        """
         line = LogLine(self._known.clock(), level, task_id, attempt, clean(text))
-        self._add([line], is_due=level not in ("DEBUG", "INFO"))
+        self._add([line], is_due=level == "WARNING")
 
     async def close(self) -> None:
         """Write what waits, before the run's final status; no longer than :class:`LogLimits` says.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -24,8 +24,8 @@ from airflow_provider_rayworkflow.workflow.manager.http_events import HttpEvents
 from airflow_provider_rayworkflow.workflow.manager.inactive import InactiveWorkflows
 from airflow_provider_rayworkflow.workflow.manager.lease_keeper import LeaseKeeper
 from airflow_provider_rayworkflow.workflow.manager.locks import Locks
-from airflow_provider_rayworkflow.workflow.manager.queries import Queries
 from airflow_provider_rayworkflow.workflow.manager.log_writer import LogLimits, LogWriter
+from airflow_provider_rayworkflow.workflow.manager.queries import Queries
 from airflow_provider_rayworkflow.workflow.manager.registry import Intervals, Registry
 from airflow_provider_rayworkflow.workflow.manager.runs import WorkflowRuns
 from airflow_provider_rayworkflow.workflow.manager.status_backlog import StatusBacklog

@@ -59,7 +59,9 @@ class LogCursor(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> LogCursor:
         """The cursor of a text; the beginning of the log for what is none."""
-        return cls.from_json([int(part) for part in text.split(".") if part.lstrip("-").isdecimal()])
+        return cls.from_json(
+            [int(part) for part in text.split(".") if part.lstrip("-").isdecimal()]
+        )
 
     @classmethod
     def from_json(cls, value: Any) -> LogCursor:
@@ -68,6 +70,10 @@ class LogCursor(NamedTuple):
             case [int(epoch), int(number), int(line)] if min(epoch, number, line + 1) >= 0:
                 return cls(epoch, number, line)
         return cls()
+
+
+#: Before all lines.
+BEGINNING = LogCursor()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -169,7 +175,7 @@ class LogPieces:
     def read(
         self,
         workflow_id: str,
-        after: LogCursor = LogCursor(),
+        after: LogCursor = BEGINNING,
         *,
         task_id: str | None = None,
         most_lines: int | None = None,

@@ -19,7 +19,10 @@ from airflow_provider_rayworkflow.workflow.event_listener import EventListener, 
 from airflow_provider_rayworkflow.workflow.runtime.graphs.options import carry
 from airflow_provider_rayworkflow.workflow.runtime.locations import store_at
 from airflow_provider_rayworkflow.workflow.runtime.logs import log_to_stderr
+from airflow_provider_rayworkflow.workflow.runtime.worker import log_capture
+from airflow_provider_rayworkflow.workflow.runtime.worker.log_sender import sent_meanwhile
 from airflow_provider_rayworkflow.workflow.runtime.worker.packs import Packed, dump_done
+from airflow_provider_rayworkflow.workflow.runtime.worker.task_log import TaskLog
 from airflow_provider_rayworkflow.workflow.runtime.worker.waits import Wait, Waits
 
 #: What runs on the event host in place of a worker.
@@ -61,6 +64,7 @@ class EventHost:
     """Runs all that waits; see :class:`Waits`."""
 
     def __init__(self) -> None:
+        log_capture.install()
         log_to_stderr()
         # Listeners open connections.
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -72,5 +76,9 @@ class EventHost:
         """Wait for one event as :func:`execute_pack` runs a task; the call may be canceled."""
         begun_at = time.perf_counter()
         uri, _, (run,) = pickle.loads(payload)
-        completion = await self._waits.run(store_at(uri), run, lambda: values)
-        return dump_done([(completion, time.perf_counter() - begun_at)])
+        task_log = TaskLog(run)
+        with log_capture.into(task_log), sent_meanwhile(task_log):
+            completion = await self._waits.run(store_at(uri), run, lambda: values)
+        lines = task_log.rest()
+        done = completion, time.perf_counter() - begun_at
+        return dump_done([done], [] if lines is None else [lines])
