@@ -63,7 +63,8 @@ class WorkflowLog:
             self._cursor = LogCursor.from_json(remembered.get("cursor"))
             self._is_remembered = True
         self._found: deque[LogRead] = deque()
-        self._looked_at = float("-inf")
+        #: When it was looked at last, by the clock.
+        self.looked_at = float("-inf")
         self._told_at = clock()
         self._told = self._cursor
         self._has_warned = False
@@ -115,13 +116,13 @@ class WorkflowLog:
     @property
     def is_due(self) -> bool:
         """True if it is time for the next look, and there is room for what it finds."""
-        return self._left > 0 and self._clock() - self._looked_at >= LOOK_S
+        return self._left > 0 and self._clock() - self.looked_at >= LOOK_S
 
     def look(self, store: WorkflowStore) -> bool:
         """Read what is new, for :meth:`show`; True if there is something. Blocks, and never raises."""
         if self._left <= 0 or self._found:
             return bool(self._found)
-        self._looked_at = self._clock()
+        self.looked_at = self._clock()
         try:
             found = store.logs.read(self._workflow_id, self._cursor, most_lines=_LINES_A_READ)
         except Exception as exc:  # the try itself says what is wrong with the storage
@@ -140,7 +141,9 @@ class WorkflowLog:
         while self._found:
             found = self._found.popleft()
             for damage in found.damaged:
-                log.warning("A part of the log of workflow %s is left out: %s", self._workflow_id, damage)
+                log.warning(
+                    "A part of the log of workflow %s is left out: %s", self._workflow_id, damage
+                )
             for line in found.lines:
                 if self._left > 0:
                     self._show(line)
