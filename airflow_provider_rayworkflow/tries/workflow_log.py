@@ -118,13 +118,16 @@ class WorkflowLog:
         """True if it is time for the next look, and there is room for what it finds."""
         return self._left > 0 and self._clock() - self.looked_at >= LOOK_S
 
-    def look(self, store: WorkflowStore) -> bool:
-        """Read what is new, for :meth:`show`; True if there is something. Blocks, and never raises."""
+    def look(self, store: WorkflowStore, *, most_lines: int = _LINES_A_READ) -> bool:
+        """Read what is new, for :meth:`show`; True if there is something. Blocks, and never raises.
+
+        May be called in another thread than :meth:`show`.
+        """
         if self._left <= 0 or self._found:
             return bool(self._found)
         self.looked_at = self._clock()
         try:
-            found = store.logs.read(self._workflow_id, self._cursor, most_lines=_LINES_A_READ)
+            found = store.logs.read(self._workflow_id, self._cursor, most_lines=most_lines)
         except Exception as exc:  # the try itself says what is wrong with the storage
             if not self._has_warned:
                 log.warning("The log of workflow %s can't be read: %s", self._workflow_id, exc)
@@ -139,7 +142,7 @@ class WorkflowLog:
     def show(self) -> None:
         """Write what :meth:`look` has found into the log of the task instance."""
         while self._found:
-            found = self._found.popleft()
+            found = self._found[0]  # it stays until the cursor is behind it: see `look`
             for damage in found.damaged:
                 log.warning(
                     "A part of the log of workflow %s is left out: %s", self._workflow_id, damage
@@ -148,6 +151,7 @@ class WorkflowLog:
                 if self._left > 0:
                     self._show(line)
             self._cursor = found.cursor
+            self._found.popleft()
         if self._clock() - self._told_at >= REMEMBER_S:
             self._tell()
 

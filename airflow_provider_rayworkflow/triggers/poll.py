@@ -227,7 +227,7 @@ class _Poll:
             and standing.status is WorkflowStatus.RUNNING
         ]
         for log in sorted(due, key=lambda log: log.looked_at)[:_LOG_READS]:
-            log.look(store)
+            log.look(store, most_lines=_LOG_LINES)
 
     def _look_at_progress(
         self, store: WorkflowStore, watches: list[Watch], standings: _Standings
@@ -259,6 +259,8 @@ ANSWERS_A_TURN = 100
 PROGRESS_S = 30.0
 _PROGRESS_READS = 2
 _LOG_READS = 2
+# Shown by a trigger in one turn of the loop.
+_LOG_LINES = 500
 
 
 def _standing(store: WorkflowStore, honest: HonestStatuses, key: StatusKey) -> Standing | Exception:
