@@ -92,6 +92,7 @@ class RunLog:
         self._room = self._limits.workflow_bytes
         self._has_room = claim.epoch == claim.base_epoch
         self._takes_lines = self._room > 0
+        self._is_full = False
         self._is_closing = False
         self._is_due = False
         self._unwritten: Callable[[], Put] | None = None
@@ -227,14 +228,14 @@ class RunLog:
         while self._lines and size < PIECE_BYTES:
             if size + self._lines[0].size > self._room:
                 lines.append(self._note(_FULL.format(self._limits.workflow_bytes)))
-                self._takes_lines = False
+                self._takes_lines, self._is_full = False, True
                 self._drop()
                 break
             lines.append(self._lines.popleft())
             size += lines[-1].size
             self._count(-lines[-1].size)
         self._room -= size
-        if self._left_out and self._takes_lines and not self._lines:
+        if self._left_out and not self._is_full and not self._lines:
             lines.append(self._note(_LEFT_OUT.format(self._left_out)))
             self._left_out = 0
         self._number += 1

@@ -198,7 +198,7 @@ class LogPieces:
                 continue
             if size >= most_bytes or (most_lines is not None and len(lines) >= most_lines):
                 return LogRead(lines=lines, cursor=cursor, is_all=False, damaged=damaged)
-            size += file.size
+            size += file.size if file.size <= MAX_PIECE_BYTES else 0  # which is not read
             cursor = LogCursor(file.epoch, file.number)
             for at, line in enumerate(self._read_piece(workflow_id, file, damaged)):
                 if at < had or (task_id is not None and line.task_id != task_id):
@@ -226,7 +226,7 @@ class LogPieces:
             if size >= READ_BYTES or len(lines) >= most_lines:
                 is_cut = True
                 break
-            size += file.size
+            size += file.size if file.size <= MAX_PIECE_BYTES else 0  # which is not read
             found = self._read_piece(workflow_id, file, damaged)
             lines[:0] = [line for line in found if task_id is None or line.task_id == task_id]
         last = files[-1]
@@ -262,8 +262,8 @@ class LogPieces:
 
     def _load(self, workflow_id: str, file: LogFile) -> Iterator[LogLine]:
         key = file.key
-        data = self._store.get(key, 0, MAX_PIECE_BYTES + 1)
-        if len(data) > MAX_PIECE_BYTES:
+        data = self._store.get(key, 0, MAX_PIECE_BYTES + 1) if file.size <= MAX_PIECE_BYTES else b""
+        if max(file.size, len(data)) > MAX_PIECE_BYTES:
             raise CorruptedDataError(key, f"it has more than {MAX_PIECE_BYTES:,} bytes")
         body, rest = load_with_rest(key, "log", data, signing=self._signing)
         with understanding(key, "log"):

@@ -65,8 +65,9 @@ const taskLog = (() => {
       cursor = answer.cursor;
       take(answer);
       // What is kept with the checkpoint is the end of the same.
-      if (list.childElementCount) panel.querySelector("[data-printed]")?.remove();
-      else if (!shown) list.append(remark("The tasks have printed nothing yet."));
+      const printed = panel.querySelector("[data-printed]");
+      if (list.childElementCount) printed?.remove();
+      else if (!printed) place.append(remark("Nothing so far."));
     } finally {
       asking = false;
     }

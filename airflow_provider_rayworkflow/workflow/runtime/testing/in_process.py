@@ -333,6 +333,7 @@ class _ThreadRunner:
         refs: list[Any] = []
         run = with_positions(started.errand.run, refs)
         log_begin(run)
+        log_capture.install()  # a test runner may have replaced the streams
         # References of its own: it may outlive the manager, and `ray.put` would start a Ray.
         with local_refs(), log_capture.into(started.log):
             values = [ray.get(ref) for ref in refs]

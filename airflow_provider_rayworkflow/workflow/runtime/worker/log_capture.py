@@ -59,19 +59,20 @@ def into(task_log: TaskLog, *, alone: bool = False) -> Iterator[None]:
 
 
 def install(*, descriptors: bool = False) -> None:
-    """Begin to look at what this process prints and logs. Once is enough.
+    """Begin to look at what this process prints and logs; where others have replaced the streams, again.
 
     :param descriptors: this is a worker of Ray: its standard output and standard error are files,
         which other processes and libraries write, too; and nothing else sets up its ``logging``.
     """
-    for name, descriptor in _STREAMS.items():
-        stream = getattr(sys, name)
-        if stream is not None and not isinstance(stream, _Stream):
-            foreign = _Descriptor.of(descriptor) if descriptors else None
-            setattr(sys, name, _Stream(name, stream, foreign))
     root = logging.getLogger()
-    if not any(isinstance(handler, _Handler) for handler in root.handlers):
-        root.addHandler(_Handler())
+    with _installing:
+        for name, descriptor in _STREAMS.items():
+            stream = getattr(sys, name)
+            if stream is not None and not isinstance(stream, _Stream):
+                foreign = _Descriptor.of(descriptor) if descriptors else None
+                setattr(sys, name, _Stream(name, stream, foreign))
+        if not any(isinstance(handler, _Handler) for handler in root.handlers):
+            root.addHandler(_Handler())
     if descriptors and root.level == logging.WARNING:
         root.setLevel(logging.INFO)  # as in Airflow's task processes
 
@@ -107,6 +108,9 @@ def _skip_descriptors() -> None:
 
 
 _STREAMS: dict[StreamName, int] = {"stdout": 1, "stderr": 2}
+
+
+_installing = threading.Lock()
 
 
 def _target() -> TaskLog | None:

@@ -74,8 +74,10 @@ class TaskLog:
         if "\r" in partial:
             before, _, latest = partial.rpartition("\r")
             return f"{fold(before)[-MAX_LINE_BYTES:]}\r{latest[-MAX_LINE_BYTES:]}"
-        self._print_line(partial)
-        return ""
+        while len(partial) > MAX_LINE_BYTES // 4:  # no character has more than four bytes
+            self._print_line(partial[: MAX_LINE_BYTES // 4])
+            partial = partial[MAX_LINE_BYTES // 4 :]
+        return partial
 
     def _add(self, level: Level, text: str) -> None:
         if self._bytes >= MAX_WAITING_BYTES:
