@@ -77,8 +77,15 @@ class Logs:
 
     def run(self, epoch: int = 1, guard: Guard | None = None) -> RunLog:
         claim = Claim(
-            workflow_id=W, epoch=epoch, base_epoch=1, graph_epoch=1, manager_id="m",
-            claimed_at=0.0, user_metadata={}, on_change="reuse", restarts={},
+            workflow_id=W,
+            epoch=epoch,
+            base_epoch=1,
+            graph_epoch=1,
+            manager_id="m",
+            claimed_at=0.0,
+            user_metadata={},
+            on_change="reuse",
+            restarts={},
         )
         return self.writer.of_run(claim, guard or Guard())
 
@@ -93,7 +100,9 @@ class Logs:
 
 
 @asynccontextmanager
-async def logs(*, log_s: float = 0.01, store: Store | None = None, **limits: Any) -> AsyncIterator[Logs]:
+async def logs(
+    *, log_s: float = 0.01, store: Store | None = None, **limits: Any
+) -> AsyncIterator[Logs]:
     yield Logs(store or Store(), LogLimits(**limits), log_s)
 
 
@@ -208,7 +217,9 @@ def test_a_later_run_has_half_of_the_room():
             assert [line.text[0] for line in found if line.text[0] == "3"]
             assert any("deleted" in line.text for line in found)
             assert sum(file.size for file in given.known.store.logs.list(W)) < 8000
-            assert sum(r.startswith("list") for r in given.store.requests) == 4  # two of them by this test
+            assert (
+                sum(r.startswith("list") for r in given.store.requests) == 4
+            )  # two of them by this test
 
     asyncio.run(main())
 

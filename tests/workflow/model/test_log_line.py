@@ -19,7 +19,15 @@ LINE = LogLine(at=1.5, level="INFO", task_id="load", attempt=1, text="hello")
 
 @pytest.mark.parametrize(
     ("number", "level"),
-    [(0, "DEBUG"), (10, "DEBUG"), (20, "INFO"), (25, "INFO"), (30, "WARNING"), (45, "ERROR"), (99, "CRITICAL")],
+    [
+        (0, "DEBUG"),
+        (10, "DEBUG"),
+        (20, "INFO"),
+        (25, "INFO"),
+        (30, "WARNING"),
+        (45, "ERROR"),
+        (99, "CRITICAL"),
+    ],
 )
 def test_a_level_between_two_counts_as_the_one_below(number: int, level: str):
     assert level_of(number) == level

@@ -29,7 +29,9 @@ def line(text: object, task_id: str = "load") -> LogLine:
     return LogLine(at=1.0, level="INFO", task_id=task_id, attempt=1, text=str(text))
 
 
-def write(store: ByteStore, epoch: int, number: int, *lines: LogLine, pieces: LogPieces | None = None) -> str:
+def write(
+    store: ByteStore, epoch: int, number: int, *lines: LogLine, pieces: LogPieces | None = None
+) -> str:
     put = (pieces or LogPieces(store)).put(W, epoch, number, lines)
     store.put(put.key, put.data)
     return put.key
@@ -101,7 +103,9 @@ def test_the_last_lines_are_read_from_the_end(store: ByteStore):
     assert not LogPieces(store).read_last(W, 10).is_cut
 
 
-@pytest.mark.parametrize("number", ["", "x", "1.2", "1.2.3.4", "-1.2.3", "1.2.-5", "1.2.x", "9" * 30])
+@pytest.mark.parametrize(
+    "number", ["", "x", "1.2", "1.2.3.4", "-1.2.3", "1.2.-5", "1.2.x", "9" * 30]
+)
 def test_what_is_no_cursor_is_the_beginning(number: str):
     assert LogCursor.parse(number) == BEGINNING
 
@@ -112,7 +116,7 @@ def test_other_json_is_the_beginning(value: object):
 
 
 def damages(data: bytes) -> list[bytes]:
-    head, rest = data.split(b"\n", 1)
+    head = data.split(b"\n", 1)[0]
     return [
         b"",
         data[:-3],

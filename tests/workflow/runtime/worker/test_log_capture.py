@@ -13,11 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from test_task_log import task_log  # type: ignore[import-not-found]
 
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.runtime.worker import log_capture
 from airflow_provider_rayworkflow.workflow.runtime.worker.task_log import TaskLog
-from test_task_log import task_log  # type: ignore[import-not-found]
 
 
 @pytest.fixture(autouse=True)
@@ -190,11 +190,23 @@ def test_a_worker_has_what_libraries_and_processes_print_each_once(tmp_path: Pat
             stdout=stdout,
             stderr=stderr,
             check=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path, str(Path(__file__).parent)])},
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join([*sys.path, str(Path(__file__).parent)]),
+            },
         )
     found = (tmp_path / "lines").read_text().split("|")
     assert sorted(found) == sorted(
-        ["one", "two, by a library", "three", "four, by a process", "five", "sechs é", "seven", "a part"]
+        [
+            "one",
+            "two, by a library",
+            "three",
+            "four, by a process",
+            "five",
+            "sechs é",
+            "seven",
+            "a part",
+        ]
     )
     python = [text for text in found if text in ("one", "three", "five", "seven")]
     assert python == ["one", "three", "five", "seven"]

@@ -138,7 +138,9 @@ def test_the_failure_is_the_only_error(store: ByteStore):
 
 
 def test_a_retry_is_told(store: ByteStore):
-    graph = fail_once.options(**workflow.options(retry=workflow.Retry(attempts=2, wait_initial=0))).bind()
+    graph = fail_once.options(
+        **workflow.options(retry=workflow.Retry(attempts=2, wait_initial=0))
+    ).bind()
     with testing.in_process(store) as workflows:
         workflows.run(graph, workflow_id="w")
     found = [(line.level, line.attempt, line.text) for line in lines_of(store)]
