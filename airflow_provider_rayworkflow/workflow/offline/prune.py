@@ -169,7 +169,7 @@ def _prune_events(store: WorkflowStore, before: float, report: Callable[[str], N
 def _is_cut_down(store: WorkflowStore, record: StatusRecord) -> bool:
     checkpoints = read_snapshot(store, record).checkpoints
     has_more = len(checkpoints.records) > 1 or checkpoints.failures
-    return not has_more and not store.logs.list(record.workflow_id)
+    return not has_more and not store.logs.files(record.workflow_id)
 
 
 def _cut_down(store: WorkflowStore, found: StoredWorkflow, *, manager_id: str, now: float) -> None:

@@ -129,7 +129,7 @@ class LogPieces:
         :returns: how many bytes the rest takes, and how many pieces were deleted.
         :raises StorageError: when the storage does not answer.
         """
-        files = self.list(workflow_id)
+        files = self.files(workflow_id)
         total = sum(file.size for file in files)
         old: list[str] = []
         for file in files:
@@ -149,13 +149,13 @@ class LogPieces:
         if before_epoch is None:
             self._store.delete_folder(keys.logs_folder(workflow_id))
             return
-        old = [file.key for file in self.list(workflow_id) if file.epoch < before_epoch]
+        old = [file.key for file in self.files(workflow_id) if file.epoch < before_epoch]
         if old:
             self._store.delete(old)
 
     # ---- reading
 
-    def list(self, workflow_id: str) -> list[LogFile]:
+    def files(self, workflow_id: str) -> list[LogFile]:
         """The pieces of a log, in the order of their lines. One listing.
 
         :raises DataLoadError: when it can't be listed.
@@ -169,7 +169,7 @@ class LogPieces:
 
         :raises DataLoadError: when it can't be listed.
         """
-        files = self.list(workflow_id)
+        files = self.files(workflow_id)
         return LogCursor(files[-1].epoch, files[-1].number) if files else LogCursor()
 
     def read(
@@ -192,7 +192,7 @@ class LogPieces:
         lines: list[LogLine] = []
         damaged: list[str] = []
         cursor, size = after, 0
-        for file in self.list(workflow_id):
+        for file in self.files(workflow_id):
             had = self._had(file, after)
             if had is None:
                 continue
@@ -216,7 +216,7 @@ class LogPieces:
 
         :raises DataLoadError: as :meth:`read`.
         """
-        files = self.list(workflow_id)
+        files = self.files(workflow_id)
         if not files:
             return LogRead(lines=[], cursor=LogCursor())
         lines: list[LogLine] = []

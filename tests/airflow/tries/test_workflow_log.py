@@ -220,7 +220,7 @@ def test_a_storage_that_is_down_is_told_once_and_nothing_is_lost(given: Given):
 
 def test_a_damaged_piece_is_named(given: Given):
     given.write(1)
-    (file,) = given.store.logs.list("w")
+    (file,) = given.store.logs.files("w")
     given.bytes.put(file.key, b"x")
     given.write(2)
     given.log().copy(given.store, is_last=True)

@@ -100,7 +100,7 @@ def test_lines_have_time_level_task_and_attempt(store: ByteStore):
 def test_tasks_that_print_nothing_have_no_log(store: ByteStore):
     with testing.in_process(store) as workflows:
         workflows.run(silent.bind(silent.bind()), workflow_id="w")
-        assert WorkflowStore(store).logs.list("w") == []
+        assert WorkflowStore(store).logs.files("w") == []
 
 
 def test_lines_are_there_while_a_task_runs(store: ByteStore):
@@ -214,7 +214,7 @@ def test_much_is_written_in_order_and_few_pieces(store: ByteStore):
     with testing.in_process(store) as workflows:
         workflows.run(say.bind(*range(5_000)), workflow_id="w")
         assert texts(store) == [str(number) for number in range(5_000)]
-        assert len(WorkflowStore(store).logs.list("w")) <= 3
+        assert len(WorkflowStore(store).logs.files("w")) <= 3
 
 
 def test_events_and_their_listeners_have_a_log(store: ByteStore):
@@ -236,7 +236,7 @@ def test_the_log_goes_with_the_workflow(store: ByteStore):
     with testing.in_process(store) as workflows:
         workflows.run(say.bind("a"), workflow_id="w")
         workflows.delete("w")
-        assert WorkflowStore(store).logs.list("w") == []
+        assert WorkflowStore(store).logs.files("w") == []
 
 
 def test_a_restart_drops_the_log_of_before(store: ByteStore):
@@ -251,6 +251,6 @@ def test_a_workflow_that_is_cut_down_to_its_output_keeps_no_log(store: ByteStore
         workflows.run(say.bind("a"), workflow_id="w")
         time.sleep(0.01)
         workflows.prune(0.001, keep_outputs=True)
-        assert WorkflowStore(store).logs.list("w") == []
+        assert WorkflowStore(store).logs.files("w") == []
         assert workflows.get_output("w") == 1
         assert WorkflowStore(store).logs.read("w").cursor == BEGINNING

@@ -216,7 +216,7 @@ def test_a_later_run_has_half_of_the_room():
             found = given.known.store.logs.read(W).lines
             assert [line.text[0] for line in found if line.text[0] == "3"]
             assert any("deleted" in line.text for line in found)
-            assert sum(file.size for file in given.known.store.logs.list(W)) < 8000
+            assert sum(file.size for file in given.known.store.logs.files(W)) < 8000
             assert (
                 sum(r.startswith("list") for r in given.store.requests) == 4
             )  # two of them by this test

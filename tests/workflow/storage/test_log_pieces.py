@@ -154,7 +154,7 @@ def test_a_piece_of_another_workflow_is_not_shown(store: ByteStore):
 def test_foreign_files_are_left_out(store: ByteStore):
     for name in ("x.jsonl", "1-2.txt", "00000001-00000000.jsonl", "a-b.jsonl", "1-2-3.jsonl"):
         store.put(f"{keys.logs_folder(W)}/{name}", b"x")
-    assert LogPieces(store).list(W) == []
+    assert LogPieces(store).files(W) == []
 
 
 def test_a_storage_that_does_not_answer_is_no_damage():
@@ -199,15 +199,15 @@ def test_older_epochs_are_deleted(store: ByteStore):
     LogPieces(store).delete(W, before_epoch=3)
     assert texts(LogPieces(store).read(W).lines) == ["3"]
     LogPieces(store).delete(W)
-    assert LogPieces(store).list(W) == []
+    assert LogPieces(store).files(W) == []
 
 
 def test_the_oldest_pieces_of_earlier_epochs_make_room(store: ByteStore):
     for epoch, number in ((1, 1), (1, 2), (2, 1), (3, 1)):
         write(store, epoch, number, line("x" * 1000))
-    size = LogPieces(store).list(W)[0].size
+    size = LogPieces(store).files(W)[0].size
     assert LogPieces(store).make_room(W, 3, 10 * size) == (4 * size, 0)
     assert LogPieces(store).make_room(W, 3, 2 * size) == (2 * size, 2)
-    assert [(file.epoch, file.number) for file in LogPieces(store).list(W)] == [(2, 1), (3, 1)]
+    assert [(file.epoch, file.number) for file in LogPieces(store).files(W)] == [(2, 1), (3, 1)]
     # What the epoch itself has written stays.
     assert LogPieces(store).make_room(W, 3, 0) == (size, 1)
