@@ -108,8 +108,7 @@ class Executor:
         self._store = store
         self._threads = threads
         self._metrics = metrics
-        self._files = files
-        self._known = known
+        self._files, self._known = files, known
         self._outcome: Outcome | None = None
         self._schedule: Schedule | None = None
         self._queue: asyncio.Queue[Callable[[], None]] = asyncio.Queue()

@@ -67,6 +67,13 @@ class LogWriter:
         #: How many bytes of lines wait in memory.
         self.waiting_bytes = 0
 
+    def add(self, sent: Sequence[TaskLines]) -> None:
+        """Workers send what tasks have printed and logged. What is of no run of this manager is dropped."""
+        for lines in sent:
+            live = self.known.live.get(lines.workflow_id)
+            if live is not None and live.log is not None and live.claim.epoch == lines.epoch:
+                live.log.take(lines)
+
     def of_run(self, claim: Claim, guard: Guard) -> RunLog:
         """The log of one run.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -33,7 +33,6 @@ from airflow_provider_rayworkflow.workflow.manager.stop_requests import StopRequ
 from airflow_provider_rayworkflow.workflow.model.event_posts import EventSettings
 from airflow_provider_rayworkflow.workflow.model.graph import Graph
 from airflow_provider_rayworkflow.workflow.model.limits import Limits
-from airflow_provider_rayworkflow.workflow.model.log_line import TaskLines
 from airflow_provider_rayworkflow.workflow.model.outcome import Stop
 from airflow_provider_rayworkflow.workflow.model.records import Asker, RunningTask, StartOptions
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
@@ -95,14 +94,9 @@ class Manager:
             store, manager_id=manager_id, clock=clock, tenure=self.tenure, intervals=intervals
         )
         self._locks = Locks()
-        late = StatusBacklog(known, self._locks)
+        late, self.logs = StatusBacklog(known, self._locks), LogWriter(known, log_limits)
         self._runs = WorkflowRuns(
-            known,
-            runner,
-            limits=limits,
-            late=late,
-            metrics=metrics or Metrics(),
-            logs=LogWriter(known, log_limits),
+            known, runner, limits=limits, late=late, metrics=metrics or Metrics(), logs=self.logs
         )
         self._starts = Admission(known, locks=self._locks, slots=self._runs.slots, late=late)
         #: What callers ask.
@@ -356,13 +350,6 @@ class Manager:
         live = self._known.live.get(workflow_id)
         if live is not None and live.executor is not None and live.claim.epoch == epoch:
             live.executor.kill_overdue(task_id, attempt, after_s)
-
-    def add_log(self, sent: Sequence[TaskLines]) -> None:
-        """Workers send what tasks have printed and logged. What is of no run of this manager is dropped."""
-        for lines in sent:
-            live = self._known.live.get(lines.workflow_id)
-            if live is not None and live.log is not None and live.claim.epoch == lines.epoch:
-                live.log.take(lines)
 
     def has_begun(self, workflow_id: str, epoch: int, task: RunningTask) -> None:
         """A worker has begun an attempt of a task."""

@@ -91,7 +91,7 @@ class WorkflowManagementActor:
         async with self._starting:
             if self._manager is None:
                 self._runner = RayRunner(
-                    self._uri, sharing=self._sharing, on_lines=lambda lines: manager.add_log(lines)
+                    self._uri, sharing=self._sharing, on_lines=lambda lines: manager.logs.add(lines)
                 )
                 manager = Manager(
                     store=store_at(self._uri),

@@ -218,7 +218,7 @@ class _Actor(WorkflowManagementActor):
                     runner=_ThreadRunner(
                         self._uri,
                         on_overdue=lambda run: _kill_overdue(manager, run),
-                        on_lines=lambda lines: manager.add_log(lines),
+                        on_lines=lambda lines: manager.logs.add(lines),
                     ),
                     manager_id=uuid.uuid4().hex,
                     actor_id=uuid.uuid4().hex,

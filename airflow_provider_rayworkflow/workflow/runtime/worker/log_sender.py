@@ -71,7 +71,7 @@ def _work() -> None:
 def _send(lines: Sequence[TaskLines]) -> bool:
     try:
         manager = ray.get_actor(ACTOR_NAME, namespace=NAMESPACE)
-        ray.get(manager.ask.remote("add_log", lines), timeout=_CONFIRM_TIMEOUT_S)
+        ray.get(manager.ask.remote("logs.add", lines), timeout=_CONFIRM_TIMEOUT_S)
     except (ValueError, ray.exceptions.RayError):
         return False  # the manager is being restarted, or busy: they come again
     return True
