@@ -225,10 +225,9 @@ class Manager:
         :raises ValueError: when there is no task to restart from.
         :raises queue.Full: when no slot and no place in the queue is free.
         """
-        if len(graph) <= _SMALL_GRAPH_BYTES:
-            parsed = Graph.from_bytes(graph)
-        else:
-            parsed = await self._known.in_thread(Graph.from_bytes, graph)
+        is_small = len(graph) <= _SMALL_GRAPH_BYTES
+        read = Graph.from_bytes
+        parsed = read(graph) if is_small else await self._known.in_thread(read, graph)
         await self._starts.begin(workflow_id, parsed, user_metadata, options or StartOptions())
 
     async def resume(
