@@ -40,6 +40,7 @@ from airflow_provider_rayworkflow.tries.decision import Action, Memory, OnKill, 
 from airflow_provider_rayworkflow.tries.task_instance import (
     asked_for,
     begun_at,
+    log_of,
     max_tries_of,
     remember_begin,
     write_memory,
@@ -191,6 +192,7 @@ class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
             spec=spec,
             poll_interval_s=self.poll_interval_s,
             backoff=Backoff(self.unreachable_timeout_s if cluster else 0.0),
+            log=log_of(context, spec.workflow_id),
         )
 
     def _due_restart(self, context: Context, memory: Memory) -> str:

@@ -14,6 +14,7 @@ from airflow_provider_rayworkflow.observability.tracing import trace_tasks
 from airflow_provider_rayworkflow.tries.backoff import Backoff
 from airflow_provider_rayworkflow.tries.decision import Action
 from airflow_provider_rayworkflow.tries.run_spec import RunSpec
+from airflow_provider_rayworkflow.tries.workflow_log import WorkflowLog
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.model.progress import Throttle, progress_line
 from airflow_provider_rayworkflow.workflow.model.records import (
@@ -75,6 +76,7 @@ class WorkflowTry:
     """Brings one workflow to its end.
 
     :param backoff: for a storage that can't be read.
+    :param log: shows what the workflow's tasks print, while the try waits; None: nothing does.
     """
 
     def __init__(
@@ -85,7 +87,9 @@ class WorkflowTry:
         spec: RunSpec,
         poll_interval_s: float,
         backoff: Backoff,
+        log: WorkflowLog | None = None,
     ) -> None:
+        self._log = log
         self._hook = hook
         self._engine = engine
         self.workflow_id = spec.workflow_id
@@ -123,6 +127,8 @@ class WorkflowTry:
         self._epoch_before = before.record.epoch if before else 0
         # What earlier runs found is not told again, unless this try joins one.
         self._told_epoch = 0 if action is Action.ATTACH else self._epoch_before
+        if self._log is not None:
+            self._log.begin(epoch_before=self._epoch_before, is_new_run=action.submits)
         if action.submits:
             on_existing: OnExisting = "restart" if action is Action.START_OVER else "resume"
             self._engine.submit(self._options(on_existing, from_task))
@@ -137,6 +143,8 @@ class WorkflowTry:
         :param carried: what :attr:`carried` was there.
         """
         self._takeovers, self._told_epoch = carried["takeovers"], carried["told_epoch"]
+        if self._log is not None:
+            self._log.rejoin(carried.get("log"))
         self._engine.rejoin(carried)
         return self._look()
 
@@ -148,7 +156,9 @@ class WorkflowTry:
     @property
     def carried(self) -> Json:
         """What :meth:`rejoin` has to know; JSON. Call it after :meth:`close`."""
-        told = {"takeovers": self._takeovers, "told_epoch": self._told_epoch}
+        told: Json = {"takeovers": self._takeovers, "told_epoch": self._told_epoch}
+        if self._log is not None:
+            told["log"] = self._log.carried
         return {**told, **self._engine.carried}
 
     def wait(self, found: StoredWorkflow, *, at_most_s: float = math.inf) -> StoredWorkflow:
@@ -158,11 +168,16 @@ class WorkflowTry:
         """
         until = time.monotonic() + at_most_s
         while (found := self._settle(found)).status.is_active:
+            if self._log is not None:
+                self._log.copy(self._hook.store)
             left_s = until - time.monotonic()
             if left_s <= 0:
                 break
             self._pause(min(self._poll_interval_s, left_s))
             found = self._look()
+        if self._log is not None:
+            # Before a workflow has stopped, all of its log is written.
+            self._log.copy(self._hook.store, is_last=True)
         return found
 
     def report(self, ended: StoredWorkflow) -> None:

@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 
 from airflow_provider_rayworkflow.exceptions import RayWorkflowStorageError
 from airflow_provider_rayworkflow.hooks import RayWorkflowHook
+from airflow_provider_rayworkflow.tries.workflow_log import WorkflowLog
 from airflow_provider_rayworkflow.workflow.exceptions import StorageError, WorkflowError
 from airflow_provider_rayworkflow.workflow.model.progress import progress_line
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
@@ -53,6 +54,8 @@ class Watch:
     :param task_id: of the workflow, to know whether it has finished. That costs each look a listing
         of the workflow's own.
     :param wants_progress: to know how far it is, now and then: of all who wait, a look reads two.
+    :param log: has what is new of the workflow's log read now and then: of all who wait, a look at the
+        storage reads two logs. The waiter shows it.
     """
 
     def __init__(
@@ -63,11 +66,13 @@ class Watch:
         interval_s: float,
         task_id: str | None = None,
         wants_progress: bool = False,
+        log: WorkflowLog | None = None,
     ) -> None:
         self.workflow_id = workflow_id
         self.segment = quote_id(workflow_id)
         self.interval_s = interval_s
         self.task_id = task_id
+        self.log = log
         self.wants_progress = wants_progress
         self._conn_id = ray_workflow_conn_id
         self._poll: _Poll | None = None
@@ -183,6 +188,7 @@ class _Poll:
             } | closed
             self._look_at_tasks(store, watches, standings)
             self._look_at_progress(store, watches, standings)
+            self._look_at_logs(store, watches, standings)
         except Exception as exc:  # the waiters judge it
             self._hook = None  # the connection may be corrected meanwhile
             return exc
@@ -208,6 +214,20 @@ class _Poll:
                     standings[watch.segment] = replace(standing, finished=finished)
             except WorkflowError as exc:  # of this workflow: the others go on
                 standings[watch.segment] = exc
+
+    def _look_at_logs(
+        self, store: WorkflowStore, watches: list[Watch], standings: _Standings
+    ) -> None:
+        due = [
+            watch.log
+            for watch in watches
+            if watch.log is not None
+            and watch.log.is_due
+            and isinstance(standing := standings.get(watch.segment), Standing)
+            and standing.status is WorkflowStatus.RUNNING
+        ]
+        for log in sorted(due, key=lambda log: log.looked_at)[:_LOG_READS]:
+            log.look(store, most_lines=_LOG_LINES)
 
     def _look_at_progress(
         self, store: WorkflowStore, watches: list[Watch], standings: _Standings
@@ -238,6 +258,9 @@ ANSWERS_A_TURN = 100
 #: How often at most it is looked up how far a workflow is.
 PROGRESS_S = 30.0
 _PROGRESS_READS = 2
+_LOG_READS = 2
+# Shown by a trigger in one turn of the loop.
+_LOG_LINES = 500
 
 
 def _standing(store: WorkflowStore, honest: HonestStatuses, key: StatusKey) -> Standing | Exception:

@@ -16,6 +16,7 @@ from airflow_provider_rayworkflow.tries.decision import OnKill
 from airflow_provider_rayworkflow.tries.deferral import least_deferral_s
 from airflow_provider_rayworkflow.tries.kill import how_to_stop_deferred
 from airflow_provider_rayworkflow.tries.task_instance import state_of_deferred
+from airflow_provider_rayworkflow.tries.workflow_log import WorkflowLog
 from airflow_provider_rayworkflow.triggers.poll import Standing, Watch
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.model.progress import Throttle
@@ -49,7 +50,9 @@ class RayWorkflowTrigger(BaseTrigger):
     :param token: of the try that owns the workflow; ``""`` if it must not be stopped from here.
     :param on_kill: what becomes of the workflow when a person ends the deferred task instance.
         Void if a later try has taken the workflow over by then.
-    :param carried: JSON for the event: what the next part of the task has to know.
+    :param carried: JSON for the event: what the next part of the task has to know. ``"log"`` in it
+        (:attr:`WorkflowLog.carried`): what the workflow's tasks print is shown from there on, in the
+        log of the triggerer. One that begins anew, in another triggerer, shows it again.
     """
 
     def __init__(
@@ -77,6 +80,7 @@ class RayWorkflowTrigger(BaseTrigger):
         self.token = token
         self.kill_policy: OnKill = on_kill
         self.carried = carried or {}
+        self._log: WorkflowLog | None = None
 
     def serialize(self) -> tuple[str, Json]:
         return (
@@ -119,6 +123,9 @@ class RayWorkflowTrigger(BaseTrigger):
 
     async def _wait(self) -> TriggerEvent:
         backoff = Backoff(self.unreachable_timeout_s)
+        if "log" in self.carried:
+            self._log = WorkflowLog(self.workflow_id)
+            self._log.rejoin(self.carried["log"])
         throttle = Throttle()
         status = WorkflowStatus.NONE
         with Watch(
@@ -127,6 +134,7 @@ class RayWorkflowTrigger(BaseTrigger):
             interval_s=self.poll_interval_s,
             task_id=self.workflow_task_id,
             wants_progress=bool(self.token),  # of its own workflow
+            log=self._log,
         ) as watch:
             while True:
                 try:
@@ -141,6 +149,8 @@ class RayWorkflowTrigger(BaseTrigger):
                     progress = standing.progress if standing and self.token else ""
                     if progress and throttle.is_due(progress, time.monotonic()):
                         log.info("Workflow %s: %s", self.workflow_id, progress)
+                    if self._log is not None:
+                        self._log.show()
                     if standing and self.workflow_task_id in standing.finished:
                         return self._event("task", status)
                     if standing and status in self.statuses:
@@ -166,9 +176,13 @@ class RayWorkflowTrigger(BaseTrigger):
                 "workflow_id": self.workflow_id,
                 "status": status.value,
                 "error": error,
-                "carried": self.carried,
+                "carried": self._carried_on(),
             }
         )
+
+    def _carried_on(self) -> Json:
+        """With how much of the workflow's log has been shown meanwhile."""
+        return self.carried if self._log is None else {**self.carried, "log": self._log.carried}
 
     async def _state(self) -> str | None:
         """The task instance's state for Airflow by now; None if it can't be had."""

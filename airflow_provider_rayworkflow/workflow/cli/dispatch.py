@@ -17,6 +17,7 @@ from airflow_provider_rayworkflow.workflow.cli.commands import (
     fork,
     graph,
     local,
+    logs,
     output,
     plan,
     prune,
@@ -32,7 +33,8 @@ from airflow_provider_rayworkflow.workflow.format.shown_text import escaped, one
 
 # In the order of the help.
 _COMMANDS = (
-    *(listing.add_to, status.add_to, watch.add_to, graph.add_to, output.add_to),
+    *(listing.add_to, status.add_to, watch.add_to, graph.add_to, logs.add_to),
+    output.add_to,
     *(resume_all.add_to, plan.add_to, fork.add_to, resume.add_to, prune.add_to),
     *(event_token.add_to, suspend.add_to, cancel.add_to, delete.add_to),
     local.add_to,

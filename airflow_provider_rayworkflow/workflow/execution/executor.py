@@ -12,7 +12,11 @@ from concurrent.futures import Executor as ThreadPool
 from typing import NamedTuple
 
 from airflow_provider_rayworkflow.workflow.exceptions import OwnershipLostError
-from airflow_provider_rayworkflow.workflow.execution.attempt_ends import AttemptEnds
+from airflow_provider_rayworkflow.workflow.execution.attempt_ends import (
+    AttemptEnds,
+    Remark,
+    no_remark,
+)
 from airflow_provider_rayworkflow.workflow.execution.attempt_table import Attempt, AttemptTable
 from airflow_provider_rayworkflow.workflow.execution.group_commit import Commit, GroupCommit
 from airflow_provider_rayworkflow.workflow.execution.metrics import Metrics
@@ -75,6 +79,7 @@ class Executor:
     :param files: what lies in the workflow's folder, as far as earlier epochs have left it; None
         if that has to be listed.
     :param known: ids of the tasks of the graph of the run before; None if they are not known.
+    :param on_remark: told what the workflow's log says of its tasks besides what they print.
     :ivar reuse: what was found of earlier runs; None until they are read, and in a first run.
     """
 
@@ -94,6 +99,7 @@ class Executor:
         guard: Guard | None = None,
         files: Sequence[WorkflowFile] | None = None,
         known: Collection[str] | None = None,
+        on_remark: Remark = no_remark,
     ) -> None:
         self.workflow_id = claim.workflow_id
         self.reuse: ReuseCounts | None = None
@@ -102,8 +108,7 @@ class Executor:
         self._store = store
         self._threads = threads
         self._metrics = metrics
-        self._files = files
-        self._known = known
+        self._files, self._known = files, known
         self._outcome: Outcome | None = None
         self._schedule: Schedule | None = None
         self._queue: asyncio.Queue[Callable[[], None]] = asyncio.Queue()
@@ -126,6 +131,7 @@ class Executor:
             is_ended=lambda: self._outcome is not None,
             clock=clock,
             random=random,
+            on_remark=on_remark,
         )
 
     # ---- asking

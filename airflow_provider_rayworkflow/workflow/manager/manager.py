@@ -24,6 +24,7 @@ from airflow_provider_rayworkflow.workflow.manager.http_events import HttpEvents
 from airflow_provider_rayworkflow.workflow.manager.inactive import InactiveWorkflows
 from airflow_provider_rayworkflow.workflow.manager.lease_keeper import LeaseKeeper
 from airflow_provider_rayworkflow.workflow.manager.locks import Locks
+from airflow_provider_rayworkflow.workflow.manager.log_writer import LogLimits, LogWriter
 from airflow_provider_rayworkflow.workflow.manager.queries import Queries
 from airflow_provider_rayworkflow.workflow.manager.registry import Intervals, Registry
 from airflow_provider_rayworkflow.workflow.manager.runs import WorkflowRuns
@@ -67,6 +68,7 @@ class Manager:
     :param intervals: how often it looks at the storage, and writes to it.
     :param cluster: the id that submissions for this manager carry.
     :param builder: makes the graphs of submissions; None for a manager that takes none.
+    :param log_limits: how much is kept of what tasks print and log.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class Manager:
         intervals: Intervals | None = None,
         cluster: str = "",
         builder: Builder | None = None,
+        log_limits: LogLimits | None = None,
     ) -> None:
         self.manager_id = manager_id
         #: How long this manager may act without another renewal of its lease.
@@ -94,9 +97,9 @@ class Manager:
             store, manager_id=manager_id, clock=clock, tenure=self.tenure, intervals=intervals
         )
         self._locks = Locks()
-        late = StatusBacklog(known, self._locks)
+        late, self.logs = StatusBacklog(known, self._locks), LogWriter(known, log_limits)
         self._runs = WorkflowRuns(
-            known, runner, limits=limits, late=late, metrics=metrics or Metrics()
+            known, runner, limits=limits, late=late, metrics=metrics or Metrics(), logs=self.logs
         )
         self._starts = Admission(known, locks=self._locks, slots=self._runs.slots, late=late)
         #: What callers ask.

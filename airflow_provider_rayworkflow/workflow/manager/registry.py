@@ -35,6 +35,8 @@ _SMALL_GRAPH_BYTES = 16 * 1024
 class Intervals:
     """How often one manager does what it does again and again, in seconds.
 
+    :ivar log_s: from when a line of a task's log comes until it is written: together with what
+        else comes by then.
     :ivar look_s: how long a look at the claims is good where each look is a request.
     :ivar poll_s: between looks for stop requests, while there is a workflow to be stopped.
     :ivar progress_s: between writes of a run's progress; only changes are written.
@@ -43,6 +45,7 @@ class Intervals:
     :ivar watch_s: between looks at a workflow that another manager starts or runs.
     """
 
+    log_s: float = 3.0
     look_s: float = 1.0
     poll_s: float = 2.0
     progress_s: float = 5.0

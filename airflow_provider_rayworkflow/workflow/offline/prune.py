@@ -87,7 +87,7 @@ def prune(
     :param older_than_s: seconds since it ended (or began, if it has no end).
     :param now: seconds since the epoch.
     :param keep_outputs: of successful ones keep the status, the graph and the output, and delete
-        all other checkpoints.
+        all other checkpoints and the log.
     :param dry_run: only say what would be done.
     :param report: told what could not be read or deleted, by name; the rest is done.
     :raises StorageError: when the storage as a whole does not answer.
@@ -176,7 +176,8 @@ def _prune_orphans(store: WorkflowStore, before: float, report: Callable[[str], 
 
 def _is_cut_down(store: WorkflowStore, record: StatusRecord) -> bool:
     checkpoints = read_snapshot(store, record).checkpoints
-    return len(checkpoints.records) <= 1 and not checkpoints.failures
+    has_more = len(checkpoints.records) > 1 or checkpoints.failures
+    return not has_more and not store.logs.files(record.workflow_id)
 
 
 def _cut_down(store: WorkflowStore, found: StoredWorkflow, *, manager_id: str, now: float) -> None:
@@ -202,6 +203,7 @@ def _cut_down(store: WorkflowStore, found: StoredWorkflow, *, manager_id: str, n
             or (blob is not None and file.key == blob.key)
         ),
     )
+    store.logs.delete(workflow_id)
     ArchiveStore(store.bytes, signing=store.signing).release(workflow_id)  # nothing is left to run
 
 

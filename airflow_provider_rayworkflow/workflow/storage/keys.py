@@ -1,6 +1,6 @@
 """Where everything lies. The only module that makes or reads keys.
 
-Keys are ``/``-separated, relative to the storage root. Epochs and events count from 1, journal
+Keys are ``/``-separated, relative to the storage root. Epochs, events and pieces of a log count from 1, journal
 segments and statuses from 0; attempts count from 1, and 0 stands for a value that a fork has
 copied. Sizes are in bytes.
 
@@ -22,6 +22,7 @@ copied. Sizes are in bytes.
     v1/owners/<workflow>.json                                       who waits for it
     v1/requests/<workflow>/<owner token>.json                       who wants it stopped
     v1/watchers/<watcher>.json                              which ends it has passed on
+    v1/logs/<workflow>/<epoch>-<number>.jsonl           what its tasks print and log, in pieces
 
 The names of status documents sort by epoch, then number, so that a listing alone tells the status
 and an owner that lost its epoch can't overwrite what its successor wrote.
@@ -47,6 +48,7 @@ SUBMISSIONS = f"{FORMAT}/submissions"
 ANSWERS = f"{FORMAT}/answers"
 ARCHIVE_USES = f"{FORMAT}/archive_uses"
 _WORKFLOWS = f"{FORMAT}/workflows"
+_LOGS = f"{FORMAT}/logs"
 
 # What stays as it is in a name. Capital letters are quoted, so that ids which differ only in case
 # stay apart where file names do not.
@@ -60,7 +62,7 @@ _HASHED_SEGMENT = re.compile(f"[^/]{{{_CUT}}}{_HASHED}[0-9a-f]{{64}}")
 
 
 #: What is in an object, as far as its key tells.
-Kind = Literal["lease", "status", "graph", "checkpoints", "value", "other"]
+Kind = Literal["lease", "status", "graph", "checkpoints", "value", "log", "other"]
 
 _KINDS: dict[str, Kind] = {"epoch": "graph", "journal": "checkpoints", "value": "value"}
 
@@ -71,6 +73,8 @@ def kind_of(key: str) -> Kind:
         return "lease"
     if key.startswith(f"{STATUSES}/"):
         return "status"
+    if key.startswith(f"{_LOGS}/"):
+        return "log"
     return _KINDS.get(key.rpartition(".")[2], "other")
 
 
@@ -288,6 +292,45 @@ def watcher_key(name: str) -> str:
     :param name: goes into the key as it is, so it must be one plain path segment.
     """
     return f"{FORMAT}/watchers/{name}.json"
+
+
+def logs_folder(workflow_id: str) -> str:
+    """The folder of the pieces of a workflow's log."""
+    return f"{_LOGS}/{quote_id(workflow_id)}"
+
+
+def log_key(workflow_id: str, epoch: int, number: int) -> str:
+    """One piece of the log of a workflow's tasks.
+
+    :param number: in the order in which the pieces of one epoch were written, from 1.
+    """
+    return f"{logs_folder(workflow_id)}/{epoch:08d}-{number:08d}.jsonl"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class LogFile:
+    """What the name of a piece of a log says; pieces sort in the order of their lines.
+
+    :ivar size: in bytes, as the listing says.
+    """
+
+    epoch: int
+    number: int
+    key: str
+    size: int
+
+
+def parse_log_file(key: str, size: int) -> LogFile | None:
+    """Read the name of a piece of a log; None for a foreign file.
+
+    :param size: of the object, as the listing says.
+    """
+    stem, _, ending = key.rpartition("/")[2].rpartition(".")
+    parts = stem.split("-")
+    numbers = [_number(part) for part in parts]
+    if ending != "jsonl" or len(parts) != 2 or min(numbers) < 1:
+        return None
+    return LogFile(numbers[0], numbers[1], key, size)
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -40,6 +40,7 @@ from airflow_provider_rayworkflow.workflow.storage.events import EventStore
 from airflow_provider_rayworkflow.workflow.storage.journal import read_journal
 from airflow_provider_rayworkflow.workflow.storage.leases import LeaseStore
 from airflow_provider_rayworkflow.workflow.storage.left_out import Report, log_left_out
+from airflow_provider_rayworkflow.workflow.storage.log_pieces import LogPieces
 from airflow_provider_rayworkflow.workflow.storage.statuses import status_key, status_put
 from airflow_provider_rayworkflow.workflow.storage.values import ValueStore
 
@@ -57,6 +58,7 @@ class WorkflowStore:
     :ivar bytes: what holds all this.
     :ivar leases: the managers' leases.
     :ivar values: large values.
+    :ivar logs: what tasks print and log.
     """
 
     def __init__(self, store: ByteStore, *, signing: SigningKeys | None = None) -> None:
@@ -64,6 +66,7 @@ class WorkflowStore:
         self.signing = signing
         self.leases = LeaseStore(store, signing=signing)
         self.values = ValueStore(store, signing=signing)
+        self.logs = LogPieces(store, signing=signing)
         self._believed: dict[str, None] = {}
 
     # ---- claims and graphs
@@ -304,6 +307,7 @@ class WorkflowStore:
         self.bytes.delete_folder(keys.submissions_folder(workflow_id))
         self.bytes.delete_folder(keys.answer_folder(workflow_id))
         self.bytes.delete_folder(keys.requests_folder(workflow_id))
+        self.logs.delete(workflow_id)
         self.bytes.delete([keys.owner_key(workflow_id)])
         self.bytes.delete_folder(keys.status_folder(workflow_id))
 
@@ -312,6 +316,7 @@ class WorkflowStore:
         files = [file.key for file in self._files(workflow_id) if 0 < file.epoch < epoch]
         statuses = self._status_keys(keys.status_folder(workflow_id))
         self.bytes.delete([*files, *(key.key for key in statuses if key.epoch < epoch)])
+        self.logs.delete(workflow_id, before_epoch=epoch)
         EventStore(self.bytes, signing=self.signing).delete_given_out(workflow_id)
 
     def delete_files(

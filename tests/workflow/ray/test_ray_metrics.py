@@ -175,7 +175,7 @@ def test_tags_have_few_values(fresh_manager, figures, new_id):
     known = {
         "status": {"RUNNING", "PENDING", "SUCCESSFUL", "FAILED", "RESUMABLE", "CANCELED"},
         "outcome": {completion.__name__ for completion in get_args(AttemptEnd)},
-        "kind": {"lease", "status", "graph", "checkpoints", "value", "other"},
+        "kind": {"lease", "status", "graph", "checkpoints", "value", "log", "other"},
     }
     unknown = {
         (name, value)

@@ -19,6 +19,7 @@ from airflow_provider_rayworkflow import __version__
 from airflow_provider_rayworkflow.workflow.exceptions import StorageError
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.manager.http_events import Fate
+from airflow_provider_rayworkflow.workflow.manager.log_writer import LogLimits
 from airflow_provider_rayworkflow.workflow.manager.manager import Manager
 from airflow_provider_rayworkflow.workflow.model.event_posts import (
     RefusedPostError,
@@ -89,7 +90,9 @@ class WorkflowManagementActor:
     async def _ready(self) -> Manager:
         async with self._starting:
             if self._manager is None:
-                self._runner = RayRunner(self._uri, sharing=self._sharing)
+                self._runner = RayRunner(
+                    self._uri, sharing=self._sharing, on_lines=lambda lines: manager.logs.add(lines)
+                )
                 manager = Manager(
                     store=store_at(self._uri),
                     runner=self._runner,
@@ -99,6 +102,7 @@ class WorkflowManagementActor:
                     package_version=__version__,
                     metrics=RayMetrics(),
                     event_settings=read_settings(os.environ),
+                    log_limits=LogLimits.of_environment(os.environ),
                 )
                 await manager.start()
                 _keep_lease(manager, asyncio.get_running_loop())

@@ -7,7 +7,7 @@ import json
 import pickle
 import re
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import ray
 
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
+from airflow_provider_rayworkflow.workflow.model.log_line import TaskLines
 from airflow_provider_rayworkflow.workflow.model.records import Result, TaskFailure
 from airflow_provider_rayworkflow.workflow.runtime import private_ray
 from airflow_provider_rayworkflow.workflow.runtime.worker.events import EventHost
@@ -24,6 +25,7 @@ from airflow_provider_rayworkflow.workflow.runtime.worker.packs import (
     Packed,
     execute_pack,
     load_done,
+    load_lines,
 )
 from airflow_provider_rayworkflow.workflow.scheduling.attempts import (
     AttemptEnd,
@@ -72,11 +74,19 @@ class RayRunner:
 
     :param uri: of the storage, for the workers.
     :param sharing: False: every task gets a Ray task of its own.
+    :param on_lines: told what tasks have printed and logged, before it is told how they ended.
     """
 
-    def __init__(self, uri: str, *, sharing: bool = True) -> None:
+    def __init__(
+        self,
+        uri: str,
+        *,
+        sharing: bool = True,
+        on_lines: Callable[[Sequence[TaskLines]], None] = lambda lines: None,
+    ) -> None:
         self._uri = uri
         self._sharing = sharing
+        self._on_lines = on_lines
         self._loop = asyncio.get_running_loop()
         self._execute = ray.remote(max_retries=0)(execute_pack)
         # A GPU is free for others only when its process has ended.
@@ -134,6 +144,7 @@ class RayRunner:
         pack = self._packs.get(number)
         if pack is None:
             return  # it has ended meanwhile
+        self._on_lines(load_lines(done))
         self._deliver_done(pack, load_done(done))
         running, *others = pack.open
         for position in others:
@@ -270,6 +281,7 @@ class RayRunner:
 
     def _deliver(self, pack: _Submitted, value: Any) -> None:
         if not isinstance(value, BaseException):
+            self._on_lines(load_lines(value))
             self._deliver_done(pack, load_done(value))
             for position in list(pack.open):
                 self._answer(pack, position, NotBegun())

@@ -14,6 +14,7 @@ from typing import Any
 import ray
 
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
+from airflow_provider_rayworkflow.workflow.model.log_line import TaskLines
 from airflow_provider_rayworkflow.workflow.model.records import Form, Result
 from airflow_provider_rayworkflow.workflow.runtime.graphs import functions
 from airflow_provider_rayworkflow.workflow.runtime.handles import manager_of
@@ -21,8 +22,11 @@ from airflow_provider_rayworkflow.workflow.runtime.locations import store_at
 from airflow_provider_rayworkflow.workflow.runtime.logs import label_output, log_to_stderr
 from airflow_provider_rayworkflow.workflow.runtime.names import at_location
 from airflow_provider_rayworkflow.workflow.runtime.service.unpack import enter_archives
+from airflow_provider_rayworkflow.workflow.runtime.worker import log_capture
+from airflow_provider_rayworkflow.workflow.runtime.worker.log_sender import sent_meanwhile
 from airflow_provider_rayworkflow.workflow.runtime.worker.presence import reported
 from airflow_provider_rayworkflow.workflow.runtime.worker.task import log_begin, run_task
+from airflow_provider_rayworkflow.workflow.runtime.worker.task_log import TaskLog
 from airflow_provider_rayworkflow.workflow.runtime.worker.task_output import Printed
 from airflow_provider_rayworkflow.workflow.scheduling.attempts import (
     AttemptEnd,
@@ -39,8 +43,9 @@ log = get_logger(__name__)
 #: How a task ended, and after how many seconds.
 Done = tuple[AttemptEnd, float]
 
-#: How tasks ended as it travels: pickled, and the references among their results.
-Packed = tuple[bytes, list[Any]]
+#: How tasks ended as it travels: pickled, the references among their results, and what the tasks
+#: printed and logged, pickled (``b""`` for nothing).
+Packed = tuple[bytes, list[Any], bytes]
 
 #: A Ray task that takes longer tells the manager, which lets others run what it has not begun.
 HAND_BACK_S = 0.05
@@ -64,13 +69,16 @@ def execute_pack(payload: bytes, *values: Any) -> Packed:
     with at_location(uri):
         pack.prepare()
         if number < 0:
-            return dump_done(pack.execute())
+            return dump_done(pack.execute(), pack.take_lines())
         with _watched(pack, number, uri):
-            return dump_done(pack.execute())
+            return dump_done(pack.execute(), pack.take_lines())
 
 
-def dump_done(done: Sequence[Done]) -> Packed:
-    """How tasks ended, without what Ray does for each object that it pickles itself."""
+def dump_done(done: Sequence[Done], lines: Sequence[TaskLines]) -> Packed:
+    """How tasks ended, without what Ray does for each object that it pickles itself.
+
+    :param lines: what they printed and logged, as far as it has not been sent.
+    """
     refs: list[Any] = []
     plain = []
     for completion, seconds in done:
@@ -78,12 +86,13 @@ def dump_done(done: Sequence[Done]) -> Packed:
             refs.append(completion.result.ref)
             completion = _with_ref(completion, len(refs) - 1)
         plain.append((completion, seconds))
-    return pickle.dumps(plain, protocol=5), refs
+    printed = pickle.dumps(lines, protocol=5) if lines else b""
+    return pickle.dumps(plain, protocol=5), refs, printed
 
 
 def load_done(packed: Packed) -> list[Done]:
-    """What :func:`dump_done` was given."""
-    data, refs = packed
+    """How the tasks ended for which :func:`dump_done` was called."""
+    data, refs, _ = packed
     done: list[Done] = pickle.loads(data)
     if not refs:
         return done
@@ -95,12 +104,19 @@ def load_done(packed: Packed) -> list[Done]:
     ]
 
 
+def load_lines(packed: Packed) -> Sequence[TaskLines]:
+    """What they printed and logged."""
+    lines: Sequence[TaskLines] = pickle.loads(packed[2]) if packed[2] else ()
+    return lines
+
+
 def _with_ref(returned: Returned, ref: Any) -> Returned:
     return returned._replace(result=returned.result._replace(ref=ref))
 
 
 @functools.cache
 def _prepare_process() -> None:
+    log_capture.install(descriptors=True)  # first: our own lines go through it, and are left out
     log_to_stderr()
     gc.freeze()  # what is imported stays: to look through it again and again takes 50 ms each
 
@@ -120,6 +136,7 @@ class _Pack:
         self._loaded: bytes | None = None
         self._lock = threading.Lock()
         self._is_closed = False
+        self._lines: list[TaskLines] = []
 
     def prepare(self) -> None:
         """Do what is done once in a process, and so is no part of how long a function takes."""
@@ -142,6 +159,12 @@ class _Pack:
             self._is_closed = True
             return None if len(self.done) == len(self._runs) else list(self.done)
 
+    def take_lines(self) -> list[TaskLines]:
+        """What those that have ended printed and logged. Each is given out once."""
+        with self._lock:
+            lines, self._lines = self._lines, []
+            return lines
+
     def _load(self, run: TaskRun) -> None:
         if run.function is not self._loaded:
             self._loaded = run.function
@@ -163,9 +186,13 @@ class _Pack:
         label_output(f"{run.workflow_id}@{run.task_id}")
         if len(self._runs) == 1:  # a line for each short task would take longer than the task
             log_begin(run)
-        printed = Printed()
-        with reported(run):
-            return printed.beside(run_task(self._store, run, inputs, self._values))
+        printed, task_log = Printed(), TaskLog(run)
+        with reported(run), log_capture.into(task_log, alone=True), sent_meanwhile(task_log):
+            end = run_task(self._store, run, inputs, self._values)
+        if (lines := task_log.rest()) is not None:
+            with self._lock:
+                self._lines.append(lines)
+        return printed.beside(end)
 
     def _inputs_of(self, run: TaskRun) -> list[Result] | None:
         """What it takes; None if a task before it failed or gave a graph."""
@@ -230,6 +257,7 @@ def _hand_back(pack: _Pack, number: int, uri: str) -> None:
     if done is None:
         return
     try:
-        manager_of(uri).hand_back.remote(number, dump_done(done))
+        done_and_lines = dump_done(done, pack.take_lines())
+        manager_of(uri).hand_back.remote(number, done_and_lines)
     except Exception as exc:  # they wait a little longer then
         log.warning("What waits behind a long task could not be handed back: %s", exc)

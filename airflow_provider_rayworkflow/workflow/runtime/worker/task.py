@@ -182,7 +182,6 @@ class TaskCall:
             raise exc  # Ray ends this process, and tells why: no doing of the task
         if self._run.is_event and _is_lack(exc):
             return Lost(failure=_system_failure(self._run, exc))  # the process is not its own
-        log.info("Task status [FAILED]\t[%s@%s]", self._run.workflow_id, self._run.task_id)
         failure = describe(self._run.task_id, exc)
         return Raised(
             failure=failure,
