@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import threading
-import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
 
 from airflow_provider_rayworkflow.connection.jobs_api import RayJobs
 from airflow_provider_rayworkflow.connection.settings import Cluster
+from airflow_provider_rayworkflow.connection.time_limits import in_thread, within
 from airflow_provider_rayworkflow.exceptions import RayWorkflowConnectionError
 
 #: Says what works, or raises.
@@ -22,27 +22,21 @@ def run_checks(checks: Sequence[tuple[str, Check]], *, timeout_s: float) -> tupl
     :param checks: each with its subject.
     :param timeout_s: for all of them together.
     """
-    said: dict[str, tuple[bool, str]] = {}
-
-    def run(subject: str, check: Check) -> None:
-        try:
-            said[subject] = (True, check())
-        except Exception as exc:  # the form shows the text
-            said[subject] = (False, f"{subject}: {type(exc).__name__}: {exc}")
-
-    deadline = time.monotonic() + timeout_s
-    threads = [threading.Thread(target=run, args=check, daemon=True) for check in checks]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(max(0.0, deadline - time.monotonic()))
-    answers = [
-        said.get(subject, (False, f"{subject}: no answer in {timeout_s:g} s"))
-        for subject, _ in checks
-    ]
+    running = [(subject, in_thread(check, name="connection-test")) for subject, check in checks]
+    wait([answer for _, answer in running], timeout_s)
+    answers = [_said(subject, answer, timeout_s) for subject, answer in running]
     passed = all(works for works, _ in answers)
     first_bad = sorted(answers, key=lambda answer: answer[0])  # what fails is read first
     return passed, " ".join(_sentence(text) for _, text in first_bad)
+
+
+def _said(subject: str, answer: Future[str], timeout_s: float) -> tuple[bool, str]:
+    try:
+        return True, within(0.0, answer)
+    except Exception as exc:  # the form shows the text
+        if answer.done():
+            return False, f"{subject}: {type(exc).__name__}: {exc}"
+        return False, f"{subject}: no answer in {timeout_s:g} s"
 
 
 def check_embedded_ray() -> str:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import re
 import ssl
-import threading
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import quote
 
 import httpx
 
 from airflow_provider_rayworkflow.connection.settings import Cluster
+from airflow_provider_rayworkflow.connection.time_limits import in_thread, within
 from airflow_provider_rayworkflow.connection.tokens import Token, token_for
 from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowConnectionError,
@@ -26,7 +26,6 @@ from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 log = get_logger(__name__)
 
 Json = dict[str, Any]
-T = TypeVar("T")
 
 # Code of the author's is uploaded in it.
 _SUBMIT_TIMEOUT_S = 300.0
@@ -116,7 +115,7 @@ class RayJobs:
             )
 
         try:
-            _within(_SUBMIT_TIMEOUT_S, submit)
+            within(_SUBMIT_TIMEOUT_S, in_thread(submit, name="ray-jobs"))
         except Exception as exc:
             if _ALREADY_THERE in str(exc):
                 return
@@ -301,27 +300,3 @@ def _short(text: str) -> str:
 
 def _is_page(text: str) -> bool:
     return "<html" in text.lower() or "<!doctype" in text.lower()
-
-
-def _within(timeout_s: float, function: Callable[[], T]) -> T:
-    """Call a function that knows no time limit.
-
-    :raises TimeoutError: when it takes longer; it is left to itself then.
-    """
-    results: list[T] = []
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            results.append(function())
-        except BaseException as exc:
-            errors.append(exc)
-
-    thread = threading.Thread(target=run, name="ray-jobs", daemon=True)
-    thread.start()
-    thread.join(timeout_s)
-    if errors:
-        raise errors[0]
-    if not results:
-        raise TimeoutError(f"no answer in {timeout_s:g} s")
-    return results[0]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from airflow.sdk import TaskInstanceState
 
+from airflow_provider_rayworkflow.connection.time_limits import in_thread, within
 from airflow_provider_rayworkflow.tries.decision import OnKill
 from airflow_provider_rayworkflow.tries.task_instance import state_of
 from airflow_provider_rayworkflow.tries.workflow_try import WorkflowTry
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
+
+T = TypeVar("T")
 
 log = get_logger(__name__)
 
@@ -29,13 +31,11 @@ def stop_if_asked(run: WorkflowTry, ti: Any, policy: OnKill) -> None:
     Called in a signal handler of the main thread, so nothing here may wait for a lock that the
     main thread may hold: all of it is done by other threads, within Airflow's time.
     """
-    states: list[str | None] = []
-    _in_thread(lambda: states.append(state_of(ti)), _ASK_TIMEOUT_S)
-    state = states[0] if states else None
+    state = _try(lambda: state_of(ti), timeout_s=_ASK_TIMEOUT_S)
     how = how_to_stop(state, policy)
     log.warning("Asked to stop, the task instance is %s: workflow %s", state, _SAY[how])
     if how != "leave":
-        _in_thread(lambda: run.stop(how), _STOP_TIMEOUT_S)
+        _try(lambda: run.stop(how), timeout_s=_STOP_TIMEOUT_S)
 
 
 def how_to_stop(state: str | None, policy: OnKill) -> OnKill:
@@ -69,13 +69,10 @@ _ENDED = frozenset(
 _SAY = {"leave": "is left alone", "suspend": "is suspended", "cancel": "is canceled"}
 
 
-def _in_thread(function: Callable[[], object], timeout_s: float) -> None:
-    def run() -> None:
-        try:
-            function()
-        except Exception:  # the process is about to end; a later try finds what is stored
-            log.exception("The workflow could not be stopped")
-
-    thread = threading.Thread(target=run, name="ray-workflow-kill", daemon=True)
-    thread.start()
-    thread.join(timeout_s)
+def _try(function: Callable[[], T], *, timeout_s: float) -> T | None:
+    """What a function returns; None if it fails, or takes longer."""
+    try:
+        return within(timeout_s, in_thread(function, name="ray-workflow-kill"))
+    except Exception:  # the process is about to end; a later try finds what is stored
+        log.exception("The workflow could not be stopped")
+        return None

