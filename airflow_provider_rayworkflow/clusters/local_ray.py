@@ -65,7 +65,7 @@ class LocalRay:
         try:
             if self._visit is None:
                 self._visit = self._make_visit()
-            return self._visit.ensure(storage, location).keeper_id
+            return self._visit.ensure(storage, location).cluster_id
         except ManagerStartError as exc:
             raise RayWorkflowStorageError(str(exc)) from exc
         except (LocalRayError, StorageError) as exc:  # the latter of the state folder

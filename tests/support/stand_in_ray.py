@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import time
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,10 @@ class StandIn:
         self._folder = Path(os.environ["STAND_IN_FOLDER"])
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self, size: Size, *, cluster_id: str, token_file: str) -> StartedCluster:
+    def start(self, size: Size, *, token_file: str) -> StartedCluster:
         assert len(Path(token_file).read_text().strip()) == 64
         with (self._folder / "starts").open("a") as starts:
-            starts.write(f"{os.getpid()} {cluster_id}\n")
+            starts.write(f"{os.getpid()}\n")
         if slow := self._told("slow"):
             time.sleep(float(slow))
         if failure := self._told("fail"):
@@ -43,6 +44,7 @@ class StandIn:
             free = subprocess.Popen(["sleep", "600"], start_new_session=True)
             (self._folder / "free").write_text(str(free.pid))
         return StartedCluster(
+            cluster_id=uuid.uuid4().hex,
             address="127.0.0.1:1",
             size=Size(num_cpus=size.num_cpus or 8, num_gpus=size.num_gpus or 0),
         )

@@ -40,10 +40,12 @@ class Size:
 class StartedCluster:
     """What has come of a start.
 
+    :ivar cluster_id: what the leases of its managers carry, and submissions to them.
     :ivar address: of its control service, ``host:port``, for drivers.
     :ivar size: what it really has.
     """
 
+    cluster_id: str
     address: str
     size: Size
 
@@ -56,10 +58,9 @@ class LocalCluster(Protocol):
     arguments.
     """
 
-    def start(self, size: Size, *, cluster_id: str, token_file: str) -> StartedCluster:
+    def start(self, size: Size, *, token_file: str) -> StartedCluster:
         """Start Ray. Called once, in the main thread.
 
-        :param cluster_id: what the leases of its managers carry, and submissions to them.
         :param token_file: the file with the token by which its processes and drivers authenticate.
         :raises Exception: of any kind, when Ray does not start.
         """

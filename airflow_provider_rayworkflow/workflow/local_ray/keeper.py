@@ -110,12 +110,15 @@ class Keeper:
             log.warning("%d processes of an earlier local Ray had to be killed", killed)
         folder.write_token(secrets.token_hex(32))
         cluster = self._make_cluster()
-        started = cluster.start(
-            self._state.size, cluster_id=keeper_id, token_file=folder.token_path
-        )
+        started = cluster.start(self._state.size, token_file=folder.token_path)
         signal.signal(signal.SIGTERM, self._on_signal)  # Ray has set its own
         self._busy_at = self._clock()
-        self._state = replace(self._state, address=started.address, size=started.size)
+        self._state = replace(
+            self._state,
+            cluster_id=started.cluster_id,
+            address=started.address,
+            size=started.size,
+        )
         self._say("running")
         log.info("The local Ray runs at %s with %s", started.address, started.size)
         return cluster
@@ -282,6 +285,7 @@ def run_keeper(
         package_version=__version__,
         ray_version=importlib.metadata.version("ray"),
         size=size,
+        cluster_id="",
         address="",
         token_file=folder.token_path,
     )

@@ -19,11 +19,12 @@ Phase = Literal["starting", "running", "ending"]
 class KeeperState:
     """What a keeper says of itself. It holds as long as the keeper's lock does.
 
-    :ivar keeper_id: unique for each start; the id of its cluster, too.
+    :ivar keeper_id: unique for each start.
     :ivar process: the keeper's, with the boot of its machine.
     :ivar since: when it began, in seconds since the epoch, for people.
     :ivar prefix: of the Python environment, and the versions there.
     :ivar size: as asked for while Ray starts, then what Ray has.
+    :ivar cluster_id: what submissions for its managers carry, ``""`` while Ray starts.
     :ivar address: of Ray, ``""`` while it starts.
     :ivar token_file: the file with Ray's token.
     """
@@ -36,6 +37,7 @@ class KeeperState:
     package_version: str
     ray_version: str
     size: Size
+    cluster_id: str
     address: str
     token_file: str
 

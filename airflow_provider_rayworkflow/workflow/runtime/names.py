@@ -11,8 +11,6 @@ from contextvars import ContextVar
 ACTOR_NAME = "WorkflowManagementActor"
 NAMESPACE = "workflow"
 
-#: In the environment of a cluster's processes: the id that submissions to its managers carry.
-CLUSTER_VARIABLE = "RAY_WORKFLOW_CLUSTER"
 
 _location: ContextVar[str | None] = ContextVar("location", default=None)
 

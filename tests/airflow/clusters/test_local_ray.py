@@ -47,7 +47,7 @@ def test_a_try_gets_a_manager_of_the_size_that_its_connection_says(machine: Mach
     cluster_id = ray.ensure("/data")
     (shown,) = list_local_rays(machine.root)
     assert shown.state is not None
-    assert shown.state.keeper_id == cluster_id
+    assert shown.state.cluster_id == cluster_id
     assert (shown.state.size.num_cpus, shown.state.size.num_gpus) == (3, 1)
     assert shown.folder.name == PythonEnvironment.current().name
     ray.close()

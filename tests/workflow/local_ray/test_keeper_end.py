@@ -33,10 +33,10 @@ class Cluster:
         self.stopped = 0
         self.has_died = False
 
-    def start(self, size: Size, *, cluster_id: str, token_file: str) -> StartedCluster:
+    def start(self, size: Size, *, token_file: str) -> StartedCluster:
         request = ManagerRequest(storage="/data", location="/data")
         self._folder.request_manager(request)
-        return StartedCluster(address="a:1", size=size)
+        return StartedCluster(cluster_id="c", address="a:1", size=size)
 
     def has_ended(self) -> bool:
         return self.has_died
@@ -76,6 +76,7 @@ def keep(folder: StateFolder, cluster: Any, *, idle_s: float = 0.0) -> int:
         package_version="1",
         ray_version="2",
         size=Size(),
+        cluster_id="",
         address="",
         token_file=folder.token_path,
     )

@@ -21,7 +21,7 @@ class Cluster:
         self.may_start = threading.Event()
         self.may_start.set()
 
-    def start(self, size: Size, *, cluster_id: str, token_file: str) -> StartedCluster:
+    def start(self, size: Size, *, token_file: str) -> StartedCluster:
         raise NotImplementedError
 
     def has_ended(self) -> bool:

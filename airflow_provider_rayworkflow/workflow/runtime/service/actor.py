@@ -30,6 +30,7 @@ from airflow_provider_rayworkflow.workflow.model.records import Asker, StartOpti
 from airflow_provider_rayworkflow.workflow.runtime.locations import store_at
 from airflow_provider_rayworkflow.workflow.runtime.logs import log_to_stderr
 from airflow_provider_rayworkflow.workflow.runtime.metrics import RayMetrics
+from airflow_provider_rayworkflow.workflow.runtime.service.builder import RayBuilder
 from airflow_provider_rayworkflow.workflow.runtime.service.outputs import Reply, reply
 from airflow_provider_rayworkflow.workflow.runtime.service.runner import RayRunner
 from airflow_provider_rayworkflow.workflow.runtime.worker.packs import Packed
@@ -103,6 +104,8 @@ class WorkflowManagementActor:
                     metrics=RayMetrics(),
                     event_settings=read_settings(os.environ),
                     log_limits=LogLimits.of_environment(os.environ),
+                    cluster=ray.get_runtime_context().get_session_name(),
+                    builder=RayBuilder(self._uri),
                 )
                 await manager.start()
                 _keep_lease(manager, asyncio.get_running_loop())

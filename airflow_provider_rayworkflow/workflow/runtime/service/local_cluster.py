@@ -15,7 +15,6 @@ from ray.exceptions import GetTimeoutError, RayError
 
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.local_ray.cluster import Size, StartedCluster
-from airflow_provider_rayworkflow.workflow.runtime.names import CLUSTER_VARIABLE
 from airflow_provider_rayworkflow.workflow.runtime.private_ray import has_local_node_ended
 from airflow_provider_rayworkflow.workflow.runtime.service import connect
 
@@ -33,8 +32,8 @@ class RayOfMachine:
     def __init__(self) -> None:
         self._managers: dict[str, Any] = {}
 
-    def start(self, size: Size, *, cluster_id: str, token_file: str) -> StartedCluster:
-        os.environ |= {"RAY_AUTH_TOKEN_PATH": token_file, CLUSTER_VARIABLE: cluster_id}
+    def start(self, size: Size, *, token_file: str) -> StartedCluster:
+        os.environ["RAY_AUTH_TOKEN_PATH"] = token_file
         # Ray says by nothing better that the machine is too busy for it.
         for attempt in range(1, _ATTEMPTS + 1):
             begun = time.monotonic()
@@ -47,8 +46,11 @@ class RayOfMachine:
                 if attempt == _ATTEMPTS:
                     raise
                 log.warning("Ray did not start, trying again: %s", exc)
+        context = ray.get_runtime_context()
         return StartedCluster(
-            address=ray.get_runtime_context().gcs_address, size=_size_of_ray(asked=size)
+            cluster_id=context.get_session_name(),
+            address=context.gcs_address,
+            size=_size_of_ray(asked=size),
         )
 
     def has_ended(self) -> bool:
