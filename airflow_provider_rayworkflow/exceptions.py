@@ -6,7 +6,8 @@
     ├── RayWorkflowInputError         what the DAG's author gave can't be run (not retried)
     ├── RayWorkflowConnectionError    the Airflow connection can't be used
     ├── RayWorkflowUnreachableError   the Ray cluster does not answer; the next try goes on
-    ├── RayWorkflowJobError           the job that should start the workflow on the cluster failed
+    ├── RayWorkflowManagerError       the cluster can't start a manager for the storage
+    ├── RayWorkflowStartError         the cluster's manager could not start the workflow
     ├── RayWorkflowQueueFullError     the cluster has no place for the workflow now
     ├── RayWorkflowStorageError       the workflow storage can't be read or written
     ├── RayWorkflowNotFoundError      there is no workflow of the given id
@@ -50,20 +51,29 @@ class RayWorkflowUnreachableError(RayWorkflowError):
     """The Ray cluster, or the way to it, does not answer. What it runs may go on."""
 
 
-class RayWorkflowJobError(RayWorkflowError):
-    """The Ray job that should start the workflow ended before the workflow began.
+class RayWorkflowManagerError(RayWorkflowError):
+    """The Ray job that should start the manager of the storage on the cluster has failed.
 
-    :ivar workflow_id: the workflow.
     :ivar submission_id: of the job.
     """
 
-    def __init__(self, workflow_id: str, submission_id: str, message: str) -> None:
+    def __init__(self, storage: str, submission_id: str, message: str) -> None:
         super().__init__(
-            f"Workflow {workflow_id!r} was not started: the Ray job {submission_id!r} ended "
-            f"before. {shown_text(message)}"
+            f"The cluster has no workflow manager for {storage}: the Ray job {submission_id!r}, which "
+            f"should start it, has failed. {shown_text(message)}"
         )
-        self.workflow_id = workflow_id
         self.submission_id = submission_id
+
+
+class RayWorkflowStartError(RayWorkflowError):
+    """The cluster's manager could not start the workflow; the next try may be luckier.
+
+    :ivar workflow_id: the workflow.
+    """
+
+    def __init__(self, workflow_id: str, message: str) -> None:
+        super().__init__(f"Workflow {workflow_id!r} was not started. {shown_text(message)}")
+        self.workflow_id = workflow_id
 
 
 class RayWorkflowQueueFullError(RayWorkflowError):

@@ -7,14 +7,13 @@ import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property
-from typing import Any
 
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 
 from airflow_provider_rayworkflow.connection.checks import (
     check_cluster,
-    check_embedded_ray,
+    check_local_ray,
     run_checks,
 )
 from airflow_provider_rayworkflow.connection.object_storage import (
@@ -63,7 +62,7 @@ class RayWorkflowHook(BaseHook):
     """Knows the connection. Reads of workflows what is JSON; never unpickles.
 
     :param ray_workflow_conn_id: a connection of type ``ray_workflow``. The default one need not
-        exist: Ray then runs in the task process, with the default storage.
+        exist: workflows then run on the local Ray of the machine, with the default storage.
     :param retry_for_s: how long a call of the storage is tried again that may work a moment later.
     """
 
@@ -109,13 +108,17 @@ class RayWorkflowHook(BaseHook):
         return shown(self.storage_uri)
 
     @property
-    def storage_for_ray(self) -> Any:
-        """What Ray in the task process is given for a storage: a URI, or a file system.
+    def location_for_ray(self) -> str:
+        """What opens the storage in the processes of the local Ray; may have credentials in it.
 
         :raises RayWorkflowConnectionError: when the storage_conn_id can't be used.
         """
         conn_id = self.settings.storage_conn_id
-        return filesystem_for_ray(self.storage_uri, conn_id) if conn_id else self.storage_uri
+        if not conn_id:
+            return self.storage_uri
+        from airflow_provider_rayworkflow.workflow.runtime.locations import to_location
+
+        return to_location(filesystem_for_ray(self.storage_uri, conn_id))
 
     @cached_property
     def store(self) -> WorkflowStore:
@@ -349,7 +352,7 @@ class RayWorkflowHook(BaseHook):
             self.check_storage()
             return f"Workflows can be written to {uri}. {self.store.bytes.weakness}".rstrip(". ")
 
-        ray = (lambda: check_cluster(cluster)) if cluster else check_embedded_ray
+        ray = (lambda: check_cluster(cluster)) if cluster else check_local_ray
         return run_checks(
             [("Ray", ray), ("Reading the storage", read), ("Writing the storage", write)],
             timeout_s=cluster.timeout_s if cluster else _TEST_TIMEOUT_S,

@@ -35,6 +35,10 @@ class LocalRay:
     begun, and :meth:`close` once it has begun. The end of its process is as good as :meth:`close`.
 
     :param settings: of a connection without a cluster.
+    :param storage: the URI or path, which names the manager.
+    :param location: what opens it in Ray's processes, where that is another thing: a file
+        system as an object, for a ``storage_conn_id``. Kept in a file that only this user can
+        read, until the manager is up.
     :param cluster: the import path of what stands for Ray, in tests.
     :param timeout_s: how long one :meth:`ensure` may take.
     """
@@ -42,22 +46,22 @@ class LocalRay:
     def __init__(
         self,
         settings: ConnectionSettings,
+        storage: str,
         *,
+        location: str = "",
         cluster: str = RAY,
         timeout_s: float = START_TIMEOUT_S,
     ) -> None:
         self._settings = settings
+        self._storage = storage
+        self._location = location
         self._launcher = Launcher(cluster=cluster, signing_secret=settings.signing_secret or "")
         self._timeout_s = timeout_s
         self._visit: LocalRayVisit | None = None
 
-    def ensure(self, storage: str, location: str = "") -> str:
+    def ensure(self) -> str:
         """Return when a manager for the storage is up on this machine.
 
-        :param storage: the URI or path, which names the manager.
-        :param location: what opens it in Ray's processes, where that is another thing: a file
-            system as an object, for a ``storage_conn_id``. Kept in a file that only this user can
-            read, until the manager is up.
         :returns: the id of the cluster, for submissions.
         :raises RayWorkflowStorageError: when Ray's side can't use the storage.
         :raises RayWorkflowUnreachableError: when Ray does not start, or not in time.
@@ -65,7 +69,7 @@ class LocalRay:
         try:
             if self._visit is None:
                 self._visit = self._make_visit()
-            return self._visit.ensure(storage, location).cluster_id
+            return self._visit.ensure(self._storage, self._location).cluster_id
         except ManagerStartError as exc:
             raise RayWorkflowStorageError(str(exc)) from exc
         except (LocalRayError, StorageError) as exc:  # the latter of the state folder

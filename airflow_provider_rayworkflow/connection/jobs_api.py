@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -78,6 +78,16 @@ class RayJobs:
         """The cluster's Ray version."""
         return str((self._get("/api/version") or {}).get("ray_version", "?"))
 
+    def session_name(self) -> str:
+        """What tells this cluster from every other one, and from itself after a restart."""
+        found = self._get("/api/version") or {}
+        if not (name := found.get("session_name")):
+            raise RayWorkflowConnectionError(
+                f"What answers at {self._cluster.address} does not say which Ray cluster it is: is it the "
+                "dashboard of Ray 2.60 or later?"
+            )
+        return str(name)
+
     def find(self, submission_id: str) -> Job | None:
         """A job, None if the cluster has none of this id."""
         found = self._get(f"/api/jobs/{quote(submission_id, safe='')}", may_be_missing=True)
@@ -125,19 +135,6 @@ class RayJobs:
                 return
             # The cause, and what is said of it, may have the values of variables in its text.
             raise type(failure)(without_variables(str(failure), runtime_env)) from None
-
-    def read_log(self, submission_id: str) -> str:
-        """What a job has printed until now."""
-        found = self._get(f"/api/jobs/{quote(submission_id, safe='')}/logs") or {}
-        return str(found.get("logs") or "")
-
-    async def tail_log(self, submission_id: str) -> AsyncIterator[str]:
-        """What a job prints, from its beginning to its end, while it comes."""
-        try:
-            async for text in self._client().tail_job_logs(submission_id):
-                yield text
-        except Exception as exc:
-            raise self._failure_of(exc) from exc
 
     @cached_property
     def token(self) -> Token:

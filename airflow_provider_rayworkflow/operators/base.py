@@ -5,7 +5,6 @@ What only a try needs is imported when there is one: a DAG file is parsed all th
 
 from __future__ import annotations
 
-import os
 import time
 from abc import abstractmethod
 from collections.abc import Callable
@@ -52,7 +51,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_rayworkflow.hooks import RayWorkflowHook, StoredWorkflow
     from airflow_provider_rayworkflow.tries.run_spec import RunSpec
-    from airflow_provider_rayworkflow.tries.workflow_try import Engine, WorkflowTry
+    from airflow_provider_rayworkflow.tries.workflow_try import WorkflowTry
 
 Json = dict[str, Any]
 
@@ -154,44 +153,28 @@ class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
 
         hook = RayWorkflowHook(self.ray_workflow_conn_id)
         hook.use_signing_secret()
-        if not self.wait and hook.settings.cluster is None:
-            raise RayWorkflowInputError(
-                f"The task has wait=False, and its connection {self.ray_workflow_conn_id!r} has no "
-                "host: Ray in the task process would end with it, and so would the workflow. Give "
-                "the connection a cluster, or leave wait=False out."
-            )
         return hook
 
     def _make_run(self, hook: RayWorkflowHook, spec: RunSpec, context: Context) -> WorkflowTry:
-        """The try of a workflow, on the cluster or in this process."""
-        from airflow_provider_rayworkflow.clusters.local import EmbeddedRay
-        from airflow_provider_rayworkflow.clusters.remote import RemoteRay
+        """The try of a workflow."""
+        from airflow_provider_rayworkflow.clusters.hosts import engine_for
         from airflow_provider_rayworkflow.tries.workflow_try import WorkflowTry
 
-        ti, cluster = context["ti"], hook.settings.cluster
-        lineage = parent_variables(ti)
-        engine: Engine
-        if cluster is None:
-            os.environ |= lineage  # Ray's processes inherit them
-            engine = EmbeddedRay(hook, spec)
-        else:
-            address = cluster.address
-            engine = RemoteRay(
-                hook,
-                cluster,
-                replace(spec, runtime_env=with_variables(spec.runtime_env, lineage)),
-                token=str(ti.id),
-                backoff=Backoff(self.unreachable_timeout_s),
-                on_job=lambda job: self._leave_link(
-                    ti, RayDashboardLink(), RayDashboardLink.url(address, job)
-                ),
-            )
+        ti = context["ti"]
+        if cluster := hook.settings.cluster:
+            self._leave_link(ti, RayDashboardLink(), RayDashboardLink.url(cluster.address))
+        environment = with_variables(spec.runtime_env, parent_variables(ti))
         return WorkflowTry(
             hook=hook,
-            engine=engine,
+            engine=engine_for(
+                hook,
+                replace(spec, runtime_env=environment),
+                token=str(ti.id),
+                unreachable_timeout_s=self.unreachable_timeout_s,
+            ),
             spec=spec,
             poll_interval_s=self.poll_interval_s,
-            backoff=Backoff(self.unreachable_timeout_s if cluster else 0.0),
+            backoff=Backoff(self.unreachable_timeout_s),
             log=log_of(context, spec.workflow_id),
         )
 
@@ -262,19 +245,15 @@ class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
         """Wait here or in the triggerer, and return what the task returns."""
         from airflow_provider_rayworkflow.tries.kill import stop_if_asked
 
-        stays = run.ends_with_process or not self.deferrable
-        if stays and self.deferrable:
-            self.log.info("Ray runs in the task process, so the task waits here: not deferred")
         self._stop_if_asked = partial(stop_if_asked, run, context["ti"], self.kill_policy)
-        suspend = detach = False
+        suspend = False
         try:
             found = begin()
-            if self.wait and stays:
+            if self.wait and not self.deferrable:
                 found = run.wait(found)
             elif self.wait:
                 found = run.wait(found, at_most_s=_stay_s(deadline))
                 suspend = found.status.is_active and _is_over(deadline)
-            detach = found.status.is_active and not suspend
         except AirflowTaskTimeout:
             suspend = True
             self.log.error(
@@ -289,12 +268,12 @@ class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
             raise
         finally:
             self._stop_if_asked = None
-            run.close(suspend=suspend, detach=detach)
+            run.close(suspend=suspend)
         if not self.wait:
             return run.workflow_id
         if suspend:
             raise RayWorkflowTimeoutError(run.workflow_id, self._clock)
-        if detach:
+        if found.status.is_active:
             self._defer(run, context, deadline)
         run.report(found)
         return output_of(found, log=self.log, multiple_outputs=self.multiple_outputs)

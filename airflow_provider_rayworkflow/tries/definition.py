@@ -5,8 +5,11 @@ from __future__ import annotations
 import functools
 import inspect
 import json
+import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.machinery import PathFinder
 from typing import TYPE_CHECKING, Any
@@ -104,7 +107,8 @@ class WorkflowDefinition:
         module = sys.modules.get(getattr(_unwrapped(self.function), "__module__", None) or "")
         if module is not None and not _is_importable(module.__name__):
             cloudpickle.register_pickle_by_value(module)
-        graph = self.function(**self.arguments)
+        with _keeping_sigterm_handler():
+            graph = self.function(**self.arguments)
         try:
             check_dag(graph)
         except TypeError as exc:
@@ -126,6 +130,19 @@ class WorkflowDefinition:
             return encode_dag(graph)
         except (TypeError, ValueError) as exc:
             raise RayWorkflowInputError(f"The workflow {self.name!r} can't be run: {exc}") from exc
+
+
+@contextmanager
+def _keeping_sigterm_handler() -> Iterator[None]:
+    """Undo what Ray does to SIGTERM when an author's function starts it: Airflow calls ``on_kill`` by that signal."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, handler)
 
 
 def check_workflow(workflow: Any) -> None:

@@ -34,10 +34,7 @@ _STOPPING_POLL_INTERVAL_S = 0.2
 
 
 class Engine(Protocol):
-    """Where one workflow runs: :class:`EmbeddedRay`, :class:`RemoteRay`."""
-
-    #: True if the workflow stops when the process of the task does.
-    ends_with_process: bool
+    """What runs one workflow: :class:`RayEngine`."""
 
     def prepare(self) -> None:
         """Find out what can't work, before anything is written or started."""
@@ -48,12 +45,8 @@ class Engine(Protocol):
     def attach(self) -> None:
         """Wait for a workflow that runs already."""
 
-    def rejoin(self, carried: Json) -> None:
+    def rejoin(self) -> None:
         """Go on as the same try, in a process after the one that submitted or attached."""
-
-    @property
-    def carried(self) -> Json:
-        """What :meth:`rejoin` has to know; call it after :meth:`close`."""
 
     def has_begun(self, found: StoredWorkflow | None) -> bool:
         """True if what is stored is of what was submitted, and not of a time before."""
@@ -64,11 +57,10 @@ class Engine(Protocol):
     def stop(self, how: Literal["suspend", "cancel"]) -> None:
         """Stop the workflow, if that is ours to do; from another thread, within seconds."""
 
-    def close(self, *, suspend: bool = False, detach: bool = False) -> None:
+    def close(self, *, suspend: bool = False) -> None:
         """Let go.
 
         :param suspend: the workflow does not go on without us.
-        :param detach: another process of the same try takes over.
         """
 
 
@@ -145,21 +137,16 @@ class WorkflowTry:
         self._takeovers, self._told_epoch = carried["takeovers"], carried["told_epoch"]
         if self._log is not None:
             self._log.rejoin(carried.get("log"))
-        self._engine.rejoin(carried)
+        self._engine.rejoin()
         return self._look()
 
     @property
-    def ends_with_process(self) -> bool:
-        """True if no other process could go on waiting for the workflow."""
-        return self._engine.ends_with_process
-
-    @property
     def carried(self) -> Json:
-        """What :meth:`rejoin` has to know; JSON. Call it after :meth:`close`."""
+        """What :meth:`rejoin` has to know; JSON."""
         told: Json = {"takeovers": self._takeovers, "told_epoch": self._told_epoch}
         if self._log is not None:
             told["log"] = self._log.carried
-        return {**told, **self._engine.carried}
+        return told
 
     def wait(self, found: StoredWorkflow, *, at_most_s: float = math.inf) -> StoredWorkflow:
         """Wait for the workflow's end, and return what is stored then.
@@ -192,13 +179,12 @@ class WorkflowTry:
         self._engine.stop(how)
         self._wake.set()
 
-    def close(self, *, suspend: bool = False, detach: bool = False) -> None:
-        """Leave nothing running in this process.
+    def close(self, *, suspend: bool = False) -> None:
+        """Let go; the workflow goes on.
 
-        :param suspend: what runs elsewhere shall not go on either.
-        :param detach: it goes on, and :meth:`rejoin` follows in another process.
+        :param suspend: it shall not.
         """
-        self._engine.close(suspend=suspend, detach=detach)
+        self._engine.close(suspend=suspend)
 
     def _settle(self, found: StoredWorkflow) -> StoredWorkflow:
         """Resume the workflow if it was taken from this try; then it is active, or has ended."""

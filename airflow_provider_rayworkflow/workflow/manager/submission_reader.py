@@ -34,6 +34,7 @@ from airflow_provider_rayworkflow.workflow.model.graph import Graph
 from airflow_provider_rayworkflow.workflow.model.limits import Limits, check_limits
 from airflow_provider_rayworkflow.workflow.model.records import StartOptions
 from airflow_provider_rayworkflow.workflow.storage.mailbox import (
+    ANYBODY,
     AnswerOutcome,
     Mailbox,
     Submission,
@@ -268,6 +269,8 @@ class SubmissionReader:
     async def _why_not(self, submission: Submission) -> str:
         """Why a submission is not to be run any more; ``""`` if it is."""
         workflow_id, token = submission.workflow_id, submission.token
+        if token == ANYBODY:
+            return ""
         owner, request = await asyncio.gather(
             self._known.in_thread(self._mailbox.read_owner, workflow_id),
             self._known.in_thread(self._mailbox.read_request, workflow_id, token),

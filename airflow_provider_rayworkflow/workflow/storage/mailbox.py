@@ -44,19 +44,11 @@ Json = dict[str, Any]
 #: How to stop a workflow: so that it can be resumed, or for good.
 How = Literal["suspend", "cancel"]
 
-#: How a job ends if the manager has neither a slot nor a place in its queue: it may be submitted
-#: again later.
-QUEUE_FULL_EXIT_CODE = 75
-
 #: What became of a submission. ``"refused"``: the same again would be refused again; ``"failed"``: it may
 #: work later; ``"queue full"``: there is neither a slot nor a place in the queue now.
 AnswerOutcome = Literal["accepted", "refused", "failed", "queue full"]
 
-#: How a job ends if the manager refuses what it is asked for, and would do so again: the graph has
-#: changed and ``on_change`` is "refuse", or there is no task to restart from.
-REFUSED_EXIT_CODE = 65
-
-#: The token of a request that does not come from an owner.
+#: The token of a request, or of a submission, that does not come from an owner.
 ANYBODY = "anybody"
 
 
@@ -65,9 +57,8 @@ class Submission:
     """What a manager shall run. Arguments may be secrets: it is stored, never shown.
 
     :ivar submission_id: unique for each submission of a workflow.
-    :ivar token: of the owner that submits it.
-    :ivar cluster: the id in the lease of the manager that shall run it (:attr:`Lease.cluster`); ``""`` for a
-        submission that a Ray job of its own hands over.
+    :ivar token: of the owner that submits it, or :data:`ANYBODY`.
+    :ivar cluster: the id in the lease of the manager that shall run it (:attr:`Lease.cluster`).
     :ivar runtime_env: Ray's, of the author: JSON, with ``{"archive": "<sha256>", ...}`` for each local folder
         (:func:`.clusters.archives.with_archives`). Variables in it may be secrets.
     :ivar workflow: import path of a function that returns a graph; ``""`` with ``graph``. Without
@@ -177,16 +168,18 @@ class Mailbox:
     def submit(self, submission: Submission) -> None:
         """Take the workflow over, and store a submission for a manager; two writes.
 
-        In this order: a manager that finds a submission of a try that is not the owner drops it.
+        In this order: a manager that finds a submission of a try that is not the owner drops it. With
+        :data:`ANYBODY` as its token, the workflow keeps its owner: one write.
         """
-        self.take_over(
-            Owner(
-                workflow_id=submission.workflow_id,
-                token=submission.token,
-                submission_id=submission.submission_id,
-                since=submission.submitted_at,
+        if submission.token != ANYBODY:
+            self.take_over(
+                Owner(
+                    workflow_id=submission.workflow_id,
+                    token=submission.token,
+                    submission_id=submission.submission_id,
+                    since=submission.submitted_at,
+                )
             )
-        )
         self.write_submission(submission)
 
     def write_submission(self, submission: Submission) -> None:

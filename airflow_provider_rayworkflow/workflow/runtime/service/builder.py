@@ -34,6 +34,8 @@ from airflow_provider_rayworkflow.workflow.runtime.service.unpack import (
 from airflow_provider_rayworkflow.workflow.storage.archives import ArchiveError
 from airflow_provider_rayworkflow.workflow.storage.mailbox import Submission, python_version
 
+Json = dict[str, Any]
+
 _Built = tuple[Literal["built", "failed", "refused"], bytes | str]
 
 # The node of the first worker may have been lost.
@@ -54,11 +56,12 @@ class RayBuilder:
         if submission.graph is None and not submission.workflow:
             return None
         try:
+            environment = _with_own_modules(ray_environment(submission.runtime_env))
             worker = _build_on_worker.options(
-                runtime_env=ray_environment(submission.runtime_env) or None,
+                runtime_env=environment or None,
                 name=f"build {submission.workflow or 'a graph'}",
             )
-            ref = worker.remote(self._location, submission)
+            ref = worker.remote(self._location, submission, environment)
         except (TypeError, ValueError) as exc:  # Ray checks the environment in this call
             raise RefusedError(f"The runtime_env can't be used: {exc}") from exc
         outcome, content = await _value(ref, submission)
@@ -67,6 +70,14 @@ class RayBuilder:
         if outcome == "failed":
             raise BuildError(str(content))
         return content if isinstance(content, bytes) else None
+
+
+def _with_own_modules(environment: Json) -> Json:
+    """An environment that may name modules: those of the manager, with this package, would not be in it."""
+    own = current_environment().get("py_modules")
+    if own and environment.get("py_modules"):
+        return environment | {"py_modules": [*own, *environment["py_modules"]]}
+    return environment
 
 
 async def _value(ref: Any, submission: Submission) -> _Built:
@@ -88,12 +99,12 @@ async def _value(ref: Any, submission: Submission) -> _Built:
 
 # No worker that has imported an author's modules is used again: the next one sees the code as it is then.
 @ray.remote(num_cpus=0, max_calls=1, max_retries=_MAX_RETRIES)
-def _build_on_worker(location: str, submission: Submission) -> _Built:
+def _build_on_worker(location: str, submission: Submission, environment: Json) -> _Built:
     """Runs on a worker of the author's environment. Errors are data: Ray would wrap them."""
     log_to_stderr()
     try:
         enter_archives(store_at(location))
-        return "built", build_graph(submission) or b""
+        return "built", build_graph(submission, environment) or b""
     except RefusedError as exc:
         return "refused", str(exc)
     except BuildError as exc:
@@ -102,9 +113,10 @@ def _build_on_worker(location: str, submission: Submission) -> _Built:
         return "failed", f"The code of the workflow can't be had on the cluster: {exc}"
 
 
-def build_graph(submission: Submission) -> bytes | None:
-    """The graph to run, its tasks in the runtime environment of this process; None for the stored one.
+def build_graph(submission: Submission, environment: Json) -> bytes | None:
+    """The graph to run; None for the stored one.
 
+    :param environment: the runtime environment of its tasks.
     :raises BuildError: when it can't be made; its message has the author's traceback.
     :raises RefusedError: when the function gives something else than a graph.
     """
@@ -117,7 +129,7 @@ def build_graph(submission: Submission) -> bytes | None:
                 "both sides, or give the workflow as an import path."
             )
         graph = Graph.from_bytes(submission.graph)
-        return with_environment(graph, current_environment()).to_bytes()
+        return with_environment(graph, environment).to_bytes()
     if not submission.workflow:
         return None
     try:
@@ -141,6 +153,6 @@ def build_graph(submission: Submission) -> bytes | None:
         ) from exc
     try:
         check_dag(dag)
-        return encode_dag(dag).to_bytes()
+        return encode_dag(dag, environment=environment).to_bytes()
     except (TypeError, ValueError) as exc:  # the next try would give the same
         raise RefusedError(f"{submission.workflow!r} gave no graph: {exc}") from exc

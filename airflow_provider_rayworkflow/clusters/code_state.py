@@ -1,0 +1,90 @@
+"""The code that this process can import, for the local Ray's workers: always as it is now.
+
+Ray gives a task no worker of another runtime environment. So a variable that says how the files stand keeps
+workers apart that have imported an older version of a module.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import sysconfig
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from airflow_provider_rayworkflow.exceptions import RayWorkflowInputError
+from airflow_provider_rayworkflow.tries.definition import check_environment
+
+Json = dict[str, Any]
+
+#: Says how the files stood that a worker may import.
+CODE_VARIABLE = "RAYWORKFLOW_CODE"
+
+# A look at this many takes about a tenth of a second.
+_MOST_FILES = 20_000
+_NO_CODE = frozenset({"__pycache__", ".git", "node_modules"})
+
+
+def with_code_of_this_process(runtime_env: Json | None) -> Json:
+    """A runtime environment in which workers import what this process can, as its files are now.
+
+    :raises RayWorkflowInputError: when it is no dict, or its ``env_vars`` are none.
+    """
+    given = check_environment(runtime_env)
+    env_vars = given.get("env_vars") or {}
+    if not isinstance(env_vars, dict):
+        raise RayWorkflowInputError("runtime_env['env_vars'] must be a dict.")
+    paths = [path for path in sys.path if path]
+    own = {"PYTHONPATH": os.pathsep.join(paths), CODE_VARIABLE: code_state(paths)}
+    return given | {"env_vars": own | env_vars}
+
+
+def code_state(paths: Sequence[str]) -> str:
+    """A digest that changes with every file below some folders, but for those of Python's environment.
+
+    Of names, sizes and times, not of contents. Where there are more than 20,000 files, it is another one each
+    time.
+    """
+    digest = hashlib.sha256()
+    count = 0
+    for path in dict.fromkeys(os.path.realpath(path) for path in paths):
+        if _is_of_python(path):
+            continue
+        for name, found in _files(path):
+            count += 1
+            if count > _MOST_FILES:
+                return uuid.uuid4().hex
+            digest.update(
+                f"{name}\0{found.st_size}\0{found.st_mtime_ns}\0{found.st_ino}\n".encode()
+            )
+    return digest.hexdigest()[:32]
+
+
+def _is_of_python(path: str) -> bool:
+    """True for what changes with an installation only: a running Ray keeps to its own."""
+    own = {os.path.realpath(folder) for folder in sysconfig.get_paths().values()}
+    own.add(os.path.realpath(sys.prefix))
+    return any(Path(path).is_relative_to(folder) for folder in own)
+
+
+def _files(path: str) -> Iterator[tuple[str, os.stat_result]]:
+    """The files below a folder, or the one of a path, in an order that does not change."""
+    try:
+        if os.path.isfile(path):
+            yield path, os.stat(path)
+            return
+        entries = sorted(os.scandir(path), key=lambda entry: entry.name)
+    except OSError:
+        return
+    for entry in entries:
+        try:
+            if entry.is_dir(follow_symlinks=False):
+                if entry.name not in _NO_CODE:
+                    yield from _files(entry.path)
+            elif entry.is_file():
+                yield entry.path, entry.stat()
+        except OSError:
+            continue  # gone since

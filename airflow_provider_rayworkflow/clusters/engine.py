@@ -1,0 +1,280 @@
+"""Runs one workflow by documents in the storage: a submission, which the manager of a cluster finds."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from functools import cached_property
+from typing import Protocol, TypeVar
+
+from airflow_provider_rayworkflow import __version__
+from airflow_provider_rayworkflow.clusters.archives import PackedEnvironment, with_archives
+from airflow_provider_rayworkflow.exceptions import (
+    RayWorkflowInputError,
+    RayWorkflowQueueFullError,
+    RayWorkflowStartError,
+    RayWorkflowStorageError,
+    RayWorkflowUnreachableError,
+)
+from airflow_provider_rayworkflow.hooks import RayWorkflowHook, StoredWorkflow
+from airflow_provider_rayworkflow.tries.backoff import Backoff
+from airflow_provider_rayworkflow.tries.run_spec import RunSpec
+from airflow_provider_rayworkflow.workflow.exceptions import StorageError
+from airflow_provider_rayworkflow.workflow.execution.trace_context import current_traceparent
+from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
+from airflow_provider_rayworkflow.workflow.model.records import StartOptions
+from airflow_provider_rayworkflow.workflow.storage.archives import ArchiveStore
+from airflow_provider_rayworkflow.workflow.storage.mailbox import (
+    ANYBODY,
+    How,
+    Owner,
+    Submission,
+    SubmissionAnswer,
+    python_version,
+)
+
+log = get_logger(__name__)
+
+T = TypeVar("T")
+
+#: How often a try whose workflow has not begun sees whether a manager is up.
+_ENSURE_S = 2.0
+
+
+class ManagerHost(Protocol):
+    """Where the manager of a connection's storage runs: :class:`LocalRay`, :class:`RemoteCluster`."""
+
+    def ensure(self) -> str:
+        """Have the manager started, unless it is up; the id of the cluster, for submissions.
+
+        :raises RayWorkflowUnreachableError: for what may work later.
+        :raises RayWorkflowError: when it can't be started.
+        """
+
+    def close(self) -> None:
+        """Leave: the manager is not needed for a start any more. Never raises."""
+
+
+class RayEngine:
+    """Runs one workflow on a cluster, for one try of a task instance.
+
+    :param token: unique for this try; it owns the workflow from its first call here on.
+    :param backoff: for calls of a cluster that does not answer.
+    """
+
+    def __init__(
+        self,
+        hook: RayWorkflowHook,
+        spec: RunSpec,
+        host: ManagerHost,
+        *,
+        token: str,
+        backoff: Backoff,
+    ) -> None:
+        self._hook = hook
+        self._spec = spec
+        self._workflow_id = spec.workflow_id
+        self._host = host
+        self._token = token
+        self._backoff = backoff
+        self._options = StartOptions()
+        self._submission: Submission | None = None
+        self._epoch_before = 0
+        self._has_begun = False
+        self._ensured_at = 0.0
+        self._stopping = threading.Event()
+
+    def prepare(self) -> None:
+        """Find out what can't work, before anything is written.
+
+        :raises RayWorkflowInputError: for a runtime_env or a workflow that can't be used.
+        """
+        self._graph  # noqa: B018 builds it
+        self._environment  # noqa: B018 packs it
+
+    def submit(self, options: StartOptions) -> None:
+        """Have the cluster start the workflow, resume it, or attach to it.
+
+        :raises RayWorkflowUnreachableError: when the cluster does not answer for too long.
+        """
+        self._options = options
+        self._has_begun = False
+        cluster = self._persist(self._ensure_now)
+        with_errors(lambda: self._submit(cluster))
+        log.info("Workflow %s is submitted", self._workflow_id)
+
+    def attach(self) -> None:
+        """Own a workflow that runs already."""
+        owner = Owner(
+            workflow_id=self._workflow_id, token=self._token, submission_id="", since=time.time()
+        )
+        with_errors(lambda: self._hook.mailbox.take_over(owner))
+        self._has_begun = True
+
+    def rejoin(self) -> None:
+        """Go on as the same try in another process."""
+        self._has_begun = True
+
+    def has_begun(self, found: StoredWorkflow | None) -> bool:
+        """True as soon as the cluster's manager has taken what was submitted.
+
+        :raises RayWorkflowStartError: when it could not be started.
+        :raises RayWorkflowQueueFullError: when the cluster has no place for the workflow.
+        :raises RayWorkflowInputError: when its manager refuses what was submitted.
+        :raises RayWorkflowUnreachableError: when the cluster does not answer for too long.
+        """
+        submission = self._submission
+        if self._has_begun or submission is None:
+            return True
+        answer = with_errors(
+            lambda: self._hook.mailbox.read_answer(self._workflow_id, submission.submission_id)
+        )
+        if answer is None:
+            if time.monotonic() - self._ensured_at >= _ENSURE_S:
+                self._see_to_manager(submission)
+            return False
+        with_errors(
+            lambda: self._hook.mailbox.delete_answer(self._workflow_id, submission.submission_id)
+        )
+        self._host.close()
+        self._check(answer)
+        self._has_begun = True
+        return True
+
+    def was_stopped_by_other(self, found: StoredWorkflow) -> bool:
+        """True if an earlier try's end has suspended it, while this one owns it already.
+
+        A person who suspended it had the right to.
+        """
+        return found.record.stopped_by not in ("", self._token, ANYBODY)
+
+    def stop(self, how: How) -> None:
+        """Ask the cluster to stop the workflow. Void if another try owns it by now."""
+        self._stopping.set()
+        self._hook.request_stop(self._workflow_id, token=self._token, how=how)
+
+    def close(self, *, suspend: bool = False) -> None:
+        """Let go; the workflow goes on unless it shall be suspended."""
+        if suspend:
+            try:
+                self.stop("suspend")
+            except RayWorkflowStorageError as exc:
+                log.warning("Workflow %s could not be suspended: %s", self._workflow_id, exc)
+        self._host.close()
+
+    @cached_property
+    def _graph(self) -> bytes | None:
+        """The graph of a function of the DAG file, which the cluster can't import."""
+        if self._spec.definition is None or self._spec.definition.function is None:
+            return None
+        return self._spec.definition.encode().to_bytes()
+
+    @cached_property
+    def _environment(self) -> PackedEnvironment:
+        return with_archives(self._spec.runtime_env)
+
+    def _submit(self, cluster: str) -> None:
+        """Write a submission for a manager of a cluster."""
+        store = self._hook.store
+        self._epoch_before = store.last_epoch(self._workflow_id)
+        archives = ArchiveStore(store.bytes, signing=store.signing)
+        self._environment.store(archives, self._workflow_id, now=time.time())
+        self._submission = self._make_submission(cluster)
+        self._hook.mailbox.submit(self._submission)
+
+    def _make_submission(self, cluster: str) -> Submission:
+        definition = self._spec.definition
+        by_path = definition if definition and not definition.function else None
+        return Submission(
+            workflow_id=self._workflow_id,
+            submission_id=uuid.uuid4().hex,
+            token=self._token,
+            cluster=cluster,
+            workflow=by_path.name if by_path else "",
+            arguments=by_path.arguments if by_path else {},
+            user_metadata=self._spec.metadata,
+            on_existing="restart" if self._options.on_existing == "restart" else "resume",
+            on_change=self._options.on_change or "reuse",
+            from_task=self._options.from_task,
+            submitted_at=time.time(),
+            python=python_version(),
+            package_version=__version__,
+            max_running_workflows=self._spec.limits[0],
+            max_pending_workflows=self._spec.limits[1],
+            graph=self._graph,
+            runtime_env=self._environment.runtime_env,
+            traceparent=current_traceparent(),
+        )
+
+    def _see_to_manager(self, submission: Submission) -> None:
+        """Have a manager that is gone started again; on another cluster, it gets a new submission."""
+        try:
+            cluster = self._ensure_now()
+        except RayWorkflowUnreachableError as exc:
+            if self._backoff.failed() is None:
+                self._withdraw(submission)
+                raise self._given_up(exc) from exc
+            log.warning("%s; it will be asked again", exc)
+            return
+        self._backoff.worked()
+        if cluster != submission.cluster:
+            log.warning(
+                "The cluster was started anew: workflow %s is submitted again", self._workflow_id
+            )
+            self._withdraw(submission)
+            with_errors(lambda: self._submit(cluster))
+
+    def _ensure_now(self) -> str:
+        cluster = self._host.ensure()
+        self._ensured_at = time.monotonic()
+        return cluster
+
+    def _withdraw(self, submission: Submission) -> None:
+        with_errors(
+            lambda: self._hook.mailbox.delete_submission(
+                self._workflow_id, submission.submission_id
+            )
+        )
+
+    def _check(self, answer: SubmissionAnswer) -> None:
+        if answer.outcome == "queue full":
+            raise RayWorkflowQueueFullError(self._workflow_id)
+        if answer.outcome == "refused":
+            raise RayWorkflowInputError(
+                f"Workflow {self._workflow_id!r} can't be run: {answer.message}"
+            )
+        if answer.outcome == "failed":
+            raise RayWorkflowStartError(self._workflow_id, answer.message)
+
+    def _persist(self, call: Callable[[], T]) -> T:
+        """Repeat what fails because the cluster does not answer, for as long as we may."""
+        while True:
+            try:
+                result = call()
+            except RayWorkflowUnreachableError as exc:
+                wait_s = None if self._stopping.is_set() else self._backoff.failed()
+                if wait_s is None:
+                    raise self._given_up(exc) from exc
+                log.warning("%s; next attempt in %.0f s", exc, wait_s)
+                self._stopping.wait(wait_s)
+            else:
+                self._backoff.worked()
+                return result
+
+    def _given_up(self, exc: RayWorkflowUnreachableError) -> RayWorkflowUnreachableError:
+        stands = "is RESUMABLE" if self._epoch_before else "has not begun"
+        return RayWorkflowUnreachableError(
+            f"{exc}. Given up after {self._backoff.timeout_s:g} s. Workflow "
+            f"{self._workflow_id!r} {stands}: the next try goes on from what is committed, on "
+            "this cluster or another."
+        )
+
+
+def with_errors(call: Callable[[], T]) -> T:
+    """Call the storage; its errors as the provider's."""
+    try:
+        return call()
+    except StorageError as exc:
+        raise RayWorkflowStorageError(str(exc)) from exc
