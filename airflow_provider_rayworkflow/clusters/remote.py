@@ -62,6 +62,9 @@ class RemoteCluster:
             self._job_id = self._start()
         return cluster_id
 
+    def close(self) -> None:
+        """Nothing to do: no call leaves anything open."""
+
     def _has_manager(self, cluster_id: str) -> bool:
         leases = self._hook.store.leases
         try:

@@ -80,7 +80,7 @@ class RayWorkflowTrigger(BaseTrigger):
         self.token = token
         self.kill_policy: OnKill = on_kill
         self.carried = carried or {}
-        self._log: WorkflowLog | None = None
+        self._workflow_log: WorkflowLog | None = None
 
     def serialize(self) -> tuple[str, Json]:
         return (
@@ -124,8 +124,8 @@ class RayWorkflowTrigger(BaseTrigger):
     async def _wait(self) -> TriggerEvent:
         backoff = Backoff(self.unreachable_timeout_s)
         if "log" in self.carried:
-            self._log = WorkflowLog(self.workflow_id)
-            self._log.rejoin(self.carried["log"])
+            self._workflow_log = WorkflowLog(self.workflow_id)
+            self._workflow_log.rejoin(self.carried["log"])
         throttle = Throttle()
         status = WorkflowStatus.NONE
         with Watch(
@@ -134,7 +134,7 @@ class RayWorkflowTrigger(BaseTrigger):
             interval_s=self.poll_interval_s,
             task_id=self.workflow_task_id,
             wants_progress=bool(self.token),  # of its own workflow
-            log=self._log,
+            log=self._workflow_log,
         ) as watch:
             while True:
                 try:
@@ -149,8 +149,8 @@ class RayWorkflowTrigger(BaseTrigger):
                     progress = standing.progress if standing and self.token else ""
                     if progress and throttle.is_due(progress, time.monotonic()):
                         log.info("Workflow %s: %s", self.workflow_id, progress)
-                    if self._log is not None:
-                        self._log.show()
+                    if self._workflow_log is not None:
+                        self._workflow_log.show()
                     if standing and self.workflow_task_id in standing.finished:
                         return self._event("task", status)
                     if standing and status in self.statuses:
@@ -182,7 +182,7 @@ class RayWorkflowTrigger(BaseTrigger):
 
     def _carried_on(self) -> Json:
         """With how much of the workflow's log has been shown meanwhile."""
-        return self.carried if self._log is None else {**self.carried, "log": self._log.carried}
+        return self.carried if self._workflow_log is None else {**self.carried, "log": self._workflow_log.carried}
 
     async def _state(self) -> str | None:
         """The task instance's state for Airflow by now; None if it can't be had."""
