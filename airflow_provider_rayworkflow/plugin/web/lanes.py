@@ -27,6 +27,8 @@ Item = TypeVar("Item")
 
 #: How long a page waits for an answer, from its request on.
 DEADLINE_S = 5.0
+#: The same for what a user has asked to be done: a cluster may have to be asked, and code to be sent there.
+ACTION_DEADLINE_S = 60.0
 #: How many calls of a lane run at once, with those that hang.
 THREADS_EACH = 8
 #: More callers than that don't wait for a thread of a lane.
@@ -81,9 +83,13 @@ class Lanes:
         self._lanes: dict[Hashable, _Lane] = {}
         self._lock = threading.Lock()
 
-    def deadline(self) -> float:
-        """When a request that has just come has to be answered, by the event loop's clock."""
-        return asyncio.get_running_loop().time() + self._deadline_s
+    def deadline(self, *, is_action: bool = False) -> float:
+        """When a request that has just come has to be answered, by the event loop's clock.
+
+        :param is_action: it asks for more than a page.
+        """
+        seconds = ACTION_DEADLINE_S if is_action else self._deadline_s
+        return asyncio.get_running_loop().time() + seconds
 
     def hung(self) -> dict[Hashable, int]:
         """How many calls of each lane were abandoned and have not ended yet."""
@@ -122,7 +128,7 @@ class Lanes:
                 return await answer
         except TimeoutError:
             if answer.done() and not answer.cancelled():
-                raise  # the call's own
+                return answer.result()  # just in time; or the call's own error
             raise NoAnswerError from None
         finally:
             if not answer.done() or answer.cancelled():

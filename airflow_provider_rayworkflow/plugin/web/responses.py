@@ -40,14 +40,15 @@ class SafeJson(JSONResponse):
 def on_storage(route: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
     """The route as a coroutine that never blocks the event loop nor takes a thread of Airflow's.
 
-    The route has a parameter ``conn_id``, or a ``body`` that has one.
+    The route has a parameter ``conn_id``, or a ``body`` that has one: that of an action, which may take
+    longer than a page.
     """
 
     @functools.wraps(route)
     async def respond(**given: Any) -> Any:
         body = given.get("body")
         conn_id: str = body.conn_id if body is not None else given["conn_id"]
-        until = LANES.deadline()
+        until = LANES.deadline(is_action=body is not None)
         with_lane = functools.partial(lane_of, conn_id)
         lane = await _in_time(_AIRFLOW, with_lane, until=until)
         return await _in_time(lane or _AIRFLOW, lambda: route(**given), until=until)

@@ -6,13 +6,23 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from fastapi import HTTPException
 
+from airflow_provider_rayworkflow.plugin.web import responses
 from airflow_provider_rayworkflow.plugin.web.lanes import Lanes, NoAnswerError, each
 
 FAR = 1e9  # by the event loop's clock
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The body of an action."""
+
+    conn_id: str
 
 
 @pytest.fixture
@@ -159,6 +169,20 @@ def test_each_gives_the_results_in_order():
     assert each(lambda number: number, [], at_once=8) == []
 
 
+def test_an_answer_that_comes_at_the_deadline_counts(monkeypatch: pytest.MonkeyPatch):
+    start = threading.Thread.start
+
+    def start_and_end(thread: threading.Thread) -> None:
+        start(thread)
+        thread.join()
+
+    async def ask() -> Any:
+        monkeypatch.setattr(threading.Thread, "start", start_and_end)
+        return await Lanes().run("a", lambda: 42, until=asyncio.get_running_loop().time())
+
+    assert run(ask()) == 42
+
+
 def test_each_raises_what_a_call_raises():
     with pytest.raises(ZeroDivisionError):
         each(lambda number: 1 / number, [1, 0, 2], at_once=2)
@@ -190,3 +214,28 @@ def test_what_was_abandoned_reads_nothing_more(hanging: threading.Event):
 
     run(ask())
     assert len(read) <= 2
+
+
+def test_an_action_may_take_longer_than_a_page(
+    hanging: threading.Event, monkeypatch: pytest.MonkeyPatch
+):
+    """A cluster may have to be asked, and code to be sent there."""
+    monkeypatch.setattr(responses, "LANES", Lanes(deadline_s=0.05))
+    monkeypatch.setattr(responses, "lane_of", lambda conn_id: conn_id)
+
+    def page(conn_id: str) -> None:
+        hanging.wait()
+
+    def action(body: Asked) -> str:
+        hanging.wait()
+        return f"done with {body.conn_id}"
+
+    async def ask() -> Any:
+        asked = asyncio.ensure_future(responses.on_storage(action)(body=Asked("ray")))
+        with pytest.raises(HTTPException) as raised:
+            await responses.on_storage(page)(conn_id="ray")
+        assert raised.value.status_code == 503
+        hanging.set()
+        return await asked
+
+    assert run(ask()) == "done with ray"
