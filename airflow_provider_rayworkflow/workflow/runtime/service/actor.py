@@ -21,6 +21,7 @@ from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.manager.http_events import Fate
 from airflow_provider_rayworkflow.workflow.manager.log_writer import LogLimits
 from airflow_provider_rayworkflow.workflow.manager.manager import Manager
+from airflow_provider_rayworkflow.workflow.manager.registry import Intervals
 from airflow_provider_rayworkflow.workflow.model.event_posts import (
     RefusedPostError,
     read_settings,
@@ -104,6 +105,7 @@ class WorkflowManagementActor:
                     metrics=RayMetrics(),
                     event_settings=read_settings(os.environ),
                     log_limits=LogLimits.of_environment(os.environ),
+                    intervals=_intervals(self._uri),
                     cluster=ray.get_runtime_context().get_session_name(),
                     builder=RayBuilder(self._uri),
                 )
@@ -229,6 +231,11 @@ class WorkflowManagementActor:
         """Suspend all workflows and give the lease back."""
         if self._manager is not None:
             await self._manager.close()
+
+
+def _intervals(location: str) -> Intervals:
+    """A look for submissions is one listing: a request of an object store, next to nothing on files."""
+    return Intervals(submissions_s=0.1) if location.startswith("/") else Intervals()
 
 
 def _keep_lease(manager: Manager, loop: asyncio.AbstractEventLoop) -> None:

@@ -28,6 +28,7 @@ from airflow_provider_rayworkflow.workflow.runtime.graphs.environments import (
 from airflow_provider_rayworkflow.workflow.runtime.locations import store_at
 from airflow_provider_rayworkflow.workflow.runtime.logs import log_to_stderr
 from airflow_provider_rayworkflow.workflow.runtime.service.unpack import (
+    ARCHIVES_VARIABLE,
     enter_archives,
     ray_environment,
 )
@@ -55,8 +56,10 @@ class RayBuilder:
         """See :meth:`.Builder.build`."""
         if submission.graph is None and not submission.workflow:
             return None
+        environment = _with_own_modules(ray_environment(submission.runtime_env))
+        if submission.graph is not None and is_at_once(environment):
+            return await asyncio.to_thread(build_graph, submission, environment)
         try:
-            environment = _with_own_modules(ray_environment(submission.runtime_env))
             worker = _build_on_worker.options(
                 runtime_env=environment or None,
                 name=f"build {submission.workflow or 'a graph'}",
@@ -70,6 +73,12 @@ class RayBuilder:
         if outcome == "failed":
             raise BuildError(str(content))
         return content if isinstance(content, bytes) else None
+
+
+def is_at_once(environment: Json) -> bool:
+    """True for an environment of variables only: nothing of it can fail, so no worker has to try it first."""
+    variables = environment.get("env_vars") or {}
+    return set(environment) <= {"env_vars"} and ARCHIVES_VARIABLE not in variables
 
 
 def _with_own_modules(environment: Json) -> Json:
