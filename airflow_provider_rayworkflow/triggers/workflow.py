@@ -182,7 +182,11 @@ class RayWorkflowTrigger(BaseTrigger):
 
     def _carried_on(self) -> Json:
         """With how much of the workflow's log has been shown meanwhile."""
-        return self.carried if self._workflow_log is None else {**self.carried, "log": self._workflow_log.carried}
+        return (
+            self.carried
+            if self._workflow_log is None
+            else {**self.carried, "log": self._workflow_log.carried}
+        )
 
     async def _state(self) -> str | None:
         """The task instance's state for Airflow by now; None if it can't be had."""

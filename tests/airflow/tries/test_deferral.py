@@ -103,7 +103,6 @@ class Run:
     """A workflow that runs, and ends if it is waited for in the worker."""
 
     workflow_id = "w"
-    ends_with_process = False
     carried: dict[str, object] = {}  # noqa: RUF012
 
     def __init__(self, *, ends: bool) -> None:
