@@ -16,9 +16,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import cloudpickle
-
-import airflow_provider_rayworkflow
 from airflow_provider_rayworkflow.exceptions import RayWorkflowInputError
 from airflow_provider_rayworkflow.tries.definition import check_environment
 from airflow_provider_rayworkflow.workflow.storage.archives import (
@@ -93,18 +90,6 @@ def with_archives(runtime_env: Json | None) -> PackedEnvironment:
         if name in given:
             given[name] = _requirements(given[name], name)
     return PackedEnvironment(_as_json(given), list(archives.values()))
-
-
-def own_archives() -> list[Archive]:
-    """This package and cloudpickle: all that a cluster needs besides Ray and pyarrow.
-
-    No workflow uses them: a manager that is started needs them. They stay in the storage, about half a
-    megabyte for each version of the package.
-
-    :raises ArchiveError: when they can't be read.
-    """
-    modules = (airflow_provider_rayworkflow, cloudpickle)
-    return [pack_folder(Path(one.__file__ or "").parent, with_parent=True) for one in modules]
 
 
 def _working_dir(value: Any, excludes: Sequence[str], reference: Callable[[Archive], Json]) -> Any:

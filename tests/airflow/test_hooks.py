@@ -21,7 +21,7 @@ from airflow_provider_rayworkflow.exceptions import (
 from airflow_provider_rayworkflow.hooks import ConnectionSettings, RayWorkflowHook
 from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
-from airflow_provider_rayworkflow.workflow.runtime.locations import open_location, to_location
+from airflow_provider_rayworkflow.workflow.runtime.locations import open_location
 from airflow_provider_rayworkflow.workflow.storage.leases import Lease, Process
 from airflow_provider_rayworkflow.workflow.testing import in_process
 
@@ -364,7 +364,7 @@ def test_the_storage_is_reached_with_another_connection(connect, tmp_path):
 @pytest.mark.usefixtures("other_connections")
 def test_what_ray_in_the_task_process_is_given_reaches_the_same_storage(connect, tmp_path):
     hook = connect({"storage": f"file://{tmp_path}/root", "storage_conn_id": "files"})
-    with in_process(open_location(to_location(hook.storage_for_ray))):
+    with in_process(open_location(hook.location_for_ray)):
         workflow.run(ray.remote(lambda: 5).bind(), workflow_id="w")
     assert hook.find("w").record.output.value == 5
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_rayworkflow.clusters.archives import own_archives, with_archives
+from airflow_provider_rayworkflow.clusters.archives import with_archives
 from airflow_provider_rayworkflow.exceptions import RayWorkflowInputError
 from airflow_provider_rayworkflow.workflow.storage.archives import Archive, ArchiveStore
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
@@ -124,11 +124,3 @@ def test_a_workflow_uses_its_archives(folder):
     packed = with_archives({"working_dir": str(folder), "py_modules": [str(folder)]})
     packed.store(ArchiveStore(store), "w", now=1.0)
     assert ArchiveStore(store).used_by("w") == sorted(one.sha256 for one in packed.archives)
-
-
-def test_our_own_package_goes_along_with_cloudpickle():
-    package, cloudpickle = own_archives()
-    assert "airflow_provider_rayworkflow/workflow/__init__.py" in names(package)
-    assert "cloudpickle/__init__.py" in names(cloudpickle)
-    assert not [name for name in names(package) if "__pycache__" in name]
-    assert own_archives()[0] == package

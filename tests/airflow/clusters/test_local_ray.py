@@ -32,8 +32,8 @@ def made(machine: Machine, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv(FOLDER_VARIABLE, machine.root)
     rays: list[LocalRay] = []
 
-    def make(**settings: object) -> LocalRay:
-        ray = LocalRay(ConnectionSettings(**settings), cluster=STAND_IN, timeout_s=60)
+    def make(storage: str = "/data", **settings: object) -> LocalRay:
+        ray = LocalRay(ConnectionSettings(**settings), storage, cluster=STAND_IN, timeout_s=60)
         rays.append(ray)
         return ray
 
@@ -44,7 +44,7 @@ def made(machine: Machine, monkeypatch: pytest.MonkeyPatch):
 
 def test_a_try_gets_a_manager_of_the_size_that_its_connection_says(machine: Machine, made):
     ray = made(num_cpus=3, num_gpus=1, local_idle_s=0.5)
-    cluster_id = ray.ensure("/data")
+    cluster_id = ray.ensure()
     (shown,) = list_local_rays(machine.root)
     assert shown.state is not None
     assert shown.state.cluster_id == cluster_id
@@ -53,12 +53,12 @@ def test_a_try_gets_a_manager_of_the_size_that_its_connection_says(machine: Mach
     ray.close()
     pid = shown.state.process.pid
     wait_for(lambda: is_gone(pid))
-    assert ray.ensure("/data") != cluster_id
+    assert ray.ensure() != cluster_id
 
 
 def test_connections_with_different_signing_secrets_share_no_ray(machine: Machine, made):
     plain, signed = made(), made(signing_secret="secret of one")
-    assert plain.ensure("/data") != signed.ensure("/data")
+    assert plain.ensure() != signed.ensure()
     variables = [psutil.Process(pid).environ() for pid in machine.starts]
     assert [one.get("RAY_WORKFLOW_SIGNING_KEY") for one in variables] == [None, "secret of one"]
     assert "secret" not in "".join(path.name for path in Path(machine.root).iterdir())
@@ -67,12 +67,12 @@ def test_connections_with_different_signing_secrets_share_no_ray(machine: Machin
 def test_what_fails_is_one_of_the_providers_errors(machine: Machine, made):
     machine.tell("bad-data", "no such bucket")
     with pytest.raises(RayWorkflowStorageError, match="'data': no such bucket"):
-        made().ensure("data")
+        made("data").ensure()
     machine.tell("fail", "no memory")
     os.kill(machine.starts[0], 9)
     wait_for(lambda: is_gone(machine.starts[0]))
     with pytest.raises(RayWorkflowUnreachableError, match="does not start: no memory"):
-        made().ensure("/data")
+        made().ensure()
 
 
 def test_a_folder_that_can_not_be_used_is_one_of_the_providers_errors(
@@ -80,10 +80,10 @@ def test_a_folder_that_can_not_be_used_is_one_of_the_providers_errors(
 ):
     monkeypatch.setenv(FOLDER_VARIABLE, "/proc/local")
     with pytest.raises(RayWorkflowUnreachableError, match=r"/proc/local.* can't be used"):
-        made().ensure("/data")
+        made().ensure()
     monkeypatch.setenv(FOLDER_VARIABLE, "local")
     with pytest.raises(RayWorkflowUnreachableError, match="Give an absolute path"):
-        made().ensure("/data")
+        made().ensure()
 
 
 def test_two_users_have_two_folders(monkeypatch: pytest.MonkeyPatch):
