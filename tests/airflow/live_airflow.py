@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import httpx
 import processes
 from dag_test import DAGS
+from own_local_ray import OwnLocalRay
 
 T = TypeVar("T")
 
@@ -55,7 +56,10 @@ class LiveAirflow:
         self._has_scheduler = has_scheduler
         self._user = user
         port = free_port()
-        self._environment = os.environ | _settings(home, port) | environment
+        self._local_ray = OwnLocalRay()
+        self._environment = (
+            os.environ | self._local_ray.environment | _settings(home, port) | environment
+        )
         self._client = httpx.Client(
             base_url=f"http://127.0.0.1:{port}", timeout=400, trust_env=False
         )
@@ -102,6 +106,7 @@ class LiveAirflow:
     def stop(self) -> None:
         """Stop all, with the tasks that still run and their Ray."""
         self._end(*self._processes)
+        self._local_ray.end()
         self._client.close()
 
     def stop_one(self, name: str) -> None:
