@@ -34,9 +34,9 @@ class RayWorkflowResumeOperator(RayWorkflowBaseOperator):
     :param ray_workflow_conn_id: a connection of type ``ray_workflow``: the cluster need not be
         the one that the workflow ran on before. (templated)
     :param deferrable: wait in Airflow's triggerer. By default Airflow's ``[operators]
-        default_deferrable``. Ray in the task process ends with it, so there the task waits.
+        default_deferrable``.
     :param wait: wait for the workflow's end. If not, the task is successful as soon as the
-        workflow goes on, on the cluster, and its XCom is the ``workflow_id``.
+        workflow goes on, and its XCom is the ``workflow_id``.
     :param poll_interval_s: how often the storage is asked how the workflow stands.
     :param on_kill: what becomes of the workflow when a person ends the task: ``"suspend"``,
         ``"cancel"`` or ``"leave"``.

@@ -2,7 +2,7 @@
 "use strict";
 (() => {
   const REFRESH_MS = 5000;
-  // After an action it may take the scheduler, or a Ray job, some time to begin.
+  // After an action it may take the scheduler, or a cluster, some time to begin.
   const WATCH_AFTER_ACTION_MS = 180_000;
   const main = document.getElementById("workflow");
   const { query, connId, workflowId } = main.dataset;
