@@ -233,12 +233,13 @@ class RayWorkflowHook(BaseHook):
     def prune(
         self,
         *,
-        older_than_s: float,
+        older_than_s: float | None,
         statuses: Collection[str],
         keep_outputs: bool,
         dry_run: bool,
+        id_prefix: str = "",
     ) -> list[str]:
-        """Delete workflows that ended long ago; their ids. See :func:`prune`.
+        """Delete ended workflows; their ids. See :func:`prune`.
 
         :raises RayWorkflowStorageError: when the storage can't be used.
         """
@@ -248,6 +249,7 @@ class RayWorkflowHook(BaseHook):
                 older_than_s=older_than_s,
                 now=time.time(),
                 statuses=statuses,
+                id_prefix=id_prefix,
                 keep_outputs=keep_outputs,
                 dry_run=dry_run,
             )

@@ -7,8 +7,10 @@ from airflow_provider_rayworkflow.workflow.lazy_names import names_of
 
 if TYPE_CHECKING:
     from airflow_provider_rayworkflow.operators.cancel import RayWorkflowCancelOperator
-    from airflow_provider_rayworkflow.operators.delete import RayWorkflowDeleteOperator
-    from airflow_provider_rayworkflow.operators.prune import RayWorkflowPruneOperator
+    from airflow_provider_rayworkflow.operators.delete import (
+        RayWorkflowDeleteOperator,
+        RayWorkflowPruneOperator,
+    )
     from airflow_provider_rayworkflow.operators.resume import RayWorkflowResumeOperator
     from airflow_provider_rayworkflow.operators.resume_all import RayWorkflowResumeAllOperator
     from airflow_provider_rayworkflow.operators.run import RayWorkflowRunOperator
@@ -17,8 +19,7 @@ else:
         __name__,
         {
             "cancel": ["RayWorkflowCancelOperator"],
-            "delete": ["RayWorkflowDeleteOperator"],
-            "prune": ["RayWorkflowPruneOperator"],
+            "delete": ["RayWorkflowDeleteOperator", "RayWorkflowPruneOperator"],
             "resume": ["RayWorkflowResumeOperator"],
             "resume_all": ["RayWorkflowResumeAllOperator"],
             "run": ["RayWorkflowRunOperator"],

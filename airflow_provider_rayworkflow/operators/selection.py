@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_rayworkflow.exceptions import RayWorkflowInputError
@@ -13,7 +11,6 @@ from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 
 if TYPE_CHECKING:
     from airflow_provider_rayworkflow.hooks import RayWorkflowHook
-    from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
 
 
 def check_selection(workflow_id: Any, statuses: Any, valid: Sequence[WorkflowStatus]) -> None:
@@ -40,12 +37,9 @@ def select(
     workflow_id: str | Sequence[str] | None,
     statuses: Sequence[str] | None,
     id_prefix: str = "",
-    older_than: timedelta | None = None,
 ) -> list[str]:
     """The ids that are meant.
 
-    :param older_than: how long ago the workflow has ended, or begun where it has no end. A read
-        for each that the other conditions select.
     :raises RayWorkflowInputError: for an id that can't be one.
     :raises RayWorkflowStorageError: when the storage can't be read.
     """
@@ -55,17 +49,4 @@ def select(
             raise RayWorkflowInputError(f"workflow_id must be an id or a list, not {ids!r:.200}.")
         return [check_id(each) for each in ids]
     wanted = {WorkflowStatus(status) for status in statuses or ()}
-    found = [name for name in hook.list_ids(wanted) if name.startswith(id_prefix)]
-    if older_than is None:
-        return found
-    before = time.time() - older_than.total_seconds()
-    return [name for name in found if _is_from_before(hook, name, before)]
-
-
-def _is_from_before(hook: RayWorkflowHook, workflow_id: str, before: float) -> bool:
-    found = hook.find(workflow_id)
-    return found is not None and _last_moment(found.record) < before
-
-
-def _last_moment(record: StatusRecord) -> float:
-    return record.ended_at or record.started_at or record.created_at
+    return [name for name in hook.list_ids(wanted) if name.startswith(id_prefix)]

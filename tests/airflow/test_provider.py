@@ -62,7 +62,6 @@ def test_parsing_a_dag_file_loads_nothing_that_only_a_run_needs():
         "jobs",
         "kills",
         "operators.cancel",
-        "operators.prune",
         "operators.resume_all",
         "remote",
         "runs",

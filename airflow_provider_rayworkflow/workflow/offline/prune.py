@@ -5,6 +5,7 @@ Needs the storage only. What runs, waits, or has begun again meanwhile is left a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
@@ -73,28 +74,30 @@ def check_statuses(statuses: Collection[str]) -> set[str]:
 def prune(
     store: WorkflowStore,
     *,
-    older_than_s: float,
+    older_than_s: float | None,
     now: float,
     statuses: Collection[str] = PRUNED_BY_DEFAULT,
+    id_prefix: str = "",
     keep_outputs: bool = False,
     dry_run: bool = False,
     report: Callable[[str], None] = log.warning,
 ) -> list[Pruned]:
     """Delete workflows that ended long ago. One listing, a read for each that has such a status.
 
-    So is what came so long ago for unknown workflows: events by HTTP, and rests of submissions.
+    Events of unknown workflows that came by HTTP so long ago are deleted, too, unless only some ids or ended
+    workflows of any age are meant.
 
-    :param older_than_s: seconds since it ended (or began, if it has no end).
+    :param older_than_s: seconds since it ended (or began, if it has no end); None for any time.
     :param now: seconds since the epoch.
+    :param id_prefix: only ids that begin so.
     :param keep_outputs: of successful ones keep the status, the graph and the output, and delete
         all other checkpoints and the log.
     :param dry_run: only say what would be done.
     :param report: told what could not be read or deleted, by name; the rest is done.
     :raises StorageError: when the storage as a whole does not answer.
     """
-    pruning = _Pruning(
-        store, check_statuses(statuses), now, now - older_than_s, keep_outputs, dry_run
-    )
+    before = math.inf if older_than_s is None else now - older_than_s
+    pruning = _Pruning(store, check_statuses(statuses), now, before, keep_outputs, dry_run)
     done, unanswered = list[Pruned](), 0
 
     def left_out(problem: WorkflowError) -> None:
@@ -102,7 +105,7 @@ def prune(
 
     honest = HonestStatuses(store, now=now, report=left_out)
     for workflow_id, status, _ in list_workflows(store, honest, left_out):
-        if status not in pruning.statuses:
+        if status not in pruning.statuses or not workflow_id.startswith(id_prefix):
             continue
         try:
             pruned = pruning.prune(workflow_id)
@@ -117,8 +120,8 @@ def prune(
             continue
         unanswered = 0
         done += [pruned] if pruned else []
-    if not dry_run:
-        _prune_orphans(store, pruning.before, report)
+    if not dry_run and not id_prefix and older_than_s is not None:
+        _prune_orphans(store, before, report)
     return done
 
 

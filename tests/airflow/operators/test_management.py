@@ -154,8 +154,37 @@ def test_a_workflow_that_ended_long_ago_is_pruned_and_one_that_can_go_on_is_not(
         "RESUMABLE",
         "SUCCESSFUL",
     ]
-    with pytest.raises(ValueError, match="statuses must be of"):
+    with pytest.raises(ValueError, match="'RUNNING' is not a status to select by here"):
         RayWorkflowPruneOperator(task_id="p", older_than=timedelta(0), statuses=["RUNNING"])
+
+
+def test_prune_is_a_delete_by_age_and_has_its_parameters(hook):
+    put(hook, "dag.old", "FAILED", hours=50)
+    put(hook, "other", "FAILED", hours=50)
+    arguments = {"task_id": "p", "statuses": ["FAILED"], "older_than": timedelta(0)}
+    prune = RayWorkflowPruneOperator(id_prefix="dag.", dry_run=True, **arguments)
+    assert prune.execute({}) == ["dag.old"]
+    assert RayWorkflowPruneOperator(id_prefix="dag.", **arguments).execute({}) == ["dag.old"]
+    assert (status(hook, "dag.old"), status(hook, "other")) == ("NONE", "FAILED")
+
+
+@pytest.mark.parametrize(
+    "option", [{"older_than": timedelta(1)}, {"dry_run": True}, {"keep_outputs": True}]
+)
+def test_what_selects_among_many_does_not_go_with_an_id(option: dict):
+    with pytest.raises(ValueError, match="go with statuses"):
+        RayWorkflowDeleteOperator(task_id="d", workflow_id="w", **option)
+
+
+def test_an_age_that_is_none_is_refused_when_the_dag_is_read():
+    for age in (timedelta(-1), 30):
+        with pytest.raises(ValueError, match="older_than must be a timedelta"):
+            RayWorkflowPruneOperator(task_id="p", older_than=age)
+
+
+def test_a_workflow_of_any_age_is_deleted_by_its_status_also_if_its_clock_was_ahead(hook):
+    put(hook, "ahead", "FAILED", hours=-50)
+    assert delete(statuses=["FAILED"]) == ["ahead"]
 
 
 def test_a_running_workflow_is_not_deleted(hook):

@@ -1,0 +1,94 @@
+"""The local Ray's workers import the code as it is now: a variable changes with every file of it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from airflow_provider_rayworkflow.clusters import code_state as code
+from airflow_provider_rayworkflow.clusters.code_state import (
+    CODE_VARIABLE,
+    code_state,
+    with_code_of_this_process,
+)
+from airflow_provider_rayworkflow.exceptions import RayWorkflowInputError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "module.py").write_text("A = 1\n")
+    (tmp_path / "config.json").write_text("{}")
+    return tmp_path
+
+
+def edit(folder: Path) -> None:
+    (folder / "package" / "module.py").write_text("A = 2\n")
+
+
+def edit_in_the_same_moment(folder: Path) -> None:
+    """As an editor does that writes another file and renames it, and sets its times."""
+    path = folder / "package" / "module.py"
+    found = path.stat()
+    new = path.with_suffix(".new")
+    new.write_text("A = 2\n")
+    os.utime(new, ns=(found.st_atime_ns, found.st_mtime_ns))
+    new.replace(path)
+
+
+def add(folder: Path) -> None:
+    (folder / "package" / "other.py").write_text("")
+
+
+def delete(folder: Path) -> None:
+    (folder / "config.json").unlink()
+
+
+@pytest.mark.parametrize("change", [edit, edit_in_the_same_moment, add, delete])
+def test_every_change_of_a_file_changes_it(folder: Path, change):
+    before = code_state([str(folder)])
+    assert code_state([str(folder), str(folder)]) == before
+    change(folder)
+    assert code_state([str(folder)]) != before
+
+
+def test_what_python_writes_changes_nothing(folder: Path):
+    before = code_state([str(folder)])
+    (folder / "package" / "__pycache__").mkdir()
+    (folder / "package" / "__pycache__" / "module.pyc").write_text("x")
+    assert code_state([str(folder)]) == before
+
+
+def test_the_environment_of_python_is_not_looked_through(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(code, "_files", lambda path: pytest.fail(f"{path} was looked through"))
+    code_state([path for path in sys.path if "site-packages" in path or path.endswith(".zip")])
+
+
+def test_where_there_are_too_many_files_no_worker_is_shared(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(code, "_MOST_FILES", 1)
+    assert code_state([str(folder)]) != code_state([str(folder)])
+
+
+def test_a_folder_that_is_not_there_is_no_error(tmp_path: Path):
+    assert code_state([str(tmp_path / "none")]) == code_state([])
+
+
+def test_workers_import_what_this_process_can_and_what_the_author_says_counts_more():
+    given = {"env_vars": {"A": "b", "PYTHONPATH": "/mine"}, "pip": ["x"]}
+    made = with_code_of_this_process(given)
+    assert made["pip"] == ["x"]
+    assert made["env_vars"].keys() == {"A", "PYTHONPATH", CODE_VARIABLE}
+    assert made["env_vars"]["PYTHONPATH"] == "/mine"
+    own = with_code_of_this_process(None)["env_vars"]["PYTHONPATH"].split(os.pathsep)
+    assert own == [path for path in sys.path if path]
+
+
+@pytest.mark.parametrize("wrong", ["text", {"env_vars": ["A"]}])
+def test_an_environment_of_another_form_is_refused(wrong: object):
+    with pytest.raises(RayWorkflowInputError, match="must be a dict"):
+        with_code_of_this_process(wrong)
