@@ -25,6 +25,7 @@ CODE_VARIABLE = "RAYWORKFLOW_CODE"
 
 # A look at this many takes about a tenth of a second.
 _MOST_FILES = 20_000
+_OF_PYTHON = ("stdlib", "platstdlib", "purelib", "platlib")
 _NO_CODE = frozenset({"__pycache__", ".git", "node_modules"})
 
 
@@ -65,8 +66,8 @@ def code_state(paths: Sequence[str]) -> str:
 
 def _is_of_python(path: str) -> bool:
     """True for what changes with an installation only: a running Ray keeps to its own."""
-    own = {os.path.realpath(folder) for folder in sysconfig.get_paths().values()}
-    own.add(os.path.realpath(sys.prefix))
+    # Not all below sys.prefix: DAGs may be in /usr/local/airflow.
+    own = [os.path.realpath(sysconfig.get_path(name)) for name in _OF_PYTHON]
     return any(Path(path).is_relative_to(folder) for folder in own)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -64,7 +65,17 @@ def test_what_python_writes_changes_nothing(folder: Path):
 
 def test_the_environment_of_python_is_not_looked_through(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(code, "_files", lambda path: pytest.fail(f"{path} was looked through"))
-    code_state([path for path in sys.path if "site-packages" in path or path.endswith(".zip")])
+    code_state([sysconfig.get_path("stdlib"), sysconfig.get_path("purelib")])
+
+
+def test_a_dags_folder_below_pythons_prefix_is_looked_through(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """As in images that have Airflow's home in /usr/local."""
+    monkeypatch.setattr(sys, "prefix", str(folder.parent))
+    before = code_state([str(folder)])
+    edit(folder)
+    assert code_state([str(folder)]) != before
 
 
 def test_where_there_are_too_many_files_no_worker_is_shared(
