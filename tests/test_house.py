@@ -92,8 +92,8 @@ def test_the_pure_folders_ask_no_clock_no_chance_and_no_machine(folder: str) -> 
             assert not {name.partition(".")[0] for name in names} & impure, path
 
 
-#: Stands at a step whose result Ray takes to another process, so that no code names the next step.
-CARRIED = "Ray carries"
+#: Stands at a step whose result comes to another process, so that no code names the next step.
+CARRIED = re.compile("Ray carries|the storage carries")
 
 
 def _walks() -> dict[str, list[tuple[str, str, bool]]]:
@@ -104,7 +104,7 @@ def _walks() -> dict[str, list[tuple[str, str, bool]]]:
         if line.startswith("#"):
             name = line.removeprefix("### Walk: ") if line.startswith("### Walk: ") else ""
         elif name and (step := re.match(r"\d+\. `([\w/.]+):([\w.]+)`(.*)", line)):
-            walks.setdefault(name, []).append((step[1], step[2], CARRIED in step[3]))
+            walks.setdefault(name, []).append((step[1], step[2], bool(CARRIED.search(step[3]))))
     return walks
 
 
