@@ -6,7 +6,7 @@ Needs the storage only. What runs, waits, or has begun again meanwhile is left a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 
 from airflow_provider_rayworkflow.workflow.exceptions import (
@@ -99,14 +99,7 @@ def prune(
     before = math.inf if older_than_s is None else now - older_than_s
     pruning = _Pruning(store, check_statuses(statuses), now, before, keep_outputs, dry_run)
     done, unanswered = list[Pruned](), 0
-
-    def left_out(problem: WorkflowError) -> None:
-        report(f"Something is not looked at: {problem}")
-
-    honest = HonestStatuses(store, now=now, report=left_out)
-    for workflow_id, status, _ in list_workflows(store, honest, left_out):
-        if status not in pruning.statuses or not workflow_id.startswith(id_prefix):
-            continue
+    for workflow_id in pruning.candidates(id_prefix, report):
         try:
             pruned = pruning.prune(workflow_id)
         except WorkflowStillActiveError as exc:
@@ -135,6 +128,17 @@ class _Pruning:
     before: float
     keep_outputs: bool
     dry_run: bool
+
+    def candidates(self, id_prefix: str, report: Callable[[str], None]) -> Iterator[str]:
+        """The workflows that have one of the statuses."""
+
+        def left_out(problem: WorkflowError) -> None:
+            report(f"Something is not looked at: {problem}")
+
+        honest = HonestStatuses(self.store, now=self.now, report=left_out)
+        for workflow_id, status, _ in list_workflows(self.store, honest, left_out):
+            if status in self.statuses and workflow_id.startswith(id_prefix):
+                yield workflow_id
 
     def prune(self, workflow_id: str) -> Pruned | None:
         """Prune one workflow; None if that does not concern it any more."""
