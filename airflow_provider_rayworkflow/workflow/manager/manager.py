@@ -69,7 +69,12 @@ class Manager:
     :param cluster: the id that submissions for this manager carry.
     :param builder: makes the graphs of submissions; None for a manager that takes none.
     :param log_limits: how much is kept of what tasks print and log.
+    :ivar answers: what callers ask.
+    :ivar submissions: finds what to run, if there is a builder.
+    :ivar tenure: how long this manager may act without another renewal of its lease.
     """
+
+    _loop: asyncio.AbstractEventLoop | None = None
 
     def __init__(
         self,
@@ -91,7 +96,6 @@ class Manager:
         log_limits: LogLimits | None = None,
     ) -> None:
         self.manager_id = manager_id
-        #: How long this manager may act without another renewal of its lease.
         self.tenure = Tenure(LEASE_TTL_S, elapsed)
         known = self._known = Registry(
             store, manager_id=manager_id, clock=clock, tenure=self.tenure, intervals=intervals
@@ -102,7 +106,6 @@ class Manager:
             known, runner, limits=limits, late=late, metrics=metrics or Metrics(), logs=self.logs
         )
         self._starts = Admission(known, locks=self._locks, slots=self._runs.slots, late=late)
-        #: What callers ask.
         self.answers = Queries(known, resume=self.resume)
         standing = self.answers.standing
         self.http_events = HttpEvents(
@@ -113,12 +116,10 @@ class Manager:
             known, on_lost=lambda live, exc: self._runs.stop(live, Stop.FENCED, lost=exc)
         )
         self._requests = StopRequests(known, stop=self._stop_as_requested)
-        #: Finds submissions, if there is a builder.
         self.submissions = SubmissionReader(
             known, self._starts, builder, cluster=cluster, set_limits=self.set_limits
         )
         self._watching: list[asyncio.Task[None]] = []
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._lease = LeaseKeeper(
             known, limits, actor_id, process=process, version=package_version, cluster=cluster
         )

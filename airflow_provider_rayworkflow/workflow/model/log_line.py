@@ -27,7 +27,7 @@ class LogLine(NamedTuple):
 
     :ivar at: when, in seconds since the epoch, by the worker's clock.
     :ivar task_id: of the task that ran; ``""`` for what concerns the whole workflow.
-    :ivar attempt: of the task, from 1 in each epoch; 0 where there is none.
+    :ivar attempt: of the task, from 1 in each epoch; 0 for none.
     :ivar text: one line, several for a message or a traceback that has them. No terminal obeys
         anything in it.
     """
