@@ -16,10 +16,7 @@ from airflow_provider_rayworkflow.connection.checks import (
     check_local_ray,
     run_checks,
 )
-from airflow_provider_rayworkflow.connection.object_storage import (
-    filesystem_for_ray,
-    open_through_airflow,
-)
+from airflow_provider_rayworkflow.connection.object_storage import open_through_airflow
 from airflow_provider_rayworkflow.connection.settings import ConnectionSettings
 from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowConnectionError,
@@ -106,19 +103,6 @@ class RayWorkflowHook(BaseHook):
     def shown_storage(self) -> str:
         """The same for people, without credentials."""
         return shown(self.storage_uri)
-
-    @property
-    def location_for_ray(self) -> str:
-        """What opens the storage in the processes of the local Ray; may have credentials in it.
-
-        :raises RayWorkflowConnectionError: when the storage_conn_id can't be used.
-        """
-        conn_id = self.settings.storage_conn_id
-        if not conn_id:
-            return self.storage_uri
-        from airflow_provider_rayworkflow.workflow.runtime.locations import to_location
-
-        return to_location(filesystem_for_ray(self.storage_uri, conn_id))
 
     @cached_property
     def store(self) -> WorkflowStore:

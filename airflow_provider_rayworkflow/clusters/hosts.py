@@ -8,6 +8,7 @@ from airflow_provider_rayworkflow.clusters.code_state import with_code_of_this_p
 from airflow_provider_rayworkflow.clusters.engine import ManagerHost, RayEngine
 from airflow_provider_rayworkflow.clusters.local_ray import LocalRay
 from airflow_provider_rayworkflow.clusters.remote import RemoteCluster
+from airflow_provider_rayworkflow.connection.object_storage import filesystem_for_ray
 from airflow_provider_rayworkflow.hooks import RayWorkflowHook
 from airflow_provider_rayworkflow.tries.backoff import Backoff
 from airflow_provider_rayworkflow.tries.run_spec import RunSpec
@@ -21,7 +22,20 @@ def host_of(hook: RayWorkflowHook) -> ManagerHost:
     cluster = hook.settings.cluster
     if cluster is not None:
         return RemoteCluster(hook, cluster)
-    return LocalRay(hook.settings, hook.storage_uri, location=hook.location_for_ray)
+    return LocalRay(hook.settings, hook.storage_uri, location=location_for_ray(hook))
+
+
+def location_for_ray(hook: RayWorkflowHook) -> str:
+    """What opens the storage in the processes of the local Ray; may have credentials in it.
+
+    :raises RayWorkflowConnectionError: when the storage_conn_id can't be used.
+    """
+    conn_id = hook.settings.storage_conn_id
+    if not conn_id:
+        return hook.storage_uri
+    from airflow_provider_rayworkflow.workflow.runtime.locations import to_location
+
+    return to_location(filesystem_for_ray(hook.storage_uri, conn_id))
 
 
 def engine_for(

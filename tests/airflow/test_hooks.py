@@ -13,6 +13,7 @@ import ray
 from airflow.sdk.exceptions import AirflowNotFoundException
 
 from airflow_provider_rayworkflow import workflow
+from airflow_provider_rayworkflow.clusters.hosts import location_for_ray
 from airflow_provider_rayworkflow.connection.object_storage import filesystem_of
 from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowConnectionError,
@@ -364,7 +365,7 @@ def test_the_storage_is_reached_with_another_connection(connect, tmp_path):
 @pytest.mark.usefixtures("other_connections")
 def test_what_ray_in_the_task_process_is_given_reaches_the_same_storage(connect, tmp_path):
     hook = connect({"storage": f"file://{tmp_path}/root", "storage_conn_id": "files"})
-    with in_process(open_location(hook.location_for_ray)):
+    with in_process(open_location(location_for_ray(hook))):
         workflow.run(ray.remote(lambda: 5).bind(), workflow_id="w")
     assert hook.find("w").record.output.value == 5
 

@@ -11,6 +11,7 @@ import ray
 from servers import BUCKET, S3_KEY, S3_SECRET, make_buckets, s3_address, seaweedfs
 
 from airflow_provider_rayworkflow import workflow
+from airflow_provider_rayworkflow.clusters.hosts import location_for_ray
 from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowConnectionError,
     RayWorkflowStorageError,
@@ -81,7 +82,7 @@ def test_both_sides_see_what_the_other_has_written(connect: Connect, port: int):
 def test_embedded_ray_is_given_the_same_storage(connect: Connect, port: int):
     hook = connect(path="embedded")
     assert hook.find("w") is None  # the clients are in use
-    with in_process(open_location(hook.location_for_ray)):
+    with in_process(open_location(location_for_ray(hook))):
         workflow.run(ray.remote(lambda: 5).bind(), workflow_id="w")
     found = hook.find("w")
     assert found is not None
@@ -94,7 +95,7 @@ def test_ray_is_not_given_what_the_client_has_read_of_aws(connect: Connect):
     """The storage's location goes to each Ray task; above 100 KiB Ray warns of the actor's arguments."""
     hook = connect(path="small")
     assert hook.find("w") is None  # two megabytes of AWS's services are loaded now
-    assert len(hook.location_for_ray) < 20_000
+    assert len(location_for_ray(hook)) < 20_000
 
 
 def test_a_bucket_that_is_not_there_is_named_and_not_made(connect: Connect):
