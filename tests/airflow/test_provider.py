@@ -16,7 +16,7 @@ from airflow_provider_rayworkflow.connection.settings import EXTRAS
 from airflow_provider_rayworkflow.get_provider_info import get_provider_info
 from airflow_provider_rayworkflow.hooks import RayWorkflowHook
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(180)
 
 
 def ask_airflow(what: str) -> Any:

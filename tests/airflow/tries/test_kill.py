@@ -65,7 +65,7 @@ def test_the_workflow_is_stopped_by_what_airflow_says(state, stopped: list[str])
     assert run.stopped == stopped
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(60)
 def test_a_silent_airflow_and_a_slow_workflow_are_not_waited_for():
     stop_if_asked(Run(takes_s=3_600), TaskInstance("failed"), "suspend")
     stop_if_asked(Run(), TaskInstance("failed", takes_s=3_600), "suspend")

@@ -31,7 +31,7 @@ from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, keys, open_store
 from airflow_provider_rayworkflow.workflow.storage.statuses import status_key
 
-pytestmark = [pytest.mark.airflow, pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(1_800)]
+pytestmark = [pytest.mark.airflow, pytest.mark.live, pytest.mark.slow]
 
 GOOD = "a good one"
 ORIGIN: dict[str, Any] = {
