@@ -9,7 +9,7 @@ from concurrent.futures import Future, wait
 
 from airflow_provider_rayworkflow.connection.jobs_api import RayJobs
 from airflow_provider_rayworkflow.connection.settings import Cluster
-from airflow_provider_rayworkflow.connection.time_limits import in_thread, within
+from airflow_provider_rayworkflow.connection.time_limits import in_thread
 from airflow_provider_rayworkflow.exceptions import RayWorkflowConnectionError
 
 #: Says what works, or raises.
@@ -31,12 +31,12 @@ def run_checks(checks: Sequence[tuple[str, Check]], *, timeout_s: float) -> tupl
 
 
 def _said(subject: str, answer: Future[str], timeout_s: float) -> tuple[bool, str]:
-    try:
-        return True, within(0.0, answer)
-    except Exception as exc:  # the form shows the text
-        if answer.done():
-            return False, f"{subject}: {type(exc).__name__}: {exc}"
+    if not answer.done():
         return False, f"{subject}: no answer in {timeout_s:g} s"
+    try:
+        return True, answer.result()
+    except Exception as exc:  # the form shows the text
+        return False, f"{subject}: {type(exc).__name__}: {exc}"
 
 
 def check_local_ray() -> str:

@@ -71,8 +71,10 @@ _SAY = {"leave": "is left alone", "suspend": "is suspended", "cancel": "is cance
 
 def _try(function: Callable[[], T], *, timeout_s: float) -> T | None:
     """What a function returns; None if it fails, or takes longer."""
+    answer = in_thread(function, name="ray-workflow-kill")
     try:
-        return within(timeout_s, in_thread(function, name="ray-workflow-kill"))
+        return within(timeout_s, answer)
     except Exception:  # the process is about to end; a later try finds what is stored
-        log.exception("The workflow could not be stopped")
+        if answer.done():
+            log.exception("The workflow could not be stopped")
         return None

@@ -21,7 +21,10 @@ from playwright.sync_api import (
 
 CHROMIUM = shutil.which("chromium")
 
-expect.set_options(timeout=30_000)  # pages look again every 5 s
+# Pages look again every 5 s. On a machine that runs other tests, Airflow's own take a minute to be drawn.
+PATIENCE_MS = 240_000
+
+expect.set_options(timeout=PATIENCE_MS)
 
 
 @contextmanager
@@ -60,7 +63,7 @@ class Window:
         self._url = airflow.url
         context.add_cookies([{"name": "_token", "value": airflow.token(user), "url": self._url}])
         self.page = context.new_page()
-        self.page.set_default_timeout(30_000)
+        self.page.set_default_timeout(PATIENCE_MS)
         self.problems: list[str] = []
         self.page.on("pageerror", lambda error: self.problems.append(str(error)))
         self.page.on("console", self._note)

@@ -195,6 +195,8 @@ def run(world: World, fault: str, strike: Callable[[Run], None], seed: int) -> R
             one.finish()
         except Exception as exc:
             one.problems.append(f"{type(exc).__name__}: {exc}")
+        if one.problems:  # what follows may fail because of them
+            print(*one.problems, sep="\n")
         one.wait_until(lambda: one.watch.looks > 0)
     findings = one.check()
     return Report(

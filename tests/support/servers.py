@@ -32,7 +32,8 @@ AZURE_KEY = (
     "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 )
 
-_START_S = 60.0
+#: It takes three seconds alone, and a minute was too little beside three Rays and two Airflows.
+_START_S = 240.0
 
 
 def s3_address(port: int, *, path: str = "", key: str = S3_KEY, secret: str = S3_SECRET) -> str:
@@ -177,9 +178,13 @@ def _answers(url: str) -> bool:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Ports that no process has; below those that the system gives to clients."""
+    """Ports that no process has, and none takes while a server is away.
+
+    They are above those that Ray gives to its workers (10002 to 19999), and below those that the
+    system gives to clients (from 32768).
+    """
     found: list[int] = []
-    candidate = 10_000 + os.getpid() * 37 % 20_000
+    candidate = 20_000 + os.getpid() * 37 % 12_000
     while len(found) < count:
         candidate += 1
         with socket.socket() as probe:

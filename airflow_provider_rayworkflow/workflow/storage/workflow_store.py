@@ -309,7 +309,12 @@ class WorkflowStore:
         self.bytes.delete_folder(keys.requests_folder(workflow_id))
         self.logs.delete(workflow_id)
         self.bytes.delete([keys.owner_key(workflow_id)])
-        self.bytes.delete_folder(keys.status_folder(workflow_id))
+        folder = keys.status_folder(workflow_id)
+        self.bytes.delete_folder(folder)
+        # A manager that runs it may have written its last word meanwhile. From now on it finds that the
+        # earlier one is gone, and takes it back itself.
+        if any(True for _ in self.bytes.list(folder)):
+            self.bytes.delete_folder(folder)
 
     def delete_earlier(self, workflow_id: str, epoch: int) -> None:
         """Delete what epochs before this one left: a run that was given up."""

@@ -39,7 +39,7 @@ from stored import (
 
 from airflow_provider_rayworkflow.workflow.storage.mailbox import Mailbox
 
-pytestmark = [pytest.mark.airflow, pytest.mark.live, pytest.mark.slow]
+pytestmark = [pytest.mark.airflow, pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(1_800)]
 
 Client = Callable[[str | None], httpx.Client]
 

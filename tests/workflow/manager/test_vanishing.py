@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import effects
@@ -15,7 +16,14 @@ from hurried import in_process
 from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.workflow import testing
 from airflow_provider_rayworkflow.workflow.exceptions import OwnershipLostError
-from airflow_provider_rayworkflow.workflow.storage import ByteStore, WorkflowStore, open_store
+from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
+from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.storage import (
+    ByteStore,
+    WorkflowStore,
+    keys,
+    open_store,
+)
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
 from airflow_provider_rayworkflow.workflow.storage.honest_statuses import HonestStatuses
 
@@ -130,6 +138,32 @@ def test_the_progress_of_a_deleted_workflow_is_not_written(store: ByteStore):
         with pytest.raises(OwnershipLostError):
             ray.get(output)
         assert list(store.list("v1/status")) == []
+
+
+def test_a_last_word_that_comes_while_a_workflow_is_deleted_goes_with_it(
+    store: ByteStore, monkeypatch: pytest.MonkeyPatch
+):
+    """Its manager finds the claim gone, and the status still there."""
+    late = StatusRecord(
+        workflow_id="w",
+        status=WorkflowStatus.RESUMABLE,
+        epoch=1,
+        number=1,
+        manager_id="m",
+        created_at=0.0,
+    )
+    WorkflowStore(store).write_status(replace(late, status=WorkflowStatus.RUNNING, number=0))
+    delete_folder, folders = store.delete_folder, []
+
+    def delete_and_be_late(folder: str) -> None:
+        delete_folder(folder)
+        folders.append(folder)
+        if folders.count(keys.status_folder("w")) == 1 and folder == keys.status_folder("w"):
+            WorkflowStore(store).write_status(late)
+
+    monkeypatch.setattr(store, "delete_folder", delete_and_be_late)
+    everything(store)
+    assert list(store.list("v1/status")) == []
 
 
 def test_a_root_that_is_deleted_while_workflows_run_ends_them_with_word_of_it(tmp_path: Path):

@@ -88,6 +88,7 @@ def test_a_workflow_that_a_worker_waits_for_needs_no_place_in_the_queue(fresh_ma
         assert workflow.run(dag) == 2
 
 
+@pytest.mark.timeout(600)  # each of the tasks that wait has a worker, which takes seconds to start
 def test_waiting_tasks_need_no_more_cpus(fresh_manager):
     fresh_manager(max_running_workflows=1, max_pending_workflows=10)
     # Twice as many tasks wait as there are CPUs: one that waits has none.
