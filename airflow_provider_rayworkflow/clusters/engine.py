@@ -12,6 +12,7 @@ from typing import Protocol, TypeVar
 from airflow_provider_rayworkflow import __version__
 from airflow_provider_rayworkflow.clusters.archives import PackedEnvironment, with_archives
 from airflow_provider_rayworkflow.exceptions import (
+    RayWorkflowError,
     RayWorkflowInputError,
     RayWorkflowQueueFullError,
     RayWorkflowStartError,
@@ -143,6 +144,16 @@ class RayEngine:
         self._has_begun = True
         return True
 
+    def withdraw(self) -> None:
+        """Take back what was submitted, unless it has begun; a manager may be starting it just now."""
+        submission = self._submission
+        if submission is not None and not self._has_begun:
+            with_errors(
+                lambda: self._hook.mailbox.delete_submission(
+                    self._workflow_id, submission.submission_id
+                )
+            )
+
     def was_stopped_by_other(self, found: StoredWorkflow) -> bool:
         """True if an earlier try's end has suspended it, while this one owns it already.
 
@@ -214,29 +225,25 @@ class RayEngine:
             cluster = self._ensure_now()
         except RayWorkflowUnreachableError as exc:
             if self._backoff.failed() is None:
-                self._withdraw(submission)
+                self.withdraw()
                 raise self._given_up(exc) from exc
             log.warning("%s; it will be asked again", exc)
             return
+        except RayWorkflowError:
+            self.withdraw()  # a manager that is started later would run it after this try's end
+            raise
         self._backoff.worked()
         if cluster != submission.cluster:
             log.warning(
                 "The cluster was started anew: workflow %s is submitted again", self._workflow_id
             )
-            self._withdraw(submission)
+            self.withdraw()
             with_errors(lambda: self._submit(cluster))
 
     def _ensure_now(self) -> str:
         cluster = self._host.ensure()
         self._ensured_at = time.monotonic()
         return cluster
-
-    def _withdraw(self, submission: Submission) -> None:
-        with_errors(
-            lambda: self._hook.mailbox.delete_submission(
-                self._workflow_id, submission.submission_id
-            )
-        )
 
     def _check(self, answer: SubmissionAnswer) -> None:
         if answer.outcome == "queue full":

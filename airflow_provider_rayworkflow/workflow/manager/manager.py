@@ -179,6 +179,10 @@ class Manager:
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(call)
 
+    def count_held(self) -> int:
+        """How many workflows this manager runs, has in its queue, or is about to start."""
+        return len(self._known.live) + self.submissions.count_taking
+
     def set_limits(self, limits: Limits) -> bool:
         """Set the limits that are still unset; True if that changed any.
 

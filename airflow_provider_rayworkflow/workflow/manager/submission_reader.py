@@ -98,9 +98,9 @@ class SubmissionReader:
         self._is_closed = False
 
     @property
-    def is_busy(self) -> bool:
-        """True while a submission is on its way; its workflow is not held yet."""
-        return bool(self._taking)
+    def count_taking(self) -> int:
+        """How many submissions are on their way; their workflows may not be held yet."""
+        return len(self._taking)
 
     async def watch(self) -> None:
         """Look again and again, until cancelled or fenced: at once after a look that found work."""

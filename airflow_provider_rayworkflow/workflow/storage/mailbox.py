@@ -166,12 +166,15 @@ class Mailbox:
         self._unreadable: set[str] = set()
 
     def submit(self, submission: Submission) -> None:
-        """Take the workflow over, and store a submission for a manager; two writes.
+        """Take the workflow over, and store a submission for a manager; a read and two writes.
 
-        In this order: a manager that finds a submission of a try that is not the owner drops it. With
-        :data:`ANYBODY` as its token, the workflow keeps its owner: one write.
+        In this order: a manager that finds a submission of a try that is not the owner drops it. What
+        the owner before has submitted is deleted, with its answer: that try may be dead, and its
+        cluster gone. With :data:`ANYBODY` as its token, the workflow keeps its owner: one write.
         """
+        earlier = ""
         if submission.token != ANYBODY:
+            earlier = self._latest_submission(submission.workflow_id)
             self.take_over(
                 Owner(
                     workflow_id=submission.workflow_id,
@@ -181,6 +184,8 @@ class Mailbox:
                 )
             )
         self.write_submission(submission)
+        if earlier not in ("", submission.submission_id):
+            self.delete_answer(submission.workflow_id, earlier)
 
     def write_submission(self, submission: Submission) -> None:
         """Store a submission; one write."""
@@ -349,6 +354,14 @@ class Mailbox:
             return request.base_epoch == base_epoch
         owner = self.read_owner(request.workflow_id)
         return owner is not None and owner.token == request.token
+
+    def _latest_submission(self, workflow_id: str) -> str:
+        """The id of the submission of a workflow's owner; ``""`` for none."""
+        try:
+            owner = self.read_owner(workflow_id)
+        except DataLoadError:
+            return ""  # a damaged owner is replaced
+        return owner.submission_id if owner else ""
 
     def _warn_once(self, key: str, message: str) -> None:
         if key not in self._unreadable:  # managers look again and again

@@ -582,7 +582,7 @@ def test_a_manager_that_closes_leaves_what_it_builds_to_the_next_one(memory):
         Mailbox(memory).submit(SUBMISSION)
         async with managing(memory, builder=builder) as manager:
             await until(lambda: builder.built)
-            assert manager.submissions.is_busy
+            assert manager.count_held() == 1  # else its cluster might end as idle
         assert len(Mailbox(memory).list_submissions()) == 1
         async with managing(memory, "next"):
             assert (await answered(memory)).outcome == "accepted"

@@ -7,9 +7,10 @@ from faulty import FaultyStore, Killed
 
 from airflow_provider_rayworkflow.workflow.exceptions import CorruptedDataError, KeyNotFoundError
 from airflow_provider_rayworkflow.workflow.format.documents import dump_document
-from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
+from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, keys
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
 from airflow_provider_rayworkflow.workflow.storage.mailbox import (
+    ANYBODY,
     Mailbox,
     Owner,
     StopRequest,
@@ -137,6 +138,31 @@ def test_a_submission_is_written_after_its_owner(mailbox: Mailbox, store: Memory
     mailbox.submit(SUBMISSION)
     (key,) = mailbox.list_submissions()
     assert mailbox.read_submission_at(key) == SUBMISSION
+
+
+def test_a_later_try_leaves_nothing_of_what_the_one_before_has_submitted(
+    mailbox: Mailbox, store: MemoryStore
+):
+    """That one may be dead, and its cluster gone: its arguments would stay for ever."""
+    mailbox.submit(SUBMISSION)
+    mailbox.write_answer(ANSWER)
+    by_a_user = replace(SUBMISSION, token=ANYBODY, submission_id="user-1")
+    mailbox.submit(by_a_user)
+    later = replace(SUBMISSION, token="later", submission_id="try-2")
+    mailbox.submit(later)
+    assert [mailbox.read_submission_at(key) for key in mailbox.list_submissions()] == [
+        later,
+        by_a_user,
+    ]
+    assert mailbox.read_answer("Dag.task", "try-1") is None
+
+
+def test_a_damaged_owner_does_not_keep_a_try_from_submitting(mailbox: Mailbox, store: MemoryStore):
+    store.put(keys.owner_key("Dag.task"), b"torn")
+    mailbox.submit(SUBMISSION)
+    owner = mailbox.read_owner("Dag.task")
+    assert owner is not None
+    assert owner.token == "try"
 
 
 def test_open_submissions_are_listed_without_foreign_files(mailbox: Mailbox, store: MemoryStore):

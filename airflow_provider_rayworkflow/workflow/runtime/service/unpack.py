@@ -122,8 +122,10 @@ class NodeCache:
                 if time.time() - path.stat().st_mtime < unused_s or not target.is_dir():
                     continue
                 with self._lock(path.name, waits=False):
-                    shutil.rmtree(target)
+                    # Under its name it is whole, or not there, whatever dies meanwhile.
+                    gone = target.rename(self._folder / f"{target.name}.{uuid.uuid4().hex}.tmp")
                     deleted.append(target.name)
+                shutil.rmtree(gone, ignore_errors=True)
         return deleted
 
     @contextmanager

@@ -1,0 +1,75 @@
+"""What becomes of a submission whose try ends before its workflow begins."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from airflow_provider_rayworkflow.clusters import engine as engines
+from airflow_provider_rayworkflow.clusters import hosts
+from airflow_provider_rayworkflow.clusters.engine import RayEngine
+from airflow_provider_rayworkflow.exceptions import (
+    RayWorkflowError,
+    RayWorkflowManagerError,
+    RayWorkflowUnreachableError,
+)
+from airflow_provider_rayworkflow.hooks import RayWorkflowHook
+from airflow_provider_rayworkflow.operators import RayWorkflowResumeAllOperator
+from airflow_provider_rayworkflow.tries.backoff import Backoff
+from airflow_provider_rayworkflow.tries.run_spec import RunSpec
+from airflow_provider_rayworkflow.workflow.model.records import StartOptions
+
+
+class Host:
+    """A cluster that answers so many times, and then never again."""
+
+    def __init__(self, error: RayWorkflowError, *, answers: int = 1) -> None:
+        self._error = error
+        self._answers = answers
+
+    def ensure(self) -> str:
+        self._answers -= 1
+        if self._answers < 0:
+            raise self._error
+        return "the cluster"
+
+    def close(self) -> None:
+        pass
+
+
+FAILED = RayWorkflowManagerError("s3://b/x", "job-1", "has failed. No space left on device")
+UNREACHABLE = RayWorkflowUnreachableError("The cluster can't be reached")
+
+
+@pytest.fixture
+def hook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RayWorkflowHook:
+    connection = {"conn_type": "ray_workflow", "extra": {"storage": str(tmp_path)}}
+    monkeypatch.setenv("AIRFLOW_CONN_RAY_WORKFLOW_DEFAULT", json.dumps(connection))
+    monkeypatch.setattr(engines, "_ENSURE_S", 0.0)
+    return RayWorkflowHook()
+
+
+@pytest.mark.parametrize("error", [FAILED, UNREACHABLE], ids=["failed", "unreachable"])
+def test_a_try_whose_manager_can_not_be_started_takes_back_what_it_has_submitted(
+    hook: RayWorkflowHook, error: RayWorkflowError
+):
+    """A manager that is started days later would run it."""
+    engine = RayEngine(hook, RunSpec(workflow_id="w"), Host(error), token="t", backoff=Backoff(0))
+    engine.submit(StartOptions())
+    assert len(hook.mailbox.list_submissions()) == 1
+    with pytest.raises(type(error)):
+        engine.has_begun(None)
+    assert hook.mailbox.list_submissions() == []
+
+
+def test_a_resume_of_many_that_is_given_up_takes_back_all_that_have_not_begun(
+    hook: RayWorkflowHook, monkeypatch: pytest.MonkeyPatch
+):
+    """A user may have suspended one of them by the time when a manager is up."""
+    monkeypatch.setattr(hosts, "host_of", lambda hook: Host(FAILED, answers=3))
+    operator = RayWorkflowResumeAllOperator(task_id="t", unreachable_timeout_s=0)
+    with pytest.raises(RayWorkflowManagerError):
+        operator._resume(hook, ["a", "b", "c"])
+    assert hook.mailbox.list_submissions() == []
