@@ -24,8 +24,8 @@ from airflow_provider_rayworkflow.workflow.local_ray.errors import (
     ManagerStartError,
 )
 from airflow_provider_rayworkflow.workflow.local_ray.folder import StateFolder
-from airflow_provider_rayworkflow.workflow.local_ray.launch import RAY, Launcher
-from airflow_provider_rayworkflow.workflow.local_ray.visit import START_TIMEOUT_S, LocalRayVisit
+from airflow_provider_rayworkflow.workflow.local_ray.launch import Launcher
+from airflow_provider_rayworkflow.workflow.local_ray.visit import LocalRayVisit
 
 
 class LocalRay:
@@ -39,24 +39,12 @@ class LocalRay:
     :param location: what opens it in Ray's processes, where that is another thing: a file
         system as an object, for a ``storage_conn_id``. Kept in a file that only this user can
         read, until the manager is up.
-    :param cluster: the import path of what stands for Ray, in tests.
-    :param timeout_s: how long one :meth:`ensure` may take.
     """
 
-    def __init__(
-        self,
-        settings: ConnectionSettings,
-        storage: str,
-        *,
-        location: str = "",
-        cluster: str = RAY,
-        timeout_s: float = START_TIMEOUT_S,
-    ) -> None:
+    def __init__(self, settings: ConnectionSettings, storage: str, *, location: str = "") -> None:
         self._settings = settings
         self._storage = storage
         self._location = location
-        self._launcher = Launcher(cluster=cluster, signing_secret=settings.signing_secret or "")
-        self._timeout_s = timeout_s
         self._visit: LocalRayVisit | None = None
 
     def ensure(self) -> str:
@@ -93,6 +81,5 @@ class LocalRay:
                 object_store_memory_mb=settings.object_store_memory_mb,
             ),
             idle_s=settings.local_idle_s,
-            launcher=self._launcher,
-            timeout_s=self._timeout_s,
+            launcher=Launcher(signing_secret=secret or ""),
         )

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
 from local_rays import Machine, is_gone, wait_for
 
+from airflow_provider_rayworkflow.clusters import local_ray
 from airflow_provider_rayworkflow.clusters.local_ray import LocalRay
 from airflow_provider_rayworkflow.connection.settings import ConnectionSettings
 from airflow_provider_rayworkflow.exceptions import (
@@ -22,6 +24,7 @@ from airflow_provider_rayworkflow.workflow.local_ray.environment import (
     PythonEnvironment,
     state_root,
 )
+from airflow_provider_rayworkflow.workflow.local_ray.launch import Launcher
 from airflow_provider_rayworkflow.workflow.local_ray.overview import list_local_rays
 
 STAND_IN = "stand_in_ray:StandIn"
@@ -30,10 +33,11 @@ STAND_IN = "stand_in_ray:StandIn"
 @pytest.fixture
 def made(machine: Machine, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv(FOLDER_VARIABLE, machine.root)
+    monkeypatch.setattr(local_ray, "Launcher", partial(Launcher, cluster=STAND_IN))
     rays: list[LocalRay] = []
 
     def make(storage: str = "/data", **settings: object) -> LocalRay:
-        ray = LocalRay(ConnectionSettings(**settings), storage, cluster=STAND_IN, timeout_s=60)
+        ray = LocalRay(ConnectionSettings(**settings), storage)
         rays.append(ray)
         return ray
 

@@ -14,13 +14,12 @@ import pytest
 
 from airflow_provider_rayworkflow.workflow.exceptions import DataSaveError
 from airflow_provider_rayworkflow.workflow.local_ray import keeper as keepers
+from airflow_provider_rayworkflow.workflow.local_ray import manager_watch
 from airflow_provider_rayworkflow.workflow.local_ray.cluster import Size, StartedCluster
 from airflow_provider_rayworkflow.workflow.local_ray.folder import StateFolder
-from airflow_provider_rayworkflow.workflow.local_ray.keeper import Keeper, KeeperTimes
+from airflow_provider_rayworkflow.workflow.local_ray.keeper import Keeper
 from airflow_provider_rayworkflow.workflow.local_ray.state import KeeperState, ManagerRequest
 from airflow_provider_rayworkflow.workflow.storage.leases import Process
-
-TIMES = KeeperTimes(poll=0.01, look=0.02, leftovers=0.0, answer=5.0, stop=5.0)
 
 
 class Cluster:
@@ -59,6 +58,10 @@ class Cluster:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StateFolder:
     monkeypatch.setattr(keepers.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(keepers, "_POLL_S", 0.01)
+    monkeypatch.setattr(keepers, "_LOOK_S", 0.02)
+    monkeypatch.setattr(keepers, "_LEFTOVERS_S", 0.0)
+    monkeypatch.setattr(manager_watch, "_LOOK_S", 0.02)
     folder = StateFolder(str(tmp_path / "local"), "env")
     folder.make()
     return folder
@@ -80,7 +83,7 @@ def keep(folder: StateFolder, cluster: Any, *, idle_s: float = 0.0) -> int:
         address="",
         token_file=folder.token_path,
     )
-    keeper = Keeper(folder, lambda: cluster, state=state, lock=lock, idle_s=idle_s, times=TIMES)
+    keeper = Keeper(folder, lambda: cluster, state=state, lock=lock, idle_s=idle_s)
     try:
         return keeper.run()
     finally:
@@ -139,6 +142,6 @@ def test_a_ray_that_does_not_end_holds_the_process_for_a_while_only(
             while not ended:
                 time.sleep(0.01)
 
-    monkeypatch.setattr(f"{__name__}.TIMES", KeeperTimes(poll=0.01, look=0.02, stop=0.2))
+    monkeypatch.setattr(keepers, "_STOP_TIMEOUT_S", 0.2)
     keep(folder, Stuck(folder))
     assert ended == [1]
