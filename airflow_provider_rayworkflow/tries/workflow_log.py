@@ -50,17 +50,16 @@ class WorkflowLog:
         *,
         remembered: Any = None,
         remember: Callable[[Json], None] = lambda value: None,
-        max_characters: int = MAX_CHARACTERS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._workflow_id = workflow_id
         self._remember = remember
-        self._left = max_characters
+        self._left = MAX_CHARACTERS
         self._clock = clock
         self._cursor = BEGINNING
         self._is_remembered = False
         if isinstance(remembered, dict) and remembered.get("workflow_id") == workflow_id:
-            self._cursor = LogCursor.from_json(remembered.get("cursor"))
+            self._cursor = LogCursor.parse(remembered.get("cursor"))
             self._is_remembered = True
         self._found: deque[LogRead] = deque()
         #: When it was looked at last, by the clock.
@@ -88,13 +87,13 @@ class WorkflowLog:
     @property
     def carried(self) -> Json:
         """What :meth:`rejoin` has to know, in another process of the same try."""
-        return {"cursor": list(self._cursor), "left": self._left}
+        return {"cursor": str(self._cursor), "left": self._left}
 
     def rejoin(self, carried: Any) -> None:
         """Go on where the same try was in another process."""
         match carried:
-            case {"cursor": list(cursor), "left": int(left)}:
-                self._cursor, self._left = LogCursor.from_json(cursor), left
+            case {"cursor": str(cursor), "left": int(left)}:
+                self._cursor, self._left = LogCursor.parse(cursor), left
 
     # ---- showing
 
@@ -172,7 +171,7 @@ class WorkflowLog:
             return
         self._told = self._cursor
         try:
-            self._remember({"workflow_id": self._workflow_id, "cursor": list(self._cursor)})
+            self._remember({"workflow_id": self._workflow_id, "cursor": str(self._cursor)})
         except Exception as exc:  # a later try shows some lines again
             log.debug("What was shown of a log can't be remembered: %s", exc)
 

@@ -103,6 +103,7 @@ class RunLog:
         self._is_closing = False
         self._is_due = False
         self._unwritten: Callable[[], Put] | None = None
+        self._unwritten_bytes = 0
         self._has_warned = False
         self._timer: asyncio.TimerHandle | None = None
         self._writing: asyncio.Task[None] | None = None
@@ -151,7 +152,7 @@ class RunLog:
             self._lines.append(line)
             self._count(size)
         self._is_due = self._is_due or is_due
-        if self._bytes >= PIECE_BYTES:
+        if self._bytes >= PIECE_BYTES and self._unwritten is None:
             self._begin_to_write()
         else:
             self._write_later()
@@ -163,6 +164,7 @@ class RunLog:
     def _drop(self) -> None:
         self._lines.clear()
         self._count(-self._bytes)
+        self._unwritten_bytes = 0
         self._is_due = False
 
     # ---- writing
@@ -212,6 +214,8 @@ class RunLog:
         make = self._unwritten = self._unwritten or self._next_piece()
         await self._known.writes.put(make, guard=self._guard)
         self._unwritten, self._has_warned = None, False
+        self._count(-self._unwritten_bytes)
+        self._unwritten_bytes = 0
         self._is_due = bool(self._lines)
 
     async def _make_room(self) -> None:
@@ -240,8 +244,8 @@ class RunLog:
                 break
             lines.append(self._lines.popleft())
             size += lines[-1].size
-            self._count(-lines[-1].size)
         self._room -= size
+        self._unwritten_bytes = 0 if self._is_full else size  # they are in memory until then
         if self._left_out and not self._is_full and not self._lines:
             lines.append(self._note(_LEFT_OUT.format(self._left_out)))
             self._left_out = 0

@@ -22,6 +22,7 @@ from airflow_provider_rayworkflow.workflow.model.log_line import LogLine, TaskLi
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
 from airflow_provider_rayworkflow.workflow.storage.leases import Tenure
+from airflow_provider_rayworkflow.workflow.storage.log_pieces import BEGINNING
 
 W = "w"
 
@@ -91,7 +92,13 @@ class Logs:
 
     @property
     def texts(self) -> list[str]:
-        return [line.text for line in self.known.store.logs.read(W, most_bytes=10**9).lines]
+        found: list[str] = []
+        cursor, is_all = BEGINNING, False
+        while not is_all:
+            read = self.known.store.logs.read(W, cursor)
+            cursor, is_all = read.cursor, read.is_all
+            found += [line.text for line in read.lines]
+        return found
 
     async def until(self, is_true: Callable[[], bool]) -> None:
         async with asyncio.timeout(20):
@@ -247,6 +254,23 @@ def test_memory_is_bounded_over_all_workflows_and_a_note_says_what_is_left_out()
             assert given.writer.waiting_bytes == 0
             notes = [text for text in given.texts if "lines are left out here" in text]
             assert [note[:9] for note in notes] == ["[20 lines", notes[1][:9]]
+
+    asyncio.run(main())
+
+
+def test_what_a_storage_does_not_take_counts_as_memory():
+    async def main() -> None:
+        store = Store()
+        store.failures = 10**9
+        async with logs(store=store, memory_bytes=5000) as given:
+            run = given.run()
+            run.take(lines(*[f"{number:0100d}" for number in range(20)]))
+            await given.until(lambda: bool(store.requests))
+            run.take(lines(*[f"{number:0100d}" for number in range(100)]))
+            assert given.writer.waiting_bytes <= 5000
+            store.failures = 0
+            await run.close()
+            assert len([text for text in given.texts if "left out" not in text]) == 26
 
     asyncio.run(main())
 
