@@ -8,8 +8,7 @@ import pytest
 from airflow_provider_rayworkflow.workflow.exceptions import DataLoadError
 from airflow_provider_rayworkflow.workflow.format.signing import SigningKeys
 from airflow_provider_rayworkflow.workflow.model.log_line import LogLine
-from airflow_provider_rayworkflow.workflow.storage import ByteStore, keys, open_store
-from airflow_provider_rayworkflow.workflow.storage import log_pieces
+from airflow_provider_rayworkflow.workflow.storage import ByteStore, keys, log_pieces, open_store
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
 from airflow_provider_rayworkflow.workflow.storage.log_pieces import (
     BEGINNING,

@@ -26,7 +26,7 @@ from airflow_provider_rayworkflow.workflow.storage.archives import (
     Archive,
     ArchiveError,
     ArchiveStore,
-    pack_folder,
+    pack,
 )
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
 
@@ -51,7 +51,7 @@ def archive(store: CountingStore, tmp_path: Path) -> Archive:
     folder = tmp_path / "code"
     folder.mkdir()
     (folder / "an_authors_module.py").write_text("x = 42")
-    packed = pack_folder(folder)
+    packed = pack(folder)
     ArchiveStore(store).add(packed)
     store.reads = 0
     return packed
