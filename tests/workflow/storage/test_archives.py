@@ -28,7 +28,6 @@ from airflow_provider_rayworkflow.workflow.storage.archives import (
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
 from airflow_provider_rayworkflow.workflow.storage.mailbox import Mailbox, Submission
 
-
 LIMIT = "airflow_provider_rayworkflow.workflow.storage.archives.MAX_ARCHIVE_BYTES"
 
 
