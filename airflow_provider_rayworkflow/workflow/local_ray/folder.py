@@ -18,8 +18,8 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
-from typing import Any, TypeVar
+from dataclasses import asdict
+from typing import Any, NamedTuple, TypeVar
 
 from airflow_provider_rayworkflow.workflow.exceptions import (
     DataLoadError,
@@ -68,12 +68,8 @@ class DoorBusyError(LocalRayError):
     """Another process has held the door for longer than the caller waits."""
 
 
-@dataclass(slots=True)
-class HeldPresence:
-    """A presence of this process.
-
-    :ivar descriptor: of the locked file, closed by :meth:`StateFolder.leave`.
-    """
+class HeldPresence(NamedTuple):
+    """A presence of this process: its key, and the descriptor of the locked file."""
 
     key: str
     descriptor: int
@@ -148,18 +144,13 @@ class StateFolder:
         try:
             yield
         finally:
-            # Not by closing alone: a child that was forked meanwhile has the descriptor, too.
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
-            os.close(descriptor)
+            _let_go(descriptor)
 
     def has_keeper(self) -> bool:
         """True if a keeper lives. Only behind the door: it takes the lock for a moment."""
-        descriptor = self.take_keeper_lock()
-        if descriptor is None:
-            return True
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
-        os.close(descriptor)
-        return False
+        if (descriptor := self.take_keeper_lock()) is not None:
+            _let_go(descriptor)
+        return descriptor is None
 
     def take_keeper_lock(self) -> int | None:
         """The keeper's lock as a descriptor that holds it; None if a keeper lives."""
@@ -188,15 +179,9 @@ class StateFolder:
         try:
             yield
         except UnsafeRootError as exc:
-            raise LocalRayError(
-                f"The folder {self.root!r} of the local Ray is not used, because {exc.why}. Name "
-                f"another one with {FOLDER_VARIABLE}, the same for all of Airflow's processes."
-            ) from None
+            raise LocalRayError(_refusal(self.root, f"is not used, because {exc.why}")) from None
         except OSError as exc:
-            raise LocalRayError(
-                f"The folder {self.path!r} of the local Ray can't be used: {reason(exc)}. Name "
-                f"another one with {FOLDER_VARIABLE}, the same for all of Airflow's processes."
-            ) from exc
+            raise LocalRayError(_refusal(self.path, f"can't be used: {reason(exc)}")) from exc
 
     # ---- who is present
 
@@ -344,10 +329,21 @@ def list_folders(root: str, *, signing: SigningKeys | None = None) -> list[State
     except FileNotFoundError:
         return []
     except UnsafeRootError as exc:
-        raise LocalRayError(
-            f"The folder {root!r} of the local Ray is not used, because {exc.why}."
-        ) from None
+        raise LocalRayError(_refusal(root, f"is not used, because {exc.why}")) from None
     return [StateFolder(root, name, signing=signing) for name in names]
+
+
+def _refusal(path: str, why: str) -> str:
+    return (
+        f"The folder {path!r} of the local Ray {why}. Name another one with {FOLDER_VARIABLE}, the "
+        "same for all of Airflow's processes."
+    )
+
+
+def _let_go(descriptor: int) -> None:
+    # Not by closing alone: a child that was forked meanwhile has the descriptor, too.
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    os.close(descriptor)
 
 
 def _lock(descriptor: int) -> bool:

@@ -175,7 +175,7 @@ class SubmissionReader:
 
     async def _deal_with(self, key: str) -> None:
         try:
-            submission = await self._known.in_thread(self._mailbox.read_submission_at, key)
+            submission = await self._known.in_thread(self._mailbox.read_submission, key)
         except CorruptedDataError as exc:
             self._left.add(key)
             log.warning("A submission is of no use: %s", exc)
@@ -183,15 +183,17 @@ class SubmissionReader:
         if submission.cluster != self._cluster:
             self._left.add(key)
             return
-        if await self._is_answered(submission):
+        if await self._known.in_thread(
+            self._mailbox.read_answer, submission.workflow_id, submission.submission_id
+        ):
             await self._known.in_thread(self._delete, submission)
             return
-        outcome, message = await self._outcome(submission)
+        outcome, message = await self._outcome(key, submission)
         if self._known.tenure.is_over:
             raise LeaseLostError
         await self._known.in_thread(self._answer, submission, outcome, message)
 
-    async def _outcome(self, submission: Submission) -> tuple[AnswerOutcome, str]:
+    async def _outcome(self, key: str, submission: Submission) -> tuple[AnswerOutcome, str]:
         """Begin the workflow; what became of that.
 
         :raises StorageError: when it may work a moment later.
@@ -202,9 +204,7 @@ class SubmissionReader:
                 return "failed", reason
             graph = await self._build(submission)
             # To build takes a while. Another manager may have been faster, and the try may have gone on.
-            await self._known.in_thread(
-                self._mailbox.read_submission, submission.workflow_id, submission.submission_id
-            )
+            await self._known.in_thread(self._mailbox.read_submission, key)
             if reason := await self._why_not(submission):
                 return "failed", reason
             await self._begin(submission, graph)
@@ -283,12 +283,6 @@ class SubmissionReader:
         elif request is not None:
             reason = f"its owner has asked to {request.how} it"
         return f"Workflow {workflow_id} is not started: {reason}" if reason else ""
-
-    async def _is_answered(self, submission: Submission) -> bool:
-        answer = await self._known.in_thread(
-            self._mailbox.read_answer, submission.workflow_id, submission.submission_id
-        )
-        return answer is not None
 
     def _answer(self, submission: Submission, outcome: AnswerOutcome, message: str) -> None:
         """Write the answer, then delete the submission. Blocks."""

@@ -194,17 +194,10 @@ class Mailbox:
         key = keys.submission_key(submission.workflow_id, submission.submission_id)
         self._store.put(key, dump_document(key, "submission", body, graph, signing=self._signing))
 
-    def read_submission(self, workflow_id: str, submission_id: str) -> Submission:
-        """Read a submission.
+    def read_submission(self, key: str) -> Submission:
+        """Read a submission that :meth:`list_submissions` has found; one read.
 
-        :raises KeyNotFoundError: when there is no such submission, or it has been taken.
-        """
-        return self.read_submission_at(keys.submission_key(workflow_id, submission_id))
-
-    def read_submission_at(self, key: str) -> Submission:
-        """Read a submission that a listing has found; one read.
-
-        :raises KeyNotFoundError: when it has been taken since.
+        :raises KeyNotFoundError: when it has been taken or withdrawn since.
         :raises CorruptedDataError: when it is damaged, or the submission of another key.
         """
         body, frames = load_frames(key, "submission", self._store.get(key), signing=self._signing)
@@ -235,7 +228,7 @@ class Mailbox:
         self._store.delete([keys.submission_key(workflow_id, submission_id)])
 
     def write_answer(self, answer: SubmissionAnswer) -> bool:
-        """SubmissionAnswer a submission, unless it has an answer: the first one counts. One write.
+        """Answer a submission, unless it has an answer: the first one counts. One write.
 
         :returns: False if there was an answer.
         """

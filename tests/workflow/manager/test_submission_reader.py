@@ -272,7 +272,7 @@ def test_each_submission_is_taken_by_the_manager_of_its_cluster(memory):
         ):
             await until(lambda: len(mailbox.list_submissions()) == 2)
             await asyncio.sleep(0.05)
-        left = [mailbox.read_submission_at(key).cluster for key in mailbox.list_submissions()]
+        left = [mailbox.read_submission(key).cluster for key in mailbox.list_submissions()]
         assert left == ["", "elsewhere"]
         assert (len(here.built), len(there.built)) == (1, 2)
 
