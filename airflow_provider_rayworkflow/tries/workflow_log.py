@@ -7,7 +7,6 @@ carried, over tries by what is remembered. A log that can't be read never fails 
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -61,7 +60,7 @@ class WorkflowLog:
         if isinstance(remembered, dict) and remembered.get("workflow_id") == workflow_id:
             self._cursor = LogCursor.parse(remembered.get("cursor"))
             self._is_remembered = True
-        self._found: deque[LogRead] = deque()
+        self._found: LogRead | None = None
         #: When it was looked at last, by the clock.
         self.looked_at = float("-inf")
         self._told_at = clock()
@@ -104,11 +103,10 @@ class WorkflowLog:
         """
         if not is_last and not self.is_due:
             return
-        while self.look(store):
-            is_all = all(found.is_all for found in self._found)
+        is_all = False
+        while not is_all and self.look(store):
+            is_all = self._found is None or self._found.is_all
             self.show()
-            if is_all:
-                break
         if is_last:
             self._tell()
 
@@ -122,8 +120,8 @@ class WorkflowLog:
 
         May be called in another thread than :meth:`show`.
         """
-        if self._left <= 0 or self._found:
-            return bool(self._found)
+        if self._left <= 0 or self._found is not None:
+            return self._found is not None
         self.looked_at = self._clock()
         try:
             found = store.logs.read(self._workflow_id, self._cursor, most_lines=most_lines)
@@ -135,13 +133,12 @@ class WorkflowLog:
         self._has_warned = False
         if found.cursor == self._cursor:
             return False
-        self._found.append(found)
+        self._found = found
         return True
 
     def show(self) -> None:
         """Write what :meth:`look` has found into the log of the task instance."""
-        while self._found:
-            found = self._found[0]  # it stays until the cursor is behind it: see `look`
+        if (found := self._found) is not None:
             for damage in found.damaged:
                 log.warning(
                     "A part of the log of workflow %s is left out: %s", self._workflow_id, damage
@@ -150,7 +147,7 @@ class WorkflowLog:
                 if self._left > 0:
                     self._show(line)
             self._cursor = found.cursor
-            self._found.popleft()
+            self._found = None  # not before the cursor is behind it: see `look`
         if self._clock() - self._told_at >= REMEMBER_S:
             self._tell()
 

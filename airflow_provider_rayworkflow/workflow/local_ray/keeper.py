@@ -221,8 +221,11 @@ class Keeper:
                 self._folder.clear()
 
     def _say(self, phase: Phase) -> None:
-        self._state = replace(self._state, phase=phase)
-        self._folder.write_state(self._state)
+        state = replace(self._state, phase=phase)
+        if phase == "running":
+            self._state = state  # if it can't be written now, the next look does it
+        self._folder.write_state(state)
+        self._state = state
 
     def _on_signal(self, number: int, frame: Any) -> None:
         self._signal = f"its process was sent {signal.Signals(number).name}"

@@ -18,7 +18,11 @@ from airflow_provider_rayworkflow.workflow.local_ray import manager_watch
 from airflow_provider_rayworkflow.workflow.local_ray.cluster import Size, StartedCluster
 from airflow_provider_rayworkflow.workflow.local_ray.folder import StateFolder
 from airflow_provider_rayworkflow.workflow.local_ray.keeper import Keeper
-from airflow_provider_rayworkflow.workflow.local_ray.state import KeeperState, ManagerRequest
+from airflow_provider_rayworkflow.workflow.local_ray.state import (
+    KeeperState,
+    ManagerRequest,
+    Presence,
+)
 from airflow_provider_rayworkflow.workflow.storage.leases import Process
 
 
@@ -128,6 +132,32 @@ def test_a_full_disk_ends_nothing(folder: StateFolder, monkeypatch: pytest.Monke
     assert len(failures) == 2
     assert cluster.stopped == 1
     assert folder.read_state() is None
+
+
+def test_a_disk_that_is_full_when_it_would_end_leaves_no_try_waiting(
+    folder: StateFolder, monkeypatch: pytest.MonkeyPatch
+):
+    """A try that comes at that moment must find a keeper that runs, not one that ends."""
+    write, tries, seen = folder.write_state, [], []
+
+    def fail_once(state: KeeperState) -> None:
+        if state.phase == "ending" and not tries:
+            tries.append(folder.enter(Presence(pid=1, since=1.0, idle_s=0.0)))
+            raise DataSaveError("no space left")
+        write(state)
+
+    class Watched(Cluster):
+        def held(self, storage: str) -> int:
+            number = super().held(storage)
+            if tries and len(seen) < 5:
+                seen.append(self.phases[-1])
+                if len(seen) == 5:
+                    folder.leave(tries[0])
+            return number
+
+    monkeypatch.setattr(folder, "write_state", fail_once)
+    assert keep(folder, Watched(folder)) == 0
+    assert seen == ["running"] * 5
 
 
 def test_a_ray_that_does_not_end_holds_the_process_for_a_while_only(
