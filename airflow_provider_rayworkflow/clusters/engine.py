@@ -132,6 +132,9 @@ class RayEngine:
         answer = with_errors(
             lambda: self._hook.mailbox.read_answer(self._workflow_id, submission.submission_id)
         )
+        if (answer is None or answer.outcome == "failed") and (owner := self._other_owner()):
+            self._has_begun = self._has_begun_for(owner, found, submission)
+            return self._has_begun
         if answer is None:
             if time.monotonic() - self._ensured_at >= _ENSURE_S:
                 self._see_to_manager(submission)
@@ -217,6 +220,34 @@ class RayEngine:
             graph=self._graph,
             runtime_env=self._environment.runtime_env,
             traceparent=current_traceparent(),
+        )
+
+    def _other_owner(self) -> Owner | None:
+        """The task instance with the same id that has taken the workflow over since; None for none."""
+        if self._token == ANYBODY:
+            return None
+        owner = with_errors(lambda: self._hook.mailbox.read_owner(self._workflow_id))
+        return owner if owner and owner.token != self._token else None
+
+    def _has_begun_for(
+        self, owner: Owner, found: StoredWorkflow | None, submission: Submission
+    ) -> bool:
+        """True if the workflow has begun for another owner. If that one could not, submit it again."""
+        mailbox, is_open = self._hook.mailbox, False
+        if not self._is_begun(found):
+            is_open = with_errors(lambda: mailbox.is_open(self._workflow_id, owner.submission_id))
+            found = self._hook.find(self._workflow_id)  # it may have begun before that look
+        if self._is_begun(found):
+            with_errors(lambda: mailbox.delete_answer(self._workflow_id, submission.submission_id))
+            self._host.close()
+            return True
+        if not is_open and not self._stopping.is_set():
+            with_errors(lambda: self._submit(self._ensure_now()))
+        return False
+
+    def _is_begun(self, found: StoredWorkflow | None) -> bool:
+        return found is not None and (
+            found.status.is_active or found.record.epoch > self._epoch_before
         )
 
     def _see_to_manager(self, submission: Submission) -> None:

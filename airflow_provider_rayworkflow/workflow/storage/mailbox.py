@@ -224,6 +224,14 @@ class Mailbox:
                 found.append(entry.key)
         return sorted(found)
 
+    def is_open(self, workflow_id: str, submission_id: str) -> bool:
+        """True as long as a submission has neither been taken nor withdrawn; one small read."""
+        try:
+            self._store.get(keys.submission_key(workflow_id, submission_id), 0, 1)
+        except KeyNotFoundError:
+            return False
+        return True
+
     def delete_submission(self, workflow_id: str, submission_id: str) -> None:
         self._store.delete([keys.submission_key(workflow_id, submission_id)])
 

@@ -15,11 +15,12 @@ from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowManagerError,
     RayWorkflowUnreachableError,
 )
-from airflow_provider_rayworkflow.hooks import RayWorkflowHook
+from airflow_provider_rayworkflow.hooks import RayWorkflowHook, StoredWorkflow
 from airflow_provider_rayworkflow.operators import RayWorkflowResumeAllOperator
 from airflow_provider_rayworkflow.tries.backoff import Backoff
 from airflow_provider_rayworkflow.tries.run_spec import RunSpec
-from airflow_provider_rayworkflow.workflow.model.records import StartOptions
+from airflow_provider_rayworkflow.workflow.model.records import StartOptions, StatusRecord
+from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 
 
 class Host:
@@ -62,6 +63,42 @@ def test_a_try_whose_manager_can_not_be_started_takes_back_what_it_has_submitted
     with pytest.raises(type(error)):
         engine.has_begun(None)
     assert hook.mailbox.list_submissions() == []
+
+
+def engine_of(hook: RayWorkflowHook, token: str) -> RayEngine:
+    host = Host(UNREACHABLE, answers=9)
+    return RayEngine(hook, RunSpec(workflow_id="w"), host, token=token, backoff=Backoff(0))
+
+
+def test_two_task_instances_that_submit_one_id_at_the_same_moment_wait_for_one_run(
+    hook: RayWorkflowHook,
+):
+    """The later one owns it; what the other one has submitted is not run."""
+    first, second = engine_of(hook, "first"), engine_of(hook, "second")
+    first.submit(StartOptions())
+    second.submit(StartOptions())
+    assert not first.has_begun(None)
+    (key,) = hook.mailbox.list_submissions()
+    assert hook.mailbox.read_submission(key).token == "second"
+    running = StatusRecord(
+        workflow_id="w",
+        status=WorkflowStatus.RUNNING,
+        epoch=1,
+        number=0,
+        manager_id="m",
+        created_at=0.0,
+    )
+    assert first.has_begun(StoredWorkflow(record=running, status=WorkflowStatus.RUNNING))
+
+
+def test_what_the_later_one_could_not_start_the_other_one_submits_again(hook: RayWorkflowHook):
+    first, second = engine_of(hook, "first"), engine_of(hook, "second")
+    first.submit(StartOptions())
+    second.submit(StartOptions())
+    second.withdraw()
+    assert not first.has_begun(None)
+    (key,) = hook.mailbox.list_submissions()
+    assert hook.mailbox.read_submission(key).token == "first"
 
 
 def test_a_resume_of_many_that_is_given_up_takes_back_all_that_have_not_begun(
