@@ -174,6 +174,7 @@ class RayEngine:
         if suspend:
             try:
                 self.stop("suspend")
+                self.withdraw()
             except RayWorkflowStorageError as exc:
                 log.warning("Workflow %s could not be suspended: %s", self._workflow_id, exc)
         self._host.close()

@@ -65,6 +65,18 @@ def test_a_try_whose_manager_can_not_be_started_takes_back_what_it_has_submitted
     assert hook.mailbox.list_submissions() == []
 
 
+def test_a_try_whose_time_is_over_before_its_workflow_begins_leaves_nothing_to_run(
+    hook: RayWorkflowHook,
+):
+    engine = engine_of(hook, "t")
+    engine.submit(StartOptions())
+    engine.close(suspend=True)
+    assert hook.mailbox.list_submissions() == []
+    request = hook.mailbox.read_request("w", "t")
+    assert request is not None
+    assert request.how == "suspend"
+
+
 def engine_of(hook: RayWorkflowHook, token: str) -> RayEngine:
     host = Host(UNREACHABLE, answers=9)
     return RayEngine(hook, RunSpec(workflow_id="w"), host, token=token, backoff=Backoff(0))
