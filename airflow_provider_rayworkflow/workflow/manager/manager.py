@@ -66,7 +66,7 @@ class Manager:
     :param metrics: told what goes on; by default nothing is measured.
     :param event_settings: how HTTP events are taken.
     :param intervals: how often it looks at the storage, and writes to it.
-    :param cluster: the id that submissions for this manager carry.
+    :param cluster: the id that submissions for this manager carry, with its ``package_version``.
     :param builder: makes the graphs of submissions; None for a manager that takes none.
     :param log_limits: how much is kept of what tasks print and log.
     :ivar answers: what callers ask.
@@ -116,8 +116,9 @@ class Manager:
             known, on_lost=lambda live, exc: self._runs.stop(live, Stop.FENCED, lost=exc)
         )
         self._requests = StopRequests(known, stop=self._stop_as_requested)
+        takes = (cluster, package_version)
         self.submissions = SubmissionReader(
-            known, self._starts, builder, cluster=cluster, set_limits=self.set_limits
+            known, self._starts, builder, takes=takes, set_limits=self.set_limits
         )
         self._watching: list[asyncio.Task[None]] = []
         self._lease = LeaseKeeper(

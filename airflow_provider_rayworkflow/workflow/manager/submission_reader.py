@@ -72,7 +72,8 @@ class SubmissionReader:
     """The submissions for one manager.
 
     :param builder: None for a manager that takes none.
-    :param cluster: of the manager: only submissions that name it are taken.
+    :param takes: the cluster and the version of the package that a submission must name: others wait
+        for a manager of theirs.
     :param set_limits: as :meth:`Manager.set_limits`; what it changes is in the next renewal of the lease.
     """
 
@@ -82,13 +83,13 @@ class SubmissionReader:
         admission: Admission,
         builder: Builder | None,
         *,
-        cluster: str,
+        takes: tuple[str, str],
         set_limits: Callable[[Limits], bool],
     ) -> None:
         self._known = known
         self._admission = admission
         self._builder = builder
-        self._cluster = cluster
+        self._takes = takes
         self._set_limits = set_limits
         self._mailbox = Mailbox(known.store.bytes, signing=known.store.signing)
         self._taking: dict[str, asyncio.Task[None]] = {}
@@ -180,7 +181,7 @@ class SubmissionReader:
             self._left.add(key)
             log.warning("A submission is of no use: %s", exc)
             return
-        if submission.cluster != self._cluster:
+        if (submission.cluster, submission.package_version) != self._takes:
             self._left.add(key)
             return
         if await self._known.in_thread(

@@ -66,7 +66,7 @@ SUBMISSION = Submission(
     on_existing="resume",
     submitted_at=1.0,
     python="3.11",
-    package_version="0",
+    package_version="",
     cluster="here",
 )
 RESULT = Result(form=Form.VALUE, encoding=Encoding.JSON, inline=b"1")
@@ -259,21 +259,23 @@ def test_the_lease_of_a_manager_names_its_cluster(memory):
     asyncio.run(check())
 
 
-def test_each_submission_is_taken_by_the_manager_of_its_cluster(memory):
+def test_each_submission_is_taken_by_the_manager_of_its_cluster_and_version(memory):
     async def check() -> None:
         here, there = InProcessBuilder(), InProcessBuilder()
         mailbox = Mailbox(memory)
         for number, cluster in enumerate(["here", "there", "", "elsewhere", "there"]):
             workflow_id = f"w{number}"
             mailbox.submit(replace(SUBMISSION, workflow_id=workflow_id, cluster=cluster))
+        mailbox.submit(replace(SUBMISSION, workflow_id="w5", package_version="another"))
         async with (
             managing(memory, "m", builder=here, actor_id="a"),
             managing(memory, "n", builder=there, cluster="there", actor_id="b"),
         ):
-            await until(lambda: len(mailbox.list_submissions()) == 2)
+            await until(lambda: len(mailbox.list_submissions()) == 3)
             await asyncio.sleep(0.05)
-        left = [mailbox.read_submission(key).cluster for key in mailbox.list_submissions()]
-        assert left == ["", "elsewhere"]
+        left = [mailbox.read_submission(key) for key in mailbox.list_submissions()]
+        assert [one.cluster for one in left] == ["", "elsewhere", "here"]
+        assert left[2].package_version == "another"
         assert (len(here.built), len(there.built)) == (1, 2)
 
     asyncio.run(check())
