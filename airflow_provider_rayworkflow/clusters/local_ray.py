@@ -16,7 +16,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import StorageError
 from airflow_provider_rayworkflow.workflow.format.signing import SigningKeys
 from airflow_provider_rayworkflow.workflow.local_ray.cluster import Size
 from airflow_provider_rayworkflow.workflow.local_ray.environment import (
-    PythonEnvironment,
+    environment_name,
     state_root,
 )
 from airflow_provider_rayworkflow.workflow.local_ray.errors import (
@@ -72,9 +72,8 @@ class LocalRay:
         settings = self._settings
         secret = settings.signing_secret
         signing = SigningKeys.from_text(secret) if secret else None
-        name = PythonEnvironment.current(signing).name
         return LocalRayVisit(
-            StateFolder(state_root(), name, signing=signing),
+            StateFolder(state_root(), environment_name(signing), signing=signing),
             size=Size(
                 num_cpus=settings.num_cpus,
                 num_gpus=settings.num_gpus,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from airflow_provider_rayworkflow.exceptions import (
 )
 from airflow_provider_rayworkflow.workflow.local_ray.environment import (
     FOLDER_VARIABLE,
-    PythonEnvironment,
+    environment_name,
     state_root,
 )
 from airflow_provider_rayworkflow.workflow.local_ray.launch import Launcher
@@ -53,7 +54,7 @@ def test_a_try_gets_a_manager_of_the_size_that_its_connection_says(machine: Mach
     assert shown.state is not None
     assert shown.state.cluster_id == cluster_id
     assert (shown.state.size.num_cpus, shown.state.size.num_gpus) == (3, 1)
-    assert shown.folder.name == PythonEnvironment.current().name
+    assert shown.folder.name == environment_name()
     ray.close()
     pid = shown.state.process.pid
     wait_for(lambda: is_gone(pid))
@@ -98,12 +99,11 @@ def test_two_users_have_two_folders(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_two_environments_have_two_names(monkeypatch: pytest.MonkeyPatch):
-    own = PythonEnvironment.current()
-    assert own.name == PythonEnvironment.current().name
+    own = environment_name()
+    assert own == environment_name()
     monkeypatch.setattr(sys, "prefix", "/opt/other")
-    other = PythonEnvironment.current()
-    assert other.name != own.name
-    assert other.ray in other.name
+    assert environment_name() != own
+    assert f"-ray{importlib.metadata.version('ray')}-" in own
 
 
 def test_neither_ray_nor_a_heavy_library_is_imported():
