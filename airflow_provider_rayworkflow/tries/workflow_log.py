@@ -6,6 +6,7 @@ carried, over tries by what is remembered. A log that can't be read never fails 
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Any
@@ -175,12 +176,13 @@ class WorkflowLog:
 
 def write_line(line: LogLine) -> None:
     """Log a line at its level and with its time; its task's id stands in front."""
-    if not output.isEnabledFor(line.number):
+    level = logging.getLevelNamesMapping()[line.level]
+    if not output.isEnabledFor(level):
         return
     attempt = f", attempt {line.attempt}" if line.attempt > 1 else ""
     task = f"[{one_line(line.task_id)}{attempt}] " if line.task_id else ""
     record = output.makeRecord(
-        output.name, line.number, "(workflow task)", 0, "%s%s", (task, line.text), None
+        output.name, level, "(workflow task)", 0, "%s%s", (task, line.text), None
     )
     record.created, record.msecs = line.at, line.at % 1 * 1000
     output.handle(record)

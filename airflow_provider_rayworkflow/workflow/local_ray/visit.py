@@ -109,12 +109,6 @@ class LocalRayVisit:
             self._folder.leave(self._presence)
             self._presence = None
 
-    def __enter__(self) -> LocalRayVisit:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def _look_behind_door(self, request: ManagerRequest, wait: _Wait) -> KeeperState | None:
         """Start what is missing, and ask for what is not up yet; the state if nothing is."""
         folder = self._folder
