@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 
 from airflow_provider_rayworkflow.workflow.exceptions import DataSaveError, OwnershipLostError
+from airflow_provider_rayworkflow.workflow.manager import log_writer
 from airflow_provider_rayworkflow.workflow.manager.log_writer import (
+    MAX_LOG_BYTES,
     MAX_LOG_VARIABLE,
-    LogLimits,
     LogWriter,
     RunLog,
+    max_log_bytes,
 )
 from airflow_provider_rayworkflow.workflow.manager.registry import Intervals, Registry
 from airflow_provider_rayworkflow.workflow.model.claim import Claim
@@ -65,7 +67,7 @@ class Guard:
 
 
 class Logs:
-    def __init__(self, store: Store, limits: LogLimits, log_s: float) -> None:
+    def __init__(self, store: Store, max_bytes: int, log_s: float) -> None:
         self.store = store
         self.known = Registry(
             WorkflowStore(store),
@@ -74,7 +76,7 @@ class Logs:
             tenure=Tenure(15, lambda: 0.0),
             intervals=Intervals(log_s=log_s),
         )
-        self.writer = LogWriter(self.known, limits)
+        self.writer = LogWriter(self.known, max_bytes=max_bytes)
 
     def run(self, epoch: int = 1, guard: Guard | None = None) -> RunLog:
         claim = Claim(
@@ -108,9 +110,16 @@ class Logs:
 
 @asynccontextmanager
 async def logs(
-    *, log_s: float = 0.01, store: Store | None = None, **limits: Any
+    *,
+    log_s: float = 0.01,
+    store: Store | None = None,
+    workflow_bytes: int = MAX_LOG_BYTES,
+    **constants: float,
 ) -> AsyncIterator[Logs]:
-    yield Logs(store or Store(), LogLimits(**limits), log_s)
+    with pytest.MonkeyPatch.context() as patched:
+        for name, value in constants.items():
+            patched.setattr(log_writer, f"_{name.upper()}", value)
+        yield Logs(store or Store(), workflow_bytes, log_s)
 
 
 def lines(*texts: object, sender: str = "", first: int = 0) -> TaskLines:
@@ -348,7 +357,7 @@ def test_a_hundred_thousand_lines_are_written_in_few_pieces_and_order():
 
 
 def test_the_environment_says_how_much_is_kept():
-    assert LogLimits.of_environment({}) == LogLimits()
-    assert LogLimits.of_environment({MAX_LOG_VARIABLE: "0"}).workflow_bytes == 0
+    assert max_log_bytes({}) == MAX_LOG_BYTES
+    assert max_log_bytes({MAX_LOG_VARIABLE: "0"}) == 0
     with pytest.raises(ValueError, match=MAX_LOG_VARIABLE):
-        LogLimits.of_environment({MAX_LOG_VARIABLE: "16M"})
+        max_log_bytes({MAX_LOG_VARIABLE: "16M"})
