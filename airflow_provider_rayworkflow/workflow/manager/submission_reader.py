@@ -24,10 +24,12 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     LeaseLostError,
     OwnershipLostError,
     StorageError,
+    UntrustedDataError,
     WorkflowError,
 )
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.format.shortening import shorten
+from airflow_provider_rayworkflow.workflow.format.signing import SigningKeys
 from airflow_provider_rayworkflow.workflow.manager.admission import Admission
 from airflow_provider_rayworkflow.workflow.manager.registry import Registry
 from airflow_provider_rayworkflow.workflow.model.graph import Graph
@@ -180,6 +182,8 @@ class SubmissionReader:
         except CorruptedDataError as exc:
             self._left.add(key)
             log.warning("A submission is of no use: %s", exc)
+            if isinstance(exc, UntrustedDataError):
+                await self._known.in_thread(self._refuse_untrusted, key, str(exc))
             return
         if (submission.cluster, submission.package_version) != self._takes:
             self._left.add(key)
@@ -299,6 +303,16 @@ class SubmissionReader:
         if message:
             log.warning("Workflow %s, %s: %s", submission.workflow_id, outcome, message)
         self._delete(submission)
+
+    def _refuse_untrusted(self, key: str, why: str) -> None:
+        """Answer a submission that is not signed with our keys: its try would wait for ever. Blocks.
+
+        Nothing of it is believed but for whom it is.
+        """
+        unverified = Mailbox(self._known.store.bytes, signing=SigningKeys())
+        submission = unverified.read_submission(key)
+        if (submission.cluster, submission.package_version) == self._takes:
+            self._answer(submission, "failed", why)
 
     def _delete(self, submission: Submission) -> None:
         self._mailbox.delete_submission(submission.workflow_id, submission.submission_id)

@@ -17,6 +17,7 @@ from faulty import FaultyStore, Killed
 
 from airflow_provider_rayworkflow.workflow.exceptions import DataLoadError, DataSaveError
 from airflow_provider_rayworkflow.workflow.format.documents import load_frames
+from airflow_provider_rayworkflow.workflow.format.signing import SIGNING_KEY_VARIABLE, SigningKeys
 from airflow_provider_rayworkflow.workflow.manager.manager import Manager
 from airflow_provider_rayworkflow.workflow.manager.registry import Intervals
 from airflow_provider_rayworkflow.workflow.manager.submission_reader import (
@@ -553,6 +554,27 @@ def test_a_damaged_submission_stops_no_other_one_and_is_read_once(memory):
         assert memory.reads[bad] == 1
 
     asyncio.run(check())
+
+
+def test_a_try_with_other_signing_keys_hears_of_it_and_nothing_is_run(memory):
+    """It would wait for ever: a manager believes nothing of its submission."""
+
+    async def check() -> None:
+        builder = InProcessBuilder()
+        elsewhere = replace(SUBMISSION, workflow_id="x", cluster="elsewhere")
+        for submission in (SUBMISSION, elsewhere):
+            Mailbox(memory, signing=SigningKeys.from_text("of the try")).submit(submission)
+        async with managing(memory, builder=builder):
+            answer = await answered(memory)
+        assert answer.outcome == "failed"
+        assert "it is not signed with a key of RAY_WORKFLOW_SIGNING_KEY" in answer.message
+        assert builder.built == []
+        (left,) = Mailbox(memory).list_submissions()
+        assert left == keys.submission_key("x", SUBMISSION.submission_id)
+
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv(SIGNING_KEY_VARIABLE, "of the manager")
+        asyncio.run(check())
 
 
 def test_a_fenced_manager_answers_nothing(memory):
