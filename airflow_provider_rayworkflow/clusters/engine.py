@@ -252,7 +252,7 @@ class RayEngine:
         )
 
     def _see_to_manager(self, submission: Submission) -> None:
-        """Have a manager that is gone started again; on another cluster, it gets a new submission."""
+        """Have a manager that is gone started again; submit again what it will not find."""
         try:
             cluster = self._ensure_now()
         except RayWorkflowUnreachableError as exc:
@@ -271,6 +271,23 @@ class RayEngine:
             )
             self.withdraw()
             with_errors(lambda: self._submit(cluster))
+        elif self._is_lost(submission):
+            log.warning(
+                "Workflow %s was deleted while it was to begin: it is submitted again",
+                self._workflow_id,
+            )
+            with_errors(lambda: self._submit(cluster))
+
+    def _is_lost(self, submission: Submission) -> bool:
+        """True if a submission was deleted without an answer."""
+        mailbox, workflow_id = self._hook.mailbox, self._workflow_id
+        return with_errors(
+            # In this order: a manager answers before it deletes.
+            lambda: (
+                not mailbox.is_open(workflow_id, submission.submission_id)
+                and mailbox.read_answer(workflow_id, submission.submission_id) is None
+            )
+        )
 
     def _ensure_now(self) -> str:
         cluster = self._host.ensure()

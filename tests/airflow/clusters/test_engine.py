@@ -113,6 +113,19 @@ def test_what_the_later_one_could_not_start_the_other_one_submits_again(hook: Ra
     assert hook.mailbox.read_submission(key).token == "first"
 
 
+def test_what_is_deleted_before_it_begins_is_submitted_again(hook: RayWorkflowHook):
+    """A user deletes the workflow of an earlier try just then; this one would wait for ever."""
+    engine = engine_of(hook, "t")
+    engine.submit(StartOptions())
+    (first,) = hook.mailbox.list_submissions()
+    assert not engine.has_begun(None)
+    assert hook.mailbox.list_submissions() == [first]
+    hook.store.delete("w")
+    assert not engine.has_begun(None)
+    (second,) = hook.mailbox.list_submissions()
+    assert second != first
+
+
 def test_a_resume_of_many_that_is_given_up_takes_back_all_that_have_not_begun(
     hook: RayWorkflowHook, monkeypatch: pytest.MonkeyPatch
 ):
