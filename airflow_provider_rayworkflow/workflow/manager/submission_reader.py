@@ -157,8 +157,8 @@ class SubmissionReader:
     async def _take(self, key: str) -> None:
         try:
             await self._deal_with(key)
-        except KeyNotFoundError:
-            pass  # taken since it was listed, or withdrawn
+        except KeyNotFoundError:  # taken since it was listed, or withdrawn
+            self._put_off(key)  # or else what it goes on from has vanished
         except (LeaseLostError, OwnershipLostError) as exc:
             log.warning("A submission stays for another manager: %s", exc)
             self._put_off(key)
@@ -217,17 +217,13 @@ class SubmissionReader:
             return "queue full", str(exc)
         except (OwnershipLostError, LeaseLostError, KeyNotFoundError):
             raise
-        except StorageError as exc:
-            if exc.is_transient:
-                raise
-            return "failed", _described(exc)
-        except RefusedError as exc:
+        except (RefusedError, ValueError) as exc:  # asked for again, it would be the same
             return "refused", str(exc)
         except BuildError as exc:
             return "failed", str(exc)
-        except ValueError as exc:  # asked for again, it would be the same
-            return "refused", str(exc)
         except WorkflowError as exc:
+            if isinstance(exc, StorageError) and exc.is_transient:
+                raise
             return "failed", _described(exc)
         except Exception as exc:
             log.exception("Workflow %s could not be started", submission.workflow_id)
