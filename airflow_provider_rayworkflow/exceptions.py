@@ -52,7 +52,7 @@ class RayWorkflowUnreachableError(RayWorkflowError):
 
 
 class RayWorkflowManagerError(RayWorkflowError):
-    """The Ray job that should start the manager of the storage on the cluster has failed.
+    """A Ray job should have started the manager of the storage on the cluster, and there is none.
 
     :ivar submission_id: of the job.
     """
@@ -60,7 +60,7 @@ class RayWorkflowManagerError(RayWorkflowError):
     def __init__(self, storage: str, submission_id: str, message: str) -> None:
         super().__init__(
             f"The cluster has no workflow manager for {storage}: the Ray job {submission_id!r}, which "
-            f"should start it, has failed. {shown_text(message)}"
+            f"should start it, {shown_text(message)}"
         )
         self.submission_id = submission_id
 

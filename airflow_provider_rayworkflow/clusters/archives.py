@@ -23,8 +23,7 @@ from airflow_provider_rayworkflow.workflow.storage.archives import (
     ArchiveError,
     ArchiveStore,
     check_members,
-    pack_file,
-    pack_folder,
+    pack,
 )
 
 Json = dict[str, Any]
@@ -70,20 +69,22 @@ def with_archives(runtime_env: Json | None) -> PackedEnvironment:
     excludes = _patterns(given.pop("excludes", None))
     archives: dict[str, Archive] = {}
 
-    def reference(archive: Archive) -> Json:
+    def reference(value: Any, what: str, *, is_module: bool = False) -> Any:
+        archive = _packed(value, what, excludes, is_module=is_module)
+        if archive is None:
+            return value
         archives[archive.sha256] = archive
         return {ARCHIVE: archive.sha256}
 
+    folder, modules = given.get("working_dir"), given.get("py_modules")
+    if not isinstance(modules, (list, tuple, type(None))):
+        raise RayWorkflowInputError("runtime_env['py_modules'] must be a list of paths or URIs.")
     try:
-        if given.get("working_dir") is not None:
-            given["working_dir"] = _working_dir(given["working_dir"], excludes, reference)
-        if given.get("py_modules") is not None:
-            modules = given["py_modules"]
-            if not isinstance(modules, (list, tuple)):
-                raise RayWorkflowInputError(
-                    "runtime_env['py_modules'] must be a list of paths or URIs."
-                )
-            given["py_modules"] = [_module(one, excludes, reference) for one in modules]
+        if folder is not None:
+            given["working_dir"] = reference(folder, "runtime_env['working_dir']")
+        if modules is not None:
+            what = "An entry of runtime_env['py_modules']"
+            given["py_modules"] = [reference(one, what, is_module=True) for one in modules]
     except ArchiveError as exc:
         raise RayWorkflowInputError(f"runtime_env: {exc}") from exc
     for name in ("pip", "uv"):
@@ -92,24 +93,14 @@ def with_archives(runtime_env: Json | None) -> PackedEnvironment:
     return PackedEnvironment(_as_json(given), list(archives.values()))
 
 
-def _working_dir(value: Any, excludes: Sequence[str], reference: Callable[[Archive], Json]) -> Any:
-    path = _local_path(value, "runtime_env['working_dir']")
+def _packed(value: Any, what: str, excludes: Sequence[str], *, is_module: bool) -> Archive | None:
+    """The archive of something local; None for a URI, or a reference to an archive."""
+    path = _local_path(_file_of(value) if is_module else value, what)
     if path is None:
-        return value
-    if path.suffix == ".zip" and path.is_file():
-        return reference(_zip(path))
-    return reference(pack_folder(path, is_excluded=_excluding(path, excludes)))
-
-
-def _module(value: Any, excludes: Sequence[str], reference: Callable[[Archive], Json]) -> Any:
-    path = _local_path(_file_of(value), "An entry of runtime_env['py_modules']")
-    if path is None:
-        return value
-    if path.suffix in _ZIPS and path.is_file():
-        return reference(_zip(path))
-    if path.suffix == ".py" and path.is_file():
-        return reference(pack_file(path))
-    return reference(pack_folder(path, with_parent=True, is_excluded=_excluding(path, excludes)))
+        return None
+    if path.is_file() and path.suffix in (_ZIPS if is_module else (".zip",)):
+        return _zip(path)
+    return pack(path, with_parent=is_module, is_excluded=_excluding(path, excludes))
 
 
 def _file_of(value: Any) -> Any:

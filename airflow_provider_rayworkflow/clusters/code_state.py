@@ -15,7 +15,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_rayworkflow.exceptions import RayWorkflowInputError
 from airflow_provider_rayworkflow.tries.definition import check_environment
 
 Json = dict[str, Any]
@@ -32,15 +31,12 @@ _NO_CODE = frozenset({"__pycache__", ".git", "node_modules"})
 def with_code_of_this_process(runtime_env: Json | None) -> Json:
     """A runtime environment in which workers import what this process can, as its files are now.
 
-    :raises RayWorkflowInputError: when it is no dict, or its ``env_vars`` are none.
+    :raises RayWorkflowInputError: as :func:`check_environment`.
     """
     given = check_environment(runtime_env)
-    env_vars = given.get("env_vars") or {}
-    if not isinstance(env_vars, dict):
-        raise RayWorkflowInputError("runtime_env['env_vars'] must be a dict.")
     paths = [path for path in sys.path if path]
     own = {"PYTHONPATH": os.pathsep.join(paths), CODE_VARIABLE: code_state(paths)}
-    return given | {"env_vars": own | env_vars}
+    return given | {"env_vars": own | (given.get("env_vars") or {})}
 
 
 def code_state(paths: Sequence[str]) -> str:
@@ -51,10 +47,12 @@ def code_state(paths: Sequence[str]) -> str:
     """
     digest = hashlib.sha256()
     count = 0
-    for path in dict.fromkeys(os.path.realpath(path) for path in paths):
+    folders = dict.fromkeys(os.path.realpath(path) for path in paths)
+    seen = set(folders)
+    for path in folders:
         if _is_of_python(path):
             continue
-        for name, found in _files(path):
+        for name, found in _files(path, seen):
             count += 1
             if count > _MOST_FILES:
                 return uuid.uuid4().hex
@@ -71,8 +69,11 @@ def _is_of_python(path: str) -> bool:
     return any(Path(path).is_relative_to(folder) for folder in own)
 
 
-def _files(path: str) -> Iterator[tuple[str, os.stat_result]]:
-    """The files below a folder, or the one of a path, in an order that does not change."""
+def _files(path: str, seen: set[str]) -> Iterator[tuple[str, os.stat_result]]:
+    """The files below a folder, or the one of a path, in an order that does not change.
+
+    :param seen: the folders that no link leads to any more: a link may lead to a folder around it.
+    """
     try:
         if os.path.isfile(path):
             yield path, os.stat(path)
@@ -82,10 +83,20 @@ def _files(path: str) -> Iterator[tuple[str, os.stat_result]]:
         return
     for entry in entries:
         try:
-            if entry.is_dir(follow_symlinks=False):
-                if entry.name not in _NO_CODE:
-                    yield from _files(entry.path)
+            if entry.is_dir():
+                if entry.name not in _NO_CODE and _is_new(entry, seen):
+                    yield from _files(entry.path, seen)
             elif entry.is_file():
                 yield entry.path, entry.stat()
         except OSError:
             continue  # gone since
+
+
+def _is_new(folder: os.DirEntry[str], seen: set[str]) -> bool:
+    if not folder.is_symlink():
+        return True
+    target = os.path.realpath(folder.path)
+    if target in seen:
+        return False
+    seen.add(target)
+    return True

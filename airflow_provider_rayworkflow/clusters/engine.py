@@ -12,6 +12,7 @@ from typing import Protocol, TypeVar
 from airflow_provider_rayworkflow import __version__
 from airflow_provider_rayworkflow.clusters.archives import PackedEnvironment, with_archives
 from airflow_provider_rayworkflow.exceptions import (
+    RayWorkflowError,
     RayWorkflowInputError,
     RayWorkflowQueueFullError,
     RayWorkflowStartError,
@@ -131,6 +132,9 @@ class RayEngine:
         answer = with_errors(
             lambda: self._hook.mailbox.read_answer(self._workflow_id, submission.submission_id)
         )
+        if (answer is None or answer.outcome == "failed") and (owner := self._other_owner()):
+            self._has_begun = self._has_begun_for(owner, found, submission)
+            return self._has_begun
         if answer is None:
             if time.monotonic() - self._ensured_at >= _ENSURE_S:
                 self._see_to_manager(submission)
@@ -142,6 +146,16 @@ class RayEngine:
         self._check(answer)
         self._has_begun = True
         return True
+
+    def withdraw(self) -> None:
+        """Take back what was submitted, unless it has begun; a manager may be starting it just now."""
+        submission = self._submission
+        if submission is not None and not self._has_begun:
+            with_errors(
+                lambda: self._hook.mailbox.delete_submission(
+                    self._workflow_id, submission.submission_id
+                )
+            )
 
     def was_stopped_by_other(self, found: StoredWorkflow) -> bool:
         """True if an earlier try's end has suspended it, while this one owns it already.
@@ -160,6 +174,7 @@ class RayEngine:
         if suspend:
             try:
                 self.stop("suspend")
+                self.withdraw()
             except RayWorkflowStorageError as exc:
                 log.warning("Workflow %s could not be suspended: %s", self._workflow_id, exc)
         self._host.close()
@@ -208,35 +223,76 @@ class RayEngine:
             traceparent=current_traceparent(),
         )
 
+    def _other_owner(self) -> Owner | None:
+        """The task instance with the same id that has taken the workflow over since; None for none."""
+        if self._token == ANYBODY:
+            return None
+        owner = with_errors(lambda: self._hook.mailbox.read_owner(self._workflow_id))
+        return owner if owner and owner.token != self._token else None
+
+    def _has_begun_for(
+        self, owner: Owner, found: StoredWorkflow | None, submission: Submission
+    ) -> bool:
+        """True if the workflow has begun for another owner. If that one could not, submit it again."""
+        mailbox, is_open = self._hook.mailbox, False
+        if not self._is_begun(found):
+            is_open = with_errors(lambda: mailbox.is_open(self._workflow_id, owner.submission_id))
+            found = self._hook.find(self._workflow_id)  # it may have begun before that look
+        if self._is_begun(found):
+            with_errors(lambda: mailbox.delete_answer(self._workflow_id, submission.submission_id))
+            self._host.close()
+            return True
+        if not is_open and not self._stopping.is_set():
+            with_errors(lambda: self._submit(self._ensure_now()))
+        return False
+
+    def _is_begun(self, found: StoredWorkflow | None) -> bool:
+        return found is not None and (
+            found.status.is_active or found.record.epoch > self._epoch_before
+        )
+
     def _see_to_manager(self, submission: Submission) -> None:
-        """Have a manager that is gone started again; on another cluster, it gets a new submission."""
+        """Have a manager that is gone started again; submit again what it will not find."""
         try:
             cluster = self._ensure_now()
         except RayWorkflowUnreachableError as exc:
             if self._backoff.failed() is None:
-                self._withdraw(submission)
+                self.withdraw()
                 raise self._given_up(exc) from exc
             log.warning("%s; it will be asked again", exc)
             return
+        except RayWorkflowError:
+            self.withdraw()  # a manager that is started later would run it after this try's end
+            raise
         self._backoff.worked()
         if cluster != submission.cluster:
             log.warning(
                 "The cluster was started anew: workflow %s is submitted again", self._workflow_id
             )
-            self._withdraw(submission)
+            self.withdraw()
             with_errors(lambda: self._submit(cluster))
+        elif self._is_lost(submission):
+            log.warning(
+                "Workflow %s was deleted while it was to begin: it is submitted again",
+                self._workflow_id,
+            )
+            with_errors(lambda: self._submit(cluster))
+
+    def _is_lost(self, submission: Submission) -> bool:
+        """True if a submission was deleted without an answer."""
+        mailbox, workflow_id = self._hook.mailbox, self._workflow_id
+        return with_errors(
+            # In this order: a manager answers before it deletes.
+            lambda: (
+                not mailbox.is_open(workflow_id, submission.submission_id)
+                and mailbox.read_answer(workflow_id, submission.submission_id) is None
+            )
+        )
 
     def _ensure_now(self) -> str:
         cluster = self._host.ensure()
         self._ensured_at = time.monotonic()
         return cluster
-
-    def _withdraw(self, submission: Submission) -> None:
-        with_errors(
-            lambda: self._hook.mailbox.delete_submission(
-                self._workflow_id, submission.submission_id
-            )
-        )
 
     def _check(self, answer: SubmissionAnswer) -> None:
         if answer.outcome == "queue full":

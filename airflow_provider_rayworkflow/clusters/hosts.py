@@ -53,7 +53,7 @@ def engine_for(
     :param host: where, by default :func:`host_of`.
     """
     is_local = hook.settings.cluster is None
-    if is_local:
+    if is_local and spec.definition is not None:  # a stored graph has its environment
         # Airflow's processes and Ray's share the files of this machine.
         spec = replace(spec, runtime_env=with_code_of_this_process(spec.runtime_env))
     return RayEngine(

@@ -16,7 +16,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import StorageError
 from airflow_provider_rayworkflow.workflow.format.signing import SigningKeys
 from airflow_provider_rayworkflow.workflow.local_ray.cluster import Size
 from airflow_provider_rayworkflow.workflow.local_ray.environment import (
-    PythonEnvironment,
+    environment_name,
     state_root,
 )
 from airflow_provider_rayworkflow.workflow.local_ray.errors import (
@@ -24,8 +24,8 @@ from airflow_provider_rayworkflow.workflow.local_ray.errors import (
     ManagerStartError,
 )
 from airflow_provider_rayworkflow.workflow.local_ray.folder import StateFolder
-from airflow_provider_rayworkflow.workflow.local_ray.launch import RAY, Launcher
-from airflow_provider_rayworkflow.workflow.local_ray.visit import START_TIMEOUT_S, LocalRayVisit
+from airflow_provider_rayworkflow.workflow.local_ray.launch import Launcher
+from airflow_provider_rayworkflow.workflow.local_ray.visit import LocalRayVisit
 
 
 class LocalRay:
@@ -39,24 +39,12 @@ class LocalRay:
     :param location: what opens it in Ray's processes, where that is another thing: a file
         system as an object, for a ``storage_conn_id``. Kept in a file that only this user can
         read, until the manager is up.
-    :param cluster: the import path of what stands for Ray, in tests.
-    :param timeout_s: how long one :meth:`ensure` may take.
     """
 
-    def __init__(
-        self,
-        settings: ConnectionSettings,
-        storage: str,
-        *,
-        location: str = "",
-        cluster: str = RAY,
-        timeout_s: float = START_TIMEOUT_S,
-    ) -> None:
+    def __init__(self, settings: ConnectionSettings, storage: str, *, location: str = "") -> None:
         self._settings = settings
         self._storage = storage
         self._location = location
-        self._launcher = Launcher(cluster=cluster, signing_secret=settings.signing_secret or "")
-        self._timeout_s = timeout_s
         self._visit: LocalRayVisit | None = None
 
     def ensure(self) -> str:
@@ -84,15 +72,13 @@ class LocalRay:
         settings = self._settings
         secret = settings.signing_secret
         signing = SigningKeys.from_text(secret) if secret else None
-        name = PythonEnvironment.current(signing).name
         return LocalRayVisit(
-            StateFolder(state_root(), name, signing=signing),
+            StateFolder(state_root(), environment_name(signing), signing=signing),
             size=Size(
                 num_cpus=settings.num_cpus,
                 num_gpus=settings.num_gpus,
                 object_store_memory_mb=settings.object_store_memory_mb,
             ),
             idle_s=settings.local_idle_s,
-            launcher=self._launcher,
-            timeout_s=self._timeout_s,
+            launcher=Launcher(signing_secret=secret or ""),
         )

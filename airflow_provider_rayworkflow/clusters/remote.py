@@ -29,6 +29,11 @@ _OWN_MODULES = tuple(
     str(Path(module.__file__ or "").parent)
     for module in (airflow_provider_rayworkflow, cloudpickle)
 )
+_MOST_VAIN_JOBS = 3
+_NOT_SEEN = (
+    "has started one, which can't be seen in the storage from here. Both sides need the same storage, not "
+    "two folders of one name, and the same signing keys."
+)
 _EXCLUDED = ("__pycache__", "*.pyc")  # they differ from machine to machine, the package does not
 
 
@@ -43,6 +48,7 @@ class RemoteCluster:
         self._hook = hook
         self._jobs = RayJobs(cluster)
         self._job_id = ""
+        self._vain_jobs = 0
 
     def ensure(self) -> str:
         """Have the manager started, unless it is up. Does not wait for its start; call it again.
@@ -52,12 +58,13 @@ class RemoteCluster:
 
         :returns: the id of the cluster, for submissions.
         :raises RayWorkflowUnreachableError: when the cluster does not answer.
-        :raises RayWorkflowManagerError: when the job has failed.
+        :raises RayWorkflowManagerError: when the job has failed, or three have started a manager that does
+            not show up in the storage.
         :raises RayWorkflowStorageError: when the storage can't be read.
         """
         cluster_id = self._jobs.session_name()
         if self._has_manager(cluster_id):
-            self._job_id = ""
+            self._job_id, self._vain_jobs = "", 0
         elif not self._job_id or self._has_ended(self._job_id):
             self._job_id = self._start()
         return cluster_id
@@ -78,16 +85,18 @@ class RemoteCluster:
         )
 
     def _has_ended(self, job_id: str) -> bool:
-        """True if the job did what it should, and yet there is no manager: it has died since.
+        """True if the job did what it should, and yet there is no manager: it may have died since.
 
-        :raises RayWorkflowManagerError: when the job has failed.
+        :raises RayWorkflowManagerError: as :meth:`ensure`.
         """
         job = self._jobs.find(job_id)
-        if job is None:
-            return True
-        if job.has_ended and not job.was_successful:
-            raise RayWorkflowManagerError(self._hook.shown_storage, job_id, job.message)
-        return job.has_ended
+        if job is None or not job.has_ended:
+            return job is None
+        self._vain_jobs += 1
+        if not job.was_successful or self._vain_jobs >= _MOST_VAIN_JOBS:
+            message = _NOT_SEEN if job.was_successful else f"has failed. {job.message}"
+            raise RayWorkflowManagerError(self._hook.shown_storage, job_id, message)
+        return True
 
     def _start(self) -> str:
         """Submit the job, or find the one that another try has submitted; its id."""

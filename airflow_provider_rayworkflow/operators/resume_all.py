@@ -107,6 +107,8 @@ class RayWorkflowResumeAllOperator(BaseOperator):
             while engines := [engine for engine in engines if not self._has_answer(engine)]:
                 time.sleep(self.poll_interval_s)
         finally:
+            for engine in engines:  # else a manager that is started some day would resume them
+                engine.withdraw()
             host.close()
 
     def _has_answer(self, engine: RayEngine) -> bool:

@@ -193,15 +193,25 @@ def check_metadata(metadata: Any) -> Json:
 
 
 def check_environment(runtime_env: Any) -> Json:
-    """A runtime environment, ``{}`` for None; Ray checks what is in it.
+    """A runtime environment, ``{}`` for None; Ray checks what is in it, but for its variables.
 
-    :raises RayWorkflowInputError: when it is no dict.
+    :raises RayWorkflowInputError: when it is no dict, or its ``env_vars`` are no texts. The message has
+        no value of theirs, as Ray's would.
     """
     if not isinstance(runtime_env, (dict, type(None))):
         # Not what it is: variables in it may be secrets.
         raise RayWorkflowInputError(
             f"runtime_env must be a dict, not a {type(runtime_env).__name__}."
         )
+    variables = (runtime_env or {}).get("env_vars") or {}
+    if not isinstance(variables, dict):
+        raise RayWorkflowInputError("runtime_env['env_vars'] must be a dict.")
+    for name, value in variables.items():
+        if not isinstance(value, str):
+            raise RayWorkflowInputError(
+                f"runtime_env['env_vars'][{name!r:.200}] must be a text, not of type "
+                f"{type(value).__name__}."
+            )
     return runtime_env or {}
 
 

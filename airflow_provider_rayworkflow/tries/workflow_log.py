@@ -6,8 +6,8 @@ carried, over tries by what is remembered. A log that can't be read never fails 
 
 from __future__ import annotations
 
+import logging
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -50,19 +50,18 @@ class WorkflowLog:
         *,
         remembered: Any = None,
         remember: Callable[[Json], None] = lambda value: None,
-        max_characters: int = MAX_CHARACTERS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._workflow_id = workflow_id
         self._remember = remember
-        self._left = max_characters
+        self._left = MAX_CHARACTERS
         self._clock = clock
         self._cursor = BEGINNING
         self._is_remembered = False
         if isinstance(remembered, dict) and remembered.get("workflow_id") == workflow_id:
-            self._cursor = LogCursor.from_json(remembered.get("cursor"))
+            self._cursor = LogCursor.parse(remembered.get("cursor"))
             self._is_remembered = True
-        self._found: deque[LogRead] = deque()
+        self._found: LogRead | None = None
         #: When it was looked at last, by the clock.
         self.looked_at = float("-inf")
         self._told_at = clock()
@@ -88,13 +87,13 @@ class WorkflowLog:
     @property
     def carried(self) -> Json:
         """What :meth:`rejoin` has to know, in another process of the same try."""
-        return {"cursor": list(self._cursor), "left": self._left}
+        return {"cursor": str(self._cursor), "left": self._left}
 
     def rejoin(self, carried: Any) -> None:
         """Go on where the same try was in another process."""
         match carried:
-            case {"cursor": list(cursor), "left": int(left)}:
-                self._cursor, self._left = LogCursor.from_json(cursor), left
+            case {"cursor": str(cursor), "left": int(left)}:
+                self._cursor, self._left = LogCursor.parse(cursor), left
 
     # ---- showing
 
@@ -105,11 +104,10 @@ class WorkflowLog:
         """
         if not is_last and not self.is_due:
             return
-        while self.look(store):
-            is_all = all(found.is_all for found in self._found)
+        is_all = False
+        while not is_all and self.look(store):
+            is_all = self._found is None or self._found.is_all
             self.show()
-            if is_all:
-                break
         if is_last:
             self._tell()
 
@@ -123,8 +121,8 @@ class WorkflowLog:
 
         May be called in another thread than :meth:`show`.
         """
-        if self._left <= 0 or self._found:
-            return bool(self._found)
+        if self._left <= 0 or self._found is not None:
+            return self._found is not None
         self.looked_at = self._clock()
         try:
             found = store.logs.read(self._workflow_id, self._cursor, most_lines=most_lines)
@@ -136,13 +134,12 @@ class WorkflowLog:
         self._has_warned = False
         if found.cursor == self._cursor:
             return False
-        self._found.append(found)
+        self._found = found
         return True
 
     def show(self) -> None:
         """Write what :meth:`look` has found into the log of the task instance."""
-        while self._found:
-            found = self._found[0]  # it stays until the cursor is behind it: see `look`
+        if (found := self._found) is not None:
             for damage in found.damaged:
                 log.warning(
                     "A part of the log of workflow %s is left out: %s", self._workflow_id, damage
@@ -151,7 +148,7 @@ class WorkflowLog:
                 if self._left > 0:
                     self._show(line)
             self._cursor = found.cursor
-            self._found.popleft()
+            self._found = None  # not before the cursor is behind it: see `look`
         if self._clock() - self._told_at >= REMEMBER_S:
             self._tell()
 
@@ -172,19 +169,20 @@ class WorkflowLog:
             return
         self._told = self._cursor
         try:
-            self._remember({"workflow_id": self._workflow_id, "cursor": list(self._cursor)})
+            self._remember({"workflow_id": self._workflow_id, "cursor": str(self._cursor)})
         except Exception as exc:  # a later try shows some lines again
             log.debug("What was shown of a log can't be remembered: %s", exc)
 
 
 def write_line(line: LogLine) -> None:
     """Log a line at its level and with its time; its task's id stands in front."""
-    if not output.isEnabledFor(line.number):
+    level = logging.getLevelNamesMapping()[line.level]
+    if not output.isEnabledFor(level):
         return
     attempt = f", attempt {line.attempt}" if line.attempt > 1 else ""
     task = f"[{one_line(line.task_id)}{attempt}] " if line.task_id else ""
     record = output.makeRecord(
-        output.name, line.number, "(workflow task)", 0, "%s%s", (task, line.text), None
+        output.name, level, "(workflow task)", 0, "%s%s", (task, line.text), None
     )
     record.created, record.msecs = line.at, line.at % 1 * 1000
     output.handle(record)

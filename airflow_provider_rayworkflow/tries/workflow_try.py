@@ -34,34 +34,23 @@ _STOPPING_POLL_INTERVAL_S = 0.2
 
 
 class Engine(Protocol):
-    """What runs one workflow: :class:`RayEngine`."""
+    """What runs one workflow; what its methods do is said at :class:`RayEngine`."""
 
-    def prepare(self) -> None:
-        """Find out what can't work, before anything is written or started."""
+    def prepare(self) -> None: ...
 
-    def submit(self, options: StartOptions) -> None:
-        """Start, resume or attach to the workflow."""
+    def submit(self, options: StartOptions) -> None: ...
 
-    def attach(self) -> None:
-        """Wait for a workflow that runs already."""
+    def attach(self) -> None: ...
 
-    def rejoin(self) -> None:
-        """Go on as the same try, in a process after the one that submitted or attached."""
+    def rejoin(self) -> None: ...
 
-    def has_begun(self, found: StoredWorkflow | None) -> bool:
-        """True if what is stored is of what was submitted, and not of a time before."""
+    def has_begun(self, found: StoredWorkflow | None) -> bool: ...
 
-    def was_stopped_by_other(self, found: StoredWorkflow) -> bool:
-        """True if it was suspended by an earlier try that no longer had the right to."""
+    def was_stopped_by_other(self, found: StoredWorkflow) -> bool: ...
 
-    def stop(self, how: Literal["suspend", "cancel"]) -> None:
-        """Stop the workflow, if that is ours to do; from another thread, within seconds."""
+    def stop(self, how: Literal["suspend", "cancel"]) -> None: ...
 
-    def close(self, *, suspend: bool = False) -> None:
-        """Let go.
-
-        :param suspend: the workflow does not go on without us.
-        """
+    def close(self, *, suspend: bool = False) -> None: ...
 
 
 class WorkflowTry:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Protocol
-
-Json = dict[str, Any]
+from dataclasses import dataclass, fields
+from typing import Protocol
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,9 +17,6 @@ class Size:
     num_cpus: int | None = None
     num_gpus: int | None = None
     object_store_memory_mb: int | None = None
-
-    def to_json(self) -> Json:
-        return asdict(self)
 
     def differences(self, asked: Size) -> list[str]:
         """What is not as another size asks for: ``["num_cpus=4 (2 was asked for)"]``.

@@ -9,7 +9,6 @@ import json
 import os
 import platform
 import sys
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import airflow_provider_rayworkflow
@@ -24,56 +23,34 @@ FOLDER_VARIABLE = "RAY_WORKFLOW_LOCAL_FOLDER"
 _SHOWN_CHARACTERS = 12
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PythonEnvironment:
-    """What two processes of a user must have in common to share a local Ray.
+def environment_name(signing: SigningKeys | None = None) -> str:
+    """The name of the folder of this process's local Ray: ``"py3.11.9-ray2.60.0-<12 hexadecimal digits>"``.
 
-    :ivar prefix: ``sys.prefix``, the folder of the environment.
-    :ivar code: the folder of this package: checkouts of one version may share an environment.
-    :ivar namespaces: those of processes and of time: a container has a local Ray of its own.
-    :ivar keys: a digest of the signing keys, ``""`` without any. They are in the environment of all
-        processes of a Ray, so one Ray has one set of them.
+    Two processes of a user share one if they have the same Python environment and versions, namespaces of
+    processes and of time (a container has a local Ray of its own), and signing keys: these are in the
+    environment of all processes of a Ray.
+
+    :param signing: None for the keys of the environment.
+    :raises LocalRayError: when Ray is not installed.
     """
-
-    prefix: str
-    python: str
-    ray: str
-    package: str
-    code: str
-    namespaces: str
-    keys: str
-
-    @classmethod
-    def current(cls, signing: SigningKeys | None = None) -> PythonEnvironment:
-        """That of this process.
-
-        :param signing: None for the keys of the environment.
-        :raises LocalRayError: when Ray is not installed.
-        """
-        try:
-            ray = importlib.metadata.version("ray")
-        except importlib.metadata.PackageNotFoundError:
-            raise LocalRayError(
-                f"Ray is not installed in {sys.prefix!r}: pip install 'ray[default]'."
-            ) from None
-        keys = or_environment(signing).keys
-        machine = Process.current().machine
-        return cls(
-            prefix=os.path.realpath(sys.prefix),
-            python=platform.python_version(),
-            ray=ray,
-            package=__version__,
-            code=str(Path(airflow_provider_rayworkflow.__file__).resolve().parent),
-            namespaces=machine.partition("/")[2],  # without the boot: its end has to be noticed
-            keys=hmac.digest(b"\0".join(keys), b"local Ray", "sha256").hex() if keys else "",
-        )
-
-    @property
-    def name(self) -> str:
-        """The name of its folder: ``"py3.11.9-ray2.60.0-<12 hexadecimal digits>"``."""
-        content = json.dumps(asdict(self), sort_keys=True).encode()
-        digest = hashlib.sha256(content).hexdigest()[:_SHOWN_CHARACTERS]
-        return f"py{self.python}-ray{self.ray}-{digest}"
+    try:
+        ray = importlib.metadata.version("ray")
+    except importlib.metadata.PackageNotFoundError:
+        raise LocalRayError(
+            f"Ray is not installed in {sys.prefix!r}: pip install 'ray[default]'."
+        ) from None
+    keys = or_environment(signing).keys
+    common = {
+        "prefix": os.path.realpath(sys.prefix),
+        "package": __version__,
+        # Checkouts of one version may share an environment.
+        "code": str(Path(airflow_provider_rayworkflow.__file__).resolve().parent),
+        # Without the boot: its end has to be noticed.
+        "namespaces": Process.current().machine.partition("/")[2],
+        "keys": hmac.digest(b"\0".join(keys), b"local Ray", "sha256").hex() if keys else "",
+    }
+    digest = hashlib.sha256(json.dumps(common, sort_keys=True).encode()).hexdigest()
+    return f"py{platform.python_version()}-ray{ray}-{digest[:_SHOWN_CHARACTERS]}"
 
 
 def state_root() -> str:

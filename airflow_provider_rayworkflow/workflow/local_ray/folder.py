@@ -18,8 +18,8 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
-from typing import Any, TypeVar
+from dataclasses import asdict
+from typing import Any, NamedTuple, TypeVar
 
 from airflow_provider_rayworkflow.workflow.exceptions import (
     DataLoadError,
@@ -37,7 +37,6 @@ from airflow_provider_rayworkflow.workflow.format.signing import SigningKeys
 from airflow_provider_rayworkflow.workflow.local_ray.environment import FOLDER_VARIABLE
 from airflow_provider_rayworkflow.workflow.local_ray.errors import LocalRayError
 from airflow_provider_rayworkflow.workflow.local_ray.state import (
-    EndRequest,
     KeeperState,
     ManagerReport,
     ManagerRequest,
@@ -55,11 +54,10 @@ from airflow_provider_rayworkflow.workflow.storage.backends.roots import (
 
 log = get_logger(__name__)
 
-Json = dict[str, Any]
 T = TypeVar("T")
 
 _DOOR, _KEEPER = "door.lock", "keeper.lock"
-_STATE, _FAILURE, _END = "state.json", "failure.json", "end.json"
+_STATE, _FAILURE = "state.json", "failure.json"
 _TOKEN, _LOG = "token", "keeper.log"
 _REQUESTS, _REPORTS, _PRESENCES = "requests", "managers", "present"
 
@@ -70,12 +68,8 @@ class DoorBusyError(LocalRayError):
     """Another process has held the door for longer than the caller waits."""
 
 
-@dataclass(slots=True)
-class HeldPresence:
-    """A presence of this process.
-
-    :ivar descriptor: of the locked file, closed by :meth:`StateFolder.leave`.
-    """
+class HeldPresence(NamedTuple):
+    """A presence of this process: its key, and the descriptor of the locked file."""
 
     key: str
     descriptor: int
@@ -150,18 +144,13 @@ class StateFolder:
         try:
             yield
         finally:
-            # Not by closing alone: a child that was forked meanwhile has the descriptor, too.
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
-            os.close(descriptor)
+            _let_go(descriptor)
 
     def has_keeper(self) -> bool:
         """True if a keeper lives. Only behind the door: it takes the lock for a moment."""
-        descriptor = self.take_keeper_lock()
-        if descriptor is None:
-            return True
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
-        os.close(descriptor)
-        return False
+        if (descriptor := self.take_keeper_lock()) is not None:
+            _let_go(descriptor)
+        return descriptor is None
 
     def take_keeper_lock(self) -> int | None:
         """The keeper's lock as a descriptor that holds it; None if a keeper lives."""
@@ -190,15 +179,9 @@ class StateFolder:
         try:
             yield
         except UnsafeRootError as exc:
-            raise LocalRayError(
-                f"The folder {self.root!r} of the local Ray is not used, because {exc.why}. Name "
-                f"another one with {FOLDER_VARIABLE}, the same for all of Airflow's processes."
-            ) from None
+            raise LocalRayError(_refusal(self.root, f"is not used, because {exc.why}")) from None
         except OSError as exc:
-            raise LocalRayError(
-                f"The folder {self.path!r} of the local Ray can't be used: {reason(exc)}. Name "
-                f"another one with {FOLDER_VARIABLE}, the same for all of Airflow's processes."
-            ) from exc
+            raise LocalRayError(_refusal(self.path, f"can't be used: {reason(exc)}")) from exc
 
     # ---- who is present
 
@@ -228,10 +211,7 @@ class StateFolder:
         found = []
         for entry in self._store.list(self._key(_PRESENCES)):
             if self._is_locked(entry.key):
-                presence = self._read(
-                    entry.key, "presence", lambda body: well_typed(Presence(**body))
-                )
-                if presence is not None:
+                if (presence := self._read(entry.key, "presence", Presence)) is not None:
                     found.append(presence)
             else:
                 self._store.delete([entry.key])
@@ -255,36 +235,26 @@ class StateFolder:
 
     def read_state(self) -> KeeperState | None:
         """What the latest keeper says; only believable while there is a keeper."""
-        return self._read(self._key(_STATE), "keeper", KeeperState.from_json)
+        return self._read(self._key(_STATE), "keeper", KeeperState.of)
 
     def write_state(self, state: KeeperState) -> None:
-        self._write(self._key(_STATE), "keeper", state.to_json())
+        self._write(self._key(_STATE), "keeper", state)
 
     def read_failure(self) -> StartFailure | None:
         """Why the latest keeper that could not start Ray could not."""
-        return self._read(
-            self._key(_FAILURE), "failure", lambda body: well_typed(StartFailure(**body))
-        )
+        return self._read(self._key(_FAILURE), "failure", StartFailure)
 
     def write_failure(self, failure: StartFailure) -> None:
-        self._write(self._key(_FAILURE), "failure", asdict(failure))
-
-    def request_end(self, request: EndRequest) -> None:
-        self._write(self._key(_END), "end", asdict(request))
-
-    def read_end_request(self) -> EndRequest | None:
-        return self._read(self._key(_END), "end", lambda body: well_typed(EndRequest(**body)))
+        self._write(self._key(_FAILURE), "failure", failure)
 
     def request_manager(self, request: ManagerRequest) -> None:
-        self._write(self._request_key(request.storage), "manager request", asdict(request))
+        self._write(self._of_storage(_REQUESTS, request.storage), "manager request", request)
 
     def manager_requests(self) -> list[ManagerRequest]:
         """The requests that are not answered; those that can't be read are deleted."""
         found = []
         for entry in self._store.list(self._key(_REQUESTS)):
-            request = self._read(
-                entry.key, "manager request", lambda body: well_typed(ManagerRequest(**body))
-            )
+            request = self._read(entry.key, "manager request", ManagerRequest)
             if request is None:
                 self._store.delete([entry.key])
             else:
@@ -293,14 +263,12 @@ class StateFolder:
 
     def report_manager(self, report: ManagerReport) -> None:
         """Answer the requests for a storage's manager."""
-        key = self._key(_REPORTS, f"{_digest(report.storage)}.json")
-        self._write(key, "manager report", asdict(report))
-        self._store.delete([self._request_key(report.storage)])
+        self._write(self._of_storage(_REPORTS, report.storage), "manager report", report)
+        self._store.delete([self._of_storage(_REQUESTS, report.storage)])
 
     def read_report(self, storage: str) -> ManagerReport | None:
         """The latest report about a storage's manager, which may be of an earlier keeper."""
-        key = self._key(_REPORTS, f"{_digest(storage)}.json")
-        return self._read_report(key)
+        return self._read_report(self._of_storage(_REPORTS, storage))
 
     def reports(self) -> list[ManagerReport]:
         entries = self._store.list(self._key(_REPORTS))
@@ -308,7 +276,7 @@ class StateFolder:
 
     def clear(self) -> None:
         """Delete what an ended keeper has left. Only behind the door, with the keeper's lock."""
-        self._store.delete([self._key(name) for name in (_STATE, _END, _TOKEN)])
+        self._store.delete([self._key(name) for name in (_STATE, _TOKEN)])
         for folder in (_REQUESTS, _REPORTS):
             self._store.delete([entry.key for entry in self._store.list(self._key(folder))])
 
@@ -325,28 +293,29 @@ class StateFolder:
             return open_below(folder, _LOG, flags, 0o600)
 
     def _read_report(self, key: str) -> ManagerReport | None:
-        return self._read(key, "manager report", lambda body: well_typed(ManagerReport(**body)))
+        return self._read(key, "manager report", ManagerReport)
 
-    def _read(self, key: str, kind: str, load: Callable[[Json], T]) -> T | None:
+    def _read(self, key: str, kind: str, record: Callable[..., T]) -> T | None:
         """A document; None if there is no such one, or if it can't be read."""
         try:
             data = self._store.get(key)
             with understanding(key, kind):
-                return load(load_line(key, kind, data, signing=self._signing))
+                return well_typed(record(**load_line(key, kind, data, signing=self._signing)))
         except KeyNotFoundError:
             return None
         except DataLoadError as exc:
             log.warning("A document of the local Ray in %s is of no use: %s", self.root, exc)
             return None
 
-    def _write(self, key: str, kind: str, body: Json) -> None:
-        self._store.put(key, dump_document(key, kind, body, signing=self._signing))
+    def _write(self, key: str, kind: str, record: Any) -> None:
+        self._store.put(key, dump_document(key, kind, asdict(record), signing=self._signing))
 
     def _key(self, *parts: str) -> str:
         return "/".join([self.name, *parts])
 
-    def _request_key(self, storage: str) -> str:
-        return self._key(_REQUESTS, f"{_digest(storage)}.json")
+    def _of_storage(self, folder: str, storage: str) -> str:
+        digest = hashlib.sha256(storage.encode(errors="surrogatepass")).hexdigest()[:32]
+        return self._key(folder, f"{digest}.json")
 
 
 def list_folders(root: str, *, signing: SigningKeys | None = None) -> list[StateFolder]:
@@ -360,10 +329,21 @@ def list_folders(root: str, *, signing: SigningKeys | None = None) -> list[State
     except FileNotFoundError:
         return []
     except UnsafeRootError as exc:
-        raise LocalRayError(
-            f"The folder {root!r} of the local Ray is not used, because {exc.why}."
-        ) from None
+        raise LocalRayError(_refusal(root, f"is not used, because {exc.why}")) from None
     return [StateFolder(root, name, signing=signing) for name in names]
+
+
+def _refusal(path: str, why: str) -> str:
+    return (
+        f"The folder {path!r} of the local Ray {why}. Name another one with {FOLDER_VARIABLE}, the "
+        "same for all of Airflow's processes."
+    )
+
+
+def _let_go(descriptor: int) -> None:
+    # Not by closing alone: a child that was forked meanwhile has the descriptor, too.
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    os.close(descriptor)
 
 
 def _lock(descriptor: int) -> bool:
@@ -374,7 +354,3 @@ def _lock(descriptor: int) -> bool:
             return False
         raise
     return True
-
-
-def _digest(storage: str) -> str:
-    return hashlib.sha256(storage.encode(errors="surrogatepass")).hexdigest()[:32]

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from airflow_provider_rayworkflow import __version__
@@ -36,24 +36,11 @@ from airflow_provider_rayworkflow.workflow.storage.leases import Process
 log = get_logger(__name__)
 
 _DOOR_TIMEOUT_S = 10.0
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class KeeperTimes:
-    """How often a keeper looks, and how long it waits; seconds.
-
-    :ivar poll: between two looks for requests.
-    :ivar look: between two looks at who is present and what is held.
-    :ivar leftovers: what an earlier keeper has left gets so long to end by itself.
-    :ivar answer: a manager gets so long to say whether it is idle.
-    :ivar stop: the end of Ray may take so long.
-    """
-
-    poll: float = 0.1
-    look: float = 1.0
-    leftovers: float = 5.0
-    answer: float = 15.0
-    stop: float = 60.0
+_POLL_S = 0.1  # between two looks for requests
+_LOOK_S = 1.0  # between two looks at who is present and what is held
+_LEFTOVERS_S = 5.0  # for what an earlier keeper has left to end by itself
+_ANSWER_TIMEOUT_S = 15.0  # for a manager to say whether it is idle
+_STOP_TIMEOUT_S = 60.0  # for the end of Ray
 
 
 class Keeper:
@@ -73,16 +60,12 @@ class Keeper:
         state: KeeperState,
         lock: int,
         idle_s: float,
-        times: KeeperTimes | None = None,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._folder = folder
         self._make_cluster = make_cluster
         self._state = state
         self._lock = lock
         self._idle_s = idle_s
-        self._times = times or KeeperTimes()
-        self._clock = clock
         self._watches: dict[str, ManagerWatch] = {}
         self._busy_at = 0.0
         self._signal = ""
@@ -105,14 +88,15 @@ class Keeper:
     def _start(self) -> LocalCluster:
         folder, keeper_id = self._folder, self._state.keeper_id
         folder.write_state(self._state)
-        killed = end_leftovers(folder, keeper_id=keeper_id, wait_s=self._times.leftovers)
+        killed = end_leftovers(folder, keeper_id=keeper_id, wait_s=_LEFTOVERS_S)
         if killed:
             log.warning("%d processes of an earlier local Ray had to be killed", killed)
         folder.write_token(secrets.token_hex(32))
+        signal.signal(signal.SIGTERM, self._on_signal)
         cluster = self._make_cluster()
         started = cluster.start(self._state.size, token_file=folder.token_path)
         signal.signal(signal.SIGTERM, self._on_signal)  # Ray has set its own
-        self._busy_at = self._clock()
+        self._busy_at = time.monotonic()
         self._state = replace(
             self._state,
             cluster_id=started.cluster_id,
@@ -134,7 +118,7 @@ class Keeper:
 
     def _serve(self, cluster: LocalCluster) -> str:
         """Return, with the reason, when it has to end."""
-        look_at = self._clock()
+        look_at = time.monotonic()
         while True:
             if self._signal:
                 return self._signal
@@ -142,27 +126,23 @@ class Keeper:
                 return "Ray has ended"
             try:
                 self._take_requests(cluster)
-                if self._clock() >= look_at:
-                    look_at = self._clock() + self._times.look
+                if time.monotonic() >= look_at:
+                    look_at = time.monotonic() + _LOOK_S
                     if reason := self._look():
                         return reason
             except (StorageError, LocalRayError) as exc:  # a full disk: that may pass
                 log.warning("The state folder can't be used now: %s", exc)
-                time.sleep(self._times.look)
+                time.sleep(_LOOK_S)
                 if not self._folder.is_keeper_lock(self._lock):
                     return _FOLDER_GONE
-            time.sleep(self._times.poll)
+            time.sleep(_POLL_S)
 
     def _take_requests(self, cluster: LocalCluster) -> None:
         for request in self._folder.manager_requests():
             watch = self._watches.get(request.storage)
             if watch is None:
                 watch = self._watches[request.storage] = ManagerWatch(
-                    cluster,
-                    request.storage,
-                    report=self._report,
-                    look_s=self._times.look,
-                    clock=self._clock,
+                    cluster, request.storage, report=self._report
                 )
             watch.ask(request.location)
 
@@ -184,9 +164,6 @@ class Keeper:
         """Why it has to end, ``""`` if it has not."""
         if not self._folder.is_keeper_lock(self._lock):
             return _FOLDER_GONE
-        request = self._folder.read_end_request()
-        if request is not None and request.keeper_id == self._state.keeper_id:
-            return "a user has asked for it"
         if self._folder.read_state() != self._state:  # it could not be written, or was deleted
             self._folder.write_state(self._state)
         if self._is_idle() and self._says_ending() and self._is_idle_now():
@@ -203,9 +180,9 @@ class Keeper:
         if present:
             self._idle_s = max(present, key=lambda presence: presence.since).idle_s
         if present or any(watch.is_busy for watch in self._watches.values()):
-            self._busy_at = self._clock()
+            self._busy_at = time.monotonic()
             return False
-        return self._clock() - self._busy_at >= self._idle_s
+        return time.monotonic() - self._busy_at >= self._idle_s
 
     def _says_ending(self) -> bool:
         """True if no process has come meanwhile: from here on, they wait for the end."""
@@ -217,10 +194,10 @@ class Keeper:
 
     def _is_idle_now(self) -> bool:
         """True if no manager holds anything; what was submitted meanwhile runs on otherwise."""
-        deadline = self._clock() + self._times.answer
+        deadline = time.monotonic() + _ANSWER_TIMEOUT_S
         for watch in self._watches.values():
-            if not watch.is_idle_now(max(0.0, deadline - self._clock())):
-                self._busy_at = self._clock()
+            if not watch.is_idle_now(max(0.0, deadline - time.monotonic())):
+                self._busy_at = time.monotonic()
                 self._say("running")
                 return False
         return True
@@ -231,7 +208,7 @@ class Keeper:
         with suppress(StorageError, LocalRayError), self._folder.door(timeout_s=_DOOR_TIMEOUT_S):
             self._say("ending")
         # Ray's processes end with this one. What waits for them in vain must not.
-        timer = threading.Timer(self._times.stop, self._give_up)
+        timer = threading.Timer(_STOP_TIMEOUT_S, _give_up)
         timer.daemon = True
         timer.start()
         try:
@@ -243,17 +220,21 @@ class Keeper:
             if self._folder.is_keeper_lock(self._lock):
                 self._folder.clear()
 
-    def _give_up(self) -> None:
-        log.error("Ray has not ended after %g s: its processes are killed", self._times.stop)
-        logging.shutdown()
-        os._exit(1)
-
     def _say(self, phase: Phase) -> None:
-        self._state = replace(self._state, phase=phase)
-        self._folder.write_state(self._state)
+        state = replace(self._state, phase=phase)
+        if phase == "running":
+            self._state = state  # if it can't be written now, the next look does it
+        self._folder.write_state(state)
+        self._state = state
 
     def _on_signal(self, number: int, frame: Any) -> None:
         self._signal = f"its process was sent {signal.Signals(number).name}"
+
+
+def _give_up() -> None:
+    log.error("Ray has not ended after %g s: its processes are killed", _STOP_TIMEOUT_S)
+    logging.shutdown()
+    os._exit(1)
 
 
 _FOLDER_GONE = "its folder was deleted, so that no process finds it any more"

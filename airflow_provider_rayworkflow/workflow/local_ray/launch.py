@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import airflow_provider_rayworkflow
@@ -44,8 +45,8 @@ class Launcher:
     cluster: str = RAY
     signing_secret: str = field(default="", repr=False)
 
-    def launch(self, folder: StateFolder, size: Size, *, idle_s: float) -> str | None:
-        """Start a keeper; returns its id, None if one lives already. Only behind the door.
+    def launch(self, folder: StateFolder, size: Size, *, idle_s: float) -> None:
+        """Start a keeper, unless one lives already. Only behind the door.
 
         When this returns, the keeper has its lock, and does not depend on this process any more.
 
@@ -54,24 +55,25 @@ class Launcher:
         """
         lock = folder.take_keeper_lock()
         if lock is None:
-            return None
+            return
         try:
-            keeper_id = uuid.uuid4().hex
             folder.clear()  # what an earlier keeper said is not of this one
-            self._launch(folder, size, keeper_id, idle_s=idle_s, lock=lock)
+            self._launch(folder, size, uuid.uuid4().hex, idle_s=idle_s, lock=lock)
         finally:
             os.close(lock)  # the keeper has it open, too
-        return keeper_id
 
     def _launch(
         self, folder: StateFolder, size: Size, keeper_id: str, *, idle_s: float, lock: int
     ) -> None:
-        command = [sys.executable, "-P", "-m", f"{__package__}"]
-        command += ["--root", folder.root, "--name", folder.name, "--keeper-id", keeper_id]
-        command += ["--lock", str(lock), "--idle-s", str(idle_s), "--cluster", self.cluster]
-        for name, value in size.to_json().items():
-            if value is not None:
-                command += [f"--{name.replace('_', '-')}", str(value)]
+        options = {
+            "folder": [folder.root, folder.name],
+            "size": asdict(size),
+            "keeper_id": keeper_id,
+            "lock": lock,
+            "idle_s": idle_s,
+            "cluster": self.cluster,
+        }
+        command = [sys.executable, "-P", "-m", f"{__package__}", json.dumps(options)]
         output = folder.open_log()
         try:
             # It ends at once, and its child is the keeper: not ours, and so not ended with us.

@@ -13,42 +13,30 @@ from airflow_provider_rayworkflow.workflow.storage import shown
 
 log = get_logger(__name__)
 
-#: How long a manager counts as busy that does not say whether it is.
-DOUBT_S = 600.0
+_LOOK_S = 1.0  # between two looks
+_DOUBT_S = 600.0  # so long a manager counts as busy that does not say whether it is
 
 
 class ManagerWatch:
     """Starts a manager when it is asked for, and looks how many workflows it holds.
 
     :param report: told the storage, and why it has no manager (``""`` if it has).
-    :param look_s: how long to wait between two looks.
-    :param clock: seconds that never jump.
     """
 
     def __init__(
-        self,
-        cluster: LocalCluster,
-        storage: str,
-        *,
-        report: Callable[[str, str], None],
-        look_s: float,
-        doubt_s: float = DOUBT_S,
-        clock: Callable[[], float] = time.monotonic,
+        self, cluster: LocalCluster, storage: str, *, report: Callable[[str, str], None]
     ) -> None:
         self._cluster = cluster
         self._storage = storage
         self._location = storage
         self._report = report
-        self._look_s = look_s
-        self._doubt_s = doubt_s
-        self._clock = clock
         self._changed = threading.Condition()
         self._is_asked = False
         self._is_up = False
         self._is_doubtful = False
         self._wanted_at = 0.0  # a look that begins no earlier
         self._looked_at = 0.0
-        self._known_at = clock()  # when it was last known how many are held
+        self._known_at = time.monotonic()  # when it was last known how many are held
         self._is_busy = True
         threading.Thread(target=self._run, name="manager-watch", daemon=True).start()
 
@@ -57,7 +45,7 @@ class ManagerWatch:
         with self._changed:
             self._location = location
             self._is_asked = self._is_busy = True
-            self._known_at = self._clock()
+            self._known_at = time.monotonic()
             self._changed.notify_all()
 
     @property
@@ -68,7 +56,7 @@ class ManagerWatch:
 
     def is_idle_now(self, timeout_s: float) -> bool:
         """Look once more; True if it holds nothing, False also if it does not say in time."""
-        wanted_at = self._clock()
+        wanted_at = time.monotonic()
         with self._changed:
             if self._is_lost():
                 return True
@@ -78,20 +66,20 @@ class ManagerWatch:
             return self._looked_at >= wanted_at and not self._is_busy
 
     def _is_lost(self) -> bool:
-        return self._clock() - self._known_at >= self._doubt_s
+        return time.monotonic() - self._known_at >= _DOUBT_S
 
     def _run(self) -> None:
         while True:
             with self._changed:
                 self._changed.wait_for(
-                    lambda: self._is_asked or self._wanted_at > self._looked_at, self._look_s
+                    lambda: self._is_asked or self._wanted_at > self._looked_at, _LOOK_S
                 )
                 is_asked, self._is_asked = self._is_asked, False
-                begun = self._clock()
+                begun = time.monotonic()
             if is_asked or self._is_doubtful:
                 self._start(is_asked=is_asked)
             if self._is_doubtful or not self._look(begun):
-                time.sleep(self._look_s)
+                time.sleep(_LOOK_S)
 
     def _start(self, *, is_asked: bool) -> None:
         """Start it, also again: a manager in doubt may have died for good."""
@@ -119,7 +107,7 @@ class ManagerWatch:
                 self._is_doubtful = self._is_busy = True
             return False
         with self._changed:
-            self._known_at = self._clock()
+            self._known_at = time.monotonic()
             self._looked_at = begun
             self._is_busy = held > 0 or self._is_asked
             self._changed.notify_all()

@@ -12,11 +12,8 @@ from dataclasses import dataclass
 from airflow_provider_rayworkflow.workflow.local_ray.errors import LocalRayError
 from airflow_provider_rayworkflow.workflow.local_ray.folder import StateFolder, list_folders
 from airflow_provider_rayworkflow.workflow.local_ray.leftovers import end_leftovers
-from airflow_provider_rayworkflow.workflow.local_ray.state import (
-    EndRequest,
-    KeeperState,
-    Presence,
-)
+from airflow_provider_rayworkflow.workflow.local_ray.state import KeeperState, Presence
+from airflow_provider_rayworkflow.workflow.storage.leases import Process
 
 _DOOR_TIMEOUT_S = 10.0
 _POLL_S = 0.1
@@ -51,12 +48,15 @@ def end_local_ray(shown: ShownLocalRay, *, timeout_s: float) -> bool:
 
     :param timeout_s: how long it gets before its processes are killed.
     :returns: False if they had to be.
-    :raises LocalRayError: when they can't be found.
+    :raises LocalRayError: when its process is not known.
     """
     folder, state = shown.folder, shown.state
-    if state is not None:
-        with folder.door(timeout_s=_DOOR_TIMEOUT_S):
-            folder.request_end(EndRequest(keeper_id=state.keeper_id))
+    if state is None or not state.process.is_here:
+        raise LocalRayError(
+            f"The process of the local Ray in {folder.path!r} is not known: look for it with "
+            f"fuser -v {folder.path}/keeper.lock, and end it."
+        )
+    _send(state.process, signal.SIGTERM)
     deadline = time.monotonic() + timeout_s
     while _lives(folder, state):
         if time.monotonic() >= deadline:
@@ -83,24 +83,24 @@ def _look(folder: StateFolder) -> ShownLocalRay | None:
         )
 
 
-def _lives(folder: StateFolder, state: KeeperState | None) -> bool:
+def _lives(folder: StateFolder, state: KeeperState) -> bool:
     """True as long as it is the keeper that was looked at."""
     with folder.door(timeout_s=_DOOR_TIMEOUT_S):
         if not folder.has_keeper():
             return False
         now = folder.read_state()
-        return state is None or now is None or now.keeper_id == state.keeper_id
+        return now is None or now.keeper_id == state.keeper_id
 
 
-def _kill(folder: StateFolder, state: KeeperState | None) -> None:
+def _send(process: Process, number: signal.Signals) -> None:
+    if not process.is_gone():
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, number)
+
+
+def _kill(folder: StateFolder, state: KeeperState) -> None:
     """Kill a keeper that does not end; Ray ends with it, and what does not is killed, too."""
-    if state is None or not state.process.is_here or state.process.is_gone():
-        raise LocalRayError(
-            f"The local Ray in {folder.path!r} does not end, and its process is not known: "
-            f"look for it with fuser -v {folder.path}/keeper.lock, and end it."
-        )
-    with suppress(ProcessLookupError):
-        os.kill(state.process.pid, signal.SIGKILL)
+    _send(state.process, signal.SIGKILL)
     while not state.process.is_gone():
         time.sleep(_POLL_S)
     with folder.door(timeout_s=_DOOR_TIMEOUT_S):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from airflow_provider_rayworkflow.workflow.format.documents import well_typed
@@ -41,22 +41,17 @@ class KeeperState:
     address: str
     token_file: str
 
-    def to_json(self) -> Json:
-        return asdict(self)
-
     @classmethod
-    def from_json(cls, value: Json) -> KeeperState:
-        process = well_typed(Process(**value["process"]))
-        size = well_typed(Size(**value["size"]))
-        return well_typed(cls(**value | {"process": process, "size": size}))
+    def of(cls, *, process: Json, size: Json, **others: Any) -> KeeperState:
+        """The state of a document's body."""
+        return cls(process=well_typed(Process(**process)), size=well_typed(Size(**size)), **others)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ManagerRequest:
     """What a caller asks of the keeper: a manager for a storage. Deleted when it is answered.
 
-    :ivar storage: its URI, which names the manager.
-    :ivar location: what opens it for Ray; may have credentials in it.
+    :ivar storage: and ``location``: as for :meth:`.LocalCluster.start_manager`.
     """
 
     storage: str
@@ -83,13 +78,6 @@ class StartFailure:
 
     keeper_id: str
     message: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EndRequest:
-    """A person's wish that a keeper ends, with what runs suspended."""
-
-    keeper_id: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

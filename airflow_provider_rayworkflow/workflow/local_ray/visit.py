@@ -24,8 +24,8 @@ from airflow_provider_rayworkflow.workflow.storage import shown
 
 log = get_logger(__name__)
 
-#: Ray takes up to a minute on a busy machine, and the keeper tries three times.
-START_TIMEOUT_S = 240.0
+# Ray takes up to a minute on a busy machine, and the keeper tries three times.
+_START_TIMEOUT_S = 240.0
 
 _DOOR_TIMEOUT_S = 90.0
 _POLL_S = 0.05
@@ -65,13 +65,13 @@ class LocalRayVisit:
         *,
         size: Size,
         idle_s: float,
-        launcher: Launcher | None = None,
-        timeout_s: float = START_TIMEOUT_S,
+        launcher: Launcher,
+        timeout_s: float = _START_TIMEOUT_S,
     ) -> None:
         self._folder = folder
         self._size = size
         self._idle_s = idle_s
-        self._launcher = launcher or Launcher()
+        self._launcher = launcher
         self._timeout_s = timeout_s
         self._presence: HeldPresence | None = None
         self._sized_for = ""
@@ -108,12 +108,6 @@ class LocalRayVisit:
         if self._presence is not None:
             self._folder.leave(self._presence)
             self._presence = None
-
-    def __enter__(self) -> LocalRayVisit:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _look_behind_door(self, request: ManagerRequest, wait: _Wait) -> KeeperState | None:
         """Start what is missing, and ask for what is not up yet; the state if nothing is."""

@@ -11,7 +11,6 @@ import asyncio
 import functools
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from airflow_provider_rayworkflow.workflow.exceptions import OwnershipLostError
 from airflow_provider_rayworkflow.workflow.execution.writes import Guard
@@ -24,46 +23,33 @@ from airflow_provider_rayworkflow.workflow.storage.log_pieces import PIECE_BYTES
 
 log = get_logger(__name__)
 
-#: The largest log of a workflow in bytes, where the environment of the manager says nothing else.
+#: The largest log of a workflow in its storage, in bytes, where the environment of the manager says nothing
+#: else (:data:`MAX_LOG_VARIABLE`). A later run of the workflow deletes the oldest pieces of earlier runs until
+#: half of this is free.
+MAX_LOG_BYTES = 16 * 1024 * 1024
 MAX_LOG_VARIABLE = "RAY_WORKFLOW_MAX_LOG_BYTES"
 
+_MEMORY_BYTES = 32 * 1024 * 1024  # of all workflows together, until it is written
+_CLOSE_S = 10.0  # so long the end of a run waits for the last piece
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LogLimits:
-    """How much of the logs is kept.
 
-    :ivar workflow_bytes: of one workflow, in its storage; 0: nothing. A later run of the workflow
-        deletes the oldest pieces of earlier runs until half of this is free.
-    :ivar memory_bytes: of all workflows together, in the manager's memory, until it is written.
-    :ivar close_s: how long the end of a run waits for the last piece, in seconds.
+def max_log_bytes(environment: Mapping[str, str]) -> int:
+    """What an environment says; 0 for no log.
+
+    :raises ValueError: when that is no number of bytes.
     """
-
-    workflow_bytes: int = 16 * 1024 * 1024
-    memory_bytes: int = 32 * 1024 * 1024
-    close_s: float = 10.0
-
-    @classmethod
-    def of_environment(cls, environment: Mapping[str, str]) -> LogLimits:
-        """The defaults, with what :data:`MAX_LOG_VARIABLE` says.
-
-        :raises ValueError: when that is no number of bytes.
-        """
-        text = environment.get(MAX_LOG_VARIABLE, "")
-        if not text:
-            return cls()
-        if not text.isdecimal():
-            raise ValueError(
-                f"{MAX_LOG_VARIABLE} is {text!r}. Give a number of bytes; 0 for no log."
-            )
-        return cls(workflow_bytes=int(text))
+    text = environment.get(MAX_LOG_VARIABLE) or str(MAX_LOG_BYTES)
+    if not text.isdecimal():
+        raise ValueError(f"{MAX_LOG_VARIABLE} is {text!r}. Give a number of bytes; 0 for no log.")
+    return int(text)
 
 
 class LogWriter:
     """The logs of all workflows that one manager runs. It belongs to one event loop."""
 
-    def __init__(self, known: Registry, limits: LogLimits | None = None) -> None:
+    def __init__(self, known: Registry, *, max_bytes: int = MAX_LOG_BYTES) -> None:
         self.known = known
-        self.limits = limits or LogLimits()
+        self.max_bytes = max_bytes
         #: How many bytes of lines wait in memory.
         self.waiting_bytes = 0
 
@@ -88,7 +74,6 @@ class RunLog:
     def __init__(self, writer: LogWriter, claim: Claim, guard: Guard) -> None:
         self._writer = writer
         self._known = writer.known
-        self._limits = writer.limits
         self._claim = claim
         self._guard = guard
         self._lines: deque[LogLine] = deque()
@@ -96,13 +81,14 @@ class RunLog:
         self._left_out = 0
         self._had: dict[str, int] = {}
         self._number = 0
-        self._room = self._limits.workflow_bytes
+        self._room = writer.max_bytes
         self._has_room = claim.epoch == claim.base_epoch
         self._takes_lines = self._room > 0
         self._is_full = False
         self._is_closing = False
         self._is_due = False
         self._unwritten: Callable[[], Put] | None = None
+        self._unwritten_bytes = 0
         self._has_warned = False
         self._timer: asyncio.TimerHandle | None = None
         self._writing: asyncio.Task[None] | None = None
@@ -126,7 +112,7 @@ class RunLog:
         self._add([line], is_due=level == "WARNING")
 
     async def close(self) -> None:
-        """Write what waits, before the run's final status; no longer than :class:`LogLimits` says.
+        """Write what waits, before the run's final status; for ten seconds at most.
 
         Lines that come later are dropped.
         """
@@ -135,7 +121,7 @@ class RunLog:
             self._begin_to_write()
         self._stop_timer()
         if self._writing is not None:
-            await asyncio.wait([self._writing], timeout=self._limits.close_s)
+            await asyncio.wait([self._writing], timeout=_CLOSE_S)
         self._drop()
 
     # ---- what waits
@@ -145,13 +131,13 @@ class RunLog:
             return
         for line in lines:
             size = line.size
-            if self._writer.waiting_bytes + size > self._limits.memory_bytes:
+            if self._writer.waiting_bytes + size > _MEMORY_BYTES:
                 self._left_out += 1
                 continue
             self._lines.append(line)
             self._count(size)
         self._is_due = self._is_due or is_due
-        if self._bytes >= PIECE_BYTES:
+        if self._bytes >= PIECE_BYTES and self._unwritten is None:
             self._begin_to_write()
         else:
             self._write_later()
@@ -163,6 +149,7 @@ class RunLog:
     def _drop(self) -> None:
         self._lines.clear()
         self._count(-self._bytes)
+        self._unwritten_bytes = 0
         self._is_due = False
 
     # ---- writing
@@ -212,13 +199,15 @@ class RunLog:
         make = self._unwritten = self._unwritten or self._next_piece()
         await self._known.writes.put(make, guard=self._guard)
         self._unwritten, self._has_warned = None, False
+        self._count(-self._unwritten_bytes)
+        self._unwritten_bytes = 0
         self._is_due = bool(self._lines)
 
     async def _make_room(self) -> None:
         """Once in a later run: let the logs of earlier runs leave it half of the room."""
         if self._has_room:
             return
-        claim, most = self._claim, self._limits.workflow_bytes
+        claim, most = self._claim, self._writer.max_bytes
         kept, deleted = await self._known.in_thread(
             self._known.store.logs.make_room, claim.workflow_id, claim.epoch, most // 2
         )
@@ -234,14 +223,14 @@ class RunLog:
         size = 0
         while self._lines and size < PIECE_BYTES:
             if size + self._lines[0].size > self._room:
-                lines.append(self._note(_FULL.format(self._limits.workflow_bytes)))
+                lines.append(self._note(_FULL.format(self._writer.max_bytes)))
                 self._takes_lines, self._is_full = False, True
                 self._drop()
                 break
             lines.append(self._lines.popleft())
             size += lines[-1].size
-            self._count(-lines[-1].size)
         self._room -= size
+        self._unwritten_bytes = 0 if self._is_full else size  # they are in memory until then
         if self._left_out and not self._is_full and not self._lines:
             lines.append(self._note(_LEFT_OUT.format(self._left_out)))
             self._left_out = 0

@@ -24,7 +24,7 @@ from airflow_provider_rayworkflow.workflow.manager.http_events import HttpEvents
 from airflow_provider_rayworkflow.workflow.manager.inactive import InactiveWorkflows
 from airflow_provider_rayworkflow.workflow.manager.lease_keeper import LeaseKeeper
 from airflow_provider_rayworkflow.workflow.manager.locks import Locks
-from airflow_provider_rayworkflow.workflow.manager.log_writer import LogLimits, LogWriter
+from airflow_provider_rayworkflow.workflow.manager.log_writer import MAX_LOG_BYTES, LogWriter
 from airflow_provider_rayworkflow.workflow.manager.queries import Queries
 from airflow_provider_rayworkflow.workflow.manager.registry import Intervals, Registry
 from airflow_provider_rayworkflow.workflow.manager.runs import WorkflowRuns
@@ -66,9 +66,9 @@ class Manager:
     :param metrics: told what goes on; by default nothing is measured.
     :param event_settings: how HTTP events are taken.
     :param intervals: how often it looks at the storage, and writes to it.
-    :param cluster: the id that submissions for this manager carry.
+    :param cluster: the id that submissions for this manager carry, with its ``package_version``.
     :param builder: makes the graphs of submissions; None for a manager that takes none.
-    :param log_limits: how much is kept of what tasks print and log.
+    :param max_log_bytes: how much is kept of what the tasks of a workflow print and log.
     :ivar answers: what callers ask.
     :ivar submissions: finds what to run, if there is a builder.
     :ivar tenure: how long this manager may act without another renewal of its lease.
@@ -93,7 +93,7 @@ class Manager:
         intervals: Intervals | None = None,
         cluster: str = "",
         builder: Builder | None = None,
-        log_limits: LogLimits | None = None,
+        max_log_bytes: int = MAX_LOG_BYTES,
     ) -> None:
         self.manager_id = manager_id
         self.tenure = Tenure(LEASE_TTL_S, elapsed)
@@ -101,7 +101,8 @@ class Manager:
             store, manager_id=manager_id, clock=clock, tenure=self.tenure, intervals=intervals
         )
         self._locks = Locks()
-        late, self.logs = StatusBacklog(known, self._locks), LogWriter(known, log_limits)
+        self.logs = LogWriter(known, max_bytes=max_log_bytes)
+        late = StatusBacklog(known, self._locks)
         self._runs = WorkflowRuns(
             known, runner, limits=limits, late=late, metrics=metrics or Metrics(), logs=self.logs
         )
@@ -116,8 +117,9 @@ class Manager:
             known, on_lost=lambda live, exc: self._runs.stop(live, Stop.FENCED, lost=exc)
         )
         self._requests = StopRequests(known, stop=self._stop_as_requested)
+        takes = (cluster, package_version)
         self.submissions = SubmissionReader(
-            known, self._starts, builder, cluster=cluster, set_limits=self.set_limits
+            known, self._starts, builder, takes=takes, set_limits=self.set_limits
         )
         self._watching: list[asyncio.Task[None]] = []
         self._lease = LeaseKeeper(
@@ -178,6 +180,10 @@ class Manager:
     def _in_loop(self, call: Callable[[], None]) -> None:
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(call)
+
+    def count_held(self) -> int:
+        """How many workflows this manager runs, has in its queue, or is about to start."""
+        return len(self._known.live) + self.submissions.count_taking
 
     def set_limits(self, limits: Limits) -> bool:
         """Set the limits that are still unset; True if that changed any.

@@ -32,10 +32,6 @@ class Queries:
         self._known = known
         self._resume = resume
 
-    def count_held(self) -> int:
-        """How many workflows this manager runs or has in its queue."""
-        return len(self._known.live)
-
     async def get_status(self, workflow_id: str) -> WorkflowStatus:
         """The honest status.
 

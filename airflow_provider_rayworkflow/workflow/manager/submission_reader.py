@@ -24,10 +24,12 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     LeaseLostError,
     OwnershipLostError,
     StorageError,
+    UntrustedDataError,
     WorkflowError,
 )
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.format.shortening import shorten
+from airflow_provider_rayworkflow.workflow.format.signing import SigningKeys
 from airflow_provider_rayworkflow.workflow.manager.admission import Admission
 from airflow_provider_rayworkflow.workflow.manager.registry import Registry
 from airflow_provider_rayworkflow.workflow.model.graph import Graph
@@ -72,7 +74,8 @@ class SubmissionReader:
     """The submissions for one manager.
 
     :param builder: None for a manager that takes none.
-    :param cluster: of the manager: only submissions that name it are taken.
+    :param takes: the cluster and the version of the package that a submission must name: others wait
+        for a manager of theirs.
     :param set_limits: as :meth:`Manager.set_limits`; what it changes is in the next renewal of the lease.
     """
 
@@ -82,13 +85,13 @@ class SubmissionReader:
         admission: Admission,
         builder: Builder | None,
         *,
-        cluster: str,
+        takes: tuple[str, str],
         set_limits: Callable[[Limits], bool],
     ) -> None:
         self._known = known
         self._admission = admission
         self._builder = builder
-        self._cluster = cluster
+        self._takes = takes
         self._set_limits = set_limits
         self._mailbox = Mailbox(known.store.bytes, signing=known.store.signing)
         self._taking: dict[str, asyncio.Task[None]] = {}
@@ -98,9 +101,9 @@ class SubmissionReader:
         self._is_closed = False
 
     @property
-    def is_busy(self) -> bool:
-        """True while a submission is on its way; its workflow is not held yet."""
-        return bool(self._taking)
+    def count_taking(self) -> int:
+        """How many submissions are on their way; their workflows may not be held yet."""
+        return len(self._taking)
 
     async def watch(self) -> None:
         """Look again and again, until cancelled or fenced: at once after a look that found work."""
@@ -154,8 +157,8 @@ class SubmissionReader:
     async def _take(self, key: str) -> None:
         try:
             await self._deal_with(key)
-        except KeyNotFoundError:
-            pass  # taken since it was listed, or withdrawn
+        except KeyNotFoundError:  # taken since it was listed, or withdrawn
+            self._put_off(key)  # or else what it goes on from has vanished
         except (LeaseLostError, OwnershipLostError) as exc:
             log.warning("A submission stays for another manager: %s", exc)
             self._put_off(key)
@@ -175,23 +178,27 @@ class SubmissionReader:
 
     async def _deal_with(self, key: str) -> None:
         try:
-            submission = await self._known.in_thread(self._mailbox.read_submission_at, key)
+            submission = await self._known.in_thread(self._mailbox.read_submission, key)
         except CorruptedDataError as exc:
             self._left.add(key)
             log.warning("A submission is of no use: %s", exc)
+            if isinstance(exc, UntrustedDataError):
+                await self._known.in_thread(self._refuse_untrusted, key, str(exc))
             return
-        if submission.cluster != self._cluster:
+        if (submission.cluster, submission.package_version) != self._takes:
             self._left.add(key)
             return
-        if await self._is_answered(submission):
+        if await self._known.in_thread(
+            self._mailbox.read_answer, submission.workflow_id, submission.submission_id
+        ):
             await self._known.in_thread(self._delete, submission)
             return
-        outcome, message = await self._outcome(submission)
+        outcome, message = await self._outcome(key, submission)
         if self._known.tenure.is_over:
             raise LeaseLostError
         await self._known.in_thread(self._answer, submission, outcome, message)
 
-    async def _outcome(self, submission: Submission) -> tuple[AnswerOutcome, str]:
+    async def _outcome(self, key: str, submission: Submission) -> tuple[AnswerOutcome, str]:
         """Begin the workflow; what became of that.
 
         :raises StorageError: when it may work a moment later.
@@ -202,9 +209,7 @@ class SubmissionReader:
                 return "failed", reason
             graph = await self._build(submission)
             # To build takes a while. Another manager may have been faster, and the try may have gone on.
-            await self._known.in_thread(
-                self._mailbox.read_submission, submission.workflow_id, submission.submission_id
-            )
+            await self._known.in_thread(self._mailbox.read_submission, key)
             if reason := await self._why_not(submission):
                 return "failed", reason
             await self._begin(submission, graph)
@@ -212,17 +217,13 @@ class SubmissionReader:
             return "queue full", str(exc)
         except (OwnershipLostError, LeaseLostError, KeyNotFoundError):
             raise
-        except StorageError as exc:
-            if exc.is_transient:
-                raise
-            return "failed", _described(exc)
-        except RefusedError as exc:
+        except (RefusedError, ValueError) as exc:  # asked for again, it would be the same
             return "refused", str(exc)
         except BuildError as exc:
             return "failed", str(exc)
-        except ValueError as exc:  # asked for again, it would be the same
-            return "refused", str(exc)
         except WorkflowError as exc:
+            if isinstance(exc, StorageError) and exc.is_transient:
+                raise
             return "failed", _described(exc)
         except Exception as exc:
             log.exception("Workflow %s could not be started", submission.workflow_id)
@@ -284,12 +285,6 @@ class SubmissionReader:
             reason = f"its owner has asked to {request.how} it"
         return f"Workflow {workflow_id} is not started: {reason}" if reason else ""
 
-    async def _is_answered(self, submission: Submission) -> bool:
-        answer = await self._known.in_thread(
-            self._mailbox.read_answer, submission.workflow_id, submission.submission_id
-        )
-        return answer is not None
-
     def _answer(self, submission: Submission, outcome: AnswerOutcome, message: str) -> None:
         """Write the answer, then delete the submission. Blocks."""
         self._mailbox.write_answer(
@@ -304,6 +299,16 @@ class SubmissionReader:
         if message:
             log.warning("Workflow %s, %s: %s", submission.workflow_id, outcome, message)
         self._delete(submission)
+
+    def _refuse_untrusted(self, key: str, why: str) -> None:
+        """Answer a submission that is not signed with our keys: its try would wait for ever. Blocks.
+
+        Nothing of it is believed but for whom it is.
+        """
+        unverified = Mailbox(self._known.store.bytes, signing=SigningKeys())
+        submission = unverified.read_submission(key)
+        if (submission.cluster, submission.package_version) == self._takes:
+            self._answer(submission, "failed", why)
 
     def _delete(self, submission: Submission) -> None:
         self._mailbox.delete_submission(submission.workflow_id, submission.submission_id)

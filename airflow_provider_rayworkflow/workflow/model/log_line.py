@@ -39,11 +39,6 @@ class LogLine(NamedTuple):
     text: str
 
     @property
-    def number(self) -> int:
-        """The level as ``logging`` counts."""
-        return number_of(self.level)
-
-    @property
     def size(self) -> int:
         """About how many bytes it takes in a piece of the log."""
         return len(self.text) + len(self.task_id) + _OTHER_BYTES
@@ -76,11 +71,6 @@ class TaskLines(NamedTuple):
 def level_of(number: int) -> Level:
     """The level of a number of ``logging``: the nearest one that is not above it."""
     return _LEVELS[min(max(number // _STEP, 1), len(_LEVELS)) - 1]
-
-
-def number_of(level: Level) -> int:
-    """The number that ``logging`` has for a level."""
-    return (_LEVELS.index(level) + 1) * _STEP
 
 
 def fold(text: str) -> str:

@@ -1,10 +1,13 @@
-"""Deletes what is stored of workflows that do not exist: events, answers, uses of archives."""
+"""Deletes what is stored of workflows and managers that do not exist: events, answers, uses of archives, leases."""
 
 from __future__ import annotations
+
+import time
 
 from airflow_provider_rayworkflow.workflow.storage import keys
 from airflow_provider_rayworkflow.workflow.storage.archives import ArchiveStore
 from airflow_provider_rayworkflow.workflow.storage.events import EventStore
+from airflow_provider_rayworkflow.workflow.storage.leases import LEASE_TTL_S
 from airflow_provider_rayworkflow.workflow.storage.mailbox import Mailbox
 from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
 
@@ -48,3 +51,26 @@ def delete_orphaned_submissions(store: WorkflowStore, before: float) -> list[str
     mailbox.forget_orphaned(is_unknown, before=before)
     archives = ArchiveStore(store.bytes, signing=store.signing)
     return archives.release_orphaned(is_unknown, before=before)
+
+
+def delete_dead_leases(store: WorkflowStore, before: float) -> int:
+    """Delete the leases that were renewed before a time, and are not for a whole lease time now.
+
+    A manager that is killed leaves its lease, and each manager reads all leases when it starts.
+
+    :param before: seconds since the epoch. It chooses what is watched; a clock decides nothing else.
+    :returns: how many.
+    """
+    leases = store.leases
+    old = [lease for lease in leases.list_all() if lease.renewed_at < before]
+    if not all([leases.watch.judge(lease, time.time()) == "dead" for lease in old]):
+        time.sleep(LEASE_TTL_S)
+    dead = [
+        now.manager_id
+        for lease in old
+        if (now := leases.read(lease.manager_id)) is not None
+        and leases.watch.judge(now, time.time()) == "dead"
+    ]
+    for manager_id in dead:
+        leases.delete(manager_id)
+    return len(dead)

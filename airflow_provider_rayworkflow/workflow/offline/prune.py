@@ -21,6 +21,7 @@ from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.model.task_record import TaskRecord
 from airflow_provider_rayworkflow.workflow.offline import lifecycle
 from airflow_provider_rayworkflow.workflow.offline.orphans import (
+    delete_dead_leases,
     delete_orphaned_events,
     delete_orphaned_submissions,
 )
@@ -43,6 +44,7 @@ PRUNABLE = ("SUCCESSFUL", "FAILED", "RESUMABLE", "CANCELED")
 PRUNED_BY_DEFAULT = ("SUCCESSFUL", "FAILED", "CANCELED")
 # Each has been tried for a minute.
 _MOST_UNANSWERED = 3
+_DAY_S = 24 * 3600.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,8 +86,8 @@ def prune(
 ) -> list[Pruned]:
     """Delete workflows that ended long ago. One listing, a read for each that has such a status.
 
-    Events of unknown workflows that came by HTTP so long ago are deleted, too, unless only some ids or ended
-    workflows of any age are meant.
+    Events of unknown workflows that came by HTTP so long ago are deleted, too, and the leases of managers that died
+    so long ago (a day at least), unless only some ids or ended workflows of any age are meant.
 
     :param older_than_s: seconds since it ended (or began, if it has no end); None for any time.
     :param now: seconds since the epoch.
@@ -115,6 +117,7 @@ def prune(
         done += [pruned] if pruned else []
     if not dry_run and not id_prefix and older_than_s is not None:
         _prune_orphans(store, before, report)
+        _prune_leases(store, min(before, now - _DAY_S), report)
     return done
 
 
@@ -179,6 +182,13 @@ def _prune_orphans(store: WorkflowStore, before: float, report: Callable[[str], 
         delete_orphaned_submissions(store, before)
     except StorageError as exc:
         report(f"Submissions of unknown workflows are not pruned: {exc}")
+
+
+def _prune_leases(store: WorkflowStore, before: float, report: Callable[[str], None]) -> None:
+    try:
+        delete_dead_leases(store, before)
+    except StorageError as exc:
+        report(f"Leases of dead managers are not pruned: {exc}")
 
 
 def _is_cut_down(store: WorkflowStore, record: StatusRecord) -> bool:

@@ -20,7 +20,6 @@ __all__ = [
     "accept_option",
     "has_local_node_ended",
     "is_client_handle",
-    "listen_to_logs",
     "print_logs_of_other_jobs",
     "set_default_options",
     "when_completed",
@@ -58,25 +57,6 @@ def has_local_node_ended() -> bool:
         return True
     needed = (ray_constants.PROCESS_TYPE_RAYLET, ray_constants.PROCESS_TYPE_GCS_SERVER)
     return any(kind in needed for kind, _ in node.dead_processes())
-
-
-def listen_to_logs(handle: Callable[[dict[str, Any]], None]) -> bool:
-    """Have ``handle`` called with what the processes of all jobs print, in place of Ray's printing.
-
-    Ray Serve and Ray Client do the same.
-
-    :returns: False if this version of Ray has no such thing.
-    """
-    try:
-        from ray._private.ray_logging import global_worker_stdstream_dispatcher as dispatcher
-        from ray._private.worker import global_worker
-
-        dispatcher.remove_handler("ray_print_logs")
-        dispatcher.add_handler("workflow", handle)
-        global_worker._filter_logs_by_job = False
-    except (ImportError, AttributeError):
-        return False
-    return True
 
 
 def print_logs_of_other_jobs(pick: Callable[[dict[str, Any]], list[str]]) -> None:

@@ -71,44 +71,30 @@ class Archive:
 # ---- packing
 
 
-def pack_folder(
-    folder: Path,
-    *,
-    with_parent: bool = False,
-    is_excluded: Callable[[str], bool] = lambda _: False,
-    max_bytes: int = MAX_ARCHIVE_BYTES,
+def pack(
+    given: Path, *, with_parent: bool = False, is_excluded: Callable[[str], bool] = lambda _: False
 ) -> Archive:
-    """Make an archive of a folder, without ``__pycache__``, ``.git`` and compiled files.
+    """Make an archive of a single file, or of a folder without ``__pycache__``, ``.git`` and compiled files.
 
     A symbolic link to a file in the folder is stored as that file; one that leads nowhere is left out.
 
-    :param with_parent: the names begin with the folder's own, as a package is imported.
+    :param with_parent: names in a folder begin with its own, as a package is imported.
     :param is_excluded: called with each path relative to the folder, with ``/`` between its parts and at
         the end of a folder's.
-    :param max_bytes: how much the files may have together.
-    :raises ArchiveError: when it is no folder, a file can't be read, it is too large, or a link leads out of
-        the folder or to another folder.
+    :raises ArchiveError: when a file can't be read, it is too large, or a link leads out of the folder or to
+        another folder.
     """
     try:
-        root = folder.resolve(strict=True)
+        if given.is_file():
+            _check_size(given, given.parent, [given])
+            return _pack([(given.name, given)])
+        root = given.resolve(strict=True)
         found = list(_walk(root, root, is_excluded))
-        _check_size(folder, root, found, max_bytes)
-        prefix = f"{folder.absolute().name}/" if with_parent else ""
+        _check_size(given, root, found)
+        prefix = f"{given.absolute().name}/" if with_parent else ""
         return _pack([(prefix + _relative(path, root), path) for path in found])
     except OSError as exc:
-        raise ArchiveError(f"The folder {str(folder)!r} can't be packed: {exc}") from exc
-
-
-def pack_file(file: Path, *, max_bytes: int = MAX_ARCHIVE_BYTES) -> Archive:
-    """Make an archive of a single file, such as a module.
-
-    :raises ArchiveError: when it can't be read, or is too large.
-    """
-    try:
-        _check_size(file, file.parent, [file], max_bytes)
-        return _pack([(file.name, file)])
-    except OSError as exc:
-        raise ArchiveError(f"The file {str(file)!r} can't be packed: {exc}") from exc
+        raise ArchiveError(f"{str(given)!r} can't be packed: {exc}") from exc
 
 
 def _walk(folder: Path, root: Path, is_excluded: Callable[[str], bool]) -> Iterator[Path]:
@@ -153,7 +139,7 @@ def _is_link_to_own_file(link: Path, root: Path) -> bool:
     )
 
 
-def _check_size(given: Path, root: Path, files: list[Path], max_bytes: int) -> None:
+def _check_size(given: Path, root: Path, files: list[Path]) -> None:
     if len(files) > MAX_ARCHIVE_FILES:
         raise ArchiveError(
             f"{str(given)!r} has {len(files):,} files, and an archive of code may have "
@@ -164,11 +150,11 @@ def _check_size(given: Path, root: Path, files: list[Path], max_bytes: int) -> N
         top = path.relative_to(root).parts[0]
         sizes[top] = sizes.get(top, 0) + path.stat().st_size
     total = sum(sizes.values())
-    if total > max_bytes:
+    if total > MAX_ARCHIVE_BYTES:
         largest = sorted(sizes, key=lambda name: -sizes[name])[:_SHOWN]
         shown = ", ".join(f"{name!r} {_mb(sizes[name])}" for name in largest)
         raise ArchiveError(
-            f"{str(given)!r} has {_mb(total)}, and an archive of code may have {_mb(max_bytes)}. "
+            f"{str(given)!r} has {_mb(total)}, and an archive of code may have {_mb(MAX_ARCHIVE_BYTES)}. "
             f"The largest in it: {shown}. {_WAY_OUT}"
         )
 
@@ -203,7 +189,7 @@ def _pack(files: list[tuple[str, Path]]) -> Archive:
 # ---- unpacking
 
 
-def check_members(data: bytes, *, max_bytes: int = MAX_ARCHIVE_BYTES) -> list[zipfile.ZipInfo]:
+def check_members(data: bytes) -> list[zipfile.ZipInfo]:
     """The members of a zip that can be unpacked into a folder, and nowhere else.
 
     :raises ArchiveError: when it is no zip, is too large unpacked, or has a member that is a link, that is
@@ -214,8 +200,11 @@ def check_members(data: bytes, *, max_bytes: int = MAX_ARCHIVE_BYTES) -> list[zi
             members = archive.infolist()
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as exc:
         raise ArchiveError(f"It is no zip: {exc}") from exc
-    if len(members) > MAX_ARCHIVE_FILES or sum(one.file_size for one in members) > max_bytes:
-        raise ArchiveError(f"Unpacked, it has more than {_mb(max_bytes)} or too many files.")
+    size = sum(one.file_size for one in members)
+    if len(members) > MAX_ARCHIVE_FILES or size > MAX_ARCHIVE_BYTES:
+        raise ArchiveError(
+            f"Unpacked, it has more than {_mb(MAX_ARCHIVE_BYTES)} or too many files."
+        )
     names = set[str]()
     for member in members:
         name, mode = member.filename.rstrip("/"), member.external_attr >> 16
@@ -230,13 +219,13 @@ def check_members(data: bytes, *, max_bytes: int = MAX_ARCHIVE_BYTES) -> list[zi
     return members
 
 
-def unpack(data: bytes, folder: Path, *, max_bytes: int = MAX_ARCHIVE_BYTES) -> None:
+def unpack(data: bytes, folder: Path) -> None:
     """Unpack an archive into a folder that is empty and that others can't write.
 
     :raises ArchiveError: as :func:`check_members`, before anything is written; or when a file is damaged.
     :raises OSError: when a file can't be written.
     """
-    members = check_members(data, max_bytes=max_bytes)
+    members = check_members(data)
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         for member in members:
             path = folder.joinpath(*PurePosixPath(member.filename).parts)
@@ -267,18 +256,13 @@ class ArchiveStore:
         self._store = store
         self._signing = signing
 
-    def add(self, archive: Archive) -> bool:
-        """Store an archive, unless it is there; a read, and a write if it is new.
-
-        :returns: True if it was written.
-        """
+    def add(self, archive: Archive) -> None:
+        """Store an archive, unless it is there; a read, and a write if it is new."""
         key = keys.archive_key(archive.sha256)
         try:
             self._store.get(key, 0, 1)
         except KeyNotFoundError:
             self._store.put(key, archive.data)
-            return True
-        return False
 
     def read(self, sha256: str) -> Archive:
         """Read an archive.

@@ -11,9 +11,11 @@ are whole when they appear, and come in the order of their numbers.
 from __future__ import annotations
 
 import json
+import re
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from airflow_provider_rayworkflow.workflow.exceptions import (
     CorruptedDataError,
@@ -53,23 +55,17 @@ class LogCursor(NamedTuple):
     line: int = -1
 
     def __str__(self) -> str:
-        """For an address, as :meth:`parse` takes it."""
+        """For JSON and addresses, as :meth:`parse` takes it."""
         return ".".join(map(str, self))
 
     @classmethod
-    def parse(cls, text: str) -> LogCursor:
+    def parse(cls, text: object) -> LogCursor:
         """The cursor of a text; the beginning of the log for what is none."""
-        return cls.from_json(
-            [int(part) for part in text.split(".") if part.lstrip("-").isdecimal()]
-        )
+        found = _CURSOR.fullmatch(text) if isinstance(text, str) else None
+        return cls(*map(int, found.groups())) if found else cls()
 
-    @classmethod
-    def from_json(cls, value: Any) -> LogCursor:
-        """The cursor of a list of its numbers; the beginning of the log for what is none."""
-        match value:
-            case [int(epoch), int(number), int(line)] if min(epoch, number, line + 1) >= 0:
-                return cls(epoch, number, line)
-        return cls()
+
+_CURSOR = re.compile(r"(\d{1,9})\.(\d{1,9})\.(-1|\d{1,9})", re.ASCII)
 
 
 #: Before all lines.
@@ -121,10 +117,8 @@ class LogPieces:
         }
         return Put(key, dump_document(key, "log", body, [rest], signing=self._signing))
 
-    def make_room(self, workflow_id: str, epoch: int, most_bytes: int) -> tuple[int, int]:
+    def make_room(self, workflow_id: str, epoch: int, most_bytes: int = 0) -> tuple[int, int]:
         """Delete the oldest pieces of earlier epochs until the rest takes no more than so many bytes.
-
-        One listing, and the deletion.
 
         :returns: how many bytes the rest takes, and how many pieces were deleted.
         :raises StorageError: when the storage does not answer.
@@ -141,17 +135,12 @@ class LogPieces:
             self._store.delete(old)
         return total, len(old)
 
-    def delete(self, workflow_id: str, *, before_epoch: int | None = None) -> None:
-        """Delete a log, or what is older than an epoch of it.
+    def delete(self, workflow_id: str) -> None:
+        """Delete a log.
 
         :raises StorageError: when it can't be listed or deleted.
         """
-        if before_epoch is None:
-            self._store.delete_folder(keys.logs_folder(workflow_id))
-            return
-        old = [file.key for file in self.files(workflow_id) if file.epoch < before_epoch]
-        if old:
-            self._store.delete(old)
+        self._store.delete_folder(keys.logs_folder(workflow_id))
 
     # ---- reading
 
@@ -164,28 +153,18 @@ class LogPieces:
         files = (keys.parse_log_file(entry.key, entry.size) for entry in found)
         return sorted(file for file in files if file is not None)
 
-    def end(self, workflow_id: str) -> LogCursor:
-        """A cursor behind all that is there now. One listing.
-
-        :raises DataLoadError: when it can't be listed.
-        """
-        files = self.files(workflow_id)
-        return LogCursor(files[-1].epoch, files[-1].number) if files else LogCursor()
-
     def read(
         self,
         workflow_id: str,
         after: LogCursor = BEGINNING,
         *,
         task_id: str | None = None,
-        most_lines: int | None = None,
-        most_bytes: int = READ_BYTES,
+        most_lines: int = sys.maxsize,
     ) -> LogRead:
         """Read on from a cursor: one listing, and a read for each new piece.
 
         :param task_id: only lines of this task.
-        :param most_lines: return no more lines than this; None for any number.
-        :param most_bytes: read no further piece when those read have this size.
+        :param most_lines: return no more lines than this.
         :raises DataLoadError: when the log can't be listed, or a piece can't be read that may be
             whole.
         """
@@ -193,18 +172,19 @@ class LogPieces:
         damaged: list[str] = []
         cursor, size = after, 0
         for file in self.files(workflow_id):
-            had = self._had(file, after)
-            if had is None:
+            place = file.epoch, file.number
+            if place < after[:2] or (place == after[:2] and after.line < 0):
                 continue
-            if size >= most_bytes or (most_lines is not None and len(lines) >= most_lines):
+            had = after.line if place == after[:2] else 0
+            if size >= READ_BYTES or len(lines) >= most_lines:
                 return LogRead(lines=lines, cursor=cursor, is_all=False, damaged=damaged)
             size += file.size if file.size <= MAX_PIECE_BYTES else 0  # which is not read
-            cursor = LogCursor(file.epoch, file.number)
+            cursor = LogCursor(*place)
             for at, line in enumerate(self._read_piece(workflow_id, file, damaged)):
                 if at < had or (task_id is not None and line.task_id != task_id):
                     continue
-                if most_lines is not None and len(lines) >= most_lines:
-                    cursor = LogCursor(file.epoch, file.number, at)
+                if len(lines) >= most_lines:
+                    cursor = LogCursor(*place, at)
                     return LogRead(lines=lines, cursor=cursor, is_all=False, damaged=damaged)
                 lines.append(line)
         return LogRead(lines=lines, cursor=cursor, damaged=damaged)
@@ -217,8 +197,6 @@ class LogPieces:
         :raises DataLoadError: as :meth:`read`.
         """
         files = self.files(workflow_id)
-        if not files:
-            return LogRead(lines=[], cursor=LogCursor())
         lines: list[LogLine] = []
         damaged: list[str] = []
         size, is_cut = 0, False
@@ -229,31 +207,19 @@ class LogPieces:
             size += file.size if file.size <= MAX_PIECE_BYTES else 0  # which is not read
             found = self._read_piece(workflow_id, file, damaged)
             lines[:0] = [line for line in found if task_id is None or line.task_id == task_id]
-        last = files[-1]
         return LogRead(
             lines=lines[-most_lines:],
-            cursor=LogCursor(last.epoch, last.number),
+            cursor=LogCursor(files[-1].epoch, files[-1].number) if files else BEGINNING,
             damaged=damaged,
             is_cut=is_cut or len(lines) > most_lines,
         )
-
-    @staticmethod
-    def _had(file: LogFile, after: LogCursor) -> int | None:
-        """How many lines of a piece a reader has had; None for all."""
-        if (file.epoch, file.number) < (after.epoch, after.number):
-            return None
-        if (file.epoch, file.number) > (after.epoch, after.number):
-            return 0
-        return None if after.line < 0 else after.line
 
     def _read_piece(self, workflow_id: str, file: LogFile, damaged: list[str]) -> list[LogLine]:
         """The lines of a piece. Of one that is damaged none, and why goes to ``damaged``."""
         try:
             return list(self._load(workflow_id, file))
         except KeyNotFoundError:
-            return []  # deleted since the listing
-        except CorruptedDataError as exc:
-            damaged.append(str(exc))
+            pass  # deleted since the listing
         except DataLoadError as exc:
             if exc.is_transient:
                 raise

@@ -166,12 +166,15 @@ class Mailbox:
         self._unreadable: set[str] = set()
 
     def submit(self, submission: Submission) -> None:
-        """Take the workflow over, and store a submission for a manager; two writes.
+        """Take the workflow over, and store a submission for a manager; a read and two writes.
 
-        In this order: a manager that finds a submission of a try that is not the owner drops it. With
-        :data:`ANYBODY` as its token, the workflow keeps its owner: one write.
+        In this order: a manager that finds a submission of a try that is not the owner drops it. What
+        the owner before has submitted is deleted, with its answer: that try may be dead, and its
+        cluster gone. With :data:`ANYBODY` as its token, the workflow keeps its owner: one write.
         """
+        earlier = ""
         if submission.token != ANYBODY:
+            earlier = self._latest_submission(submission.workflow_id)
             self.take_over(
                 Owner(
                     workflow_id=submission.workflow_id,
@@ -181,6 +184,8 @@ class Mailbox:
                 )
             )
         self.write_submission(submission)
+        if earlier not in ("", submission.submission_id):
+            self.delete_answer(submission.workflow_id, earlier)
 
     def write_submission(self, submission: Submission) -> None:
         """Store a submission; one write."""
@@ -189,17 +194,10 @@ class Mailbox:
         key = keys.submission_key(submission.workflow_id, submission.submission_id)
         self._store.put(key, dump_document(key, "submission", body, graph, signing=self._signing))
 
-    def read_submission(self, workflow_id: str, submission_id: str) -> Submission:
-        """Read a submission.
+    def read_submission(self, key: str) -> Submission:
+        """Read a submission that :meth:`list_submissions` has found; one read.
 
-        :raises KeyNotFoundError: when there is no such submission, or it has been taken.
-        """
-        return self.read_submission_at(keys.submission_key(workflow_id, submission_id))
-
-    def read_submission_at(self, key: str) -> Submission:
-        """Read a submission that a listing has found; one read.
-
-        :raises KeyNotFoundError: when it has been taken since.
+        :raises KeyNotFoundError: when it has been taken or withdrawn since.
         :raises CorruptedDataError: when it is damaged, or the submission of another key.
         """
         body, frames = load_frames(key, "submission", self._store.get(key), signing=self._signing)
@@ -226,11 +224,19 @@ class Mailbox:
                 found.append(entry.key)
         return sorted(found)
 
+    def is_open(self, workflow_id: str, submission_id: str) -> bool:
+        """True as long as a submission has neither been taken nor withdrawn; one small read."""
+        try:
+            self._store.get(keys.submission_key(workflow_id, submission_id), 0, 1)
+        except KeyNotFoundError:
+            return False
+        return True
+
     def delete_submission(self, workflow_id: str, submission_id: str) -> None:
         self._store.delete([keys.submission_key(workflow_id, submission_id)])
 
     def write_answer(self, answer: SubmissionAnswer) -> bool:
-        """SubmissionAnswer a submission, unless it has an answer: the first one counts. One write.
+        """Answer a submission, unless it has an answer: the first one counts. One write.
 
         :returns: False if there was an answer.
         """
@@ -349,6 +355,14 @@ class Mailbox:
             return request.base_epoch == base_epoch
         owner = self.read_owner(request.workflow_id)
         return owner is not None and owner.token == request.token
+
+    def _latest_submission(self, workflow_id: str) -> str:
+        """The id of the submission of a workflow's owner; ``""`` for none."""
+        try:
+            owner = self.read_owner(workflow_id)
+        except DataLoadError:
+            return ""  # a damaged owner is replaced
+        return owner.submission_id if owner else ""
 
     def _warn_once(self, key: str, message: str) -> None:
         if key not in self._unreadable:  # managers look again and again

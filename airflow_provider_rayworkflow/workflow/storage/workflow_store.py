@@ -321,7 +321,7 @@ class WorkflowStore:
         files = [file.key for file in self._files(workflow_id) if 0 < file.epoch < epoch]
         statuses = self._status_keys(keys.status_folder(workflow_id))
         self.bytes.delete([*files, *(key.key for key in statuses if key.epoch < epoch)])
-        self.logs.delete(workflow_id, before_epoch=epoch)
+        self.logs.make_room(workflow_id, epoch)
         EventStore(self.bytes, signing=self.signing).delete_given_out(workflow_id)
 
     def delete_files(

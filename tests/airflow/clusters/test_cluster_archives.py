@@ -103,7 +103,8 @@ def test_a_requirements_file_is_read(tmp_path):
         ({"py_modules": [None]}, "must be a path or a URI"),
         ({"excludes": "data"}, "must be a list of patterns"),
         ({"pip": "/no/such/file"}, "can't be read"),
-        ({"env_vars": {"SECRET": object()}}, r"runtime_env\['env_vars'\] must be JSON"),
+        ({"env_vars": {"SECRET": object()}}, r"\['env_vars'\]\['SECRET'\] must be a text"),
+        ({"config": {"x": object()}}, r"runtime_env\['config'\] must be JSON"),
     ],
 )
 def test_what_can_not_go_along_is_refused(given, message):

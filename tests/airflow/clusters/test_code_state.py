@@ -56,6 +56,18 @@ def test_every_change_of_a_file_changes_it(folder: Path, change):
     assert code_state([str(folder)]) != before
 
 
+def test_a_linked_folder_counts_and_a_link_in_a_circle_ends(folder: Path, tmp_path_factory):
+    shared = tmp_path_factory.mktemp("shared")
+    (shared / "module.py").write_text("A = 1\n")
+    (folder / "shared").symlink_to(shared)
+    (folder / "package" / "around").symlink_to(folder)
+    (shared / "itself").symlink_to(shared)
+    before = code_state([str(folder)])
+    assert code_state([str(folder)]) == before
+    (shared / "module.py").write_text("A = 22\n")
+    assert code_state([str(folder)]) != before
+
+
 def test_what_python_writes_changes_nothing(folder: Path):
     before = code_state([str(folder)])
     (folder / "package" / "__pycache__").mkdir()
@@ -64,7 +76,7 @@ def test_what_python_writes_changes_nothing(folder: Path):
 
 
 def test_the_environment_of_python_is_not_looked_through(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(code, "_files", lambda path: pytest.fail(f"{path} was looked through"))
+    monkeypatch.setattr(code, "_files", lambda path, _: pytest.fail(f"{path} was looked through"))
     code_state([sysconfig.get_path("stdlib"), sysconfig.get_path("purelib")])
 
 
@@ -99,7 +111,15 @@ def test_workers_import_what_this_process_can_and_what_the_author_says_counts_mo
     assert own == [path for path in sys.path if path]
 
 
-@pytest.mark.parametrize("wrong", ["text", {"env_vars": ["A"]}])
-def test_an_environment_of_another_form_is_refused(wrong: object):
-    with pytest.raises(RayWorkflowInputError, match="must be a dict"):
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ("text", "runtime_env must be a dict, not a str"),
+        ({"env_vars": ["A"]}, r"runtime_env\['env_vars'\] must be a dict"),
+        ({"env_vars": {"PIN": 123456}}, r"\['env_vars'\]\['PIN'\] must be a text, not of type int"),
+    ],
+)
+def test_an_environment_of_another_form_is_refused_without_its_values(wrong: object, message: str):
+    with pytest.raises(RayWorkflowInputError, match=message) as error:
         with_code_of_this_process(wrong)
+    assert "123456" not in str(error.value)

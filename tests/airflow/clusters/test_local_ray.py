@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
 from local_rays import Machine, is_gone, wait_for
 
+from airflow_provider_rayworkflow.clusters import local_ray
 from airflow_provider_rayworkflow.clusters.local_ray import LocalRay
 from airflow_provider_rayworkflow.connection.settings import ConnectionSettings
 from airflow_provider_rayworkflow.exceptions import (
@@ -19,9 +22,10 @@ from airflow_provider_rayworkflow.exceptions import (
 )
 from airflow_provider_rayworkflow.workflow.local_ray.environment import (
     FOLDER_VARIABLE,
-    PythonEnvironment,
+    environment_name,
     state_root,
 )
+from airflow_provider_rayworkflow.workflow.local_ray.launch import Launcher
 from airflow_provider_rayworkflow.workflow.local_ray.overview import list_local_rays
 
 STAND_IN = "stand_in_ray:StandIn"
@@ -30,10 +34,11 @@ STAND_IN = "stand_in_ray:StandIn"
 @pytest.fixture
 def made(machine: Machine, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv(FOLDER_VARIABLE, machine.root)
+    monkeypatch.setattr(local_ray, "Launcher", partial(Launcher, cluster=STAND_IN))
     rays: list[LocalRay] = []
 
     def make(storage: str = "/data", **settings: object) -> LocalRay:
-        ray = LocalRay(ConnectionSettings(**settings), storage, cluster=STAND_IN, timeout_s=60)
+        ray = LocalRay(ConnectionSettings(**settings), storage)
         rays.append(ray)
         return ray
 
@@ -49,7 +54,7 @@ def test_a_try_gets_a_manager_of_the_size_that_its_connection_says(machine: Mach
     assert shown.state is not None
     assert shown.state.cluster_id == cluster_id
     assert (shown.state.size.num_cpus, shown.state.size.num_gpus) == (3, 1)
-    assert shown.folder.name == PythonEnvironment.current().name
+    assert shown.folder.name == environment_name()
     ray.close()
     pid = shown.state.process.pid
     wait_for(lambda: is_gone(pid))
@@ -94,12 +99,11 @@ def test_two_users_have_two_folders(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_two_environments_have_two_names(monkeypatch: pytest.MonkeyPatch):
-    own = PythonEnvironment.current()
-    assert own.name == PythonEnvironment.current().name
+    own = environment_name()
+    assert own == environment_name()
     monkeypatch.setattr(sys, "prefix", "/opt/other")
-    other = PythonEnvironment.current()
-    assert other.name != own.name
-    assert other.ray in other.name
+    assert environment_name() != own
+    assert f"-ray{importlib.metadata.version('ray')}-" in own
 
 
 def test_neither_ray_nor_a_heavy_library_is_imported():

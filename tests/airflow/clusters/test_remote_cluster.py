@@ -140,6 +140,18 @@ def test_a_job_that_fails_says_why_and_the_next_try_submits_another_one(
     assert len(jobs.commands) == 2
 
 
+def test_managers_that_never_show_up_in_the_storage_are_not_started_for_ever(
+    cluster: RemoteCluster, jobs: Jobs
+):
+    """The cluster's folder of that name is another one, or it has other signing keys."""
+    for _ in range(3):
+        cluster.ensure()
+        jobs.end("SUCCEEDED")
+    with pytest.raises(RayWorkflowManagerError, match="has started one, which can't be seen"):
+        cluster.ensure()
+    assert len(jobs.commands) == 3
+
+
 def test_a_cluster_that_was_started_anew_is_another_one(cluster: RemoteCluster, jobs: Jobs):
     cluster.ensure()
     jobs.session, jobs.jobs, jobs.commands = "session_2", {}, {}

@@ -134,7 +134,7 @@ def test_the_managers_answer_tells_a_full_queue_and_a_refusal_from_other_failure
     engine.submit(StartOptions())
     assert not engine.has_begun(None)
     (key,) = hook.mailbox.list_submissions()
-    submission = hook.mailbox.read_submission_at(key)
+    submission = hook.mailbox.read_submission(key)
     assert submission.cluster == "the cluster"
     answer = SubmissionAnswer(
         workflow_id="w",

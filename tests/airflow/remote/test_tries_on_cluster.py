@@ -16,7 +16,7 @@ from cluster import Cluster, wait_for
 
 import airflow_provider_rayworkflow
 from airflow_provider_rayworkflow import __version__
-from airflow_provider_rayworkflow.clusters import remote
+from airflow_provider_rayworkflow.clusters import engine, remote
 from airflow_provider_rayworkflow.clusters.engine import RayEngine
 from airflow_provider_rayworkflow.exceptions import RayWorkflowUnreachableError
 from airflow_provider_rayworkflow.hooks import RayWorkflowHook, StoredWorkflow
@@ -202,6 +202,8 @@ def test_an_idle_manager_of_another_version_is_replaced(
     (older / "__init__.py").write_text(source.replace(f'"{__version__}"', '"0.0.1"'))
     with monkeypatch.context() as patched:
         patched.setattr(remote, "_OWN_MODULES", (str(older), *remote._OWN_MODULES[1:]))
+        for side in (remote, engine):
+            patched.setattr(side, "__version__", "0.0.1")
         before = begin(Action.RUN, token="older", workflow_id="older", **what)
         record = before.wait().record
     hook = before.run._hook

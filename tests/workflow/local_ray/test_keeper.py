@@ -11,6 +11,7 @@ import signal
 import stat
 import subprocess
 import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -321,7 +322,7 @@ def test_processes_that_come_while_it_ends_get_a_new_one(machine: Machine):
     """Over and over: one uses it for a moment, while it may go at any time."""
     seen = set()
     for number in range(6):
-        with machine.visit(idle_s=0) as visit:
+        with closing(machine.visit(idle_s=0)) as visit:
             state = visit.ensure("one")
             assert not is_gone(state.process.pid)
             seen.add(state.keeper_id)

@@ -14,13 +14,16 @@ import pytest
 
 from airflow_provider_rayworkflow.workflow.exceptions import DataSaveError
 from airflow_provider_rayworkflow.workflow.local_ray import keeper as keepers
+from airflow_provider_rayworkflow.workflow.local_ray import manager_watch
 from airflow_provider_rayworkflow.workflow.local_ray.cluster import Size, StartedCluster
 from airflow_provider_rayworkflow.workflow.local_ray.folder import StateFolder
-from airflow_provider_rayworkflow.workflow.local_ray.keeper import Keeper, KeeperTimes
-from airflow_provider_rayworkflow.workflow.local_ray.state import KeeperState, ManagerRequest
+from airflow_provider_rayworkflow.workflow.local_ray.keeper import Keeper
+from airflow_provider_rayworkflow.workflow.local_ray.state import (
+    KeeperState,
+    ManagerRequest,
+    Presence,
+)
 from airflow_provider_rayworkflow.workflow.storage.leases import Process
-
-TIMES = KeeperTimes(poll=0.01, look=0.02, leftovers=0.0, answer=5.0, stop=5.0)
 
 
 class Cluster:
@@ -59,6 +62,10 @@ class Cluster:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StateFolder:
     monkeypatch.setattr(keepers.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(keepers, "_POLL_S", 0.01)
+    monkeypatch.setattr(keepers, "_LOOK_S", 0.02)
+    monkeypatch.setattr(keepers, "_LEFTOVERS_S", 0.0)
+    monkeypatch.setattr(manager_watch, "_LOOK_S", 0.02)
     folder = StateFolder(str(tmp_path / "local"), "env")
     folder.make()
     return folder
@@ -80,7 +87,7 @@ def keep(folder: StateFolder, cluster: Any, *, idle_s: float = 0.0) -> int:
         address="",
         token_file=folder.token_path,
     )
-    keeper = Keeper(folder, lambda: cluster, state=state, lock=lock, idle_s=idle_s, times=TIMES)
+    keeper = Keeper(folder, lambda: cluster, state=state, lock=lock, idle_s=idle_s)
     try:
         return keeper.run()
     finally:
@@ -127,6 +134,32 @@ def test_a_full_disk_ends_nothing(folder: StateFolder, monkeypatch: pytest.Monke
     assert folder.read_state() is None
 
 
+def test_a_disk_that_is_full_when_it_would_end_leaves_no_try_waiting(
+    folder: StateFolder, monkeypatch: pytest.MonkeyPatch
+):
+    """A try that comes at that moment must find a keeper that runs, not one that ends."""
+    write, tries, seen = folder.write_state, [], []
+
+    def fail_once(state: KeeperState) -> None:
+        if state.phase == "ending" and not tries:
+            tries.append(folder.enter(Presence(pid=1, since=1.0, idle_s=0.0)))
+            raise DataSaveError("no space left")
+        write(state)
+
+    class Watched(Cluster):
+        def held(self, storage: str) -> int:
+            number = super().held(storage)
+            if tries and len(seen) < 5:
+                seen.append(self.phases[-1])
+                if len(seen) == 5:
+                    folder.leave(tries[0])
+            return number
+
+    monkeypatch.setattr(folder, "write_state", fail_once)
+    assert keep(folder, Watched(folder)) == 0
+    assert seen == ["running"] * 5
+
+
 def test_a_ray_that_does_not_end_holds_the_process_for_a_while_only(
     folder: StateFolder, monkeypatch: pytest.MonkeyPatch
 ):
@@ -139,6 +172,6 @@ def test_a_ray_that_does_not_end_holds_the_process_for_a_while_only(
             while not ended:
                 time.sleep(0.01)
 
-    monkeypatch.setattr(f"{__name__}.TIMES", KeeperTimes(poll=0.01, look=0.02, stop=0.2))
+    monkeypatch.setattr(keepers, "_STOP_TIMEOUT_S", 0.2)
     keep(folder, Stuck(folder))
     assert ended == [1]

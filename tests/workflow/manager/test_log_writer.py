@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 
 from airflow_provider_rayworkflow.workflow.exceptions import DataSaveError, OwnershipLostError
+from airflow_provider_rayworkflow.workflow.manager import log_writer
 from airflow_provider_rayworkflow.workflow.manager.log_writer import (
+    MAX_LOG_BYTES,
     MAX_LOG_VARIABLE,
-    LogLimits,
     LogWriter,
     RunLog,
+    max_log_bytes,
 )
 from airflow_provider_rayworkflow.workflow.manager.registry import Intervals, Registry
 from airflow_provider_rayworkflow.workflow.model.claim import Claim
@@ -22,6 +24,7 @@ from airflow_provider_rayworkflow.workflow.model.log_line import LogLine, TaskLi
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
 from airflow_provider_rayworkflow.workflow.storage.leases import Tenure
+from airflow_provider_rayworkflow.workflow.storage.log_pieces import BEGINNING
 
 W = "w"
 
@@ -64,7 +67,7 @@ class Guard:
 
 
 class Logs:
-    def __init__(self, store: Store, limits: LogLimits, log_s: float) -> None:
+    def __init__(self, store: Store, max_bytes: int, log_s: float) -> None:
         self.store = store
         self.known = Registry(
             WorkflowStore(store),
@@ -73,7 +76,7 @@ class Logs:
             tenure=Tenure(15, lambda: 0.0),
             intervals=Intervals(log_s=log_s),
         )
-        self.writer = LogWriter(self.known, limits)
+        self.writer = LogWriter(self.known, max_bytes=max_bytes)
 
     def run(self, epoch: int = 1, guard: Guard | None = None) -> RunLog:
         claim = Claim(
@@ -91,7 +94,13 @@ class Logs:
 
     @property
     def texts(self) -> list[str]:
-        return [line.text for line in self.known.store.logs.read(W, most_bytes=10**9).lines]
+        found: list[str] = []
+        cursor, is_all = BEGINNING, False
+        while not is_all:
+            read = self.known.store.logs.read(W, cursor)
+            cursor, is_all = read.cursor, read.is_all
+            found += [line.text for line in read.lines]
+        return found
 
     async def until(self, is_true: Callable[[], bool]) -> None:
         async with asyncio.timeout(20):
@@ -101,9 +110,16 @@ class Logs:
 
 @asynccontextmanager
 async def logs(
-    *, log_s: float = 0.01, store: Store | None = None, **limits: Any
+    *,
+    log_s: float = 0.01,
+    store: Store | None = None,
+    workflow_bytes: int = MAX_LOG_BYTES,
+    **constants: float,
 ) -> AsyncIterator[Logs]:
-    yield Logs(store or Store(), LogLimits(**limits), log_s)
+    with pytest.MonkeyPatch.context() as patched:
+        for name, value in constants.items():
+            patched.setattr(log_writer, f"_{name.upper()}", value)
+        yield Logs(store or Store(), workflow_bytes, log_s)
 
 
 def lines(*texts: object, sender: str = "", first: int = 0) -> TaskLines:
@@ -251,6 +267,23 @@ def test_memory_is_bounded_over_all_workflows_and_a_note_says_what_is_left_out()
     asyncio.run(main())
 
 
+def test_what_a_storage_does_not_take_counts_as_memory():
+    async def main() -> None:
+        store = Store()
+        store.failures = 10**9
+        async with logs(store=store, memory_bytes=5000) as given:
+            run = given.run()
+            run.take(lines(*[f"{number:0100d}" for number in range(20)]))
+            await given.until(lambda: bool(store.requests))
+            run.take(lines(*[f"{number:0100d}" for number in range(100)]))
+            assert given.writer.waiting_bytes <= 5000
+            store.failures = 0
+            await run.close()
+            assert len([text for text in given.texts if "left out" not in text]) == 26
+
+    asyncio.run(main())
+
+
 def test_a_write_that_fails_is_tried_again_and_loses_nothing(caplog: pytest.LogCaptureFixture):
     async def main() -> None:
         store = Store()
@@ -324,7 +357,7 @@ def test_a_hundred_thousand_lines_are_written_in_few_pieces_and_order():
 
 
 def test_the_environment_says_how_much_is_kept():
-    assert LogLimits.of_environment({}) == LogLimits()
-    assert LogLimits.of_environment({MAX_LOG_VARIABLE: "0"}).workflow_bytes == 0
+    assert max_log_bytes({}) == MAX_LOG_BYTES
+    assert max_log_bytes({MAX_LOG_VARIABLE: "0"}) == 0
     with pytest.raises(ValueError, match=MAX_LOG_VARIABLE):
-        LogLimits.of_environment({MAX_LOG_VARIABLE: "16M"})
+        max_log_bytes({MAX_LOG_VARIABLE: "16M"})

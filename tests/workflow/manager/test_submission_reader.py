@@ -17,6 +17,7 @@ from faulty import FaultyStore, Killed
 
 from airflow_provider_rayworkflow.workflow.exceptions import DataLoadError, DataSaveError
 from airflow_provider_rayworkflow.workflow.format.documents import load_frames
+from airflow_provider_rayworkflow.workflow.format.signing import SIGNING_KEY_VARIABLE, SigningKeys
 from airflow_provider_rayworkflow.workflow.manager.manager import Manager
 from airflow_provider_rayworkflow.workflow.manager.registry import Intervals
 from airflow_provider_rayworkflow.workflow.manager.submission_reader import (
@@ -66,7 +67,7 @@ SUBMISSION = Submission(
     on_existing="resume",
     submitted_at=1.0,
     python="3.11",
-    package_version="0",
+    package_version="",
     cluster="here",
 )
 RESULT = Result(form=Form.VALUE, encoding=Encoding.JSON, inline=b"1")
@@ -259,21 +260,23 @@ def test_the_lease_of_a_manager_names_its_cluster(memory):
     asyncio.run(check())
 
 
-def test_each_submission_is_taken_by_the_manager_of_its_cluster(memory):
+def test_each_submission_is_taken_by_the_manager_of_its_cluster_and_version(memory):
     async def check() -> None:
         here, there = InProcessBuilder(), InProcessBuilder()
         mailbox = Mailbox(memory)
         for number, cluster in enumerate(["here", "there", "", "elsewhere", "there"]):
             workflow_id = f"w{number}"
             mailbox.submit(replace(SUBMISSION, workflow_id=workflow_id, cluster=cluster))
+        mailbox.submit(replace(SUBMISSION, workflow_id="w5", package_version="another"))
         async with (
             managing(memory, "m", builder=here, actor_id="a"),
             managing(memory, "n", builder=there, cluster="there", actor_id="b"),
         ):
-            await until(lambda: len(mailbox.list_submissions()) == 2)
+            await until(lambda: len(mailbox.list_submissions()) == 3)
             await asyncio.sleep(0.05)
-        left = [mailbox.read_submission_at(key).cluster for key in mailbox.list_submissions()]
-        assert left == ["", "elsewhere"]
+        left = [mailbox.read_submission(key) for key in mailbox.list_submissions()]
+        assert [one.cluster for one in left] == ["", "elsewhere", "here"]
+        assert left[2].package_version == "another"
         assert (len(here.built), len(there.built)) == (1, 2)
 
     asyncio.run(check())
@@ -553,6 +556,27 @@ def test_a_damaged_submission_stops_no_other_one_and_is_read_once(memory):
     asyncio.run(check())
 
 
+def test_a_try_with_other_signing_keys_hears_of_it_and_nothing_is_run(memory):
+    """It would wait for ever: a manager believes nothing of its submission."""
+
+    async def check() -> None:
+        builder = InProcessBuilder()
+        elsewhere = replace(SUBMISSION, workflow_id="x", cluster="elsewhere")
+        for submission in (SUBMISSION, elsewhere):
+            Mailbox(memory, signing=SigningKeys.from_text("of the try")).submit(submission)
+        async with managing(memory, builder=builder):
+            answer = await answered(memory)
+        assert answer.outcome == "failed"
+        assert "it is not signed with a key of RAY_WORKFLOW_SIGNING_KEY" in answer.message
+        assert builder.built == []
+        (left,) = Mailbox(memory).list_submissions()
+        assert left == keys.submission_key("x", SUBMISSION.submission_id)
+
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv(SIGNING_KEY_VARIABLE, "of the manager")
+        asyncio.run(check())
+
+
 def test_a_fenced_manager_answers_nothing(memory):
     async def check() -> None:
         builder = InProcessBuilder()
@@ -582,7 +606,7 @@ def test_a_manager_that_closes_leaves_what_it_builds_to_the_next_one(memory):
         Mailbox(memory).submit(SUBMISSION)
         async with managing(memory, builder=builder) as manager:
             await until(lambda: builder.built)
-            assert manager.submissions.is_busy
+            assert manager.count_held() == 1  # else its cluster might end as idle
         assert len(Mailbox(memory).list_submissions()) == 1
         async with managing(memory, "next"):
             assert (await answered(memory)).outcome == "accepted"

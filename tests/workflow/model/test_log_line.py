@@ -10,7 +10,6 @@ from airflow_provider_rayworkflow.workflow.model.log_line import (
     clean,
     fold,
     level_of,
-    number_of,
     read_line,
 )
 
@@ -33,9 +32,9 @@ def test_a_level_between_two_counts_as_the_one_below(number: int, level: str):
     assert level_of(number) == level
 
 
-def test_levels_have_the_numbers_of_logging():
+def test_levels_have_the_names_of_logging():
     for number in (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL):
-        assert number_of(level_of(number)) == number
+        assert level_of(number) == logging.getLevelName(number)
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,6 @@ def store(monkeypatch: pytest.MonkeyPatch) -> WorkflowStore:
 
 def test_a_busy_manager_of_another_version_is_left_alone_and_the_message_says_what_to_do(store):
     store.write_status(RUNNING)
-    assert not versions.is_in_place(store)
     with pytest.raises(
         ManagerVersionError, match=r"version 0.0.1, .* still runs \['w'\]. Wait for"
     ):
@@ -60,17 +59,18 @@ def test_a_busy_manager_of_another_version_is_left_alone_and_the_message_says_wh
 
 def test_an_idle_manager_of_another_version_is_ended(store, monkeypatch):
     ended = []
-    monkeypatch.setattr(versions, "_end", lambda handle, lease: ended.append(lease.manager_id))
+    monkeypatch.setattr(
+        versions, "_end", lambda handle, lease, location: ended.append(lease.manager_id)
+    )
     store.write_status(replace(RUNNING, manager_id="other"))
     store.write_status(replace(RUNNING, workflow_id="done", status=WorkflowStatus.SUCCESSFUL))
     versions.replace_other_version(store, wait_s=0)
     assert ended == ["m"]
 
 
-def test_a_manager_of_this_version_is_in_place(store):
+def test_a_manager_of_this_version_stays(store, monkeypatch):
+    monkeypatch.setattr(versions, "_end", lambda *_: pytest.fail("it was ended"))
     store.leases.write(replace(LEASE, package_version=__version__))
-    store.write_status(RUNNING)
-    assert versions.is_in_place(store)
     versions.replace_other_version(store, wait_s=0)
 
 

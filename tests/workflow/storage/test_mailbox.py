@@ -7,9 +7,10 @@ from faulty import FaultyStore, Killed
 
 from airflow_provider_rayworkflow.workflow.exceptions import CorruptedDataError, KeyNotFoundError
 from airflow_provider_rayworkflow.workflow.format.documents import dump_document
-from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
+from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, keys
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
 from airflow_provider_rayworkflow.workflow.storage.mailbox import (
+    ANYBODY,
     Mailbox,
     Owner,
     StopRequest,
@@ -31,6 +32,9 @@ SUBMISSION = Submission(
 )
 
 
+KEY = "v1/submissions/%44ag.task/try-1.submission"
+
+
 @pytest.fixture
 def store() -> MemoryStore:
     return MemoryStore()
@@ -45,14 +49,14 @@ def mailbox(store: MemoryStore) -> Mailbox:
 def test_a_submission_comes_back_as_it_was_written(mailbox: Mailbox, graph: bytes | None):
     submission = replace(SUBMISSION, graph=graph)
     mailbox.write_submission(submission)
-    assert mailbox.read_submission("Dag.task", "try-1") == submission
+    assert mailbox.read_submission(KEY) == submission
 
 
 def test_a_submission_that_was_taken_is_not_found(mailbox: Mailbox):
     mailbox.write_submission(SUBMISSION)
     mailbox.delete_submission("Dag.task", "try-1")
     with pytest.raises(KeyNotFoundError, match="try-1"):
-        mailbox.read_submission("Dag.task", "try-1")
+        mailbox.read_submission(KEY)
 
 
 def test_a_torn_submission_is_no_submission(mailbox: Mailbox, store: MemoryStore):
@@ -60,7 +64,7 @@ def test_a_torn_submission_is_no_submission(mailbox: Mailbox, store: MemoryStore
     key = "v1/submissions/%44ag.task/try-1.submission"
     store.put(key, store.get(key)[:-3])
     with pytest.raises(CorruptedDataError, match="cut off"):
-        mailbox.read_submission("Dag.task", "try-1")
+        mailbox.read_submission(KEY)
 
 
 def test_the_latest_owner_counts(mailbox: Mailbox):
@@ -136,7 +140,32 @@ def test_a_submission_is_written_after_its_owner(mailbox: Mailbox, store: Memory
     assert (owner.token, owner.submission_id) == ("try", "try-1")
     mailbox.submit(SUBMISSION)
     (key,) = mailbox.list_submissions()
-    assert mailbox.read_submission_at(key) == SUBMISSION
+    assert mailbox.read_submission(key) == SUBMISSION
+
+
+def test_a_later_try_leaves_nothing_of_what_the_one_before_has_submitted(
+    mailbox: Mailbox, store: MemoryStore
+):
+    """That one may be dead, and its cluster gone: its arguments would stay for ever."""
+    mailbox.submit(SUBMISSION)
+    mailbox.write_answer(ANSWER)
+    by_a_user = replace(SUBMISSION, token=ANYBODY, submission_id="user-1")
+    mailbox.submit(by_a_user)
+    later = replace(SUBMISSION, token="later", submission_id="try-2")
+    mailbox.submit(later)
+    assert [mailbox.read_submission(key) for key in mailbox.list_submissions()] == [
+        later,
+        by_a_user,
+    ]
+    assert mailbox.read_answer("Dag.task", "try-1") is None
+
+
+def test_a_damaged_owner_does_not_keep_a_try_from_submitting(mailbox: Mailbox, store: MemoryStore):
+    store.put(keys.owner_key("Dag.task"), b"torn")
+    mailbox.submit(SUBMISSION)
+    owner = mailbox.read_owner("Dag.task")
+    assert owner is not None
+    assert owner.token == "try"
 
 
 def test_open_submissions_are_listed_without_foreign_files(mailbox: Mailbox, store: MemoryStore):
@@ -155,7 +184,7 @@ def test_a_submission_under_the_key_of_another_one_is_not_believed(mailbox, stor
     other = "v1/submissions/other/try-1.submission"
     store.copy("v1/submissions/%44ag.task/try-1.submission", other)
     with pytest.raises(CorruptedDataError, match="it is the submission of"):
-        mailbox.read_submission_at(other)
+        mailbox.read_submission(other)
 
 
 def test_the_first_answer_counts(mailbox: Mailbox):

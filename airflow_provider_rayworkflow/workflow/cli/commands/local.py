@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -80,7 +81,7 @@ def _fields(one: ShownLocalRay) -> list[tuple[str, Any]]:
     state = one.state
     if state is None:
         return [("folder", one.folder.path), ("phase", "unknown")]
-    size = ", ".join(f"{name}={value}" for name, value in state.size.to_json().items())
+    size = ", ".join(f"{name}={value}" for name, value in asdict(state.size).items())
     return [
         ("phase", state.phase),
         ("since", datetime.fromtimestamp(state.since, UTC).isoformat(" ", "seconds")),
@@ -100,7 +101,7 @@ def _json(one: ShownLocalRay) -> Json:
     return {
         "folder": one.folder.path,
         "log": one.folder.log_path,
-        "keeper": one.state.to_json() if one.state else None,
+        "keeper": asdict(one.state) if one.state else None,
         "storages": [shown(storage) for storage in one.storages],
         "used_by": [presence.pid for presence in one.present],
     }

@@ -19,7 +19,7 @@ from airflow_provider_rayworkflow import __version__
 from airflow_provider_rayworkflow.workflow.exceptions import StorageError
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.manager.http_events import Fate
-from airflow_provider_rayworkflow.workflow.manager.log_writer import LogLimits
+from airflow_provider_rayworkflow.workflow.manager.log_writer import max_log_bytes
 from airflow_provider_rayworkflow.workflow.manager.manager import Manager
 from airflow_provider_rayworkflow.workflow.manager.registry import Intervals
 from airflow_provider_rayworkflow.workflow.model.event_posts import (
@@ -104,7 +104,7 @@ class WorkflowManagementActor:
                     package_version=__version__,
                     metrics=RayMetrics(),
                     event_settings=read_settings(os.environ),
-                    log_limits=LogLimits.of_environment(os.environ),
+                    max_log_bytes=max_log_bytes(os.environ),
                     intervals=_intervals(self._uri),
                     cluster=ray.get_runtime_context().get_session_name(),
                     builder=RayBuilder(self._uri),

@@ -63,11 +63,12 @@ class RayOfMachine:
 
     def held(self, storage: str) -> int:
         handle = self._managers[storage]
-        held: int = ray.get(handle.ask.remote("answers.count_held"), timeout=_CALL_TIMEOUT_S)
+        held: int = ray.get(handle.ask.remote("count_held"), timeout=_CALL_TIMEOUT_S)
         return held
 
     def stop(self) -> None:
-        closing = {storage: one.close.remote() for storage, one in self._managers.items()}
+        managers = list(self._managers.items())  # other threads may add to them
+        closing = {storage: one.close.remote() for storage, one in managers}
         for storage, ref in closing.items():
             try:
                 ray.get(ref, timeout=_CLOSE_TIMEOUT_S)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import pickle
 import re
 from collections import deque
@@ -18,7 +17,7 @@ from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.model.log_line import TaskLines
 from airflow_provider_rayworkflow.workflow.model.records import Result, TaskFailure
 from airflow_provider_rayworkflow.workflow.runtime import private_ray
-from airflow_provider_rayworkflow.workflow.runtime.worker.events import EventHost
+from airflow_provider_rayworkflow.workflow.runtime.service.event_hosts import EventHosts, UsedHost
 from airflow_provider_rayworkflow.workflow.runtime.worker.packs import (
     HAND_BACK_S,
     Done,
@@ -38,11 +37,6 @@ from airflow_provider_rayworkflow.workflow.scheduling.attempts import (
 from airflow_provider_rayworkflow.workflow.scheduling.packing import PACKS_A_CPU, Durations, Packer
 
 log = get_logger(__name__)
-
-#: How many tasks of one runtime environment may wait for events at once.
-MAX_EVENTS = 100_000
-
-_MAX_EVENT_RETRIES = 10
 
 #: When nothing has come back for so long, nothing waits any longer to share a Ray task. All CPUs
 #: should have work then, but only what is submitted makes a cluster grow.
@@ -65,6 +59,7 @@ class _Submitted:
     counts: bool
     number: int = -1
     ref: Any = None
+    host: UsedHost | None = None
     stopped: set[Errand] = field(default_factory=set)
     used_refs: bool = False
 
@@ -91,7 +86,7 @@ class RayRunner:
         self._execute = ray.remote(max_retries=0)(execute_pack)
         # A GPU is free for others only when its process has ended.
         self._execute_once = ray.remote(max_retries=0, max_calls=1)(execute_pack)
-        self._events: dict[str, Any] = {}
+        self._event_hosts = EventHosts()
         self._completed: deque[tuple[_Submitted, Any]] = deque()
         self._is_woken = False
         self._durations = Durations()
@@ -200,22 +195,6 @@ class RayRunner:
 
     # ---- submitting
 
-    def _event_host(self, runtime_env: Any) -> Any:
-        """The actor in which all tasks of a runtime environment wait for events."""
-        name = json.dumps(runtime_env or {}, sort_keys=True, default=repr)
-        if name not in self._events:
-            host = ray.remote(EventHost).options(
-                num_cpus=0,
-                max_restarts=-1,
-                # All who wait there lose a try when one listener kills the process, and another
-                # one when they come back before it has restarted.
-                max_task_retries=_MAX_EVENT_RETRIES,
-                max_concurrency=MAX_EVENTS,
-                runtime_env=runtime_env,
-            )
-            self._events[name] = host.remote()
-        return self._events[name]
-
     def _submit(self, errands: Sequence[Errand]) -> None:
         first = errands[0].run
         is_watched = len(errands) > 1 or (
@@ -247,8 +226,8 @@ class RayRunner:
                 options |= pickle.loads(run.ray_options)
             once = options.pop("max_calls", None) or options.get("num_gpus")
             if run.is_event:
-                host = self._event_host(options.get("runtime_env"))
-                pack.ref = host.execute.remote(payload, *refs)
+                pack.host = pack.host or self._event_hosts.take(options.get("runtime_env"))
+                pack.ref = pack.host.actor.execute.remote(payload, *refs)
             else:
                 function = self._execute_once if once else self._execute
                 pack.ref = function.options(**options).remote(payload, *refs)
@@ -292,6 +271,8 @@ class RayRunner:
         else:
             self._deliver_loss(pack, value)
         self._free(pack)
+        if pack.host is not None:
+            self._event_hosts.give_back(pack.host)
         self._packs.pop(pack.number, None)
 
     def _deliver_done(self, pack: _Submitted, done: Sequence[Done]) -> None:

@@ -113,17 +113,19 @@ class NodeCache:
             raise ArchiveError(f"Code can't be unpacked in {str(self._folder)!r}: {exc}") from exc
         return target
 
-    def delete_unused(self, *, unused_s: float = _UNUSED_S) -> list[str]:
+    def delete_unused(self) -> list[str]:
         """Delete what no process of this node uses, or has begun to use for so long; returns its SHA-256s."""
         deleted = []
         for path in sorted(self._folder.glob("*.used")):
             target = path.with_suffix("")
             with suppress(OSError), self._lock(f"{target.name}.lock", waits=False):
-                if time.time() - path.stat().st_mtime < unused_s or not target.is_dir():
+                if time.time() - path.stat().st_mtime < _UNUSED_S or not target.is_dir():
                     continue
                 with self._lock(path.name, waits=False):
-                    shutil.rmtree(target)
+                    # Under its name it is whole, or not there, whatever dies meanwhile.
+                    gone = target.rename(self._folder / f"{target.name}.{uuid.uuid4().hex}.tmp")
                     deleted.append(target.name)
+                shutil.rmtree(gone, ignore_errors=True)
         return deleted
 
     @contextmanager

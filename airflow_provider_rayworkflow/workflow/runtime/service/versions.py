@@ -25,15 +25,6 @@ class ManagerVersionError(WorkflowError):
     """The cluster's manager is of another version, and busy for longer than we wait."""
 
 
-def is_in_place(store: WorkflowStore) -> bool:
-    """True if this cluster has a manager for the storage, and it is of this version."""
-    handle = manager_handle(store.bytes.uri)
-    if handle is None:
-        return False
-    lease = _lease_of(store, handle._actor_id.hex())
-    return lease is None or lease.package_version == __version__
-
-
 def replace_other_version(
     store: WorkflowStore, *, wait_s: float, look_interval_s: float = _LOOK_INTERVAL_S
 ) -> None:

@@ -20,7 +20,6 @@ from ray.exceptions import RayActorError
 
 from airflow_provider_rayworkflow import __version__
 from airflow_provider_rayworkflow.workflow.exceptions import DataSaveError, WorkflowError
-from airflow_provider_rayworkflow.workflow.manager.log_writer import LogLimits
 from airflow_provider_rayworkflow.workflow.manager.manager import Manager
 from airflow_provider_rayworkflow.workflow.manager.registry import Intervals
 from airflow_provider_rayworkflow.workflow.model.codec import dumps
@@ -65,7 +64,7 @@ class InProcessManager:
 
     :param store: where its workflows are kept.
     :param renewal_s: how often its lease is renewed, in seconds.
-    :param intervals: see :class:`Manager`; ``log_limits`` too.
+    :param intervals: see :class:`Manager`.
     """
 
     def __init__(
@@ -74,12 +73,10 @@ class InProcessManager:
         *,
         renewal_s: float = LEASE_TTL_S / 3,
         intervals: Intervals | None = None,
-        log_limits: LogLimits | None = None,
     ) -> None:
         self._store = _Severable(store)
         self._renewal_s = renewal_s
         self._intervals = intervals
-        self._log_limits = log_limits
         self._location = f"in-process:{uuid.uuid4().hex}"
         self._started: Future[None] = Future()
         self._error: BaseException | None = None
@@ -154,7 +151,7 @@ class InProcessManager:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._ending = asyncio.Event()
-        self._actor = _Actor(self._location, self._intervals, self._log_limits)
+        self._actor = _Actor(self._location, self._intervals)
         try:
             manager = await self._actor._ready()
         except BaseException as exc:
@@ -198,11 +195,8 @@ class _Severable:
 class _Actor(WorkflowManagementActor):
     """The actor without Ray around it."""
 
-    def __init__(
-        self, location: str, intervals: Intervals | None, log_limits: LogLimits | None
-    ) -> None:
+    def __init__(self, location: str, intervals: Intervals | None) -> None:
         self._uri = location
-        self._log_limits = log_limits
         self._intervals = intervals
         self._limits = Limits()
         self._sharing = True
@@ -226,7 +220,6 @@ class _Actor(WorkflowManagementActor):
                     package_version=__version__,
                     process=Process.current_thread(),
                     intervals=self._intervals,
-                    log_limits=self._log_limits,
                 )
                 await manager.start()
                 self._manager = manager

@@ -42,12 +42,11 @@ def into(task_log: TaskLog, *, alone: bool = False) -> Iterator[None]:
     """While this lasts, what the current context prints and logs goes there.
 
     :param alone: so does what any other part of this process prints, and what its descriptors get.
-        The streams have just been flushed.
     """
     global _alone
     token = _current.set(task_log)
     if alone:
-        _skip_descriptors()  # what came before is not of this task
+        read_descriptors(None)  # what came before is not of this task
         _alone = task_log
     try:
         yield
@@ -98,13 +97,6 @@ def read_descriptors(task_log: TaskLog | None) -> None:
         stream = getattr(sys, name)
         if isinstance(stream, _Stream):
             stream.read_descriptor(task_log)
-
-
-def _skip_descriptors() -> None:
-    for name in _STREAMS:
-        stream = getattr(sys, name)
-        if isinstance(stream, _Stream):
-            stream.skip_descriptor()
 
 
 _STREAMS: dict[StreamName, int] = {"stdout": 1, "stderr": 2}
@@ -184,11 +176,6 @@ class _Stream:
         if text and task_log is not None:
             task_log.print(self._name, text)
 
-    def skip_descriptor(self) -> None:
-        """Leave out what has been written to the descriptor so far."""
-        if self._descriptor is not None:
-            self._descriptor.skip()
-
     def _skip(self, text: str, task_log: TaskLog) -> None:
         """What Python has just written is known: leave it out of what the descriptor has got."""
         if self._descriptor is None:
@@ -220,11 +207,6 @@ class _Descriptor:
         """None for what is no file: nothing is known of what comes there."""
         end = _end_of(descriptor)
         return None if end is None else cls(descriptor, end)
-
-    def skip(self) -> None:
-        """Leave out what has come since the last call."""
-        end = _end_of(self._descriptor)
-        self._at = self._at if end is None else end
 
     def read(self) -> str:
         """What has come since the last call. Of much, the end."""

@@ -26,7 +26,7 @@ from airflow_provider_rayworkflow.workflow.storage.archives import (
     Archive,
     ArchiveError,
     ArchiveStore,
-    pack_folder,
+    pack,
 )
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
 
@@ -51,7 +51,7 @@ def archive(store: CountingStore, tmp_path: Path) -> Archive:
     folder = tmp_path / "code"
     folder.mkdir()
     (folder / "an_authors_module.py").write_text("x = 42")
-    packed = pack_folder(folder)
+    packed = pack(folder)
     ArchiveStore(store).add(packed)
     store.reads = 0
     return packed
@@ -111,6 +111,22 @@ def test_what_no_process_uses_any_more_is_deleted_after_a_while(store, archive, 
     assert cache.delete_unused() == [archive.sha256]
     assert not folder.exists()
     assert cache.get(ArchiveStore(store), archive.sha256).is_dir()
+
+
+def test_what_is_deleted_only_in_part_is_not_used(store, archive, cache, tmp_path, monkeypatch):
+    folder = cache.get(ArchiveStore(store), archive.sha256)
+    used = tmp_path / "cache" / f"{archive.sha256}.used"
+    unpack._used.pop(used).close()
+    os.utime(used, (1, 1))
+    (folder / "another_module.py").write_text("")
+    monkeypatch.setattr(
+        unpack.shutil,
+        "rmtree",
+        lambda path, **_: Path(path).joinpath("an_authors_module.py").unlink(missing_ok=True),
+    )
+    cache.delete_unused()
+    again = cache.get(ArchiveStore(store), archive.sha256)
+    assert [path.name for path in again.iterdir()] == ["an_authors_module.py"]
 
 
 def test_a_folder_that_others_can_write_is_refused(tmp_path):

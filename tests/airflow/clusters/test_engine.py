@@ -1,0 +1,137 @@
+"""What becomes of a submission whose try ends before its workflow begins."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from airflow_provider_rayworkflow.clusters import engine as engines
+from airflow_provider_rayworkflow.clusters import hosts
+from airflow_provider_rayworkflow.clusters.engine import RayEngine
+from airflow_provider_rayworkflow.exceptions import (
+    RayWorkflowError,
+    RayWorkflowManagerError,
+    RayWorkflowUnreachableError,
+)
+from airflow_provider_rayworkflow.hooks import RayWorkflowHook, StoredWorkflow
+from airflow_provider_rayworkflow.operators import RayWorkflowResumeAllOperator
+from airflow_provider_rayworkflow.tries.backoff import Backoff
+from airflow_provider_rayworkflow.tries.run_spec import RunSpec
+from airflow_provider_rayworkflow.workflow.model.records import StartOptions, StatusRecord
+from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
+
+
+class Host:
+    """A cluster that answers so many times, and then never again."""
+
+    def __init__(self, error: RayWorkflowError, *, answers: int = 1) -> None:
+        self._error = error
+        self._answers = answers
+
+    def ensure(self) -> str:
+        self._answers -= 1
+        if self._answers < 0:
+            raise self._error
+        return "the cluster"
+
+    def close(self) -> None:
+        pass
+
+
+FAILED = RayWorkflowManagerError("s3://b/x", "job-1", "has failed. No space left on device")
+UNREACHABLE = RayWorkflowUnreachableError("The cluster can't be reached")
+
+
+@pytest.fixture
+def hook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RayWorkflowHook:
+    connection = {"conn_type": "ray_workflow", "extra": {"storage": str(tmp_path)}}
+    monkeypatch.setenv("AIRFLOW_CONN_RAY_WORKFLOW_DEFAULT", json.dumps(connection))
+    monkeypatch.setattr(engines, "_ENSURE_S", 0.0)
+    return RayWorkflowHook()
+
+
+@pytest.mark.parametrize("error", [FAILED, UNREACHABLE], ids=["failed", "unreachable"])
+def test_a_try_whose_manager_can_not_be_started_takes_back_what_it_has_submitted(
+    hook: RayWorkflowHook, error: RayWorkflowError
+):
+    """A manager that is started days later would run it."""
+    engine = RayEngine(hook, RunSpec(workflow_id="w"), Host(error), token="t", backoff=Backoff(0))
+    engine.submit(StartOptions())
+    assert len(hook.mailbox.list_submissions()) == 1
+    with pytest.raises(type(error)):
+        engine.has_begun(None)
+    assert hook.mailbox.list_submissions() == []
+
+
+def test_a_try_whose_time_is_over_before_its_workflow_begins_leaves_nothing_to_run(
+    hook: RayWorkflowHook,
+):
+    engine = engine_of(hook, "t")
+    engine.submit(StartOptions())
+    engine.close(suspend=True)
+    assert hook.mailbox.list_submissions() == []
+    request = hook.mailbox.read_request("w", "t")
+    assert request is not None
+    assert request.how == "suspend"
+
+
+def engine_of(hook: RayWorkflowHook, token: str) -> RayEngine:
+    host = Host(UNREACHABLE, answers=9)
+    return RayEngine(hook, RunSpec(workflow_id="w"), host, token=token, backoff=Backoff(0))
+
+
+def test_two_task_instances_that_submit_one_id_at_the_same_moment_wait_for_one_run(
+    hook: RayWorkflowHook,
+):
+    """The later one owns it; what the other one has submitted is not run."""
+    first, second = engine_of(hook, "first"), engine_of(hook, "second")
+    first.submit(StartOptions())
+    second.submit(StartOptions())
+    assert not first.has_begun(None)
+    (key,) = hook.mailbox.list_submissions()
+    assert hook.mailbox.read_submission(key).token == "second"
+    running = StatusRecord(
+        workflow_id="w",
+        status=WorkflowStatus.RUNNING,
+        epoch=1,
+        number=0,
+        manager_id="m",
+        created_at=0.0,
+    )
+    assert first.has_begun(StoredWorkflow(record=running, status=WorkflowStatus.RUNNING))
+
+
+def test_what_the_later_one_could_not_start_the_other_one_submits_again(hook: RayWorkflowHook):
+    first, second = engine_of(hook, "first"), engine_of(hook, "second")
+    first.submit(StartOptions())
+    second.submit(StartOptions())
+    second.withdraw()
+    assert not first.has_begun(None)
+    (key,) = hook.mailbox.list_submissions()
+    assert hook.mailbox.read_submission(key).token == "first"
+
+
+def test_what_is_deleted_before_it_begins_is_submitted_again(hook: RayWorkflowHook):
+    """A user deletes the workflow of an earlier try just then; this one would wait for ever."""
+    engine = engine_of(hook, "t")
+    engine.submit(StartOptions())
+    (first,) = hook.mailbox.list_submissions()
+    assert not engine.has_begun(None)
+    assert hook.mailbox.list_submissions() == [first]
+    hook.store.delete("w")
+    assert not engine.has_begun(None)
+    (second,) = hook.mailbox.list_submissions()
+    assert second != first
+
+
+def test_a_resume_of_many_that_is_given_up_takes_back_all_that_have_not_begun(
+    hook: RayWorkflowHook, monkeypatch: pytest.MonkeyPatch
+):
+    """A user may have suspended one of them by the time when a manager is up."""
+    monkeypatch.setattr(hosts, "host_of", lambda hook: Host(FAILED, answers=3))
+    operator = RayWorkflowResumeAllOperator(task_id="t", unreachable_timeout_s=0)
+    with pytest.raises(RayWorkflowManagerError):
+        operator._resume(hook, ["a", "b", "c"])
+    assert hook.mailbox.list_submissions() == []
