@@ -117,7 +117,7 @@ class RayEngine:
         """Go on as the same try in another process."""
         self._has_begun = True
 
-    def has_begun(self, found: StoredWorkflow | None) -> bool:
+    def has_begun(self) -> bool:
         """True as soon as the cluster's manager has taken what was submitted.
 
         :raises RayWorkflowStartError: when it could not be started.

@@ -20,7 +20,6 @@ __all__ = [
     "accept_option",
     "has_local_node_ended",
     "is_client_handle",
-    "listen_to_logs",
     "print_logs_of_other_jobs",
     "set_default_options",
     "when_completed",
@@ -60,30 +59,11 @@ def has_local_node_ended() -> bool:
     return any(kind in needed for kind, _ in node.dead_processes())
 
 
-def listen_to_logs(handle: Callable[[dict[str, Any]], None]) -> bool:
-    """Have ``handle`` called with what the processes of all jobs print, in place of Ray's printing.
-
-    Ray Serve and Ray Client do the same.
-
-    :returns: False if this version of Ray has no such thing.
-    """
-    try:
-        from ray._private.ray_logging import global_worker_stdstream_dispatcher as dispatcher
-        from ray._private.worker import global_worker
-
-        dispatcher.remove_handler("ray_print_logs")
-        dispatcher.add_handler("workflow", handle)
-        global_worker._filter_logs_by_job = False
-    except (ImportError, AttributeError):
-        return False
-    return True
-
-
 def print_logs_of_other_jobs(pick: Callable[[dict[str, Any]], list[str]]) -> None:
     """Have Ray print in this driver what ``pick`` takes of the lines of other jobs' processes, too.
 
     Nothing changes where nothing is printed: in workers, and with ``log_to_driver=False``. May be
-    called again, with the same ``pick``.
+    called again, with the same ``pick``. Ray Serve and Ray Client listen in the same way.
     """
     try:
         from ray._private.ray_logging import global_worker_stdstream_dispatcher as dispatcher
