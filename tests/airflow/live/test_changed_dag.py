@@ -70,8 +70,6 @@ def changing(airflow_home: Path, tmp_path_factory: pytest.TempPathFactory) -> It
         {
             "WITNESS": str(witness),
             "AIRFLOW__CORE__DAGS_FOLDER": str(folder),
-            # Ray starts in each task: one after the other.
-            "AIRFLOW__CORE__PARALLELISM": "1",
             "AIRFLOW_CONN_LIVE": connection(storage=str(witness / "storage")),
         },
     )
