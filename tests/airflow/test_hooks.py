@@ -182,6 +182,7 @@ def test_test_connection_says_what_works(connect, tmp_path):
     works, message = connect({"storage": str(tmp_path)}).test_connection()
     assert works, message
     assert "Ray 2." in message
+    assert "is installed, for the local Ray of this machine" in message
     assert str(tmp_path) in message
 
 
