@@ -123,6 +123,7 @@ def killed(live: LiveAirflow, witness: Path) -> Task:
     return task
 
 
+@pytest.mark.invariant(6)
 def test_after_a_killed_task_process_the_workflow_goes_on_and_the_next_try_attaches(killed: Task):
     assert killed.ran() == ["a", "gate", "z"]
     assert killed.output() == OUTPUT

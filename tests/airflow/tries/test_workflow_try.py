@@ -121,6 +121,7 @@ def test_a_workflow_is_waited_for_no_longer_than_is_asked(at_most_s: float, ende
     assert attempt.wait(attempt.start(Action.ATTACH, before=None), at_most_s=at_most_s) is ended
 
 
+@pytest.mark.invariant(4)
 def test_the_status_of_an_earlier_run_is_not_taken_for_that_of_the_submitted_one():
     """A manager may begin the run at any moment, also between two looks at the storage."""
     stored = Stored(found(WorkflowStatus.FAILED))
