@@ -28,3 +28,6 @@ for on_clear in ("auto", "resume", "restart"):
     dag(on_clear, on_clear=on_clear)
 dag("deferred", deferrable=True)
 dag("without_wait", wait=False)
+for name in ("lost_1", "lost_2"):
+    dag(name)
+dag("lost_deferred", deferrable=True)

@@ -10,6 +10,7 @@ from dag_test import connection
 from live_airflow import LiveAirflow, wait_for
 
 from airflow_provider_rayworkflow.hooks import RayWorkflowHook, StoredWorkflow
+from airflow_provider_rayworkflow.workflow.local_ray.overview import list_local_rays
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 
 pytestmark = [
@@ -22,6 +23,9 @@ pytestmark = [
 
 OUTPUT = ["z", ["gate", ["a"]]]
 
+#: Their workflows run at the same time.
+LOST = ("lost_1", "lost_2", "lost_deferred")
+
 
 @pytest.fixture(scope="module")
 def witness(tmp_path_factory) -> Path:
@@ -31,7 +35,8 @@ def witness(tmp_path_factory) -> Path:
 @pytest.fixture(autouse=True, scope="module")
 def _connection(witness: Path) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AIRFLOW_CONN_LIVE", connection(storage=str(witness / "storage")))
+        storage = str(witness / "storage")
+        patch.setenv("AIRFLOW_CONN_LIVE", connection(storage=storage, num_cpus=len(LOST)))
         yield
 
 
@@ -261,3 +266,28 @@ def test_a_task_that_does_not_wait_leaves_its_workflow_to_the_local_ray(
     found = task.wait_for_status(WorkflowStatus.SUCCESSFUL)
     assert found.record.output.value == OUTPUT
     assert task.ran() == ["a", "gate", "z"]
+
+
+def test_a_killed_local_ray_is_replaced_once_and_its_workflows_go_on_in_the_same_tries(
+    live: LiveAirflow, witness: Path
+):
+    tasks = [Task(live, witness, name) for name in LOST]
+    for task in tasks:
+        task.trigger()
+    for task in tasks:
+        task.wait_until_ran("a", "gate")
+    live.wait_for_state("live_lost_deferred", "r", "gated", "deferred", try_number=1)
+    (before,) = list_local_rays(live.local_ray_root)
+    os.kill(before.state.process.pid, signal.SIGKILL)
+    for task in tasks:
+        task.wait_until_ran("a", "gate", "gate")
+    (after,) = list_local_rays(live.local_ray_root)
+    assert after.state.keeper_id != before.state.keeper_id
+    for task in tasks:
+        task.open_gate()
+    for task in tasks:
+        live.wait_for_run(*task.of[:2])
+        assert live.state(*task.of) == ("success", 1)
+        assert task.ran() == ["a", "gate", "gate", "z"]
+        assert task.output() == OUTPUT
+        assert "has lost its owner: resuming it" in task.log(try_number=1)
