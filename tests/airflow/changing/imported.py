@@ -1,18 +1,17 @@
-"""What a DAG file imports: its functions are not pickled, workers import them."""
+"""A workflow whose tasks take a value from a module, which their workers import."""
 
+import measures
 import ray
-
-VALUE = 1
 
 
 @ray.remote
 def first():
-    return VALUE
+    return measures.VALUE
 
 
 @ray.remote
 def second(before):
-    return [before, VALUE]
+    return [before, measures.VALUE]
 
 
 def graph():

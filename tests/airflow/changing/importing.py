@@ -1,4 +1,4 @@
-"""A workflow by import path, of a module that a test changes."""
+"""A workflow by import path; a test changes a module that its tasks import."""
 
 from airflow.sdk import DAG
 

@@ -20,8 +20,8 @@ pytestmark = [
     pytest.mark.timeout(1_800),
 ]
 
-#: Imported by the workers in which the tasks of another DAG run.
-MODULE = "imported.py"
+#: A module that the workers import in which the tasks of another DAG run.
+MODULE = "measures.py"
 
 
 class Changing:
@@ -68,7 +68,7 @@ class Changing:
 def changing(airflow_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Changing]:
     """Each policy's workflow has failed in its last task, the report, by a bug."""
     folder, witness = tmp_path_factory.mktemp("dags"), tmp_path_factory.mktemp("witness")
-    for name in (FILE.name, "importing.py", MODULE):
+    for name in (FILE.name, "importing.py", "imported.py", MODULE):
         shutil.copy(FILE.with_name(name), folder)
     live = LiveAirflow(
         tmp_path_factory.mktemp("live"),
