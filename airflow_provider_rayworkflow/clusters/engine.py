@@ -118,7 +118,7 @@ class RayEngine:
         """Go on as the same try in another process."""
         self._has_begun = True
 
-    def has_begun(self, found: StoredWorkflow | None) -> bool:
+    def has_begun(self) -> bool:
         """True as soon as the cluster's manager has taken what was submitted.
 
         :raises RayWorkflowStartError: when it could not be started.
@@ -133,7 +133,7 @@ class RayEngine:
             lambda: self._hook.mailbox.read_answer(self._workflow_id, submission.submission_id)
         )
         if (answer is None or answer.outcome == "failed") and (owner := self._other_owner()):
-            self._has_begun = self._has_begun_for(owner, found, submission)
+            self._has_begun = self._has_begun_for(owner, submission)
             return self._has_begun
         if answer is None:
             if time.monotonic() - self._ensured_at >= _ENSURE_S:
@@ -230,15 +230,12 @@ class RayEngine:
         owner = with_errors(lambda: self._hook.mailbox.read_owner(self._workflow_id))
         return owner if owner and owner.token != self._token else None
 
-    def _has_begun_for(
-        self, owner: Owner, found: StoredWorkflow | None, submission: Submission
-    ) -> bool:
+    def _has_begun_for(self, owner: Owner, submission: Submission) -> bool:
         """True if the workflow has begun for another owner. If that one could not, submit it again."""
-        mailbox, is_open = self._hook.mailbox, False
-        if not self._is_begun(found):
-            is_open = with_errors(lambda: mailbox.is_open(self._workflow_id, owner.submission_id))
-            found = self._hook.find(self._workflow_id)  # it may have begun before that look
-        if self._is_begun(found):
+        mailbox = self._hook.mailbox
+        # In this order: it begins before its submission is deleted.
+        is_open = with_errors(lambda: mailbox.is_open(self._workflow_id, owner.submission_id))
+        if self._is_begun(self._hook.find(self._workflow_id)):
             with_errors(lambda: mailbox.delete_answer(self._workflow_id, submission.submission_id))
             self._host.close()
             return True

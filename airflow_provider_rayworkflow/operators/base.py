@@ -80,7 +80,6 @@ class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
         wait: bool = True,
         poll_interval_s: float = 1.0,
         on_kill: OnKill = "suspend",
-        runtime_env: Json | None = None,
         on_queue_full: Literal["wait", "fail"] = "wait",
         unreachable_timeout_s: float = 600.0,
         from_task: str | None = None,
@@ -101,7 +100,6 @@ class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
         self.wait = wait
         self.poll_interval_s = poll_interval_s
         self.kill_policy = on_kill
-        self.runtime_env = runtime_env
         self.on_queue_full = on_queue_full
         self.unreachable_timeout_s = unreachable_timeout_s
         self.from_task = from_task

@@ -26,7 +26,8 @@ class RayWorkflowResumeOperator(RayWorkflowBaseOperator):
 
     A failed or interrupted one is resumed: tasks that have committed their result don't run
     again. One that runs is attached to, and of a successful one the stored output is returned.
-    Its code is that of its last run; a ``RayWorkflowRunOperator`` brings the code of today.
+    Its code is that of its last run, with the folders that it was started with; a
+    ``RayWorkflowRunOperator`` brings the code of today.
 
     XCom: the output, as of ``RayWorkflowRunOperator``.
 
@@ -40,9 +41,6 @@ class RayWorkflowResumeOperator(RayWorkflowBaseOperator):
     :param poll_interval_s: how often the storage is asked how the workflow stands.
     :param on_kill: what becomes of the workflow when a person ends the task: ``"suspend"``,
         ``"cancel"`` or ``"leave"``.
-    :param runtime_env: folders that the tasks of the workflow need, as they were given when it was
-        started: a cluster that does not have them any more gets them again. What a task runs in
-        is stored with it and does not change. (templated)
     :param from_task: the id of a workflow task that runs again, with all that depend on it, in the
         first try and after each clear; retries go on from there. The conf of the DAG run goes
         before it, as for ``RayWorkflowRunOperator``. (templated)
@@ -51,13 +49,7 @@ class RayWorkflowResumeOperator(RayWorkflowBaseOperator):
         reached.
     """
 
-    template_fields: Sequence[str] = (
-        "workflow_id",
-        "ray_workflow_conn_id",
-        "runtime_env",
-        "from_task",
-    )
-    template_fields_renderers = {"runtime_env": "json"}  # noqa: RUF012 Airflow's
+    template_fields: Sequence[str] = ("workflow_id", "ray_workflow_conn_id", "from_task")
 
     def __init__(self, *, workflow_id: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -93,5 +85,4 @@ class RayWorkflowResumeOperator(RayWorkflowBaseOperator):
         return self._run_of(self._connect(), workflow_id, context)
 
     def _run_of(self, hook: RayWorkflowHook, workflow_id: str, context: Context) -> WorkflowTry:
-        spec = RunSpec(workflow_id=workflow_id, runtime_env=self.runtime_env)
-        return self._make_run(hook, spec, context)
+        return self._make_run(hook, RunSpec(workflow_id=workflow_id), context)

@@ -113,7 +113,7 @@ class RayWorkflowResumeAllOperator(BaseOperator):
 
     def _has_answer(self, engine: RayEngine) -> bool:
         try:
-            return engine.has_begun(None)
+            return engine.has_begun()
         except (RayWorkflowInputError, RayWorkflowQueueFullError, RayWorkflowStartError) as exc:
             self.log.warning("%s", exc)
             return True

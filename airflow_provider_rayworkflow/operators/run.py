@@ -113,6 +113,7 @@ class RayWorkflowRunOperator(RayWorkflowBaseOperator):
         arguments: Json | None = None,
         workflow_id: str | None = None,
         metadata: Json | None = None,
+        runtime_env: Json | None = None,
         on_clear: OnClear = "auto",
         on_change: OnChange = "reuse",
         dry_run: bool = False,
@@ -129,6 +130,7 @@ class RayWorkflowRunOperator(RayWorkflowBaseOperator):
         self.arguments = arguments
         self.workflow_id = workflow_id
         self.metadata = metadata
+        self.runtime_env = runtime_env
         self.on_clear = on_clear
         self.on_change = on_change
         self.only_plans = dry_run  # BaseOperator has a method dry_run
@@ -139,7 +141,8 @@ class RayWorkflowRunOperator(RayWorkflowBaseOperator):
             "arguments": arguments,
             "workflow_id": workflow_id,
             "metadata": metadata,
-            **{name: kwargs.get(name) for name in ("ray_workflow_conn_id", "runtime_env")},
+            "runtime_env": runtime_env,
+            "ray_workflow_conn_id": kwargs.get("ray_workflow_conn_id"),
         }
 
     def execute(self, context: Context) -> Any:

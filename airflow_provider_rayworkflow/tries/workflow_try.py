@@ -44,7 +44,7 @@ class Engine(Protocol):
 
     def rejoin(self) -> None: ...
 
-    def has_begun(self, found: StoredWorkflow | None) -> bool: ...
+    def has_begun(self) -> bool: ...
 
     def was_stopped_by_other(self, found: StoredWorkflow) -> bool: ...
 
@@ -192,9 +192,9 @@ class WorkflowTry:
 
     def _wait_for_begin(self) -> StoredWorkflow:
         """Wait until what is stored is of what was submitted, and return it."""
-        while not self._engine.has_begun(found := self._find()):
+        while not self._engine.has_begun():
             self._pause(self._poll_interval_s)
-        found = found or self._look()
+        found = self._look()  # no sooner: that might be of the run before
         if found.record.epoch == self._epoch_before and not found.status.is_active:
             log.info("Workflow %s has nothing to run: its output stays", self.workflow_id)
         return found

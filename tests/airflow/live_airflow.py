@@ -20,6 +20,8 @@ import processes
 from dag_test import DAGS
 from own_local_ray import OwnLocalRay
 
+from airflow_provider_rayworkflow.workflow.local_ray.environment import FOLDER_VARIABLE
+
 T = TypeVar("T")
 
 PATIENCE_S = 600  # a machine that runs other tests as well starts Ray in a minute
@@ -87,6 +89,11 @@ class LiveAirflow:
     def read_dags(self) -> None:
         """Read the DAG files, as the DAG processor does all the time."""
         self._run("dags", "reserialize")
+
+    @property
+    def local_ray_root(self) -> str:
+        """The folder with the state of its tasks' local Ray."""
+        return self._local_ray.environment[FOLDER_VARIABLE]
 
     @property
     def url(self) -> str:

@@ -39,7 +39,7 @@ def connect(monkeypatch):
     return define
 
 
-def test_a_default_connection_that_does_not_exist_is_ray_in_the_task_process(monkeypatch):
+def test_a_default_connection_that_does_not_exist_is_the_local_ray(monkeypatch):
     monkeypatch.delenv("RAY_WORKFLOW_STORAGE", raising=False)
     hook = RayWorkflowHook()
     assert hook.settings == ConnectionSettings()
@@ -182,6 +182,7 @@ def test_test_connection_says_what_works(connect, tmp_path):
     works, message = connect({"storage": str(tmp_path)}).test_connection()
     assert works, message
     assert "Ray 2." in message
+    assert "is installed, for the local Ray of this machine" in message
     assert str(tmp_path) in message
 
 
@@ -363,7 +364,7 @@ def test_the_storage_is_reached_with_another_connection(connect, tmp_path):
 
 
 @pytest.mark.usefixtures("other_connections")
-def test_what_ray_in_the_task_process_is_given_reaches_the_same_storage(connect, tmp_path):
+def test_what_the_local_ray_is_given_reaches_the_same_storage(connect, tmp_path):
     hook = connect({"storage": f"file://{tmp_path}/root", "storage_conn_id": "files"})
     with in_process(open_location(location_for_ray(hook))):
         workflow.run(ray.remote(lambda: 5).bind(), workflow_id="w")
@@ -529,7 +530,7 @@ def test_an_extra_that_is_no_json_object_is_refused(monkeypatch, extra: str):
 
 
 def test_a_variable_that_is_no_connection_is_not_taken_for_none(connect):
-    """Airflow finds no connection then, and without one Ray would run in the task process."""
+    """Airflow finds no connection then, and without one the workflow would run on this machine."""
     hook = connect(uri="ray-workflow://:hidden@https://h:8265/ray/dash")
     with pytest.raises(RayWorkflowConnectionError, match="AIRFLOW_CONN_RAY_WORKFLOW_DEF") as error:
         hook.settings  # noqa: B018

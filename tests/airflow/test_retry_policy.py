@@ -30,7 +30,8 @@ def failed(error_type: str) -> errors.RayWorkflowFailedError:
         (errors.RayWorkflowConnectionError("x"), "fail", None),
         (errors.RayWorkflowNotFoundError("w", "x"), "fail", None),
         (errors.RayWorkflowTimeoutError("w", "x"), "default", None),
-        (errors.RayWorkflowJobError("w", "s", "x"), "default", None),
+        (errors.RayWorkflowStartError("w", "x"), "default", None),
+        (errors.RayWorkflowManagerError("s3://bucket", "j", "x"), "default", None),
         (KeyError("x"), "default", None),
     ],
 )

@@ -122,7 +122,7 @@ def _possible(workflow: ShownWorkflow) -> dict[PageAction, Offer]:
             "resumes the workflow: tasks with a checkpoint don't run again.",
             clears=True,
         )
-    elif status.can_be_resumed and cluster is not None:
+    elif status.can_be_resumed and cluster is not None:  # a local Ray would be the API server's
         possible[PageAction.RESUME] = Offer(
             title="Resume",
             question="The connection's cluster resumes the workflow: tasks with a checkpoint don't run "
@@ -182,10 +182,6 @@ def _do(workflow: ShownWorkflow, body: ActionBody, patience_s: float) -> str:
 
 def _resume_on_cluster(workflow: ShownWorkflow, patience_s: float) -> str:
     """Have the connection's cluster go on with a workflow that no task instance waits for."""
-    if (
-        workflow.hook.settings.cluster is None
-    ):  # the local Ray would be one of the API server's machine
-        raise HTTPException(409, "The connection has no cluster.")
     engine = engine_for(
         workflow.hook,
         RunSpec(workflow_id=workflow.workflow_id),

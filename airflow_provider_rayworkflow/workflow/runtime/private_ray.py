@@ -63,7 +63,7 @@ def print_logs_of_other_jobs(pick: Callable[[dict[str, Any]], list[str]]) -> Non
     """Have Ray print in this driver what ``pick`` takes of the lines of other jobs' processes, too.
 
     Nothing changes where nothing is printed: in workers, and with ``log_to_driver=False``. May be
-    called again, with the same ``pick``.
+    called again, with the same ``pick``. Ray Serve and Ray Client listen in the same way.
     """
     try:
         from ray._private.ray_logging import global_worker_stdstream_dispatcher as dispatcher

@@ -40,7 +40,7 @@ class Jobs:
 
 
 def job(submission_id: str, status: str, message: str = "") -> Job:
-    return Job(submission_id=submission_id, status=status, message=message, exit_code=None)
+    return Job(submission_id=submission_id, status=status, message=message)
 
 
 @pytest.fixture

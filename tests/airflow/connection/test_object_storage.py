@@ -79,15 +79,15 @@ def test_both_sides_see_what_the_other_has_written(connect: Connect, port: int):
     assert Mailbox(of_cluster.bytes).read_owner("w") == owner
 
 
-def test_embedded_ray_is_given_the_same_storage(connect: Connect, port: int):
-    hook = connect(path="embedded")
+def test_the_local_ray_is_given_the_same_storage(connect: Connect, port: int):
+    hook = connect(path="local")
     assert hook.find("w") is None  # the clients are in use
     with in_process(open_location(location_for_ray(hook))):
         workflow.run(ray.remote(lambda: 5).bind(), workflow_id="w")
     found = hook.find("w")
     assert found is not None
     assert found.record.output.value == 5
-    of_others = open_store(s3_address(port, path="embedded"))
+    of_others = open_store(s3_address(port, path="local"))
     assert [entry for entry in of_others.list("v1/status/w") if "SUCCESSFUL" in entry.key]
 
 

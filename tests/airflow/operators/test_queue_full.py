@@ -132,7 +132,7 @@ def test_the_managers_answer_tells_a_full_queue_and_a_refusal_from_other_failure
     hook = RayWorkflowHook()
     engine = RayEngine(hook, RunSpec(workflow_id="w"), Host(), token="t", backoff=Backoff(0))
     engine.submit(StartOptions())
-    assert not engine.has_begun(None)
+    assert not engine.has_begun()
     (key,) = hook.mailbox.list_submissions()
     submission = hook.mailbox.read_submission(key)
     assert submission.cluster == "the cluster"
@@ -145,6 +145,6 @@ def test_the_managers_answer_tells_a_full_queue_and_a_refusal_from_other_failure
     )
     hook.mailbox.write_answer(answer)
     with pytest.raises(error):
-        engine.has_begun(None)
+        engine.has_begun()
     assert not hook.mailbox.list_submissions()
     assert hook.mailbox.read_answer("w", submission.submission_id) is None

@@ -1,4 +1,4 @@
-"""The example DAGs that the docs quote, run on a cluster. Those of the README run elsewhere, embedded."""
+"""The example DAGs that the docs quote, run on a cluster. That of the README runs on the local Ray."""
 
 import shutil
 import time

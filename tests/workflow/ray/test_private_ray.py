@@ -79,5 +79,5 @@ def test_lines_of_other_jobs_can_be_printed_too(ray_cluster, monkeypatch):
 
 
 def test_a_worker_tells_the_log_monitor_its_label():
-    """Without it lines in the Airflow task's log don't say which workflow and task printed them."""
+    """Without it a driver can't tell the lines of its workflows from those of others."""
     assert private_ray.LOG_PREFIX_TASK_NAME == ":task_name:"

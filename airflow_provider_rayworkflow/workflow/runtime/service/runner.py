@@ -359,6 +359,6 @@ def _missing_package(exc: BaseException) -> str:
         return ""
     return (
         f"The folder that was uploaded for the task's runtime_env as {package[0]} is not on this cluster "
-        "any more. Resume with the same folder in runtime_env (of ray.init, or of the Airflow operator), "
+        "any more. Resume with the same folder in the runtime_env of ray.init, "
         "or run() the graph again under the workflow's id: completed tasks stay.\n"
     )
