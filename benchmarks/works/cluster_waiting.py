@@ -71,13 +71,12 @@ def _look(number: int, jobs: int) -> tuple[float, float]:
         before = cluster.settled_megabytes()
         _wait_there(cluster, [f"waiting-{count}" for count in range(number)])
         with_ours = cluster.settled_megabytes()
-        ids = [f"job-{count}" for count in range(jobs)]
-        for workflow_id in ids:
-            cluster.submit_job(_JOB, cluster.storage, workflow_id)
-        wait_until(lambda: all(cluster.is_running(workflow_id) for workflow_id in ids))
+        _wait_in_jobs(cluster, ["first-job"])  # what the jobs share is up
+        before_jobs = cluster.settled_megabytes()
+        _wait_in_jobs(cluster, [f"job-{count}" for count in range(jobs)])
         with_jobs = cluster.settled_megabytes()
     # Of a few workflows it may be less than what the other processes give back meanwhile.
-    return max(0.0, with_ours - before) / number, (with_jobs - with_ours) / jobs
+    return max(0.0, with_ours - before) / number, (with_jobs - before_jobs) / jobs
 
 
 def _wait_there(cluster: RemoteCluster, workflow_ids: list[str]) -> None:
@@ -85,6 +84,13 @@ def _wait_there(cluster: RemoteCluster, workflow_ids: list[str]) -> None:
     engines = [cluster.submit(workflow_id, waiting) for workflow_id in workflow_ids]
     for engine in engines:
         cluster.wait_for_begin(engine)
+    wait_until(lambda: all(cluster.is_running(workflow_id) for workflow_id in workflow_ids))
+
+
+def _wait_in_jobs(cluster: RemoteCluster, workflow_ids: list[str]) -> None:
+    """The same with a Ray job for each."""
+    for workflow_id in workflow_ids:
+        cluster.submit_job(_JOB, cluster.storage, workflow_id)
     wait_until(lambda: all(cluster.is_running(workflow_id) for workflow_id in workflow_ids))
 
 

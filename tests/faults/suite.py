@@ -28,6 +28,7 @@ if "RAY_AUTH_TOKEN_PATH" not in os.environ:  # else Ray would write a token into
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 sys.path.append(str(Path(__file__).parents[1]))
+sys.path.append(str(Path(__file__).parents[1] / "support"))
 
 from faults import AIRFLOW, LOCAL, S3
 from reports import Report, table
