@@ -88,6 +88,10 @@ class Agent:
             ray.kill(self._filling)
             self._filling = None
 
+    def cluster_id(self) -> str:
+        """What submissions for the manager carry."""
+        return str(ray.get_runtime_context().get_session_name())
+
     def address(self) -> str:
         return str(self._cluster.address)
 

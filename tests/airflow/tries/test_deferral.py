@@ -119,6 +119,9 @@ class Run:
     def report(self, ended: StoredWorkflow) -> None:
         pass
 
+    def rejoin(self, carried: dict[str, object]) -> StoredWorkflow:
+        return StoredWorkflow(record=RUNNING, status=Status.RUNNING)
+
 
 def see_through(run: Run, *, deadline: float | None = None) -> object:
     task = RayWorkflowResumeOperator(task_id="t", workflow_id="w", deferrable=True)
@@ -136,6 +139,20 @@ def test_a_workflow_that_goes_on_is_deferred():
     with pytest.raises(TaskDeferred) as deferred:
         see_through(Run(ends=False), deadline=time.time() + 100)
     assert deferred.value.timeout.total_seconds() > 100 + deferral.least_deferral_s()
+
+
+def test_a_task_that_a_triggerer_with_another_storage_sends_back_waits_again(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    task = RayWorkflowResumeOperator(task_id="t", workflow_id="w", deferrable=True)
+    event = {"reason": "status", "workflow_id": "w", "status": "NONE", "error": ""}
+    event |= {"carried": {"deadline": None}}
+    context = {"ti": TaskInstance()}
+    monkeypatch.setattr(task, "_run_again", lambda *_: Run(ends=False))
+    with pytest.raises(TaskDeferred):
+        task.execute_complete(context, event)
+    monkeypatch.setattr(task, "_run_again", lambda *_: Run(ends=True))
+    assert task.execute_complete(context, event) == 5
 
 
 def test_the_time_limit_of_a_task_counts_before_its_deferral():
