@@ -56,7 +56,7 @@ class RemoteCluster:
         return engine
 
     def wait_for_begin(self, engine: RayEngine) -> None:
-        wait_until(lambda: engine.has_begun(None))
+        wait_until(lambda: engine.has_begun())
 
     def submit_job(self, program: str, *arguments: str) -> None:
         """Submit a Ray job whose driver is a Python program, as this package once did for each workflow."""

@@ -61,7 +61,7 @@ def test_a_try_whose_manager_can_not_be_started_takes_back_what_it_has_submitted
     engine.submit(StartOptions())
     assert len(hook.mailbox.list_submissions()) == 1
     with pytest.raises(type(error)):
-        engine.has_begun(None)
+        engine.has_begun()
     assert hook.mailbox.list_submissions() == []
 
 
@@ -89,7 +89,7 @@ def test_two_task_instances_that_submit_one_id_at_the_same_moment_wait_for_one_r
     first, second = engine_of(hook, "first"), engine_of(hook, "second")
     first.submit(StartOptions())
     second.submit(StartOptions())
-    assert not first.has_begun(None)
+    assert not first.has_begun()
     (key,) = hook.mailbox.list_submissions()
     assert hook.mailbox.read_submission(key).token == "second"
     running = StatusRecord(
@@ -108,7 +108,7 @@ def test_what_the_later_one_could_not_start_the_other_one_submits_again(hook: Ra
     first.submit(StartOptions())
     second.submit(StartOptions())
     second.withdraw()
-    assert not first.has_begun(None)
+    assert not first.has_begun()
     (key,) = hook.mailbox.list_submissions()
     assert hook.mailbox.read_submission(key).token == "first"
 
@@ -118,10 +118,10 @@ def test_what_is_deleted_before_it_begins_is_submitted_again(hook: RayWorkflowHo
     engine = engine_of(hook, "t")
     engine.submit(StartOptions())
     (first,) = hook.mailbox.list_submissions()
-    assert not engine.has_begun(None)
+    assert not engine.has_begun()
     assert hook.mailbox.list_submissions() == [first]
     hook.store.delete("w")
-    assert not engine.has_begun(None)
+    assert not engine.has_begun()
     (second,) = hook.mailbox.list_submissions()
     assert second != first
 
