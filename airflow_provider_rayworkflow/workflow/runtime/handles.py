@@ -28,6 +28,14 @@ def manager_of(location: str | None = None) -> Any:
     return ray.get_actor(name, namespace=NAMESPACE)
 
 
+def find_manager(location: str | None = None) -> Any:
+    """As :func:`manager_of`; None if there is no such manager."""
+    try:
+        return manager_of(location)
+    except ValueError:
+        return None
+
+
 def _only_name() -> str:
     names = [
         actor["name"]

@@ -17,7 +17,7 @@ from airflow_provider_rayworkflow.workflow.execution.context import get_context,
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.model.limits import Limits
 from airflow_provider_rayworkflow.workflow.model.records import Asker
-from airflow_provider_rayworkflow.workflow.runtime.handles import manager_of
+from airflow_provider_rayworkflow.workflow.runtime.handles import find_manager
 from airflow_provider_rayworkflow.workflow.runtime.locations import store_at, to_location
 from airflow_provider_rayworkflow.workflow.runtime.names import (
     NAMESPACE,
@@ -59,7 +59,7 @@ def manager(
     if not ray.is_initialized():
         ray.init()
     location = _chosen() if storage is None else to_location(storage)
-    handle = _find(location)
+    handle = find_manager(location)
     if handle is None:
         location = location or to_location(None)
         handle = _start(location, limits or Limits(), sharing)
@@ -76,7 +76,7 @@ def start_manager(location: str) -> Any:
     :param location: as :func:`store_at` takes it.
     :raises StorageError: when the storage can't be used.
     """
-    handle = _find(location)
+    handle = find_manager(location)
     return _start(location, Limits(), None) if handle is None else handle
 
 
@@ -159,7 +159,7 @@ def known_store(storage: Any = None) -> WorkflowStore:
         return store_at(to_location(None))
     if location := _chosen():
         return store_at(location)
-    handle = _find(None)
+    handle = find_manager(None)
     return store_at(call(handle.location.remote()) if handle is not None else to_location(None))
 
 
@@ -205,10 +205,3 @@ def _chosen() -> str | None:
 def _connection() -> str:
     context = ray.get_runtime_context()
     return f"{context.gcs_address} {context.get_job_id()}"
-
-
-def _find(location: str | None) -> Any:
-    try:
-        return manager_of(location)
-    except ValueError:
-        return None

@@ -11,7 +11,7 @@ from ray.exceptions import GetTimeoutError, RayError
 from airflow_provider_rayworkflow import __version__
 from airflow_provider_rayworkflow.workflow.exceptions import WorkflowError
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
-from airflow_provider_rayworkflow.workflow.runtime.handles import manager_of
+from airflow_provider_rayworkflow.workflow.runtime.handles import find_manager
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 from airflow_provider_rayworkflow.workflow.storage.leases import Lease
 
@@ -39,7 +39,7 @@ def replace_other_version(
     """
     deadline = time.monotonic() + wait_s
     while True:
-        handle = manager_handle(store.bytes.uri)
+        handle = find_manager(store.bytes.uri)
         lease = handle and _lease_of(store, handle._actor_id.hex())
         if lease is None or lease.package_version == __version__:
             return
@@ -63,17 +63,6 @@ def replace_other_version(
         time.sleep(look_interval_s)
 
 
-def manager_handle(location: str | None = None) -> Any:
-    """The actor handle of a storage's manager, None if there is no manager.
-
-    :param location: as for :func:`manager_of`.
-    """
-    try:
-        return manager_of(location)
-    except ValueError:
-        return None
-
-
 def held_by(store: WorkflowStore, manager_id: str) -> list[str]:
     """The workflows that a manager runs or has in its queue."""
     return sorted(
@@ -95,5 +84,5 @@ def _end(handle: Any, lease: Lease, location: str) -> None:
     except (RayError, GetTimeoutError) as exc:
         log.warning("The old workflow manager did not close: %s", exc)
     ray.kill(handle, no_restart=True)
-    while manager_handle(location) is not None:
+    while find_manager(location) is not None:
         time.sleep(0.2)
