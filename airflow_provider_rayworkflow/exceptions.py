@@ -21,6 +21,8 @@
     ├── RayWorkflowEndedError         what a sensor waits for can't come any more (not retried)
     ├── RayWorkflowSuspendedError     a person suspended the workflow (not retried)
     └── RayWorkflowCanceledError      the workflow was canceled (not retried)
+
+An error about one workflow has its id as ``workflow_id``.
 """
 
 from __future__ import annotations
@@ -66,10 +68,7 @@ class RayWorkflowManagerError(RayWorkflowError):
 
 
 class RayWorkflowStartError(RayWorkflowError):
-    """The cluster's manager could not start the workflow; the next try may be luckier.
-
-    :ivar workflow_id: the workflow.
-    """
+    """The cluster's manager could not start the workflow; the next try may be luckier."""
 
     def __init__(self, workflow_id: str, message: str) -> None:
         super().__init__(f"Workflow {workflow_id!r} was not started. {shown_text(message)}")
@@ -77,10 +76,7 @@ class RayWorkflowStartError(RayWorkflowError):
 
 
 class RayWorkflowQueueFullError(RayWorkflowError):
-    """As many workflows run and wait on the cluster as its limits allow. Nothing was written.
-
-    :ivar workflow_id: the workflow.
-    """
+    """As many workflows run and wait on the cluster as its limits allow. Nothing was written."""
 
     def __init__(self, workflow_id: str) -> None:
         super().__init__(
@@ -95,10 +91,7 @@ class RayWorkflowStorageError(RayWorkflowError):
 
 
 class RayWorkflowNotFoundError(RayWorkflowError):
-    """Nothing is stored under the id.
-
-    :ivar workflow_id: the id.
-    """
+    """Nothing is stored under the id."""
 
     def __init__(self, workflow_id: str, storage: str) -> None:
         super().__init__(f"There is no workflow {workflow_id!r} in {storage}.")
@@ -108,7 +101,6 @@ class RayWorkflowNotFoundError(RayWorkflowError):
 class RayWorkflowFailedError(RayWorkflowError):
     """A task of the workflow failed with an exception of its own.
 
-    :ivar workflow_id: the workflow.
     :ivar task_id: the workflow task.
     :ivar error_type: the type of its exception, ``module.name``.
     :ivar error_message: the exception's text.
@@ -130,10 +122,7 @@ class RayWorkflowFailedForGoodError(RayWorkflowFailedError, AirflowFailException
 
 
 class RayWorkflowOutputError(RayWorkflowError, AirflowFailException):
-    """The workflow was successful, and its output can't become the XComs that were asked for.
-
-    :ivar workflow_id: the workflow.
-    """
+    """The workflow was successful, and its output can't become the XComs that were asked for."""
 
     def __init__(self, workflow_id: str, problem: str) -> None:
         super().__init__(
@@ -145,10 +134,7 @@ class RayWorkflowOutputError(RayWorkflowError, AirflowFailException):
 
 
 class RayWorkflowInterruptedError(RayWorkflowError):
-    """The workflow was stopped before its end; what it has committed is kept.
-
-    :ivar workflow_id: the workflow.
-    """
+    """The workflow was stopped before its end; what it has committed is kept."""
 
     def __init__(self, workflow_id: str, reason: str) -> None:
         super().__init__(
@@ -174,7 +160,6 @@ class RayWorkflowNotResumedError(RayWorkflowError):
 class RayWorkflowTimeoutError(RayWorkflowError):
     """The time to wait for the workflow is over. It is suspended; what it committed is kept.
 
-    :ivar workflow_id: the workflow.
     :ivar clock: which time is over.
     """
 
@@ -188,10 +173,7 @@ class RayWorkflowTimeoutError(RayWorkflowError):
 
 
 class RayWorkflowStillActiveError(RayWorkflowError):
-    """The workflow is active, and what was asked for needs an inactive one.
-
-    :ivar workflow_id: the workflow.
-    """
+    """The workflow is active, and what was asked for needs an inactive one."""
 
     def __init__(
         self,
@@ -206,7 +188,6 @@ class RayWorkflowStillActiveError(RayWorkflowError):
 class RayWorkflowEndedError(RayWorkflowError, AirflowFailException):
     """A workflow that a sensor waits for has a status that ends the wait.
 
-    :ivar workflow_id: the workflow.
     :ivar status: of it.
     """
 
@@ -224,10 +205,7 @@ class RayWorkflowEndedError(RayWorkflowError, AirflowFailException):
 
 
 class RayWorkflowSuspendedError(RayWorkflowError, AirflowFailException):
-    """A person suspended the workflow in the UI; what it has committed is kept.
-
-    :ivar workflow_id: the workflow.
-    """
+    """A person suspended the workflow in the UI; what it has committed is kept."""
 
     def __init__(self, workflow_id: str) -> None:
         super().__init__(
@@ -238,10 +216,7 @@ class RayWorkflowSuspendedError(RayWorkflowError, AirflowFailException):
 
 
 class RayWorkflowCanceledError(RayWorkflowError, AirflowFailException):
-    """The workflow was canceled, which is final.
-
-    :ivar workflow_id: the workflow.
-    """
+    """The workflow was canceled, which is final."""
 
     def __init__(self, workflow_id: str) -> None:
         super().__init__(

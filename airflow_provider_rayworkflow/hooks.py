@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cached_property
 
 from airflow.sdk import BaseHook
@@ -269,18 +269,6 @@ class RayWorkflowHook(BaseHook):
             except ValueError as exc:
                 raise RayWorkflowInputError(str(exc)) from exc
 
-    def settle(self, workflow_id: str) -> None:
-        """Cancel a workflow if that was asked for while no manager could do it.
-
-        :raises RayWorkflowStorageError: when the storage can't be used.
-        """
-        found = self.find(workflow_id)
-        if found is None:
-            return
-        visitor = lifecycle.new_visitor_id()
-        with self._storage_errors(), suppress(RayWorkflowStillActiveError):
-            lifecycle.obey_pending_cancel(self.store, found, manager_id=visitor, now=time.time())
-
     @contextmanager
     def _storage_errors(self) -> Iterator[None]:
         try:
@@ -299,10 +287,8 @@ class RayWorkflowHook(BaseHook):
 
         :raises RayWorkflowStorageError: if not.
         """
-        try:
+        with self._storage_errors():
             self.store.bytes.check_writable()
-        except StorageError as exc:
-            raise RayWorkflowStorageError(str(exc)) from exc
 
     def request_stop(self, workflow_id: str, *, token: str, how: How) -> None:
         """Ask the cluster to stop a workflow. Void unless the token owns it then.

@@ -318,7 +318,7 @@ class StateFolder:
         return self._key(folder, f"{digest}.json")
 
 
-def list_folders(root: str, *, signing: SigningKeys | None = None) -> list[StateFolder]:
+def list_folders(root: str) -> list[StateFolder]:
     """The state folders below a root, sorted by name; none if there is no root.
 
     :raises LocalRayError: when the root might be another user's.
@@ -330,7 +330,7 @@ def list_folders(root: str, *, signing: SigningKeys | None = None) -> list[State
         return []
     except UnsafeRootError as exc:
         raise LocalRayError(_refusal(root, f"is not used, because {exc.why}")) from None
-    return [StateFolder(root, name, signing=signing) for name in names]
+    return [StateFolder(root, name) for name in names]
 
 
 def _refusal(path: str, why: str) -> str:

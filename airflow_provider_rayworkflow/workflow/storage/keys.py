@@ -392,7 +392,6 @@ class WorkflowFile:
     :ivar number: the segment of a journal, the attempt of a value, else 0.
     :ivar size: as the listing says.
     :ivar task_hash: of a value (:func:`task_hash`), else ``""``.
-    :ivar declared_size: of a value as its name has it, else -1.
     """
 
     epoch: int
@@ -401,7 +400,6 @@ class WorkflowFile:
     key: str
     size: int
     task_hash: str = ""
-    declared_size: int = -1
 
 
 def parse_workflow_file(key: str, size: int) -> WorkflowFile | None:
@@ -417,7 +415,7 @@ def parse_workflow_file(key: str, size: int) -> WorkflowFile | None:
     if kind == "journal" and len(parts) == 2 and min(numbers) >= 0:
         return WorkflowFile(numbers[0], numbers[1], kind, key, size)
     if kind == "value" and len(parts) == 4 and min(numbers[0], numbers[2], numbers[3]) >= 0:
-        return WorkflowFile(numbers[0], numbers[2], kind, key, size, parts[1], numbers[3])
+        return WorkflowFile(numbers[0], numbers[2], kind, key, size, parts[1])
     if kind == "cancel" and stem:
         return WorkflowFile(0, 0, kind, key, size)
     return None
