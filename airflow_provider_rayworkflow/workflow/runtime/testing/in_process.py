@@ -39,10 +39,7 @@ from airflow_provider_rayworkflow.workflow.runtime.testing.local_refs import (
     outcome_of,
 )
 from airflow_provider_rayworkflow.workflow.runtime.worker import log_capture
-from airflow_provider_rayworkflow.workflow.runtime.worker.log_sender import (
-    SEND_INTERVAL_S,
-    send_waiting,
-)
+from airflow_provider_rayworkflow.workflow.runtime.worker.reports import INTERVAL_S, send_waiting
 from airflow_provider_rayworkflow.workflow.runtime.worker.task import log_begin, run_task
 from airflow_provider_rayworkflow.workflow.runtime.worker.task_log import TaskLog
 from airflow_provider_rayworkflow.workflow.runtime.worker.waits import Waits
@@ -334,7 +331,7 @@ class _ThreadRunner:
 
     def _send_later(self) -> None:
         if self._sending is None and self._started:
-            self._sending = self._loop.call_later(SEND_INTERVAL_S, self._send)
+            self._sending = self._loop.call_later(INTERVAL_S, self._send)
 
     def _send(self) -> None:
         self._sending = None

@@ -23,8 +23,8 @@ from airflow_provider_rayworkflow.workflow.runtime.logs import log_to_stderr
 from airflow_provider_rayworkflow.workflow.runtime.names import at_location
 from airflow_provider_rayworkflow.workflow.runtime.service.unpack import enter_archives
 from airflow_provider_rayworkflow.workflow.runtime.worker import log_capture
-from airflow_provider_rayworkflow.workflow.runtime.worker.log_sender import sent_meanwhile
 from airflow_provider_rayworkflow.workflow.runtime.worker.packs import Packed, dump_done
+from airflow_provider_rayworkflow.workflow.runtime.worker.reports import reported
 from airflow_provider_rayworkflow.workflow.runtime.worker.task_log import TaskLog
 from airflow_provider_rayworkflow.workflow.runtime.worker.waits import Wait, Waits
 
@@ -82,7 +82,7 @@ class EventHost:
         store = store_at(uri)
         await asyncio.to_thread(enter_archives, store)
         task_log = TaskLog(run)
-        with at_location(uri), log_capture.into(task_log), sent_meanwhile(task_log):
+        with at_location(uri), log_capture.into(task_log), reported(task_log):
             completion = await self._waits.run(store, run, lambda: values)
         lines = task_log.rest()
         done = completion, time.perf_counter() - begun_at

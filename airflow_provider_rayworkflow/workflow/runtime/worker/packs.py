@@ -23,8 +23,7 @@ from airflow_provider_rayworkflow.workflow.runtime.logs import label_output, log
 from airflow_provider_rayworkflow.workflow.runtime.names import at_location
 from airflow_provider_rayworkflow.workflow.runtime.service.unpack import enter_archives
 from airflow_provider_rayworkflow.workflow.runtime.worker import log_capture
-from airflow_provider_rayworkflow.workflow.runtime.worker.log_sender import sent_meanwhile
-from airflow_provider_rayworkflow.workflow.runtime.worker.presence import reported
+from airflow_provider_rayworkflow.workflow.runtime.worker.reports import reported
 from airflow_provider_rayworkflow.workflow.runtime.worker.task import log_begin, run_task
 from airflow_provider_rayworkflow.workflow.runtime.worker.task_log import TaskLog
 from airflow_provider_rayworkflow.workflow.runtime.worker.task_output import Printed
@@ -187,7 +186,7 @@ class _Pack:
         if len(self._runs) == 1:  # a line for each short task would take longer than the task
             log_begin(run)
         printed, task_log = Printed(), TaskLog(run)
-        with reported(run), log_capture.into(task_log, alone=True), sent_meanwhile(task_log):
+        with log_capture.into(task_log, alone=True), reported(task_log):
             end = run_task(self._store, run, inputs, self._values)
         if (lines := task_log.rest()) is not None:
             with self._lock:

@@ -44,7 +44,7 @@ from airflow_provider_rayworkflow.workflow.runtime.graphs.dag import (
 )
 from airflow_provider_rayworkflow.workflow.runtime.graphs.inputs import load_call
 from airflow_provider_rayworkflow.workflow.runtime.graphs.refs import RefPickling, put
-from airflow_provider_rayworkflow.workflow.runtime.worker.presence import NODE
+from airflow_provider_rayworkflow.workflow.runtime.worker.reports import NODE
 from airflow_provider_rayworkflow.workflow.runtime.worker.timeouts import time_limit
 from airflow_provider_rayworkflow.workflow.scheduling.attempts import (
     AttemptEnd,

@@ -34,7 +34,7 @@ class TaskLog:
     """
 
     def __init__(self, run: TaskRun, clock: Callable[[], float] = time.time) -> None:
-        self._run = run
+        self.run = run
         self._clock = clock
         self._lock = threading.Lock()
         self._lines: list[LogLine] = []
@@ -85,7 +85,7 @@ class TaskLog:
             return
         if not (text := clean(text)):
             return
-        line = LogLine(self._clock(), level, self._run.task_id, self._run.attempt, text)
+        line = LogLine(self._clock(), level, self.run.task_id, self.run.attempt, text)
         self._lines.append(line)
         self._bytes += line.size
 
@@ -130,7 +130,7 @@ class TaskLog:
     def _take_over(self) -> None:
         if self._left_out:
             note = f"[{self._left_out:,} lines are left out here: they came too fast]"
-            run = self._run
+            run = self.run
             self._lines.append(LogLine(self._clock(), "WARNING", run.task_id, run.attempt, note))
             self._left_out = 0
         self._unconfirmed += self._lines
@@ -138,8 +138,8 @@ class TaskLog:
 
     def _all_unconfirmed(self) -> TaskLines:
         return TaskLines(
-            workflow_id=self._run.workflow_id,
-            epoch=self._run.epoch,
+            workflow_id=self.run.workflow_id,
+            epoch=self.run.epoch,
             lines=tuple(self._unconfirmed),
             sender=self._sender,
             first=self._confirmed,

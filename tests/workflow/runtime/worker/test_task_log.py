@@ -3,7 +3,7 @@
 import threading
 
 from airflow_provider_rayworkflow.workflow.model.log_line import MAX_LINE_BYTES
-from airflow_provider_rayworkflow.workflow.runtime.worker.log_sender import send_waiting
+from airflow_provider_rayworkflow.workflow.runtime.worker.reports import send_waiting
 from airflow_provider_rayworkflow.workflow.runtime.worker.task_log import MAX_WAITING_BYTES, TaskLog
 from airflow_provider_rayworkflow.workflow.scheduling.attempts import TaskRun
 
