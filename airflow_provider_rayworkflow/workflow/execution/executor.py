@@ -26,10 +26,8 @@ from airflow_provider_rayworkflow.workflow.model.claim import Claim
 from airflow_provider_rayworkflow.workflow.model.graph import Graph
 from airflow_provider_rayworkflow.workflow.model.outcome import Outcome, Stop, describe_output
 from airflow_provider_rayworkflow.workflow.model.records import (
-    Progress,
     Result,
     ReuseCounts,
-    RunningTask,
     TaskFailure,
 )
 from airflow_provider_rayworkflow.workflow.model.task_record import Checkpoints
@@ -80,6 +78,7 @@ class Executor:
         if that has to be listed.
     :param known: ids of the tasks of the graph of the run before; None if they are not known.
     :param on_remark: told what the workflow's log says of its tasks besides what they print.
+    :ivar attempts: those that are under way.
     :ivar reuse: what was found of earlier runs; None until they are read, and in a first run.
     """
 
@@ -115,7 +114,7 @@ class Executor:
         self._back: list[tuple[Attempt, AttemptEnd]] = []
         journal = JournalWriter(store.bytes, claim.workflow_id, claim.epoch, signing=store.signing)
         self._commits = GroupCommit(journal, writes, guard=guard, on_written=self._on_written)
-        self._table = AttemptTable(
+        self.attempts = AttemptTable(
             runner,
             came_back=self.came_back,
             follow=self._follow,
@@ -124,7 +123,7 @@ class Executor:
         )
         self._ends = AttemptEnds(
             claim.workflow_id,
-            table=self._table,
+            table=self.attempts,
             commits=self._commits,
             on_result=on_result,
             end=self._end,
@@ -143,13 +142,6 @@ class Executor:
             return TaskCounts(len(self._graph.tasks), 0, 0)
         return TaskCounts(schedule.total, min(schedule.done, schedule.total), schedule.reused)
 
-    def progress(self, now: float) -> Progress:
-        """What is done at this moment.
-
-        :param now: seconds since the epoch.
-        """
-        return self._table.progress(now)
-
     def result_of(self, task_id: str) -> Result | None:
         """The output, if the task gives it: it may be in memory only."""
         if self._schedule and self._schedule.output.task_id == task_id:
@@ -157,17 +149,6 @@ class Executor:
         return None
 
     # ---- telling
-
-    def has_begun(self, task: RunningTask) -> None:
-        """A worker has begun an attempt."""
-        self._table.has_begun(task)
-
-    def kill_overdue(self, task_id: str, attempt: int, after_s: float) -> None:
-        """Stop an attempt that has not ended after that time: it can't be interrupted.
-
-        :param after_s: in seconds.
-        """
-        self._table.kill_overdue(task_id, attempt, after_s)
 
     def stop(self, reason: Stop) -> None:
         """Stop the run: start no task any more, and stop the running ones."""
@@ -185,7 +166,7 @@ class Executor:
         try:
             return await self._run()
         except BaseException:
-            self._table.stop_all()  # nothing takes their results any more
+            self.attempts.stop_all()  # nothing takes their results any more
             raise
 
     async def _run(self) -> Outcome:
@@ -197,11 +178,11 @@ class Executor:
             if self._outcome is not None and self._outcome.stopped is Stop.FENCED:
                 self._commits.discard_waiting()
             self._commits.write_waiting()
-            if self._table.is_empty and not self._commits.is_busy:
+            if self.attempts.is_empty and not self._commits.is_busy:
                 if self._outcome is not None:
                     return self._outcome
                 if self._ends.must_rebuild:
-                    self._table.forget_retried()
+                    self.attempts.forget_retried()
                     schedule = await self._build()
                     continue
             (await self._queue.get())()
@@ -249,7 +230,7 @@ class Executor:
 
     def _start_ready(self, schedule: Schedule) -> None:
         while (node := schedule.take_ready()) is not None:
-            self._table.start(node, node.task_run(self._claim, node.attempts))
+            self.attempts.start(node, node.task_run(self._claim, node.attempts))
 
     def _follow(self, attempt: Attempt, accept: Accept) -> Errand | None:
         """See :meth:`.Errand.follow`."""
@@ -262,7 +243,7 @@ class Executor:
         if not accept(run):
             return None
         schedule.take_follower(node, follower)
-        return self._table.add(follower, run, follows=True)
+        return self.attempts.add(follower, run, follows=True)
 
     def _check_finished(self, schedule: Schedule) -> None:
         if schedule.is_finished and not self._commits.is_busy:
@@ -320,5 +301,5 @@ class Executor:
         if self._outcome is not None and not fenced:
             return
         self._outcome = outcome
-        self._table.cancel_waiting()
-        self._table.stop_all()
+        self.attempts.cancel_waiting()
+        self.attempts.stop_all()

@@ -9,13 +9,13 @@ import asyncio
 import queue
 import time
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from airflow_provider_rayworkflow.workflow.exceptions import (
     LeaseLostError,
     WorkflowError,
 )
+from airflow_provider_rayworkflow.workflow.execution.attempt_table import AttemptTable
 from airflow_provider_rayworkflow.workflow.execution.metrics import Metrics
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.manager.admission import Admission
@@ -37,7 +37,7 @@ from airflow_provider_rayworkflow.workflow.manager.submission_reader import (
 from airflow_provider_rayworkflow.workflow.model.event_posts import EventSettings
 from airflow_provider_rayworkflow.workflow.model.limits import Limits
 from airflow_provider_rayworkflow.workflow.model.outcome import Stop
-from airflow_provider_rayworkflow.workflow.model.records import Asker, RunningTask, StartOptions
+from airflow_provider_rayworkflow.workflow.model.records import RunningTask, StartOptions
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.scheduling.attempts import Runner
 from airflow_provider_rayworkflow.workflow.storage.leases import (
@@ -70,6 +70,7 @@ class Manager:
     :param builder: makes the graphs of submissions; None for a manager that takes none.
     :param max_log_bytes: how much is kept of what the tasks of a workflow print and log.
     :ivar answers: what callers ask.
+    :ivar runs: the runs of the workflows that it holds.
     :ivar submissions: finds what to run, if there is a builder.
     :ivar tenure: how long this manager may act without another renewal of its lease.
     """
@@ -103,10 +104,10 @@ class Manager:
         self._locks = Locks()
         self.logs = LogWriter(known, max_bytes=max_log_bytes)
         late = StatusBacklog(known, self._locks)
-        self._runs = WorkflowRuns(
+        self.runs = WorkflowRuns(
             known, runner, limits=limits, late=late, metrics=metrics or Metrics(), logs=self.logs
         )
-        self._starts = Admission(known, locks=self._locks, slots=self._runs.slots, late=late)
+        self._starts = Admission(known, locks=self._locks, slots=self.runs.slots, late=late)
         self.answers = Queries(known, resume=self.resume)
         standing = self.answers.standing
         self.http_events = HttpEvents(
@@ -114,7 +115,7 @@ class Manager:
         )
         self.inactive = InactiveWorkflows(known, locks=self._locks, http_events=self.http_events)
         self._claim_watch = ClaimWatch(
-            known, on_lost=lambda live, exc: self._runs.stop(live, Stop.FENCED, lost=exc)
+            known, on_lost=lambda live, exc: self.runs.stop(live, Stop.FENCED, lost=exc)
         )
         self._requests = StopRequests(known, stop=self._stop_as_requested)
         takes = (cluster, package_version)
@@ -156,11 +157,6 @@ class Manager:
                 await self._try_resume(workflow_id)
         await self._known.in_thread(self._lease.delete_earlier, earlier)
 
-    @property
-    def storage_weakness(self) -> str:
-        """What the storage can't guarantee, for people; ``""`` for nothing (:attr:`ByteStore.weakness`)."""
-        return self._known.store.bytes.weakness
-
     def renew_lease(self) -> None:
         """Write the lease anew; it is good for its time from before this call. Blocks.
 
@@ -192,8 +188,8 @@ class Manager:
 
         :raises ValueError: when other limits are in force.
         """
-        has_changed = self._runs.slots.set_limits(limits)
-        self._lease.set_limits(self._runs.slots.limits)
+        has_changed = self.runs.slots.set_limits(limits)
+        self._lease.set_limits(self.runs.slots.limits)
         return has_changed
 
     async def close(self) -> None:
@@ -203,7 +199,7 @@ class Manager:
         await self.submissions.close()
         self._claim_watch.close()
         for live in list(self._known.live.values()):
-            self._runs.stop(live, Stop.SUSPEND)
+            self.runs.stop(live, Stop.SUSPEND)
         ended = [live.ended for live in self._known.live.values()]
         await asyncio.gather(*ended, return_exceptions=True)
         await self._known.in_thread(self._known.store.leases.delete, self._known.manager_id)
@@ -212,7 +208,7 @@ class Manager:
         """Stop all work without writing anything: the lease could not be renewed in time."""
         self.tenure.end()
         for live in list(self._known.live.values()):
-            self._runs.stop(live, Stop.FENCED)
+            self.runs.stop(live, Stop.FENCED)
 
     # ---- starting
 
@@ -285,13 +281,6 @@ class Manager:
             return exc
         return None
 
-    def waiting(self, asker: Asker | None, workflow_id: str) -> AbstractAsyncContextManager[None]:
-        """While this lasts, a worker process waits for a workflow: see :class:`Slots`.
-
-        :param asker: None for any other caller.
-        """
-        return self._runs.waiting(asker, workflow_id)
-
     # ---- stopping
 
     async def cancel(self, workflow_id: str) -> None:
@@ -315,14 +304,14 @@ class Manager:
         live = self._known.live.get(request.workflow_id)
         if live is not None:
             live.stopped_by = request.token
-            self._runs.stop(live, Stop(request.how))
+            self.runs.stop(live, Stop(request.how))
             await asyncio.wait([live.ended])
 
     async def _stop_and_wait(self, workflow_id: str, reason: Stop) -> None:
         async with self._locks.of(workflow_id):
             live = self._known.live.get(workflow_id)
             if live is not None:
-                self._runs.stop(live, reason)
+                self.runs.stop(live, reason)
                 await asyncio.wait([live.ended])
                 if live.unwritten is not None:
                     raise live.unwritten
@@ -345,12 +334,16 @@ class Manager:
 
         :param after_s: from now, in seconds.
         """
-        live = self._known.live.get(workflow_id)
-        if live is not None and live.executor is not None and live.claim.epoch == epoch:
-            live.executor.kill_overdue(task_id, attempt, after_s)
+        if (attempts := self._attempts_of(workflow_id, epoch)) is not None:
+            attempts.kill_overdue(task_id, attempt, after_s)
 
     def has_begun(self, workflow_id: str, epoch: int, task: RunningTask) -> None:
         """A worker has begun an attempt of a task."""
+        if (attempts := self._attempts_of(workflow_id, epoch)) is not None:
+            attempts.has_begun(task)
+
+    def _attempts_of(self, workflow_id: str, epoch: int) -> AttemptTable | None:
+        """Those of a run that goes on here, None for any other one."""
         live = self._known.live.get(workflow_id)
-        if live is not None and live.executor is not None and live.claim.epoch == epoch:
-            live.executor.has_begun(task)
+        executor = live.executor if live and live.claim.epoch == epoch else None
+        return executor.attempts if executor else None

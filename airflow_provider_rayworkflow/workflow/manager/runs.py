@@ -348,7 +348,7 @@ def _next(before: StatusRecord, status: WorkflowStatus, **changes: Any) -> Statu
 
 def _with_progress(record: StatusRecord, executor: Executor, now: float) -> StatusRecord:
     total, done, reused = executor.counts
-    progress = executor.progress(now)
+    progress = executor.attempts.progress(now)
     known = record.progress
     if known is not None and replace(progress, at=known.at) == known:
         progress = known

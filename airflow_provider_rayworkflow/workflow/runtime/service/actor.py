@@ -136,7 +136,7 @@ class WorkflowManagementActor:
         manager = await self._ready()
         if manager.set_limits(limits):
             await asyncio.to_thread(manager.renew_lease)
-        return manager.storage_weakness
+        return store_at(self._uri).bytes.weakness
 
     async def submit(
         self, workflow_id: str, graph: bytes, user_metadata: Json, options: StartOptions
@@ -199,7 +199,7 @@ class WorkflowManagementActor:
         :raises ValueError: when there is no such workflow, or it ended without such a result.
         """
         manager = await self._ready()
-        async with manager.waiting(asker, workflow_id):
+        async with manager.runs.waiting(asker, workflow_id):
             output = await manager.answers.wait_output(workflow_id, task_id, take_over=was_waiting)
         return reply(self._uri, output, was_waiting=was_waiting)
 
