@@ -47,10 +47,6 @@ from airflow_provider_rayworkflow.workflow.scheduling.schedule import Schedule
 
 log = get_logger(__name__)
 
-#: How much of what the tasks of a run print is kept with their checkpoints, in characters. What
-#: later ones print is in the log only.
-MAX_PRINTED = 4 * 1024 * 1024
-
 
 #: Takes a level, the id of a task, the number of its attempt, and a text.
 Remark = Callable[[Level, str, int, str], None]
@@ -103,7 +99,6 @@ class AttemptEnds:
         self._random = random
         self._on_remark = on_remark
         self._rebuilds = 0
-        self._printed = 0
 
     def begin(self, schedule: Schedule, json_output: JsonOutput | None) -> None:
         """Go on with a new schedule. No attempt of the one before is under way."""
@@ -151,22 +146,17 @@ class AttemptEnds:
         self._schedule.returned(node, result)
         if node.is_output:
             self.json_output = returned.json_output
-        record = returned_record(node, returned, result, self._kept(returned.printed))
+        record = returned_record(node, returned, result)
         self._commit_result(node, record, lambda: self._tell(self._schedule.finished(node, result)))
 
     def _continued(self, node: Node, continued: Continued) -> None:
         graph = Graph.from_bytes(continued.graph, key=f"continuation of {node.task_id}")
         task_ids = self._schedule.allocate_ids(graph, node)
-        record = continued_record(node, continued, task_ids, self._kept(continued.printed))
+        record = continued_record(node, continued, task_ids)
         self._commits.commit(
             record if node.checkpoint else None,
             lambda: self._tell(self._schedule.continued(node, graph, task_ids)),
         )
-
-    def _kept(self, printed: str) -> str:
-        """What is kept with a checkpoint of what its task printed: a resume reads all of it."""
-        self._printed += len(printed)
-        return printed if self._printed <= MAX_PRINTED else ""
 
     def _commit_result(self, node: Node, record: TaskRecord, then: Callable[[], None]) -> None:
         keeps = node.checkpoint or node.is_output

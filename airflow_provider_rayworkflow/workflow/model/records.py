@@ -78,7 +78,6 @@ class TaskFailure:
     :ivar message: its text.
     :ivar traceback: its traceback, as Python prints it.
     :ivar system: True for a lost worker, node or object, False for an exception of the task.
-    :ivar output: the end of what the task printed, ``""`` where that is not known.
     :ivar bases: the names of the exception's type and of those that it is derived from; of the
         first cause, where Ray or a workflow in the task has wrapped that.
 
@@ -90,7 +89,6 @@ class TaskFailure:
     message: str
     traceback: str
     system: bool = False
-    output: str = ""
     bases: tuple[str, ...] = ()
 
     @property
@@ -111,7 +109,7 @@ class TaskFailure:
         object.__setattr__(self, "type", shorten(self.type, MAX_NAME_BYTES))
         bases = tuple(shorten(base, MAX_NAME_BYTES) for base in self.bases[:_MAX_BASES])
         object.__setattr__(self, "bases", bases)
-        for name in ("message", "traceback", "output"):
+        for name in ("message", "traceback"):
             object.__setattr__(self, name, shorten(getattr(self, name)))
 
     def to_json(self) -> Json:

@@ -43,7 +43,6 @@ class TaskRecord(NamedTuple):
     :ivar failure: with an exception as the result: the same as text, for readers that must not
         unpickle.
     :ivar fingerprints: what it was made of; None if it was written before that was noted.
-    :ivar printed: the end of what the task printed, ``""`` where that is not known.
     :ivar epoch: under which it was written, known when it was read.
     """
 
@@ -58,7 +57,6 @@ class TaskRecord(NamedTuple):
     json_output: JsonOutput | None = None
     failure: TaskFailure | None = None
     fingerprints: Fingerprints | None = None
-    printed: str = ""
     epoch: int = 0
 
     def to_frame(self) -> list[_Buffer]:
@@ -76,8 +74,6 @@ class TaskRecord(NamedTuple):
             header["error"] = self.failure.to_json()
         if self.fingerprints:
             header["made_of"] = self.fingerprints
-        if self.printed:
-            header["printed"] = self.printed
         if self.graph is not None:
             header["task_ids"] = self.task_ids
             header["catches"] = self.catches
@@ -94,7 +90,6 @@ class TaskRecord(NamedTuple):
     @classmethod
     def from_frame(cls, header: Json, payload: memoryview, *, epoch: int = 0) -> TaskRecord:
         times, made_of = header.get("times"), header.get("made_of")
-        printed = _text(header["printed"]) if "printed" in header else ""
         fingerprints = made_of and Fingerprints._make(made_of)
         if "task_ids" in header:
             return cls(
@@ -104,7 +99,6 @@ class TaskRecord(NamedTuple):
                 task_ids=_texts(header["task_ids"]),
                 catches=header["catches"],
                 fingerprints=fingerprints,
-                printed=printed,
                 epoch=epoch,
             )
         blob, output = header.get("blob"), header.get("json_output")
@@ -117,7 +111,6 @@ class TaskRecord(NamedTuple):
             json_output=output and JsonOutput.from_json(output),
             failure=error and TaskFailure.from_json(error),
             fingerprints=fingerprints,
-            printed=printed,
             epoch=epoch,
             result=Result(
                 form=Form(header["form"]),

@@ -63,26 +63,18 @@ class TaskRun(NamedTuple):
 
 
 class Returned(NamedTuple):
-    """The task returned a value.
-
-    :ivar printed: the end of what it printed, ``""`` where that is not known.
-    """
+    """The task returned a value."""
 
     result: Result
     times: TaskTimes
     json_output: JsonOutput | None = None
-    printed: str = ""
 
 
 class Continued(NamedTuple):
-    """The task returned a graph, whose output becomes its result.
-
-    :ivar printed: as of :class:`Returned`.
-    """
+    """The task returned a graph, whose output becomes its result."""
 
     graph: bytes
     times: TaskTimes
-    printed: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -344,7 +344,7 @@ def test_a_running_workflow_shows_what_runs_where_and_keeps_up(window, stored: S
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
     shoot(page, "ui-running-dark")
     page.locator(".node", has_text="download").click()
-    expect(panel.locator("pre").last).to_have_text(PRINTED)
+    expect(panel.locator(".line")).to_contain_text(PRINTED)
     page.locator(".node", has_text="fit").click()
     stored.commit(RUNNING, "fit")
     expect(page.locator(".node", has_text="fit")).to_contain_text("done")  # without a reload

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from airflow_provider_rayworkflow.workflow.execution.attempt_ends import MAX_PRINTED
 from airflow_provider_rayworkflow.workflow.manager.manager import Manager
 from airflow_provider_rayworkflow.workflow.manager.registry import Intervals
 from airflow_provider_rayworkflow.workflow.model.graph import Graph, RetryOptions, Task, TaskOptions
@@ -24,7 +23,6 @@ from airflow_provider_rayworkflow.workflow.model.records import (
 )
 from airflow_provider_rayworkflow.workflow.scheduling.attempts import (
     AttemptEnd,
-    Continued,
     Errand,
     Lost,
     Raised,
@@ -195,39 +193,6 @@ def test_the_end_has_no_progress_and_leaves_no_other_status():
             record = run.status()
             assert (record.status, record.tasks_done, record.progress) == ("SUCCESSFUL", 3, None)
             assert len(list(run.store.list("v1/status"))) == 1
-
-    asyncio.run(check())
-
-
-def test_what_tasks_printed_is_kept_with_their_checkpoints_as_long_as_there_is_room():
-    async def check() -> None:
-        all_room = "x" * MAX_PRINTED
-        async with running() as run:
-            await run.runner.end("a", Returned(result=RESULT, times=TIMES, printed=all_room))
-            await run.runner.end("b", Returned(result=RESULT, times=TIMES, printed="more\n"))
-            await run.runner.end("end")
-            async with asyncio.timeout(10):
-                await run.manager.answers.wait_output("w")
-            records = WorkflowStore(run.store).read_checkpoints("w").records
-        printed = {task_id: len(record.printed) for task_id, record in records.items()}
-        assert printed == {"a": MAX_PRINTED, "b": 0, "end": 0}
-
-    asyncio.run(check())
-
-
-def test_what_a_task_printed_that_returned_a_graph_is_kept_too():
-    async def check() -> None:
-        made = Graph(tasks=[Task(name="made", function=0, arguments=0)], blobs=[b""])
-        async with running() as run:
-            await run.runner.end(
-                "a", Continued(graph=made.to_bytes(), times=TIMES, printed="a graph\n")
-            )
-            for task_id in ("made", "b", "end"):
-                await run.runner.end(task_id)
-            async with asyncio.timeout(10):
-                await run.manager.answers.wait_output("w")
-            record = WorkflowStore(run.store).read_checkpoints("w").records["a"]
-        assert record.printed == "a graph\n"
 
     asyncio.run(check())
 

@@ -64,10 +64,7 @@ const taskLog = (() => {
       if (wanted !== shown) return;
       cursor = answer.cursor;
       take(answer);
-      // What is kept with the checkpoint is the end of the same.
-      const printed = panel.querySelector("[data-printed]");
-      if (list.childElementCount) printed?.remove();
-      else if (!printed) place.append(remark("Nothing so far."));
+      if (!list.childElementCount) place.append(remark("Nothing so far."));
     } finally {
       asking = false;
     }

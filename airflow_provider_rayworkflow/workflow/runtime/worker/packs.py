@@ -26,7 +26,6 @@ from airflow_provider_rayworkflow.workflow.runtime.worker import log_capture
 from airflow_provider_rayworkflow.workflow.runtime.worker.reports import reported
 from airflow_provider_rayworkflow.workflow.runtime.worker.task import log_begin, run_task
 from airflow_provider_rayworkflow.workflow.runtime.worker.task_log import TaskLog
-from airflow_provider_rayworkflow.workflow.runtime.worker.task_output import Printed
 from airflow_provider_rayworkflow.workflow.scheduling.attempts import (
     AttemptEnd,
     Earlier,
@@ -185,13 +184,13 @@ class _Pack:
         label_output(f"{run.workflow_id}@{run.task_id}")
         if len(self._runs) == 1:  # a line for each short task would take longer than the task
             log_begin(run)
-        printed, task_log = Printed(), TaskLog(run)
+        task_log = TaskLog(run)
         with log_capture.into(task_log, alone=True), reported(task_log):
             end = run_task(self._store, run, inputs, self._values)
         if (lines := task_log.rest()) is not None:
             with self._lock:
                 self._lines.append(lines)
-        return printed.beside(end)
+        return end
 
     def _inputs_of(self, run: TaskRun) -> list[Result] | None:
         """What it takes; None if a task before it failed or gave a graph."""
