@@ -360,11 +360,12 @@ class Admission:
         continued = start.continued.record if start.continued else None
         earlier: Claim | None = None
         known: list[str] | None = None
-        if continued is not None and graph is None:
-            earlier, graph = self._known.store.read_run(workflow_id, continued.epoch)
-        elif continued is not None:
-            earlier, before = read_earlier(self._known.store, workflow_id, continued.epoch)
-            known = ids_of(before) if before else None
+        if continued is not None:
+            earlier, before = read_earlier(
+                self._known.store, workflow_id, continued.epoch, is_replaced=graph is not None
+            )
+            known = ids_of(before) if before and graph else None
+            graph = graph or before
         if graph is None:
             raise WorkflowNotResumableError(workflow_id, reason="It does not exist.")
         now = self._known.clock()

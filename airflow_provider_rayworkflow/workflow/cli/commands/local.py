@@ -28,7 +28,6 @@ _STOP_TIMEOUT_S = 90.0  # what the keeper gives Ray, and its own looks
 
 
 def add_to(commands: Commands) -> None:
-    """Add the command."""
     parser = commands.add(
         "local",
         _local,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,11 +17,10 @@ from airflow_provider_rayworkflow.workflow.format.shown_text import escaped, one
 from airflow_provider_rayworkflow.workflow.model.log_line import LogLine
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 from airflow_provider_rayworkflow.workflow.storage.honest_statuses import HonestStatuses
-from airflow_provider_rayworkflow.workflow.storage.log_pieces import BEGINNING, LogCursor
+from airflow_provider_rayworkflow.workflow.storage.log_pieces import BEGINNING
 
 
 def add_to(commands: Commands) -> None:
-    """Add the command."""
     parser = commands.add_of_one(
         "logs", _logs, "Print what the tasks of a workflow have printed and logged."
     )
@@ -38,58 +36,32 @@ def add_to(commands: Commands) -> None:
 def _logs(options: Any) -> Answer:
     if options.json and options.follow:
         raise UnavailableError("--follow prints lines as they come. Leave --follow or --json out.")
-    store = open_stored(options)
-    read_record(store, options.workflow_id)
-    reader = LogReader(store, options.workflow_id, task_id=options.task)
-    if options.json:
-        lines: list[LogLine] = []
-        reader.read(lines.append)
-        return Answer(
-            value=[line.to_json() for line in lines], text=None, problems=tuple(reader.damaged)
-        )
-    if options.follow:
-        reader.follow(_print, interval_s=options.interval)
-    else:
-        reader.read(_print)
-    return Answer(value=None, text=None, problems=tuple(reader.damaged))
-
-
-class LogReader:
-    """Reads a log from its beginning on, each line once.
-
-    :param task_id: only lines of this task; None for all.
-    :ivar damaged: why pieces of it are left out.
-    """
-
-    def __init__(self, store: WorkflowStore, workflow_id: str, *, task_id: str | None) -> None:
-        self.damaged: list[str] = []
-        self._store = store
-        self._workflow_id = workflow_id
-        self._task_id = task_id
-        self._cursor: LogCursor = BEGINNING
-
-    def read(self, write: Callable[[LogLine], None]) -> None:
-        """Read all that is there and has not been read.
-
-        :raises DataLoadError: when the log can't be read.
-        """
+    store, workflow_id = open_stored(options), options.workflow_id
+    read_record(store, workflow_id)
+    lines: list[LogLine] = []
+    write = lines.append if options.json else _print
+    damaged: list[str] = []
+    cursor, goes_on = BEGINNING, True
+    while goes_on:
+        # In this order: before a workflow has stopped, all of its log is written.
+        goes_on = options.follow and _is_active(store, workflow_id)
         is_all = False
         while not is_all:
-            found = self._store.logs.read(self._workflow_id, self._cursor, task_id=self._task_id)
-            self._cursor, is_all = found.cursor, found.is_all
-            self.damaged += found.damaged
+            found = store.logs.read(workflow_id, cursor, task_id=options.task)
+            cursor, is_all = found.cursor, found.is_all
+            damaged += found.damaged
             for line in found.lines:
                 write(line)
+        if goes_on:
+            time.sleep(options.interval)
+    value = [line.to_json() for line in lines] if options.json else None
+    return Answer(value=value, text=None, problems=tuple(damaged))
 
-    def follow(self, write: Callable[[LogLine], None], *, interval_s: float) -> None:
-        """Read on until the workflow has stopped, or is deleted."""
-        while True:
-            # In this order: before a workflow has stopped, all of its log is written.
-            found = HonestStatuses(self._store, now=time.time()).read(self._workflow_id)
-            self.read(write)
-            if found is None or not found.status.is_active:
-                return
-            time.sleep(interval_s)
+
+def _is_active(store: WorkflowStore, workflow_id: str) -> bool:
+    """False also for a workflow that is deleted."""
+    found = HonestStatuses(store, now=time.time()).read(workflow_id)
+    return found is not None and found.status.is_active
 
 
 def shown_line(line: LogLine) -> str:

@@ -17,7 +17,6 @@ from airflow_provider_rayworkflow.workflow.storage.honest_statuses import Honest
 
 
 def add_to(commands: Commands) -> None:
-    """Add the command."""
     parser = commands.add_of_one("plan", _plan, "Show what a run or resume would do; runs nothing.")
     parser.add_argument(
         "--workflow",

@@ -14,7 +14,6 @@ from airflow_provider_rayworkflow.workflow.offline.describe import describe_task
 
 
 def add_to(commands: Commands) -> None:
-    """Add the command."""
     parser = commands.add_of_one(
         "status", _status, "Show how a workflow stands, or one of its tasks."
     )

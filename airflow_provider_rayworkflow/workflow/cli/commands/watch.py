@@ -33,7 +33,6 @@ _COLORS = {"SUCCESSFUL": 32, "RUNNING": 36, "PENDING": 33, "RESUMABLE": 33, "FAI
 
 
 def add_to(commands: Commands) -> None:
-    """Add the command."""
     parser = commands.add_of_one("watch", _watch, "Show how a workflow runs, until it has stopped.")
     parser.add_argument(
         "--interval", metavar="SECONDS", type=float, default=2.0, help="between two looks"
