@@ -98,17 +98,9 @@ class ConnectionSettings:
             )
         if secret := extras.get("signing_secret"):
             mask_secret(secret)
-        return cls(
-            cluster=cluster,
-            storage=storage,
-            storage_conn_id=extras.get("storage_conn_id"),
-            namespace=extras.get("namespace"),
-            num_cpus=extras.get("num_cpus"),
-            num_gpus=extras.get("num_gpus"),
-            object_store_memory_mb=extras.get("object_store_memory_mb"),
-            local_idle_s=extras.get("local_idle_s", DEFAULT_LOCAL_IDLE_S),
-            signing_secret=extras.get("signing_secret"),
-        )
+        # Each other extra is a field of its name.
+        own = {name: value for name, value in extras.items() if name not in _OF_CLUSTER}
+        return cls(cluster=cluster, **own)
 
 
 def _extra_of(connection: Connection) -> Json:
@@ -182,14 +174,9 @@ def _read_cluster(connection: Connection, extras: Json) -> Cluster:
             f"The connection {conn_id!r} has a password and a header Authorization, of which only "
             "one can be sent. Leave one of them out."
         )
-    return Cluster(
-        address=_address(conn_id, connection.host or "", connection.port, connection.schema or ""),
-        token=token,
-        verify=extras.get("verify", True),
-        ca=ca,
-        headers=headers,
-        timeout_s=extras.get("timeout_s", _DEFAULT_TIMEOUT_S),
-    )
+    address = _address(conn_id, connection.host or "", connection.port, connection.schema or "")
+    given = {name: value for name, value in extras.items() if name in _OF_CLUSTER}
+    return Cluster(address=address, token=token, **given)
 
 
 def _token(conn_id: str, password: str) -> str:

@@ -224,13 +224,7 @@ class Manager:
 
         One that has ended well goes on if the graph given now has tasks that have to run, or if it
         is restarted from a task. When this returns, the workflow is stored and its fate no longer depends on the caller.
-
-        :raises WorkflowAlreadyExistsError: with ``on_existing="fail"``.
-        :raises WorkflowNotResumableError: when it was canceled.
-        :raises WorkflowStillActiveError: when an active one is to be restarted.
-        :raises WorkflowChangedError: when tasks have changed that refuse that.
-        :raises ValueError: when there is no task to restart from.
-        :raises queue.Full: when no slot and no place in the queue is free.
+        Errors are those of :func:`.api.run_async`.
         """
         parsed = await self._known.read_graph(graph)
         await self._starts.begin(workflow_id, parsed, user_metadata, options or StartOptions())
@@ -245,14 +239,9 @@ class Manager:
     ) -> None:
         """Go on with a workflow from its stored graph and checkpoints.
 
-        :param from_task: run this task again, and all that depend on it.
-        :param traceparent: the trace that its tasks' spans join; ``""``: as in the run before.
-        :param is_awaited: see :class:`StartOptions`.
-        :raises WorkflowStillActiveError: when an active one is to be restarted from a task.
-        :raises ValueError: when it has no such task.
-        :raises WorkflowNotResumableError: when it does not exist or was canceled.
+        The options are those of :class:`StartOptions`, and errors those of :func:`.api.resume_async`.
+
         :raises CorruptedDataError: when its stored graph is damaged.
-        :raises queue.Full: as for :meth:`submit`.
         """
         options = StartOptions(from_task=from_task, traceparent=traceparent, is_awaited=is_awaited)
         await self._starts.begin(workflow_id, None, {}, options)

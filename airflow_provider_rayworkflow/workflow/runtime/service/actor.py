@@ -141,37 +141,20 @@ class WorkflowManagementActor:
     async def submit(
         self, workflow_id: str, graph: bytes, user_metadata: Json, options: StartOptions
     ) -> None:
-        """Run, resume or attach to a workflow; it is stored when this returns.
-
-        :param graph: as :meth:`Graph.from_bytes` reads it.
-        :raises WorkflowError: as :meth:`Manager.submit` says, which also raises ValueError.
-        :raises queue.Full: when no slot and no place in the queue is free.
-        """
+        """See :meth:`Manager.submit`."""
         manager = await self._ready()
         await manager.submit(workflow_id, graph, user_metadata=user_metadata, options=options)
 
     async def submit_new(
         self, submissions: list[tuple[str, bytes, Json, StartOptions]]
-    ) -> list[Exception | None]:
+    ) -> list[BaseException | None]:
         """Submit several new workflows at once.
 
         :param submissions: the arguments of :meth:`submit` for each.
         :returns: for each, in their order, the error of :meth:`submit`, or None.
         """
-        manager = await self._ready()
-
-        async def submit(
-            workflow_id: str, graph: bytes, user_metadata: Json, options: StartOptions
-        ) -> Exception | None:
-            try:
-                await manager.submit(
-                    workflow_id, graph, user_metadata=user_metadata, options=options
-                )
-            except Exception as exc:
-                return exc
-            return None
-
-        return await asyncio.gather(*(submit(*submission) for submission in submissions))
+        calls = [self.submit(*submission) for submission in submissions]
+        return await asyncio.gather(*calls, return_exceptions=True)
 
     async def ask(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """Call a method of :class:`Manager`; what it returns and raises goes to the caller.
