@@ -167,7 +167,7 @@ _entered: set[str] = set()
 _entering = threading.Lock()
 
 
-def enter_archives(store: WorkflowStore) -> None:
+def enter_archives(store: WorkflowStore, cache: NodeCache | None = None) -> None:
     """Put what :data:`ARCHIVES_VARIABLE` names onto the import path, and work in its ``working_dir``.
 
     Once in a process; without the variable, nothing.
@@ -182,7 +182,7 @@ def enter_archives(store: WorkflowStore) -> None:
         if text in _entered:
             return
         named = json.loads(text)
-        cache = NodeCache()
+        cache = cache or NodeCache()
         archives = ArchiveStore(store.bytes, signing=store.signing)
         folder = named["working_dir"] and str(cache.get(archives, named["working_dir"]))
         modules = [str(cache.get(archives, sha256)) for sha256 in named["py_modules"]]
