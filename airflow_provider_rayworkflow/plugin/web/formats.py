@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+from airflow_provider_rayworkflow.workflow.format.nesting import is_nested_deeper
 from airflow_provider_rayworkflow.workflow.format.shortening import MAX_NAME_BYTES, shorten
 
 #: What is said of a task's state, and in which order.
@@ -71,26 +72,11 @@ def pretty_json(value: Any) -> str:
     """JSON on several lines; on one where it is nested so deep that blanks would be most of it."""
     try:
         compact = json.dumps(value, ensure_ascii=False, check_circular=False)
-        if _is_nested_deep(value):
+        if is_nested_deeper(value, _MAX_INDENTED_DEPTH):
             return shorten(compact, _MAX_JSON_BYTES)
         return shorten(json.dumps(value, indent=2, ensure_ascii=False), _MAX_JSON_BYTES)
     except RecursionError:
         return "It is nested too deep to be shown."
-
-
-def _is_nested_deep(value: Any) -> bool:
-    level = [value]
-    for _ in range(_MAX_INDENTED_DEPTH):
-        inner: list[Any] = []
-        for item in level:
-            if isinstance(item, dict):
-                inner.extend(item.values())
-            elif isinstance(item, (list, tuple)):
-                inner.extend(item)
-        if not inner:
-            return False
-        level = inner
-    return True
 
 
 def short(text: str) -> str:
@@ -98,7 +84,7 @@ def short(text: str) -> str:
     return shorten(text, MAX_NAME_BYTES)
 
 
-_MAX_INDENTED_DEPTH = 16
+_MAX_INDENTED_DEPTH = 15
 _MAX_JSON_BYTES = 512 * 1024  # as large as metadata may be, with its blanks
 
 
