@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from airflow_provider_rayworkflow import __version__
 from airflow_provider_rayworkflow.clusters.archives import PackedEnvironment, with_archives
@@ -38,8 +39,6 @@ from airflow_provider_rayworkflow.workflow.storage.mailbox import (
 
 log = get_logger(__name__)
 
-T = TypeVar("T")
-
 #: How often a try whose workflow has not begun sees whether a manager is up.
 _ENSURE_S = 2.0
 
@@ -56,6 +55,15 @@ class ManagerHost(Protocol):
 
     def close(self) -> None:
         """Leave: the manager is not needed for a start any more. Never raises."""
+
+
+@contextmanager
+def _storage_errors() -> Iterator[None]:
+    """Errors of the storage as the provider's."""
+    try:
+        yield
+    except StorageError as exc:
+        raise RayWorkflowStorageError(str(exc)) from exc
 
 
 class RayEngine:
@@ -95,6 +103,7 @@ class RayEngine:
         self._graph  # noqa: B018 builds it
         self._environment  # noqa: B018 packs it
 
+    @_storage_errors()
     def submit(self, options: StartOptions) -> None:
         """Have the cluster start the workflow, resume it, or attach to it.
 
@@ -102,22 +111,24 @@ class RayEngine:
         """
         self._options = options
         self._has_begun = False
-        cluster = self._persist(self._ensure_now)
-        with_errors(lambda: self._submit(cluster))
+        cluster = self._ensure_or_give_up()
+        self._submit(cluster)
         log.info("Workflow %s is submitted", self._workflow_id)
 
+    @_storage_errors()
     def attach(self) -> None:
         """Own a workflow that runs already."""
         owner = Owner(
             workflow_id=self._workflow_id, token=self._token, submission_id="", since=time.time()
         )
-        with_errors(lambda: self._hook.mailbox.take_over(owner))
+        self._hook.mailbox.take_over(owner)
         self._has_begun = True
 
     def rejoin(self) -> None:
         """Go on as the same try in another process."""
         self._has_begun = True
 
+    @_storage_errors()
     def has_begun(self) -> bool:
         """True as soon as the cluster's manager has taken what was submitted.
 
@@ -129,9 +140,7 @@ class RayEngine:
         submission = self._submission
         if self._has_begun or submission is None:
             return True
-        answer = with_errors(
-            lambda: self._hook.mailbox.read_answer(self._workflow_id, submission.submission_id)
-        )
+        answer = self._hook.mailbox.read_answer(self._workflow_id, submission.submission_id)
         if (answer is None or answer.outcome == "failed") and (owner := self._other_owner()):
             self._has_begun = self._has_begun_for(owner, submission)
             return self._has_begun
@@ -139,23 +148,18 @@ class RayEngine:
             if time.monotonic() - self._ensured_at >= _ENSURE_S:
                 self._see_to_manager(submission)
             return False
-        with_errors(
-            lambda: self._hook.mailbox.delete_answer(self._workflow_id, submission.submission_id)
-        )
+        self._hook.mailbox.delete_answer(self._workflow_id, submission.submission_id)
         self._host.close()
         self._check(answer)
         self._has_begun = True
         return True
 
+    @_storage_errors()
     def withdraw(self) -> None:
         """Take back what was submitted, unless it has begun; a manager may be starting it just now."""
         submission = self._submission
         if submission is not None and not self._has_begun:
-            with_errors(
-                lambda: self._hook.mailbox.delete_submission(
-                    self._workflow_id, submission.submission_id
-                )
-            )
+            self._hook.mailbox.delete_submission(self._workflow_id, submission.submission_id)
 
     def was_stopped_by_other(self, found: StoredWorkflow) -> bool:
         """True if an earlier try's end has suspended it, while this one owns it already.
@@ -227,20 +231,20 @@ class RayEngine:
         """The task instance with the same id that has taken the workflow over since; None for none."""
         if self._token == ANYBODY:
             return None
-        owner = with_errors(lambda: self._hook.mailbox.read_owner(self._workflow_id))
+        owner = self._hook.mailbox.read_owner(self._workflow_id)
         return owner if owner and owner.token != self._token else None
 
     def _has_begun_for(self, owner: Owner, submission: Submission) -> bool:
         """True if the workflow has begun for another owner. If that one could not, submit it again."""
         mailbox = self._hook.mailbox
         # In this order: it begins before its submission is deleted.
-        is_open = with_errors(lambda: mailbox.is_open(self._workflow_id, owner.submission_id))
+        is_open = mailbox.is_open(self._workflow_id, owner.submission_id)
         if self._is_begun(self._hook.find(self._workflow_id)):
-            with_errors(lambda: mailbox.delete_answer(self._workflow_id, submission.submission_id))
+            mailbox.delete_answer(self._workflow_id, submission.submission_id)
             self._host.close()
             return True
         if not is_open and not self._stopping.is_set():
-            with_errors(lambda: self._submit(self._ensure_now()))
+            self._submit(self._ensure_now())
         return False
 
     def _is_begun(self, found: StoredWorkflow | None) -> bool:
@@ -267,24 +271,20 @@ class RayEngine:
                 "The cluster was started anew: workflow %s is submitted again", self._workflow_id
             )
             self.withdraw()
-            with_errors(lambda: self._submit(cluster))
+            self._submit(cluster)
         elif self._is_lost(submission):
             log.warning(
                 "Workflow %s was deleted while it was to begin: it is submitted again",
                 self._workflow_id,
             )
-            with_errors(lambda: self._submit(cluster))
+            self._submit(cluster)
 
     def _is_lost(self, submission: Submission) -> bool:
         """True if a submission was deleted without an answer."""
         mailbox, workflow_id = self._hook.mailbox, self._workflow_id
-        return with_errors(
-            # In this order: a manager answers before it deletes.
-            lambda: (
-                not mailbox.is_open(workflow_id, submission.submission_id)
-                and mailbox.read_answer(workflow_id, submission.submission_id) is None
-            )
-        )
+        # In this order: a manager answers before it deletes.
+        is_open = mailbox.is_open(workflow_id, submission.submission_id)
+        return not is_open and not mailbox.read_answer(workflow_id, submission.submission_id)
 
     def _ensure_now(self) -> str:
         cluster = self._host.ensure()
@@ -301,11 +301,11 @@ class RayEngine:
         if answer.outcome == "failed":
             raise RayWorkflowStartError(self._workflow_id, answer.message)
 
-    def _persist(self, call: Callable[[], T]) -> T:
-        """Repeat what fails because the cluster does not answer, for as long as we may."""
+    def _ensure_or_give_up(self) -> str:
+        """As :meth:`_ensure_now`; while the cluster does not answer, again for as long as we may."""
         while True:
             try:
-                result = call()
+                cluster = self._ensure_now()
             except RayWorkflowUnreachableError as exc:
                 wait_s = None if self._stopping.is_set() else self._backoff.failed()
                 if wait_s is None:
@@ -314,7 +314,7 @@ class RayEngine:
                 self._stopping.wait(wait_s)
             else:
                 self._backoff.worked()
-                return result
+                return cluster
 
     def _given_up(self, exc: RayWorkflowUnreachableError) -> RayWorkflowUnreachableError:
         stands = "is RESUMABLE" if self._epoch_before else "has not begun"
@@ -323,11 +323,3 @@ class RayEngine:
             f"{self._workflow_id!r} {stands}: the next try goes on from what is committed, on "
             "this cluster or another."
         )
-
-
-def with_errors(call: Callable[[], T]) -> T:
-    """Call the storage; its errors as the provider's."""
-    try:
-        return call()
-    except StorageError as exc:
-        raise RayWorkflowStorageError(str(exc)) from exc
