@@ -149,6 +149,7 @@ def _through_local_ray(workflow_id: str, arguments: dict[str, Any]) -> None:
     from airflow_provider_rayworkflow.tries.decision import Action
     from airflow_provider_rayworkflow.tries.definition import WorkflowDefinition
     from airflow_provider_rayworkflow.tries.run_spec import RunSpec
+    from airflow_provider_rayworkflow.tries.workflow_log import WorkflowLog
     from airflow_provider_rayworkflow.tries.workflow_try import WorkflowTry
     from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 
@@ -161,6 +162,7 @@ def _through_local_ray(workflow_id: str, arguments: dict[str, Any]) -> None:
         spec=spec,
         poll_interval_s=1.0,
         backoff=Backoff(60.0),
+        log=WorkflowLog(workflow_id),
     )
     one.prepare(Action.RUN)
     try:

@@ -57,7 +57,7 @@ class WorkflowTry:
     """Brings one workflow to its end.
 
     :param backoff: for a storage that can't be read.
-    :param log: shows what the workflow's tasks print, while the try waits; None: nothing does.
+    :param log: shows what the workflow's tasks print, while the try waits.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class WorkflowTry:
         spec: RunSpec,
         poll_interval_s: float,
         backoff: Backoff,
-        log: WorkflowLog | None = None,
+        log: WorkflowLog,
     ) -> None:
         self._log = log
         self._hook = hook
@@ -108,8 +108,7 @@ class WorkflowTry:
         self._epoch_before = before.record.epoch if before else 0
         # What earlier runs found is not told again, unless this try joins one.
         self._told_epoch = 0 if action is Action.ATTACH else self._epoch_before
-        if self._log is not None:
-            self._log.begin(epoch_before=self._epoch_before, is_new_run=action.submits)
+        self._log.begin(epoch_before=self._epoch_before, is_new_run=action.submits)
         if action.submits:
             on_existing: OnExisting = "restart" if action is Action.START_OVER else "resume"
             self._engine.submit(self._options(on_existing, from_task))
@@ -124,18 +123,18 @@ class WorkflowTry:
         :param carried: what :attr:`carried` was there.
         """
         self._takeovers, self._told_epoch = carried["takeovers"], carried["told_epoch"]
-        if self._log is not None:
-            self._log.rejoin(carried.get("log"))
+        self._log.rejoin(carried["log"])
         self._engine.rejoin()
         return self._look()
 
     @property
     def carried(self) -> Json:
         """What :meth:`rejoin` has to know; JSON."""
-        told: Json = {"takeovers": self._takeovers, "told_epoch": self._told_epoch}
-        if self._log is not None:
-            told["log"] = self._log.carried
-        return told
+        return {
+            "takeovers": self._takeovers,
+            "told_epoch": self._told_epoch,
+            "log": self._log.carried,
+        }
 
     def wait(self, found: StoredWorkflow, *, at_most_s: float = math.inf) -> StoredWorkflow:
         """Wait for the workflow's end, and return what is stored then.
@@ -144,16 +143,14 @@ class WorkflowTry:
         """
         until = time.monotonic() + at_most_s
         while (found := self._settle(found)).status.is_active:
-            if self._log is not None:
-                self._log.copy(self._hook.store)
+            self._log.copy(self._hook.store)
             left_s = until - time.monotonic()
             if left_s <= 0:
                 break
             self._pause(min(self._poll_interval_s, left_s))
             found = self._look()
-        if self._log is not None:
-            # Before a workflow has stopped, all of its log is written.
-            self._log.copy(self._hook.store, is_last=True)
+        # Before a workflow has stopped, all of its log is written.
+        self._log.copy(self._hook.store, is_last=True)
         return found
 
     def report(self, ended: StoredWorkflow) -> None:

@@ -24,6 +24,7 @@ from airflow_provider_rayworkflow.tries.backoff import Backoff
 from airflow_provider_rayworkflow.tries.decision import Action
 from airflow_provider_rayworkflow.tries.definition import WorkflowDefinition
 from airflow_provider_rayworkflow.tries.run_spec import RunSpec
+from airflow_provider_rayworkflow.tries.workflow_log import WorkflowLog
 from airflow_provider_rayworkflow.tries.workflow_try import WorkflowTry
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 
@@ -108,6 +109,7 @@ def begin(connection, monkeypatch: pytest.MonkeyPatch, caplog) -> Begin:
             spec=spec,
             poll_interval_s=0.2,
             backoff=Backoff(unreachable_timeout_s),
+            log=WorkflowLog(spec.workflow_id),
         )
         run.prepare(action)
         return Try(run, action)

@@ -12,6 +12,7 @@ from airflow_provider_rayworkflow.hooks import StoredWorkflow
 from airflow_provider_rayworkflow.tries.backoff import Backoff
 from airflow_provider_rayworkflow.tries.decision import Action
 from airflow_provider_rayworkflow.tries.run_spec import RunSpec
+from airflow_provider_rayworkflow.tries.workflow_log import WorkflowLog
 from airflow_provider_rayworkflow.tries.workflow_try import WorkflowTry
 from airflow_provider_rayworkflow.workflow.model.records import (
     ReuseCounts,
@@ -19,6 +20,8 @@ from airflow_provider_rayworkflow.workflow.model.records import (
     StatusRecord,
 )
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
+from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
 
 RECORD = StatusRecord(
     workflow_id="w",
@@ -46,6 +49,7 @@ class Stored:
 
     def __init__(self, *findings: StoredWorkflow | Exception | None) -> None:
         self._findings = list(findings)
+        self.store = WorkflowStore(MemoryStore())
 
     def change(self, *findings: StoredWorkflow) -> None:
         """From here on, something else is found."""
@@ -100,6 +104,7 @@ def new_run(stored: Stored, engine: Engine, *, patience_s: float = 0) -> Workflo
         spec=RunSpec(workflow_id="w"),
         poll_interval_s=0.001,
         backoff=Backoff(patience_s, first_wait_s=0.001),
+        log=WorkflowLog("w"),
     )
 
 
