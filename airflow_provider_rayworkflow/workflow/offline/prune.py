@@ -116,8 +116,7 @@ def prune(
         unanswered = 0
         done += [pruned] if pruned else []
     if not dry_run and not id_prefix and older_than_s is not None:
-        _prune_orphans(store, before, report)
-        _prune_leases(store, min(before, now - _DAY_S), report)
+        _prune_orphans(store, before, min(before, now - _DAY_S), report)
     return done
 
 
@@ -173,22 +172,19 @@ class _Pruning:
         )
 
 
-def _prune_orphans(store: WorkflowStore, before: float, report: Callable[[str], None]) -> None:
-    try:
-        delete_orphaned_events(store, before)
-    except StorageError as exc:
-        report(f"Events of unknown workflows are not pruned: {exc}")
-    try:
-        delete_orphaned_submissions(store, before)
-    except StorageError as exc:
-        report(f"Submissions of unknown workflows are not pruned: {exc}")
-
-
-def _prune_leases(store: WorkflowStore, before: float, report: Callable[[str], None]) -> None:
-    try:
-        delete_dead_leases(store, before)
-    except StorageError as exc:
-        report(f"Leases of dead managers are not pruned: {exc}")
+def _prune_orphans(
+    store: WorkflowStore, before: float, died_before: float, report: Callable[[str], None]
+) -> None:
+    deletions: list[tuple[str, Callable[[WorkflowStore, float], object], float]] = [
+        ("Events of unknown workflows", delete_orphaned_events, before),
+        ("Submissions of unknown workflows", delete_orphaned_submissions, before),
+        ("Leases of dead managers", delete_dead_leases, died_before),
+    ]
+    for what, delete, limit in deletions:
+        try:
+            delete(store, limit)
+        except StorageError as exc:
+            report(f"{what} are not pruned: {exc}")
 
 
 def _is_cut_down(store: WorkflowStore, record: StatusRecord) -> bool:
