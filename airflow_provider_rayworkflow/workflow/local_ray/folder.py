@@ -47,6 +47,7 @@ from airflow_provider_rayworkflow.workflow.storage.backends.local import LocalSt
 from airflow_provider_rayworkflow.workflow.storage.backends.roots import (
     Root,
     UnsafeRootError,
+    closing,
     open_below,
     open_folder,
     reason,
@@ -226,10 +227,8 @@ class StateFolder:
                     return False
         except LocalRayError:
             return False
-        try:
+        with closing(descriptor):
             return not _lock(descriptor)
-        finally:
-            os.close(descriptor)
 
     # ---- documents
 

@@ -13,7 +13,7 @@ import functools
 import os
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 
@@ -54,32 +54,22 @@ class Root:
         self.file_mode, self.folder_mode = (0o600, 0o700) if self.is_private else (0o666, 0o777)
         self._is_known = False
 
-    @contextmanager
-    def opened(self) -> Iterator[int]:
+    def opened(self) -> AbstractContextManager[int]:
         """A descriptor of the root.
 
         :raises FileNotFoundError: when there is no such folder.
         :raises UnsafeRootError: when it has to be private, and is not.
         """
-        descriptor = self.open()
-        try:
-            yield descriptor
-        finally:
-            os.close(descriptor)
+        return closing(self._open())
 
-    @contextmanager
-    def folder(self, path: str) -> Iterator[int]:
+    def folder(self, path: str) -> AbstractContextManager[int]:
         """A descriptor of a folder below the root.
 
         :raises FileNotFoundError: when there is no such folder.
         :raises NotADirectoryError: when it is something else.
         """
         with self.opened() as root:
-            descriptor = open_folder(root, path)
-        try:
-            yield descriptor
-        finally:
-            os.close(descriptor)
+            return closing(open_folder(root, path))
 
     def make(self) -> None:
         """Make the root, unless it is there; its name is durable then."""
@@ -97,8 +87,7 @@ class Root:
             if stat.S_IMODE(os.fstat(root).st_mode) & 0o077:
                 os.fchmod(root, 0o700)
 
-    def open(self) -> int:
-        """Open the root as :meth:`opened` does; the caller closes the descriptor."""
+    def _open(self) -> int:
         if self.is_private:
             return self._open_private()
         descriptor = os.open(self.path, _FOLDER)
@@ -123,14 +112,9 @@ class Root:
             raise
         return descriptor
 
-    @contextmanager
-    def _parent(self) -> Iterator[int]:
+    def _parent(self) -> AbstractContextManager[int]:
         path = os.path.dirname(self.path)
-        descriptor = self._open_folder(path, lambda: os.open(path, _FOLDER | os.O_NOFOLLOW))
-        try:
-            yield descriptor
-        finally:
-            os.close(descriptor)
+        return closing(self._open_folder(path, lambda: os.open(path, _FOLDER | os.O_NOFOLLOW)))
 
     def _open_folder(self, path: str, open_it: Callable[[], int]) -> int:
         try:
@@ -167,11 +151,8 @@ def _warn_once(path: str) -> None:
 
 
 def _sync(path: str) -> None:
-    descriptor = os.open(path, _FOLDER)
-    try:
+    with closing(os.open(path, _FOLDER)) as descriptor:
         os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _make_shared(folder: str) -> None:
@@ -180,10 +161,16 @@ def _make_shared(folder: str) -> None:
         os.mkdir(folder, 0o700)
     except FileExistsError:
         return
-    descriptor = os.open(folder, _FOLDER | os.O_NOFOLLOW)
-    try:
+    with closing(os.open(folder, _FOLDER | os.O_NOFOLLOW)) as descriptor:
         if os.fstat(descriptor).st_uid == os.geteuid():
             os.fchmod(descriptor, _SHARED_FOLDER)
+
+
+@contextmanager
+def closing(descriptor: int) -> Iterator[int]:
+    """While this lasts, the descriptor is open."""
+    try:
+        yield descriptor
     finally:
         os.close(descriptor)
 
