@@ -54,7 +54,7 @@ class RayWorkflowUnreachableError(RayWorkflowError):
 
 
 class RayWorkflowManagerError(RayWorkflowError):
-    """A Ray job should have started the manager of the storage on the cluster, and there is none.
+    """A Ray job should have started the manager of the storage on the cluster, and it did not.
 
     :ivar submission_id: of the job.
     """
