@@ -15,7 +15,7 @@ from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowManagerError,
     RayWorkflowUnreachableError,
 )
-from airflow_provider_rayworkflow.hooks import RayWorkflowHook, StoredWorkflow
+from airflow_provider_rayworkflow.hooks import RayWorkflowHook
 from airflow_provider_rayworkflow.operators import RayWorkflowResumeAllOperator
 from airflow_provider_rayworkflow.tries.backoff import Backoff
 from airflow_provider_rayworkflow.tries.run_spec import RunSpec
@@ -100,7 +100,8 @@ def test_two_task_instances_that_submit_one_id_at_the_same_moment_wait_for_one_r
         manager_id="m",
         created_at=0.0,
     )
-    assert first.has_begun(StoredWorkflow(record=running, status=WorkflowStatus.RUNNING))
+    hook.store.write_status(running)
+    assert first.has_begun()
 
 
 def test_what_the_later_one_could_not_start_the_other_one_submits_again(hook: RayWorkflowHook):
