@@ -12,10 +12,12 @@ import sys
 import sysconfig
 import uuid
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from airflow_provider_rayworkflow.tries.definition import check_environment
+from airflow_provider_rayworkflow.workflow.storage.archives import is_virtual_environment
 
 Json = dict[str, Any]
 
@@ -42,8 +44,9 @@ def with_code_of_this_process(runtime_env: Json | None) -> Json:
 def code_state(paths: Sequence[str]) -> str:
     """A digest that changes with every file below some folders, but for those of Python's environment.
 
-    Of names, sizes and times, not of contents. Where there are more than 20,000 files, it is another one each
-    time.
+    Of names, sizes and times, not of contents. A virtual environment in one of the folders is passed over, as
+    ``__pycache__``, ``node_modules`` and ``.git`` are. Where there are more than 20,000 files, it is another one
+    each time.
     """
     digest = hashlib.sha256()
     count = 0
@@ -65,8 +68,12 @@ def code_state(paths: Sequence[str]) -> str:
 def _is_of_python(path: str) -> bool:
     """True for what changes with an installation only: a running Ray keeps to its own."""
     # Not all below sys.prefix: DAGs may be in /usr/local/airflow.
-    own = [os.path.realpath(sysconfig.get_path(name)) for name in _OF_PYTHON]
-    return any(Path(path).is_relative_to(folder) for folder in own)
+    return any(Path(path).is_relative_to(folder) for folder in _folders_of_python())
+
+
+@cache
+def _folders_of_python() -> frozenset[str]:
+    return frozenset(os.path.realpath(sysconfig.get_path(name)) for name in _OF_PYTHON)
 
 
 def _files(path: str, seen: set[str]) -> Iterator[tuple[str, os.stat_result]]:
@@ -84,12 +91,21 @@ def _files(path: str, seen: set[str]) -> Iterator[tuple[str, os.stat_result]]:
     for entry in entries:
         try:
             if entry.is_dir():
-                if entry.name not in _NO_CODE and _is_new(entry, seen):
+                if _may_have_code(entry) and _is_new(entry, seen):
                     yield from _files(entry.path, seen)
             elif entry.is_file():
                 yield entry.path, entry.stat()
         except OSError:
             continue  # gone since
+
+
+def _may_have_code(folder: os.DirEntry[str]) -> bool:
+    """False for tools' folders and environments of Python; a folder on the path itself always counts."""
+    return (
+        folder.name not in _NO_CODE
+        and not is_virtual_environment(folder.path)
+        and not _is_of_python(folder.path)
+    )
 
 
 def _is_new(folder: os.DirEntry[str], seen: set[str]) -> bool:

@@ -74,8 +74,9 @@ class Archive:
 def pack(
     given: Path, *, with_parent: bool = False, is_excluded: Callable[[str], bool] = lambda _: False
 ) -> Archive:
-    """Make an archive of a single file, or of a folder without ``__pycache__``, ``.git`` and compiled files.
+    """Make an archive of a single file, or of a folder without what is of one machine.
 
+    That is ``__pycache__``, ``.git``, compiled files, and virtual environments in the folder.
     A symbolic link to a file in the folder is stored as that file; one that leads nowhere is left out.
 
     :param with_parent: names in a folder begin with its own, as a package is imported.
@@ -105,9 +106,7 @@ def _walk(folder: Path, root: Path, is_excluded: Callable[[str], bool]) -> Itera
         path = Path(entry.path)
         name = _relative(path, root)
         is_folder = entry.is_dir(follow_symlinks=False)
-        if _is_left_out(entry.name, is_folder=is_folder) or is_excluded(
-            f"{name}/" if is_folder else name
-        ):
+        if _is_left_out(entry) or is_excluded(f"{name}/" if is_folder else name):
             continue
         if entry.is_symlink() and not _is_link_to_own_file(path, root):
             continue
@@ -117,8 +116,15 @@ def _walk(folder: Path, root: Path, is_excluded: Callable[[str], bool]) -> Itera
             yield path
 
 
-def _is_left_out(name: str, *, is_folder: bool) -> bool:
-    return name in _LEFT_OUT_FOLDERS if is_folder else name.endswith(_LEFT_OUT_ENDINGS)
+def _is_left_out(entry: os.DirEntry[str]) -> bool:
+    if os.path.isdir(entry.path):  # or a link to one
+        return entry.name in _LEFT_OUT_FOLDERS or is_virtual_environment(entry.path)
+    return entry.name.endswith(_LEFT_OUT_ENDINGS)
+
+
+def is_virtual_environment(folder: str) -> bool:
+    """True for the folder of a virtual environment of Python, whatever its name."""
+    return os.path.exists(os.path.join(folder, "pyvenv.cfg"))
 
 
 def _is_link_to_own_file(link: Path, root: Path) -> bool:

@@ -75,6 +75,44 @@ def test_what_python_writes_changes_nothing(folder: Path):
     assert code_state([str(folder)]) == before
 
 
+@pytest.mark.parametrize("name", [".git", "node_modules", "package/__pycache__", "package/.git"])
+def test_folders_of_tools_change_nothing(folder: Path, name: str):
+    before = code_state([str(folder)])
+    (folder / name).mkdir()
+    (folder / name / "module.py").write_text("A = 1\n")
+    assert code_state([str(folder)]) == before
+
+
+@pytest.mark.parametrize("name", [".venv", "env-3.11", "package/venv"])
+def test_a_virtual_environment_in_a_project_is_not_looked_through(folder: Path, name: str):
+    """It has tens of thousands of files: with them, no worker would ever be used twice."""
+    before = code_state([str(folder)])
+    packages = folder / name / "lib" / "site-packages"
+    packages.mkdir(parents=True)
+    (packages / "module.py").write_text("A = 1\n")
+    assert code_state([str(folder)]) != before
+    (folder / name / "pyvenv.cfg").write_text("home = /usr/bin\n")
+    assert code_state([str(folder)]) == before
+    # A project may be an environment itself, or one be on the path: what is imported from there counts.
+    (folder / "pyvenv.cfg").write_text("home = /usr/bin\n")
+    assert code_state([str(folder)]) != before
+    own = code_state([str(packages)])
+    (packages / "module.py").write_text("A = 22\n")
+    assert code_state([str(packages)]) != own
+
+
+def test_pythons_own_packages_below_a_project_are_not_looked_through(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """As where the project is the virtual environment itself."""
+    before = code_state([str(folder)])
+    packages = folder / "lib" / "site-packages"
+    packages.mkdir(parents=True)
+    (packages / "module.py").write_text("A = 1\n")
+    monkeypatch.setattr(code, "_folders_of_python", lambda: frozenset({str(packages)}))
+    assert code_state([str(folder)]) == before
+
+
 def test_the_environment_of_python_is_not_looked_through(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(code, "_files", lambda path, _: pytest.fail(f"{path} was looked through"))
     code_state([sysconfig.get_path("stdlib"), sysconfig.get_path("purelib")])
