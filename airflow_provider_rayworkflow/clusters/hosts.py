@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from airflow_provider_rayworkflow.clusters.code_state import with_code_of_this_process
 from airflow_provider_rayworkflow.clusters.engine import ManagerHost, RayEngine
 from airflow_provider_rayworkflow.clusters.local_ray import LocalRay
+from airflow_provider_rayworkflow.clusters.own_code import with_code_of_this_process
 from airflow_provider_rayworkflow.clusters.remote import RemoteCluster
 from airflow_provider_rayworkflow.connection.object_storage import filesystem_for_ray
 from airflow_provider_rayworkflow.hooks import RayWorkflowHook

@@ -105,6 +105,7 @@ class Executor:
         self.reuse: ReuseCounts | None = None
         self._claim = claim
         self._graph = graph
+        self._code = tuple(graph.code.items())
         self._store = store
         self._threads = threads
         self._metrics = metrics
@@ -249,7 +250,7 @@ class Executor:
 
     def _start_ready(self, schedule: Schedule) -> None:
         while (node := schedule.take_ready()) is not None:
-            self._table.start(node, node.task_run(self._claim, node.attempts))
+            self._table.start(node, node.task_run(self._claim, node.attempts, code=self._code))
 
     def _follow(self, attempt: Attempt, accept: Accept) -> Errand | None:
         """See :meth:`.Errand.follow`."""
@@ -258,7 +259,7 @@ class Executor:
         node, schedule = attempt.node, self._schedule
         if schedule is None or (follower := follower_of(node)) is None:
             return None
-        run = follower.task_run(self._claim, follower.attempts + 1)
+        run = follower.task_run(self._claim, follower.attempts + 1, code=self._code)
         if not accept(run):
             return None
         schedule.take_follower(node, follower)

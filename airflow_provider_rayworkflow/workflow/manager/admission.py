@@ -17,6 +17,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     WorkflowStillActiveError,
 )
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
+from airflow_provider_rayworkflow.workflow.local_ray.code_files import with_files_of_now
 from airflow_provider_rayworkflow.workflow.manager.held_workflow import HeldWorkflow
 from airflow_provider_rayworkflow.workflow.manager.locks import Locks
 from airflow_provider_rayworkflow.workflow.manager.ownership import Ownership
@@ -362,6 +363,8 @@ class Admission:
         known: list[str] | None = None
         if continued is not None and graph is None:
             earlier, graph = self._known.store.read_run(workflow_id, continued.epoch)
+            # Its author may have changed files since; workers that have imported the old ones may live.
+            graph = replace(graph, code=with_files_of_now(graph.code))
         elif continued is not None:
             earlier, before = read_earlier(self._known.store, workflow_id, continued.epoch)
             known = ids_of(before) if before else None

@@ -18,6 +18,7 @@ from faulty import FaultyStore, Killed
 from airflow_provider_rayworkflow.workflow.exceptions import DataLoadError, DataSaveError
 from airflow_provider_rayworkflow.workflow.format.documents import load_frames
 from airflow_provider_rayworkflow.workflow.format.signing import SIGNING_KEY_VARIABLE, SigningKeys
+from airflow_provider_rayworkflow.workflow.local_ray.code_files import code_state
 from airflow_provider_rayworkflow.workflow.manager.manager import Manager
 from airflow_provider_rayworkflow.workflow.manager.registry import Intervals
 from airflow_provider_rayworkflow.workflow.manager.submission_reader import (
@@ -246,6 +247,56 @@ def test_a_submission_is_run_once_answered_and_deleted(store):
         assert record is not None
         assert record.user_metadata == {"of": "the try"}
         assert store.begun[1]["submission_id"] == "try-1"
+
+    asyncio.run(check())
+
+
+class CodeRunner(InstantRunner):
+    """Notes the code of each attempt. The task "b" is lost with its worker until that is called off."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.code: list[tuple[str, str]] = []
+        self.loses_b = True
+
+    def start(self, errand: Errand) -> None:
+        task_id = errand.run.task_id
+        self.code.append((task_id, dict(errand.run.code)["RAYWORKFLOW_CODE"]))
+        if task_id != "b" or not self.loses_b:
+            super().start(errand)
+            return
+        gone = TaskFailure(task_id=task_id, type="", message="", traceback="", system=True)
+        lost = Lost(failure=gone, retryable=False)
+        asyncio.get_running_loop().call_soon(errand.on_done, lost)
+
+
+@pytest.mark.parametrize("is_recovered", [False, True], ids=["resumed", "recovered"])
+def test_a_run_of_the_stored_graph_has_the_code_as_it_is_now(memory, tmp_path, is_recovered):
+    """Its author has fixed a module since; workers that have imported the one before may live yet."""
+    module = tmp_path / "module.py"
+    module.write_text("a bug")
+    paths = [str(tmp_path)]
+    code = {"RAYWORKFLOW_CODE": code_state(paths), "PYTHONPATH": str(tmp_path)}
+    graph = replace(Graph.from_bytes(GRAPH), code=code).to_bytes()
+    before = ("a", code["RAYWORKFLOW_CODE"]), ("b", code["RAYWORKFLOW_CODE"])
+
+    async def check() -> None:
+        runner, builder = CodeRunner(), InProcessBuilder(graph=graph)
+        async with managing(memory, "m", runner=runner, builder=builder) as manager:
+            Mailbox(memory).submit(SUBMISSION)
+            await answered(memory)
+            assert await ended(memory) is WorkflowStatus.RESUMABLE
+            assert runner.code == [*before]
+            module.write_text("the fix, which is longer")
+            runner.loses_b, builder.graph = False, None
+            if is_recovered:
+                await manager.resume("w")
+            else:
+                Mailbox(memory).submit(replace(SUBMISSION, submission_id="again", workflow=""))
+                await answered(memory, replace(SUBMISSION, submission_id="again"))
+            assert await ended(memory) is WorkflowStatus.SUCCESSFUL
+        assert runner.code == [*before, ("b", code_state(paths))]
+        assert code_state(paths) != code["RAYWORKFLOW_CODE"]
 
     asyncio.run(check())
 

@@ -9,13 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_rayworkflow.clusters import code_state as code
-from airflow_provider_rayworkflow.clusters.code_state import (
-    CODE_VARIABLE,
+from airflow_provider_rayworkflow.workflow.local_ray import code_files as code
+from airflow_provider_rayworkflow.workflow.local_ray.code_files import (
     code_state,
-    with_code_of_this_process,
+    with_files_of_now,
 )
-from airflow_provider_rayworkflow.exceptions import RayWorkflowInputError
+from airflow_provider_rayworkflow.workflow.model.code_variables import (
+    ARCHIVES_VARIABLE,
+    CODE_VARIABLE,
+    PATH_VARIABLE,
+)
 
 
 @pytest.fixture
@@ -139,25 +142,15 @@ def test_a_folder_that_is_not_there_is_no_error(tmp_path: Path):
     assert code_state([str(tmp_path / "none")]) == code_state([])
 
 
-def test_workers_import_what_this_process_can_and_what_the_author_says_counts_more():
-    given = {"env_vars": {"A": "b", "PYTHONPATH": "/mine"}, "pip": ["x"]}
-    made = with_code_of_this_process(given)
-    assert made["pip"] == ["x"]
-    assert made["env_vars"].keys() == {"A", "PYTHONPATH", CODE_VARIABLE}
-    assert made["env_vars"]["PYTHONPATH"] == "/mine"
-    own = with_code_of_this_process(None)["env_vars"]["PYTHONPATH"].split(os.pathsep)
-    assert own == [path for path in sys.path if path]
+def test_what_a_stored_graph_says_of_its_files_is_as_they_are_now(folder: Path):
+    paths = [str(folder), str(folder / "package")]
+    stored = {CODE_VARIABLE: code_state(paths), PATH_VARIABLE: os.pathsep.join(paths)}
+    assert with_files_of_now(stored) == stored
+    edit(folder)
+    assert with_files_of_now(stored) == stored | {CODE_VARIABLE: code_state(paths)}
+    assert with_files_of_now(stored) != stored
 
 
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        ("text", "runtime_env must be a dict, not a str"),
-        ({"env_vars": ["A"]}, r"runtime_env\['env_vars'\] must be a dict"),
-        ({"env_vars": {"PIN": 123456}}, r"\['env_vars'\]\['PIN'\] must be a text, not of type int"),
-    ],
-)
-def test_an_environment_of_another_form_is_refused_without_its_values(wrong: object, message: str):
-    with pytest.raises(RayWorkflowInputError, match=message) as error:
-        with_code_of_this_process(wrong)
-    assert "123456" not in str(error.value)
+@pytest.mark.parametrize("code", [{}, {ARCHIVES_VARIABLE: "{}"}])
+def test_code_that_is_in_no_local_files_stays_as_it_was_stored(code: dict[str, str]):
+    assert with_files_of_now(code) == code

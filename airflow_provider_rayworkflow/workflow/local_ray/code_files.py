@@ -1,4 +1,4 @@
-"""The code that this process can import, for the local Ray's workers: always as it is now.
+"""How the files stand that the local Ray's workers may import: another state, other workers.
 
 Ray gives a task no worker of another runtime environment. So a variable that says how the files stand keeps
 workers apart that have imported an older version of a module.
@@ -8,21 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
 import sysconfig
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
 
-from airflow_provider_rayworkflow.tries.definition import check_environment
+from airflow_provider_rayworkflow.workflow.model.code_variables import (
+    CODE_VARIABLE,
+    PATH_VARIABLE,
+)
 from airflow_provider_rayworkflow.workflow.storage.archives import is_virtual_environment
-
-Json = dict[str, Any]
-
-#: Says how the files stood that a worker may import.
-CODE_VARIABLE = "RAYWORKFLOW_CODE"
 
 # A look at this many takes about a tenth of a second.
 _MOST_FILES = 20_000
@@ -30,15 +26,15 @@ _OF_PYTHON = ("stdlib", "platstdlib", "purelib", "platlib")
 _NO_CODE = frozenset({"__pycache__", ".git", "node_modules"})
 
 
-def with_code_of_this_process(runtime_env: Json | None) -> Json:
-    """A runtime environment in which workers import what this process can, as its files are now.
+def with_files_of_now(code: Mapping[str, str]) -> dict[str, str]:
+    """What a stored graph says of its workers' code (:func:`.code_of`), with its files as they stand now.
 
-    :raises RayWorkflowInputError: as :func:`check_environment`.
+    Reads the folders' entries; code that is not in such files stays.
     """
-    given = check_environment(runtime_env)
-    paths = [path for path in sys.path if path]
-    own = {"PYTHONPATH": os.pathsep.join(paths), CODE_VARIABLE: code_state(paths)}
-    return given | {"env_vars": own | (given.get("env_vars") or {})}
+    if CODE_VARIABLE not in code:
+        return dict(code)
+    paths = [path for path in code.get(PATH_VARIABLE, "").split(os.pathsep) if path]
+    return dict(code) | {CODE_VARIABLE: code_state(paths)}
 
 
 def code_state(paths: Sequence[str]) -> str:
