@@ -26,6 +26,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     StorageError,
     UntrustedDataError,
     WorkflowError,
+    WorkflowStillActiveError,
 )
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.format.shortening import shorten
@@ -39,6 +40,7 @@ from airflow_provider_rayworkflow.workflow.storage.mailbox import (
     ANYBODY,
     AnswerOutcome,
     Mailbox,
+    StopRequest,
     Submission,
     SubmissionAnswer,
 )
@@ -47,6 +49,8 @@ log = get_logger(__name__)
 
 # Each of them may have a worker of its own that builds its graph.
 _MOST_AT_ONCE = 16
+# How long a run that is to be replaced may take to stop; a manager obeys in two seconds.
+_MOST_STOP_S = 60.0
 
 
 class BuildError(WorkflowError):
@@ -208,11 +212,15 @@ class SubmissionReader:
             if reason := await self._why_not(submission):
                 return "failed", reason
             graph = await self._build(submission)
-            # To build takes a while. Another manager may have been faster, and the try may have gone on.
-            await self._known.in_thread(self._mailbox.read_submission, key)
-            if reason := await self._why_not(submission):
-                return "failed", reason
-            await self._begin(submission, graph)
+            until = asyncio.get_running_loop().time() + _MOST_STOP_S
+            has_begun = False
+            while not has_begun:
+                # To build, or to stop a run, takes a while. Another manager may have been faster, and
+                # the try may have gone on.
+                await self._known.in_thread(self._mailbox.read_submission, key)
+                if reason := await self._why_not(submission):
+                    return "failed", reason
+                has_begun = await self._begin_or_stop(submission, graph, until=until)
         except queue.Full as exc:
             return "queue full", str(exc)
         except (OwnershipLostError, LeaseLostError, KeyNotFoundError):
@@ -240,6 +248,48 @@ class SubmissionReader:
         finally:
             self._builds.discard(build)
         return None if data is None else await self._known.read_graph(data)
+
+    async def _begin_or_stop(
+        self, submission: Submission, graph: Graph | None, *, until: float
+    ) -> bool:
+        """Begin the workflow; False while the run that it replaces is being stopped.
+
+        :param until: how long it may be, by the loop's clock.
+        :raises WorkflowStillActiveError: when that run has not stopped by then.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            await self._begin(submission, graph)
+        except WorkflowStillActiveError:
+            if submission.on_existing != "restart" or loop.time() >= until:
+                raise
+            if self._is_closed:
+                raise asyncio.CancelledError from None
+            await self._known.in_thread(self._stop_for_restart, submission)
+            await asyncio.sleep(self._known.intervals.watch_s)
+            return False
+        return True
+
+    def _stop_for_restart(self, submission: Submission) -> None:
+        """Ask the manager that runs the workflow, perhaps this one, to suspend it. Blocks.
+
+        The request is of that run: once the workflow is started over, it is void.
+        """
+        workflow_id = submission.workflow_id
+        found = self._known.find(workflow_id)
+        if found is None or not found.status.is_active:
+            return
+        claim = self._known.store.read_claim(workflow_id, found.record.epoch)
+        if claim.submission_id == submission.submission_id:
+            return  # another manager of this cluster has begun it
+        asked = self._mailbox.read_request(workflow_id, ANYBODY)
+        if asked is None or asked.base_epoch != claim.base_epoch:
+            log.info("Workflow %s is to start over: the run before is suspended", workflow_id)
+            self._mailbox.request_stop(
+                StopRequest.by_anybody(
+                    workflow_id, claim.base_epoch, how="suspend", now=self._known.clock()
+                )
+            )
 
     async def _begin(self, submission: Submission, graph: Graph | None) -> None:
         await self._take_limits(submission)

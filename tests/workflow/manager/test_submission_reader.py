@@ -19,6 +19,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import DataLoadError, Data
 from airflow_provider_rayworkflow.workflow.format.documents import load_frames
 from airflow_provider_rayworkflow.workflow.format.signing import SIGNING_KEY_VARIABLE, SigningKeys
 from airflow_provider_rayworkflow.workflow.local_ray.code_files import code_state
+from airflow_provider_rayworkflow.workflow.manager import submission_reader as reader
 from airflow_provider_rayworkflow.workflow.manager.manager import Manager
 from airflow_provider_rayworkflow.workflow.manager.registry import Intervals
 from airflow_provider_rayworkflow.workflow.manager.submission_reader import (
@@ -537,6 +538,80 @@ def test_a_submission_that_its_try_does_not_want_any_more_is_not_started(
         assert reason in answer.message
         assert len(builder.built) == (when != "before it is found")
         assert store.begun == {}
+
+    asyncio.run(check())
+
+
+RESTART = replace(SUBMISSION, submission_id="try-2", token="later", on_existing="restart")
+
+
+@pytest.mark.parametrize("runs", ["here", "on another cluster"])
+def test_a_workflow_that_is_to_start_over_is_stopped_first(memory, runs):
+    """A person clears a deferred task with on_clear="restart": the request of its old trigger is void."""
+
+    async def check() -> None:
+        endless = InstantRunner(is_endless=True)
+        where = {"cluster": "here" if runs == "here" else "elsewhere", "runner": endless}
+        async with managing(memory, "m", actor_id="a", **where) as manager:
+            await manager.submit("w", GRAPH, user_metadata={})
+            await until(lambda: endless.started)
+            async with contextlib.AsyncExitStack() as stack:
+                if runs != "here":
+                    await stack.enter_async_context(managing(memory, "n", actor_id="b"))
+                Mailbox(memory).submit(RESTART)
+                assert (await answered(memory, RESTART)).outcome == "accepted"
+                claim = WorkflowStore(memory).read_claim("w", 2)
+                assert (claim.submission_id, claim.base_epoch) == ("try-2", 2)
+                if runs == "here":  # it goes on: no request is left that would stop it, too
+                    await until(lambda: endless.started == {"a": 2})
+                    await asyncio.sleep(0.1)
+                    assert "w" in manager._known.live
+                else:
+                    assert await ended(memory) is WorkflowStatus.SUCCESSFUL
+
+    asyncio.run(check())
+
+
+def test_a_run_that_does_not_stop_fails_the_start_over_with_the_remedy(
+    memory, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(reader, "_MOST_STOP_S", 0.0)
+
+    async def check() -> None:
+        async with managing(memory, runner=InstantRunner(is_endless=True)) as manager:
+            await manager.submit("w", GRAPH, user_metadata={})
+            Mailbox(memory).submit(RESTART)
+            answer = await answered(memory, RESTART)
+        assert answer.outcome == "failed"
+        assert "still running or pending. Suspend or cancel it, or wait for its end" in (
+            answer.message
+        )
+
+    asyncio.run(check())
+
+
+def test_a_start_over_that_is_withdrawn_while_the_run_before_stops_begins_nothing(memory):
+    class Stubborn(InstantRunner):
+        """Its tasks can't be stopped."""
+
+        def stop(self, errand: Errand) -> None:
+            stopping.append(errand)
+
+    stopping: list[Errand] = []
+
+    async def check() -> None:
+        runner, mailbox = Stubborn(is_endless=True), Mailbox(memory)
+        async with managing(memory, runner=runner) as manager:
+            await manager.submit("w", GRAPH, user_metadata={})
+            await until(lambda: runner.started)
+            mailbox.submit(RESTART)
+            await until(lambda: stopping)
+            mailbox.delete_submission("w", "try-2")
+            await until(lambda: manager.submissions.count_taking == 0)
+            for errand in stopping:
+                InstantRunner.stop(runner, errand)
+            assert await ended(memory) is WorkflowStatus.RESUMABLE
+        assert WorkflowStore(memory).last_epoch("w") == 1
 
     asyncio.run(check())
 
