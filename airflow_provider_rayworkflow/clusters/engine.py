@@ -193,7 +193,8 @@ class RayEngine:
     def _submit(self, cluster: str) -> None:
         """Write a submission for a manager of a cluster."""
         store = self._hook.store
-        self._epoch_before = store.last_epoch(self._workflow_id)
+        if self._submission is None or self._token != ANYBODY:
+            self._epoch_before = store.last_epoch(self._workflow_id)
         archives = ArchiveStore(store.bytes, signing=store.signing)
         self._environment.store(archives, self._workflow_id, now=time.time())
         self._submission = self._make_submission(cluster)
@@ -207,6 +208,7 @@ class RayEngine:
             submission_id=uuid.uuid4().hex,
             token=self._token,
             cluster=cluster,
+            epoch=self._epoch_before,
             workflow=by_path.name if by_path else "",
             arguments=by_path.arguments if by_path else {},
             user_metadata=self._spec.metadata,

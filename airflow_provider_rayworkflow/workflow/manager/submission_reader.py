@@ -32,15 +32,14 @@ from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.format.shortening import shorten
 from airflow_provider_rayworkflow.workflow.format.signing import SigningKeys
 from airflow_provider_rayworkflow.workflow.manager.admission import Admission
+from airflow_provider_rayworkflow.workflow.manager.demands import Demands
 from airflow_provider_rayworkflow.workflow.manager.registry import Registry
 from airflow_provider_rayworkflow.workflow.model.graph import Graph
 from airflow_provider_rayworkflow.workflow.model.limits import Limits, check_limits
 from airflow_provider_rayworkflow.workflow.model.records import StartOptions
 from airflow_provider_rayworkflow.workflow.storage.mailbox import (
-    ANYBODY,
     AnswerOutcome,
     Mailbox,
-    StopRequest,
     Submission,
     SubmissionAnswer,
 )
@@ -98,6 +97,7 @@ class SubmissionReader:
         self._takes = takes
         self._set_limits = set_limits
         self._mailbox = Mailbox(known.store.bytes, signing=known.store.signing)
+        self._demands = Demands(known, self._mailbox)
         self._taking: dict[str, asyncio.Task[None]] = {}
         self._builds: set[asyncio.Future[bytes | None]] = set()
         self._left: set[str] = set()  # for other managers, or damaged: not read again
@@ -209,7 +209,7 @@ class SubmissionReader:
         :raises OwnershipLostError: or LeaseLostError when this manager may not decide.
         """
         try:
-            if reason := await self._why_not(submission):
+            if reason := await self._demands.why_not(submission):
                 return "failed", reason
             graph = await self._build(submission)
             until = asyncio.get_running_loop().time() + _MOST_STOP_S
@@ -218,7 +218,7 @@ class SubmissionReader:
                 # To build, or to stop a run, takes a while. Another manager may have been faster, and
                 # the try may have gone on.
                 await self._known.in_thread(self._mailbox.read_submission, key)
-                if reason := await self._why_not(submission):
+                if reason := await self._demands.why_not(submission):
                     return "failed", reason
                 has_begun = await self._begin_or_stop(submission, graph, until=until)
         except queue.Full as exc:
@@ -265,31 +265,10 @@ class SubmissionReader:
                 raise
             if self._is_closed:
                 raise asyncio.CancelledError from None
-            await self._known.in_thread(self._stop_for_restart, submission)
+            await self._known.in_thread(self._demands.stop_run, submission)
             await asyncio.sleep(self._known.intervals.watch_s)
             return False
         return True
-
-    def _stop_for_restart(self, submission: Submission) -> None:
-        """Ask the manager that runs the workflow, perhaps this one, to suspend it. Blocks.
-
-        The request is of that run: once the workflow is started over, it is void.
-        """
-        workflow_id = submission.workflow_id
-        found = self._known.find(workflow_id)
-        if found is None or not found.status.is_active:
-            return
-        claim = self._known.store.read_claim(workflow_id, found.record.epoch)
-        if claim.submission_id == submission.submission_id:
-            return  # another manager of this cluster has begun it
-        asked = self._mailbox.read_request(workflow_id, ANYBODY)
-        if asked is None or asked.base_epoch != claim.base_epoch:
-            log.info("Workflow %s is to start over: the run before is suspended", workflow_id)
-            self._mailbox.request_stop(
-                StopRequest.by_anybody(
-                    workflow_id, claim.base_epoch, how="suspend", now=self._known.clock()
-                )
-            )
 
     async def _begin(self, submission: Submission, graph: Graph | None) -> None:
         await self._take_limits(submission)
@@ -316,24 +295,6 @@ class SubmissionReader:
             )
         except ValueError as exc:  # they may be others later
             raise BuildError(f"ValueError: {exc}") from exc
-
-    async def _why_not(self, submission: Submission) -> str:
-        """Why a submission is not to be run any more; ``""`` if it is."""
-        workflow_id, token = submission.workflow_id, submission.token
-        if token == ANYBODY:
-            return ""
-        owner, request = await asyncio.gather(
-            self._known.in_thread(self._mailbox.read_owner, workflow_id),
-            self._known.in_thread(self._mailbox.read_request, workflow_id, token),
-        )
-        reason = ""
-        if owner is None or owner.token != token:
-            reason = "another owner has taken it over since this was submitted"
-        elif owner.submission_id != submission.submission_id:
-            reason = "its owner has submitted it again since"
-        elif request is not None:
-            reason = f"its owner has asked to {request.how} it"
-        return f"Workflow {workflow_id} is not started: {reason}" if reason else ""
 
     def _answer(self, submission: Submission, outcome: AnswerOutcome, message: str) -> None:
         """Write the answer, then delete the submission. Blocks."""

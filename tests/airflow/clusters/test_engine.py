@@ -21,6 +21,7 @@ from airflow_provider_rayworkflow.tries.backoff import Backoff
 from airflow_provider_rayworkflow.tries.run_spec import RunSpec
 from airflow_provider_rayworkflow.workflow.model.records import StartOptions, StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.storage.mailbox import ANYBODY
 
 
 class Host:
@@ -125,6 +126,23 @@ def test_what_is_deleted_before_it_begins_is_submitted_again(hook: RayWorkflowHo
     assert not engine.has_begun()
     (second,) = hook.mailbox.list_submissions()
     assert second != first
+
+
+def test_a_resume_that_no_try_owns_says_of_which_run_it_was_asked_for(hook: RayWorkflowHook):
+    """Also when it is submitted again: another resume may have begun meanwhile."""
+    engine = engine_of(hook, ANYBODY)
+    engine.submit(StartOptions())
+    (key,) = hook.mailbox.list_submissions()
+    first = hook.mailbox.read_submission(key)
+    assert first.epoch == 0
+    hook.store.claim("w", after=0, manager_id="m", now=0.0, user_metadata={})
+    hook.mailbox.delete_submission("w", first.submission_id)
+    assert not engine.has_begun()
+    (again,) = hook.mailbox.list_submissions()
+    assert hook.mailbox.read_submission(again).epoch == 0
+    engine_of(hook, "t").submit(StartOptions())
+    owned = {hook.mailbox.read_submission(one).epoch for one in hook.mailbox.list_submissions()}
+    assert owned == {0, 1}
 
 
 def test_a_resume_of_many_that_is_given_up_takes_back_all_that_have_not_begun(

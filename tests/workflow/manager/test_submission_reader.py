@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -43,6 +44,7 @@ from airflow_provider_rayworkflow.workflow.storage.backends.memory import Memory
 from airflow_provider_rayworkflow.workflow.storage.byte_store import ByteStore, Data, buffers
 from airflow_provider_rayworkflow.workflow.storage.leases import Process
 from airflow_provider_rayworkflow.workflow.storage.mailbox import (
+    ANYBODY,
     Mailbox,
     Owner,
     StopRequest,
@@ -430,7 +432,7 @@ async def take_what_is_left(store: RecordingStore, actor_id: str) -> None:
 
 
 @pytest.mark.invariant(5)
-@pytest.mark.parametrize("asked", ["new", "restart", "from a task"])
+@pytest.mark.parametrize("asked", ["new", "restart", "from a task", "from a task, by anybody"])
 @pytest.mark.parametrize(
     ("kind", "how", "successor"),
     [
@@ -447,6 +449,7 @@ def test_a_manager_dies_at_any_write_and_the_submission_runs_once(
         "new": {},
         "restart": {"on_existing": "restart"},
         "from a task": {"workflow": "", "from_task": "b"},
+        "from a task, by anybody": {"workflow": "", "from_task": "b"} | by_anybody(epoch=1),
     }[asked]
     submission = replace(SUBMISSION, **changes)
     for at in itertools.count():
@@ -469,7 +472,7 @@ def test_a_manager_dies_at_any_write_and_the_submission_runs_once(
 
 def _point_of_start(claim: dict[str, Any], asked: str) -> int:
     """From which epoch on a run counts: every run that goes on with another one has the same."""
-    return claim["restarts"]["b"] if asked == "from a task" else claim["base_epoch"]
+    return claim["restarts"]["b"] if asked.startswith("from a task") else claim["base_epoch"]
 
 
 @pytest.mark.parametrize("on_existing", ["resume", "restart"])
@@ -538,6 +541,39 @@ def test_a_submission_that_its_try_does_not_want_any_more_is_not_started(
         assert reason in answer.message
         assert len(builder.built) == (when != "before it is found")
         assert store.begun == {}
+
+    asyncio.run(check())
+
+
+def by_anybody(*, epoch: int, age_s: float = 0.0) -> dict[str, Any]:
+    return {"token": ANYBODY, "epoch": epoch, "submitted_at": time.time() - age_s}
+
+
+@pytest.mark.parametrize(
+    ("changes", "outcome", "reason"),
+    [
+        (by_anybody(epoch=1), "accepted", ""),
+        (by_anybody(epoch=0), "failed", "it has run since that was asked for"),
+        (by_anybody(epoch=1, age_s=4000), "failed", "asked for more than an hour ago"),
+    ],
+    ids=["as it was", "run since", "long ago"],
+)
+def test_a_resume_that_no_try_waits_for_is_void_once_it_is_not_what_was_meant(
+    memory, changes, outcome, reason
+):
+    """It may be found days later, when the cluster has a manager again."""
+
+    async def check() -> None:
+        await run_before(memory)
+        builder = InProcessBuilder(graph=None)
+        submission = replace(SUBMISSION, workflow="", **changes)
+        Mailbox(memory).submit(submission)
+        async with managing(memory, builder=builder):
+            answer = await answered(memory, submission)
+        assert answer.outcome == outcome
+        assert reason in answer.message
+        assert len(builder.built) == (outcome == "accepted")
+        assert WorkflowStore(memory).last_epoch("w") == 1  # it was successful: nothing is to run
 
     asyncio.run(check())
 
