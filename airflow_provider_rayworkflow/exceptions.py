@@ -91,7 +91,14 @@ class RayWorkflowQueueFullError(RayWorkflowError):
 
 
 class RayWorkflowStorageError(RayWorkflowError):
-    """The workflow storage can't be used."""
+    """The workflow storage can't be used.
+
+    :ivar is_transient: the same may work a moment later.
+    """
+
+    def __init__(self, message: str, *, is_transient: bool = False) -> None:
+        super().__init__(message)
+        self.is_transient = is_transient
 
 
 class RayWorkflowNotFoundError(RayWorkflowError):

@@ -6,6 +6,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cached_property
 from typing import Protocol, TypeVar
 
@@ -63,6 +64,7 @@ class RayEngine:
 
     :param token: unique for this try; it owns the workflow from its first call here on.
     :param backoff: for calls of a cluster that does not answer.
+    :param storage_backoff: for a storage that can't be used, by default the same.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class RayEngine:
         *,
         token: str,
         backoff: Backoff,
+        storage_backoff: Backoff | None = None,
     ) -> None:
         self._hook = hook
         self._spec = spec
@@ -80,6 +83,7 @@ class RayEngine:
         self._host = host
         self._token = token
         self._backoff = backoff
+        self._storage_backoff = storage_backoff or backoff
         self._options = StartOptions()
         self._submission: Submission | None = None
         self._epoch_before = 0
@@ -99,11 +103,12 @@ class RayEngine:
         """Have the cluster start the workflow, resume it, or attach to it.
 
         :raises RayWorkflowUnreachableError: when the cluster does not answer for too long.
+        :raises RayWorkflowStorageError: when the storage does not, or can't be used.
         """
         self._options = options
         self._has_begun = False
         cluster = self._persist(self._ensure_now)
-        with_errors(lambda: self._submit(cluster))
+        self._persist(lambda: with_errors(lambda: self._submit(cluster)))
         log.info("Workflow %s is submitted", self._workflow_id)
 
     def attach(self) -> None:
@@ -125,7 +130,21 @@ class RayEngine:
         :raises RayWorkflowQueueFullError: when the cluster has no place for the workflow.
         :raises RayWorkflowInputError: when its manager refuses what was submitted.
         :raises RayWorkflowUnreachableError: when the cluster does not answer for too long.
+        :raises RayWorkflowStorageError: when the storage can't be used for too long.
         """
+        try:
+            has_begun = self._see_whether_begun()
+        except RayWorkflowStorageError as exc:
+            if self._stopping.is_set() or self._storage_backoff.failed() is None:
+                with suppress(RayWorkflowStorageError):
+                    self.withdraw()
+                raise
+            log.warning("%s It will be asked again", exc)
+            return False
+        self._storage_backoff.worked()
+        return has_begun
+
+    def _see_whether_begun(self) -> bool:
         submission = self._submission
         if self._has_begun or submission is None:
             return True
@@ -197,8 +216,9 @@ class RayEngine:
             self._epoch_before = store.last_epoch(self._workflow_id)
         archives = ArchiveStore(store.bytes, signing=store.signing)
         self._environment.store(archives, self._workflow_id, now=time.time())
-        self._submission = self._make_submission(cluster)
-        self._hook.mailbox.submit(self._submission)
+        submission = self._submission = self._make_submission(cluster)
+        # The same again: the call may have written it, and failed after that.
+        self._persist(lambda: with_errors(lambda: self._hook.mailbox.submit(submission)))
 
     def _make_submission(self, cluster: str) -> Submission:
         definition = self._spec.definition
@@ -260,6 +280,8 @@ class RayEngine:
                 raise self._given_up(exc) from exc
             log.warning("%s; it will be asked again", exc)
             return
+        except RayWorkflowStorageError:
+            raise  # it may be usable again
         except RayWorkflowError:
             self.withdraw()  # a manager that is started later would run it after this try's end
             raise
@@ -304,19 +326,29 @@ class RayEngine:
             raise RayWorkflowStartError(self._workflow_id, answer.message)
 
     def _persist(self, call: Callable[[], T]) -> T:
-        """Repeat what fails because the cluster does not answer, for as long as we may."""
+        """Repeat what fails because the cluster or the storage does not answer, for as long as we may."""
         while True:
             try:
                 result = call()
             except RayWorkflowUnreachableError as exc:
-                wait_s = None if self._stopping.is_set() else self._backoff.failed()
-                if wait_s is None:
+                if not self._has_waited(self._backoff, exc):
                     raise self._given_up(exc) from exc
-                log.warning("%s; next attempt in %.0f s", exc, wait_s)
-                self._stopping.wait(wait_s)
+            except RayWorkflowStorageError as exc:
+                if not exc.is_transient or not self._has_waited(self._storage_backoff, exc):
+                    raise
             else:
                 self._backoff.worked()
+                self._storage_backoff.worked()
                 return result
+
+    def _has_waited(self, backoff: Backoff, exc: RayWorkflowError) -> bool:
+        """Wait before the next attempt; False if there shall be none."""
+        wait_s = None if self._stopping.is_set() else backoff.failed()
+        if wait_s is None:
+            return False
+        log.warning("%s; next attempt in %.0f s", str(exc).removesuffix("."), wait_s)
+        self._stopping.wait(wait_s)
+        return True
 
     def _given_up(self, exc: RayWorkflowUnreachableError) -> RayWorkflowUnreachableError:
         stands = "is RESUMABLE" if self._epoch_before else "has not begun"
@@ -332,4 +364,4 @@ def with_errors(call: Callable[[], T]) -> T:
     try:
         return call()
     except StorageError as exc:
-        raise RayWorkflowStorageError(str(exc)) from exc
+        raise RayWorkflowStorageError(str(exc), is_transient=exc.is_transient) from exc
