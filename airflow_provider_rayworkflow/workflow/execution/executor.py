@@ -104,8 +104,7 @@ class Executor:
         self.workflow_id = claim.workflow_id
         self.reuse: ReuseCounts | None = None
         self._claim = claim
-        self._graph = graph
-        self._code = tuple(graph.code.items())
+        self._graph, self._code = graph, tuple(graph.code.items())
         self._store = store
         self._threads = threads
         self._metrics = metrics

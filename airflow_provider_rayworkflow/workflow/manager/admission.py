@@ -25,17 +25,20 @@ from airflow_provider_rayworkflow.workflow.manager.registry import Registry
 from airflow_provider_rayworkflow.workflow.manager.slots import Slots
 from airflow_provider_rayworkflow.workflow.manager.status_backlog import StatusBacklog
 from airflow_provider_rayworkflow.workflow.model.claim import Claim
+from airflow_provider_rayworkflow.workflow.model.code_variables import archives_of
 from airflow_provider_rayworkflow.workflow.model.graph import Graph, Tasks
 from airflow_provider_rayworkflow.workflow.model.records import StartOptions, StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus, check_transition
 from airflow_provider_rayworkflow.workflow.offline import lifecycle
 from airflow_provider_rayworkflow.workflow.offline.plan import make_plan
 from airflow_provider_rayworkflow.workflow.scheduling.snapshot import ids_of
+from airflow_provider_rayworkflow.workflow.storage.archives import ArchiveStore
 from airflow_provider_rayworkflow.workflow.storage.claims import latest_epoch, next_claim
 from airflow_provider_rayworkflow.workflow.storage.honest_statuses import StoredWorkflow
 from airflow_provider_rayworkflow.workflow.storage.keys import WorkflowFile
 from airflow_provider_rayworkflow.workflow.storage.snapshot import read_earlier, read_snapshot
 from airflow_provider_rayworkflow.workflow.storage.statuses import status_key, status_put
+from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
 
 log = get_logger(__name__)
 
@@ -232,12 +235,17 @@ class Admission:
         :raises WorkflowChangedError: when tasks refuse what has changed.
         :raises ValueError: when there is no task to restart from.
         """
-        found, graph, options = start.continued, start.graph, start.options
+        found, graph, options, store = (
+            start.continued,
+            start.graph,
+            start.options,
+            self._known.store,
+        )
         is_over = found is not None and found.status is WorkflowStatus.SUCCESSFUL
         if not (options.from_task or (graph and is_over) or _may_refuse(graph, options)):
-            return found is None or not is_over or self._has_lost_output(found.record, start.seen)
+            return found is None or not is_over or _has_lost_output(store, found.record, start.seen)
         plan = make_plan(
-            self._known.store,
+            store,
             start.workflow_id,
             found,
             graph,
@@ -249,26 +257,7 @@ class Admission:
             plan.check()
         if found is None or not is_over or plan.runs:
             return True
-        return self._has_lost_output(found.record, start.seen)
-
-    def _has_lost_output(self, record: StatusRecord, seen: _Seen) -> bool:
-        """True if the output of a successful workflow can't be loaded any more. Blocks.
-
-        What is damaged of it is deleted: then its task counts as not committed and runs again.
-        """
-        workflow_id, store = record.workflow_id, self._known.store
-        snapshot = read_snapshot(store, record, files=seen.files)
-        result = snapshot.output
-        if result is None:
-            for problem in snapshot.checkpoints.damaged:
-                log.warning("Workflow %s: %s Its task runs again.", workflow_id, problem)
-            return True
-        damage = store.values.find_damage(result)
-        if damage is None:
-            return False
-        log.warning("Workflow %s: %s It is deleted, and its task runs again.", workflow_id, damage)
-        store.bytes.delete([damage.key])
-        return True
+        return _has_lost_output(store, found.record, start.seen)
 
     async def _is_starting(self, workflow_id: str, epoch: int) -> bool:
         """True if a manager that may live has claimed the epoch and not written its status yet."""
@@ -311,6 +300,7 @@ class Admission:
             ready = self._prepare(start, status)
         else:
             ready = await self._known.in_thread(self._prepare, start, status)
+        await self._keep_archives(start)
         ownership = Ownership(
             self._known.store,
             ready.claim,
@@ -335,6 +325,20 @@ class Admission:
             files=files,
             replaced=list(found.documents) if found else [],
         )
+
+    async def _keep_archives(self, start: _Start) -> None:
+        """Let a workflow that a task has started use the archives of its caller's code.
+
+        Before the claim: then it is deleted with them. For a submission its try has done so.
+        """
+        if start.graph is None or start.options.submission_id:
+            return
+        if used := archives_of(start.graph.code):
+            store = self._known.store
+            archives = ArchiveStore(store.bytes, signing=store.signing)
+            await self._known.in_thread(
+                lambda: archives.keep(start.workflow_id, used, now=self._known.clock())
+            )
 
     async def _write_first_status(
         self, start: _Start, ready: _Prepared, ownership: Ownership
@@ -404,6 +408,26 @@ class Admission:
             manager_id=self._known.manager_id,
             now=self._known.clock(),
         )
+
+
+def _has_lost_output(store: WorkflowStore, record: StatusRecord, seen: _Seen) -> bool:
+    """True if the output of a successful workflow can't be loaded any more. Blocks.
+
+    What is damaged of it is deleted: then its task counts as not committed and runs again.
+    """
+    workflow_id = record.workflow_id
+    snapshot = read_snapshot(store, record, files=seen.files)
+    result = snapshot.output
+    if result is None:
+        for problem in snapshot.checkpoints.damaged:
+            log.warning("Workflow %s: %s Its task runs again.", workflow_id, problem)
+        return True
+    damage = store.values.find_damage(result)
+    if damage is None:
+        return False
+    log.warning("Workflow %s: %s It is deleted, and its task runs again.", workflow_id, damage)
+    store.bytes.delete([damage.key])
+    return True
 
 
 def _is_of(claim: Claim, options: StartOptions) -> bool:

@@ -6,6 +6,8 @@ apart. A stored graph has those of the run that brought it; a run takes its own 
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,6 +23,8 @@ ARCHIVES_VARIABLE = "RAYWORKFLOW_ARCHIVES"
 #: With :data:`CODE_VARIABLE`: the folders that a worker may import from.
 PATH_VARIABLE = "PYTHONPATH"
 
+_SHA256 = re.compile("[0-9a-f]{64}")
+
 
 def code_of(runtime_env: Json) -> dict[str, str]:
     """Those of a runtime environment; ``{}`` where it has neither files' states nor archives."""
@@ -29,6 +33,16 @@ def code_of(runtime_env: Json) -> dict[str, str]:
     if CODE_VARIABLE in names and variables.get(PATH_VARIABLE):
         names.append(PATH_VARIABLE)
     return {name: variables[name] for name in names}
+
+
+def archives_of(code: Mapping[str, str]) -> list[str]:
+    """The SHA-256 of each archive that it names, each once; what is no such name is left out."""
+    try:
+        named = json.loads(code.get(ARCHIVES_VARIABLE) or "{}")
+        found = [named["working_dir"], *named["py_modules"]] if named else []
+    except (ValueError, KeyError, TypeError):  # a program has set the variable
+        return []
+    return [name for name in dict.fromkeys(map(str, found)) if _SHA256.fullmatch(name)]
 
 
 def with_code(runtime_env: Json, code: Mapping[str, str]) -> Json:

@@ -4,7 +4,7 @@ An archive is a zip under the SHA-256 of its bytes, so what a reader gets is wha
 error. The same files make the same bytes wherever the same zlib compresses them: names are sorted,
 times and owners are left out.
 
-A workflow *uses* an archive from before its submission until it is deleted or pruned. Of each use there
+A workflow *uses* an archive from before its submission, or its claim, until it is deleted or pruned. Of each use there
 are two small objects: one among the uses of the archive, and an empty one in the workflow's own folder
 that says where to look at the end. The last use that goes takes the archive along.
 """
@@ -16,7 +16,7 @@ import io
 import os
 import stat
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -293,6 +293,11 @@ class ArchiveStore:
         self._write_use(workflow_id, archive.sha256, now=now)
         self.add(archive)
 
+    def keep(self, workflow_id: str, sha256s: Iterable[str], *, now: float) -> None:
+        """Let a workflow use archives that another one uses, which calls this: two small writes for each."""
+        for sha256 in sha256s:
+            self._write_use(workflow_id, sha256, now=now)
+
     def used_by(self, workflow_id: str) -> list[str]:
         """The SHA-256 of each archive that a workflow uses; one listing."""
         return sorted(
@@ -303,8 +308,7 @@ class ArchiveStore:
 
     def share(self, workflow_id: str, new_workflow_id: str, *, now: float) -> None:
         """Let a fork use what the workflow uses. Before its claim: then it is deleted as a workflow is."""
-        for sha256 in self.used_by(workflow_id):
-            self._write_use(new_workflow_id, sha256, now=now)
+        self.keep(new_workflow_id, self.used_by(workflow_id), now=now)
 
     def release(self, workflow_id: str) -> list[str]:
         """End all uses by a workflow, and delete the archives that no other one uses.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import json
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -39,6 +40,7 @@ from airflow_provider_rayworkflow.workflow.model.records import (
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.scheduling.attempts import Errand, Lost, Returned
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, keys
+from airflow_provider_rayworkflow.workflow.storage.archives import Archive, ArchiveStore
 from airflow_provider_rayworkflow.workflow.storage.backends.local import LocalStore
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
 from airflow_provider_rayworkflow.workflow.storage.byte_store import ByteStore, Data, buffers
@@ -302,6 +304,45 @@ def test_a_run_of_the_stored_graph_has_the_code_as_it_is_now(memory, tmp_path, i
         assert code_state(paths) != code["RAYWORKFLOW_CODE"]
 
     asyncio.run(check())
+
+
+def test_a_workflow_that_a_task_has_started_keeps_the_archives_of_its_code(memory):
+    """Its caller may be deleted, and it may be resumed after that."""
+    archive, archives = Archive.of(b"code"), ArchiveStore(memory)
+    named = {"working_dir": None, "py_modules": [archive.sha256]}
+    code = {"RAYWORKFLOW_ARCHIVES": json.dumps(named)}
+    graph = replace(Graph.from_bytes(GRAPH), code=code).to_bytes()
+
+    async def check() -> None:
+        async with managing(memory, builder=InProcessBuilder(graph=graph)) as manager:
+            archives.use("w", archive, now=1.0)  # as its try does
+            Mailbox(memory).submit(SUBMISSION)
+            await answered(memory)
+            assert await ended(memory) is WorkflowStatus.SUCCESSFUL
+            assert archives.used_by("w") == [archive.sha256]
+            await manager.submit("child", graph, user_metadata={})
+            assert await ended(memory, "child") is WorkflowStatus.SUCCESSFUL
+
+    asyncio.run(check())
+    WorkflowStore(memory).delete("w")
+    assert archives.used_by("child") == [archive.sha256]
+    assert archives.read(archive.sha256) == archive
+    WorkflowStore(memory).delete("child")
+    assert list(memory.list("v1/archives")) == []
+
+
+def test_a_manager_writes_no_use_of_an_archive_that_a_try_has_written(memory):
+    named = {"working_dir": "a" * 64, "py_modules": []}
+    code = {"RAYWORKFLOW_ARCHIVES": json.dumps(named)}
+    graph = replace(Graph.from_bytes(GRAPH), code=code).to_bytes()
+
+    async def check() -> None:
+        async with managing(memory, builder=InProcessBuilder(graph=graph)):
+            Mailbox(memory).submit(SUBMISSION)
+            assert (await answered(memory)).outcome == "accepted"
+
+    asyncio.run(check())
+    assert ArchiveStore(memory).used_by("w") == []
 
 
 def test_the_lease_of_a_manager_names_its_cluster(memory):

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from airflow_provider_rayworkflow.workflow.model.code_variables import code_of, with_code
+from airflow_provider_rayworkflow.workflow.model.code_variables import (
+    archives_of,
+    code_of,
+    with_code,
+)
 from airflow_provider_rayworkflow.workflow.model.graph import Graph, Task
 
 LOCAL = {"RAYWORKFLOW_CODE": "2", "PYTHONPATH": "/dags"}
@@ -55,3 +61,26 @@ def test_a_task_without_an_environment_of_its_own_gets_that_of_the_run():
 def test_a_graph_is_stored_with_its_code(code):
     graph = Graph(tasks=[Task(name="a", function=0, arguments=0)], blobs=[b""], code=code)
     assert Graph.from_bytes(graph.to_bytes()).code == code
+
+
+ONE, OTHER = "1" * 64, "a" * 64
+
+
+@pytest.mark.parametrize(
+    ("named", "found"),
+    [
+        (None, []),
+        ({"working_dir": None, "py_modules": []}, []),
+        ({"working_dir": ONE, "py_modules": [OTHER, ONE]}, [ONE, OTHER]),
+        ({"working_dir": "../../x", "py_modules": [OTHER, 7]}, [OTHER]),
+        ({"working_dir": ONE}, []),
+        ([ONE], []),
+    ],
+)
+def test_the_archives_of_code_are_those_that_it_names_and_nothing_else(named, found):
+    assert archives_of({"RAYWORKFLOW_ARCHIVES": json.dumps(named)}) == found
+
+
+@pytest.mark.parametrize("code", [{}, {"RAYWORKFLOW_ARCHIVES": "{"}, LOCAL])
+def test_code_may_name_no_archives(code):
+    assert archives_of(code) == []
