@@ -52,7 +52,7 @@ class RayWorkflowUnreachableError(RayWorkflowError):
 
 
 class RayWorkflowManagerError(RayWorkflowError):
-    """A Ray job should have started the manager of the storage on the cluster, and there is none.
+    """A Ray job should have started the manager of the storage on the cluster, and has not.
 
     :ivar submission_id: of the job.
     """
