@@ -68,7 +68,7 @@ class RayWorkflowResumeOperator(RayWorkflowBaseOperator):
         """
         deadline = self._deadline(context)
         hook, workflow_id = self._connect(), check_id(self.workflow_id)
-        before = hook.find(workflow_id)
+        before = self._find(hook, workflow_id)
         if before is None:
             raise RayWorkflowNotFoundError(workflow_id, hook.shown_storage)
         memory = read_memory(context)
