@@ -30,15 +30,15 @@ from airflow_provider_rayworkflow.workflow.model.graph import Graph, Tasks
 from airflow_provider_rayworkflow.workflow.model.records import StartOptions, StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus, check_transition
 from airflow_provider_rayworkflow.workflow.offline import lifecycle
+from airflow_provider_rayworkflow.workflow.offline.finished import has_lost_output
 from airflow_provider_rayworkflow.workflow.offline.plan import make_plan
 from airflow_provider_rayworkflow.workflow.scheduling.snapshot import ids_of
 from airflow_provider_rayworkflow.workflow.storage.archives import ArchiveStore
 from airflow_provider_rayworkflow.workflow.storage.claims import latest_epoch, next_claim
 from airflow_provider_rayworkflow.workflow.storage.honest_statuses import StoredWorkflow
 from airflow_provider_rayworkflow.workflow.storage.keys import WorkflowFile
-from airflow_provider_rayworkflow.workflow.storage.snapshot import read_earlier, read_snapshot
+from airflow_provider_rayworkflow.workflow.storage.snapshot import read_earlier
 from airflow_provider_rayworkflow.workflow.storage.statuses import status_key, status_put
-from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
 
 log = get_logger(__name__)
 
@@ -136,8 +136,7 @@ class Admission:
         async with self._locks.of(workflow_id):
             while True:
                 options = asked
-                if (live := self._known.live.get(workflow_id)) is not None:
-                    _check_existing(workflow_id, live.record.status, options, live.claim)
+                if await _is_held(self._known, workflow_id, options):
                     return
                 seen = _Seen()
                 if has_lost or not options.is_new:
@@ -243,7 +242,11 @@ class Admission:
         )
         is_over = found is not None and found.status is WorkflowStatus.SUCCESSFUL
         if not (options.from_task or (graph and is_over) or _may_refuse(graph, options)):
-            return found is None or not is_over or _has_lost_output(store, found.record, start.seen)
+            return (
+                found is None
+                or not is_over
+                or has_lost_output(store, found.record, files=start.seen.files)
+            )
         plan = make_plan(
             store,
             start.workflow_id,
@@ -257,7 +260,7 @@ class Admission:
             plan.check()
         if found is None or not is_over or plan.runs:
             return True
-        return _has_lost_output(store, found.record, start.seen)
+        return has_lost_output(store, found.record, files=start.seen.files)
 
     async def _is_starting(self, workflow_id: str, epoch: int) -> bool:
         """True if a manager that may live has claimed the epoch and not written its status yet."""
@@ -410,24 +413,14 @@ class Admission:
         )
 
 
-def _has_lost_output(store: WorkflowStore, record: StatusRecord, seen: _Seen) -> bool:
-    """True if the output of a successful workflow can't be loaded any more. Blocks.
-
-    What is damaged of it is deleted: then its task counts as not committed and runs again.
-    """
-    workflow_id = record.workflow_id
-    snapshot = read_snapshot(store, record, files=seen.files)
-    result = snapshot.output
-    if result is None:
-        for problem in snapshot.checkpoints.damaged:
-            log.warning("Workflow %s: %s Its task runs again.", workflow_id, problem)
-        return True
-    damage = store.values.find_damage(result)
-    if damage is None:
-        return False
-    log.warning("Workflow %s: %s It is deleted, and its task runs again.", workflow_id, damage)
-    store.bytes.delete([damage.key])
-    return True
+async def _is_held(known: Registry, workflow_id: str, options: StartOptions) -> bool:
+    """True if this manager runs the workflow. Waits for the rest of a run whose end is written."""
+    while (live := known.live.get(workflow_id)) is not None:
+        if live.record.status.is_active:
+            _check_existing(workflow_id, live.record.status, options, live.claim)
+            return True
+        await asyncio.wait([live.ended])
+    return False
 
 
 def _is_of(claim: Claim, options: StartOptions) -> bool:

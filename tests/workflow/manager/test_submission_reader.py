@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -266,7 +267,7 @@ class CodeRunner(InstantRunner):
 
     def start(self, errand: Errand) -> None:
         task_id = errand.run.task_id
-        self.code.append((task_id, dict(errand.run.code)["RAYWORKFLOW_CODE"]))
+        self.code.append((task_id, dict(errand.run.code).get("RAYWORKFLOW_CODE", "")))
         if task_id != "b" or not self.loses_b:
             super().start(errand)
             return
@@ -663,6 +664,40 @@ def test_a_run_that_does_not_stop_fails_the_start_over_with_the_remedy(
         assert "still running or pending. Suspend or cancel it, or wait for its end" in (
             answer.message
         )
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize("on_existing", ["resume", "restart"])
+def test_a_submission_that_comes_while_a_run_ends_is_not_taken_for_a_part_of_it(on_existing):
+    """Its last status is written, and the one before is not deleted yet."""
+
+    class HeldDeletes(RecordingStore):
+        def delete(self, keys_) -> None:
+            wanted = list(keys_)
+            if any(keys.parse_status_key(key) for key in wanted):
+                is_ending.set()
+                assert may_end.wait(30)
+            super().delete(wanted)
+
+    is_ending, may_end = threading.Event(), threading.Event()
+
+    async def check() -> None:
+        store = HeldDeletes(MemoryStore())
+        runner, builder = CodeRunner(), InProcessBuilder()
+        async with managing(store, runner=runner, builder=builder):
+            Mailbox(store).submit(SUBMISSION)
+            await answered(store)
+            await until(is_ending.is_set)
+            runner.loses_b = False
+            again = replace(SUBMISSION, submission_id="try-2", on_existing=on_existing)
+            Mailbox(store).submit(again)
+            await until(lambda: "try-2" in builder.built)
+            await asyncio.sleep(0.05)
+            may_end.set()
+            assert (await answered(store, again)).outcome == "accepted"
+            assert await ended(store) is WorkflowStatus.SUCCESSFUL
+        assert WorkflowStore(store).last_epoch("w") == 2
 
     asyncio.run(check())
 
