@@ -200,12 +200,7 @@ class RayWorkflowStillActiveError(RayWorkflowError):
     :ivar workflow_id: the workflow.
     """
 
-    def __init__(
-        self,
-        workflow_id: str,
-        problem: str = "should start over, and it is still running for an earlier task instance. "
-        "Suspend or cancel that one, or wait for its end; then try again",
-    ) -> None:
+    def __init__(self, workflow_id: str, problem: str) -> None:
         super().__init__(f"Workflow {workflow_id!r} {problem}.")
         self.workflow_id = workflow_id
 

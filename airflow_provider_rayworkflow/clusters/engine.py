@@ -108,7 +108,11 @@ class RayEngine:
         self._options = options
         self._has_begun = False
         cluster = self._persist(self._ensure_now)
-        self._persist(lambda: with_errors(lambda: self._submit(cluster)))
+        try:
+            self._persist(lambda: with_errors(lambda: self._submit(cluster)))
+        except RayWorkflowStorageError:
+            self._withdraw_if_possible()  # it may have been written
+            raise
         log.info("Workflow %s is submitted", self._workflow_id)
 
     def attach(self) -> None:
@@ -136,8 +140,7 @@ class RayEngine:
             has_begun = self._see_whether_begun()
         except RayWorkflowStorageError as exc:
             if self._stopping.is_set() or self._storage_backoff.failed() is None:
-                with suppress(RayWorkflowStorageError):
-                    self.withdraw()
+                self._withdraw_if_possible()
                 raise
             log.warning("%s It will be asked again", exc)
             return False
@@ -162,7 +165,7 @@ class RayEngine:
             lambda: self._hook.mailbox.delete_answer(self._workflow_id, submission.submission_id)
         )
         self._host.close()
-        self._check(answer)
+        _check(answer)
         self._has_begun = True
         return True
 
@@ -175,6 +178,10 @@ class RayEngine:
                     self._workflow_id, submission.submission_id
                 )
             )
+
+    def _withdraw_if_possible(self) -> None:
+        with suppress(RayWorkflowStorageError):
+            self.withdraw()
 
     def was_stopped_by_other(self, found: StoredWorkflow) -> bool:
         """True if an earlier try's end has suspended it, while this one owns it already.
@@ -315,16 +322,6 @@ class RayEngine:
         self._ensured_at = time.monotonic()
         return cluster
 
-    def _check(self, answer: SubmissionAnswer) -> None:
-        if answer.outcome == "queue full":
-            raise RayWorkflowQueueFullError(self._workflow_id)
-        if answer.outcome == "refused":
-            raise RayWorkflowInputError(
-                f"Workflow {self._workflow_id!r} can't be run: {answer.message}"
-            )
-        if answer.outcome == "failed":
-            raise RayWorkflowStartError(self._workflow_id, answer.message)
-
     def _persist(self, call: Callable[[], T]) -> T:
         """Repeat what fails because the cluster or the storage does not answer, for as long as we may."""
         while True:
@@ -357,6 +354,17 @@ class RayEngine:
             f"{self._workflow_id!r} {stands}: the next try goes on from what is committed, on "
             "this cluster or another."
         )
+
+
+def _check(answer: SubmissionAnswer) -> None:
+    """Return if a submission was accepted."""
+    workflow_id = answer.workflow_id
+    if answer.outcome == "queue full":
+        raise RayWorkflowQueueFullError(workflow_id)
+    if answer.outcome == "refused":
+        raise RayWorkflowInputError(f"Workflow {workflow_id!r} can't be run: {answer.message}")
+    if answer.outcome == "failed":
+        raise RayWorkflowStartError(workflow_id, answer.message)
 
 
 def with_errors(call: Callable[[], T]) -> T:

@@ -139,6 +139,21 @@ def test_a_submission_whose_write_fails_is_written_again_and_once(
     assert hook.mailbox.read_submission(key).submission_id == owner.submission_id
 
 
+def test_a_submission_whose_write_fails_for_good_leaves_nothing_to_run(
+    hook: RayWorkflowHook, monkeypatch: pytest.MonkeyPatch
+):
+    write = Mailbox.write_submission
+
+    def torn(mailbox: Mailbox, submission: Submission) -> None:
+        write(mailbox, submission)
+        raise DataSaveError("The disk is full.")
+
+    monkeypatch.setattr(Mailbox, "write_submission", torn)
+    with pytest.raises(RayWorkflowStorageError, match="The disk is full"):
+        patient(hook, Outage(None)).submit(StartOptions())
+    assert hook.mailbox.list_submissions() == []
+
+
 @pytest.mark.parametrize("error", [AWAY, LASTING], ids=["transient", "lasting"])
 def test_a_storage_that_fails_while_a_try_waits_for_the_begin_is_asked_again(
     hook: RayWorkflowHook, monkeypatch: pytest.MonkeyPatch, error: RayWorkflowError
