@@ -17,7 +17,7 @@
     ├── RayWorkflowOutputError        the output can't be what the Airflow task asks for (not retried)
     ├── RayWorkflowInterruptedError   the workflow was stopped; the next try resumes
     ├── RayWorkflowTimeoutError       the time to wait is over; the workflow is suspended
-    ├── RayWorkflowStillActiveError   it should start over or go, and another manager runs it
+    ├── RayWorkflowStillActiveError   it is active, and should be restarted or deleted
     ├── RayWorkflowEndedError         what a sensor waits for can't come any more (not retried)
     ├── RayWorkflowSuspendedError     a person suspended the workflow (not retried)
     └── RayWorkflowCanceledError      the workflow was canceled (not retried)
