@@ -231,8 +231,7 @@ def _provider() -> DeploymentHandle[Any]:
         if HTTP_EVENT_PROVIDER_NAME in running and not has_several_managers():
             name = HTTP_EVENT_PROVIDER_NAME  # a program has started it, as for Ray Workflows
         if name not in running:
-            is_first = not running or location is None
-            route = EVENT_ROUTE if is_first else event_path(location)
+            route = EVENT_ROUTE if location is None or not running else event_path(location)
             application = HTTPEventProvider.bind(location)  # type: ignore[attr-defined]  # by serve
             serve.run(application, name=name, route_prefix=route)
             log.info("HTTP events are taken at %s/send_event/{workflow_id}", route)
