@@ -414,9 +414,9 @@ class Admission:
 
 
 async def _is_held(known: Registry, workflow_id: str, options: StartOptions) -> bool:
-    """True if this manager runs the workflow. Waits for the rest of a run whose end is written."""
+    """True if this manager runs the workflow. Waits for the end of a run that is being written."""
     while (live := known.live.get(workflow_id)) is not None:
-        if live.record.status.is_active:
+        if live.record.status.is_active and not live.is_ending:
             _check_existing(workflow_id, live.record.status, options, live.claim)
             return True
         await asyncio.wait([live.ended])
