@@ -17,7 +17,7 @@
     ├── RayWorkflowOutputError        the output can't be what the Airflow task asks for (not retried)
     ├── RayWorkflowInterruptedError   the workflow was stopped; the next try resumes
     ├── RayWorkflowTimeoutError       the time to wait is over; the workflow is suspended
-    ├── RayWorkflowStillActiveError   it should start over or go, and another manager runs it
+    ├── RayWorkflowStillActiveError   it is active, and should be restarted or deleted
     ├── RayWorkflowEndedError         what a sensor waits for can't come any more (not retried)
     ├── RayWorkflowSuspendedError     a person suspended the workflow (not retried)
     └── RayWorkflowCanceledError      the workflow was canceled (not retried)
@@ -54,7 +54,7 @@ class RayWorkflowUnreachableError(RayWorkflowError):
 
 
 class RayWorkflowManagerError(RayWorkflowError):
-    """A Ray job should have started the manager of the storage on the cluster, and it did not.
+    """A Ray job should have started the manager of the storage on the cluster, and has not.
 
     :ivar submission_id: of the job.
     """
@@ -87,7 +87,14 @@ class RayWorkflowQueueFullError(RayWorkflowError):
 
 
 class RayWorkflowStorageError(RayWorkflowError):
-    """The workflow storage can't be used."""
+    """The workflow storage can't be used.
+
+    :ivar is_transient: the same may work a moment later.
+    """
+
+    def __init__(self, message: str, *, is_transient: bool = False) -> None:
+        super().__init__(message)
+        self.is_transient = is_transient
 
 
 class RayWorkflowNotFoundError(RayWorkflowError):
@@ -175,12 +182,7 @@ class RayWorkflowTimeoutError(RayWorkflowError):
 class RayWorkflowStillActiveError(RayWorkflowError):
     """The workflow is active, and what was asked for needs an inactive one."""
 
-    def __init__(
-        self,
-        workflow_id: str,
-        problem: str = "should start over, and it is still running for an earlier task instance. "
-        "Suspend or cancel that one, or wait for its end; then try again",
-    ) -> None:
+    def __init__(self, workflow_id: str, problem: str) -> None:
         super().__init__(f"Workflow {workflow_id!r} {problem}.")
         self.workflow_id = workflow_id
 

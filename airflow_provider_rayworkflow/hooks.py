@@ -303,6 +303,17 @@ class RayWorkflowHook(BaseHook):
         with self._storage_errors():
             self.mailbox.request_stop(request)
 
+    def is_being_suspended(self, workflow_id: str) -> bool:
+        """True while the request of the workflow's owner to suspend it is open. Two reads.
+
+        :raises RayWorkflowStorageError: when that can't be read.
+        """
+        mailbox = self.mailbox
+        with self._storage_errors():
+            owner = mailbox.read_owner(workflow_id)
+            request = mailbox.read_request(workflow_id, owner.token) if owner else None
+        return request is not None and request.how == "suspend"
+
     @property
     def mailbox(self) -> Mailbox:
         """What is left in the storage for a cluster, and for other tries."""

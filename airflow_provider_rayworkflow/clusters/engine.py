@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import suppress
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from airflow_provider_rayworkflow import __version__
 from airflow_provider_rayworkflow.clusters.archives import PackedEnvironment, with_archives
@@ -39,6 +39,8 @@ from airflow_provider_rayworkflow.workflow.storage.mailbox import (
 
 log = get_logger(__name__)
 
+T = TypeVar("T")
+
 #: How often a try whose workflow has not begun sees whether a manager is up.
 _ENSURE_S = 2.0
 
@@ -57,20 +59,12 @@ class ManagerHost(Protocol):
         """Leave: the manager is not needed for a start any more. Never raises."""
 
 
-@contextmanager
-def _storage_errors() -> Iterator[None]:
-    """Errors of the storage as the provider's."""
-    try:
-        yield
-    except StorageError as exc:
-        raise RayWorkflowStorageError(str(exc)) from exc
-
-
 class RayEngine:
     """Runs one workflow on a cluster, for one try of a task instance.
 
     :param token: unique for this try; it owns the workflow from its first call here on.
     :param backoff: for calls of a cluster that does not answer.
+    :param storage_backoff: for a storage that can't be used, by default the same.
     """
 
     def __init__(
@@ -81,6 +75,7 @@ class RayEngine:
         *,
         token: str,
         backoff: Backoff,
+        storage_backoff: Backoff | None = None,
     ) -> None:
         self._hook = hook
         self._spec = spec
@@ -88,6 +83,7 @@ class RayEngine:
         self._host = host
         self._token = token
         self._backoff = backoff
+        self._storage_backoff = storage_backoff or backoff
         self._options = StartOptions()
         self._submission: Submission | None = None
         self._epoch_before = 0
@@ -103,32 +99,34 @@ class RayEngine:
         self._graph  # noqa: B018 builds it
         self._environment  # noqa: B018 packs it
 
-    @_storage_errors()
     def submit(self, options: StartOptions) -> None:
         """Have the cluster start the workflow, resume it, or attach to it.
 
         :raises RayWorkflowUnreachableError: when the cluster does not answer for too long.
+        :raises RayWorkflowStorageError: when the storage does not, or can't be used.
         """
         self._options = options
         self._has_begun = False
-        cluster = self._ensure_or_give_up()
-        self._submit(cluster)
+        cluster = self._persist(self._ensure_now)
+        try:
+            self._persist(lambda: with_errors(lambda: self._submit(cluster)))
+        except RayWorkflowStorageError:
+            self._withdraw_if_possible()  # it may have been written
+            raise
         log.info("Workflow %s is submitted", self._workflow_id)
 
-    @_storage_errors()
     def attach(self) -> None:
         """Own a workflow that runs already."""
         owner = Owner(
             workflow_id=self._workflow_id, token=self._token, submission_id="", since=time.time()
         )
-        self._hook.mailbox.take_over(owner)
+        with_errors(lambda: self._hook.mailbox.take_over(owner))
         self._has_begun = True
 
     def rejoin(self) -> None:
         """Go on as the same try in another process."""
         self._has_begun = True
 
-    @_storage_errors()
     def has_begun(self) -> bool:
         """True as soon as the cluster's manager has taken what was submitted.
 
@@ -136,11 +134,26 @@ class RayEngine:
         :raises RayWorkflowQueueFullError: when the cluster has no place for the workflow.
         :raises RayWorkflowInputError: when its manager refuses what was submitted.
         :raises RayWorkflowUnreachableError: when the cluster does not answer for too long.
+        :raises RayWorkflowStorageError: when the storage can't be used for too long.
         """
+        try:
+            has_begun = self._see_whether_begun()
+        except RayWorkflowStorageError as exc:
+            if self._stopping.is_set() or self._storage_backoff.failed() is None:
+                self._withdraw_if_possible()
+                raise
+            log.warning("%s It will be asked again", exc)
+            return False
+        self._storage_backoff.worked()
+        return has_begun
+
+    def _see_whether_begun(self) -> bool:
         submission = self._submission
         if self._has_begun or submission is None:
             return True
-        answer = self._hook.mailbox.read_answer(self._workflow_id, submission.submission_id)
+        answer = with_errors(
+            lambda: self._hook.mailbox.read_answer(self._workflow_id, submission.submission_id)
+        )
         if (answer is None or answer.outcome == "failed") and (owner := self._other_owner()):
             self._has_begun = self._has_begun_for(owner, submission)
             return self._has_begun
@@ -148,18 +161,27 @@ class RayEngine:
             if time.monotonic() - self._ensured_at >= _ENSURE_S:
                 self._see_to_manager(submission)
             return False
-        self._hook.mailbox.delete_answer(self._workflow_id, submission.submission_id)
+        with_errors(
+            lambda: self._hook.mailbox.delete_answer(self._workflow_id, submission.submission_id)
+        )
         self._host.close()
-        self._check(answer)
+        _check(answer)
         self._has_begun = True
         return True
 
-    @_storage_errors()
     def withdraw(self) -> None:
         """Take back what was submitted, unless it has begun; a manager may be starting it just now."""
         submission = self._submission
         if submission is not None and not self._has_begun:
-            self._hook.mailbox.delete_submission(self._workflow_id, submission.submission_id)
+            with_errors(
+                lambda: self._hook.mailbox.delete_submission(
+                    self._workflow_id, submission.submission_id
+                )
+            )
+
+    def _withdraw_if_possible(self) -> None:
+        with suppress(RayWorkflowStorageError):
+            self.withdraw()
 
     def was_stopped_by_other(self, found: StoredWorkflow) -> bool:
         """True if an earlier try's end has suspended it, while this one owns it already.
@@ -197,11 +219,13 @@ class RayEngine:
     def _submit(self, cluster: str) -> None:
         """Write a submission for a manager of a cluster."""
         store = self._hook.store
-        self._epoch_before = store.last_epoch(self._workflow_id)
+        if self._submission is None or self._token != ANYBODY:
+            self._epoch_before = store.last_epoch(self._workflow_id)
         archives = ArchiveStore(store.bytes, signing=store.signing)
         self._environment.store(archives, self._workflow_id, now=time.time())
-        self._submission = self._make_submission(cluster)
-        self._hook.mailbox.submit(self._submission)
+        submission = self._submission = self._make_submission(cluster)
+        # The same again: the call may have written it, and failed after that.
+        self._persist(lambda: with_errors(lambda: self._hook.mailbox.submit(submission)))
 
     def _make_submission(self, cluster: str) -> Submission:
         definition = self._spec.definition
@@ -211,6 +235,7 @@ class RayEngine:
             submission_id=uuid.uuid4().hex,
             token=self._token,
             cluster=cluster,
+            epoch=self._epoch_before,
             workflow=by_path.name if by_path else "",
             arguments=by_path.arguments if by_path else {},
             user_metadata=self._spec.metadata,
@@ -231,20 +256,20 @@ class RayEngine:
         """The task instance with the same id that has taken the workflow over since; None for none."""
         if self._token == ANYBODY:
             return None
-        owner = self._hook.mailbox.read_owner(self._workflow_id)
+        owner = with_errors(lambda: self._hook.mailbox.read_owner(self._workflow_id))
         return owner if owner and owner.token != self._token else None
 
     def _has_begun_for(self, owner: Owner, submission: Submission) -> bool:
         """True if the workflow has begun for another owner. If that one could not, submit it again."""
         mailbox = self._hook.mailbox
         # In this order: it begins before its submission is deleted.
-        is_open = mailbox.is_open(self._workflow_id, owner.submission_id)
+        is_open = with_errors(lambda: mailbox.is_open(self._workflow_id, owner.submission_id))
         if self._is_begun(self._hook.find(self._workflow_id)):
-            mailbox.delete_answer(self._workflow_id, submission.submission_id)
+            with_errors(lambda: mailbox.delete_answer(self._workflow_id, submission.submission_id))
             self._host.close()
             return True
         if not is_open and not self._stopping.is_set():
-            self._submit(self._ensure_now())
+            with_errors(lambda: self._submit(self._ensure_now()))
         return False
 
     def _is_begun(self, found: StoredWorkflow | None) -> bool:
@@ -262,6 +287,8 @@ class RayEngine:
                 raise self._given_up(exc) from exc
             log.warning("%s; it will be asked again", exc)
             return
+        except RayWorkflowStorageError:
+            raise  # it may be usable again
         except RayWorkflowError:
             self.withdraw()  # a manager that is started later would run it after this try's end
             raise
@@ -271,50 +298,54 @@ class RayEngine:
                 "The cluster was started anew: workflow %s is submitted again", self._workflow_id
             )
             self.withdraw()
-            self._submit(cluster)
+            with_errors(lambda: self._submit(cluster))
         elif self._is_lost(submission):
             log.warning(
                 "Workflow %s was deleted while it was to begin: it is submitted again",
                 self._workflow_id,
             )
-            self._submit(cluster)
+            with_errors(lambda: self._submit(cluster))
 
     def _is_lost(self, submission: Submission) -> bool:
         """True if a submission was deleted without an answer."""
         mailbox, workflow_id = self._hook.mailbox, self._workflow_id
-        # In this order: a manager answers before it deletes.
-        is_open = mailbox.is_open(workflow_id, submission.submission_id)
-        return not is_open and not mailbox.read_answer(workflow_id, submission.submission_id)
+        return with_errors(
+            # In this order: a manager answers before it deletes.
+            lambda: (
+                not mailbox.is_open(workflow_id, submission.submission_id)
+                and mailbox.read_answer(workflow_id, submission.submission_id) is None
+            )
+        )
 
     def _ensure_now(self) -> str:
         cluster = self._host.ensure()
         self._ensured_at = time.monotonic()
         return cluster
 
-    def _check(self, answer: SubmissionAnswer) -> None:
-        if answer.outcome == "queue full":
-            raise RayWorkflowQueueFullError(self._workflow_id)
-        if answer.outcome == "refused":
-            raise RayWorkflowInputError(
-                f"Workflow {self._workflow_id!r} can't be run: {answer.message}"
-            )
-        if answer.outcome == "failed":
-            raise RayWorkflowStartError(self._workflow_id, answer.message)
-
-    def _ensure_or_give_up(self) -> str:
-        """As :meth:`_ensure_now`; while the cluster does not answer, again for as long as we may."""
+    def _persist(self, call: Callable[[], T]) -> T:
+        """Repeat what fails because the cluster or the storage does not answer, for as long as we may."""
         while True:
             try:
-                cluster = self._ensure_now()
+                result = call()
             except RayWorkflowUnreachableError as exc:
-                wait_s = None if self._stopping.is_set() else self._backoff.failed()
-                if wait_s is None:
+                if not self._has_waited(self._backoff, exc):
                     raise self._given_up(exc) from exc
-                log.warning("%s; next attempt in %.0f s", exc, wait_s)
-                self._stopping.wait(wait_s)
+            except RayWorkflowStorageError as exc:
+                if not exc.is_transient or not self._has_waited(self._storage_backoff, exc):
+                    raise
             else:
                 self._backoff.worked()
-                return cluster
+                self._storage_backoff.worked()
+                return result
+
+    def _has_waited(self, backoff: Backoff, exc: RayWorkflowError) -> bool:
+        """Wait before the next attempt; False if there shall be none."""
+        wait_s = None if self._stopping.is_set() else backoff.failed()
+        if wait_s is None:
+            return False
+        log.warning("%s; next attempt in %.0f s", str(exc).removesuffix("."), wait_s)
+        self._stopping.wait(wait_s)
+        return True
 
     def _given_up(self, exc: RayWorkflowUnreachableError) -> RayWorkflowUnreachableError:
         stands = "is RESUMABLE" if self._epoch_before else "has not begun"
@@ -323,3 +354,22 @@ class RayEngine:
             f"{self._workflow_id!r} {stands}: the next try goes on from what is committed, on "
             "this cluster or another."
         )
+
+
+def _check(answer: SubmissionAnswer) -> None:
+    """Return if a submission was accepted."""
+    workflow_id = answer.workflow_id
+    if answer.outcome == "queue full":
+        raise RayWorkflowQueueFullError(workflow_id)
+    if answer.outcome == "refused":
+        raise RayWorkflowInputError(f"Workflow {workflow_id!r} can't be run: {answer.message}")
+    if answer.outcome == "failed":
+        raise RayWorkflowStartError(workflow_id, answer.message)
+
+
+def with_errors(call: Callable[[], T]) -> T:
+    """Call the storage; its errors as the provider's."""
+    try:
+        return call()
+    except StorageError as exc:
+        raise RayWorkflowStorageError(str(exc), is_transient=exc.is_transient) from exc

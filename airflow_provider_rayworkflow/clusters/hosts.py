@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from airflow_provider_rayworkflow.clusters.code_state import with_code_of_this_process
 from airflow_provider_rayworkflow.clusters.engine import ManagerHost, RayEngine
 from airflow_provider_rayworkflow.clusters.local_ray import LocalRay
+from airflow_provider_rayworkflow.clusters.own_code import with_code_of_this_process
 from airflow_provider_rayworkflow.clusters.remote import RemoteCluster
 from airflow_provider_rayworkflow.connection.object_storage import filesystem_for_ray
 from airflow_provider_rayworkflow.hooks import RayWorkflowHook
@@ -49,7 +49,7 @@ def engine_for(
     """What runs a workflow for one try.
 
     :param token: unique for the try.
-    :param unreachable_timeout_s: how long to keep retrying a cluster that can't be reached.
+    :param unreachable_timeout_s: how long to keep retrying a cluster or a storage that can't be reached.
     :param host: where, by default :func:`host_of`.
     """
     is_local = hook.settings.cluster is None
@@ -63,4 +63,5 @@ def engine_for(
         token=token,
         # What keeps the local Ray from starting stays: it has tried three times.
         backoff=Backoff(0.0 if is_local else unreachable_timeout_s),
+        storage_backoff=Backoff(unreachable_timeout_s),
     )

@@ -59,7 +59,7 @@ class LocalRay:
                 self._visit = self._make_visit()
             return self._visit.ensure(self._storage, self._location).cluster_id
         except ManagerStartError as exc:
-            raise RayWorkflowStorageError(str(exc)) from exc
+            raise RayWorkflowStorageError(str(exc), is_transient=exc.is_transient) from exc
         except (LocalRayError, StorageError) as exc:  # the latter of the state folder
             raise RayWorkflowUnreachableError(str(exc)) from exc
 

@@ -77,7 +77,7 @@ class RemoteCluster:
         try:
             found = [lease for lease in leases.list_all() if lease.cluster == cluster_id]
         except StorageError as exc:
-            raise RayWorkflowStorageError(str(exc)) from exc
+            raise RayWorkflowStorageError(str(exc), is_transient=exc.is_transient) from exc
         return any(
             lease.package_version == __version__
             and leases.watch.judge(lease, time.time()) == "alive"

@@ -153,6 +153,12 @@ class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
         hook.use_signing_secret()
         return hook
 
+    def _find(self, hook: RayWorkflowHook, workflow_id: str) -> StoredWorkflow | None:
+        """What this try decides about: what is stored when an earlier one's stop is over."""
+        from airflow_provider_rayworkflow.tries.pending_stop import find_settled
+
+        return find_settled(hook, workflow_id)
+
     def _make_run(self, hook: RayWorkflowHook, spec: RunSpec, context: Context) -> WorkflowTry:
         """The try of a workflow."""
         from airflow_provider_rayworkflow.clusters.hosts import engine_for

@@ -26,8 +26,9 @@ class RayWorkflowResumeOperator(RayWorkflowBaseOperator):
 
     A failed or interrupted one is resumed: tasks that have committed their result don't run
     again. One that runs is attached to, and of a successful one the stored output is returned.
-    Its code is that of its last run, with the folders that it was started with; a
-    ``RayWorkflowRunOperator`` brings the code of today.
+    Its graph is that of its last run, with the functions of the DAG file and the archived folders that
+    it was started with; a ``RayWorkflowRunOperator`` brings those of today. Modules that the local Ray's
+    workers import from this machine's files are imported as they are now.
 
     XCom: the output, as of ``RayWorkflowRunOperator``.
 
@@ -67,7 +68,7 @@ class RayWorkflowResumeOperator(RayWorkflowBaseOperator):
         """
         deadline = self._deadline(context)
         hook, workflow_id = self._connect(), check_id(self.workflow_id)
-        before = hook.find(workflow_id)
+        before = self._find(hook, workflow_id)
         if before is None:
             raise RayWorkflowNotFoundError(workflow_id, hook.shown_storage)
         memory = read_memory(context)

@@ -170,7 +170,7 @@ class RayWorkflowRunOperator(RayWorkflowBaseOperator):
         memory = read_memory(context)
         from_task = self._due_restart(context, memory)
         origin = origin_of(context, memory=memory, inputs=definition.fingerprint)
-        before = hook.find(workflow_id)
+        before = self._find(hook, workflow_id)
         status = before.status if before else WorkflowStatus.NONE
         decision = decide(
             status=status,

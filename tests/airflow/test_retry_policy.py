@@ -26,7 +26,7 @@ def failed(error_type: str) -> errors.RayWorkflowFailedError:
         (errors.RayWorkflowUnreachableError("x"), "retry", 300),
         (errors.RayWorkflowStorageError("x"), "retry", 300),
         (errors.RayWorkflowQueueFullError("w"), "retry", 300),
-        (errors.RayWorkflowStillActiveError("w"), "retry", 300),
+        (errors.RayWorkflowStillActiveError("w", "runs"), "retry", 300),
         (errors.RayWorkflowConnectionError("x"), "fail", None),
         (errors.RayWorkflowNotFoundError("w", "x"), "fail", None),
         (errors.RayWorkflowTimeoutError("w", "x"), "default", None),

@@ -12,6 +12,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from airflow_provider_rayworkflow.workflow.exceptions import DataLoadError
 from airflow_provider_rayworkflow.workflow.local_ray.cluster import Size, StartedCluster
 
 _PR_SET_PDEATHSIG = 1
@@ -22,6 +23,7 @@ class StandIn:
 
     ``fail``: the start fails with its text; ``slow``: takes as many seconds; ``held-<storage>``: so
     many workflows are held; ``bad-<storage>``: the manager does not start, with its text;
+    ``away-<storage>``: the same, and it may start a moment later;
     ``hangs-<storage>``: it does not come up; ``stuck``: the end does not come; ``resists``: a
     process without the cluster's fate is started, too.
     """
@@ -55,6 +57,8 @@ class StandIn:
     def start_manager(self, storage: str, location: str) -> None:
         if problem := self._told(f"bad-{storage}"):
             raise OSError(problem)
+        if problem := self._told(f"away-{storage}"):
+            raise DataLoadError(problem, is_transient=True)
         while self._told(f"hangs-{storage}"):
             time.sleep(0.05)
         with (self._folder / "managers").open("a") as managers:

@@ -103,7 +103,7 @@ class Executor:
         self.workflow_id = claim.workflow_id
         self.reuse: ReuseCounts | None = None
         self._claim = claim
-        self._graph = graph
+        self._graph, self._code = graph, tuple(graph.code.items())
         self._store = store
         self._threads = threads
         self._metrics = metrics
@@ -230,7 +230,7 @@ class Executor:
 
     def _start_ready(self, schedule: Schedule) -> None:
         while (node := schedule.take_ready()) is not None:
-            self.attempts.start(node, node.task_run(self._claim, node.attempts))
+            self.attempts.start(node, node.task_run(self._claim, node.attempts, code=self._code))
 
     def _follow(self, attempt: Attempt, accept: Accept) -> Errand | None:
         """See :meth:`.Errand.follow`."""
@@ -239,7 +239,7 @@ class Executor:
         node, schedule = attempt.node, self._schedule
         if schedule is None or (follower := follower_of(node)) is None:
             return None
-        run = follower.task_run(self._claim, follower.attempts + 1)
+        run = follower.task_run(self._claim, follower.attempts + 1, code=self._code)
         if not accept(run):
             return None
         schedule.take_follower(node, follower)

@@ -10,4 +10,11 @@ class LocalRayError(WorkflowError):
 
 
 class ManagerStartError(WorkflowError):
-    """The local Ray runs, and has no manager for a storage, because that can't be used."""
+    """The local Ray runs, and has no manager for a storage, because that can't be used.
+
+    :ivar is_transient: it may be a moment later.
+    """
+
+    def __init__(self, message: str, *, is_transient: bool = False) -> None:
+        super().__init__(message)
+        self.is_transient = is_transient

@@ -146,7 +146,7 @@ class Keeper:
                 )
             watch.ask(request.location)
 
-    def _report(self, storage: str, problem: str) -> None:
+    def _report(self, storage: str, problem: str, is_transient: bool) -> None:
         with self._reporting:
             self._reports += 1
             report = ManagerReport(
@@ -154,6 +154,7 @@ class Keeper:
                 number=self._reports,
                 storage=storage,
                 problem=problem,
+                is_transient=is_transient,
             )
             try:
                 self._folder.report_manager(report)

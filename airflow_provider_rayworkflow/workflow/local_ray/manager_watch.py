@@ -20,11 +20,12 @@ _DOUBT_S = 600.0  # so long a manager counts as busy that does not say whether i
 class ManagerWatch:
     """Starts a manager when it is asked for, and looks how many workflows it holds.
 
-    :param report: told the storage, and why it has no manager (``""`` if it has).
+    :param report: told the storage, why it has no manager (``""`` if it has), and whether that may be better a
+        moment later.
     """
 
     def __init__(
-        self, cluster: LocalCluster, storage: str, *, report: Callable[[str, str], None]
+        self, cluster: LocalCluster, storage: str, *, report: Callable[[str, str, bool], None]
     ) -> None:
         self._cluster = cluster
         self._storage = storage
@@ -90,12 +91,14 @@ class ManagerWatch:
             # One that was up may hold workflows, and its storage may work again in a moment.
             self._is_doubtful = self._is_up
             problem = _sentence(exc)
+            # Ray's error for a task has the attributes of its cause.
+            is_transient = getattr(exc, "is_transient", False) is True
         else:
             self._is_up, self._is_doubtful = True, False
             log.info("The manager for %s is up", shown(self._storage))
-            problem = ""
+            problem, is_transient = "", False
         if is_asked:
-            self._report(self._storage, problem)
+            self._report(self._storage, problem, is_transient)
 
     def _look(self, begun: float) -> bool:
         """Note how many it holds; False if it does not say."""

@@ -64,12 +64,14 @@ class ManagerReport:
 
     :ivar number: of the report, counted by the keeper over all storages.
     :ivar problem: why there is no manager, ``""`` if it is up.
+    :ivar is_transient: with a problem: there may be one a moment later.
     """
 
     keeper_id: str
     number: int
     storage: str
     problem: str = ""
+    is_transient: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

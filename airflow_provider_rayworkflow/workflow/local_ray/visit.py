@@ -171,7 +171,8 @@ class LocalRayVisit:
             return
         if _stamp(report) != wait.report:
             raise ManagerStartError(
-                f"The local Ray can't run workflows of {shown(report.storage)!r}: {report.problem}"
+                f"The local Ray can't run workflows of {shown(report.storage)!r}: {report.problem}",
+                is_transient=report.is_transient,
             )
 
     def _late(self, state: KeeperState | None) -> str:

@@ -17,6 +17,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     WorkflowStillActiveError,
 )
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
+from airflow_provider_rayworkflow.workflow.local_ray.code_files import with_files_of_now
 from airflow_provider_rayworkflow.workflow.manager.held_workflow import HeldWorkflow
 from airflow_provider_rayworkflow.workflow.manager.locks import Locks
 from airflow_provider_rayworkflow.workflow.manager.ownership import Ownership
@@ -24,16 +25,19 @@ from airflow_provider_rayworkflow.workflow.manager.registry import Registry
 from airflow_provider_rayworkflow.workflow.manager.slots import Slots
 from airflow_provider_rayworkflow.workflow.manager.status_backlog import StatusBacklog
 from airflow_provider_rayworkflow.workflow.model.claim import Claim
+from airflow_provider_rayworkflow.workflow.model.code_variables import archives_of
 from airflow_provider_rayworkflow.workflow.model.graph import Graph, Tasks
 from airflow_provider_rayworkflow.workflow.model.records import StartOptions, StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus, check_transition
 from airflow_provider_rayworkflow.workflow.offline import lifecycle
+from airflow_provider_rayworkflow.workflow.offline.finished import has_lost_output
 from airflow_provider_rayworkflow.workflow.offline.plan import make_plan
 from airflow_provider_rayworkflow.workflow.scheduling.snapshot import ids_of
+from airflow_provider_rayworkflow.workflow.storage.archives import ArchiveStore
 from airflow_provider_rayworkflow.workflow.storage.claims import latest_epoch, next_claim
 from airflow_provider_rayworkflow.workflow.storage.honest_statuses import StoredWorkflow
 from airflow_provider_rayworkflow.workflow.storage.keys import WorkflowFile
-from airflow_provider_rayworkflow.workflow.storage.snapshot import read_earlier, read_snapshot
+from airflow_provider_rayworkflow.workflow.storage.snapshot import read_earlier
 from airflow_provider_rayworkflow.workflow.storage.statuses import status_key, status_put
 
 log = get_logger(__name__)
@@ -132,8 +136,7 @@ class Admission:
         async with self._locks.of(workflow_id):
             while True:
                 options = asked
-                if (live := self._known.live.get(workflow_id)) is not None:
-                    _check_existing(workflow_id, live.record.status, options, live.claim)
+                if await _is_held(self._known, workflow_id, options):
                     return
                 seen = _Seen()
                 if has_lost or not options.is_new:
@@ -231,12 +234,21 @@ class Admission:
         :raises WorkflowChangedError: when tasks refuse what has changed.
         :raises ValueError: when there is no task to restart from.
         """
-        found, graph, options = start.continued, start.graph, start.options
+        found, graph, options, store = (
+            start.continued,
+            start.graph,
+            start.options,
+            self._known.store,
+        )
         is_over = found is not None and found.status is WorkflowStatus.SUCCESSFUL
         if not (options.from_task or (graph and is_over) or _may_refuse(graph, options)):
-            return found is None or not is_over or self._has_lost_output(found.record, start.seen)
+            return (
+                found is None
+                or not is_over
+                or has_lost_output(store, found.record, files=start.seen.files)
+            )
         plan = make_plan(
-            self._known.store,
+            store,
             start.workflow_id,
             found,
             graph,
@@ -248,26 +260,7 @@ class Admission:
             plan.check()
         if found is None or not is_over or plan.runs:
             return True
-        return self._has_lost_output(found.record, start.seen)
-
-    def _has_lost_output(self, record: StatusRecord, seen: _Seen) -> bool:
-        """True if the output of a successful workflow can't be loaded any more. Blocks.
-
-        What is damaged of it is deleted: then its task counts as not committed and runs again.
-        """
-        workflow_id, store = record.workflow_id, self._known.store
-        snapshot = read_snapshot(store, record, files=seen.files)
-        result = snapshot.output
-        if result is None:
-            for problem in snapshot.checkpoints.damaged:
-                log.warning("Workflow %s: %s Its task runs again.", workflow_id, problem)
-            return True
-        damage = store.values.find_damage(result)
-        if damage is None:
-            return False
-        log.warning("Workflow %s: %s It is deleted, and its task runs again.", workflow_id, damage)
-        store.bytes.delete([damage.key])
-        return True
+        return has_lost_output(store, found.record, files=start.seen.files)
 
     async def _is_starting(self, workflow_id: str, epoch: int) -> bool:
         """True if a manager that may live has claimed the epoch and not written its status yet."""
@@ -310,6 +303,7 @@ class Admission:
             ready = self._prepare(start, status)
         else:
             ready = await self._known.in_thread(self._prepare, start, status)
+        await self._keep_archives(start)
         ownership = Ownership(
             self._known.store,
             ready.claim,
@@ -334,6 +328,20 @@ class Admission:
             files=files,
             replaced=list(found.documents) if found else [],
         )
+
+    async def _keep_archives(self, start: _Start) -> None:
+        """Let a workflow that a task has started use the archives of its caller's code.
+
+        Before the claim: then it is deleted with them. For a submission its try has done so.
+        """
+        if start.graph is None or start.options.submission_id:
+            return
+        if used := archives_of(start.graph.code):
+            store = self._known.store
+            archives = ArchiveStore(store.bytes, signing=store.signing)
+            await self._known.in_thread(
+                lambda: archives.keep(start.workflow_id, used, now=self._known.clock())
+            )
 
     async def _write_first_status(
         self, start: _Start, ready: _Prepared, ownership: Ownership
@@ -365,7 +373,9 @@ class Admission:
                 self._known.store, workflow_id, continued.epoch, is_replaced=graph is not None
             )
             known = ids_of(before) if before and graph else None
-            graph = graph or before
+            if graph is None and before is not None:
+                # Its author may have changed files since; workers that have imported the old ones may live.
+                graph = replace(before, code=with_files_of_now(before.code))
         if graph is None:
             raise WorkflowNotResumableError(workflow_id, reason="It does not exist.")
         now = self._known.clock()
@@ -402,6 +412,16 @@ class Admission:
             manager_id=self._known.manager_id,
             now=self._known.clock(),
         )
+
+
+async def _is_held(known: Registry, workflow_id: str, options: StartOptions) -> bool:
+    """True if this manager runs the workflow. Waits for the end of a run that is being written."""
+    while (live := known.live.get(workflow_id)) is not None:
+        if live.record.status.is_active and not live.is_ending:
+            _check_existing(workflow_id, live.record.status, options, live.claim)
+            return True
+        await asyncio.wait([live.ended])
+    return False
 
 
 def _is_of(claim: Claim, options: StartOptions) -> bool:

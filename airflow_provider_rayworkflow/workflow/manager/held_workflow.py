@@ -68,6 +68,7 @@ class HeldWorkflow:
     unwritten: Exception | None = None
     task: asyncio.Task[None] | None = None
     ended: asyncio.Future[Output] = field(default_factory=asyncio.Future)
+    is_ending: bool = False  # its last status is being written, or is
     waiters: dict[str, list[asyncio.Future[Result]]] = field(
         default_factory=lambda: defaultdict(list)
     )

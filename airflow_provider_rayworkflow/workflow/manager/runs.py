@@ -196,6 +196,7 @@ class WorkflowRuns:
         Every waiter gets an answer, also after an error here: a status that can't be written now is
         left to :class:`StatusBacklog`.
         """
+        live.is_ending = True  # what starts now is no part of this run
         status, failure = status_after(outcome), outcome.failure
         live.lost = live.lost or outcome.lost
         try:

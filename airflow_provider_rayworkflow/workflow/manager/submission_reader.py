@@ -26,17 +26,18 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     StorageError,
     UntrustedDataError,
     WorkflowError,
+    WorkflowStillActiveError,
 )
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.format.shortening import shorten
 from airflow_provider_rayworkflow.workflow.format.signing import SigningKeys
 from airflow_provider_rayworkflow.workflow.manager.admission import Admission
+from airflow_provider_rayworkflow.workflow.manager.demands import Demands
 from airflow_provider_rayworkflow.workflow.manager.registry import Registry
 from airflow_provider_rayworkflow.workflow.model.graph import Graph
 from airflow_provider_rayworkflow.workflow.model.limits import Limits, check_limits
 from airflow_provider_rayworkflow.workflow.model.records import StartOptions
 from airflow_provider_rayworkflow.workflow.storage.mailbox import (
-    ANYBODY,
     AnswerOutcome,
     Mailbox,
     Submission,
@@ -47,6 +48,8 @@ log = get_logger(__name__)
 
 # Each of them may have a worker of its own that builds its graph.
 _MOST_AT_ONCE = 16
+# How long a run that is to be replaced may take to stop; a manager obeys in two seconds.
+_MOST_STOP_S = 60.0
 
 
 class BuildError(WorkflowError):
@@ -94,6 +97,7 @@ class SubmissionReader:
         self._takes = takes
         self._set_limits = set_limits
         self._mailbox = Mailbox(known.store.bytes, signing=known.store.signing)
+        self._demands = Demands(known, self._mailbox)
         self._taking: dict[str, asyncio.Task[None]] = {}
         self._builds: set[asyncio.Future[bytes | None]] = set()
         self._left: set[str] = set()  # for other managers, or damaged: not read again
@@ -205,14 +209,18 @@ class SubmissionReader:
         :raises OwnershipLostError: or LeaseLostError when this manager may not decide.
         """
         try:
-            if reason := await self._why_not(submission):
+            if reason := await self._demands.why_not(submission):
                 return "failed", reason
             graph = await self._build(submission)
-            # To build takes a while. Another manager may have been faster, and the try may have gone on.
-            await self._known.in_thread(self._mailbox.read_submission, key)
-            if reason := await self._why_not(submission):
-                return "failed", reason
-            await self._begin(submission, graph)
+            until = asyncio.get_running_loop().time() + _MOST_STOP_S
+            has_begun = False
+            while not has_begun:
+                # To build, or to stop a run, takes a while. Another manager may have been faster, and
+                # the try may have gone on.
+                await self._known.in_thread(self._mailbox.read_submission, key)
+                if reason := await self._demands.why_not(submission):
+                    return "failed", reason
+                has_begun = await self._begin_or_stop(submission, graph, until=until)
         except queue.Full as exc:
             return "queue full", str(exc)
         except (OwnershipLostError, LeaseLostError, KeyNotFoundError):
@@ -241,6 +249,27 @@ class SubmissionReader:
             self._builds.discard(build)
         return None if data is None else await self._known.read_graph(data)
 
+    async def _begin_or_stop(
+        self, submission: Submission, graph: Graph | None, *, until: float
+    ) -> bool:
+        """Begin the workflow; False while the run that it replaces is being stopped.
+
+        :param until: how long it may be, by the loop's clock.
+        :raises WorkflowStillActiveError: when that run has not stopped by then.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            await self._begin(submission, graph)
+        except WorkflowStillActiveError:
+            if submission.on_existing != "restart" or loop.time() >= until:
+                raise
+            if self._is_closed:
+                raise asyncio.CancelledError from None
+            await self._known.in_thread(self._demands.stop_run, submission)
+            await asyncio.sleep(self._known.intervals.watch_s)
+            return False
+        return True
+
     async def _begin(self, submission: Submission, graph: Graph | None) -> None:
         await self._take_limits(submission)
         options = StartOptions(
@@ -266,24 +295,6 @@ class SubmissionReader:
             )
         except ValueError as exc:  # they may be others later
             raise BuildError(f"ValueError: {exc}") from exc
-
-    async def _why_not(self, submission: Submission) -> str:
-        """Why a submission is not to be run any more; ``""`` if it is."""
-        workflow_id, token = submission.workflow_id, submission.token
-        if token == ANYBODY:
-            return ""
-        owner, request = await asyncio.gather(
-            self._known.in_thread(self._mailbox.read_owner, workflow_id),
-            self._known.in_thread(self._mailbox.read_request, workflow_id, token),
-        )
-        reason = ""
-        if owner is None or owner.token != token:
-            reason = "another owner has taken it over since this was submitted"
-        elif owner.submission_id != submission.submission_id:
-            reason = "its owner has submitted it again since"
-        elif request is not None:
-            reason = f"its owner has asked to {request.how} it"
-        return f"Workflow {workflow_id} is not started: {reason}" if reason else ""
 
     def _answer(self, submission: Submission, outcome: AnswerOutcome, message: str) -> None:
         """Write the answer, then delete the submission. Blocks."""

@@ -1,9 +1,12 @@
-"""Deletes what is stored of workflows and managers that do not exist: events, answers, uses of archives, leases."""
+"""Deletes what is stored for workflows, managers and clusters that do not exist: events, submissions and their
+answers, uses of archives, leases.
+"""
 
 from __future__ import annotations
 
 import time
 
+from airflow_provider_rayworkflow.workflow.exceptions import DataLoadError, KeyNotFoundError
 from airflow_provider_rayworkflow.workflow.storage import keys
 from airflow_provider_rayworkflow.workflow.storage.archives import ArchiveStore
 from airflow_provider_rayworkflow.workflow.storage.events import EventStore
@@ -73,4 +76,31 @@ def delete_dead_leases(store: WorkflowStore, before: float) -> int:
     ]
     for manager_id in dead:
         leases.delete(manager_id)
+    return len(dead)
+
+
+def delete_dead_submissions(store: WorkflowStore, before: float) -> int:
+    """Delete what was submitted before a time for clusters that have no manager; returns how many.
+
+    A cluster that is started anew has another id. Leases that are stored count, also those of dead managers: see
+    :func:`delete_dead_leases`. A try that waits yet submits again; a submission that can't be read stays.
+
+    :param before: seconds since the epoch.
+    """
+    mailbox = Mailbox(store.bytes, signing=store.signing)
+    old = []
+    for key in mailbox.list_submissions():
+        try:
+            submission = mailbox.read_submission(key)
+        except (KeyNotFoundError, DataLoadError):
+            continue
+        if submission.submitted_at < before:
+            old.append(submission)
+    if not old:
+        return 0
+    # Later than the submissions: a manager that has begun to take them is among them.
+    clusters = {lease.cluster for lease in store.leases.list_all()}
+    dead = [submission for submission in old if submission.cluster not in clusters]
+    for submission in dead:
+        mailbox.delete_submission(submission.workflow_id, submission.submission_id)
     return len(dead)

@@ -22,6 +22,7 @@ from airflow_provider_rayworkflow.workflow.model.task_record import TaskRecord
 from airflow_provider_rayworkflow.workflow.offline import lifecycle
 from airflow_provider_rayworkflow.workflow.offline.orphans import (
     delete_dead_leases,
+    delete_dead_submissions,
     delete_orphaned_events,
     delete_orphaned_submissions,
 )
@@ -45,6 +46,8 @@ PRUNED_BY_DEFAULT = ("SUCCESSFUL", "FAILED", "CANCELED")
 # Each has been tried for a minute.
 _MOST_UNANSWERED = 3
 _DAY_S = 24 * 3600.0
+# So long a submission waits for its cluster: a try gives up much sooner, and takes it back unless it is killed.
+_MOST_WAIT_S = 3 * _DAY_S
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,8 +89,9 @@ def prune(
 ) -> list[Pruned]:
     """Delete workflows that ended long ago. One listing, a read for each that has such a status.
 
-    Events of unknown workflows that came by HTTP so long ago are deleted, too, and the leases of managers that died
-    so long ago (a day at least), unless only some ids or ended workflows of any age are meant.
+    Events of unknown workflows that came by HTTP so long ago are deleted, too, the leases of managers that died so
+    long ago (a day at least), and what was submitted so long ago (three days at least) for a cluster that has no manager,
+    unless only some ids or ended workflows of any age are meant.
 
     :param older_than_s: seconds since it ended (or began, if it has no end); None for any time.
     :param now: seconds since the epoch.
@@ -116,7 +120,7 @@ def prune(
         unanswered = 0
         done += [pruned] if pruned else []
     if not dry_run and not id_prefix and older_than_s is not None:
-        _prune_orphans(store, before, min(before, now - _DAY_S), report)
+        _prune_orphans(store, before, now=now, report=report)
     return done
 
 
@@ -173,16 +177,24 @@ class _Pruning:
 
 
 def _prune_orphans(
-    store: WorkflowStore, before: float, died_before: float, report: Callable[[str], None]
+    store: WorkflowStore, before: float, *, now: float, report: Callable[[str], None]
 ) -> None:
-    deletions: list[tuple[str, Callable[[WorkflowStore, float], object], float]] = [
-        ("Events of unknown workflows", delete_orphaned_events, before),
-        ("Submissions of unknown workflows", delete_orphaned_submissions, before),
-        ("Leases of dead managers", delete_dead_leases, died_before),
-    ]
-    for what, delete, limit in deletions:
+    """In this order: dead managers leave clusters without one, and these submissions that use archives."""
+    dead_before, given_up_before = now - _DAY_S, now - _MOST_WAIT_S
+    for what, delete in (
+        (
+            "Leases of dead managers",
+            lambda: delete_dead_leases(store, min(before, dead_before)),
+        ),
+        (
+            "Submissions for clusters without a manager",
+            lambda: delete_dead_submissions(store, min(before, given_up_before)),
+        ),
+        ("Events of unknown workflows", lambda: delete_orphaned_events(store, before)),
+        ("Submissions of unknown workflows", lambda: delete_orphaned_submissions(store, before)),
+    ):
         try:
-            delete(store, limit)
+            delete()
         except StorageError as exc:
             report(f"{what} are not pruned: {exc}")
 

@@ -36,10 +36,19 @@ def find_manager(location: str | None = None) -> Any:
         return None
 
 
+def has_several_managers() -> bool:
+    """True if the cluster has managers of several storages."""
+    return len(_names()) > 1
+
+
 def _only_name() -> str:
-    names = [
+    names = _names()
+    return names[0] if len(names) == 1 else manager_name(resolve_storage(None))
+
+
+def _names() -> list[str]:
+    return [
         actor["name"]
         for actor in list_named_actors(all_namespaces=True)
         if actor["namespace"] == NAMESPACE and actor["name"].startswith(f"{ACTOR_NAME}-")
     ]
-    return names[0] if len(names) == 1 else manager_name(resolve_storage(None))

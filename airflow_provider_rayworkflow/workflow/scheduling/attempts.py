@@ -37,6 +37,7 @@ class TaskRun(NamedTuple):
     :ivar can_share: it may run in one Ray task with others.
     :ivar catches: those who take its result get ``(value, None)``.
     :ivar traceparent: the trace that its spans join, ``""`` for none.
+    :ivar code: the code of the run, in place of that in ``ray_options`` (:func:`.with_code`).
     """
 
     workflow_id: str
@@ -55,6 +56,12 @@ class TaskRun(NamedTuple):
     can_share: bool = False
     catches: bool = False
     traceparent: str = ""
+    code: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def environment(self) -> tuple[bytes, tuple[tuple[str, str], ...]]:
+        """What tasks must have in common to share a Ray task."""
+        return self.ray_options, self.code
 
     @property
     def results(self) -> list[Result]:

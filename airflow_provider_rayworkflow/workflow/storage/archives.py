@@ -4,7 +4,7 @@ An archive is a zip under the SHA-256 of its bytes, so what a reader gets is wha
 error. The same files make the same bytes wherever the same zlib compresses them: names are sorted,
 times and owners are left out.
 
-A workflow *uses* an archive from before its submission until it is deleted or pruned. Of each use there
+A workflow *uses* an archive from before its submission, or its claim, until it is deleted or pruned. Of each use there
 are two small objects: one among the uses of the archive, and an empty one in the workflow's own folder
 that says where to look at the end. The last use that goes takes the archive along.
 """
@@ -16,7 +16,7 @@ import io
 import os
 import stat
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -74,8 +74,9 @@ class Archive:
 def pack(
     given: Path, *, with_parent: bool = False, is_excluded: Callable[[str], bool] = lambda _: False
 ) -> Archive:
-    """Make an archive of a single file, or of a folder without ``__pycache__``, ``.git`` and compiled files.
+    """Make an archive of a single file, or of a folder without what is of one machine.
 
+    That is ``__pycache__``, ``.git``, compiled files, and virtual environments in the folder.
     A symbolic link to a file in the folder is stored as that file; one that leads nowhere is left out.
 
     :param with_parent: names in a folder begin with its own, as a package is imported.
@@ -105,9 +106,7 @@ def _walk(folder: Path, root: Path, is_excluded: Callable[[str], bool]) -> Itera
         path = Path(entry.path)
         name = _relative(path, root)
         is_folder = entry.is_dir(follow_symlinks=False)
-        if _is_left_out(entry.name, is_folder=is_folder) or is_excluded(
-            f"{name}/" if is_folder else name
-        ):
+        if _is_left_out(entry) or is_excluded(f"{name}/" if is_folder else name):
             continue
         if entry.is_symlink() and not _is_link_to_own_file(path, root):
             continue
@@ -117,8 +116,15 @@ def _walk(folder: Path, root: Path, is_excluded: Callable[[str], bool]) -> Itera
             yield path
 
 
-def _is_left_out(name: str, *, is_folder: bool) -> bool:
-    return name in _LEFT_OUT_FOLDERS if is_folder else name.endswith(_LEFT_OUT_ENDINGS)
+def _is_left_out(entry: os.DirEntry[str]) -> bool:
+    if os.path.isdir(entry.path):  # or a link to one
+        return entry.name in _LEFT_OUT_FOLDERS or is_virtual_environment(entry.path)
+    return entry.name.endswith(_LEFT_OUT_ENDINGS)
+
+
+def is_virtual_environment(folder: str) -> bool:
+    """True for the folder of a virtual environment of Python, whatever its name."""
+    return os.path.exists(os.path.join(folder, "pyvenv.cfg"))
 
 
 def _is_link_to_own_file(link: Path, root: Path) -> bool:
@@ -287,6 +293,11 @@ class ArchiveStore:
         self._write_use(workflow_id, archive.sha256, now=now)
         self.add(archive)
 
+    def keep(self, workflow_id: str, sha256s: Iterable[str], *, now: float) -> None:
+        """Let a workflow use archives that another one uses, which calls this: two small writes for each."""
+        for sha256 in sha256s:
+            self._write_use(workflow_id, sha256, now=now)
+
     def used_by(self, workflow_id: str) -> list[str]:
         """The SHA-256 of each archive that a workflow uses; one listing."""
         return sorted(
@@ -297,8 +308,7 @@ class ArchiveStore:
 
     def share(self, workflow_id: str, new_workflow_id: str, *, now: float) -> None:
         """Let a fork use what the workflow uses. Before its claim: then it is deleted as a workflow is."""
-        for sha256 in self.used_by(workflow_id):
-            self._write_use(new_workflow_id, sha256, now=now)
+        self.keep(new_workflow_id, self.used_by(workflow_id), now=now)
 
     def release(self, workflow_id: str) -> list[str]:
         """End all uses by a workflow, and delete the archives that no other one uses.

@@ -70,6 +70,8 @@ class Submission:
     :ivar graph: of a function that the cluster can't import.
     :ivar on_change: and ``from_task``: as for ``run``; ``""`` for no task.
     :ivar traceparent: the trace of who submits it, ``""`` for none.
+    :ivar epoch: the workflow's latest one when it was first submitted; 0 for none. One of :data:`ANYBODY` is
+        void once the workflow has a later one, and an hour after ``submitted_at`` (seconds since the epoch).
     """
 
     workflow_id: str
@@ -89,6 +91,7 @@ class Submission:
     from_task: str = ""
     traceparent: str = ""
     cluster: str = ""
+    epoch: int = 0
     runtime_env: Json = field(default_factory=dict)
 
 

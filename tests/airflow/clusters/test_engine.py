@@ -13,14 +13,22 @@ from airflow_provider_rayworkflow.clusters.engine import RayEngine
 from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowError,
     RayWorkflowManagerError,
+    RayWorkflowStorageError,
     RayWorkflowUnreachableError,
 )
-from airflow_provider_rayworkflow.hooks import RayWorkflowHook, StoredWorkflow
+from airflow_provider_rayworkflow.hooks import RayWorkflowHook
 from airflow_provider_rayworkflow.operators import RayWorkflowResumeAllOperator
 from airflow_provider_rayworkflow.tries.backoff import Backoff
 from airflow_provider_rayworkflow.tries.run_spec import RunSpec
+from airflow_provider_rayworkflow.workflow.exceptions import DataLoadError, DataSaveError
 from airflow_provider_rayworkflow.workflow.model.records import StartOptions, StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.storage.mailbox import (
+    ANYBODY,
+    Mailbox,
+    Submission,
+    SubmissionAnswer,
+)
 
 
 class Host:
@@ -65,6 +73,130 @@ def test_a_try_whose_manager_can_not_be_started_takes_back_what_it_has_submitted
     assert hook.mailbox.list_submissions() == []
 
 
+AWAY = RayWorkflowStorageError("The storage is down.", is_transient=True)
+LASTING = RayWorkflowStorageError("No such bucket.")
+
+
+class Outage:
+    """A cluster whose storage fails at these calls, and works at the others; it fails at the last for ever."""
+
+    def __init__(self, *calls: Exception | None) -> None:
+        self._calls = list(calls)
+
+    def ensure(self) -> str:
+        error = self._calls.pop(0) if len(self._calls) > 1 else self._calls[0]
+        if error is not None:
+            raise error
+        return "the cluster"
+
+    def close(self) -> None:
+        pass
+
+
+def patient(hook: RayWorkflowHook, host: Outage, *, patience_s: float = 60) -> RayEngine:
+    """A try without a cluster on its connection: what keeps Ray from starting is not asked again."""
+    return RayEngine(
+        hook,
+        RunSpec(workflow_id="w"),
+        host,
+        token="t",
+        backoff=Backoff(0),
+        storage_backoff=Backoff(patience_s, first_wait_s=0.001),
+    )
+
+
+def test_a_storage_that_is_down_when_a_try_submits_is_asked_again(hook: RayWorkflowHook):
+    patient(hook, Outage(AWAY, AWAY, None)).submit(StartOptions())
+    assert len(hook.mailbox.list_submissions()) == 1
+
+
+@pytest.mark.parametrize(("error", "patience_s"), [(AWAY, 0), (LASTING, 60)])
+def test_a_storage_that_stays_down_or_can_not_be_used_fails_a_try_that_submits(
+    hook: RayWorkflowHook, error: RayWorkflowError, patience_s: float
+):
+    with pytest.raises(RayWorkflowStorageError, match=str(error)):
+        patient(hook, Outage(error), patience_s=patience_s).submit(StartOptions())
+    assert hook.mailbox.list_submissions() == []
+
+
+def test_a_submission_whose_write_fails_is_written_again_and_once(
+    hook: RayWorkflowHook, monkeypatch: pytest.MonkeyPatch
+):
+    write, left = Mailbox.write_submission, [2]
+
+    def torn(mailbox: Mailbox, submission: Submission) -> None:
+        write(mailbox, submission)
+        left[0] -= 1
+        if left[0] >= 0:
+            raise DataSaveError("No answer.", is_transient=True)
+
+    monkeypatch.setattr(Mailbox, "write_submission", torn)
+    patient(hook, Outage(None)).submit(StartOptions())
+    assert left == [-1]
+    (key,) = hook.mailbox.list_submissions()
+    owner = hook.mailbox.read_owner("w")
+    assert owner is not None
+    assert hook.mailbox.read_submission(key).submission_id == owner.submission_id
+
+
+def test_a_submission_whose_write_fails_for_good_leaves_nothing_to_run(
+    hook: RayWorkflowHook, monkeypatch: pytest.MonkeyPatch
+):
+    write = Mailbox.write_submission
+
+    def torn(mailbox: Mailbox, submission: Submission) -> None:
+        write(mailbox, submission)
+        raise DataSaveError("The disk is full.")
+
+    monkeypatch.setattr(Mailbox, "write_submission", torn)
+    with pytest.raises(RayWorkflowStorageError, match="The disk is full"):
+        patient(hook, Outage(None)).submit(StartOptions())
+    assert hook.mailbox.list_submissions() == []
+
+
+@pytest.mark.parametrize("error", [AWAY, LASTING], ids=["transient", "lasting"])
+def test_a_storage_that_fails_while_a_try_waits_for_the_begin_is_asked_again(
+    hook: RayWorkflowHook, monkeypatch: pytest.MonkeyPatch, error: RayWorkflowError
+):
+    """As after the begin: what a try has waited for so far is not given up for an outage."""
+    engine = patient(hook, Outage(None, error, None))
+    engine.submit(StartOptions())
+    (key,) = hook.mailbox.list_submissions()
+    assert not engine.has_begun()  # the manager can't be looked at
+    read, left = Mailbox.read_answer, [2]
+
+    def moody(mailbox: Mailbox, workflow_id: str, submission_id: str) -> object:
+        left[0] -= 1
+        if left[0] >= 0:
+            raise DataLoadError("No answer.", is_transient=error.is_transient)
+        return read(mailbox, workflow_id, submission_id)
+
+    monkeypatch.setattr(Mailbox, "read_answer", moody)
+    assert not engine.has_begun()
+    assert not engine.has_begun()
+    submission = hook.mailbox.read_submission(key)
+    hook.mailbox.write_answer(
+        SubmissionAnswer(
+            workflow_id="w",
+            submission_id=submission.submission_id,
+            outcome="accepted",
+            message="",
+            answered_at=1.0,
+        )
+    )
+    assert engine.has_begun()
+
+
+def test_a_storage_that_fails_for_longer_ends_the_try_and_takes_back_what_it_submitted(
+    hook: RayWorkflowHook,
+):
+    engine = patient(hook, Outage(None, AWAY), patience_s=0)
+    engine.submit(StartOptions())
+    with pytest.raises(RayWorkflowStorageError, match="The storage is down"):
+        engine.has_begun()
+    assert hook.mailbox.list_submissions() == []
+
+
 def test_a_try_whose_time_is_over_before_its_workflow_begins_leaves_nothing_to_run(
     hook: RayWorkflowHook,
 ):
@@ -100,8 +232,7 @@ def test_two_task_instances_that_submit_one_id_at_the_same_moment_wait_for_one_r
         manager_id="m",
         created_at=0.0,
     )
-    found = StoredWorkflow(record=running, status=WorkflowStatus.RUNNING)
-    monkeypatch.setattr(hook, "find", lambda _workflow_id: found)
+    hook.store.write_status(running)
     assert first.has_begun()
 
 
@@ -126,6 +257,23 @@ def test_what_is_deleted_before_it_begins_is_submitted_again(hook: RayWorkflowHo
     assert not engine.has_begun()
     (second,) = hook.mailbox.list_submissions()
     assert second != first
+
+
+def test_a_resume_that_no_try_owns_says_of_which_run_it_was_asked_for(hook: RayWorkflowHook):
+    """Also when it is submitted again: another resume may have begun meanwhile."""
+    engine = engine_of(hook, ANYBODY)
+    engine.submit(StartOptions())
+    (key,) = hook.mailbox.list_submissions()
+    first = hook.mailbox.read_submission(key)
+    assert first.epoch == 0
+    hook.store.claim("w", after=0, manager_id="m", now=0.0, user_metadata={})
+    hook.mailbox.delete_submission("w", first.submission_id)
+    assert not engine.has_begun()
+    (again,) = hook.mailbox.list_submissions()
+    assert hook.mailbox.read_submission(again).epoch == 0
+    engine_of(hook, "t").submit(StartOptions())
+    owned = {hook.mailbox.read_submission(one).epoch for one in hook.mailbox.list_submissions()}
+    assert owned == {0, 1}
 
 
 def test_a_resume_of_many_that_is_given_up_takes_back_all_that_have_not_begun(

@@ -71,8 +71,12 @@ def test_connections_with_different_signing_secrets_share_no_ray(machine: Machin
 
 def test_what_fails_is_one_of_the_providers_errors(machine: Machine, made):
     machine.tell("bad-data", "no such bucket")
-    with pytest.raises(RayWorkflowStorageError, match="'data': no such bucket"):
+    with pytest.raises(RayWorkflowStorageError, match="'data': no such bucket") as lasting:
         made("data").ensure()
+    machine.tell("away-data2", "no answer")
+    with pytest.raises(RayWorkflowStorageError, match="'data2': no answer") as transient:
+        made("data2").ensure()
+    assert (lasting.value.is_transient, transient.value.is_transient) == (False, True)
     machine.tell("fail", "no memory")
     os.kill(machine.starts[0], 9)
     wait_for(lambda: is_gone(machine.starts[0]))

@@ -12,8 +12,12 @@ from airflow_provider_rayworkflow import __version__
 from airflow_provider_rayworkflow.clusters.remote import RemoteCluster
 from airflow_provider_rayworkflow.connection.jobs_api import Job
 from airflow_provider_rayworkflow.connection.settings import Cluster
-from airflow_provider_rayworkflow.exceptions import RayWorkflowManagerError
+from airflow_provider_rayworkflow.exceptions import (
+    RayWorkflowManagerError,
+    RayWorkflowStorageError,
+)
 from airflow_provider_rayworkflow.hooks import RayWorkflowHook
+from airflow_provider_rayworkflow.workflow.exceptions import DataLoadError
 from airflow_provider_rayworkflow.workflow.storage.leases import Lease, Process
 
 
@@ -157,3 +161,16 @@ def test_a_cluster_that_was_started_anew_is_another_one(cluster: RemoteCluster, 
     jobs.session, jobs.jobs, jobs.commands = "session_2", {}, {}
     assert cluster.ensure() == "session_2"
     assert len(jobs.commands) == 1
+
+
+def test_managers_that_can_not_be_read_may_be_read_a_moment_later(
+    hook: RayWorkflowHook, cluster: RemoteCluster, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+):
+    def fail() -> list[Lease]:
+        raise DataLoadError("The storage does not answer.", is_transient=True)
+
+    monkeypatch.setattr(hook.store.leases, "list_all", fail)
+    with pytest.raises(RayWorkflowStorageError, match="does not answer") as error:
+        cluster.ensure()
+    assert error.value.is_transient
+    assert jobs.commands == {}

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 from local_rays import wait_for
 
+from airflow_provider_rayworkflow.workflow.exceptions import DataLoadError
 from airflow_provider_rayworkflow.workflow.local_ray import manager_watch
 from airflow_provider_rayworkflow.workflow.local_ray.cluster import Size, StartedCluster
 from airflow_provider_rayworkflow.workflow.local_ray.manager_watch import ManagerWatch
@@ -51,7 +52,7 @@ def cluster() -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def reports() -> list[tuple[str, str]]:
+def reports() -> list[tuple[str, str, bool]]:
     return []
 
 
@@ -61,8 +62,8 @@ def frequent_looks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def make(cluster: Cluster, reports: list) -> ManagerWatch:
-    def report(storage: str, problem: str) -> None:
-        reports.append((storage, problem))
+    def report(storage: str, problem: str, is_transient: bool) -> None:
+        reports.append((storage, problem, is_transient))
 
     return ManagerWatch(cluster, "/data", report=report)
 
@@ -81,7 +82,7 @@ def test_it_is_busy_from_the_request_until_nothing_is_held(cluster: Cluster, rep
     cluster.count = 0
     assert watch.is_idle_now(5)
     assert not watch.is_busy
-    assert reports == [("/data", "")]
+    assert reports == [("/data", "", False)]
     assert cluster.managers == [("/data", "/location")]
 
 
@@ -95,19 +96,28 @@ def test_a_look_that_began_before_the_question_does_not_answer_it(cluster: Clust
     assert cluster.looks > looks
 
 
+@pytest.mark.parametrize(
+    ("error", "is_transient"),
+    [
+        (OSError("no such bucket"), False),
+        (DataLoadError("no such bucket"), False),
+        (DataLoadError("no such bucket", is_transient=True), True),
+    ],
+    ids=["foreign", "lasting", "transient"],
+)
 def test_a_manager_that_does_not_start_is_reported_and_holds_nothing(
-    cluster: Cluster, reports: list
+    cluster: Cluster, reports: list, error: Exception, is_transient: bool
 ):
-    cluster.error = OSError("no such bucket")
+    cluster.error = error
     watch = make(cluster, reports)
     watch.ask("/data")
     wait_for(lambda: reports)
-    assert reports == [("/data", "no such bucket.")]
+    assert reports == [("/data", "no such bucket.", is_transient)]
     wait_for(lambda: not watch.is_busy)
     cluster.error = None
     watch.ask("/data")
     wait_for(lambda: len(reports) == 2)
-    assert reports[1] == ("/data", "")
+    assert reports[1] == ("/data", "", False)
 
 
 def test_a_manager_that_does_not_answer_is_started_again_and_busy_for_a_while(
@@ -123,7 +133,7 @@ def test_a_manager_that_does_not_answer_is_started_again_and_busy_for_a_while(
     assert not watch.is_idle_now(0.1)
     cluster.error = None
     wait_for(lambda: not watch.is_busy)
-    assert reports == [("/data", "")]
+    assert reports == [("/data", "", False)]
 
 
 def test_a_caller_is_told_that_a_manager_which_was_up_can_not_be_started_again(
@@ -135,7 +145,7 @@ def test_a_caller_is_told_that_a_manager_which_was_up_can_not_be_started_again(
     wait_for(lambda: not watch.is_busy)
     cluster.error = OSError("the storage is away")
     watch.ask("/data")
-    wait_for(lambda: reports[-1] == ("/data", "the storage is away."))
+    wait_for(lambda: reports[-1][:2] == ("/data", "the storage is away."))
     assert watch.is_busy
     wait_for(lambda: not watch.is_busy)  # for so long it is in doubt
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import json
+import threading
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -18,6 +21,8 @@ from faulty import FaultyStore, Killed
 from airflow_provider_rayworkflow.workflow.exceptions import DataLoadError, DataSaveError
 from airflow_provider_rayworkflow.workflow.format.documents import load_frames
 from airflow_provider_rayworkflow.workflow.format.signing import SIGNING_KEY_VARIABLE, SigningKeys
+from airflow_provider_rayworkflow.workflow.local_ray.code_files import code_state
+from airflow_provider_rayworkflow.workflow.manager import submission_reader as reader
 from airflow_provider_rayworkflow.workflow.manager.manager import Manager
 from airflow_provider_rayworkflow.workflow.manager.registry import Intervals
 from airflow_provider_rayworkflow.workflow.manager.submission_reader import (
@@ -36,11 +41,13 @@ from airflow_provider_rayworkflow.workflow.model.records import (
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.scheduling.attempts import Errand, Lost, Returned
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, keys
+from airflow_provider_rayworkflow.workflow.storage.archives import Archive, ArchiveStore
 from airflow_provider_rayworkflow.workflow.storage.backends.local import LocalStore
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
 from airflow_provider_rayworkflow.workflow.storage.byte_store import ByteStore, Data, buffers
 from airflow_provider_rayworkflow.workflow.storage.leases import Process
 from airflow_provider_rayworkflow.workflow.storage.mailbox import (
+    ANYBODY,
     Mailbox,
     Owner,
     StopRequest,
@@ -250,6 +257,95 @@ def test_a_submission_is_run_once_answered_and_deleted(store):
     asyncio.run(check())
 
 
+class CodeRunner(InstantRunner):
+    """Notes the code of each attempt. The task "b" is lost with its worker until that is called off."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.code: list[tuple[str, str]] = []
+        self.loses_b = True
+
+    def start(self, errand: Errand) -> None:
+        task_id = errand.run.task_id
+        self.code.append((task_id, dict(errand.run.code).get("RAYWORKFLOW_CODE", "")))
+        if task_id != "b" or not self.loses_b:
+            super().start(errand)
+            return
+        gone = TaskFailure(task_id=task_id, type="", message="", traceback="", system=True)
+        lost = Lost(failure=gone, retryable=False)
+        asyncio.get_running_loop().call_soon(errand.on_done, lost)
+
+
+@pytest.mark.parametrize("is_recovered", [False, True], ids=["resumed", "recovered"])
+def test_a_run_of_the_stored_graph_has_the_code_as_it_is_now(memory, tmp_path, is_recovered):
+    """Its author has fixed a module since; workers that have imported the one before may live yet."""
+    module = tmp_path / "module.py"
+    module.write_text("a bug")
+    paths = [str(tmp_path)]
+    code = {"RAYWORKFLOW_CODE": code_state(paths), "PYTHONPATH": str(tmp_path)}
+    graph = replace(Graph.from_bytes(GRAPH), code=code).to_bytes()
+    before = ("a", code["RAYWORKFLOW_CODE"]), ("b", code["RAYWORKFLOW_CODE"])
+
+    async def check() -> None:
+        runner, builder = CodeRunner(), InProcessBuilder(graph=graph)
+        async with managing(memory, "m", runner=runner, builder=builder) as manager:
+            Mailbox(memory).submit(SUBMISSION)
+            await answered(memory)
+            assert await ended(memory) is WorkflowStatus.RESUMABLE
+            assert runner.code == [*before]
+            module.write_text("the fix, which is longer")
+            runner.loses_b, builder.graph = False, None
+            if is_recovered:
+                await manager.resume("w")
+            else:
+                Mailbox(memory).submit(replace(SUBMISSION, submission_id="again", workflow=""))
+                await answered(memory, replace(SUBMISSION, submission_id="again"))
+            assert await ended(memory) is WorkflowStatus.SUCCESSFUL
+        assert runner.code == [*before, ("b", code_state(paths))]
+        assert code_state(paths) != code["RAYWORKFLOW_CODE"]
+
+    asyncio.run(check())
+
+
+def test_a_workflow_that_a_task_has_started_keeps_the_archives_of_its_code(memory):
+    """Its caller may be deleted, and it may be resumed after that."""
+    archive, archives = Archive.of(b"code"), ArchiveStore(memory)
+    named = {"working_dir": None, "py_modules": [archive.sha256]}
+    code = {"RAYWORKFLOW_ARCHIVES": json.dumps(named)}
+    graph = replace(Graph.from_bytes(GRAPH), code=code).to_bytes()
+
+    async def check() -> None:
+        async with managing(memory, builder=InProcessBuilder(graph=graph)) as manager:
+            archives.use("w", archive, now=1.0)  # as its try does
+            Mailbox(memory).submit(SUBMISSION)
+            await answered(memory)
+            assert await ended(memory) is WorkflowStatus.SUCCESSFUL
+            assert archives.used_by("w") == [archive.sha256]
+            await manager.submit("child", graph, user_metadata={})
+            assert await ended(memory, "child") is WorkflowStatus.SUCCESSFUL
+
+    asyncio.run(check())
+    WorkflowStore(memory).delete("w")
+    assert archives.used_by("child") == [archive.sha256]
+    assert archives.read(archive.sha256) == archive
+    WorkflowStore(memory).delete("child")
+    assert list(memory.list("v1/archives")) == []
+
+
+def test_a_manager_writes_no_use_of_an_archive_that_a_try_has_written(memory):
+    named = {"working_dir": "a" * 64, "py_modules": []}
+    code = {"RAYWORKFLOW_ARCHIVES": json.dumps(named)}
+    graph = replace(Graph.from_bytes(GRAPH), code=code).to_bytes()
+
+    async def check() -> None:
+        async with managing(memory, builder=InProcessBuilder(graph=graph)):
+            Mailbox(memory).submit(SUBMISSION)
+            assert (await answered(memory)).outcome == "accepted"
+
+    asyncio.run(check())
+    assert ArchiveStore(memory).used_by("w") == []
+
+
 def test_the_lease_of_a_manager_names_its_cluster(memory):
     async def check() -> None:
         async with managing(memory):
@@ -378,7 +474,7 @@ async def take_what_is_left(store: RecordingStore, actor_id: str) -> None:
 
 
 @pytest.mark.invariant(5)
-@pytest.mark.parametrize("asked", ["new", "restart", "from a task"])
+@pytest.mark.parametrize("asked", ["new", "restart", "from a task", "from a task, by anybody"])
 @pytest.mark.parametrize(
     ("kind", "how", "successor"),
     [
@@ -395,6 +491,7 @@ def test_a_manager_dies_at_any_write_and_the_submission_runs_once(
         "new": {},
         "restart": {"on_existing": "restart"},
         "from a task": {"workflow": "", "from_task": "b"},
+        "from a task, by anybody": {"workflow": "", "from_task": "b"} | by_anybody(epoch=1),
     }[asked]
     submission = replace(SUBMISSION, **changes)
     for at in itertools.count():
@@ -417,7 +514,7 @@ def test_a_manager_dies_at_any_write_and_the_submission_runs_once(
 
 def _point_of_start(claim: dict[str, Any], asked: str) -> int:
     """From which epoch on a run counts: every run that goes on with another one has the same."""
-    return claim["restarts"]["b"] if asked == "from a task" else claim["base_epoch"]
+    return claim["restarts"]["b"] if asked.startswith("from a task") else claim["base_epoch"]
 
 
 @pytest.mark.parametrize("on_existing", ["resume", "restart"])
@@ -486,6 +583,147 @@ def test_a_submission_that_its_try_does_not_want_any_more_is_not_started(
         assert reason in answer.message
         assert len(builder.built) == (when != "before it is found")
         assert store.begun == {}
+
+    asyncio.run(check())
+
+
+def by_anybody(*, epoch: int, age_s: float = 0.0) -> dict[str, Any]:
+    return {"token": ANYBODY, "epoch": epoch, "submitted_at": time.time() - age_s}
+
+
+@pytest.mark.parametrize(
+    ("changes", "outcome", "reason"),
+    [
+        (by_anybody(epoch=1), "accepted", ""),
+        (by_anybody(epoch=0), "failed", "it has run since that was asked for"),
+        (by_anybody(epoch=1, age_s=4000), "failed", "asked for more than an hour ago"),
+    ],
+    ids=["as it was", "run since", "long ago"],
+)
+def test_a_resume_that_no_try_waits_for_is_void_once_it_is_not_what_was_meant(
+    memory, changes, outcome, reason
+):
+    """It may be found days later, when the cluster has a manager again."""
+
+    async def check() -> None:
+        await run_before(memory)
+        builder = InProcessBuilder(graph=None)
+        submission = replace(SUBMISSION, workflow="", **changes)
+        Mailbox(memory).submit(submission)
+        async with managing(memory, builder=builder):
+            answer = await answered(memory, submission)
+        assert answer.outcome == outcome
+        assert reason in answer.message
+        assert len(builder.built) == (outcome == "accepted")
+        assert WorkflowStore(memory).last_epoch("w") == 1  # it was successful: nothing is to run
+
+    asyncio.run(check())
+
+
+RESTART = replace(SUBMISSION, submission_id="try-2", token="later", on_existing="restart")
+
+
+@pytest.mark.parametrize("runs", ["here", "on another cluster"])
+def test_a_workflow_that_is_to_start_over_is_stopped_first(memory, runs):
+    """A person clears a deferred task with on_clear="restart": the request of its old trigger is void."""
+
+    async def check() -> None:
+        endless = InstantRunner(is_endless=True)
+        where = {"cluster": "here" if runs == "here" else "elsewhere", "runner": endless}
+        async with managing(memory, "m", actor_id="a", **where) as manager:
+            await manager.submit("w", GRAPH, user_metadata={})
+            await until(lambda: endless.started)
+            async with contextlib.AsyncExitStack() as stack:
+                if runs != "here":
+                    await stack.enter_async_context(managing(memory, "n", actor_id="b"))
+                Mailbox(memory).submit(RESTART)
+                assert (await answered(memory, RESTART)).outcome == "accepted"
+                claim = WorkflowStore(memory).read_claim("w", 2)
+                assert (claim.submission_id, claim.base_epoch) == ("try-2", 2)
+                if runs == "here":  # it goes on: no request is left that would stop it, too
+                    await until(lambda: endless.started == {"a": 2})
+                    await asyncio.sleep(0.1)
+                    assert "w" in manager._known.live
+                else:
+                    assert await ended(memory) is WorkflowStatus.SUCCESSFUL
+
+    asyncio.run(check())
+
+
+def test_a_run_that_does_not_stop_fails_the_start_over_with_the_remedy(
+    memory, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(reader, "_MOST_STOP_S", 0.0)
+
+    async def check() -> None:
+        async with managing(memory, runner=InstantRunner(is_endless=True)) as manager:
+            await manager.submit("w", GRAPH, user_metadata={})
+            Mailbox(memory).submit(RESTART)
+            answer = await answered(memory, RESTART)
+        assert answer.outcome == "failed"
+        assert "still running or pending. Suspend or cancel it, or wait for its end" in (
+            answer.message
+        )
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize("on_existing", ["resume", "restart"])
+def test_a_submission_that_comes_while_a_run_ends_is_not_taken_for_a_part_of_it(on_existing):
+    """Its last status is written, and the one before is not deleted yet."""
+
+    class HeldDeletes(RecordingStore):
+        def delete(self, keys_) -> None:
+            wanted = list(keys_)
+            if any(keys.parse_status_key(key) for key in wanted):
+                is_ending.set()
+                assert may_end.wait(30)
+            super().delete(wanted)
+
+    is_ending, may_end = threading.Event(), threading.Event()
+
+    async def check() -> None:
+        store = HeldDeletes(MemoryStore())
+        runner, builder = CodeRunner(), InProcessBuilder()
+        async with managing(store, runner=runner, builder=builder):
+            Mailbox(store).submit(SUBMISSION)
+            await answered(store)
+            await until(is_ending.is_set)
+            runner.loses_b = False
+            again = replace(SUBMISSION, submission_id="try-2", on_existing=on_existing)
+            Mailbox(store).submit(again)
+            await until(lambda: "try-2" in builder.built)
+            await asyncio.sleep(0.05)
+            may_end.set()
+            assert (await answered(store, again)).outcome == "accepted"
+            assert await ended(store) is WorkflowStatus.SUCCESSFUL
+        assert WorkflowStore(store).last_epoch("w") == 2
+
+    asyncio.run(check())
+
+
+def test_a_start_over_that_is_withdrawn_while_the_run_before_stops_begins_nothing(memory):
+    class Stubborn(InstantRunner):
+        """Its tasks can't be stopped."""
+
+        def stop(self, errand: Errand) -> None:
+            stopping.append(errand)
+
+    stopping: list[Errand] = []
+
+    async def check() -> None:
+        runner, mailbox = Stubborn(is_endless=True), Mailbox(memory)
+        async with managing(memory, runner=runner) as manager:
+            await manager.submit("w", GRAPH, user_metadata={})
+            await until(lambda: runner.started)
+            mailbox.submit(RESTART)
+            await until(lambda: stopping)
+            mailbox.delete_submission("w", "try-2")
+            await until(lambda: manager.submissions.count_taking == 0)
+            for errand in stopping:
+                InstantRunner.stop(runner, errand)
+            assert await ended(memory) is WorkflowStatus.RESUMABLE
+        assert WorkflowStore(memory).last_epoch("w") == 1
 
     asyncio.run(check())
 
@@ -563,7 +801,7 @@ def test_a_try_with_other_signing_keys_hears_of_it_and_nothing_is_run(memory):
         builder = InProcessBuilder()
         elsewhere = replace(SUBMISSION, workflow_id="x", cluster="elsewhere")
         for submission in (SUBMISSION, elsewhere):
-            Mailbox(memory, signing=SigningKeys.from_text("of the try")).submit(submission)
+            Mailbox(memory, signing=SigningKeys.from_text("of-the-try")).submit(submission)
         async with managing(memory, builder=builder):
             answer = await answered(memory)
         assert answer.outcome == "failed"
@@ -573,7 +811,7 @@ def test_a_try_with_other_signing_keys_hears_of_it_and_nothing_is_run(memory):
         assert left == keys.submission_key("x", SUBMISSION.submission_id)
 
     with pytest.MonkeyPatch.context() as environment:
-        environment.setenv(SIGNING_KEY_VARIABLE, "of the manager")
+        environment.setenv(SIGNING_KEY_VARIABLE, "of-the-manager")
         asyncio.run(check())
 
 
@@ -668,7 +906,7 @@ def test_the_requests_of_a_submission_are_as_the_module_says(memory):
             await answered(memory)
             folders = ("v1/submissions/", "v1/owners/", "v1/requests/w/", "v1/answers/")
             reads = sum(n for key, n in memory.reads.items() if key.startswith(folders))
-            assert reads - 1 == 7  # the test has read the answer
+            assert reads - 2 == 7  # the try reads the owner, and the test has read the answer
 
     asyncio.run(check())
 

@@ -1,4 +1,4 @@
-"""Leases that killed managers have left go in the end; those of living ones stay, whatever clocks say."""
+"""What killed managers and ended clusters have left goes in the end; that of living ones stays, whatever clocks say."""
 
 from __future__ import annotations
 
@@ -7,8 +7,13 @@ from dataclasses import replace
 import pytest
 
 from airflow_provider_rayworkflow.workflow.offline import orphans
-from airflow_provider_rayworkflow.workflow.offline.orphans import delete_dead_leases
-from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
+from airflow_provider_rayworkflow.workflow.offline.orphans import (
+    delete_dead_leases,
+    delete_dead_submissions,
+)
+from airflow_provider_rayworkflow.workflow.offline.prune import prune
+from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, keys
+from airflow_provider_rayworkflow.workflow.storage.archives import Archive, ArchiveStore
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
 from airflow_provider_rayworkflow.workflow.storage.leases import (
     LEASE_TTL_S,
@@ -16,7 +21,9 @@ from airflow_provider_rayworkflow.workflow.storage.leases import (
     LeaseWatch,
     Process,
 )
+from airflow_provider_rayworkflow.workflow.storage.mailbox import Mailbox, Submission
 
+DAY_S = 24 * 3600.0
 ELSEWHERE = Process(host="elsewhere", machine="other/1", pid=1, started="1")
 
 
@@ -44,3 +51,65 @@ def test_a_lease_goes_only_if_it_is_not_renewed_while_it_is_watched(
 def test_where_no_lease_is_old_nothing_is_waited_for(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(orphans.time, "sleep", lambda _: pytest.fail("it waits"))
     assert delete_dead_leases(WorkflowStore(MemoryStore()), before=2.0) == 0
+
+
+def submission(cluster: str, submitted_at: float) -> Submission:
+    return Submission(
+        workflow_id=f"on {cluster}",
+        submission_id=f"at {submitted_at:g}",
+        token="try",
+        workflow="pipelines:daily",
+        arguments={},
+        user_metadata={},
+        on_existing="resume",
+        submitted_at=submitted_at,
+        python="3.11",
+        package_version="",
+        cluster=cluster,
+    )
+
+
+def test_what_was_submitted_long_ago_to_a_cluster_without_a_manager_goes():
+    store = WorkflowStore(MemoryStore())
+    mailbox = Mailbox(store.bytes)
+    for cluster in ("gone", "here"):
+        for submitted_at in (1.0, 3.0):
+            mailbox.write_submission(submission(cluster, submitted_at))
+    store.bytes.put(keys.submission_key("damaged", "s"), b"torn")
+    store.leases.write(
+        Lease(manager_id="m", actor_id="a", process=ELSEWHERE, renewed_at=1.0, cluster="here")
+    )
+    assert delete_dead_submissions(store, before=2.0) == 1
+    left = mailbox.list_submissions()
+    assert keys.submission_key("damaged", "s") in left
+    left.remove(keys.submission_key("damaged", "s"))
+    found = [mailbox.read_submission(key) for key in left]
+    assert sorted((one.cluster, one.submitted_at) for one in found) == [
+        ("gone", 3.0),
+        ("here", 1.0),
+        ("here", 3.0),
+    ]
+
+
+@pytest.mark.parametrize(("age_days", "is_left"), [(2, True), (4, False)])
+def test_prune_takes_a_submission_for_a_dead_cluster_along_with_its_archives(
+    monkeypatch: pytest.MonkeyPatch, age_days: int, is_left: bool
+):
+    """Its try was killed, and so was the manager that was to take it."""
+    now = 1_000 * DAY_S
+    store, clock = WorkflowStore(MemoryStore()), [0.0]
+    store.leases.watch = LeaseWatch(lambda: clock[0])
+    monkeypatch.setattr(orphans.time, "sleep", lambda s: clock.__setitem__(0, clock[0] + s))
+    submitted_at = now - age_days * DAY_S
+    killed = Lease(
+        manager_id="m", actor_id="a", process=ELSEWHERE, renewed_at=submitted_at, cluster="gone"
+    )
+    store.leases.write(killed)
+    mailbox, archives = Mailbox(store.bytes), ArchiveStore(store.bytes)
+    archive = Archive.of(b"code")
+    archives.use("on gone", archive, now=submitted_at)
+    mailbox.write_submission(submission("gone", submitted_at))
+    prune(store, older_than_s=3600.0, now=now)
+    assert bool(mailbox.list_submissions()) is is_left
+    assert bool(list(store.bytes.list(keys.ARCHIVE_USES))) is is_left
+    assert store.leases.list_all() == []

@@ -90,6 +90,20 @@ def test_what_is_excluded_is_not_even_looked_at(code):
     assert names(archive) == ["main.py"]
 
 
+@pytest.mark.parametrize("name", [".venv", "lib/env-3.11"])
+def test_a_virtual_environment_is_left_out(code, tmp_path, name):
+    """It is of one machine, large, and has links out of the folder."""
+    plain = pack(code)
+    environment = code / name
+    (environment / "bin").mkdir(parents=True)
+    (environment / "bin" / "python").symlink_to("/usr/bin/env")
+    (environment / "pyvenv.cfg").write_text("home = /usr/bin")
+    assert pack(code) == plain
+    environment.rename(tmp_path / "elsewhere")
+    environment.symlink_to(tmp_path / "elsewhere")
+    assert pack(code) == plain
+
+
 def test_a_folder_that_is_too_large_is_refused_with_its_largest_parts(code, monkeypatch):
     monkeypatch.setattr(LIMIT, 2 * 1024 * 1024)
     (code / "lib" / "data.bin").write_bytes(bytes(3 * 1024 * 1024))

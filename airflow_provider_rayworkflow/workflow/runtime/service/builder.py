@@ -19,6 +19,7 @@ from airflow_provider_rayworkflow.workflow.manager.submission_reader import (
     BuildError,
     RefusedError,
 )
+from airflow_provider_rayworkflow.workflow.model.code_variables import ARCHIVES_VARIABLE
 from airflow_provider_rayworkflow.workflow.model.graph import Graph
 from airflow_provider_rayworkflow.workflow.runtime.graphs.dag import check_dag, encode_dag
 from airflow_provider_rayworkflow.workflow.runtime.graphs.environments import (
@@ -28,7 +29,6 @@ from airflow_provider_rayworkflow.workflow.runtime.graphs.environments import (
 from airflow_provider_rayworkflow.workflow.runtime.locations import store_at
 from airflow_provider_rayworkflow.workflow.runtime.logs import log_to_stderr
 from airflow_provider_rayworkflow.workflow.runtime.service.unpack import (
-    ARCHIVES_VARIABLE,
     enter_archives,
     ray_environment,
 )

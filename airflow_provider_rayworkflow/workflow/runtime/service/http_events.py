@@ -31,13 +31,19 @@ from airflow_provider_rayworkflow.workflow.model.event_posts import (
     check_headers,
     read_target,
 )
-from airflow_provider_rayworkflow.workflow.runtime.handles import manager_of
-from airflow_provider_rayworkflow.workflow.runtime.names import current_location
+from airflow_provider_rayworkflow.workflow.runtime.handles import (
+    has_several_managers,
+    manager_of,
+)
+from airflow_provider_rayworkflow.workflow.runtime.names import (
+    EVENT_ROUTE,
+    current_location,
+    event_path,
+    provider_name,
+)
 from airflow_provider_rayworkflow.workflow.runtime.service import connect
 
 log = get_logger(__name__)
-
-_ROUTE = "/event"
 
 #: How long a POST waits for the workflow before it is answered with 202.
 WAIT_S = 30.0
@@ -63,6 +69,9 @@ _starting = threading.Lock()
 @serve.deployment(ray_actor_options={"num_cpus": 0}, max_ongoing_requests=10_000)
 class HTTPEventProvider:
     """``POST /event/send_event/{workflow_id}`` with ``{"event_key": …, "event_payload": …}``.
+
+    That reaches the first one on a cluster. Each storage has one, which is reached below
+    :func:`get_event_path`, too.
 
     Posters send the token (:func:`get_event_token`) as ``Authorization: Bearer <token>``. Answers
     200 when the workflow has checkpointed the event, 500 when its listener refused it, 202 when the
@@ -94,8 +103,10 @@ class HTTPEventProvider:
 
     async def _take(self, request: Request, incoming: _Incoming) -> Fate:
         # Not request.url: there, an id with "?" or "#" would end at that.
-        path = request.scope["path"].removeprefix(_ROUTE)
-        workflow_id = read_target(request.method, path)
+        path = request.scope["path"]
+        if self._location is not None:
+            path = path.removeprefix(event_path(self._location))
+        workflow_id = read_target(request.method, path.removeprefix(EVENT_ROUTE))
         settings = await self._check_headers(request)
         body = Body(settings)
         async for piece in incoming.pieces():
@@ -185,6 +196,15 @@ def get_event_token() -> str:
     return settings.token or ""
 
 
+def get_event_path() -> str:
+    """The path below which posters send this storage's events: ``/event/0123456789abcdef``.
+
+    ``/event`` does as well where the cluster has one storage.
+    """
+    location = current_location() or connect.call(connect.manager().location.remote())
+    return event_path(location)
+
+
 def start_provider() -> DeploymentHandle[Any]:
     """Start the application if it is not there yet, and return its handle.
 
@@ -202,11 +222,20 @@ def start_provider() -> DeploymentHandle[Any]:
 
 
 def _provider() -> DeploymentHandle[Any]:
+    location = current_location()
+    name = HTTP_EVENT_PROVIDER_NAME if location is None else provider_name(location)
     with _starting:
-        if HTTP_EVENT_PROVIDER_NAME not in serve.status().applications:
-            application = HTTPEventProvider.bind(current_location())  # type: ignore[attr-defined]  # by serve
-            serve.run(application, name=HTTP_EVENT_PROVIDER_NAME, route_prefix=_ROUTE)
-        return serve.get_app_handle(HTTP_EVENT_PROVIDER_NAME)
+        running = [
+            one for one in serve.status().applications if one.startswith(HTTP_EVENT_PROVIDER_NAME)
+        ]
+        if HTTP_EVENT_PROVIDER_NAME in running and not has_several_managers():
+            name = HTTP_EVENT_PROVIDER_NAME  # a program has started it, as for Ray Workflows
+        if name not in running:
+            route = EVENT_ROUTE if location is None or not running else event_path(location)
+            application = HTTPEventProvider.bind(location)  # type: ignore[attr-defined]  # by serve
+            serve.run(application, name=name, route_prefix=route)
+            log.info("HTTP events are taken at %s/send_event/{workflow_id}", route)
+        return serve.get_app_handle(name)
 
 
 class HTTPListener(EventListener):

@@ -14,6 +14,7 @@ from typing import Any
 import ray
 
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
+from airflow_provider_rayworkflow.workflow.model.code_variables import with_code
 from airflow_provider_rayworkflow.workflow.model.log_line import TaskLines
 from airflow_provider_rayworkflow.workflow.model.records import Result, TaskFailure
 from airflow_provider_rayworkflow.workflow.runtime import private_ray
@@ -224,6 +225,8 @@ class RayRunner:
             options: dict[str, Any] = {"name": run.name or run.task_id}
             if run.ray_options:
                 options |= pickle.loads(run.ray_options)
+            if run.code:
+                options["runtime_env"] = with_code(options.get("runtime_env") or {}, dict(run.code))
             once = options.pop("max_calls", None) or options.get("num_gpus")
             if run.is_event:
                 pack.host = pack.host or self._event_hosts.take(options.get("runtime_env"))

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import IO, Any, TypeGuard
 
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
+from airflow_provider_rayworkflow.workflow.model.code_variables import ARCHIVES_VARIABLE
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 from airflow_provider_rayworkflow.workflow.storage.archives import (
     ArchiveError,
@@ -34,10 +35,6 @@ from airflow_provider_rayworkflow.workflow.storage.archives import (
 log = get_logger(__name__)
 
 Json = dict[str, Any]
-
-#: Names the archives of a process: JSON with ``working_dir`` (a SHA-256 or null) and ``py_modules`` (a list
-#: of them).
-ARCHIVES_VARIABLE = "RAYWORKFLOW_ARCHIVES"
 
 # What no process has used for so long is deleted from a node when another archive is unpacked there.
 _UNUSED_S = 7 * 24 * 3600.0

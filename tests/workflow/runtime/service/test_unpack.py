@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_rayworkflow.workflow.exceptions import CorruptedDataError, KeyNotFoundError
+from airflow_provider_rayworkflow.workflow.model.code_variables import ARCHIVES_VARIABLE
 from airflow_provider_rayworkflow.workflow.runtime.service import unpack
 from airflow_provider_rayworkflow.workflow.runtime.service.unpack import (
-    ARCHIVES_VARIABLE,
     NodeCache,
     enter_archives,
     ray_environment,

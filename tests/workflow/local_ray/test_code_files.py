@@ -9,13 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_rayworkflow.clusters import code_state as code
-from airflow_provider_rayworkflow.clusters.code_state import (
-    CODE_VARIABLE,
+from airflow_provider_rayworkflow.workflow.local_ray import code_files as code
+from airflow_provider_rayworkflow.workflow.local_ray.code_files import (
     code_state,
-    with_code_of_this_process,
+    with_files_of_now,
 )
-from airflow_provider_rayworkflow.exceptions import RayWorkflowInputError
+from airflow_provider_rayworkflow.workflow.model.code_variables import (
+    ARCHIVES_VARIABLE,
+    CODE_VARIABLE,
+    PATH_VARIABLE,
+)
 
 
 @pytest.fixture
@@ -75,6 +78,44 @@ def test_what_python_writes_changes_nothing(folder: Path):
     assert code_state([str(folder)]) == before
 
 
+@pytest.mark.parametrize("name", [".git", "node_modules", "package/__pycache__", "package/.git"])
+def test_folders_of_tools_change_nothing(folder: Path, name: str):
+    before = code_state([str(folder)])
+    (folder / name).mkdir()
+    (folder / name / "module.py").write_text("A = 1\n")
+    assert code_state([str(folder)]) == before
+
+
+@pytest.mark.parametrize("name", [".venv", "env-3.11", "package/venv"])
+def test_a_virtual_environment_in_a_project_is_not_looked_through(folder: Path, name: str):
+    """It has tens of thousands of files: with them, no worker would ever be used twice."""
+    before = code_state([str(folder)])
+    packages = folder / name / "lib" / "site-packages"
+    packages.mkdir(parents=True)
+    (packages / "module.py").write_text("A = 1\n")
+    assert code_state([str(folder)]) != before
+    (folder / name / "pyvenv.cfg").write_text("home = /usr/bin\n")
+    assert code_state([str(folder)]) == before
+    # A project may be an environment itself, or one be on the path: what is imported from there counts.
+    (folder / "pyvenv.cfg").write_text("home = /usr/bin\n")
+    assert code_state([str(folder)]) != before
+    own = code_state([str(packages)])
+    (packages / "module.py").write_text("A = 22\n")
+    assert code_state([str(packages)]) != own
+
+
+def test_pythons_own_packages_below_a_project_are_not_looked_through(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """As where the project is the virtual environment itself."""
+    before = code_state([str(folder)])
+    packages = folder / "lib" / "site-packages"
+    packages.mkdir(parents=True)
+    (packages / "module.py").write_text("A = 1\n")
+    monkeypatch.setattr(code, "_folders_of_python", lambda: frozenset({str(packages)}))
+    assert code_state([str(folder)]) == before
+
+
 def test_the_environment_of_python_is_not_looked_through(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(code, "_files", lambda path, _: pytest.fail(f"{path} was looked through"))
     code_state([sysconfig.get_path("stdlib"), sysconfig.get_path("purelib")])
@@ -101,25 +142,15 @@ def test_a_folder_that_is_not_there_is_no_error(tmp_path: Path):
     assert code_state([str(tmp_path / "none")]) == code_state([])
 
 
-def test_workers_import_what_this_process_can_and_what_the_author_says_counts_more():
-    given = {"env_vars": {"A": "b", "PYTHONPATH": "/mine"}, "pip": ["x"]}
-    made = with_code_of_this_process(given)
-    assert made["pip"] == ["x"]
-    assert made["env_vars"].keys() == {"A", "PYTHONPATH", CODE_VARIABLE}
-    assert made["env_vars"]["PYTHONPATH"] == "/mine"
-    own = with_code_of_this_process(None)["env_vars"]["PYTHONPATH"].split(os.pathsep)
-    assert own == [path for path in sys.path if path]
+def test_what_a_stored_graph_says_of_its_files_is_as_they_are_now(folder: Path):
+    paths = [str(folder), str(folder / "package")]
+    stored = {CODE_VARIABLE: code_state(paths), PATH_VARIABLE: os.pathsep.join(paths)}
+    assert with_files_of_now(stored) == stored
+    edit(folder)
+    assert with_files_of_now(stored) == stored | {CODE_VARIABLE: code_state(paths)}
+    assert with_files_of_now(stored) != stored
 
 
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        ("text", "runtime_env must be a dict, not a str"),
-        ({"env_vars": ["A"]}, r"runtime_env\['env_vars'\] must be a dict"),
-        ({"env_vars": {"PIN": 123456}}, r"\['env_vars'\]\['PIN'\] must be a text, not of type int"),
-    ],
-)
-def test_an_environment_of_another_form_is_refused_without_its_values(wrong: object, message: str):
-    with pytest.raises(RayWorkflowInputError, match=message) as error:
-        with_code_of_this_process(wrong)
-    assert "123456" not in str(error.value)
+@pytest.mark.parametrize("code", [{}, {ARCHIVES_VARIABLE: "{}"}])
+def test_code_that_is_in_no_local_files_stays_as_it_was_stored(code: dict[str, str]):
+    assert with_files_of_now(code) == code

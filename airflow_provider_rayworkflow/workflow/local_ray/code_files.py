@@ -1,4 +1,4 @@
-"""The code that this process can import, for the local Ray's workers: always as it is now.
+"""How the files stand that the local Ray's workers may import: another state, other workers.
 
 Ray gives a task no worker of another runtime environment. So a variable that says how the files stand keeps
 workers apart that have imported an older version of a module.
@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
 import sysconfig
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any
 
-from airflow_provider_rayworkflow.tries.definition import check_environment
-
-Json = dict[str, Any]
-
-#: Says how the files stood that a worker may import.
-CODE_VARIABLE = "RAYWORKFLOW_CODE"
+from airflow_provider_rayworkflow.workflow.model.code_variables import (
+    CODE_VARIABLE,
+    PATH_VARIABLE,
+)
+from airflow_provider_rayworkflow.workflow.storage.archives import is_virtual_environment
 
 # A look at this many takes about a tenth of a second.
 _MOST_FILES = 20_000
@@ -28,22 +26,23 @@ _OF_PYTHON = ("stdlib", "platstdlib", "purelib", "platlib")
 _NO_CODE = frozenset({"__pycache__", ".git", "node_modules"})
 
 
-def with_code_of_this_process(runtime_env: Json | None) -> Json:
-    """A runtime environment in which workers import what this process can, as its files are now.
+def with_files_of_now(code: Mapping[str, str]) -> dict[str, str]:
+    """What a stored graph says of its workers' code (:func:`.code_of`), with its files as they stand now.
 
-    :raises RayWorkflowInputError: as :func:`check_environment`.
+    Reads the folders' entries; code that is not in such files stays.
     """
-    given = check_environment(runtime_env)
-    paths = [path for path in sys.path if path]
-    own = {"PYTHONPATH": os.pathsep.join(paths), CODE_VARIABLE: code_state(paths)}
-    return given | {"env_vars": own | (given.get("env_vars") or {})}
+    if CODE_VARIABLE not in code:
+        return dict(code)
+    paths = [path for path in code.get(PATH_VARIABLE, "").split(os.pathsep) if path]
+    return dict(code) | {CODE_VARIABLE: code_state(paths)}
 
 
 def code_state(paths: Sequence[str]) -> str:
     """A digest that changes with every file below some folders, but for those of Python's environment.
 
-    Of names, sizes and times, not of contents. Where there are more than 20,000 files, it is another one each
-    time.
+    Of names, sizes and times, not of contents. A virtual environment in one of the folders is passed over, as
+    ``__pycache__``, ``node_modules`` and ``.git`` are. Where there are more than 20,000 files, it is another one
+    each time.
     """
     digest = hashlib.sha256()
     count = 0
@@ -65,8 +64,12 @@ def code_state(paths: Sequence[str]) -> str:
 def _is_of_python(path: str) -> bool:
     """True for what changes with an installation only: a running Ray keeps to its own."""
     # Not all below sys.prefix: DAGs may be in /usr/local/airflow.
-    own = [os.path.realpath(sysconfig.get_path(name)) for name in _OF_PYTHON]
-    return any(Path(path).is_relative_to(folder) for folder in own)
+    return any(Path(path).is_relative_to(folder) for folder in _folders_of_python())
+
+
+@cache
+def _folders_of_python() -> frozenset[str]:
+    return frozenset(os.path.realpath(sysconfig.get_path(name)) for name in _OF_PYTHON)
 
 
 def _files(path: str, seen: set[str]) -> Iterator[tuple[str, os.stat_result]]:
@@ -84,12 +87,21 @@ def _files(path: str, seen: set[str]) -> Iterator[tuple[str, os.stat_result]]:
     for entry in entries:
         try:
             if entry.is_dir():
-                if entry.name not in _NO_CODE and _is_new(entry, seen):
+                if _may_have_code(entry) and _is_new(entry, seen):
                     yield from _files(entry.path, seen)
             elif entry.is_file():
                 yield entry.path, entry.stat()
         except OSError:
             continue  # gone since
+
+
+def _may_have_code(folder: os.DirEntry[str]) -> bool:
+    """False for tools' folders and environments of Python; a folder on the path itself always counts."""
+    return (
+        folder.name not in _NO_CODE
+        and not is_virtual_environment(folder.path)
+        and not _is_of_python(folder.path)
+    )
 
 
 def _is_new(folder: os.DirEntry[str], seen: set[str]) -> bool:
