@@ -51,7 +51,7 @@ class Attempt(Errand):
 
 
 class AttemptTable:
-    """See the module.
+    """Knows each attempt of one run from its start to its end, and each task that waits for a retry.
 
     :param runner: runs the attempts.
     :param came_back: told each attempt that has ended, and how.
