@@ -124,7 +124,7 @@ class TaskRecord(NamedTuple):
                 form=Form(header["form"]),
                 encoding=Encoding(header["encoding"]),
                 inline=None if blob else bytes(payload),
-                blob=well_typed(Blob(**dict(zip(_BLOB, blob, strict=False)))) if blob else None,
+                blob=well_typed(Blob(**dict(zip(_BLOB, blob, strict=True)))) if blob else None,
             ),
         )
 
