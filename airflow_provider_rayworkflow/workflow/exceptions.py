@@ -1,4 +1,4 @@
-"""Every error of the runtime.
+"""The errors of the runtime. Jobs on a cluster and the command line have a few of their own.
 
 .. code-block:: text
 

@@ -251,10 +251,15 @@ class StatusKey:
     segment: str
 
     @property
+    def name(self) -> str:
+        """The name of the document in the folder of its workflow."""
+        stem = f"{self.epoch:08d}-{self.number:04d}-{self.status.value}-{self.manager_id}"
+        return f"{stem}.json"
+
+    @property
     def key(self) -> str:
         """The key of the document."""
-        name = f"{self.epoch:08d}-{self.number:04d}-{self.status.value}-{self.manager_id}"
-        return f"{STATUSES}/{self.segment}/{name}.json"
+        return f"{STATUSES}/{self.segment}/{self.name}"
 
 
 def status_key(

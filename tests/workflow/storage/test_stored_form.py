@@ -1,5 +1,7 @@
 """What is stored has this form, and a newer one is refused."""
 
+from pathlib import Path
+
 import pytest
 
 from airflow_provider_rayworkflow.workflow.exceptions import DataLoadError
@@ -76,6 +78,19 @@ def test_checkpoints_are_read(store: WorkflowStore):
     assert result.inline == b"[1,2]"
     [key] = [key for key in SAMPLE if key.endswith(".value")]
     assert bytes(store.values.read(Blob(key=key, size=90, sum="8d4be5a2-11"))) == b"large value"
+
+
+def test_the_journal_that_the_architecture_page_shows_is_read():
+    page = (Path(__file__).parents[3] / "docs" / "architecture.md").read_text()
+    key = "v1/workflows/%46lights/00000001-00000000.journal"
+    _, _, rest = page.partition(f"\n{key}\n")
+    objects = MemoryStore()
+    objects.put(key, rest.partition("```")[0].encode())
+    checkpoints = WorkflowStore(objects).read_checkpoints("Flights")
+    assert checkpoints.damaged == []
+    [result] = [record.result for record in checkpoints.records.values()]
+    assert result is not None
+    assert result.inline == b"[1, 2]"
 
 
 def test_a_lease_is_read(store: WorkflowStore):
