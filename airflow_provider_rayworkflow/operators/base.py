@@ -251,7 +251,6 @@ class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
         start: Callable[[], StoredWorkflow],
         context: Context,
         deadline: float | None,
-        *,
         restarted: Memory | None = None,
     ) -> Any:
         """Start, wait here or in the triggerer, and return what the task returns.
@@ -270,18 +269,15 @@ class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
             found = start()
             if restarted is not None:
                 write_memory(context, restarted, restarted=True)
-            if self.wait and stays:
-                found = run.wait(found)
-            elif self.wait:
-                found = run.wait(found, at_most_s=_stay_s(deadline))
-                suspend = found.status.is_active and _is_over(deadline)
+            if self.wait:
+                found = run.wait(found) if stays else run.wait(found, at_most_s=_stay_s(deadline))
+                suspend = not stays and found.status.is_active and _is_over(deadline)
             detach = found.status.is_active and not suspend
         except AirflowTaskTimeout:
             suspend = True
             self.log.error(
                 "%s is over. Workflow %s is suspended; the next try resumes it.",
-                self._clock,
-                run.workflow_id,
+                *(self._clock, run.workflow_id),
             )
             raise
         except RayWorkflowQueueFullError:

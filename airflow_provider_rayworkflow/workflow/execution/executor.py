@@ -107,20 +107,12 @@ class Executor:
         self._schedule: Schedule | None = None
         self._queue: asyncio.Queue[Callable[[], None]] = asyncio.Queue()
         journal = JournalWriter(store.bytes, claim.workflow_id, claim.epoch, signing=store.signing)
+        later = self._queue.put_nowait
         self._commits = GroupCommit(
-            journal,
-            writes,
-            guard=guard,
-            enqueue=self._queue.put_nowait,
-            on_written=self._log_successful,
-            on_error=self._not_written,
+            journal, writes, guard=guard, enqueue=later, on_written=self._on_written
         )
         self._table = AttemptTable(
-            runner,
-            take_back=self.take_back,
-            follow=self._follow,
-            enqueue=self._queue.put_nowait,
-            clock=clock,
+            runner, take_back=self.take_back, follow=self._follow, enqueue=later, clock=clock
         )
         self._ends = AttemptEnds(
             claim.workflow_id,
@@ -278,7 +270,10 @@ class Executor:
         for attempt, end in ended:
             self._ends.handle(attempt, end)
 
-    def _not_written(self, records: Sequence[TaskRecord], error: BaseException) -> None:
+    def _on_written(self, records: Sequence[TaskRecord], error: BaseException | None) -> None:
+        if error is None:
+            self._log_successful(records)
+            return
         if isinstance(error, OwnershipLostError):
             self._end(Outcome(stopped=Stop.FENCED, lost=error))
             return

@@ -28,8 +28,8 @@ class GroupCommit:
     :param writes: write the journal.
     :param guard: says whether the journal may still be written.
     :param enqueue: calls a function between two steps of the run.
-    :param on_written: told the records of each batch that is durable, before what follows.
-    :param on_error: told the records of a batch that could not be written, and why.
+    :param on_written: told the records of each batch when they are durable, before what follows
+        from them, or with the error of their write.
     """
 
     def __init__(
@@ -39,15 +39,13 @@ class GroupCommit:
         *,
         guard: Guard | None = None,
         enqueue: Callable[[Callable[[], None]], None],
-        on_written: Callable[[Sequence[TaskRecord]], None],
-        on_error: Callable[[Sequence[TaskRecord], BaseException], None],
+        on_written: Callable[[Sequence[TaskRecord], BaseException | None], None],
     ) -> None:
         self._journal = journal
         self._writes = writes
         self._guard = guard
         self._enqueue = enqueue
         self._on_written = on_written
-        self._on_error = on_error
         self._waiting: list[_Commit] = []
         self._is_writing = False
 
@@ -97,8 +95,7 @@ class GroupCommit:
         self._is_writing = False
         if error is not None:
             self._journal.take_back()
-            self._on_error(records, error)
-            return
-        self._on_written(records)
-        for commit in batch:
-            commit.then()
+        self._on_written(records, error)
+        if error is None:
+            for commit in batch:
+                commit.then()

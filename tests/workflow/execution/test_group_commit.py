@@ -32,14 +32,11 @@ class Run:
             Writes(store, self._threads),
             enqueue=self._steps.put_nowait,
             on_written=self._written,
-            on_error=self._failed,
         )
 
-    def _written(self, records: Sequence[TaskRecord]) -> None:
+    def _written(self, records: Sequence[TaskRecord], error: BaseException | None) -> None:
+        assert error is None
         self.told += [f"{record.task_id} is written" for record in records]
-
-    def _failed(self, records: Sequence[TaskRecord], error: BaseException) -> None:
-        self.told += [f"{record.task_id} failed: {error!r}" for record in records]
 
     def commit(self, name: str, *, is_kept: bool = True) -> None:
         record = TaskRecord(task_id=name, result=Result(inline=b"1")) if is_kept else None
