@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -281,18 +281,6 @@ class RayWorkflowHook(BaseHook):
                 )
             except ValueError as exc:
                 raise RayWorkflowInputError(str(exc)) from exc
-
-    def settle(self, workflow_id: str) -> None:
-        """Cancel a workflow if that was asked for while no manager could do it.
-
-        :raises RayWorkflowStorageError: when the storage can't be used.
-        """
-        found = self.find(workflow_id)
-        if found is None:
-            return
-        visitor = lifecycle.new_visitor_id()
-        with self._storage_errors(), suppress(RayWorkflowStillActiveError):
-            lifecycle.obey_pending_cancel(self.store, found, manager_id=visitor, now=time.time())
 
     @contextmanager
     def _storage_errors(self) -> Iterator[None]:

@@ -6,15 +6,15 @@ import ast
 import re
 import tokenize
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 REPOSITORY = Path(__file__).parent.parent
 PACKAGE = REPOSITORY / "airflow_provider_rayworkflow"
 PAGES = [
-    *(REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md")),
+    *(REPOSITORY / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")),
     *sorted((REPOSITORY / "docs").rglob("*.md")),
 ]
 SOURCES = sorted(PACKAGE.rglob("*.py"))
@@ -94,17 +94,32 @@ def test_the_pure_folders_ask_no_clock_no_chance_and_no_machine(folder: str) -> 
 
 #: Stands at a step whose result Ray takes to another process, so that no code names the next step.
 CARRIED = "Ray carries"
+#: Stands at a step that an earlier one has handed over: that one names it.
+HANDED_OVER = re.compile(r"handed over in step (\d+)")
+#: Stands at a step that a function outside of the walk calls: that one names it.
+CALLED = re.compile(r"called in `([\w/.]+):([\w.]+)`")
 
 
-def _walks() -> dict[str, list[tuple[str, str, bool]]]:
+class Step(NamedTuple):
+    """One step of a walk.
+
+    :ivar says: what stands behind it.
+    """
+
+    file: str
+    function: str
+    says: str
+
+
+def _walks() -> dict[str, list[Step]]:
     """The walks of docs/architecture.md: a heading ``### Walk: ...``, then ``1. `file:function` ``."""
-    walks: dict[str, list[tuple[str, str, bool]]] = {}
+    walks: dict[str, list[Step]] = {}
     name = ""
     for line in (REPOSITORY / "docs" / "architecture.md").read_text().splitlines():
         if line.startswith("#"):
             name = line.removeprefix("### Walk: ") if line.startswith("### Walk: ") else ""
         elif name and (step := re.match(r"\d+\. `([\w/.]+):([\w.]+)`(.*)", line)):
-            walks.setdefault(name, []).append((step[1], step[2], CARRIED in step[3]))
+            walks.setdefault(name, []).append(Step(step[1], step[2], step[3]))
     return walks
 
 
@@ -120,6 +135,18 @@ def _function(file: str, name: str) -> ast.AST:
     return node
 
 
+def _who_names(steps: list[Step], index: int) -> tuple[str, str] | None:
+    """The file and function that has to name a step; None where Ray carries the result."""
+    if handed := HANDED_OVER.search(steps[index].says):
+        earlier = int(handed[1]) - 1
+        assert earlier < index
+        return steps[earlier].file, steps[earlier].function
+    if called := CALLED.search(steps[index].says):
+        return called[1], called[2]
+    before = steps[index - 1]
+    return None if CARRIED in before.says else (before.file, before.function)
+
+
 @pytest.mark.parametrize(
     ("walk", "most_functions", "most_files"),
     [
@@ -132,19 +159,19 @@ def test_a_walk_of_the_architecture_page_is_short_and_as_the_code_goes_it(
 ) -> None:
     steps = WALKS[walk]
     assert len(steps) <= most_functions
-    assert len({file for file, _, _ in steps}) <= most_files
-    assert sum(is_carried for _, _, is_carried in steps) <= 1
-    for (file, name, is_carried), (_, following, _) in pairwise(steps):
-        if is_carried:
+    assert len({step.file for step in steps}) <= most_files
+    assert sum(CARRIED in step.says for step in steps) <= 1
+    assert sum(CALLED.search(step.says) is not None for step in steps) <= 1
+    for index in range(1, len(steps)):
+        if (namer := _who_names(steps, index)) is None:
             continue
-        called = following.removesuffix(".__init__").rpartition(".")[2]
+        called = steps[index].function.removesuffix(".__init__").rpartition(".")[2]
         words = {
-            getattr(node, "id", getattr(node, "attr", None))
-            for node in ast.walk(_function(file, name))
+            getattr(node, "id", getattr(node, "attr", None)) for node in ast.walk(_function(*namer))
         }
-        assert called in words, f"{file}:{name} does not name {called}"
-    for file, name, _ in steps:
-        _function(file, name)
+        assert called in words, f"{':'.join(namer)} does not name {called}"
+    for step in steps:
+        _function(step.file, step.function)
 
 
 # ---- one noun a thing

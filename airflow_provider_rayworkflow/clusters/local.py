@@ -125,7 +125,7 @@ class EmbeddedRay:
         return True
 
     def was_stopped_by_other(self, found: StoredWorkflow) -> bool:
-        """False: no other process reaches a manager in this one."""
+        """False: an earlier try has ended with its process, and stops nothing any more."""
         return False
 
     def stop(self, how: Literal["suspend", "cancel"]) -> None:

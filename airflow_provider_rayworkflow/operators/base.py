@@ -121,7 +121,7 @@ class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
                 f"{workflow_id!r} may go on, else it is RESUMABLE: the next try finds out."
             )
         run = self._run_again(context, workflow_id)
-        return self._see_through(run, lambda: run.rejoin(carried), context, carried["deadline"])
+        return self._see_through(run, partial(run.rejoin, carried), context, carried["deadline"])
 
     def resume_execution(self, next_method: str, next_kwargs: Json | None, context: Context) -> Any:
         """Airflow's entry after a deferral; here for the one that it ends by its own clock."""
@@ -241,23 +241,23 @@ class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
         :param from_task: the task that was due to be restarted from, ``""`` for none.
         """
         self._announce(context, run.workflow_id)
-
-        def begin() -> StoredWorkflow:
-            found = run.start(decision.action, before=before, from_task=decision.from_task)
-            if from_task:
-                write_memory(context, memory, restarted=True)
-            return found
-
-        return self._see_through(run, begin, context, deadline)
+        start = partial(run.start, decision.action, before=before, from_task=decision.from_task)
+        restarted = memory if from_task else None
+        return self._see_through(run, start, context, deadline, restarted=restarted)
 
     def _see_through(
         self,
         run: WorkflowTry,
-        begin: Callable[[], StoredWorkflow],
+        start: Callable[[], StoredWorkflow],
         context: Context,
         deadline: float | None,
+        restarted: Memory | None = None,
     ) -> Any:
-        """Wait here or in the triggerer, and return what the task returns."""
+        """Start, wait here or in the triggerer, and return what the task returns.
+
+        :param start: begins the try or goes on with it, and returns what is stored.
+        :param restarted: the memory that takes note of a restart from a task, once it has begun.
+        """
         from airflow_provider_rayworkflow.tries.kill import stop_if_asked
 
         stays = run.ends_with_process or not self.deferrable
@@ -266,19 +266,18 @@ class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
         self._stop_if_asked = partial(stop_if_asked, run, context["ti"], self.kill_policy)
         suspend = detach = False
         try:
-            found = begin()
-            if self.wait and stays:
-                found = run.wait(found)
-            elif self.wait:
-                found = run.wait(found, at_most_s=_stay_s(deadline))
-                suspend = found.status.is_active and _is_over(deadline)
+            found = start()
+            if restarted is not None:
+                write_memory(context, restarted, restarted=True)
+            if self.wait:
+                found = run.wait(found) if stays else run.wait(found, at_most_s=_stay_s(deadline))
+                suspend = not stays and found.status.is_active and _is_over(deadline)
             detach = found.status.is_active and not suspend
         except AirflowTaskTimeout:
             suspend = True
             self.log.error(
                 "%s is over. Workflow %s is suspended; the next try resumes it.",
-                self._clock,
-                run.workflow_id,
+                *(self._clock, run.workflow_id),
             )
             raise
         except RayWorkflowQueueFullError:

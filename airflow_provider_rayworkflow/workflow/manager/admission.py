@@ -270,9 +270,10 @@ class Admission:
         status = WorkflowStatus.RUNNING if has_slot else WorkflowStatus.PENDING
         continued = start.continued
         before = continued.status if continued else WorkflowStatus.NONE
-        # Of a successful one, a damaged value may have been deleted since. Who has lost its lease may
-        # have committed something until our claim. One that waits for its turn is not to keep a long
-        # list meanwhile.
+        # The list of files is used again only if it is still right. Of a successful workflow,
+        # _has_lost_output may have deleted a damaged value; an owner that has lost its lease may
+        # commit until our claim. A workflow that waits for a slot lists them later, so as not to
+        # keep a long list meanwhile.
         is_known = before.can_be_resumed and not (continued and continued.has_lost_owner)
         files = start.seen.files if has_slot and is_known else None
         check_transition(start.workflow_id, RUN_AGAIN.get(before, before), status)

@@ -1,6 +1,6 @@
 """Owns all workflows of a cluster: claims, admits, runs, stops and answers for them.
 
-Plain asyncio. The Ray actor around it is :mod:`.runtime.actor`.
+Plain asyncio. The Ray actor around it is :mod:`.runtime.service.actor`.
 """
 
 from __future__ import annotations

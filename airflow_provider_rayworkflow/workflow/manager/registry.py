@@ -96,10 +96,14 @@ class Registry:
         """A stored record with its honest status. Blocks."""
         if record.manager_id != self.manager_id:
             return self.honest_statuses().found(record, documents)
-        status = record.status
-        if record.workflow_id not in self.live and status.is_active:
-            status = WorkflowStatus.RESUMABLE  # its start or its end failed
+        status = self._own_status(record.workflow_id, record.status)
         return StoredWorkflow(record=record, status=status, documents=documents)
+
+    def _own_status(self, workflow_id: str, status: WorkflowStatus) -> WorkflowStatus:
+        """The honest status of a workflow whose stored status is this manager's own."""
+        if status.is_active and workflow_id not in self.live:
+            return WorkflowStatus.RESUMABLE  # its start or its end failed
+        return status
 
     def honest_statuses(self) -> HonestStatuses:
         """For one question. Its methods block."""
@@ -112,7 +116,7 @@ class Registry:
             live = self.live.get(workflow_id)
             if live is not None:
                 status = live.record.status
-            elif key.manager_id == self.manager_id and status.is_active:
-                status = WorkflowStatus.RESUMABLE
+            elif key.manager_id == self.manager_id:
+                status = self._own_status(workflow_id, status)
             found.append((workflow_id, status, key))
         return found

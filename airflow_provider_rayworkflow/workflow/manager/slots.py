@@ -19,10 +19,13 @@ class OnChange(Protocol):
 class Slots:
     """The slots of one manager, and the queue before them.
 
-    A workflow whose task waits for another one lends its slot meanwhile: else the other one could
-    wait for that very slot. It goes on when it has a slot again, before any other gets one. Of an
-    actor or a plain Ray task that waits, the manager can't tell whose slot may wait for it: what it
-    waits for starts at once, beyond the limit.
+    A workflow whose task waits for another workflow lends its slot meanwhile. If it kept the slot,
+    the other workflow could wait for that slot for ever. The lender goes on when it has a slot
+    again; no other workflow gets one before.
+
+    An actor or a plain Ray task may also wait for a workflow. The manager can't tell which workflow
+    waits for the actor, and so can't take that one's slot: the awaited workflow starts at once,
+    beyond the limit.
 
     :param start: runs a workflow, which has a slot then; it gives the slot back.
     :param on_change: told how many have a slot and how many wait.

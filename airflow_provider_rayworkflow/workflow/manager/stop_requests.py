@@ -58,10 +58,6 @@ class StopRequests:
             except StorageError as exc:  # of this request: the others are looked at
                 log.warning("Workflow %s: a request to stop it waits: %s", request.workflow_id, exc)
 
-    async def settle(self) -> None:
-        """Wait until all that was begun is done."""
-        await asyncio.gather(*self._obeying.values())
-
     async def _consider(self, request: StopRequest) -> None:
         if request in self._obeying:
             return

@@ -116,7 +116,14 @@ def prune(
 
 @dataclass(frozen=True, slots=True)
 class _Pruning:
-    """:ivar before: which workflows, by when they ended, in seconds since the epoch."""
+    """What one call prunes, and how.
+
+    :ivar statuses: of the workflows that it takes.
+    :ivar now: seconds since the epoch.
+    :ivar before: it takes workflows that ended before; seconds since the epoch.
+    :ivar keep_outputs: it cuts them down to their outputs, and deletes none.
+    :ivar dry_run: it says what it would do, and does nothing.
+    """
 
     store: WorkflowStore
     statuses: set[str]

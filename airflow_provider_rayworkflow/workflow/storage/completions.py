@@ -87,14 +87,14 @@ class Completions:
         if self._confirmed is None:
             self._confirmed = self._read()
         if self._confirmed is None:
-            self._confirmed = self._write({segment: _name(key) for segment, key in ended.items()})
+            self._confirmed = self._write({segment: key.name for segment, key in ended.items()})
         for known in (self._confirmed, self._given):
             for segment in known.keys() - ended.keys() - closed:
                 del known[segment]
         return [
             completion
             for segment, key in ended.items()
-            if _name(key) not in (self._confirmed.get(segment), self._given.get(segment))
+            if key.name not in (self._confirmed.get(segment), self._given.get(segment))
             and (completion := self._give(key)) is not None
         ]
 
@@ -106,7 +106,7 @@ class Completions:
         if self._confirmed is None:
             raise ValueError("Look first.")
         for completion in passed_on:
-            self._confirmed[completion.key.segment] = _name(completion.key)
+            self._confirmed[completion.key.segment] = completion.key.name
         self._write(self._confirmed)
 
     def give_again(self, lost: Completion) -> None:
@@ -122,7 +122,7 @@ class Completions:
         except DataLoadError as exc:
             log.warning("The end of a workflow can't be passed on: %s", exc)
             return None
-        self._given[key.segment] = _name(key)
+        self._given[key.segment] = key.name
         # What was active when it was written and is an end all the same has lost its owner.
         status = WorkflowStatus.RESUMABLE if key.status.is_active else key.status
         return Completion(workflow_id=workflow_id, status=status, key=key)
@@ -157,7 +157,3 @@ class Completions:
         signing = self._store.signing
         self._store.bytes.put(self._key, dump_document(self._key, "watcher", body, signing=signing))
         return confirmed
-
-
-def _name(key: keys.StatusKey) -> str:
-    return key.key.rpartition("/")[2]

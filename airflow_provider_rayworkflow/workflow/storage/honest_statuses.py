@@ -57,9 +57,10 @@ class StoredWorkflow:
 class HonestStatuses:
     """Reads statuses and judges their owners: RUNNING without a living owner becomes RESUMABLE.
 
-    Reads each manager's lease once. Make a new one for each question. An owner that may live, and
-    that this process has not watched for a lease time, counts as the time in its lease says. That
-    is for display: :meth:`may_be_replaced` decides who may take a workflow over.
+    Make a new one for each question: it reads each manager's lease once. The statuses are for
+    display. As long as this process has not watched an owner for a lease time, the time in the
+    owner's lease tells whether it counts as alive. :meth:`may_be_replaced` decides whether a
+    workflow may be taken over, and does not go by that time.
 
     :param now: seconds since the epoch.
     :param patient: for a reader that looks again and again, and does something about a lost owner:

@@ -65,7 +65,7 @@ class ValueStore:
                 self._bytes.copy(blob.key, key)
         except KeyNotFoundError as exc:
             raise CorruptedDataError(blob.key, "it is missing") from exc
-        return Blob(key=key, size=blob.size, sum=blob.sum or blob.key)
+        return Blob(key=key, size=blob.size, sum=blob.sum)
 
     def _signed_anew(self, blob: Blob, key: str) -> tuple[_Buffer, ...]:
         body, frames = load_frames(

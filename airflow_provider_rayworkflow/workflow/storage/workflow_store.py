@@ -148,16 +148,15 @@ class WorkflowStore:
         """Write a status, then delete the one that it replaces: two writes.
 
         A crash in between leaves both; the later one counts. Written for an epoch that is no
-        longer the latest, it changes nothing for any reader.
-        """
-        self.rewrite_status(record)
-        if replaces is not None:
-            self.bytes.delete([status_key(replaces)])
+        longer the latest, it changes nothing for any reader. A record with the number of one that is
+        stored takes its place.
 
-    def rewrite_status(self, record: StatusRecord) -> None:
-        """Write a status again, with what has changed of it besides the status; one write."""
+        :param replaces: None for nothing to delete: then it is one write.
+        """
         put = status_put(record, signing=self.signing)
         self.bytes.put(put.key, put.data)
+        if replaces is not None:
+            self.bytes.delete([status_key(replaces)])
 
     def read_status(self, workflow_id: str) -> StatusRecord | None:
         """The status as written, None for an unknown workflow. One listing and one read."""

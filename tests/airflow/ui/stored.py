@@ -285,7 +285,7 @@ class Stored:
         journal.commit([*records, TaskRecord(task_id=task_id, times=times, result=result)])
         record = self.store.read_status(workflow_id)
         assert record is not None
-        self.store.rewrite_status(
+        self.store.write_status(
             replace(record, tasks_done=3, progress=Progress(at=time.time(), submitted=1))
         )
 

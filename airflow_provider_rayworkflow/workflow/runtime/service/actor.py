@@ -186,7 +186,7 @@ class WorkflowManagementActor:
             manager that runs it elsewhere dies.
         :param asker: where the caller is a worker process.
         :returns: a :class:`Reply`: ``ray.get`` gives the caller the value itself.
-        :raises WorkflowError: when it failed, was canceled or suspended: see :func:`load_output`.
+        :raises WorkflowError: when it failed, was canceled or suspended: see :func:`.outputs.reply`.
         :raises ValueError: when there is no such workflow, or it ended without such a result.
         """
         manager = await self._ready()

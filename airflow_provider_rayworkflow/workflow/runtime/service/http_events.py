@@ -71,7 +71,7 @@ class HTTPEventProvider:
     Posters send the token (:func:`get_event_token`) as ``Authorization: Bearer <token>``. Answers
     200 when the workflow has checkpointed the event, 500 when its listener refused it, 202 when the
     event is stored and no task has taken it yet. Other answers have ``{"error": …}``: see
-    :mod:`~...event_posts` and :meth:`HttpEvents.post`.
+    :mod:`.model.event_posts` and :meth:`HttpEvents.post`.
     Holds no state: an event that was answered, or is being waited for, survives a restart.
     """
 

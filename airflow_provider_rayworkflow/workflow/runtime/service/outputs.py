@@ -25,7 +25,6 @@ from airflow_provider_rayworkflow.workflow.runtime.worker.task import (
     load_result,
     wrapped,
 )
-from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 
 
 class Reply:
@@ -43,37 +42,27 @@ class Reply:
 
 
 def reply(uri: str, output: Output, *, was_waiting: bool) -> Reply:
-    """What the manager returns for an output, or raises: see :func:`load_output`."""
+    """What the manager returns for an output: ``ray.get`` gives the caller the value itself.
+
+    :param was_waiting: False for a caller that asks about a workflow that ended long ago.
+    :raises WorkflowExecutionError: when it failed; ``__cause__`` is the task's exception where the
+        caller unpickles it.
+    :raises WorkflowCancellationError: when it was canceled.
+    :raises WorkflowSuspendedError: when it was suspended.
+    """
     if output.result is None:
         raise _error(output, _PickledCause(output), was_waiting=was_waiting)
     return Reply(uri, output.result)
 
 
-def load_output(store: WorkflowStore, output: Output, *, was_waiting: bool) -> Any:
-    """The value of an output.
-
-    :param was_waiting: False for a caller that asks about a workflow that ended long ago.
-    :raises WorkflowExecutionError: when it failed; ``__cause__`` is the task's exception.
-    :raises WorkflowCancellationError: when it was canceled.
-    :raises WorkflowSuspendedError: when it was suspended.
-    """
-    if output.result is None:
-        raise _error(output, _cause(output), was_waiting=was_waiting)
-    return _load_from(store, output.result)
-
-
 def _load(uri: str, result: Result) -> Any:
-    return _load_from(store_at(uri), result)
-
-
-def _load_from(store: WorkflowStore, result: Result) -> Any:
     if result.ref is not None:
         try:
             return wrapped(result.form, ray.get(result.ref))
         except RayError:
             if result.blob is None:
                 raise
-    return load_result(store, result)
+    return load_result(store_at(uri), result)
 
 
 def _error(output: Output, cause: BaseException, *, was_waiting: bool) -> Exception:

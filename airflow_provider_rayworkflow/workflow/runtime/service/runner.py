@@ -243,7 +243,7 @@ class RayRunner:
                 pack.ref = function.options(**options).remote(payload, *refs)
             private_ray.when_completed(pack.ref, lambda value: self._on_completed(pack, value))
         except Exception as exc:
-            self._loop.call_soon(self._deliver, pack, exc)
+            self._on_completed(pack, exc)
 
     def _cancel(self, pack: _Submitted) -> None:
         # Cancelling a task that has ended can abort the process that owns it, which is this one.
@@ -255,7 +255,8 @@ class RayRunner:
     # ---- what came back
 
     def _on_completed(self, pack: _Submitted, value: Any) -> None:
-        # On a thread of Ray. The loop is woken once for all that have completed by then.
+        # On a thread of Ray, or in the loop where the Ray task could not be submitted. The loop is
+        # woken once for all that have completed by then.
         self._completed.append((pack, value))
         if not self._is_woken:
             self._is_woken = True
@@ -265,22 +266,19 @@ class RayRunner:
         self._is_woken = False  # before looking: what comes now wakes the loop again
         while self._completed:
             pack, value = self._completed.popleft()
-            self._deliver(pack, value)
+            if not isinstance(value, BaseException):
+                self._deliver_done(pack, load_done(value))
+                for position in list(pack.open):
+                    self._answer(pack, position, NotBegun())
+            elif _is_input_lost(value) and pack.used_refs and not pack.stopped:
+                # Nothing did begin. Perhaps the storage has the value, or else the task says so.
+                self._send_without_refs(pack)
+                continue
+            else:
+                self._deliver_loss(pack, value)
+            self._free(pack)
+            self._packs.pop(pack.number, None)
         self._pack()
-
-    def _deliver(self, pack: _Submitted, value: Any) -> None:
-        if not isinstance(value, BaseException):
-            self._deliver_done(pack, load_done(value))
-            for position in list(pack.open):
-                self._answer(pack, position, NotBegun())
-        elif _is_input_lost(value) and pack.used_refs and not pack.stopped:
-            # Nothing did begin. Perhaps the storage has the value, or else the task says so.
-            self._send_without_refs(pack)
-            return
-        else:
-            self._deliver_loss(pack, value)
-        self._free(pack)
-        self._packs.pop(pack.number, None)
 
     def _deliver_done(self, pack: _Submitted, done: Sequence[Done]) -> None:
         measured: dict[bytes, list[float]] = {}

@@ -149,18 +149,15 @@ class _Pack:
         inputs = self._inputs_of(run)
         if inputs is None:
             return NotBegun(), 0.0
-        completion = self._run(run, inputs)
-        if isinstance(completion, Returned):
-            self._results[run.workflow_id, run.task_id] = _as_result(run, completion.result)
-        return completion, time.perf_counter() - begun_at
-
-    def _run(self, run: TaskRun, inputs: Sequence[Result]) -> AttemptEnd:
         label_output(f"{run.workflow_id}@{run.task_id}")
         if len(self._runs) == 1:  # a line for each short task would take longer than the task
             log_begin(run)
         printed = Printed()
         with reported(run):
-            return printed.beside(run_task(self._store, run, inputs, self._values))
+            completion = printed.beside(run_task(self._store, run, inputs, self._values))
+        if isinstance(completion, Returned):
+            self._results[run.workflow_id, run.task_id] = _as_result(run, completion.result)
+        return completion, time.perf_counter() - begun_at
 
     def _inputs_of(self, run: TaskRun) -> list[Result] | None:
         """What it takes; None if a task before it failed or gave a graph."""
