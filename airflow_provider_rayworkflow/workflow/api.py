@@ -33,7 +33,7 @@ from airflow_provider_rayworkflow.workflow.model.retry import seconds
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.offline.plan import Plan, make_plan
 from airflow_provider_rayworkflow.workflow.offline.prune import PRUNED_BY_DEFAULT, check_statuses
-from airflow_provider_rayworkflow.workflow.storage.honest_statuses import HonestStatuses
+from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader
 
 if TYPE_CHECKING:
     import ray
@@ -188,7 +188,7 @@ def plan(
     return make_plan(
         store,
         workflow_id,
-        HonestStatuses(store, now=time.time()).read(workflow_id),
+        StatusReader(store).read(workflow_id),
         graph,
         on_change=on_change or (None if dag is None else "reuse"),
         from_task=check_from_task(from_task),

@@ -25,7 +25,7 @@ from airflow_provider_rayworkflow.workflow.model.records import (
     StatusRecord,
 )
 from airflow_provider_rayworkflow.workflow.offline.plan import PlannedTask, make_plan
-from airflow_provider_rayworkflow.workflow.storage.honest_statuses import StoredWorkflow
+from airflow_provider_rayworkflow.workflow.storage.status_reader import StoredWorkflow
 from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
 
 log = get_logger(__name__)

@@ -33,13 +33,13 @@ from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, keys
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
 from airflow_provider_rayworkflow.workflow.storage.byte_store import Data
 from airflow_provider_rayworkflow.workflow.storage.claims import next_claim
-from airflow_provider_rayworkflow.workflow.storage.honest_statuses import HonestStatuses
 from airflow_provider_rayworkflow.workflow.storage.leases import (
     LEASE_TTL_S,
     LeaseWatch,
     Process,
     Tenure,
 )
+from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader
 
 pytestmark = [pytest.mark.invariant(3), pytest.mark.timeout(60)]
 
@@ -241,7 +241,7 @@ def test_an_operation_of_one_look_shows_what_it_sees_and_takes_nothing_over(flee
         await submit(await fleet.manager("first"))
         visitor = WorkflowStore(fleet.store)
         for now in (NOW, NOW + 400, NOW - 400):
-            found = HonestStatuses(visitor, now=now).read("w")
+            found = StatusReader(visitor, lambda now=now: now).read("w")
             assert found is not None
             assert found.status == ("RUNNING" if now == NOW else "RESUMABLE")
             assert found.owner_may_live is (now != NOW)

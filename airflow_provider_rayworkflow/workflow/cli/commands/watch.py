@@ -20,7 +20,7 @@ from airflow_provider_rayworkflow.workflow.format.shown_text import one_line
 from airflow_provider_rayworkflow.workflow.model.progress import progress_line
 from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
-from airflow_provider_rayworkflow.workflow.storage.honest_statuses import HonestStatuses
+from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader
 
 #: Looks up the honest status; None if there is no such workflow any more.
 Look = Callable[[], StatusRecord | None]
@@ -44,9 +44,10 @@ def add_to(commands: Commands) -> None:
 def _watch(options: Any) -> Answer:
     store = open_stored(options)
     read_record(store, options.workflow_id)
+    reader = StatusReader(store)
 
     def look() -> StatusRecord | None:
-        found = HonestStatuses(store, now=time.time()).read(options.workflow_id)
+        found = reader.read(options.workflow_id)
         return None if found is None else found.honest_record
 
     record = watch(
