@@ -244,8 +244,8 @@ class RemoteRay:
             submitted_at=time.time(),
             python=python_version(),
             package_version=__version__,
-            max_running_workflows=self._spec.limits[0],
-            max_pending_workflows=self._spec.limits[1],
+            max_running_workflows=self._spec.limits.max_running,
+            max_pending_workflows=self._spec.limits.max_pending,
             graph=self._graph,
             traceparent=current_traceparent(),
         )

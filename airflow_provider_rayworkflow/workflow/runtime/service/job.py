@@ -180,7 +180,7 @@ class _Job:
         while True:
             try:
                 status = WorkflowStatus(
-                    connect.call(manager.ask.remote("answers.get_status", self._workflow_id))
+                    connect.call(manager.ask.remote("queries.get_status", self._workflow_id))
                 )
             except RayError:
                 status = self._stored()[1]  # the manager is being restarted
