@@ -55,7 +55,8 @@ OWN_MODULES = tuple(
 _EXCLUDED = ("__pycache__", "*.pyc")  # they differ from machine to machine, the package does not
 
 _MAX_RESUBMISSIONS = 3
-_LOG_TIMEOUT_S = 10.0
+# A busy cluster has taken more than ten seconds for the rest of the output of a job that has ended.
+_LOG_TIMEOUT_S = 30.0
 
 
 class RemoteRay:

@@ -120,9 +120,14 @@ class Lanes:
                 loop.call_soon_threadsafe(_settle, answer, found, error)
 
         # A daemon: a storage that hangs must not keep the server from ending.
-        threading.Thread(
+        thread = threading.Thread(
             target=context.run, args=(work,), daemon=True, name="ray-workflow-page"
-        ).start()
+        )
+        try:
+            thread.start()
+        except RuntimeError:  # the system has no more
+            self._leave(name, job)
+            raise NoAnswerError from None
         try:
             async with asyncio.timeout_at(until):
                 return await answer

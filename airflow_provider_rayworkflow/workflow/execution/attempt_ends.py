@@ -191,7 +191,8 @@ class AttemptEnds:
             *(self._workflow_id, node.task_id, node.attempts, failure.type, failure.message),
         )
         self._table.note_retried(failed_attempt(node, failure))
-        wait_s = 0 if failure.system else node.wait_s(self._random())
+        at_once = failure.system or self.must_rebuild
+        wait_s = 0 if at_once else node.wait_s(self._random())
         if wait_s:
             self._table.wait(node, wait_s, lambda: self._schedule.retry(node))
         else:
@@ -225,4 +226,6 @@ class AttemptEnds:
         for other in upstream:
             if (record := revoked_record(other)) is not None:
                 self._commits.commit(record, lambda: None)
+            self._schedule.note(other)
         self.must_rebuild = True
+        self._table.stop_waiting()  # a new schedule waits anew

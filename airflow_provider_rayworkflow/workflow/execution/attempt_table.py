@@ -161,6 +161,13 @@ class AttemptTable:
         for attempt in list(self._attempts.values()):
             self._runner.stop(attempt)
 
+    def stop_waiting(self) -> None:
+        """Stop what only waits, for an event or for its next attempt: it would take any time."""
+        for attempt in list(self._attempts.values()):
+            if attempt.run.is_event:
+                self.stop_useless(attempt.node)
+        self.cancel_waiting()
+
     # ---- retries
 
     def note_retried(self, failed: FailedAttempt) -> None:

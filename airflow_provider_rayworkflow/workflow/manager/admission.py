@@ -24,7 +24,11 @@ from airflow_provider_rayworkflow.workflow.manager.status_backlog import StatusB
 from airflow_provider_rayworkflow.workflow.model.claim import Claim
 from airflow_provider_rayworkflow.workflow.model.graph import Graph, Tasks
 from airflow_provider_rayworkflow.workflow.model.records import StartOptions, StatusRecord
-from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus, check_transition
+from airflow_provider_rayworkflow.workflow.model.status import (
+    RUN_AGAIN,
+    WorkflowStatus,
+    check_transition,
+)
 from airflow_provider_rayworkflow.workflow.offline import lifecycle
 from airflow_provider_rayworkflow.workflow.offline.plan import make_plan
 from airflow_provider_rayworkflow.workflow.scheduling.snapshot import ids_of
@@ -271,9 +275,7 @@ class Admission:
         # list meanwhile.
         is_known = before.can_be_resumed and not (continued and continued.has_lost_owner)
         files = start.seen.files if has_slot and is_known else None
-        if before is WorkflowStatus.SUCCESSFUL:
-            before = WorkflowStatus.RESUMABLE  # something of it has to run
-        check_transition(start.workflow_id, before, status)
+        check_transition(start.workflow_id, RUN_AGAIN.get(before, before), status)
         if continued is None:
             ready = self._prepare(start, status)
         else:

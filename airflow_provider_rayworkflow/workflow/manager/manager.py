@@ -66,6 +66,8 @@ class Manager:
     :param metrics: told what goes on; by default nothing is measured.
     :param event_settings: how HTTP events are taken.
     :param intervals: how often it looks at the storage, and writes to it.
+    :ivar tenure: how long it may act without another renewal of its lease.
+    :ivar answers: what callers ask.
     """
 
     def __init__(
@@ -85,7 +87,6 @@ class Manager:
         intervals: Intervals | None = None,
     ) -> None:
         self.manager_id = manager_id
-        #: How long this manager may act without another renewal of its lease.
         self.tenure = Tenure(LEASE_TTL_S, elapsed)
         known = self._known = Registry(
             store, manager_id=manager_id, clock=clock, tenure=self.tenure, intervals=intervals
@@ -96,7 +97,6 @@ class Manager:
             known, runner, limits=limits, late=late, metrics=metrics or Metrics()
         )
         self._admission = Admission(known, locks=self._locks, slots=self._runs.slots, late=late)
-        #: What callers ask.
         self.queries = Queries(known, resume=self.resume)
         self.http_events = HttpEvents(
             store, known.threads, reception=self._reception, settings=event_settings, clock=clock
@@ -256,9 +256,8 @@ class Manager:
         Those that were running come first and so get the slots. Returns each id with the error
         that kept it from being resumed, or None.
         """
-        wanted = {WorkflowStatus.RESUMABLE}
-        if include_failed:
-            wanted.add(WorkflowStatus.FAILED)
+        failed = {WorkflowStatus.FAILED} if include_failed else set()
+        wanted = {WorkflowStatus.RESUMABLE, *failed}
         found = await self._known.in_thread(self._known.list_all)
         return [
             (workflow_id, await self._try_resume(workflow_id))
@@ -269,8 +268,9 @@ class Manager:
     async def _try_resume(self, workflow_id: str) -> Exception | None:
         try:
             await self.resume(workflow_id)
-        except (WorkflowError, queue.Full) as exc:
-            log.warning("Workflow %s can't be resumed: %s", workflow_id, exc)
+        except Exception as exc:  # of any kind: the others are resumed
+            is_bug = not isinstance(exc, WorkflowError | queue.Full)
+            log.warning("Workflow %s can't be resumed: %s", workflow_id, exc, exc_info=is_bug)
             return exc
         return None
 
@@ -301,11 +301,12 @@ class Manager:
         await self._stop_and_wait(workflow_id, Stop.SUSPEND)
 
     async def _stop_as_requested(self, request: StopRequest) -> None:
-        live = self._known.live.get(request.workflow_id)
-        if live is not None:
+        if (live := self._known.live.get(request.workflow_id)) is not None:
             live.stopped_by = request.token
             self._runs.stop(live, Stop(request.how))
             await asyncio.wait([live.ended])
+            if problem := live.lost or (live.unwritten if request.how == "cancel" else None):
+                raise problem  # its owner, or a later manager, has to obey
 
     async def _stop_and_wait(self, workflow_id: str, reason: Stop) -> None:
         async with self._locks.of(workflow_id):

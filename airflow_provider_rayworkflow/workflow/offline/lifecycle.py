@@ -17,7 +17,11 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     WorkflowStillActiveError,
 )
 from airflow_provider_rayworkflow.workflow.model.claim import Claim
-from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus, check_transition
+from airflow_provider_rayworkflow.workflow.model.status import (
+    RUN_AGAIN,
+    WorkflowStatus,
+    check_transition,
+)
 from airflow_provider_rayworkflow.workflow.storage.leases import LEASE_TTL_S
 from airflow_provider_rayworkflow.workflow.storage.mailbox import How, Mailbox, StopRequest
 from airflow_provider_rayworkflow.workflow.storage.snapshot import read_snapshot
@@ -77,7 +81,7 @@ def forget_from(
     workflow_id = record.workflow_id
     if found.status.is_active:
         raise WorkflowStillActiveError("RESTART", workflow_id)
-    if found.status is WorkflowStatus.CANCELED:
+    if not found.status.can_be_restarted:
         raise WorkflowNotResumableError(workflow_id, reason="It was canceled, which is final.")
     snapshot = read_snapshot(store, record)
     snapshot.check_restart(task_id)
@@ -92,7 +96,7 @@ def forget_from(
     )
     changed = replace(
         record,
-        status=WorkflowStatus.RESUMABLE,
+        status=RUN_AGAIN[found.status],
         epoch=taken.epoch,
         number=0,
         manager_id=manager_id,

@@ -42,7 +42,7 @@ class Pruned:
     """One workflow that was pruned, or would be.
 
     :ivar last_active_at: when it ended; began or was made, if it has no end. Seconds since the
-        epoch.
+        epoch; 0 where workflows of any age are pruned.
     :ivar kept_output: its output and status are still there.
     """
 
@@ -135,7 +135,9 @@ class _Pruning:
 
     def prune(self, workflow_id: str) -> Pruned | None:
         """Prune one workflow; None if that does not concern it any more."""
-        found = self.reader.read(workflow_id)
+        # Whose age and output do not matter may be damaged.
+        by_name = self.before == math.inf and not self.keep_outputs
+        found = (self.reader.read_name if by_name else self.reader.read)(workflow_id)
         if found is None or (pruned := self._decide(found)) is None:
             return None
         if self.dry_run:

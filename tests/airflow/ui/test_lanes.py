@@ -239,3 +239,20 @@ def test_an_action_may_take_longer_than_a_page(
         return await asked
 
     assert run(ask()) == "done with ray"
+
+
+def test_a_system_without_threads_leaves_the_lane_free(monkeypatch):
+    made = Lanes(threads_each=1)
+
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def ask() -> Any:
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", refuse)
+            for _ in range(3):
+                with pytest.raises(NoAnswerError):
+                    await made.run("a", lambda: 1, until=FAR)
+        return await made.run("a", lambda: 42, until=FAR)
+
+    assert run(ask()) == 42

@@ -300,3 +300,25 @@ def test_the_storage_is_not_asked_while_the_manager_holds_nothing(store):
             assert store.looks <= looks + 1  # one may have been under way
 
     asyncio.run(check())
+
+
+def test_a_cancel_stays_for_the_manager_that_has_taken_the_workflow_over(store, mailbox):
+    async def check() -> None:
+        cancel = replace(SUSPEND, how="cancel", requested_at=time.time())
+        async with running(store) as manager:
+            mailbox.take_over(OWNER)
+            # In one turn of the loop: the manager hears of the other one when it obeys.
+            assert WorkflowStore(store).claim(
+                "w", after=1, manager_id="other", now=0.0, user_metadata={}
+            )
+            mailbox.request_stop(cancel)
+            async with asyncio.timeout(10):
+                await manager.queries.wait_output("w")
+            await manager.submit("v", GRAPH, user_metadata={})  # else it does not look
+            looks = store.looks
+            async with asyncio.timeout(10):
+                while store.looks < looks + 3:
+                    await asyncio.sleep(0.01)
+            assert list(mailbox.list_requests()) == [cancel]
+
+    asyncio.run(check())
