@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections.abc import AsyncIterator, Callable
 
 from airflow_provider_rayworkflow.exceptions import RayWorkflowError, RayWorkflowUnreachableError
+from airflow_provider_rayworkflow.tries.backoff import Backoff
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.format.shown_text import shown_text
 
@@ -16,7 +18,6 @@ log = get_logger(__name__)
 MAX_CHARACTERS = 1_000_000
 
 _FIRST_WAIT_S = 1.0
-_LONGEST_WAIT_S = 30.0
 _CANCEL_TIMEOUT_S = 1.0
 
 
@@ -85,7 +86,7 @@ class JobLog:
 
     async def _copy(self) -> None:
         self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
-        wait_s = self._first_wait_s
+        backoff = Backoff(math.inf, first_wait_s=self._first_wait_s)
         while True:
             before = self._taken
             try:
@@ -93,9 +94,9 @@ class JobLog:
                 return
             except RayWorkflowUnreachableError as exc:
                 log.debug("The output of the Ray job %s broke off: %s", self.submission_id, exc)
-            has_more = self._taken > before
-            wait_s = self._first_wait_s if has_more else min(wait_s * 2, _LONGEST_WAIT_S)
-            await asyncio.sleep(wait_s)
+            if self._taken > before:
+                backoff.worked()
+            await asyncio.sleep(backoff.failed() or 0.0)
 
     async def _copy_once(self) -> None:
         position, partial = 0, ""

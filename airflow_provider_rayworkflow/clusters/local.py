@@ -309,7 +309,6 @@ def _stop_ray(*, has_manager: bool) -> None:
 def _close_manager() -> None:
     import ray
 
-    from airflow_provider_rayworkflow.workflow.runtime.names import ACTOR_NAME, NAMESPACE
+    from airflow_provider_rayworkflow.workflow.runtime.manager_handle import get_manager
 
-    manager = ray.get_actor(ACTOR_NAME, namespace=NAMESPACE)
-    ray.get(manager.close.remote(), timeout=_CLOSE_TIMEOUT_S)
+    ray.get(get_manager().close.remote(), timeout=_CLOSE_TIMEOUT_S)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import cloudpickle
 
@@ -45,7 +45,6 @@ from airflow_provider_rayworkflow.workflow.storage.mailbox import (
 log = get_logger(__name__)
 
 Json = dict[str, Any]
-T = TypeVar("T")
 
 _ENTRYPOINT = ("python", "-m", "airflow_provider_rayworkflow.workflow.runtime.service.job")
 #: Folders that the cluster gets with each job: it needs no more than Ray and pyarrow.
@@ -122,7 +121,16 @@ class RemoteRay:
             self._take_over(self._submission_id)
         except StorageError as exc:
             raise RayWorkflowStorageError(str(exc)) from exc
-        self._persist(self._submit_job)
+        try:
+            self._backoff.retrying(
+                self._submit_job,
+                errors=RayWorkflowUnreachableError,
+                warn=log.warning,
+                wait=self._stopping.wait,
+                is_stopping=self._stopping.is_set,
+            )
+        except RayWorkflowUnreachableError as exc:
+            raise self._given_up(exc) from exc
         log.info("Ray job %s is submitted", self._submission_id)
         self._follow(self._submission_id)
 
@@ -237,8 +245,8 @@ class RemoteRay:
             submitted_at=time.time(),
             python=python_version(),
             package_version=__version__,
-            max_running_workflows=self._spec.limits[0],
-            max_pending_workflows=self._spec.limits[1],
+            max_running_workflows=self._spec.limits.max_running,
+            max_pending_workflows=self._spec.limits.max_pending,
             graph=self._graph,
             traceparent=current_traceparent(),
         )
@@ -293,21 +301,6 @@ class RemoteRay:
 
     def _find(self) -> StoredWorkflow | None:
         return self._hook.find(self._workflow_id)
-
-    def _persist(self, call: Callable[[], T]) -> T:
-        """Repeat what fails because the cluster does not answer, for as long as we may."""
-        while True:
-            try:
-                result = call()
-            except RayWorkflowUnreachableError as exc:
-                wait_s = None if self._stopping.is_set() else self._backoff.failed()
-                if wait_s is None:
-                    raise self._given_up(exc) from exc
-                log.warning("%s; next attempt in %.0f s", exc, wait_s)
-                self._stopping.wait(wait_s)
-            else:
-                self._backoff.worked()
-                return result
 
     def _given_up(self, exc: RayWorkflowUnreachableError) -> RayWorkflowUnreachableError:
         stands = "is RESUMABLE" if self._epoch_before else "has not begun"

@@ -106,7 +106,7 @@ class RayWorkflowResumeAllOperator(BaseOperator):
         command = ["python", "-m", _MODULE, "--storage", hook.storage_uri]
         command += ["--own-modules", str(len(OWN_MODULES))]
         command += ["--include-failed"] if self.include_failed else []
-        self._persist(
+        self._retrying(
             partial(
                 jobs.submit,
                 submission_id=submission_id,
@@ -116,14 +116,14 @@ class RayWorkflowResumeAllOperator(BaseOperator):
             )
         )
         job = self._wait(jobs, submission_id)
-        for line in self._persist(partial(jobs.read_log, submission_id)).splitlines():
+        for line in self._retrying(partial(jobs.read_log, submission_id)).splitlines():
             self.log.info("%s", escaped(line))
         if not job.was_successful:
             raise RayWorkflowError(f"The Ray job {submission_id!r} failed: {job.message}")
 
     def _wait(self, jobs: RayJobs, submission_id: str) -> Job:
         while True:
-            job = self._persist(partial(jobs.find, submission_id))
+            job = self._retrying(partial(jobs.find, submission_id))
             if job is None:
                 raise RayWorkflowUnreachableError(
                     f"The cluster has lost the Ray job {submission_id!r}; the next try asks again."
@@ -132,15 +132,8 @@ class RayWorkflowResumeAllOperator(BaseOperator):
                 return job
             time.sleep(self.poll_interval_s)
 
-    def _persist(self, call: Callable[[], T]) -> T:
+    def _retrying(self, call: Callable[[], T]) -> T:
         """Repeat what fails because the cluster does not answer, for as long as we may."""
-        backoff = Backoff(self.unreachable_timeout_s)
-        while True:
-            try:
-                return call()
-            except RayWorkflowUnreachableError as exc:
-                wait_s = backoff.failed()
-                if wait_s is None:
-                    raise
-                self.log.warning("%s; next attempt in %.0f s", exc, wait_s)
-                time.sleep(wait_s)
+        return Backoff(self.unreachable_timeout_s).retrying(
+            call, errors=RayWorkflowUnreachableError, warn=self.log.warning
+        )

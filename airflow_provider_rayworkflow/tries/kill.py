@@ -24,7 +24,7 @@ _ASK_TIMEOUT_S = 1.5
 _STOP_TIMEOUT_S = 3.0
 
 
-def stop_if_asked(run: WorkflowTry, ti: Any, policy: OnKill) -> None:
+def stop_if_asked(workflow_try: WorkflowTry, ti: Any, policy: OnKill) -> None:
     """Stop a workflow if it was a person who ended its task instance.
 
     Airflow asks a task to stop also when its worker is shut down. Then the task instance is still
@@ -42,7 +42,7 @@ def stop_if_asked(run: WorkflowTry, ti: Any, policy: OnKill) -> None:
     log.warning("Asked to stop, the task instance is %s: workflow %s", state, _SAY[how])
     if how != "leave":
         _try(
-            lambda: run.stop(how),
+            lambda: workflow_try.stop(how),
             timeout_s=_STOP_TIMEOUT_S,
             problem="The workflow could not be stopped",
         )

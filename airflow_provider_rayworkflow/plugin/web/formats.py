@@ -8,7 +8,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+from airflow_provider_rayworkflow.workflow.format.nesting import is_nested_deeper
 from airflow_provider_rayworkflow.workflow.format.shortening import MAX_NAME_BYTES, shorten
+from airflow_provider_rayworkflow.workflow.format.times import duration, utc_time
 
 #: What is said of a task's state, and in which order.
 STATE_TITLES = {
@@ -34,17 +36,6 @@ PLAN_TITLES = {
 }
 
 
-def duration(seconds: float | None) -> str:
-    """``1 h 02 min``, ``3 min 04 s``, ``5.0 s``; ``-`` where it is not known."""
-    if seconds is None:
-        return "-"
-    if seconds < 60:
-        return f"{max(0.0, seconds):.1f} s"
-    minutes, left = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {left:02} s"
-
-
 def took(times: Any, now: float | None = None) -> float | None:
     """Seconds from ``started_at`` to ``ended_at``, or until now."""
     if times.started_at is None:
@@ -60,37 +51,15 @@ def iso_time(timestamp: float | None) -> str:
     return datetime.fromtimestamp(timestamp, UTC).isoformat(timespec="seconds")
 
 
-def utc_time(timestamp: float | None) -> str:
-    """The same for people, where no script runs."""
-    if timestamp is None:
-        return "-"
-    return datetime.fromtimestamp(timestamp, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-
-
 def pretty_json(value: Any) -> str:
     """JSON on several lines; on one where it is nested so deep that blanks would be most of it."""
     try:
         compact = json.dumps(value, ensure_ascii=False, check_circular=False)
-        if _is_nested_deep(value):
+        if is_nested_deeper(value, _MAX_INDENTED_DEPTH):
             return shorten(compact, _MAX_JSON_BYTES)
         return shorten(json.dumps(value, indent=2, ensure_ascii=False), _MAX_JSON_BYTES)
     except RecursionError:
         return "It is nested too deep to be shown."
-
-
-def _is_nested_deep(value: Any) -> bool:
-    level = [value]
-    for _ in range(_MAX_INDENTED_DEPTH):
-        inner: list[Any] = []
-        for item in level:
-            if isinstance(item, dict):
-                inner.extend(item.values())
-            elif isinstance(item, (list, tuple)):
-                inner.extend(item)
-        if not inner:
-            return False
-        level = inner
-    return True
 
 
 def short(text: str) -> str:
@@ -98,7 +67,7 @@ def short(text: str) -> str:
     return shorten(text, MAX_NAME_BYTES)
 
 
-_MAX_INDENTED_DEPTH = 16
+_MAX_INDENTED_DEPTH = 15
 _MAX_JSON_BYTES = 512 * 1024  # as large as metadata may be, with its blanks
 
 

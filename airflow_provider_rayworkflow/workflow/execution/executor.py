@@ -20,13 +20,17 @@ from airflow_provider_rayworkflow.workflow.execution.writes import Guard, Writes
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.model.claim import Claim
 from airflow_provider_rayworkflow.workflow.model.graph import Graph
-from airflow_provider_rayworkflow.workflow.model.outcome import Outcome, Stop, describe_output
+from airflow_provider_rayworkflow.workflow.model.outcome import (
+    Outcome,
+    Stop,
+    describe_output,
+    system_failure,
+)
 from airflow_provider_rayworkflow.workflow.model.records import (
     Progress,
     Result,
     ReuseCounts,
     RunningTask,
-    TaskFailure,
 )
 from airflow_provider_rayworkflow.workflow.model.task_record import Checkpoints, TaskRecord
 from airflow_provider_rayworkflow.workflow.scheduling.attempts import (
@@ -278,13 +282,7 @@ class Executor:
             self._end(Outcome(stopped=Stop.FENCED, lost=error))
             return
         log.error("Workflow %s: a checkpoint can't be written: %s", self.workflow_id, error)
-        failure = TaskFailure(
-            task_id=records[0].task_id,
-            type=type(error).__name__,
-            message=str(error),
-            traceback="",
-            system=True,
-        )
+        failure = system_failure(error, task_id=records[0].task_id)
         self._end(Outcome(failure=failure))
 
     def _log_successful(self, records: Sequence[TaskRecord]) -> None:

@@ -33,9 +33,9 @@ from airflow_provider_rayworkflow.workflow.offline import lifecycle
 from airflow_provider_rayworkflow.workflow.offline.plan import make_plan
 from airflow_provider_rayworkflow.workflow.scheduling.snapshot import ids_of
 from airflow_provider_rayworkflow.workflow.storage.claims import latest_epoch, next_claim
-from airflow_provider_rayworkflow.workflow.storage.honest_statuses import StoredWorkflow
 from airflow_provider_rayworkflow.workflow.storage.keys import WorkflowFile
 from airflow_provider_rayworkflow.workflow.storage.snapshot import read_earlier, read_snapshot
+from airflow_provider_rayworkflow.workflow.storage.status_reader import StoredWorkflow
 from airflow_provider_rayworkflow.workflow.storage.statuses import status_key, status_put
 
 log = get_logger(__name__)
@@ -246,8 +246,8 @@ class Admission:
         claim = await self._known.in_thread(self._known.store.read_claim, workflow_id, epoch)
         if claim.manager_id == self._known.manager_id:
             return False  # a start of ours that failed
-        honest = self._known.honest_statuses()
-        return not await self._known.in_thread(honest.may_be_replaced, claim.manager_id)
+        look = self._known.statuses.look()
+        return not await self._known.in_thread(look.may_be_replaced, claim.manager_id)
 
     async def _claim_and_start(self, start: _Start) -> bool:
         # The slot is taken before anything is awaited, and given back if the start fails.

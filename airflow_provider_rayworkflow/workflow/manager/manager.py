@@ -20,7 +20,7 @@ from airflow_provider_rayworkflow.workflow.execution.metrics import Metrics
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.manager.admission import Admission
 from airflow_provider_rayworkflow.workflow.manager.claim_watch import ClaimWatch
-from airflow_provider_rayworkflow.workflow.manager.http_events import HttpEvents, Standing
+from airflow_provider_rayworkflow.workflow.manager.http_events import HttpEvents, Reception
 from airflow_provider_rayworkflow.workflow.manager.inactive import InactiveWorkflows
 from airflow_provider_rayworkflow.workflow.manager.lease_keeper import LeaseKeeper
 from airflow_provider_rayworkflow.workflow.manager.locks import Locks
@@ -96,10 +96,10 @@ class Manager:
         self._runs = WorkflowRuns(
             known, runner, limits=limits, late=late, metrics=metrics or Metrics()
         )
-        self._starts = Admission(known, locks=self._locks, slots=self._runs.slots, late=late)
-        self.answers = Queries(known, resume=self.resume)
+        self._admission = Admission(known, locks=self._locks, slots=self._runs.slots, late=late)
+        self.queries = Queries(known, resume=self.resume)
         self.http_events = HttpEvents(
-            store, known.threads, standing=self._standing, settings=event_settings, clock=clock
+            store, known.threads, reception=self._reception, settings=event_settings, clock=clock
         )
         self.inactive = InactiveWorkflows(known, locks=self._locks, http_events=self.http_events)
         self._claim_watch = ClaimWatch(
@@ -226,7 +226,7 @@ class Manager:
             parsed = Graph.from_bytes(graph)
         else:
             parsed = await self._known.in_thread(Graph.from_bytes, graph)
-        await self._starts.begin(workflow_id, parsed, user_metadata, options or StartOptions())
+        await self._admission.begin(workflow_id, parsed, user_metadata, options or StartOptions())
 
     async def resume(
         self,
@@ -248,7 +248,7 @@ class Manager:
         :raises queue.Full: as for :meth:`submit`.
         """
         options = StartOptions(from_task=from_task, traceparent=traceparent, is_awaited=is_awaited)
-        await self._starts.begin(workflow_id, None, {}, options)
+        await self._admission.begin(workflow_id, None, {}, options)
 
     async def resume_all(self, *, include_failed: bool) -> list[tuple[str, Exception | None]]:
         """Resume every RESUMABLE workflow, and the FAILED ones if asked for.
@@ -328,7 +328,7 @@ class Manager:
         epoch = live.claim.epoch if live else 0
         return await self.http_events.take(workflow_id, event_key, epoch=epoch)
 
-    async def _standing(self, workflow_id: str) -> Standing:
+    async def _reception(self, workflow_id: str) -> Reception:
         """Whether a workflow can get an event."""
         if workflow_id in self._known.live:
             return "open"

@@ -12,7 +12,7 @@ from airflow_provider_rayworkflow.workflow.manager.held_workflow import HeldWork
 from airflow_provider_rayworkflow.workflow.model.limits import Limits
 
 
-class OnChange(Protocol):
+class OnCounts(Protocol):
     def __call__(self, *, running: int, pending: int) -> None: ...
 
 
@@ -28,15 +28,15 @@ class Slots:
     beyond the limit.
 
     :param start: runs a workflow, which has a slot then; it gives the slot back.
-    :param on_change: told how many have a slot and how many wait.
+    :param on_counts: told how many have a slot and how many wait.
     """
 
     def __init__(
-        self, limits: Limits, *, start: Callable[[HeldWorkflow], None], on_change: OnChange
+        self, limits: Limits, *, start: Callable[[HeldWorkflow], None], on_counts: OnCounts
     ) -> None:
         self._limits = limits
         self._start = start
-        self._on_change = on_change
+        self._on_counts = on_counts
         self._running = 0
         self._entering = 0  # workflows on their way into the queue
         self._pending: deque[HeldWorkflow] = deque()
@@ -152,4 +152,4 @@ class Slots:
             self._start(live)
 
     def _tell(self) -> None:
-        self._on_change(running=self._running, pending=len(self._pending))
+        self._on_counts(running=self._running, pending=len(self._pending))

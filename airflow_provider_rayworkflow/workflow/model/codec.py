@@ -20,6 +20,7 @@ import cloudpickle
 
 from airflow_provider_rayworkflow.workflow.exceptions import text_of
 from airflow_provider_rayworkflow.workflow.format.deep_stack import call_with_deep_stack
+from airflow_provider_rayworkflow.workflow.format.nesting import is_nested_deeper
 from airflow_provider_rayworkflow.workflow.model.records import Encoding, JsonOutput
 
 _Buffer = bytes | bytearray | memoryview
@@ -116,7 +117,7 @@ def json_output(value: Any) -> JsonOutput:
             problem=f"the output has {len(text)} bytes of JSON, the limit is "
             f"{MAX_JSON_OUTPUT_BYTES}; store the value and return where it is"
         )
-    if not _is_flat(plain):
+    if is_nested_deeper(plain, MAX_JSON_DEPTH):
         return JsonOutput(
             problem=f"the output is nested more than {MAX_JSON_DEPTH} deep; return something "
             "flatter, or store the value and return where it is"
@@ -130,20 +131,6 @@ def _without_collisions(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
         raise ValueError(f"as JSON, where each key is text, several keys would be {twice!a:.100}")
     return keys
-
-
-def _is_flat(plain: Any) -> bool:
-    level = [plain]
-    for _ in range(MAX_JSON_DEPTH + 1):
-        containers = [item for item in level if isinstance(item, (list, dict))]
-        if not containers:
-            return True
-        level = [
-            item
-            for container in containers
-            for item in (container.values() if isinstance(container, dict) else container)
-        ]
-    return False
 
 
 class _Reducing:

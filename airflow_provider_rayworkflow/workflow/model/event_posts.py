@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
+from airflow_provider_rayworkflow.workflow.format.nesting import is_nested_deeper
 from airflow_provider_rayworkflow.workflow.model.ids import check_workflow_id
 
 Json = dict[str, Any]
@@ -195,7 +196,7 @@ class Body:
             raise RefusedPostError(400, _FORM) from None
         except RecursionError:
             raise _too_deep() from None
-        if _depth_exceeds(payload, _MAX_DEPTH):
+        if is_nested_deeper(payload, _MAX_DEPTH):
             raise _too_deep()
         try:
             return check_event_key(key), payload
@@ -209,20 +210,6 @@ def _refuse_constant(name: str) -> NoReturn:
 
 def _too_deep() -> RefusedPostError:
     return RefusedPostError(400, f"The payload has more than {_MAX_DEPTH} levels.")
-
-
-def _depth_exceeds(value: Any, limit: int) -> bool:
-    level = [value]
-    for _ in range(limit + 1):
-        containers = [one for one in level if isinstance(one, dict | list)]
-        if not containers:
-            return False
-        level = [
-            inner
-            for one in containers
-            for inner in (one.values() if isinstance(one, dict) else one)
-        ]
-    return True
 
 
 def check_event_key(key: Any) -> str:

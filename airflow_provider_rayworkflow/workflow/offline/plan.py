@@ -17,9 +17,9 @@ from airflow_provider_rayworkflow.workflow.model.records import OnChange, ReuseC
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.scheduling.decision import TaskAction, needed
 from airflow_provider_rayworkflow.workflow.scheduling.snapshot import Snapshot
-from airflow_provider_rayworkflow.workflow.storage.honest_statuses import StoredWorkflow
 from airflow_provider_rayworkflow.workflow.storage.keys import WorkflowFile
 from airflow_provider_rayworkflow.workflow.storage.snapshot import read_next
+from airflow_provider_rayworkflow.workflow.storage.status_reader import StoredWorkflow
 from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
 
 Json = dict[str, Any]

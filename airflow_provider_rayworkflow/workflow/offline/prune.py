@@ -22,13 +22,9 @@ from airflow_provider_rayworkflow.workflow.model.task_record import TaskRecord
 from airflow_provider_rayworkflow.workflow.offline import lifecycle
 from airflow_provider_rayworkflow.workflow.offline.orphans import delete_orphaned_events
 from airflow_provider_rayworkflow.workflow.scheduling.snapshot import Snapshot
-from airflow_provider_rayworkflow.workflow.storage.honest_statuses import (
-    HonestStatuses,
-    StoredWorkflow,
-    list_workflows,
-)
 from airflow_provider_rayworkflow.workflow.storage.journal import JournalWriter
 from airflow_provider_rayworkflow.workflow.storage.snapshot import read_snapshot
+from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader, StoredWorkflow
 from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
 
 log = get_logger(__name__)
@@ -93,7 +89,8 @@ def prune(
     :raises StorageError: when the storage as a whole does not answer.
     """
     before = math.inf if older_than_s is None else now - older_than_s
-    pruning = _Pruning(store, check_statuses(statuses), now, before, keep_outputs, dry_run)
+    reader = StatusReader(store, lambda: now)
+    pruning = _Pruning(store, reader, check_statuses(statuses), now, before, keep_outputs, dry_run)
     done, unanswered = list[Pruned](), 0
     for workflow_id in pruning.candidates(id_prefix, report):
         try:
@@ -126,6 +123,7 @@ class _Pruning:
     """
 
     store: WorkflowStore
+    reader: StatusReader
     statuses: set[str]
     now: float
     before: float
@@ -138,17 +136,15 @@ class _Pruning:
         def left_out(problem: WorkflowError) -> None:
             report(f"Something is not looked at: {problem}")
 
-        honest = HonestStatuses(self.store, now=self.now, report=left_out)
-        for workflow_id, status, _ in list_workflows(self.store, honest, left_out):
+        for workflow_id, status, _ in self.reader.list_workflows(left_out):
             if status in self.statuses and workflow_id.startswith(id_prefix):
                 yield workflow_id
 
     def prune(self, workflow_id: str) -> Pruned | None:
         """Prune one workflow; None if that does not concern it any more."""
-        honest = HonestStatuses(self.store, now=self.now)
         # Whose age and output do not matter may be damaged.
         by_name = self.before == math.inf and not self.keep_outputs
-        found = honest.read_name(workflow_id) if by_name else honest.read(workflow_id)
+        found = (self.reader.read_name if by_name else self.reader.read)(workflow_id)
         if found is None or (pruned := self._decide(found)) is None:
             return None
         if self.dry_run:

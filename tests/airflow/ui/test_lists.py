@@ -15,6 +15,7 @@ from airflow_provider_rayworkflow.workflow.model.records import JsonOutput, Stat
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
+from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader
 
 
 class CountingStore(MemoryStore):
@@ -35,6 +36,7 @@ class Hook:
     def __init__(self) -> None:
         self.bytes = CountingStore()
         self.store = WorkflowStore(self.bytes)
+        self.statuses = StatusReader(self.store)
         self.known = known()
 
     def add(self, workflow_id: str, *, created_at: float, dag_id: str = "") -> None:

@@ -177,7 +177,7 @@ def test_a_short_run_writes_none():
             for task_id in ("a", "b", "end"):
                 await run.runner.end(task_id)
             async with asyncio.timeout(4):
-                await run.manager.answers.wait_output("w")
+                await run.manager.queries.wait_output("w")
             assert run.store.writes == 1  # that it is RUNNING
             assert run.status().progress is None
 
@@ -191,7 +191,7 @@ def test_the_end_has_no_progress_and_leaves_no_other_status():
             for task_id in ("a", "b", "end"):
                 await run.runner.end(task_id)
             async with asyncio.timeout(10):
-                await run.manager.answers.wait_output("w")
+                await run.manager.queries.wait_output("w")
             record = run.status()
             assert (record.status, record.tasks_done, record.progress) == ("SUCCESSFUL", 3, None)
             assert len(list(run.store.list("v1/status"))) == 1
@@ -207,7 +207,7 @@ def test_what_tasks_printed_is_kept_with_their_checkpoints_as_long_as_there_is_r
             await run.runner.end("b", Returned(result=RESULT, times=TIMES, printed="more\n"))
             await run.runner.end("end")
             async with asyncio.timeout(10):
-                await run.manager.answers.wait_output("w")
+                await run.manager.queries.wait_output("w")
             records = WorkflowStore(run.store).read_checkpoints("w").records
         printed = {task_id: len(record.printed) for task_id, record in records.items()}
         assert printed == {"a": MAX_PRINTED, "b": 0, "end": 0}
@@ -225,7 +225,7 @@ def test_what_a_task_printed_that_returned_a_graph_is_kept_too():
             for task_id in ("made", "b", "end"):
                 await run.runner.end(task_id)
             async with asyncio.timeout(10):
-                await run.manager.answers.wait_output("w")
+                await run.manager.queries.wait_output("w")
             record = WorkflowStore(run.store).read_checkpoints("w").records["a"]
         assert record.printed == "a graph\n"
 
@@ -247,7 +247,7 @@ def test_a_caught_error_is_stored_as_text_too():
                 "c", Raised(failure=boom, exception=b"!", retryable=True, times=TIMES)
             )
             async with asyncio.timeout(10):
-                await run.manager.answers.wait_output("v")
+                await run.manager.queries.wait_output("v")
             record = WorkflowStore(run.store).read_checkpoints("v").records["c"]
         assert record.failure == boom
         assert record.times == TIMES

@@ -16,7 +16,7 @@ from proxy import Proxy
 from servers import S3_SECRET, s3_address
 
 from airflow_provider_rayworkflow import workflow
-from airflow_provider_rayworkflow.workflow.runtime.service.versions import manager_handle
+from airflow_provider_rayworkflow.workflow.runtime.manager_handle import find_manager
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, open_store
 
 pytestmark = [
@@ -59,7 +59,7 @@ def requests(s3_proxy: Proxy, root: str) -> Iterator[Counter[str]]:
 
 
 def end_manager() -> None:
-    while (handle := manager_handle()) is not None:
+    while (handle := find_manager()) is not None:
         ray.kill(handle)
         time.sleep(0.05)
 

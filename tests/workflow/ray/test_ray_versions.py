@@ -43,7 +43,7 @@ class Handle:
 
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> WorkflowStore:
-    monkeypatch.setattr(versions, "manager_handle", Handle)
+    monkeypatch.setattr(versions, "find_manager", Handle)
     store = WorkflowStore(MemoryStore())
     store.leases.write(LEASE)
     return store

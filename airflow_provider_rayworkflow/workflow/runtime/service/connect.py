@@ -18,7 +18,11 @@ from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.model.limits import Limits
 from airflow_provider_rayworkflow.workflow.model.records import Asker
 from airflow_provider_rayworkflow.workflow.runtime.locations import store_at, to_location
-from airflow_provider_rayworkflow.workflow.runtime.names import ACTOR_NAME, NAMESPACE
+from airflow_provider_rayworkflow.workflow.runtime.manager_handle import (
+    ACTOR_NAME,
+    NAMESPACE,
+    find_manager,
+)
 from airflow_provider_rayworkflow.workflow.runtime.service.actor import WorkflowManagementActor
 from airflow_provider_rayworkflow.workflow.runtime.service.task_errors import as_task_error
 from airflow_provider_rayworkflow.workflow.storage import DEFAULT_STORAGE, WorkflowStore
@@ -154,7 +158,4 @@ _stand_ins: list[Any] = []
 def _find() -> Any:
     if not ray.is_initialized():
         ray.init()
-    try:
-        return ray.get_actor(ACTOR_NAME, namespace=NAMESPACE)
-    except ValueError:
-        return None
+    return find_manager()

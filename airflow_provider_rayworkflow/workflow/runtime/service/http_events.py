@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
 
-import ray
 from ray import serve
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
@@ -32,7 +31,7 @@ from airflow_provider_rayworkflow.workflow.model.event_posts import (
     check_headers,
     read_target,
 )
-from airflow_provider_rayworkflow.workflow.runtime.names import ACTOR_NAME, NAMESPACE
+from airflow_provider_rayworkflow.workflow.runtime.manager_handle import get_manager
 from airflow_provider_rayworkflow.workflow.runtime.service import connect
 
 log = get_logger(__name__)
@@ -58,10 +57,6 @@ _SILENCE_S = 0.5
 _UNAVAILABLE = (ValueError, RayError, StorageError)
 _ANSWERS = {"committed": 200, "refused": 500, "stored": 202}
 _starting = threading.Lock()
-
-
-def _manager() -> Any:
-    return ray.get_actor(ACTOR_NAME, namespace=NAMESPACE)
 
 
 @serve.deployment(ray_actor_options={"num_cpus": 0}, max_ongoing_requests=10_000)
@@ -102,7 +97,7 @@ class HTTPEventProvider:
         async for piece in incoming.pieces():
             body.add(piece)
         event_key, payload = body.read_event()
-        fate = await _manager().post_event.remote(workflow_id, event_key, payload, WAIT_S)
+        fate = await get_manager().post_event.remote(workflow_id, event_key, payload, WAIT_S)
         if isinstance(fate, RefusedPostError):
             raise fate
         return fate  # type: ignore[no-any-return]  # of an actor's call
@@ -121,7 +116,7 @@ class HTTPEventProvider:
         return self._settings
 
     async def _ask_for_settings(self) -> None:
-        self._settings = await _manager().ask.remote("http_events.settings")
+        self._settings = await get_manager().ask.remote("http_events.settings")
         self._settings_at = time.monotonic()
 
     async def get_event_payload(self, workflow_id: str, event_key: str) -> Event:
@@ -130,7 +125,7 @@ class HTTPEventProvider:
         It comes again until :meth:`report_checkpointed` is called, except after a crash; see
         :meth:`HttpEvents.take`.
         """
-        return event_key, await _manager().ask.remote("take_event", workflow_id, event_key)
+        return event_key, await get_manager().ask.remote("take_event", workflow_id, event_key)
 
     async def report_checkpointed(
         self, workflow_id: str, event_key: str, is_committed: bool
@@ -139,7 +134,7 @@ class HTTPEventProvider:
 
         :raises WorkflowEventHandleError: when no event was given out under the key.
         """
-        await _manager().ask.remote("http_events.report", workflow_id, event_key, is_committed)
+        await get_manager().ask.remote("http_events.report", workflow_id, event_key, is_committed)
 
 
 class _Incoming:
@@ -220,7 +215,7 @@ class HTTPListener(EventListener):
         """
         context = get_context()
         key = context.task_id if event_key is None else event_key
-        payload = await _manager().ask.remote(
+        payload = await get_manager().ask.remote(
             "http_events.wait", context.workflow_id, key, context.task_id
         )
         return key, payload
@@ -228,4 +223,4 @@ class HTTPListener(EventListener):
     async def event_checkpointed(self, event: Event) -> None:
         """Have the POST answered with 200."""
         key, _ = event
-        await _manager().ask.remote("http_events.report", get_context().workflow_id, key, True)
+        await get_manager().ask.remote("http_events.report", get_context().workflow_id, key, True)

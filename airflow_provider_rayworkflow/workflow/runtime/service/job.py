@@ -42,7 +42,6 @@ from airflow_provider_rayworkflow.workflow.runtime.logs import log_to_stderr
 from airflow_provider_rayworkflow.workflow.runtime.service import connect, versions
 from airflow_provider_rayworkflow.workflow.runtime.service.task_logs import printing_logs_of
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, shown
-from airflow_provider_rayworkflow.workflow.storage.honest_statuses import HonestStatuses
 from airflow_provider_rayworkflow.workflow.storage.mailbox import (
     QUEUE_FULL_EXIT_CODE,
     REFUSED_EXIT_CODE,
@@ -50,6 +49,7 @@ from airflow_provider_rayworkflow.workflow.storage.mailbox import (
     Submission,
     python_version,
 )
+from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader
 
 _POLL_INTERVAL_S = 1.0
 _WAIT_FOR_OTHER_VERSION_S = 600.0
@@ -95,6 +95,7 @@ class _Job:
         self._workflow_id = workflow_id
         self._submission_id = submission_id
         self._store = store_at(uri)
+        self._statuses = StatusReader(self._store)
         self._mailbox = Mailbox(self._store.bytes)
 
     def run(self) -> int:
@@ -179,7 +180,7 @@ class _Job:
         while True:
             try:
                 status = WorkflowStatus(
-                    connect.call(manager.ask.remote("answers.get_status", self._workflow_id))
+                    connect.call(manager.ask.remote("queries.get_status", self._workflow_id))
                 )
             except RayError:
                 status = self._stored()[1]  # the manager is being restarted
@@ -188,7 +189,7 @@ class _Job:
             time.sleep(_POLL_INTERVAL_S)
 
     def _stored(self) -> tuple[StatusRecord | None, WorkflowStatus]:
-        found = HonestStatuses(self._store, now=time.time()).read(self._workflow_id)
+        found = self._statuses.read(self._workflow_id)
         return (found.record, found.status) if found else (None, WorkflowStatus.NONE)
 
 

@@ -15,7 +15,8 @@ from typing import Any
 import ray
 
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
-from airflow_provider_rayworkflow.workflow.model.records import Result, TaskFailure
+from airflow_provider_rayworkflow.workflow.model.outcome import system_failure
+from airflow_provider_rayworkflow.workflow.model.records import Result
 from airflow_provider_rayworkflow.workflow.runtime import private_ray
 from airflow_provider_rayworkflow.workflow.runtime.worker.events import EventHost
 from airflow_provider_rayworkflow.workflow.runtime.worker.packs import (
@@ -299,7 +300,7 @@ class RayRunner:
             if is_shared and errand not in pack.stopped:
                 self._answer(pack, position, Interrupted())
             else:
-                self._answer(pack, position, Lost(failure=system_failure(errand.run, error)))
+                self._answer(pack, position, lost_to(error, errand.run))
 
     def _send_without_refs(self, pack: _Submitted) -> None:
         first, *others = pack.open
@@ -346,15 +347,9 @@ def _is_input_lost(error: BaseException) -> bool:
     return isinstance(getattr(error, "cause", error), ray.exceptions.ObjectLostError)
 
 
-def system_failure(run: TaskRun, exc: BaseException) -> TaskFailure:
-    """The system error that kept a task from running to its end, as its failure."""
-    return TaskFailure(
-        task_id=run.task_id,
-        type=type(exc).__name__,
-        message=_missing_package(exc) + str(exc),
-        traceback="",
-        system=True,
-    )
+def lost_to(exc: BaseException, run: TaskRun) -> Lost:
+    """The end of an attempt that a system error kept from running to its own."""
+    return Lost(failure=system_failure(exc, task_id=run.task_id, remedy=_missing_package(exc)))
 
 
 def _missing_package(exc: BaseException) -> str:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
-from airflow_provider_rayworkflow.workflow.runtime.names import ACTOR_NAME
+from airflow_provider_rayworkflow.workflow.runtime.manager_handle import ACTOR_NAME
 from airflow_provider_rayworkflow.workflow.runtime.private_ray import (
     listen_to_logs,
     print_logs_of_other_jobs,

@@ -11,7 +11,7 @@ from ray.exceptions import GetTimeoutError, RayError
 from airflow_provider_rayworkflow import __version__
 from airflow_provider_rayworkflow.workflow.exceptions import WorkflowError
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
-from airflow_provider_rayworkflow.workflow.runtime.names import ACTOR_NAME, NAMESPACE
+from airflow_provider_rayworkflow.workflow.runtime.manager_handle import find_manager
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 from airflow_provider_rayworkflow.workflow.storage.leases import Lease
 
@@ -27,7 +27,7 @@ class ManagerVersionError(WorkflowError):
 
 def is_in_place(store: WorkflowStore) -> bool:
     """True if this cluster has a manager, and it is of this version."""
-    handle = manager_handle()
+    handle = find_manager()
     if handle is None:
         return False
     lease = _lease_of(store, handle._actor_id.hex())
@@ -48,7 +48,7 @@ def replace_other_version(
     """
     deadline = time.monotonic() + wait_s
     while True:
-        handle = manager_handle()
+        handle = find_manager()
         lease = handle and _lease_of(store, handle._actor_id.hex())
         if lease is None or lease.package_version == __version__:
             return
@@ -72,14 +72,6 @@ def replace_other_version(
         time.sleep(look_interval_s)
 
 
-def manager_handle() -> Any:
-    """The manager's actor handle, None if there is no manager."""
-    try:
-        return ray.get_actor(ACTOR_NAME, namespace=NAMESPACE)
-    except ValueError:
-        return None
-
-
 def held_by(store: WorkflowStore, manager_id: str) -> list[str]:
     """The workflows that a manager runs or has in its queue."""
     return sorted(
@@ -101,5 +93,5 @@ def _end(handle: Any, lease: Lease) -> None:
     except (RayError, GetTimeoutError) as exc:
         log.warning("The old workflow manager did not close: %s", exc)
     ray.kill(handle, no_restart=True)
-    while manager_handle() is not None:
+    while find_manager() is not None:
         time.sleep(0.2)

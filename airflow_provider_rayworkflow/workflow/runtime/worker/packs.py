@@ -18,7 +18,7 @@ from airflow_provider_rayworkflow.workflow.model.records import Form, Result
 from airflow_provider_rayworkflow.workflow.runtime.graphs import functions
 from airflow_provider_rayworkflow.workflow.runtime.locations import store_at
 from airflow_provider_rayworkflow.workflow.runtime.logs import label_output, log_to_stderr
-from airflow_provider_rayworkflow.workflow.runtime.names import ACTOR_NAME, NAMESPACE
+from airflow_provider_rayworkflow.workflow.runtime.manager_handle import get_manager
 from airflow_provider_rayworkflow.workflow.runtime.worker.presence import reported
 from airflow_provider_rayworkflow.workflow.runtime.worker.task import log_begin, run_task
 from airflow_provider_rayworkflow.workflow.runtime.worker.task_output import Printed
@@ -222,7 +222,7 @@ def _hand_back(pack: _Pack, number: int) -> None:
     if done is None:
         return
     try:
-        manager = ray.get_actor(ACTOR_NAME, namespace=NAMESPACE)
+        manager = get_manager()
         manager.hand_back.remote(number, dump_done(done))
     except Exception as exc:  # they wait a little longer then
         log.warning("What waits behind a long task could not be handed back: %s", exc)

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 import ray
 
 from airflow_provider_rayworkflow.workflow.model.records import RunningTask
-from airflow_provider_rayworkflow.workflow.runtime.names import ACTOR_NAME, NAMESPACE
+from airflow_provider_rayworkflow.workflow.runtime.manager_handle import get_manager
 from airflow_provider_rayworkflow.workflow.scheduling.attempts import TaskRun
 
 #: A task that ends sooner is never reported as running.
@@ -57,7 +57,7 @@ def _report() -> None:
 def _tell(run: TaskRun, started_at: float) -> None:
     task = RunningTask(task_id=run.task_id, attempt=run.attempt, started_at=started_at, node=NODE)
     try:
-        manager = ray.get_actor(ACTOR_NAME, namespace=NAMESPACE)
+        manager = get_manager()
         manager.ask.remote("has_begun", run.workflow_id, run.epoch, task)
     except (ValueError, ray.exceptions.RayError):
         pass  # the manager is being restarted: what is shown is not worth an error

@@ -8,10 +8,8 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import FrameType
 
-import ray
-
 from airflow_provider_rayworkflow.workflow.exceptions import WorkflowTaskTimeoutError
-from airflow_provider_rayworkflow.workflow.runtime.names import ACTOR_NAME, NAMESPACE
+from airflow_provider_rayworkflow.workflow.runtime.manager_handle import get_manager
 from airflow_provider_rayworkflow.workflow.scheduling.attempts import TaskRun
 
 #: How long a task may go on after its time, in code that can't be interrupted or that catches
@@ -47,7 +45,7 @@ def _limited(run: TaskRun, limit: float) -> Iterator[None]:
 
 
 def _ask_to_be_killed(run: TaskRun, after_s: float) -> None:
-    manager = ray.get_actor(ACTOR_NAME, namespace=NAMESPACE)
+    manager = get_manager()
     manager.ask.remote(
         "kill_overdue", run.workflow_id, run.task_id, run.epoch, run.attempt, after_s
     )

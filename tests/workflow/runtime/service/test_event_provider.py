@@ -37,7 +37,7 @@ class Manager:
 
 @pytest.fixture
 def port(monkeypatch):
-    monkeypatch.setattr(http_events, "_manager", Manager)
+    monkeypatch.setattr(http_events, "get_manager", Manager)
     provider = http_events.HTTPEventProvider.func_or_class()
 
     async def app(scope, receive, send):
