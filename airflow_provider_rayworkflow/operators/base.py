@@ -274,8 +274,7 @@ class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
             if restarted is not None:
                 write_memory(context, restarted, restarted=True)
             if self.wait:
-                longest_s = math.inf if stays else _stay_s(deadline)
-                found = workflow_try.wait(found, at_most_s=longest_s)
+                found = workflow_try.wait(found, at_most_s=math.inf if stays else _stay_s(deadline))
                 suspend = not stays and found.status.is_active and _is_over(deadline)
             detach = found.status.is_active and not suspend
         except AirflowTaskTimeout:
