@@ -45,12 +45,8 @@ from airflow_provider_rayworkflow.workflow.storage import (
     shown,
 )
 from airflow_provider_rayworkflow.workflow.storage.backends.retrying import RETRY_FOR_S
-from airflow_provider_rayworkflow.workflow.storage.honest_statuses import (
-    HonestStatuses,
-    StoredWorkflow,
-    list_workflows,
-)
 from airflow_provider_rayworkflow.workflow.storage.mailbox import How, Mailbox, StopRequest
+from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader, StoredWorkflow
 
 __all__ = ["RayWorkflowHook", "StoredWorkflow"]
 
@@ -126,6 +122,11 @@ class RayWorkflowHook(BaseHook):
                 f"The connection {self.ray_workflow_conn_id!r}: {exc}"
             ) from exc
 
+    @cached_property
+    def statuses(self) -> StatusReader:
+        """The statuses in :attr:`store`, which it opens."""
+        return StatusReader(self.store)
+
     def use_signing_secret(self) -> None:
         """From here on sign, and check, with the connection's secret: this process and all it starts.
 
@@ -146,7 +147,7 @@ class RayWorkflowHook(BaseHook):
         :raises RayWorkflowStorageError: when it can't be read.
         """
         try:
-            return HonestStatuses(self.store, now=time.time()).read(workflow_id)
+            return self.statuses.read(workflow_id)
         except StorageError as exc:
             raise RayWorkflowStorageError(
                 f"The status of workflow {workflow_id!r} can't be read from "
@@ -173,10 +174,9 @@ class RayWorkflowHook(BaseHook):
         :raises RayWorkflowStorageError: when they can't be listed.
         """
         with self._storage_errors():
-            honest = HonestStatuses(self.store, now=time.time())
             return {
                 workflow_id: key.epoch
-                for workflow_id, status, key in list_workflows(self.store, honest)
+                for workflow_id, status, key in self.statuses.list_workflows()
                 if status in statuses
             }
 
@@ -209,7 +209,7 @@ class RayWorkflowHook(BaseHook):
         """
         visitor = lifecycle.new_visitor_id()
         with self._storage_errors():
-            found = HonestStatuses(self.store, now=time.time()).read_name(workflow_id)
+            found = self.statuses.read_name(workflow_id)
             if found is None:
                 raise RayWorkflowNotFoundError(workflow_id, self.shown_storage)
             lifecycle.delete(self.store, found, manager_id=visitor, now=time.time())

@@ -130,16 +130,11 @@ class RayWorkflowSensor(LeavesLinks, BaseSensorOperator):
 
         workflow_id = check_id(self.workflow_id)
         hook = RayWorkflowHook(self.ray_workflow_conn_id)
-        backoff = Backoff(self.unreachable_timeout_s)
-        while True:
-            try:
-                return self._look(hook, workflow_id)
-            except RayWorkflowStorageError as exc:
-                wait_s = backoff.failed()
-                if wait_s is None:
-                    raise
-                self.log.warning("%s Next attempt in %.0f s", exc, wait_s)
-                time.sleep(wait_s)
+        return Backoff(self.unreachable_timeout_s).retrying(
+            lambda: self._look(hook, workflow_id),
+            errors=RayWorkflowStorageError,
+            warn=self.log.warning,
+        )
 
     def execute_complete(self, context: Context, event: Json) -> Any:
         """Called when the trigger has fired."""

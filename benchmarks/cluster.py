@@ -22,8 +22,8 @@ if "RAY_AUTH_TOKEN_PATH" not in os.environ:  # else Ray would write a token into
 import ray
 
 from airflow_provider_rayworkflow import workflow
-from airflow_provider_rayworkflow.workflow.runtime.handles import manager_of
 from airflow_provider_rayworkflow.workflow.runtime.locations import to_location
+from airflow_provider_rayworkflow.workflow.runtime.manager_handle import manager_of
 
 
 @contextmanager

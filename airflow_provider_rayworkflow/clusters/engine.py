@@ -245,8 +245,8 @@ class RayEngine:
             submitted_at=time.time(),
             python=python_version(),
             package_version=__version__,
-            max_running_workflows=self._spec.limits[0],
-            max_pending_workflows=self._spec.limits[1],
+            max_running_workflows=self._spec.limits.max_running,
+            max_pending_workflows=self._spec.limits.max_pending,
             graph=self._graph,
             runtime_env=self._environment.runtime_env,
             traceparent=current_traceparent(),
@@ -324,28 +324,23 @@ class RayEngine:
 
     def _persist(self, call: Callable[[], T]) -> T:
         """Repeat what fails because the cluster or the storage does not answer, for as long as we may."""
-        while True:
-            try:
-                result = call()
-            except RayWorkflowUnreachableError as exc:
-                if not self._has_waited(self._backoff, exc):
-                    raise self._given_up(exc) from exc
-            except RayWorkflowStorageError as exc:
-                if not exc.is_transient or not self._has_waited(self._storage_backoff, exc):
-                    raise
-            else:
-                self._backoff.worked()
-                self._storage_backoff.worked()
-                return result
-
-    def _has_waited(self, backoff: Backoff, exc: RayWorkflowError) -> bool:
-        """Wait before the next attempt; False if there shall be none."""
-        wait_s = None if self._stopping.is_set() else backoff.failed()
-        if wait_s is None:
-            return False
-        log.warning("%s; next attempt in %.0f s", str(exc).removesuffix("."), wait_s)
-        self._stopping.wait(wait_s)
-        return True
+        try:
+            return self._backoff.retrying(
+                lambda: self._storage_backoff.retrying(
+                    call,
+                    errors=RayWorkflowStorageError,
+                    may_pass=lambda exc: exc.is_transient,
+                    warn=log.warning,
+                    wait=self._stopping.wait,
+                    is_stopping=self._stopping.is_set,
+                ),
+                errors=RayWorkflowUnreachableError,
+                warn=log.warning,
+                wait=self._stopping.wait,
+                is_stopping=self._stopping.is_set,
+            )
+        except RayWorkflowUnreachableError as exc:
+            raise self._given_up(exc) from exc
 
     def _given_up(self, exc: RayWorkflowUnreachableError) -> RayWorkflowUnreachableError:
         stands = "is RESUMABLE" if self._epoch_before else "has not begun"

@@ -5,6 +5,7 @@ What only a try needs is imported when there is one: a DAG file is parsed all th
 
 from __future__ import annotations
 
+import math
 import time
 from abc import abstractmethod
 from collections.abc import Callable
@@ -107,7 +108,7 @@ class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
         self._stop_if_asked: Callable[[], None] | None = None
 
     @abstractmethod
-    def _run_again(self, context: Context, workflow_id: str) -> WorkflowTry:
+    def _try_again(self, context: Context, workflow_id: str) -> WorkflowTry:
         """This try, in a process after the one that began it."""
 
     def execute_complete(self, context: Context, event: Json) -> Any:
@@ -118,8 +119,9 @@ class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
                 f"{event['error']} Given up after {self.unreachable_timeout_s:g} s. Workflow "
                 f"{workflow_id!r} may go on, else it is RESUMABLE: the next try finds out."
             )
-        run = self._run_again(context, workflow_id)
-        return self._see_through(run, lambda: run.rejoin(carried), context, carried["deadline"])
+        workflow_try = self._try_again(context, workflow_id)
+        start = partial(workflow_try.rejoin, carried)
+        return self._see_through(workflow_try, start, context, carried["deadline"])
 
     def resume_execution(self, next_method: str, next_kwargs: Json | None, context: Context) -> Any:
         """Airflow's entry after a deferral; here for the one that it ends by its own clock."""
@@ -159,7 +161,7 @@ class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
 
         return find_settled(hook, workflow_id)
 
-    def _make_run(self, hook: RayWorkflowHook, spec: RunSpec, context: Context) -> WorkflowTry:
+    def _make_try(self, hook: RayWorkflowHook, spec: RunSpec, context: Context) -> WorkflowTry:
         """The try of a workflow."""
         from airflow_provider_rayworkflow.clusters.hosts import engine_for
         from airflow_provider_rayworkflow.tries.workflow_try import WorkflowTry
@@ -213,7 +215,7 @@ class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
 
     def _carry_out(
         self,
-        run: WorkflowTry,
+        workflow_try: WorkflowTry,
         decision: TryDecision,
         before: StoredWorkflow | None,
         context: Context,
@@ -229,41 +231,43 @@ class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
         :param before: what was decided about.
         :param from_task: the task that was due to be restarted from, ``""`` for none.
         """
-        self._announce(context, run.workflow_id)
-
-        def begin() -> StoredWorkflow:
-            found = run.start(decision.action, before=before, from_task=decision.from_task)
-            if from_task:
-                write_memory(context, memory, restarted=True)
-            return found
-
-        return self._see_through(run, begin, context, deadline)
+        self._announce(context, workflow_try.workflow_id)
+        start = partial(
+            workflow_try.start, decision.action, before=before, from_task=decision.from_task
+        )
+        restarted = memory if from_task else None
+        return self._see_through(workflow_try, start, context, deadline, restarted=restarted)
 
     def _see_through(
         self,
-        run: WorkflowTry,
-        begin: Callable[[], StoredWorkflow],
+        workflow_try: WorkflowTry,
+        start: Callable[[], StoredWorkflow],
         context: Context,
         deadline: float | None,
+        restarted: Memory | None = None,
     ) -> Any:
-        """Wait here or in the triggerer, and return what the task returns."""
+        """Start, wait here or in the triggerer, and return what the task returns.
+
+        :param start: begins the try or goes on with it, and returns what is stored.
+        :param restarted: the memory that takes note of a restart from a task, once it has begun.
+        """
         from airflow_provider_rayworkflow.tries.kill import stop_if_asked
 
-        self._stop_if_asked = partial(stop_if_asked, run, context["ti"], self.kill_policy)
+        self._stop_if_asked = partial(stop_if_asked, workflow_try, context["ti"], self.kill_policy)
         suspend = False
         try:
-            found = begin()
-            if self.wait and not self.deferrable:
-                found = run.wait(found)
-            elif self.wait:
-                found = run.wait(found, at_most_s=_stay_s(deadline))
-                suspend = found.status.is_active and _is_over(deadline)
+            found = start()
+            if restarted is not None:
+                write_memory(context, restarted, restarted=True)
+            if self.wait:
+                at_most_s = _stay_s(deadline) if self.deferrable else math.inf
+                found = workflow_try.wait(found, at_most_s=at_most_s)
+                suspend = self.deferrable and found.status.is_active and _is_over(deadline)
         except AirflowTaskTimeout:
             suspend = True
             self.log.error(
                 "%s is over. Workflow %s is suspended; the next try resumes it.",
-                self._clock,
-                run.workflow_id,
+                *(self._clock, workflow_try.workflow_id),
             )
             raise
         except RayWorkflowQueueFullError:
@@ -272,25 +276,25 @@ class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
             raise
         finally:
             self._stop_if_asked = None
-            run.close(suspend=suspend)
+            workflow_try.close(suspend=suspend)
         if not self.wait:
-            return run.workflow_id
+            return workflow_try.workflow_id
         if suspend:
-            raise RayWorkflowTimeoutError(run.workflow_id, self._clock)
+            raise RayWorkflowTimeoutError(workflow_try.workflow_id, self._clock)
         if found.status.is_active:
-            self._defer(run, context, deadline)
-        run.report(found)
+            self._defer(workflow_try, context, deadline)
+        workflow_try.report(found)
         return output_of(found, log=self.log, multiple_outputs=self.multiple_outputs)
 
-    def _defer(self, run: WorkflowTry, context: Context, deadline: float | None) -> None:
+    def _defer(self, workflow_try: WorkflowTry, context: Context, deadline: float | None) -> None:
         """Leave this process; :meth:`execute_complete` goes on in another one."""
         from airflow_provider_rayworkflow.triggers import RayWorkflowTrigger
 
-        self.log.info("Workflow %s has begun; waiting in the triggerer", run.workflow_id)
+        self.log.info("Workflow %s has begun; waiting in the triggerer", workflow_try.workflow_id)
         late_s = 2 * self.poll_interval_s + deferral.latest_return_s()
         self.defer(
             trigger=RayWorkflowTrigger(
-                workflow_id=run.workflow_id,
+                workflow_id=workflow_try.workflow_id,
                 statuses=[status.value for status in WorkflowStatus if not status.is_active],
                 ray_workflow_conn_id=self.ray_workflow_conn_id,
                 poll_interval_s=self.poll_interval_s,
@@ -298,7 +302,7 @@ class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
                 unreachable_timeout_s=self.unreachable_timeout_s,
                 token=str(context["ti"].id),
                 on_kill=self.kill_policy,
-                carried={**run.carried, "deadline": deadline},
+                carried={**workflow_try.carried, "deadline": deadline},
             ),
             method_name="execute_complete",
             # Only if there is no triggerer to see the deadline.

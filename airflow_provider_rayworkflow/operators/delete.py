@@ -101,7 +101,8 @@ class RayWorkflowDeleteOperator(BaseOperator):
                 keep_outputs=self.keep_outputs,
                 dry_run=self.only_says,
             )
-        verb = "would be deleted" if self.only_says else "are deleted"
+        verb = "deleted or cut down to their outputs" if self.keep_outputs else "deleted"
+        verb = f"would be {verb}" if self.only_says else f"are {verb}"
         shown = [escaped(workflow_id) for workflow_id in deleted[:_SHOWN]]
         self.log.info("%d workflows %s: %s", len(deleted), verb, shown)
         return deleted

@@ -76,14 +76,14 @@ class RayWorkflowResumeOperator(RayWorkflowBaseOperator):
         decision = go_on(before.status, "it exists", from_task=from_task)
         self._log_decision(workflow_id, before.status, decision)
         self._check_restart(workflow_id, from_task, decision.action)
-        run = self._run_of(hook, workflow_id, context)
-        run.prepare(decision.action)
+        workflow_try = self._try_of(hook, workflow_id, context)
+        workflow_try.prepare(decision.action)
         return self._carry_out(
-            run, decision, before, context, memory, from_task=from_task, deadline=deadline
+            workflow_try, decision, before, context, memory, from_task=from_task, deadline=deadline
         )
 
-    def _run_again(self, context: Context, workflow_id: str) -> WorkflowTry:
-        return self._run_of(self._connect(), workflow_id, context)
+    def _try_again(self, context: Context, workflow_id: str) -> WorkflowTry:
+        return self._try_of(self._connect(), workflow_id, context)
 
-    def _run_of(self, hook: RayWorkflowHook, workflow_id: str, context: Context) -> WorkflowTry:
-        return self._make_run(hook, RunSpec(workflow_id=workflow_id), context)
+    def _try_of(self, hook: RayWorkflowHook, workflow_id: str, context: Context) -> WorkflowTry:
+        return self._make_try(hook, RunSpec(workflow_id=workflow_id), context)

@@ -65,6 +65,7 @@ class RayWorkflowResumeAllOperator(BaseOperator):
         from airflow_provider_rayworkflow.hooks import RayWorkflowHook
 
         hook = RayWorkflowHook(self.ray_workflow_conn_id)
+        hook.use_signing_secret()
         statuses = {WorkflowStatus.RESUMABLE}
         if self.include_failed:
             statuses.add(WorkflowStatus.FAILED)

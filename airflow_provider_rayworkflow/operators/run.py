@@ -186,11 +186,11 @@ class RayWorkflowRunOperator(RayWorkflowBaseOperator):
         if self.only_plans:
             return self._plan(hook, definition, workflow_id, action, from_task)
         self._check_restart(workflow_id, from_task, action)
-        run = self._run_of(hook, definition, workflow_id, origin, context)
-        run.prepare(action)
+        workflow_try = self._try_of(hook, definition, workflow_id, origin, context)
+        workflow_try.prepare(action)
         memory = write_memory(context, memory, went_on=action.goes_on)
         return self._carry_out(
-            run, decision, before, context, memory, from_task=from_task, deadline=deadline
+            workflow_try, decision, before, context, memory, from_task=from_task, deadline=deadline
         )
 
     def _plan(
@@ -213,11 +213,11 @@ class RayWorkflowRunOperator(RayWorkflowBaseOperator):
         self.log.info("Nothing is run: dry_run. The plan is\n%s", plan)
         return plan.to_json()
 
-    def _run_again(self, context: Context, workflow_id: str) -> WorkflowTry:
+    def _try_again(self, context: Context, workflow_id: str) -> WorkflowTry:
         hook = self._connect()
         definition = self._define(context, hook)
         origin = origin_of(context, memory=read_memory(context), inputs=definition.fingerprint)
-        return self._run_of(hook, definition, workflow_id, origin, context)
+        return self._try_of(hook, definition, workflow_id, origin, context)
 
     def _define(self, context: Context, hook: RayWorkflowHook) -> WorkflowDefinition:
         is_remote = hook.settings.cluster is not None and not self.only_plans
@@ -225,7 +225,7 @@ class RayWorkflowRunOperator(RayWorkflowBaseOperator):
         item = item_of(self, self._given, context)
         return definition if item is None else replace(definition, inputs=fingerprint_of_item(item))
 
-    def _run_of(
+    def _try_of(
         self,
         hook: RayWorkflowHook,
         definition: WorkflowDefinition,
@@ -238,7 +238,7 @@ class RayWorkflowRunOperator(RayWorkflowBaseOperator):
             definition=definition,
             metadata=check_metadata(self.metadata) | {ORIGIN_KEY: origin.to_metadata()},
             runtime_env=self.runtime_env,
-            limits=(self.max_running_workflows, self.max_pending_workflows),
+            limits=check_limits(self.max_running_workflows, self.max_pending_workflows),
             on_change=self.on_change,
         )
-        return self._make_run(hook, spec, context)
+        return self._make_try(hook, spec, context)

@@ -1,9 +1,13 @@
-"""How long to keep retrying an unreachable service. Pure: the clock comes in."""
+"""How long to keep retrying an unreachable service. The clock, and what sleeps, come in."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+E = TypeVar("E", bound=Exception)
 
 _FIRST_WAIT_S = 1.0
 _LONGEST_WAIT_S = 30.0
@@ -45,3 +49,36 @@ class Backoff:
             return None
         wait_s, self._next_wait_s = self._next_wait_s, min(self._next_wait_s * 2, _LONGEST_WAIT_S)
         return min(wait_s, left)
+
+    def retrying(
+        self,
+        call: Callable[[], T],
+        *,
+        errors: type[E],
+        warn: Callable[..., object],
+        wait: Callable[[float], object] | None = None,
+        is_stopping: Callable[[], bool] = lambda: False,
+        may_pass: Callable[[E], bool] = lambda _: True,
+    ) -> T:
+        """Call until that works.
+
+        :param errors: what says that the service can't be reached. It is raised when the time is
+            over, or the caller is stopping; any other one at once.
+        :param warn: a logger's method, told before each wait.
+        :param wait: waits for some seconds, or until something wakes it; by default a sleep.
+        :param is_stopping: True if there shall be no further attempt.
+        :param may_pass: False for an error of these that is raised at once.
+        """
+        while True:
+            try:
+                result = call()
+            except errors as exc:
+                wait_s = None if is_stopping() or not may_pass(exc) else self.failed()
+                if wait_s is None:
+                    raise
+                joint = " Next" if str(exc).endswith(".") else "; next"
+                warn("%s%s attempt in %.0f s", exc, joint, wait_s)
+                (wait or time.sleep)(wait_s)
+            else:
+                self.worked()
+                return result

@@ -75,8 +75,12 @@ class Memory:
     def from_json(cls, value: Any, *, try_number: int) -> Memory:
         """The stored memory, or a new one where nothing is stored."""
         match value:
-            case {"life": str(life), "since_try": int(since), "went_on_at": int(went_on_at)}:
-                restarted_at = int(value.get("restarted_at", -1))
+            case {
+                "life": str(life),
+                "since_try": int(since),
+                "went_on_at": int(went_on_at),
+                "restarted_at": int(restarted_at),
+            }:
                 return cls(
                     life=life, since_try=since, went_on_at=went_on_at, restarted_at=restarted_at
                 )

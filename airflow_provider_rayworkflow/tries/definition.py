@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import json
 import signal
 import sys
 import threading
@@ -18,9 +17,10 @@ import cloudpickle
 
 from airflow_provider_rayworkflow.exceptions import RayWorkflowInputError
 from airflow_provider_rayworkflow.tries.identity import fingerprint
+from airflow_provider_rayworkflow.workflow import checks
 from airflow_provider_rayworkflow.workflow.import_path import check_call, load_function
 from airflow_provider_rayworkflow.workflow.model.ids import check_workflow_id
-from airflow_provider_rayworkflow.workflow.model.records import MAX_METADATA_BYTES, ORIGIN_KEY
+from airflow_provider_rayworkflow.workflow.model.records import ORIGIN_KEY
 
 if TYPE_CHECKING:
     from airflow_provider_rayworkflow.workflow.model.graph import Graph
@@ -184,12 +184,10 @@ def check_metadata(metadata: Any) -> Json:
         raise RayWorkflowInputError(
             f"metadata may not have the key {ORIGIN_KEY!r}: the task instance is kept there."
         )
-    if (size := len(json.dumps(checked))) > MAX_METADATA_BYTES:
-        raise RayWorkflowInputError(
-            f"metadata has {size} bytes as JSON, and may have {MAX_METADATA_BYTES}. Give it to the "
-            "workflow as an argument, or keep it elsewhere and give its address."
-        )
-    return checked
+    try:
+        return checks.check_metadata(checked)
+    except ValueError as exc:
+        raise RayWorkflowInputError(str(exc)) from exc
 
 
 def check_environment(runtime_env: Any) -> Json:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
 from typing import Any, TypeVar
 
 from airflow.sdk import TaskInstanceState
@@ -22,7 +24,7 @@ _ASK_TIMEOUT_S = 1.5
 _STOP_TIMEOUT_S = 3.0
 
 
-def stop_if_asked(run: WorkflowTry, ti: Any, policy: OnKill) -> None:
+def stop_if_asked(workflow_try: WorkflowTry, ti: Any, policy: OnKill) -> None:
     """Stop a workflow if it was a person who ended its task instance.
 
     Airflow asks a task to stop also when its worker is shut down. Then the task instance is still
@@ -31,11 +33,19 @@ def stop_if_asked(run: WorkflowTry, ti: Any, policy: OnKill) -> None:
     Called in a signal handler of the main thread, so nothing here may wait for a lock that the
     main thread may hold: all of it is done by other threads, within Airflow's time.
     """
-    state = _try(lambda: state_of(ti), timeout_s=_ASK_TIMEOUT_S)
+    state = _try(
+        lambda: state_of(ti),
+        timeout_s=_ASK_TIMEOUT_S,
+        problem="Airflow does not say why the task is asked to stop",
+    )
     how = how_to_stop(state, policy)
     log.warning("Asked to stop, the task instance is %s: workflow %s", state, _SAY[how])
     if how != "leave":
-        _try(lambda: run.stop(how), timeout_s=_STOP_TIMEOUT_S)
+        _try(
+            lambda: workflow_try.stop(how),
+            timeout_s=_STOP_TIMEOUT_S,
+            problem="The workflow could not be stopped",
+        )
 
 
 def how_to_stop(state: str | None, policy: OnKill) -> OnKill:
@@ -66,15 +76,25 @@ _ENDED = frozenset(
         TaskInstanceState.REMOVED,
     }
 )
-_SAY = {"leave": "is left alone", "suspend": "is suspended", "cancel": "is canceled"}
+_SAY = {"leave": "is left alone", "suspend": "is being suspended", "cancel": "is being canceled"}
 
 
-def _try(function: Callable[[], T], *, timeout_s: float) -> T | None:
-    """What a function returns; None if it fails, or takes longer."""
+def _try(function: Callable[[], T], *, timeout_s: float, problem: str) -> T | None:
+    """What a function returns; None if it fails, or takes longer.
+
+    :param problem: logged if it fails, also when that is late.
+    """
     answer = in_thread(function, name="ray-workflow-kill")
     try:
         return within(timeout_s, answer)
-    except Exception:  # the process is about to end; a later try finds what is stored
+    except Exception as exc:  # the process is about to end; a later try finds what is stored
         if answer.done():
-            log.exception("The workflow could not be stopped")
+            log.error("%s", problem, exc_info=exc)
+        else:
+            answer.add_done_callback(partial(_log_late, problem))
         return None
+
+
+def _log_late(problem: str, answer: Future[Any]) -> None:
+    if (exc := answer.exception()) is not None:
+        log.error("%s", problem, exc_info=exc)

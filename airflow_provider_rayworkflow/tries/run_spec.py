@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_provider_rayworkflow.tries.definition import WorkflowDefinition
+from airflow_provider_rayworkflow.workflow.model.limits import Limits
 from airflow_provider_rayworkflow.workflow.model.records import OnChange
 
 Json = dict[str, Any]
@@ -18,8 +19,7 @@ class RunSpec:
     :ivar definition: its function with arguments; None for the stored graph.
     :ivar metadata: JSON, for a workflow that starts from scratch.
     :ivar runtime_env: Ray's, for the workflow's tasks; None for none.
-    :ivar limits: ``max_running_workflows`` and ``max_pending_workflows`` of the cluster; None for
-        what is in force there.
+    :ivar limits: of the cluster's manager; what is unset stays as it is there.
     :ivar on_change: what a resume does with committed tasks that have changed.
     """
 
@@ -27,5 +27,5 @@ class RunSpec:
     definition: WorkflowDefinition | None = None
     metadata: Json = field(default_factory=dict)
     runtime_env: Json | None = None
-    limits: tuple[int | None, int | None] = (None, None)
+    limits: Limits = field(default_factory=Limits)
     on_change: OnChange = "reuse"

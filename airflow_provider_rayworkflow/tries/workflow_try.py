@@ -206,18 +206,14 @@ class WorkflowTry:
         return found
 
     def _find(self) -> StoredWorkflow | None:
-        while True:
-            try:
-                found = self._hook.find(self.workflow_id)
-            except RayWorkflowStorageError as exc:
-                wait_s = None if self._is_stopping else self._backoff.failed()
-                if wait_s is None:
-                    raise
-                log.warning("%s Next attempt in %.0f s", exc, wait_s)
-                self._pause(wait_s)
-            else:
-                self._backoff.worked()
-                return found and found.until_certain
+        found = self._backoff.retrying(
+            lambda: self._hook.find(self.workflow_id),
+            errors=RayWorkflowStorageError,
+            warn=log.warning,
+            wait=self._pause,
+            is_stopping=lambda: self._is_stopping,
+        )
+        return found and found.until_certain
 
     def _pause(self, seconds: float) -> None:
         if self._wake.wait(seconds):

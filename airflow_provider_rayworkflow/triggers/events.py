@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import json
 import threading
-import time
 from collections.abc import AsyncIterator, Hashable, Sequence
 from typing import Any
 
@@ -160,7 +159,7 @@ class _Ends(SharedStreamProducer):
                     prefix=self._prefix,
                 )
             self._confirm(self._completions)
-            return self._completions.look(now=time.time())
+            return self._completions.look()
 
     def _settle(self, batch: Sequence[AdvanceItem]) -> None:
         with self._lock:

@@ -23,12 +23,12 @@ from airflow_provider_rayworkflow.workflow.model.progress import progress_line
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.offline.finished import FinishedTasks
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
-from airflow_provider_rayworkflow.workflow.storage.honest_statuses import HonestStatuses
 from airflow_provider_rayworkflow.workflow.storage.keys import (
     StatusKey,
     quote_id,
     segment_of,
 )
+from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusLook, StatusReader
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,7 +118,7 @@ class _Poll:
         self._changed = asyncio.Event()
         self._threads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ray-workflow-poll")
         self._task: asyncio.Task[None] | None = None
-        self._hook: RayWorkflowHook | None = None
+        self._reader: StatusReader | None = None
         self._tasks: dict[str, FinishedTasks] = {}
         self._progress_at: dict[str, float] = {}
 
@@ -172,17 +172,17 @@ class _Poll:
 
     def _look(self, watches: list[Watch]) -> _Answer:
         try:
-            if self._hook is None:
-                self._hook = RayWorkflowHook(self._conn_id)
-            store = self._hook.store
+            if self._reader is None:
+                store = RayWorkflowHook(self._conn_id).store
+                self._reader = StatusReader(store, patient=True)
+            store, look = self._reader.store, self._reader.look()
             segments = {watch.segment for watch in watches}
             closed: _Standings = {}
             latest = store.list_segments(
                 lambda problem: closed.update({segment_of(problem.key): problem})
             )
-            honest = HonestStatuses(store, now=time.time(), patient=True)
             standings: _Standings = {
-                segment: _standing(store, honest, key)
+                segment: _standing(store, look, key)
                 for segment, key in latest.items()
                 if segment in segments
             } | closed
@@ -190,7 +190,7 @@ class _Poll:
             self._look_at_progress(store, watches, standings)
             self._look_at_logs(store, watches, standings)
         except Exception as exc:  # the waiters judge it
-            self._hook = None  # the connection may be corrected meanwhile
+            self._reader = None  # the connection may be corrected meanwhile
             return exc
         return standings
 
@@ -263,13 +263,13 @@ _LOG_READS = 2
 _LOG_LINES = 500
 
 
-def _standing(store: WorkflowStore, honest: HonestStatuses, key: StatusKey) -> Standing | Exception:
+def _standing(store: WorkflowStore, look: StatusLook, key: StatusKey) -> Standing | Exception:
     """How one workflow stands; what is wrong with its document concerns no other one."""
     try:
         store.believe(key)
     except StorageError as exc:
         return exc
-    return Standing(status=honest.of(key.status, key.manager_id), key=key)
+    return Standing(status=look.of(key.status, key.manager_id), key=key)
 
 
 _POLLS: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, _Poll]] = WeakKeyDictionary()

@@ -33,7 +33,7 @@ from airflow_provider_rayworkflow.workflow.model.retry import seconds
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.offline.plan import Plan, make_plan
 from airflow_provider_rayworkflow.workflow.offline.prune import PRUNED_BY_DEFAULT, check_statuses
-from airflow_provider_rayworkflow.workflow.storage.honest_statuses import HonestStatuses
+from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader
 
 if TYPE_CHECKING:
     import ray
@@ -188,7 +188,7 @@ def plan(
     return make_plan(
         store,
         workflow_id,
-        HonestStatuses(store, now=time.time()).read(workflow_id),
+        StatusReader(store).read(workflow_id),
         graph,
         on_change=on_change or (None if dag is None else "reuse"),
         from_task=check_from_task(from_task),
@@ -250,7 +250,7 @@ def list_all(
     :raises TypeError: for anything but a status, a string, or a set of them.
     """
     found: list[tuple[str, WorkflowStatus]] = _ask(
-        "answers.list_all", check_status_filter(status_filter)
+        "queries.list_all", check_status_filter(status_filter)
     )
     return found
 
@@ -279,7 +279,7 @@ def get_status(workflow_id: str) -> WorkflowStatus:
     :raises WorkflowNotFoundError: when there is no such workflow.
     """
     check_workflow_id(workflow_id)
-    return WorkflowStatus(_ask("answers.get_status", workflow_id))
+    return WorkflowStatus(_ask("queries.get_status", workflow_id))
 
 
 def get_metadata(workflow_id: str, task_id: str | None = None) -> Json:
@@ -291,7 +291,7 @@ def get_metadata(workflow_id: str, task_id: str | None = None) -> Json:
     :raises ValueError: when there is no such workflow or task.
     """
     check_workflow_id(workflow_id)
-    metadata: Json = _ask("answers.get_metadata", workflow_id, task_id)
+    metadata: Json = _ask("queries.get_metadata", workflow_id, task_id)
     return metadata
 
 

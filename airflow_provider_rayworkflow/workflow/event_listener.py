@@ -1,4 +1,4 @@
-"""What a workflow can wait for. Pure: the waiting itself is :mod:`.runtime.events`."""
+"""What a workflow can wait for. Pure: the waiting itself is :mod:`.runtime.worker.waits`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every error of the runtime.
+"""The errors of the runtime. The manager and the command line have a few of their own.
 
 .. code-block:: text
 
@@ -23,6 +23,7 @@
     └── StorageError
         ├── DataLoadError                 an object could not be read
         │   └── CorruptedDataError        it was read, but its size, checksum or form is wrong
+        │       └── UntrustedDataError    it was read, but no key of this process has signed it
         ├── DataSaveError                 an object could not be written
         └── KeyNotFoundError              no object under the key (also a KeyError)
 

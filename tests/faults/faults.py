@@ -26,10 +26,7 @@ from runs import Run
 
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import keys
-from airflow_provider_rayworkflow.workflow.storage.honest_statuses import (
-    HonestStatuses,
-    StoredWorkflow,
-)
+from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader, StoredWorkflow
 
 from proxy import Answer, Unanswered  # isort: skip - worlds puts it within reach
 
@@ -404,7 +401,7 @@ AIRFLOW: dict[str, Callable[[Run], None]] = {
 
 
 def _ended(run: Run, workflow_id: str) -> StoredWorkflow | None:
-    found = HonestStatuses(run.world.store(), now=time.time()).read(workflow_id)
+    found = StatusReader(run.world.store()).read(workflow_id)
     return None if found is None or found.status.is_active else found
 
 

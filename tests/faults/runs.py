@@ -17,10 +17,7 @@ from worlds import World
 
 from airflow_provider_rayworkflow.workflow.exceptions import StorageError
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
-from airflow_provider_rayworkflow.workflow.storage.honest_statuses import (
-    HonestStatuses,
-    StoredWorkflow,
-)
+from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader, StoredWorkflow
 
 #: Within this time everything ends after a fault, with resumes of what was stopped.
 END_S = 480.0
@@ -108,8 +105,8 @@ class Run:
             return {}
 
     def found(self) -> dict[str, StoredWorkflow | None]:
-        honest = HonestStatuses(self.world.store(), now=time.time())
-        return {workflow_id: honest.read(workflow_id) for workflow_id in self.ids}
+        statuses = StatusReader(self.world.store())
+        return {workflow_id: statuses.read(workflow_id) for workflow_id in self.ids}
 
     def has_ended(self) -> bool:
         return not self.unfinished()

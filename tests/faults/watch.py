@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from airflow_provider_rayworkflow.workflow.exceptions import StorageError
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
-from airflow_provider_rayworkflow.workflow.storage.honest_statuses import HonestStatuses
 from airflow_provider_rayworkflow.workflow.storage.leases import Process
+from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader
 
 _INTERVAL_S = 0.1
 
@@ -26,6 +26,7 @@ class Watch:
 
     def __init__(self, store: WorkflowStore, workflow_ids: Sequence[str]) -> None:
         self._store = store
+        self._statuses = StatusReader(store)
         self._ids = workflow_ids
         self._processes: dict[str, Process] = {}
         self._done = threading.Event()
@@ -66,12 +67,12 @@ class Watch:
         seen_at = time.time()  # so it was committed before
         for task_id, record in records.items():
             self.committed.setdefault((workflow_id, task_id), (seen_at, record.epoch))
-        found = HonestStatuses(self._store, now=time.time()).read(workflow_id)
+        found = self._statuses.read(workflow_id)
         if found is None or not found.status.is_active:
             return
         owner = self._processes.get(found.record.manager_id)
         if owner is not None and owner.is_gone():
             # It may have died since that look; a look now has to notice it.
-            again = HonestStatuses(self._store, now=time.time()).read(workflow_id)
+            again = self._statuses.read(workflow_id)
             if again is not None and again.status.is_active and again.record == found.record:
                 self.dishonest.append(f"{workflow_id} is {again.status}, and its owner is dead")

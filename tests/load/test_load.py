@@ -21,10 +21,7 @@ from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
-from airflow_provider_rayworkflow.workflow.storage.honest_statuses import (
-    HonestStatuses,
-    list_workflows,
-)
+from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -73,7 +70,7 @@ def test_ten_thousand_workflows_are_listed_without_reading_one():
             )
         )
     reader = WorkflowStore(store)
-    found = list_workflows(reader, HonestStatuses(reader, now=time.time()))
+    found = StatusReader(reader).list_workflows()
     assert Counter(status for _, status, _ in found) == {"SUCCESSFUL": 9_000, "RESUMABLE": 1_000}
     assert {workflow_id for workflow_id, _, _ in found} == {f"Workflow {n}" for n in range(10_000)}
     assert store.reads == 3  # the leases of three managers, none of which is alive

@@ -34,7 +34,7 @@ from airflow_provider_rayworkflow.workflow.storage.mailbox import ANYBODY
 log = get_logger(__name__)
 
 # How long the page waits for a cluster.
-_PATIENCE_S = 10.0
+_TIMEOUT_S = 10.0
 
 
 class PageAction(StrEnum):
@@ -79,10 +79,10 @@ def offered(access: Access, workflow: ShownWorkflow) -> dict[PageAction, Offer]:
     }
 
 
-def act(access: Access, body: ActionBody, *, patience_s: float = _PATIENCE_S) -> str:
+def act(access: Access, body: ActionBody, *, timeout_s: float = _TIMEOUT_S) -> str:
     """Do it, and say what was done.
 
-    :param patience_s: how long to wait for a cluster.
+    :param timeout_s: how long to wait for a cluster.
     :raises HTTPException: 403 and 404 as for :meth:`Access.check`; 409 if the workflow's
         status does not allow it.
     """
@@ -93,7 +93,7 @@ def act(access: Access, body: ActionBody, *, patience_s: float = _PATIENCE_S) ->
         )
     log.info("%s of workflow %s, asked for in the UI", body.action, body.workflow_id)
     try:
-        return _do(workflow, body, patience_s)
+        return _do(workflow, body, timeout_s)
     except StorageError as exc:
         raise RayWorkflowStorageError(str(exc)) from exc  # details are for the log only
     except (WorkflowError, RayWorkflowStillActiveError, RayWorkflowNotFoundError) as exc:
@@ -157,7 +157,7 @@ def _possible(workflow: ShownWorkflow) -> dict[PageAction, Offer]:
     return possible
 
 
-def _do(workflow: ShownWorkflow, body: ActionBody, patience_s: float) -> str:
+def _do(workflow: ShownWorkflow, body: ActionBody, timeout_s: float) -> str:
     hook, workflow_id = workflow.hook, workflow.workflow_id
     match body.action:
         case PageAction.SUSPEND:
@@ -177,16 +177,16 @@ def _do(workflow: ShownWorkflow, body: ActionBody, patience_s: float) -> str:
         case PageAction.RESUME:
             if workflow.origin is not None:
                 return "The task instance has to be cleared."  # by the page's script
-            return _resume_on_cluster(workflow, patience_s)
+            return _resume_on_cluster(workflow, timeout_s)
 
 
-def _resume_on_cluster(workflow: ShownWorkflow, patience_s: float) -> str:
+def _resume_on_cluster(workflow: ShownWorkflow, timeout_s: float) -> str:
     """Have the connection's cluster go on with a workflow that no task instance waits for."""
     engine = engine_for(
         workflow.hook,
         RunSpec(workflow_id=workflow.workflow_id),
         token=ANYBODY,
-        unreachable_timeout_s=patience_s,
+        unreachable_timeout_s=timeout_s,
     )
     try:
         engine.submit(StartOptions())

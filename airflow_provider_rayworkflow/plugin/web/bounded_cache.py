@@ -24,11 +24,6 @@ class BoundedCache(Generic[K, V]):
         self._lock = threading.Lock()
         self._bytes = 0
 
-    @property
-    def held_bytes(self) -> int:
-        """How many bytes its keys and values take, about."""
-        return self._bytes
-
     def __len__(self) -> int:
         return len(self._values)
 

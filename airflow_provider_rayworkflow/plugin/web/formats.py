@@ -10,6 +10,7 @@ from typing import Any
 
 from airflow_provider_rayworkflow.workflow.format.nesting import is_nested_deeper
 from airflow_provider_rayworkflow.workflow.format.shortening import MAX_NAME_BYTES, shorten
+from airflow_provider_rayworkflow.workflow.format.times import duration, utc_time
 
 #: What is said of a task's state, and in which order.
 STATE_TITLES = {
@@ -35,17 +36,6 @@ PLAN_TITLES = {
 }
 
 
-def duration(seconds: float | None) -> str:
-    """``1 h 02 min``, ``3 min 04 s``, ``5.0 s``; ``-`` where it is not known."""
-    if seconds is None:
-        return "-"
-    if seconds < 60:
-        return f"{max(0.0, seconds):.1f} s"
-    minutes, left = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {left:02} s"
-
-
 def took(times: Any, now: float | None = None) -> float | None:
     """Seconds from ``started_at`` to ``ended_at``, or until now."""
     if times.started_at is None:
@@ -59,13 +49,6 @@ def iso_time(timestamp: float | None) -> str:
     if timestamp is None:
         return ""
     return datetime.fromtimestamp(timestamp, UTC).isoformat(timespec="seconds")
-
-
-def utc_time(timestamp: float | None) -> str:
-    """The same for people, where no script runs."""
-    if timestamp is None:
-        return "-"
-    return datetime.fromtimestamp(timestamp, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def pretty_json(value: Any) -> str:

@@ -91,11 +91,6 @@ class Lanes:
         seconds = ACTION_DEADLINE_S if is_action else self._deadline_s
         return asyncio.get_running_loop().time() + seconds
 
-    def hung(self) -> dict[Hashable, int]:
-        """How many calls of each lane were abandoned and have not ended yet."""
-        with self._lock:
-            return {name: lane.hung for name, lane in self._lanes.items() if lane.hung}
-
     async def run(self, name: Hashable, call: Callable[[], T], *, until: float) -> T:
         """Call what blocks, in a thread of the lane.
 
@@ -120,9 +115,14 @@ class Lanes:
                 loop.call_soon_threadsafe(_settle, answer, found, error)
 
         # A daemon: a storage that hangs must not keep the server from ending.
-        threading.Thread(
+        thread = threading.Thread(
             target=context.run, args=(work,), daemon=True, name="ray-workflow-page"
-        ).start()
+        )
+        try:
+            thread.start()
+        except RuntimeError:  # the system has no more
+            self._leave(name, job)
+            raise NoAnswerError from None
         try:
             async with asyncio.timeout_at(until):
                 return await answer
@@ -183,6 +183,7 @@ class Lanes:
                 return
 
     def _hung(self, name: Hashable) -> int:
+        """How many calls of a lane were abandoned and have not ended yet."""
         with self._lock:
             lane = self._lanes.get(name)
             return lane.hung if lane else 0

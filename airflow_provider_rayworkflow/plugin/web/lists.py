@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 
@@ -22,7 +21,6 @@ from airflow_provider_rayworkflow.workflow.format.signing import SigningKeys
 from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, keys
-from airflow_provider_rayworkflow.workflow.storage.honest_statuses import HonestStatuses
 from airflow_provider_rayworkflow.workflow.storage.keys import StatusKey
 
 log = get_logger(__name__)
@@ -132,11 +130,11 @@ def list_page(
     :raises StorageError: when the storage can't be read.
     """
     store, wanted = hook.store, chosen.text.lower()
-    honest = HonestStatuses(store, now=time.time())
+    look = hook.statuses.look()
     found = [
         (status, key)
         for segment, key in store.list_segments().items()
-        if (status := honest.of(key.status, key.manager_id)) and chosen.status in ("", status)
+        if (status := look.of(key.status, key.manager_id)) and chosen.status in ("", status)
         # The id of a long one is in its document only.
         if wanted in (keys.unquote_id(segment) or segment).lower()
     ]

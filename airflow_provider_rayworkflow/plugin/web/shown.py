@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -19,13 +18,12 @@ from airflow_provider_rayworkflow.workflow.model.progress import progress_line
 from airflow_provider_rayworkflow.workflow.model.records import (
     ORIGIN_KEY,
     Encoding,
-    Form,
     JsonOutput,
     Result,
     StatusRecord,
 )
 from airflow_provider_rayworkflow.workflow.offline.plan import PlannedTask, make_plan
-from airflow_provider_rayworkflow.workflow.storage.honest_statuses import StoredWorkflow
+from airflow_provider_rayworkflow.workflow.storage.status_reader import StoredWorkflow
 from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
 
 log = get_logger(__name__)
@@ -148,12 +146,11 @@ def _output(store: WorkflowStore, result: Result) -> JsonOutput:
     if size > MAX_OUTPUT_BYTES:
         return JsonOutput(problem=f"It has {size:,} bytes.")
     try:
-        data = store.values.read(result.blob) if result.blob else result.inline or b""
-        value = json.loads(bytes(data))
+        value = store.values.read_json(result)
     except (StorageError, ValueError, RecursionError) as exc:
         log.warning("The output of a task can't be shown: %s", exc)
         return JsonOutput(problem="It can't be read. The API server's log says why.")
-    return JsonOutput(value=[value, None] if result.form is Form.CAUGHT_VALUE else value)
+    return JsonOutput(value=value)
 
 
 def _quoted(text: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from typing import Any
 
 from airflow_provider_rayworkflow.workflow.exceptions import WorkflowError
@@ -15,7 +14,7 @@ from airflow_provider_rayworkflow.workflow.storage import (
     resolve_storage,
     shown,
 )
-from airflow_provider_rayworkflow.workflow.storage.honest_statuses import HonestStatuses
+from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader
 
 
 class UnavailableError(WorkflowError):
@@ -49,7 +48,7 @@ def read_record(store: WorkflowStore, workflow_id: str) -> StatusRecord:
 
     :raises UnavailableError: when there is no such workflow.
     """
-    found = HonestStatuses(store, now=time.time()).read(workflow_id)
+    found = StatusReader(store).read(workflow_id)
     if found is None:
         raise UnavailableError(f"There is no workflow {workflow_id!r} in {shown(store.bytes.uri)}.")
     return found.honest_record

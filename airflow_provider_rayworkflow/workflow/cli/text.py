@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from airflow_provider_rayworkflow.workflow.format.columns import columns
@@ -37,13 +36,6 @@ def task_options(task: dict[str, Any]) -> str:
         name: value for name, value in options.items() if value != _DEFAULTS.get(name)
     }
     return ", ".join(f"{name}={value}" for name, value in shown.items())
-
-
-def utc(timestamp: float | None) -> str:
-    """A time in seconds since the epoch, for people."""
-    if timestamp is None:
-        return "-"
-    return datetime.fromtimestamp(timestamp, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def first_line(exc: Exception) -> str:

@@ -113,7 +113,7 @@ class AttemptEnds:
         if attempt.follows and not isinstance(end, Returned | Continued):
             # What it followed may be on its way to the storage: that comes first.
             attempt.follows = False
-            self._commits.add(None, lambda: self.handle(attempt, end))
+            self._commits.commit(None, lambda: self.handle(attempt, end))
             return
         if attempt.is_useless:
             return
@@ -147,7 +147,10 @@ class AttemptEnds:
         if node.is_output:
             self.json_output = returned.json_output
         record = returned_record(node, returned, result)
-        self._commit_result(node, record, lambda: self._tell(self._schedule.finished(node, result)))
+        self._commits.commit(
+            self._as_stored(node, record),
+            lambda: self._tell(self._schedule.finished(node, result)),
+        )
 
     def _continued(self, node: Node, continued: Continued) -> None:
         graph = Graph.from_bytes(continued.graph, key=f"continuation of {node.task_id}")
@@ -158,10 +161,10 @@ class AttemptEnds:
             lambda: self._tell(self._schedule.continued(node, graph, task_ids)),
         )
 
-    def _commit_result(self, node: Node, record: TaskRecord, then: Callable[[], None]) -> None:
+    def _as_stored(self, node: Node, record: TaskRecord) -> TaskRecord | None:
+        """The record of a task's result as it is committed; None for a task that keeps none."""
         keeps = node.checkpoint or node.is_output
-        found = as_found(record, node, self._schedule.output) if keeps else None
-        self._commits.commit(found, then)
+        return as_found(record, node, self._schedule.output) if keeps else None
 
     def _tell(self, resolved: Sequence[Node]) -> None:
         for node in resolved:
@@ -205,7 +208,8 @@ class AttemptEnds:
             f"The attempt failed, and the task is tried again: {_in_words(failure)}",
         )
         self._table.note_retried(failed_attempt(node, failure))
-        wait_s = 0 if failure.system else node.wait_s(self._random())
+        at_once = failure.system or self.must_rebuild
+        wait_s = 0 if at_once else node.wait_s(self._random())
         if wait_s:
             self._table.wait(node, wait_s, lambda: self._schedule.retry(node))
         else:
@@ -223,7 +227,8 @@ class AttemptEnds:
                 self._table.stop_useless(other)
             self._tell(resolved)
 
-        self._commit_result(catcher, caught_record(node, catcher, result, failure, raised), then)
+        record = caught_record(node, catcher, result, failure, raised)
+        self._commits.commit(self._as_stored(catcher, record), then)
 
     def _inputs_lost(self, node: Node, lost: InputsLost) -> None:
         upstream = [node.upstream[position] for position in lost.positions]
@@ -239,7 +244,9 @@ class AttemptEnds:
         for other in upstream:
             if (record := revoked_record(other)) is not None:
                 self._commits.commit(record, lambda: None)
+            self._schedule.note(other)
         self.must_rebuild = True
+        self._table.stop_waiting()  # a new schedule waits anew
 
 
 def _in_words(failure: TaskFailure) -> str:

@@ -44,35 +44,40 @@ class Attempt(Errand):
         self.killer: asyncio.TimerHandle | None = None
 
     def on_done(self, completion: AttemptEnd) -> None:
-        self._table.came_back(self, completion)
+        table = self._table
+        if not table.ended:  # many come at once: one turn for all
+            table.enqueue(table.take_back)
+        table.ended.append((self, completion))
 
     def follow(self, accept: Accept) -> Errand | None:
         return self._table.follow(self, accept)
 
 
 class AttemptTable:
-    """See the module.
+    """Knows each attempt of one run from its start to its end, and each task that waits for a retry.
 
     :param runner: runs the attempts.
-    :param came_back: told each attempt that has ended, and how.
+    :param take_back: called between two steps of the run, once for all attempts that have ended.
     :param follow: see :meth:`.Errand.follow`.
     :param enqueue: calls a function between two steps of the run.
     :param clock: seconds since the epoch.
+    :ivar ended: the attempts that have ended since ``take_back`` was called last, and how.
     """
 
     def __init__(
         self,
         runner: Runner,
         *,
-        came_back: Callable[[Attempt, AttemptEnd], None],
+        take_back: Callable[[], None],
         follow: Callable[[Attempt, Accept], Errand | None],
         enqueue: Callable[[Callable[[], None]], None],
         clock: Callable[[], float],
     ) -> None:
-        self.came_back = came_back
+        self.take_back = take_back
         self.follow = follow
+        self.enqueue = enqueue
+        self.ended: list[tuple[Attempt, AttemptEnd]] = []
         self._runner = runner
-        self._enqueue = enqueue
         self._clock = clock
         self._attempts: dict[Node, Attempt] = {}
         self._timers: dict[Node, asyncio.TimerHandle] = {}
@@ -161,6 +166,13 @@ class AttemptTable:
         for attempt in list(self._attempts.values()):
             self._runner.stop(attempt)
 
+    def stop_waiting(self) -> None:
+        """Stop what only waits, for an event or for its next attempt: it would take any time."""
+        for attempt in list(self._attempts.values()):
+            if attempt.run.is_event:
+                self.stop_useless(attempt.node)
+        self.cancel_waiting()
+
     # ---- retries
 
     def note_retried(self, failed: FailedAttempt) -> None:
@@ -183,7 +195,7 @@ class AttemptTable:
                 retry()
 
         loop = asyncio.get_running_loop()
-        self._timers[node] = loop.call_later(wait_s, self._enqueue, due)
+        self._timers[node] = loop.call_later(wait_s, self.enqueue, due)
 
     def cancel_waiting(self) -> None:
         """No task that waits is tried again."""

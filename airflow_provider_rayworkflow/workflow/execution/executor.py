@@ -18,22 +18,25 @@ from airflow_provider_rayworkflow.workflow.execution.attempt_ends import (
     no_remark,
 )
 from airflow_provider_rayworkflow.workflow.execution.attempt_table import Attempt, AttemptTable
-from airflow_provider_rayworkflow.workflow.execution.group_commit import Commit, GroupCommit
+from airflow_provider_rayworkflow.workflow.execution.group_commit import GroupCommit
 from airflow_provider_rayworkflow.workflow.execution.metrics import Metrics
 from airflow_provider_rayworkflow.workflow.execution.writes import Guard, Writes
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.model.claim import Claim
 from airflow_provider_rayworkflow.workflow.model.graph import Graph
-from airflow_provider_rayworkflow.workflow.model.outcome import Outcome, Stop, describe_output
+from airflow_provider_rayworkflow.workflow.model.outcome import (
+    Outcome,
+    Stop,
+    describe_output,
+    system_failure,
+)
 from airflow_provider_rayworkflow.workflow.model.records import (
     Result,
     ReuseCounts,
-    TaskFailure,
 )
-from airflow_provider_rayworkflow.workflow.model.task_record import Checkpoints
+from airflow_provider_rayworkflow.workflow.model.task_record import Checkpoints, TaskRecord
 from airflow_provider_rayworkflow.workflow.scheduling.attempts import (
     Accept,
-    AttemptEnd,
     Errand,
     Runner,
 )
@@ -111,15 +114,13 @@ class Executor:
         self._outcome: Outcome | None = None
         self._schedule: Schedule | None = None
         self._queue: asyncio.Queue[Callable[[], None]] = asyncio.Queue()
-        self._back: list[tuple[Attempt, AttemptEnd]] = []
         journal = JournalWriter(store.bytes, claim.workflow_id, claim.epoch, signing=store.signing)
-        self._commits = GroupCommit(journal, writes, guard=guard, on_written=self._on_written)
+        later = self._queue.put_nowait
+        self._commits = GroupCommit(
+            journal, writes, guard=guard, enqueue=later, on_written=self._on_written
+        )
         self.attempts = AttemptTable(
-            runner,
-            came_back=self.came_back,
-            follow=self._follow,
-            enqueue=self._queue.put_nowait,
-            clock=clock,
+            runner, take_back=self.take_back, follow=self._follow, enqueue=later, clock=clock
         )
         self._ends = AttemptEnds(
             claim.workflow_id,
@@ -253,46 +254,28 @@ class Executor:
 
     # ---- what came back
 
-    def came_back(self, attempt: Attempt, end: AttemptEnd) -> None:
-        """An attempt has ended on its worker, in the event loop."""
-        if not self._back:  # many come at once: one turn for all
-            self._queue.put_nowait(self._take_back)
-        self._back.append((attempt, end))
-
-    def _take_back(self) -> None:
-        back, self._back = self._back, []
-        self._metrics.tasks_ended([end for _, end in back])
-        for attempt, end in back:
+    def take_back(self) -> None:
+        """Do what follows from the ends of attempts; called in the loop of the run."""
+        ended, self.attempts.ended = self.attempts.ended, []
+        self._metrics.tasks_ended([end for _, end in ended])
+        for attempt, end in ended:
             self._ends.handle(attempt, end)
 
-    def _on_written(self, batch: Sequence[Commit], error: BaseException | None) -> None:
-        self._queue.put_nowait(lambda: self._written(batch, error))
-
-    def _written(self, batch: Sequence[Commit], error: BaseException | None) -> None:
+    def _on_written(self, records: Sequence[TaskRecord], error: BaseException | None) -> None:
+        if error is None:
+            self._log_successful(records)
+            return
         if isinstance(error, OwnershipLostError):
             self._end(Outcome(stopped=Stop.FENCED, lost=error))
             return
-        records = [commit.record for commit in batch if commit.record]
-        if error is not None:
-            log.error("Workflow %s: a checkpoint can't be written: %s", self.workflow_id, error)
-            failure = TaskFailure(
-                task_id=records[0].task_id,
-                type=type(error).__name__,
-                message=str(error),
-                traceback="",
-                system=True,
-            )
-            self._end(Outcome(failure=failure))
-            return
-        self._log_successful(
-            [one.task_id for one in records if not (one.is_failure or one.is_revoked)]
-        )
-        for commit in batch:
-            commit.then()
+        log.error("Workflow %s: a checkpoint can't be written: %s", self.workflow_id, error)
+        failure = system_failure(error, task_id=records[0].task_id)
+        self._end(Outcome(failure=failure))
 
-    def _log_successful(self, task_ids: Sequence[str]) -> None:
+    def _log_successful(self, records: Sequence[TaskRecord]) -> None:
+        names = [one.task_id for one in records if not (one.is_failure or one.is_revoked)]
         # In one piece: what goes before a line takes longer than a short task.
-        lines = (f"Task status [SUCCESSFUL]\t[{self.workflow_id}@{name}]" for name in task_ids)
+        lines = (f"Task status [SUCCESSFUL]\t[{self.workflow_id}@{name}]" for name in names)
         if text := "\n".join(lines):
             log.info("%s", text)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from airflow_provider_rayworkflow.workflow.execution.writes import Guard, Writes
 from airflow_provider_rayworkflow.workflow.model.task_record import TaskRecord
@@ -12,7 +12,7 @@ from airflow_provider_rayworkflow.workflow.storage.journal import JournalWriter
 
 
 @dataclass(slots=True)
-class Commit:
+class _Commit:
     """A record on its way to the storage, and what to do when it is there.
 
     :ivar record: None for what only has to come after the records before it.
@@ -27,7 +27,9 @@ class GroupCommit:
 
     :param writes: write the journal.
     :param guard: says whether the journal may still be written.
-    :param on_written: told each batch when it is durable, or with the error of its write.
+    :param enqueue: calls a function between two steps of the run.
+    :param on_written: told the records of each batch when they are durable, before what follows
+        from them, or with the error of their write.
     """
 
     def __init__(
@@ -36,34 +38,33 @@ class GroupCommit:
         writes: Writes,
         *,
         guard: Guard | None = None,
-        on_written: Callable[[Sequence[Commit], BaseException | None], None],
+        enqueue: Callable[[Callable[[], None]], None],
+        on_written: Callable[[Sequence[TaskRecord], BaseException | None], None],
     ) -> None:
         self._journal = journal
         self._writes = writes
         self._guard = guard
+        self._enqueue = enqueue
         self._on_written = on_written
-        self._waiting: list[Commit] = []
+        self._waiting: list[_Commit] = []
         self._is_writing = False
 
     @property
     def is_busy(self) -> bool:
-        """True while anything waits or is being written."""
+        """True while anything waits, is being written, or is written and not told yet."""
         return bool(self._waiting) or self._is_writing
 
     def commit(self, record: TaskRecord | None, then: Callable[[], None]) -> None:
-        """As :meth:`add`; without a record, and without writes to wait for, ``then`` is called at once."""
+        """Let a record wait for the next write.
+
+        :param record: None for what only has to come after the records before it; without any to
+            wait for, ``then`` is called at once.
+        :param then: called when the record, and all that came before it, are durable.
+        """
         if record is None and not self.is_busy:
             then()
         else:
-            self.add(record, then)
-
-    def add(self, record: TaskRecord | None, then: Callable[[], None]) -> None:
-        """Let a record wait for the next write.
-
-        :param record: None for what only has to come after the records before it.
-        :param then: called when the record, and all that were added before it, are durable.
-        """
-        self._waiting.append(Commit(record, then))
+            self._waiting.append(_Commit(record, then))
 
     def discard_waiting(self) -> None:
         """Drop what waits: it may not be written any more."""
@@ -75,15 +76,26 @@ class GroupCommit:
             return
         batch, self._waiting = self._waiting, []
         records = [commit.record for commit in batch if commit.record is not None]
+        written = partial(self._written, batch, records)
         self._is_writing = True
         if records:
             write = self._writes.put(lambda: self._journal.next_put(records), guard=self._guard)
-            write.add_done_callback(lambda write: self._written(batch, write.exception()))
+            write.add_done_callback(
+                lambda write: self._enqueue(partial(written, write.exception()))
+            )
         else:
-            asyncio.get_running_loop().call_soon(self._written, batch, None)
+            self._enqueue(partial(written, None))
 
-    def _written(self, batch: Sequence[Commit], error: BaseException | None) -> None:
+    def _written(
+        self,
+        batch: Sequence[_Commit],
+        records: Sequence[TaskRecord],
+        error: BaseException | None,
+    ) -> None:
         self._is_writing = False
         if error is not None:
             self._journal.take_back()
-        self._on_written(batch, error)
+        self._on_written(records, error)
+        if error is None:
+            for commit in batch:
+                commit.then()

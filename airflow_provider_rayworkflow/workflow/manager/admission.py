@@ -28,16 +28,20 @@ from airflow_provider_rayworkflow.workflow.model.claim import Claim
 from airflow_provider_rayworkflow.workflow.model.code_variables import archives_of
 from airflow_provider_rayworkflow.workflow.model.graph import Graph, Tasks
 from airflow_provider_rayworkflow.workflow.model.records import StartOptions, StatusRecord
-from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus, check_transition
+from airflow_provider_rayworkflow.workflow.model.status import (
+    RUN_AGAIN,
+    WorkflowStatus,
+    check_transition,
+)
 from airflow_provider_rayworkflow.workflow.offline import lifecycle
 from airflow_provider_rayworkflow.workflow.offline.finished import has_lost_output
 from airflow_provider_rayworkflow.workflow.offline.plan import make_plan
 from airflow_provider_rayworkflow.workflow.scheduling.snapshot import ids_of
 from airflow_provider_rayworkflow.workflow.storage.archives import ArchiveStore
 from airflow_provider_rayworkflow.workflow.storage.claims import latest_epoch, next_claim
-from airflow_provider_rayworkflow.workflow.storage.honest_statuses import StoredWorkflow
 from airflow_provider_rayworkflow.workflow.storage.keys import WorkflowFile
 from airflow_provider_rayworkflow.workflow.storage.snapshot import read_earlier
+from airflow_provider_rayworkflow.workflow.storage.status_reader import StoredWorkflow
 from airflow_provider_rayworkflow.workflow.storage.statuses import status_key, status_put
 
 log = get_logger(__name__)
@@ -267,8 +271,8 @@ class Admission:
         claim = await self._known.in_thread(self._known.store.read_claim, workflow_id, epoch)
         if claim.manager_id == self._known.manager_id:
             return False  # a start of ours that failed
-        honest = self._known.honest_statuses()
-        return not await self._known.in_thread(honest.may_be_replaced, claim.manager_id)
+        look = self._known.statuses.look()
+        return not await self._known.in_thread(look.may_be_replaced, claim.manager_id)
 
     async def _claim_and_start(self, start: _Start) -> bool:
         # The slot is taken before anything is awaited, and given back if the start fails.
@@ -291,14 +295,13 @@ class Admission:
         status = WorkflowStatus.RUNNING if has_slot else WorkflowStatus.PENDING
         continued = start.continued
         before = continued.status if continued else WorkflowStatus.NONE
-        # Of a successful one, a damaged value may have been deleted since. Who has lost its lease may
-        # have committed something until our claim. One that waits for its turn is not to keep a long
-        # list meanwhile.
+        # The list of files is used again only if it is still right. Of a successful workflow,
+        # _has_lost_output may have deleted a damaged value; an owner that has lost its lease may
+        # commit until our claim. A workflow that waits for a slot lists them later, so as not to
+        # keep a long list meanwhile.
         is_known = before.can_be_resumed and not (continued and continued.has_lost_owner)
         files = start.seen.files if has_slot and is_known else None
-        if before is WorkflowStatus.SUCCESSFUL:
-            before = WorkflowStatus.RESUMABLE  # something of it has to run
-        check_transition(start.workflow_id, before, status)
+        check_transition(start.workflow_id, RUN_AGAIN.get(before, before), status)
         if continued is None:
             ready = self._prepare(start, status)
         else:

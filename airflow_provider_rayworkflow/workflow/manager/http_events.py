@@ -43,7 +43,7 @@ T = TypeVar("T")
 Fate = Literal["committed", "refused", "stored"]
 
 #: Whether a workflow can get an event: it can; it has ended for good; there is no such workflow.
-Standing = Literal["open", "ended", "unknown"]
+Reception = Literal["open", "ended", "unknown"]
 
 # The events of so many workflows are remembered while none is posted or waited for.
 _MAX_IDLE = 256
@@ -75,7 +75,7 @@ class HttpEvents:
     """The events of all workflows.
 
     :param threads: where storage calls block.
-    :param standing: how a workflow stands.
+    :param reception: tells whether a workflow can get an event.
     :param settings: limits; by default those of :class:`EventSettings`.
     :param clock: seconds since the epoch.
     """
@@ -85,14 +85,14 @@ class HttpEvents:
         store: WorkflowStore,
         threads: ThreadPool,
         *,
-        standing: Callable[[str], Awaitable[Standing]],
+        reception: Callable[[str], Awaitable[Reception]],
         settings: EventSettings | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._events = EventStore(store.bytes, signing=store.signing)
         self._threads = threads
-        self._standing = standing
+        self._reception = reception
         self._settings = settings or EventSettings()
         self._clock = clock
         self._workflows: OrderedDict[str, _Workflow] = OrderedDict()
@@ -121,7 +121,7 @@ class HttpEvents:
         :raises RefusedPostError: 404 for an unknown workflow, 409 for one that has ended, 429 when
             too many events wait.
         """
-        await self._check_standing(workflow_id)
+        await self._check_reception(workflow_id)
         with self._key(workflow_id, event_key) as key:
             async with key.changed:
                 number = await self._find_same(workflow_id, event_key, digest_of(payload))
@@ -136,13 +136,13 @@ class HttpEvents:
                 async with key.changed:
                     return await self._promise(workflow_id, event_key, number)
 
-    async def _check_standing(self, workflow_id: str) -> None:
-        standing = await self._standing(workflow_id)
-        if standing == "ended":
+    async def _check_reception(self, workflow_id: str) -> None:
+        reception = await self._reception(workflow_id)
+        if reception == "ended":
             raise RefusedPostError(
                 409, f"Workflow {workflow_id!r} has ended, so no task of it can get the event."
             )
-        if standing == "open":
+        if reception == "open":
             return
         if not self._settings.early_s:
             raise RefusedPostError(

@@ -16,7 +16,7 @@ from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.offline import lifecycle
 from airflow_provider_rayworkflow.workflow.offline.fork import fork
 from airflow_provider_rayworkflow.workflow.offline.prune import prune
-from airflow_provider_rayworkflow.workflow.storage.honest_statuses import StoredWorkflow
+from airflow_provider_rayworkflow.workflow.storage.status_reader import StoredWorkflow
 
 
 class InactiveWorkflows:

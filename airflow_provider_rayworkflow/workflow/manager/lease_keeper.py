@@ -45,6 +45,7 @@ class LeaseKeeper:
             limits=limits.to_json(),
             cluster=cluster,
         )
+        self._limits = self._lease.limits
         self._renewing = threading.Lock()
 
     def renew(self) -> None:
@@ -60,14 +61,17 @@ class LeaseKeeper:
             if tenure.is_over:
                 raise LeaseLostError
             self._lease = replace(
-                self._lease, renewed_at=self._known.clock(), renewals=self._lease.renewals + 1
+                self._lease,
+                renewed_at=self._known.clock(),
+                renewals=self._lease.renewals + 1,
+                limits=self._limits,
             )
             self._known.store.leases.write(self._lease)
             tenure.extend(begun)
 
     def set_limits(self, limits: Limits) -> None:
         """Have the next renewal write these limits, for the manager after this one."""
-        self._lease = replace(self._lease, limits=limits.to_json())
+        self._limits = limits.to_json()
 
     def earlier(self) -> list[Lease]:
         """The leases of earlier managers of the same actor. Blocks."""

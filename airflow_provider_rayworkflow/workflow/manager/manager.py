@@ -1,6 +1,6 @@
 """Owns all workflows of a cluster: claims, admits, runs, stops and answers for them.
 
-Plain asyncio. The Ray actor around it is :mod:`.runtime.actor`.
+Plain asyncio. The Ray actor around it is :mod:`.runtime.service.actor`.
 """
 
 from __future__ import annotations
@@ -69,10 +69,10 @@ class Manager:
     :param cluster: the id that submissions for this manager carry, with its ``package_version``.
     :param builder: makes the graphs of submissions; None for a manager that takes none.
     :param max_log_bytes: how much is kept of what the tasks of a workflow print and log.
-    :ivar answers: what callers ask.
+    :ivar queries: what callers ask.
     :ivar runs: the runs of the workflows that it holds.
     :ivar submissions: finds what to run, if there is a builder.
-    :ivar tenure: how long this manager may act without another renewal of its lease.
+    :ivar tenure: how long it may act without another renewal of its lease.
     """
 
     _loop: asyncio.AbstractEventLoop | None = None
@@ -107,11 +107,11 @@ class Manager:
         self.runs = WorkflowRuns(
             known, runner, limits=limits, late=late, metrics=metrics or Metrics(), logs=self.logs
         )
-        self._starts = Admission(known, locks=self._locks, slots=self.runs.slots, late=late)
-        self.answers = Queries(known, resume=self.resume)
-        standing = self.answers.standing
+        self._admission = Admission(known, locks=self._locks, slots=self.runs.slots, late=late)
+        self.queries = Queries(known, resume=self.resume)
+        reception = self.queries.reception
         self.http_events = HttpEvents(
-            store, known.threads, standing=standing, settings=event_settings, clock=clock
+            store, known.threads, reception=reception, settings=event_settings, clock=clock
         )
         self.inactive = InactiveWorkflows(known, locks=self._locks, http_events=self.http_events)
         self._claim_watch = ClaimWatch(
@@ -120,7 +120,7 @@ class Manager:
         self._requests = StopRequests(known, stop=self._stop_as_requested)
         takes = (cluster, package_version)
         self.submissions = SubmissionReader(
-            known, self._starts, builder, takes=takes, set_limits=self.set_limits
+            known, self._admission, builder, takes=takes, set_limits=self.set_limits
         )
         self._watching: list[asyncio.Task[None]] = []
         self._lease = LeaseKeeper(
@@ -227,7 +227,7 @@ class Manager:
         Errors are those of :func:`.api.run_async`.
         """
         parsed = await self._known.read_graph(graph)
-        await self._starts.begin(workflow_id, parsed, user_metadata, options or StartOptions())
+        await self._admission.begin(workflow_id, parsed, user_metadata, options or StartOptions())
 
     async def resume(
         self,
@@ -244,7 +244,7 @@ class Manager:
         :raises CorruptedDataError: when its stored graph is damaged.
         """
         options = StartOptions(from_task=from_task, traceparent=traceparent, is_awaited=is_awaited)
-        await self._starts.begin(workflow_id, None, {}, options)
+        await self._admission.begin(workflow_id, None, {}, options)
 
     async def resume_all(self, *, include_failed: bool) -> list[tuple[str, Exception | None]]:
         """Resume every RESUMABLE workflow, and the FAILED ones if asked for.
@@ -252,9 +252,8 @@ class Manager:
         Those that were running come first and so get the slots. Returns each id with the error
         that kept it from being resumed, or None.
         """
-        wanted = {WorkflowStatus.RESUMABLE}
-        if include_failed:
-            wanted.add(WorkflowStatus.FAILED)
+        failed = {WorkflowStatus.FAILED} if include_failed else set()
+        wanted = {WorkflowStatus.RESUMABLE, *failed}
         found = await self._known.in_thread(self._known.list_all)
         return [
             (workflow_id, await self._try_resume(workflow_id))
@@ -265,8 +264,9 @@ class Manager:
     async def _try_resume(self, workflow_id: str) -> Exception | None:
         try:
             await self.resume(workflow_id)
-        except (WorkflowError, queue.Full) as exc:
-            log.warning("Workflow %s can't be resumed: %s", workflow_id, exc)
+        except Exception as exc:  # of any kind: the others are resumed
+            is_bug = not isinstance(exc, WorkflowError | queue.Full)
+            log.warning("Workflow %s can't be resumed: %s", workflow_id, exc, exc_info=is_bug)
             return exc
         return None
 
@@ -290,11 +290,12 @@ class Manager:
         await self._stop_and_wait(workflow_id, Stop.SUSPEND)
 
     async def _stop_as_requested(self, request: StopRequest) -> None:
-        live = self._known.live.get(request.workflow_id)
-        if live is not None:
+        if (live := self._known.live.get(request.workflow_id)) is not None:
             live.stopped_by = request.token
             self.runs.stop(live, Stop(request.how))
             await asyncio.wait([live.ended])
+            if problem := live.lost or (live.unwritten if request.how == "cancel" else None):
+                raise problem  # its owner, or a later manager, has to obey
 
     async def _stop_and_wait(self, workflow_id: str, reason: Stop) -> None:
         async with self._locks.of(workflow_id):

@@ -12,7 +12,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     WorkflowNotFoundError,
 )
 from airflow_provider_rayworkflow.workflow.manager.held_workflow import HeldWorkflow, Output
-from airflow_provider_rayworkflow.workflow.manager.http_events import Standing
+from airflow_provider_rayworkflow.workflow.manager.http_events import Reception
 from airflow_provider_rayworkflow.workflow.manager.registry import Registry
 from airflow_provider_rayworkflow.workflow.model.records import Result, StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
@@ -44,7 +44,7 @@ class Queries:
             raise WorkflowNotFoundError(workflow_id)
         return found.status
 
-    async def standing(self, workflow_id: str) -> Standing:
+    async def reception(self, workflow_id: str) -> Reception:
         """Whether a workflow can get an event."""
         if workflow_id in self._known.live:
             return "open"

@@ -13,13 +13,9 @@ from airflow_provider_rayworkflow.workflow.manager.held_workflow import HeldWork
 from airflow_provider_rayworkflow.workflow.model.graph import Graph
 from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
-from airflow_provider_rayworkflow.workflow.storage.honest_statuses import (
-    HonestStatuses,
-    StoredWorkflow,
-    list_workflows,
-)
 from airflow_provider_rayworkflow.workflow.storage.keys import StatusKey
 from airflow_provider_rayworkflow.workflow.storage.leases import Tenure
+from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader, StoredWorkflow
 from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
 
 T = TypeVar("T")
@@ -59,6 +55,7 @@ class Registry:
 
     :ivar intervals: of the manager.
     :ivar live: the workflows that the manager holds, by id.
+    :ivar statuses: those that the storage tells. Its methods block.
     :ivar tenure: how long the manager may act.
     :ivar threads: where storage calls block.
     :ivar writes: what is written while workflows run, together where that is better.
@@ -78,6 +75,7 @@ class Registry:
         self.tenure = tenure
         self.manager_id = manager_id
         self.clock = clock
+        self.statuses = StatusReader(store, clock)
         self.live: dict[str, HeldWorkflow] = {}
         self.threads = ThreadPool(_STORAGE_THREADS, thread_name_prefix="storage")
         self.writes = Writes(store.bytes, self.threads)
@@ -99,7 +97,7 @@ class Registry:
 
     def find_name(self, workflow_id: str) -> StoredWorkflow | None:
         """As :meth:`find`, from the name of the status document alone, which may be damaged. Blocks."""
-        found = self.honest_statuses().read_name(workflow_id)
+        found = self.statuses.read_name(workflow_id)
         return self.found(found.record) if found else None
 
     def read_status(self, workflow_id: str) -> StatusRecord | None:
@@ -110,24 +108,24 @@ class Registry:
     def found(self, record: StatusRecord, documents: Sequence[str] = ()) -> StoredWorkflow:
         """A stored record with its honest status. Blocks."""
         if record.manager_id != self.manager_id:
-            return self.honest_statuses().found(record, documents)
-        status = record.status
-        if record.workflow_id not in self.live and status.is_active:
-            status = WorkflowStatus.RESUMABLE  # its start or its end failed
+            return self.statuses.found(record, documents)
+        status = self._own_status(record.workflow_id, record.status)
         return StoredWorkflow(record=record, status=status, documents=documents)
 
-    def honest_statuses(self) -> HonestStatuses:
-        """For one question. Its methods block."""
-        return HonestStatuses(self.store, now=self.clock())
+    def _own_status(self, workflow_id: str, status: WorkflowStatus) -> WorkflowStatus:
+        """The honest status of a workflow whose stored status is this manager's own."""
+        if status.is_active and workflow_id not in self.live:
+            return WorkflowStatus.RESUMABLE  # its start or its end failed
+        return status
 
     def list_all(self) -> list[tuple[str, WorkflowStatus, StatusKey]]:
         """All workflows, with the statuses that this manager knows better than the storage. Blocks."""
         found = []
-        for workflow_id, status, key in list_workflows(self.store, self.honest_statuses()):
+        for workflow_id, status, key in self.statuses.list_workflows():
             live = self.live.get(workflow_id)
             if live is not None:
                 status = live.record.status
-            elif key.manager_id == self.manager_id and status.is_active:
-                status = WorkflowStatus.RESUMABLE
+            elif key.manager_id == self.manager_id:
+                status = self._own_status(workflow_id, status)
             found.append((workflow_id, status, key))
         return found

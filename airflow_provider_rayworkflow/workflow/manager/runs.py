@@ -58,7 +58,7 @@ class WorkflowRuns:
         self._late = late
         self._metrics = metrics
         self._logs = logs
-        self.slots = Slots(limits, start=self._start, on_change=metrics.workflows_held)
+        self.slots = Slots(limits, start=self._start, on_counts=metrics.workflows_held)
 
     def stop(
         self, live: HeldWorkflow, reason: Stop, *, lost: OwnershipLostError | None = None

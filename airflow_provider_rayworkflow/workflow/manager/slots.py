@@ -12,28 +12,31 @@ from airflow_provider_rayworkflow.workflow.manager.held_workflow import HeldWork
 from airflow_provider_rayworkflow.workflow.model.limits import Limits
 
 
-class OnChange(Protocol):
+class OnCounts(Protocol):
     def __call__(self, *, running: int, pending: int) -> None: ...
 
 
 class Slots:
     """The slots of one manager, and the queue before them.
 
-    A workflow whose task waits for another one lends its slot meanwhile: else the other one could
-    wait for that very slot. It goes on when it has a slot again, before any other gets one. Of an
-    actor or a plain Ray task that waits, the manager can't tell whose slot may wait for it: what it
-    waits for starts at once, beyond the limit.
+    A workflow whose task waits for another workflow lends its slot meanwhile. If it kept the slot,
+    the other workflow could wait for that slot for ever. The lender goes on when it has a slot
+    again; no other workflow gets one before.
+
+    An actor or a plain Ray task may also wait for a workflow. The manager can't tell which workflow
+    waits for the actor, and so can't take that one's slot: the awaited workflow starts at once,
+    beyond the limit.
 
     :param start: runs a workflow, which has a slot then; it gives the slot back.
-    :param on_change: told how many have a slot and how many wait.
+    :param on_counts: told how many have a slot and how many wait.
     """
 
     def __init__(
-        self, limits: Limits, *, start: Callable[[HeldWorkflow], None], on_change: OnChange
+        self, limits: Limits, *, start: Callable[[HeldWorkflow], None], on_counts: OnCounts
     ) -> None:
         self._limits = limits
         self._start = start
-        self._on_change = on_change
+        self._on_counts = on_counts
         self._running = 0
         self._entering = 0  # workflows on their way into the queue
         self._pending: deque[HeldWorkflow] = deque()
@@ -149,4 +152,4 @@ class Slots:
             self._start(live)
 
     def _tell(self) -> None:
-        self._on_change(running=self._running, pending=len(self._pending))
+        self._on_counts(running=self._running, pending=len(self._pending))

@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
+from airflow_provider_rayworkflow.workflow.exceptions import text_of
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.manager.locks import Locks
 from airflow_provider_rayworkflow.workflow.manager.registry import Registry
-from airflow_provider_rayworkflow.workflow.model.outcome import system_failure
 from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
 
 log = get_logger(__name__)
@@ -71,7 +71,7 @@ class StatusBacklog:
         except Exception as exc:  # the loop must live: other statuses are due as well
             log.warning(
                 "Workflow %s: its status can't be written yet: %s",
-                *(workflow_id, system_failure(exc).message),
+                *(workflow_id, text_of(exc)),
             )
             return
         if self._due[workflow_id] is due:  # a later run may have left another one meanwhile

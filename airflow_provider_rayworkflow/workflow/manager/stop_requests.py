@@ -9,7 +9,6 @@ from airflow_provider_rayworkflow.workflow.exceptions import StorageError, Workf
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.manager.registry import Registry
 from airflow_provider_rayworkflow.workflow.offline.lifecycle import obey_pending_cancel
-from airflow_provider_rayworkflow.workflow.storage.honest_statuses import HonestStatuses
 from airflow_provider_rayworkflow.workflow.storage.leases import LEASE_TTL_S
 from airflow_provider_rayworkflow.workflow.storage.mailbox import Mailbox, StopRequest
 
@@ -82,7 +81,7 @@ class StopRequests:
 
     def _cancel_unowned(self, request: StopRequest) -> None:
         now = self._known.clock()
-        found = HonestStatuses(self._known.store, now=now).read(request.workflow_id)
+        found = self._known.statuses.read(request.workflow_id)
         if found is None or found.status.is_active:
             return  # it may begin; or another manager runs it and will look
         try:

@@ -259,7 +259,10 @@ class SubmissionReader:
         """
         loop = asyncio.get_running_loop()
         try:
-            await self._begin(submission, graph)
+            await self._take_limits(submission)
+            metadata = submission.user_metadata if graph is not None else {}
+            options = _start_options(submission, has_graph=graph is not None)
+            await self._admission.begin(submission.workflow_id, graph, metadata, options)
         except WorkflowStillActiveError:
             if submission.on_existing != "restart" or loop.time() >= until:
                 raise
@@ -269,20 +272,6 @@ class SubmissionReader:
             await asyncio.sleep(self._known.intervals.watch_s)
             return False
         return True
-
-    async def _begin(self, submission: Submission, graph: Graph | None) -> None:
-        await self._take_limits(submission)
-        options = StartOptions(
-            from_task=submission.from_task,
-            traceparent=submission.traceparent,
-            submission_id=submission.submission_id,
-        )
-        if graph is not None:
-            options = replace(
-                options, on_existing=submission.on_existing, on_change=submission.on_change
-            )
-        metadata = submission.user_metadata if graph is not None else {}
-        await self._admission.begin(submission.workflow_id, graph, metadata, options)
 
     async def _take_limits(self, submission: Submission) -> None:
         """Set the limits that are still unset.
@@ -323,6 +312,17 @@ class SubmissionReader:
 
     def _delete(self, submission: Submission) -> None:
         self._mailbox.delete_submission(submission.workflow_id, submission.submission_id)
+
+
+def _start_options(submission: Submission, *, has_graph: bool) -> StartOptions:
+    options = StartOptions(
+        from_task=submission.from_task,
+        traceparent=submission.traceparent,
+        submission_id=submission.submission_id,
+    )
+    if not has_graph:
+        return options
+    return replace(options, on_existing=submission.on_existing, on_change=submission.on_change)
 
 
 def _described(exc: BaseException) -> str:

@@ -101,10 +101,6 @@ class KeyEvents:
         """How many wait for their acknowledgement."""
         return len(self._open)
 
-    def is_open(self, number: int) -> bool:
-        """True for an event that has not been acknowledged."""
-        return number in self._open
-
     def find_same(self, digest: str) -> int | None:
         """The number of an event with this payload that has not been acknowledged."""
         return self._by_digest.get(digest)

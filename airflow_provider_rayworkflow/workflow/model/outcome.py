@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from enum import Enum
 
-from airflow_provider_rayworkflow.workflow.exceptions import OwnershipLostError
+from airflow_provider_rayworkflow.workflow.exceptions import OwnershipLostError, text_of
 from airflow_provider_rayworkflow.workflow.model.records import (
     Encoding,
     Form,
@@ -53,14 +53,18 @@ def status_after(outcome: Outcome) -> WorkflowStatus:
     return WorkflowStatus.SUCCESSFUL
 
 
-def system_failure(exc: BaseException) -> TaskFailure:
-    """An error of the system, outside of any task, as a failure."""
-    try:
-        message = str(exc)
-    except Exception:  # of an exception that can't even say what it is
-        message = "it has no message that can be shown"
+def system_failure(exc: BaseException, *, task_id: str = "", remedy: str = "") -> TaskFailure:
+    """An error of the system as a failure.
+
+    :param task_id: of the task that it kept from running to its end, ``""`` for none.
+    :param remedy: lines to put before what the error says.
+    """
     return TaskFailure(
-        task_id="", type=type(exc).__name__, message=message, traceback="", system=True
+        task_id=task_id,
+        type=type(exc).__name__,
+        message=remedy + text_of(exc),
+        traceback="",
+        system=True,
     )
 
 

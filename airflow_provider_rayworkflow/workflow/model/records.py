@@ -117,7 +117,7 @@ class TaskFailure:
 
     @classmethod
     def from_json(cls, value: Json) -> TaskFailure:
-        return well_typed(cls(**value | {"bases": tuple(value.get("bases", ()))}))
+        return well_typed(cls(**value | {"bases": tuple(value["bases"])}))
 
 
 @pickled_by_fields
@@ -293,7 +293,7 @@ class StatusRecord:
     @classmethod
     def from_json(cls, value: Json) -> StatusRecord:
         failure, output = value.pop("failure"), value.pop("output")
-        progress, reuse = value.pop("progress", None), value.pop("reuse", None)
+        progress, reuse = value.pop("progress"), value.pop("reuse")
         return well_typed(
             cls(
                 **value | {"status": WorkflowStatus(value["status"])},
@@ -329,12 +329,12 @@ class Blob:
     """A large value in an object of its own, written by the worker that made it.
 
     :ivar size: of the object, in bytes.
-    :ivar sum: stands for the content, see :func:`content_sum`; ``""`` where none was noted.
+    :ivar sum: stands for the content, see :func:`content_sum`.
     """
 
     key: str
     size: int
-    sum: str = ""
+    sum: str
 
 
 class Result(NamedTuple):
@@ -361,7 +361,7 @@ class Result(NamedTuple):
         if self.inline is not None:
             content = hashlib.sha256(self.inline).hexdigest()
         elif self.blob is not None:
-            content = self.blob.sum or self.blob.key
+            content = self.blob.sum
         else:
             return ""
         text = f"{self.form} {self.encoding} {content}"

@@ -43,7 +43,7 @@ class WorkflowStatus(StrEnum):
     @property
     def can_be_restarted(self) -> bool:
         """True when it may be run again from one of its tasks on."""
-        return self in _CAN_BE_RESUMED or self is _SUCCESSFUL
+        return self in RUN_AGAIN
 
 
 _NONE, _PENDING, _RUNNING = WorkflowStatus.NONE, WorkflowStatus.PENDING, WorkflowStatus.RUNNING
@@ -53,8 +53,8 @@ _RESUMABLE, _CANCELED = WorkflowStatus.RESUMABLE, WorkflowStatus.CANCELED
 _ACTIVE = frozenset({_PENDING, _RUNNING})
 _CAN_BE_RESUMED = frozenset({_FAILED, _RESUMABLE})
 
-#: What each status may become. SUCCESSFUL and CANCELED are final: a restart deletes what is
-#: stored and begins at NONE again.
+#: What each status may become by itself, or by a resume, a cancel or a suspend. SUCCESSFUL and
+#: CANCELED are final: a start from scratch deletes what is stored and begins at NONE again.
 TRANSITIONS: dict[WorkflowStatus, frozenset[WorkflowStatus]] = {
     _NONE: frozenset({_PENDING, _RUNNING, _RESUMABLE}),  # RESUMABLE: a fork
     _PENDING: frozenset({_RUNNING, _RESUMABLE, _CANCELED}),
@@ -63,6 +63,14 @@ TRANSITIONS: dict[WorkflowStatus, frozenset[WorkflowStatus]] = {
     _RESUMABLE: frozenset({_PENDING, _RUNNING, _CANCELED}),
     _SUCCESSFUL: frozenset(),
     _CANCELED: frozenset(),
+}
+
+#: What a status becomes first when a part of the workflow has to run again: a task from which it
+#: is restarted, or an output that is damaged.
+RUN_AGAIN: dict[WorkflowStatus, WorkflowStatus] = {
+    _FAILED: _RESUMABLE,
+    _RESUMABLE: _RESUMABLE,
+    _SUCCESSFUL: _RESUMABLE,
 }
 
 

@@ -42,7 +42,8 @@ class TaskRecord(NamedTuple):
     :ivar json_output: of the task that gave the workflow's output.
     :ivar failure: with an exception as the result: the same as text, for readers that must not
         unpickle.
-    :ivar fingerprints: what it was made of; None if it was written before that was noted.
+    :ivar fingerprints: what it was made of; None for a failure, a revocation, and an output that
+        a prune has kept.
     :ivar epoch: under which it was written, known when it was read.
     """
 
@@ -116,7 +117,7 @@ class TaskRecord(NamedTuple):
                 form=Form(header["form"]),
                 encoding=Encoding(header["encoding"]),
                 inline=None if blob else bytes(payload),
-                blob=well_typed(Blob(**dict(zip(_BLOB, blob, strict=False)))) if blob else None,
+                blob=well_typed(Blob(**dict(zip(_BLOB, blob, strict=True)))) if blob else None,
             ),
         )
 

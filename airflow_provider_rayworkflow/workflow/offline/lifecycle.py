@@ -17,14 +17,15 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     WorkflowStillActiveError,
 )
 from airflow_provider_rayworkflow.workflow.model.claim import Claim
-from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus, check_transition
-from airflow_provider_rayworkflow.workflow.storage.honest_statuses import (
-    HonestStatuses,
-    StoredWorkflow,
+from airflow_provider_rayworkflow.workflow.model.status import (
+    RUN_AGAIN,
+    WorkflowStatus,
+    check_transition,
 )
 from airflow_provider_rayworkflow.workflow.storage.leases import LEASE_TTL_S
 from airflow_provider_rayworkflow.workflow.storage.mailbox import How, Mailbox, StopRequest
 from airflow_provider_rayworkflow.workflow.storage.snapshot import read_snapshot
+from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader, StoredWorkflow
 from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
 
 # How often a lease is read that has to stay the same for its whole time.
@@ -80,7 +81,7 @@ def forget_from(
     workflow_id = record.workflow_id
     if found.status.is_active:
         raise WorkflowStillActiveError("RESTART", workflow_id)
-    if found.status is WorkflowStatus.CANCELED:
+    if not found.status.can_be_restarted:
         raise WorkflowNotResumableError(workflow_id, reason="It was canceled, which is final.")
     snapshot = read_snapshot(store, record)
     snapshot.check_restart(task_id)
@@ -95,7 +96,7 @@ def forget_from(
     )
     changed = replace(
         record,
-        status=WorkflowStatus.RESUMABLE,
+        status=RUN_AGAIN[found.status],
         epoch=taken.epoch,
         number=0,
         manager_id=manager_id,
@@ -130,7 +131,7 @@ def cancel(store: WorkflowStore, workflow_id: str, *, now: float) -> WorkflowSta
     :raises WorkflowNotFoundError: when there is no such workflow.
     :raises IllegalTransitionError: when it has been successful.
     """
-    found = HonestStatuses(store, now=now).read(workflow_id)
+    found = StatusReader(store, lambda: now).read(workflow_id)
     if found is None:
         raise WorkflowNotFoundError(workflow_id)
     if found.status is WorkflowStatus.CANCELED:
@@ -153,7 +154,7 @@ def suspend(store: WorkflowStore, workflow_id: str, *, now: float) -> None:
     :raises WorkflowNotFoundError: when there is no such workflow.
     :raises IllegalTransitionError: when it is inactive.
     """
-    found = HonestStatuses(store, now=now).read(workflow_id)
+    found = StatusReader(store, lambda: now).read(workflow_id)
     if found is None:
         raise WorkflowNotFoundError(workflow_id)
     if not found.status.is_active:
@@ -248,12 +249,13 @@ def _check_gone(
     store: WorkflowStore, manager_id: str, why: str, workflow_id: str, *, waits: bool
 ) -> None:
     give_up = time.monotonic() + 2 * LEASE_TTL_S  # of a lease that can't be read nothing is known
+    reader = StatusReader(store)
     while True:
-        honest = HonestStatuses(store, now=time.time())
-        if honest.may_be_replaced(manager_id):
+        look = reader.look()
+        if look.may_be_replaced(manager_id):
             return
-        if honest.is_alive(manager_id) or not waits or time.monotonic() > give_up:
+        if look.is_alive(manager_id) or not waits or time.monotonic() > give_up:
             raise WorkflowStillActiveError(
-                why, workflow_id, may_be_gone=not honest.is_alive(manager_id)
+                why, workflow_id, may_be_gone=not look.is_alive(manager_id)
             )
         time.sleep(_LOOK_INTERVAL_S)

@@ -22,9 +22,9 @@ from airflow_provider_rayworkflow.workflow.model.task_record import Checkpoints
 from airflow_provider_rayworkflow.workflow.scheduling.decision import TaskAction, needed
 from airflow_provider_rayworkflow.workflow.scheduling.snapshot import Snapshot, ids_of
 from airflow_provider_rayworkflow.workflow.storage.claims import next_claim
-from airflow_provider_rayworkflow.workflow.storage.honest_statuses import StoredWorkflow
 from airflow_provider_rayworkflow.workflow.storage.keys import WorkflowFile
 from airflow_provider_rayworkflow.workflow.storage.snapshot import read_committed, read_earlier
+from airflow_provider_rayworkflow.workflow.storage.status_reader import StoredWorkflow
 from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
 
 Json = dict[str, Any]

@@ -28,13 +28,9 @@ from airflow_provider_rayworkflow.workflow.offline.orphans import (
 )
 from airflow_provider_rayworkflow.workflow.scheduling.snapshot import Snapshot
 from airflow_provider_rayworkflow.workflow.storage.archives import ArchiveStore
-from airflow_provider_rayworkflow.workflow.storage.honest_statuses import (
-    HonestStatuses,
-    StoredWorkflow,
-    list_workflows,
-)
 from airflow_provider_rayworkflow.workflow.storage.journal import JournalWriter
 from airflow_provider_rayworkflow.workflow.storage.snapshot import read_snapshot
+from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader, StoredWorkflow
 from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
 
 log = get_logger(__name__)
@@ -55,7 +51,7 @@ class Pruned:
     """One workflow that was pruned, or would be.
 
     :ivar last_active_at: when it ended; began or was made, if it has no end. Seconds since the
-        epoch.
+        epoch; 0 where workflows of any age are pruned.
     :ivar kept_output: its output and status are still there.
     """
 
@@ -103,7 +99,8 @@ def prune(
     :raises StorageError: when the storage as a whole does not answer.
     """
     before = math.inf if older_than_s is None else now - older_than_s
-    pruning = _Pruning(store, check_statuses(statuses), now, before, keep_outputs, dry_run)
+    reader = StatusReader(store, lambda: now)
+    pruning = _Pruning(store, reader, check_statuses(statuses), now, before, keep_outputs, dry_run)
     done, unanswered = list[Pruned](), 0
     for workflow_id in pruning.candidates(id_prefix, report):
         try:
@@ -126,9 +123,17 @@ def prune(
 
 @dataclass(frozen=True, slots=True)
 class _Pruning:
-    """:ivar before: which workflows, by when they ended, in seconds since the epoch."""
+    """What one call prunes, and how.
+
+    :ivar statuses: of the workflows that it takes.
+    :ivar now: seconds since the epoch.
+    :ivar before: it takes workflows that ended before; seconds since the epoch.
+    :ivar keep_outputs: it cuts them down to their outputs, and deletes none.
+    :ivar dry_run: it says what it would do, and does nothing.
+    """
 
     store: WorkflowStore
+    reader: StatusReader
     statuses: set[str]
     now: float
     before: float
@@ -141,14 +146,15 @@ class _Pruning:
         def left_out(problem: WorkflowError) -> None:
             report(f"Something is not looked at: {problem}")
 
-        honest = HonestStatuses(self.store, now=self.now, report=left_out)
-        for workflow_id, status, _ in list_workflows(self.store, honest, left_out):
+        for workflow_id, status, _ in self.reader.list_workflows(left_out):
             if status in self.statuses and workflow_id.startswith(id_prefix):
                 yield workflow_id
 
     def prune(self, workflow_id: str) -> Pruned | None:
         """Prune one workflow; None if that does not concern it any more."""
-        found = HonestStatuses(self.store, now=self.now).read(workflow_id)
+        # Whose age and output do not matter may be damaged.
+        by_name = self.before == math.inf and not self.keep_outputs
+        found = (self.reader.read_name if by_name else self.reader.read)(workflow_id)
         if found is None or (pruned := self._decide(found)) is None:
             return None
         if self.dry_run:

@@ -27,8 +27,9 @@ class Earlier(NamedTuple):
 class TaskRun(NamedTuple):
     """One attempt of a task, as a runner takes it.
 
-    :ivar function: pickled function; :ivar arguments: its arguments, which refer to ``inputs`` by
-        position; :ivar ray_options: pickled Ray options, ``b""`` for none.
+    :ivar function: the pickled function.
+    :ivar arguments: its arguments, which refer to ``inputs`` by position.
+    :ivar ray_options: pickled Ray options, ``b""`` for none.
     :ivar checkpoint: the worker stores a large value before it returns.
     :ivar wants_json: its value is the workflow's output.
     :ivar timeout_s: the worker stops an attempt that takes longer.

@@ -115,6 +115,8 @@ class Schedule:
         self.running.discard(node)
         if self.is_needless(node):
             return []
+        if not node.checkpoint:
+            self.note(node)  # it may be lost, and made again
         return self._resolve(node, result) + self._settle()
 
     def continued(self, node: Node, graph: Graph, task_ids: Sequence[str]) -> list[Node]:
@@ -140,7 +142,7 @@ class Schedule:
         if self.is_needless(node):
             return FailureAction.IGNORE
         if node.count_failure(system=system, retryable=retryable):
-            self._note(node)
+            self.note(node)
             return FailureAction.RETRY
         catcher = None if system else node.catcher
         if catcher is None:
@@ -162,10 +164,11 @@ class Schedule:
     def interrupted(self, node: Node) -> None:
         """An attempt was lost with a Ray task that several shared: it runs again, but alone."""
         node.is_alone = True
-        self._note(node)
+        self.note(node)
         self._put_back(node)
 
-    def _note(self, node: Node) -> None:
+    def note(self, node: Node) -> None:
+        """Keep how often a task was tried, for the schedule that replaces this one."""
         self.tried[node.task_id] = Tried(node.attempts, node.failures, node.errors, node.is_alone)
 
     def _put_back(self, node: Node) -> None:

@@ -40,9 +40,9 @@ class Placed(NamedTuple):
 class Snapshot:
     """A claim with its graph, ids, the checkpoints that count, and the output.
 
-    A checkpoint counts if a resume of the claim would use it without running anything. Of a task
-    that was given up by a restart, that has changed, or that may get other inputs, none does; nor
-    of the tasks of its continuation, which it makes anew.
+    A checkpoint counts if a resume of the claim would use it without running anything. It does not
+    count if a restart has given its task up, if its task has changed, or if its task may get other
+    inputs. Such a task makes its continuation anew, so the checkpoints of that don't count either.
 
     :ivar checkpoints: all that is committed since the claim's ``base_epoch``.
     :ivar known: ids of the tasks of the graph of the run before; None if they are not known.

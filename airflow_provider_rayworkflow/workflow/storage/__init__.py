@@ -7,7 +7,6 @@ import re
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from airflow_provider_rayworkflow.workflow.model.task_record import Checkpoints
 from airflow_provider_rayworkflow.workflow.storage.backends.local import LocalStore
 from airflow_provider_rayworkflow.workflow.storage.backends.retrying import (
     RETRY_FOR_S,
@@ -22,7 +21,6 @@ __all__ = [
     "PICKLED",
     "STORAGE_VARIABLE",
     "ByteStore",
-    "Checkpoints",
     "Data",
     "Entry",
     "WorkflowStore",

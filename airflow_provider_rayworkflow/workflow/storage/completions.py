@@ -19,7 +19,7 @@ from airflow_provider_rayworkflow.workflow.format.documents import (
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import keys
-from airflow_provider_rayworkflow.workflow.storage.honest_statuses import HonestStatuses
+from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader
 from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
 
 log = get_logger(__name__)
@@ -71,30 +71,30 @@ class Completions:
         prefix: str = "",
     ) -> None:
         self._store = store
+        self._reader = StatusReader(store, patient=True)
         self._key = keys.watcher_key(name)
         self._statuses = statuses
         self._prefix = keys.quote_prefix(prefix)
         self._confirmed: dict[str, str] | None = None
         self._given: dict[str, str] = {}
 
-    def look(self, *, now: float) -> list[Completion]:
+    def look(self) -> list[Completion]:
         """The ends that this object has not given yet. One listing, and a read for each manager.
 
-        :param now: seconds since the epoch.
         :raises StorageError: when that can't be read, or the first look not be noted.
         """
-        ended, closed = self._ended(now)
+        ended, closed = self._ended()
         if self._confirmed is None:
             self._confirmed = self._read()
         if self._confirmed is None:
-            self._confirmed = self._write({segment: _name(key) for segment, key in ended.items()})
+            self._confirmed = self._write({segment: key.name for segment, key in ended.items()})
         for known in (self._confirmed, self._given):
             for segment in known.keys() - ended.keys() - closed:
                 del known[segment]
         return [
             completion
             for segment, key in ended.items()
-            if _name(key) not in (self._confirmed.get(segment), self._given.get(segment))
+            if key.name not in (self._confirmed.get(segment), self._given.get(segment))
             and (completion := self._give(key)) is not None
         ]
 
@@ -106,7 +106,7 @@ class Completions:
         if self._confirmed is None:
             raise ValueError("Look first.")
         for completion in passed_on:
-            self._confirmed[completion.key.segment] = _name(completion.key)
+            self._confirmed[completion.key.segment] = completion.key.name
         self._write(self._confirmed)
 
     def give_again(self, lost: Completion) -> None:
@@ -122,14 +122,14 @@ class Completions:
         except DataLoadError as exc:
             log.warning("The end of a workflow can't be passed on: %s", exc)
             return None
-        self._given[key.segment] = _name(key)
+        self._given[key.segment] = key.name
         # What was active when it was written and is an end all the same has lost its owner.
         status = WorkflowStatus.RESUMABLE if key.status.is_active else key.status
         return Completion(workflow_id=workflow_id, status=status, key=key)
 
-    def _ended(self, now: float) -> tuple[dict[str, keys.StatusKey], set[str]]:
+    def _ended(self) -> tuple[dict[str, keys.StatusKey], set[str]]:
         """Those that have ended, and those of which nothing can be known."""
-        honest = HonestStatuses(self._store, now=now, patient=True)
+        look = self._reader.look()
         closed: set[str] = set()
 
         def leave_out(problem: StorageError) -> None:
@@ -139,7 +139,7 @@ class Completions:
             segment: key
             for segment, key in self._store.list_segments(leave_out).items()
             if segment.startswith(self._prefix)
-            and honest.of(key.status, key.manager_id) in self._statuses
+            and look.of(key.status, key.manager_id) in self._statuses
         }
         return ended, closed
 
@@ -157,7 +157,3 @@ class Completions:
         signing = self._store.signing
         self._store.bytes.put(self._key, dump_document(self._key, "watcher", body, signing=signing))
         return confirmed
-
-
-def _name(key: keys.StatusKey) -> str:
-    return key.key.rpartition("/")[2]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -82,7 +81,8 @@ class EventStore:
 
     def read_all(self, workflow_id: str) -> list[StoredEvent]:
         """The events of a workflow; those that can't be read are left out, and logged."""
-        found = list(self._keys(keys.events_folder(workflow_id)))
+        entries = self._bytes.list(keys.events_folder(workflow_id))
+        found = [entry.key for entry in entries if keys.segment_of_event(entry.key) is not None]
         if (at_once := min(self._bytes.reads_at_once, len(found))) <= 1:
             events = [self._load_or_warn(key) for key in found]
         else:
@@ -99,8 +99,9 @@ class EventStore:
     def list_segments(self) -> dict[str, list[str]]:
         """The keys of all events, by the segment of their workflow's id."""
         segments: dict[str, list[str]] = {}
-        for key in self._keys(keys.EVENTS):
-            segments.setdefault(key.split("/")[2], []).append(key)
+        for entry in self._bytes.list(keys.EVENTS):
+            if (segment := keys.segment_of_event(entry.key)) is not None:
+                segments.setdefault(segment, []).append(entry.key)
         return segments
 
     def delete_expired(self, event_keys: list[str], *, before: float) -> int:
@@ -155,9 +156,6 @@ class EventStore:
     def _document(self, event: StoredEvent) -> tuple[str, Data]:
         key = _document_key(event)
         return key, dump_document(key, "event", event.to_json(), signing=self._signing)
-
-    def _keys(self, folder: str) -> Iterator[str]:
-        return (entry.key for entry in self._bytes.list(folder) if keys.is_event_key(entry.key))
 
 
 def _document_key(event: StoredEvent) -> str:

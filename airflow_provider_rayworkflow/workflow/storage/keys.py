@@ -1,6 +1,6 @@
 """Where everything lies. The only module that makes or reads keys.
 
-Keys are ``/``-separated, relative to the storage root. Epochs, events and pieces of a log count from 1, journal
+Keys are ``/``-separated, relative to the storage root. Epochs and pieces of a log count from 1; events, journal
 segments and statuses from 0; attempts count from 1, and 0 stands for a value that a fork has
 copied. Sizes are in bytes.
 
@@ -23,6 +23,7 @@ copied. Sizes are in bytes.
     v1/requests/<workflow>/<owner token>.json                       who wants it stopped
     v1/watchers/<watcher>.json                              which ends it has passed on
     v1/logs/<workflow>/<epoch>-<number>.jsonl           what its tasks print and log, in pieces
+    v1/probe/<random>                       the test whether the storage takes writes
 
 The names of status documents sort by epoch, then number, so that a listing alone tells the status
 and an owner that lost its epoch can't overwrite what its successor wrote.
@@ -163,6 +164,13 @@ def lease_key(manager_id: str) -> str:
     return f"{LEASES}/{manager_id}.json"
 
 
+def manager_of_lease(key: str) -> str | None:
+    """The id of the manager that has a lease, by the lease's key; None for a foreign file."""
+    folder, _, name = key.rpartition("/")
+    manager_id, _, ending = name.rpartition(".")
+    return manager_id if folder == LEASES and ending == "json" and manager_id else None
+
+
 def events_folder(workflow_id: str) -> str:
     """The folder of all HTTP events of a workflow."""
     return f"{EVENTS}/{quote_id(workflow_id)}"
@@ -176,16 +184,17 @@ def event_folder(workflow_id: str, event_key: str) -> str:
 def event_key(workflow_id: str, event_key: str, number: int) -> str:
     """One HTTP event.
 
-    :param number: in the order in which events came under the event key.
+    :param number: in the order in which events came under the event key, from 0.
     """
     return f"{event_folder(workflow_id, event_key)}/{number:08d}.json"
 
 
-def is_event_key(key: str) -> bool:
-    """True for the key of an event; False for a foreign file."""
+def segment_of_event(key: str) -> str | None:
+    """The segment of the workflow's id in the key of an event; None for a foreign file."""
     *_, name = parts = key.split("/")
     stem, _, ending = name.rpartition(".")
-    return len(parts) == 5 and ending == "json" and _number(stem) >= 0
+    is_ours = len(parts) == 5 and ending == "json" and _number(stem) >= 0
+    return parts[2] if is_ours else None
 
 
 def submissions_folder(workflow_id: str) -> str:
@@ -333,6 +342,14 @@ def parse_log_file(key: str, size: int) -> LogFile | None:
     return LogFile(numbers[0], numbers[1], key, size)
 
 
+def probe_key(name: str) -> str:
+    """An object that is written to find out what the storage can do, and deleted at once.
+
+    :param name: goes into the key as it is; random, so that two managers don't meet.
+    """
+    return f"{FORMAT}/probe/{name}"
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class StatusKey:
     """What the name of a status document says; the greatest of a workflow counts.
@@ -347,10 +364,15 @@ class StatusKey:
     segment: str
 
     @property
+    def name(self) -> str:
+        """The name of the document in the folder of its workflow."""
+        stem = f"{self.epoch:08d}-{self.number:04d}-{self.status.value}-{self.manager_id}"
+        return f"{stem}.json"
+
+    @property
     def key(self) -> str:
         """The key of the document."""
-        name = f"{self.epoch:08d}-{self.number:04d}-{self.status.value}-{self.manager_id}"
-        return f"{STATUSES}/{self.segment}/{name}.json"
+        return f"{STATUSES}/{self.segment}/{self.name}"
 
 
 def status_key(

@@ -225,8 +225,10 @@ class LeaseStore:
         """The leases of all managers, dead ones included; those that can't be read are left out."""
         leases = []
         for entry in self._bytes.list(keys.LEASES):
+            if (manager_id := keys.manager_of_lease(entry.key)) is None:
+                continue
             try:
-                lease = self.read(entry.key.rpartition("/")[2].removesuffix(".json"))
+                lease = self.read(manager_id)
             except DataLoadError as exc:
                 log.warning("A manager's lease can't be read: %s", exc)
                 continue

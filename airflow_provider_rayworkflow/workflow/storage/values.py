@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from typing import Any
 
 from airflow_provider_rayworkflow.workflow.exceptions import CorruptedDataError, KeyNotFoundError
 from airflow_provider_rayworkflow.workflow.format.documents import (
@@ -14,7 +16,7 @@ from airflow_provider_rayworkflow.workflow.format.documents import (
     load_frames,
 )
 from airflow_provider_rayworkflow.workflow.format.signing import SigningKeys, or_environment
-from airflow_provider_rayworkflow.workflow.model.records import Blob, Result
+from airflow_provider_rayworkflow.workflow.model.records import Blob, Form, Result
 from airflow_provider_rayworkflow.workflow.storage import keys
 from airflow_provider_rayworkflow.workflow.storage.byte_store import ByteStore
 
@@ -65,7 +67,7 @@ class ValueStore:
                 self._bytes.copy(blob.key, key)
         except KeyNotFoundError as exc:
             raise CorruptedDataError(blob.key, "it is missing") from exc
-        return Blob(key=key, size=blob.size, sum=blob.sum or blob.key)
+        return Blob(key=key, size=blob.size, sum=blob.sum)
 
     def _signed_anew(self, blob: Blob, key: str) -> tuple[_Buffer, ...]:
         body, frames = load_frames(
@@ -87,6 +89,20 @@ class ValueStore:
         for _, payload in frames:
             return payload
         raise CorruptedDataError(blob.key, "it is empty")
+
+    def read_json(self, result: Result) -> Any:
+        """A JSON result's value as ``get_output`` gives it; nothing is unpickled.
+
+        ``[value, None]`` where the task catches exceptions.
+
+        :param result: its encoding is JSON.
+        :raises CorruptedDataError: when its large value is missing, torn or changed.
+        :raises ValueError: when its bytes are no JSON.
+        :raises RecursionError: when it is nested too deep for this process.
+        """
+        data = (result.inline or b"") if result.blob is None else self.read(result.blob)
+        value = json.loads(bytes(data))
+        return [value, None] if result.form is Form.CAUGHT_VALUE else value
 
     def find_damage(self, result: Result) -> CorruptedDataError | None:
         """What is wrong with a result's large value, None if it is whole. Reads it piece by piece."""

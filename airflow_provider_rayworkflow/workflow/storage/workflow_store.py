@@ -152,7 +152,10 @@ class WorkflowStore:
         """Write a status, then delete the one that it replaces, if any: two writes.
 
         A crash in between leaves both; the later one counts. Written for an epoch that is no
-        longer the latest, it changes nothing for any reader.
+        longer the latest, it changes nothing for any reader. A record with the number of one that is
+        stored takes its place.
+
+        :param replaces: None for nothing to delete: then it is one write.
         """
         put = status_put(record, signing=self.signing)
         self.bytes.put(put.key, put.data)

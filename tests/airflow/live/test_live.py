@@ -199,7 +199,9 @@ def marked_failed(live: LiveAirflow, witness: Path) -> Task:
 
 def test_marking_a_running_task_instance_failed_suspends_its_workflow(marked_failed: Task):
     assert marked_failed.ends(try_number=1) == "failed"
-    assert "the task instance is failed: workflow is suspended" in marked_failed.log(try_number=1)
+    assert "the task instance is failed: workflow is being suspended" in marked_failed.log(
+        try_number=1
+    )
 
 
 @pytest.fixture(scope="module")

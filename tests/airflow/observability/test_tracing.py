@@ -18,7 +18,7 @@ from airflow_provider_rayworkflow.workflow.execution.trace_context import (
     joining,
 )
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
-from airflow_provider_rayworkflow.workflow.storage.honest_statuses import HonestStatuses
+from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader
 from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
 from airflow_provider_rayworkflow.workflow.testing import in_process
 
@@ -58,7 +58,7 @@ def store():
 
 
 def found(store):
-    return HonestStatuses(WorkflowStore(store), now=0).read("w")
+    return StatusReader(WorkflowStore(store), lambda: 0.0).read("w")
 
 
 def trace_in_a_span(store, **options):

@@ -1,5 +1,6 @@
 """Operators that act on workflows through the storage alone."""
 
+import os
 import threading
 import time
 from dataclasses import replace
@@ -204,6 +205,24 @@ def test_a_missing_one_is_an_error_unless_it_may_be_missing(hook):
 def test_nothing_to_resume_starts_nothing(hook):
     put(hook, "a", "FAILED")
     assert RayWorkflowResumeAllOperator(task_id="t").execute({}) == []
+
+
+def test_a_resume_of_all_signs_with_the_secret_of_its_connection(monkeypatch, tmp_path):
+    monkeypatch.setenv("RAY_WORKFLOW_SIGNING_KEY", "")  # put back afterwards
+    monkeypatch.delenv("RAY_WORKFLOW_SIGNING_KEY")
+    signed = connection(storage=str(tmp_path), signing_secret="s3cr3t")
+    monkeypatch.setenv("AIRFLOW_CONN_RAY_WORKFLOW_DEFAULT", signed)
+    assert RayWorkflowResumeAllOperator(task_id="t").execute({}) == []
+    assert os.environ["RAY_WORKFLOW_SIGNING_KEY"] == "s3cr3t"
+
+
+def test_one_with_a_damaged_status_is_deleted_by_its_status(hook, tmp_path):
+    put(hook, "a", "FAILED")
+    put(hook, "b", "FAILED")
+    (document,) = (tmp_path / "v1/status/a").rglob("*FAILED*")
+    document.write_bytes(b"torn")
+    assert sorted(delete(statuses=["FAILED"])) == ["a", "b"]
+    assert hook.list_ids(set(WorkflowStatus)) == {}
 
 
 @pytest.mark.parametrize(

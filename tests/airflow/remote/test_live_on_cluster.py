@@ -439,7 +439,7 @@ def test_marking_a_running_task_failed_suspends(sync: dict[str, Task], live: Liv
     task.wait_until_at_gate()
     live.mark(*task.of, "failed")
     assert task.wait_for_status(WorkflowStatus.RESUMABLE).record.stopped_by
-    assert "the task instance is failed: workflow is suspended" in task.log(try_number=1)
+    assert "the task instance is failed: workflow is being suspended" in task.log(try_number=1)
 
 
 def test_a_dag_run_made_again_with_the_same_run_id_starts_over(
@@ -480,7 +480,7 @@ def test_marking_a_running_task_successful_follows_on_kill(
     task.wait_until_at_gate()
     live.mark(*task.of, "success")
     assert task.wait_for_status(WorkflowStatus.CANCELED).record.stopped_by
-    assert "the task instance is success: workflow is canceled" in task.log(try_number=1)
+    assert "the task instance is success: workflow is being canceled" in task.log(try_number=1)
     assert live.state(*task.of)[0] == "success"
 
 

@@ -148,10 +148,10 @@ def test_a_task_that_a_triggerer_with_another_storage_sends_back_waits_again(
     event = {"reason": "status", "workflow_id": "w", "status": "NONE", "error": ""}
     event |= {"carried": {"deadline": None}}
     context = {"ti": TaskInstance()}
-    monkeypatch.setattr(task, "_run_again", lambda *_: Run(ends=False))
+    monkeypatch.setattr(task, "_try_again", lambda *_: Run(ends=False))
     with pytest.raises(TaskDeferred):
         task.execute_complete(context, event)
-    monkeypatch.setattr(task, "_run_again", lambda *_: Run(ends=True))
+    monkeypatch.setattr(task, "_try_again", lambda *_: Run(ends=True))
     assert task.execute_complete(context, event) == 5
 
 

@@ -1,5 +1,6 @@
 """Only a person's word stops a workflow; everything is done within Airflow's time."""
 
+import logging
 import threading
 
 import pytest
@@ -74,3 +75,25 @@ def test_a_silent_airflow_and_a_slow_workflow_are_not_waited_for():
 def test_all_that_is_waited_for_is_within_the_time_to_the_kill():
     """Airflow kills the process 5 s after it asked."""
     assert kill._ASK_TIMEOUT_S + kill._STOP_TIMEOUT_S < 5
+
+
+@pytest.mark.timeout(60)
+def test_an_error_that_comes_after_the_time_is_in_the_log(monkeypatch, caplog):
+    monkeypatch.setattr(kill, "_STOP_TIMEOUT_S", 0.01)
+    late, logged = threading.Event(), threading.Event()
+
+    class LateRun(Run):
+        def stop(self, how: str) -> None:
+            late.wait()
+            raise OSError("the storage refuses")
+
+    class Seen(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.exc_info:
+                logged.set()
+
+    monkeypatch.setattr(kill.log, "handlers", [*kill.log.handlers, Seen()])
+    stop_if_asked(LateRun(), TaskInstance("failed"), "suspend")
+    assert not logged.is_set()
+    late.set()
+    assert logged.wait(30)

@@ -79,7 +79,7 @@ def test_the_possible_actions_are_offered(
 def test_a_cluster_that_does_not_answer_is_told_and_the_workflow_stays_as_it_is(root: Path):
     body = ActionBody(conn_id="away", workflow_id="failed", action=PageAction.RESUME)
     with pytest.raises(HTTPException) as raised:
-        act(Everything(), body, patience_s=0.0)
+        act(Everything(), body, timeout_s=0.0)
     assert raised.value.status_code == 502
     store = WorkflowStore(open_store(str(root)))
     record = store.read_status("failed")
@@ -95,7 +95,7 @@ def test_pages_start_no_local_ray(root: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("RAY_WORKFLOW_LOCAL_FOLDER", str(root.parent / "local"))
     body = ActionBody(conn_id="local", workflow_id="failed", action=PageAction.RESUME)
     with pytest.raises(HTTPException) as raised:
-        act(Everything(), body, patience_s=0.0)
+        act(Everything(), body, timeout_s=0.0)
     assert raised.value.status_code == 409
     assert not (root.parent / "local").exists()
     assert Mailbox(WorkflowStore(open_store(str(root))).bytes).list_submissions() == []

@@ -13,7 +13,7 @@ from airflow_provider_rayworkflow.plugin.tasks import ShownTasks, TaskView
 from airflow_provider_rayworkflow.workflow import testing
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
-from airflow_provider_rayworkflow.workflow.storage.honest_statuses import HonestStatuses
+from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader
 
 
 @ray.remote
@@ -45,7 +45,7 @@ def ran(graph: Any) -> MemoryStore:
 
 def tasks_of(store: MemoryStore) -> ShownTasks:
     reader = WorkflowStore(store)
-    found = HonestStatuses(reader, now=0.0).read("w")
+    found = StatusReader(reader, lambda: 0.0).read("w")
     assert found is not None
     return ShownTasks(reader, found)
 

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection
 from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from plan_runs import ForgetfulRunner, execute, records, value_of
-from plans import Plan, committed, expected, plans, to_graph
+from plan_runs import ForgetfulRunner, PlanRunner, execute, failure, records, value_of
+from plans import Plan, PlannedTask, committed, expected, plans, to_graph
 
-from airflow_provider_rayworkflow.workflow.model.graph import allocate_ids
+from airflow_provider_rayworkflow.workflow.model.graph import (
+    RetryOptions,
+    TaskOptions,
+    allocate_ids,
+)
 from airflow_provider_rayworkflow.workflow.model.ids import TaskIds
+from airflow_provider_rayworkflow.workflow.scheduling.attempts import (
+    AttemptEnd,
+    Errand,
+    InputsLost,
+    Lost,
+    TaskRun,
+)
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
 
 SEEDS = st.integers(0, 2**32)
@@ -80,3 +92,74 @@ def depending_on(plan: Plan, changed: Collection[int]) -> set[int]:
         if hit.intersection(task.upstream):
             hit.add(index)
     return hit
+
+
+WAITS = TaskOptions(is_event=True)
+LATER = TaskOptions(retry=RetryOptions(attempts=3, wait_initial_s=3_600.0, wait_max_s=3_600.0))
+
+
+def planned(name: str, *upstream: int, options: TaskOptions, failures: str = "") -> PlannedTask:
+    return PlannedTask(
+        name=name,
+        named_by_author=True,
+        upstream=upstream,
+        options=options,
+        failures=failures,
+        ends_with="value",
+    )
+
+
+class LosingRunner(PlanRunner):
+    """What the task "takes" takes is gone once; events come after that."""
+
+    def __init__(self, plan: Plan, random: Random) -> None:
+        super().__init__(plan, random)
+        self.waiting: list[Errand] = []
+        self.ran: list[tuple[str, int]] = []
+
+    def start(self, errand: Errand) -> None:
+        if errand.run.is_event:
+            self.waiting.append(errand)
+        else:
+            super().start(errand)
+
+    def stop(self, errand: Errand) -> None:
+        if errand in self.waiting:
+            self.waiting.remove(errand)
+            errand.on_done(Lost(failure=failure(errand.run, system=True)))
+        else:
+            super().stop(errand)
+
+    def completion(self, run: TaskRun) -> AttemptEnd:
+        self.ran.append((run.task_id, run.attempt))
+        if run.task_id == "takes":
+            if len([name for name, _ in self.ran if name == "takes"]) == 1:
+                return InputsLost(positions=(0,), reason="gone")
+            asyncio.get_running_loop().call_soon(self.end_waits)
+        return super().completion(run)
+
+    def end_waits(self) -> None:
+        waiting, self.waiting = self.waiting, []
+        for errand in waiting:
+            errand.on_done(super().completion(errand.run))
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    "beside",
+    [planned("waits", options=WAITS), planned("fails", options=LATER, failures="A")],
+    ids=["waits for an event", "waits for its next attempt"],
+)
+def test_a_lost_result_is_made_again_while_a_task_beside_it_waits_for_days(beside: PlannedTask):
+    keeps, loses = TaskOptions(), TaskOptions(checkpoint=False)
+    plan = (
+        planned("made", options=loses),
+        beside,
+        planned("takes", 0, options=keeps),
+        planned("out", 1, 2, options=keeps),
+    )
+    outcome, runner = execute(plan, MemoryStore(), Random(1), runner_type=LosingRunner)
+    assert value_of(outcome) == expected(plan)
+    assert isinstance(runner, LosingRunner)
+    made = [attempt for name, attempt in runner.ran if name == "made"]
+    assert len(made) == len(set(made)) == 2

@@ -25,7 +25,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
 )
 from airflow_provider_rayworkflow.workflow.model.records import ReuseCounts
 from airflow_provider_rayworkflow.workflow.offline.lifecycle import forget_from, new_visitor_id
-from airflow_provider_rayworkflow.workflow.storage.honest_statuses import HonestStatuses
+from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader
 from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
 from airflow_provider_rayworkflow.workflow.testing import InProcessWorkflows
 
@@ -444,7 +444,7 @@ def test_checkpoints_are_forgotten_on_the_storage_alone(workflows):
     store = WorkflowStore(workflows.store)
 
     def forget(task_id: str) -> None:
-        found = HonestStatuses(store, now=time.time()).read("w")
+        found = StatusReader(store).read("w")
         forget_from(store, found, task_id, manager_id=new_visitor_id(), now=time.time())
 
     with pytest.raises(ValueError, match="no task 'tidy' to restart from"):

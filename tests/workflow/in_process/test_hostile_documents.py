@@ -37,12 +37,9 @@ from airflow_provider_rayworkflow.workflow.storage.backends.memory import Memory
 from airflow_provider_rayworkflow.workflow.storage.claims import next_claim
 from airflow_provider_rayworkflow.workflow.storage.completions import Completions
 from airflow_provider_rayworkflow.workflow.storage.events import EventStore, StoredEvent
-from airflow_provider_rayworkflow.workflow.storage.honest_statuses import (
-    HonestStatuses,
-    list_workflows,
-)
 from airflow_provider_rayworkflow.workflow.storage.leases import Lease, Process
 from airflow_provider_rayworkflow.workflow.storage.mailbox import Mailbox, Owner, StopRequest
+from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader
 from airflow_provider_rayworkflow.workflow.storage.statuses import status_key
 from airflow_provider_rayworkflow.workflow.storage.workflow_store import MAX_STATUS_BYTES
 
@@ -117,7 +114,7 @@ class Kind:
 
 def read_status(store: WorkflowStore) -> object:
     """All that is made of a status that could be read."""
-    found = HonestStatuses(store, now=NOW).read("w")
+    found = StatusReader(store, lambda: NOW).read("w")
     assert found is not None
     describe_workflow(found.honest_record)
     store.write_status(found.honest_record)
@@ -127,12 +124,12 @@ def read_status(store: WorkflowStore) -> object:
 
 def read_lease(store: WorkflowStore) -> object:
     store.leases.list_all()
-    HonestStatuses(store, now=NOW).is_alive("m")
+    StatusReader(store, lambda: NOW).look().is_alive("m")
     return store.leases.read("m")
 
 
 def read_watcher(store: WorkflowStore) -> object:
-    return watcher(store).look(now=NOW)
+    return watcher(store).look()
 
 
 def watcher(store: WorkflowStore) -> Completions:
@@ -394,7 +391,7 @@ def test_a_foreign_file_hides_no_workflow(two: WorkflowStore, key: str, content:
     two.bytes.put(key, CONTENTS[content])
     shown = {
         name: status
-        for name, status, _ in list_workflows(two, HonestStatuses(two, now=NOW))
+        for name, status, _ in StatusReader(two, lambda: NOW).list_workflows()
         if name in ("good", "runs")
     }
     assert shown == {"good": "SUCCESSFUL", "runs": "RUNNING"}
@@ -403,6 +400,6 @@ def test_a_foreign_file_hides_no_workflow(two: WorkflowStore, key: str, content:
     assert EventStore(two.bytes).read_all("runs") == []
     two.delete_earlier("runs", 1)
     watched = watcher(two)
-    watched.look(now=NOW)
+    watched.look()
     pruned = prune.prune(two, older_than_s=1, now=NOW, statuses=["SUCCESSFUL"])
     assert [one.workflow_id for one in pruned] == ["good"]

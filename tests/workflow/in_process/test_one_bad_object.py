@@ -27,11 +27,8 @@ from airflow_provider_rayworkflow.workflow.storage.backends.local import LocalSt
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
 from airflow_provider_rayworkflow.workflow.storage.byte_store import Put, put_each
 from airflow_provider_rayworkflow.workflow.storage.completions import Completions
-from airflow_provider_rayworkflow.workflow.storage.honest_statuses import (
-    HonestStatuses,
-    list_workflows,
-)
 from airflow_provider_rayworkflow.workflow.storage.leases import Lease, Process
+from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader
 
 GRAPH = Graph(
     tasks=[Task(name="a", function=0, arguments=0, upstream=(), options=TaskOptions())],
@@ -157,7 +154,7 @@ def test_a_list_names_the_workflow_whose_status_it_may_not_read(back_end: ByteSt
         add(WorkflowStore(back_end), workflow_id, status="FAILED")
     store = WorkflowStore(Forbidding(back_end, "v1/status/long"))
     problems: list[WorkflowError] = []
-    found = list_workflows(store, HonestStatuses(store, now=1.0), problems.append)
+    found = StatusReader(store, lambda: 1.0).list_workflows(problems.append)
     assert [workflow_id for workflow_id, _, _ in found] == ["a", "z"]
     assert ["v1/status/long" in str(problem) for problem in problems] == [True]
 
@@ -171,11 +168,11 @@ def test_a_lease_that_can_not_be_read_hides_no_workflow_and_lets_none_be_taken_o
     add(WorkflowStore(back_end), "done", manager_id="other", status="SUCCESSFUL")
     store = WorkflowStore(Forbidding(back_end, "v1/leases/m"))
     problems: list[WorkflowError] = []
-    honest = HonestStatuses(store, now=time.time(), report=problems.append)
-    found = list_workflows(store, honest)
+    reader = StatusReader(store)
+    found = reader.list_workflows(problems.append)
     assert [workflow_id for workflow_id, _, _ in found] == ["done", "running"]
     assert ["v1/leases/m" in str(problem) for problem in problems] == [True]
-    assert not honest.may_be_replaced("m")
+    assert not reader.look().may_be_replaced("m")
 
 
 # ---- a folder that can't be listed: of files only
@@ -206,14 +203,14 @@ def test_the_end_of_a_workflow_whose_folder_was_closed_for_a_while_is_passed_on_
     memory = Closed("v1/status/bad")
     store = WorkflowStore(memory)
     completions = Completions(store, "watcher", statuses={WorkflowStatus.SUCCESSFUL})
-    completions.look(now=1.0)
+    completions.look()
     add(store, "bad", status="SUCCESSFUL")
-    [end] = completions.look(now=1.0)
+    [end] = completions.look()
     completions.confirm([end])
     memory.is_closed = True
-    assert completions.look(now=1.0) == []
+    assert completions.look() == []
     memory.is_closed = False
-    assert completions.look(now=1.0) == []
+    assert completions.look() == []
 
 
 def test_events_of_a_workflow_whose_folder_is_closed_are_not_those_of_an_unknown_one():

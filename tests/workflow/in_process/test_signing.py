@@ -21,12 +21,9 @@ from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
 from airflow_provider_rayworkflow.workflow.storage.completions import Completions
 from airflow_provider_rayworkflow.workflow.storage.events import EventStore, StoredEvent
-from airflow_provider_rayworkflow.workflow.storage.honest_statuses import (
-    HonestStatuses,
-    list_workflows,
-)
 from airflow_provider_rayworkflow.workflow.storage.leases import Lease, Process
 from airflow_provider_rayworkflow.workflow.storage.mailbox import Mailbox, Owner, StopRequest
+from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader
 
 VARIABLE = "RAY_WORKFLOW_SIGNING_KEY"
 
@@ -128,12 +125,12 @@ def write_all(store: MemoryStore) -> None:
     mailbox.request_stop(
         StopRequest(workflow_id="w", token="t", how="suspend", requested_at=time.time())
     )
-    Completions(write, "watcher", statuses=[WorkflowStatus.SUCCESSFUL]).look(now=time.time())
+    Completions(write, "watcher", statuses=[WorkflowStatus.SUCCESSFUL]).look()
 
 
 def look(store: MemoryStore) -> list[Any]:
     watching = Completions(WorkflowStore(store), "watcher", statuses=[WorkflowStatus.SUCCESSFUL])
-    return watching.look(now=time.time())
+    return watching.look()
 
 
 READS: dict[str, Callable[[MemoryStore], Any]] = {
@@ -184,7 +181,7 @@ def test_an_edited_output_is_not_believed(monkeypatch: pytest.MonkeyPatch):
     forged = dump_line("status", line["body"])[:-2] + b',"mac":"%b"}\n' % line["mac"].encode()
     store.put(key, forged)
     with pytest.raises(UntrustedDataError, match=key):
-        HonestStatuses(WorkflowStore(store), now=time.time()).read("w")
+        StatusReader(WorkflowStore(store)).read("w")
 
 
 @pytest.mark.parametrize("target", ["v1/status/other/", "v1/status/w/"])
@@ -211,7 +208,7 @@ def test_a_list_by_names_alone_believes_no_name_of_a_forged_status(
     key = "v1/status/forged/00000001-0001-SUCCESSFUL-m.json"
     store.put(key, unsigned(store, key_of(store, "v1/status/w/")))
     workflows = WorkflowStore(store)
-    listed = list_workflows(workflows, HonestStatuses(workflows, now=time.time()))
+    listed = StatusReader(workflows).list_workflows()
     assert [workflow_id for workflow_id, *_ in listed] == ["w"]
     assert key in caplog.text
     caplog.clear()

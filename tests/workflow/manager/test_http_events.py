@@ -36,11 +36,11 @@ async def is_open(workflow_id):
 def make_events(store, threads):
     """Makes what a manager has, with settings of the test."""
 
-    def make_events(*, on=None, standing=is_open, clock=time.time, **settings):
+    def make_events(*, on=None, reception=is_open, clock=time.time, **settings):
         return HttpEvents(
             on or store,
             threads,
-            standing=standing,
+            reception=reception,
             settings=EventSettings(**settings),
             clock=clock,
         )
@@ -241,14 +241,14 @@ def test_the_same_event_again_is_not_refused_where_a_new_one_is(make_events):
 
 
 @pytest.mark.invariant(9)
-@pytest.mark.parametrize(("standing", "status"), [("unknown", 404), ("ended", 409)])
+@pytest.mark.parametrize(("reception", "status"), [("unknown", 404), ("ended", 409)])
 def test_an_event_that_no_task_can_get_is_refused_and_not_stored(
-    make_events, store, standing, status
+    make_events, store, reception, status
 ):
     async def stands(workflow_id):
-        return standing
+        return reception
 
-    assert run_posts(make_events(standing=stands), [("w", "key", 1)]) == [status]
+    assert run_posts(make_events(reception=stands), [("w", "key", 1)]) == [status]
     assert list(store.bytes.list("")) == []
 
 
@@ -258,7 +258,7 @@ def test_early_events_are_kept_where_that_is_asked_for_and_expire(make_events, s
     async def unknown(workflow_id):
         return "unknown"
 
-    events = make_events(standing=unknown, early_s=60, clock=lambda: now)
+    events = make_events(reception=unknown, early_s=60, clock=lambda: now)
     assert run_posts(events, [("old", "key", 1)]) == ["stored"]
     now += 61
     assert run_posts(events, [("new", "key", 1)]) == ["stored"]

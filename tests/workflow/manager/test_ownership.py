@@ -33,13 +33,13 @@ from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, keys
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
 from airflow_provider_rayworkflow.workflow.storage.byte_store import Data
 from airflow_provider_rayworkflow.workflow.storage.claims import next_claim
-from airflow_provider_rayworkflow.workflow.storage.honest_statuses import HonestStatuses
 from airflow_provider_rayworkflow.workflow.storage.leases import (
     LEASE_TTL_S,
     LeaseWatch,
     Process,
     Tenure,
 )
+from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader
 
 pytestmark = [pytest.mark.invariant(3), pytest.mark.timeout(60)]
 
@@ -192,7 +192,7 @@ def test_a_clock_step_of_the_reader_makes_no_second_owner(
         await fleet.live(60, first, second)
         await resuming
         await fleet.finish("first")
-        assert (await second.answers.wait_output("w")).status is WorkflowStatus.SUCCESSFUL
+        assert (await second.queries.wait_output("w")).status is WorkflowStatus.SUCCESSFUL
         assert fleet.epochs() == [1]
         assert fleet.started == {"a": 1, "b": 1}
 
@@ -212,7 +212,7 @@ def test_a_clock_step_of_the_owner_makes_no_second_owner(fleet: Fleet, step_s: f
         await resuming
         assert fleet.epochs() == [1]
         await fleet.finish("first")
-        assert (await first.answers.wait_output("w")).status is WorkflowStatus.SUCCESSFUL
+        assert (await first.queries.wait_output("w")).status is WorkflowStatus.SUCCESSFUL
 
     asyncio.run(check())
 
@@ -224,7 +224,7 @@ def test_a_manager_that_died_elsewhere_is_replaced_after_one_lease_time(
     async def check() -> None:
         await submit(await fleet.manager("first"))
         second = await fleet.manager("second", skew_s=skew_s)
-        watching = asyncio.ensure_future(second.answers.wait_output("w", take_over=True))
+        watching = asyncio.ensure_future(second.queries.wait_output("w", take_over=True))
         await turns()
         await fleet.live(LEASE_TTL_S - 0.5, second)
         assert fleet.epochs() == [1]
@@ -241,7 +241,7 @@ def test_an_operation_of_one_look_shows_what_it_sees_and_takes_nothing_over(flee
         await submit(await fleet.manager("first"))
         visitor = WorkflowStore(fleet.store)
         for now in (NOW, NOW + 400, NOW - 400):
-            found = HonestStatuses(visitor, now=now).read("w")
+            found = StatusReader(visitor, lambda now=now: now).read("w")
             assert found is not None
             assert found.status == ("RUNNING" if now == NOW else "RESUMABLE")
             assert found.owner_may_live is (now != NOW)
@@ -260,7 +260,7 @@ async def taken_over(fleet: Fleet) -> tuple[Manager, Manager]:
     first, second = await fleet.manager("first"), await fleet.manager("second")
     await submit(first)
     await until(lambda: "a" in fleet.runners["first"].errands)
-    resuming = asyncio.ensure_future(second.answers.wait_output("w", take_over=True))
+    resuming = asyncio.ensure_future(second.queries.wait_output("w", take_over=True))
     await turns()
     await fleet.live(LEASE_TTL_S + 1, second)
     await until(lambda: "a" in fleet.runners["second"].errands)
@@ -276,7 +276,7 @@ def test_an_owner_that_was_stopped_commits_nothing_when_it_goes_on(
 ):
     async def check() -> None:
         first, _ = await taken_over(fleet)
-        caller = asyncio.ensure_future(first.answers.wait_output("w"))
+        caller = asyncio.ensure_future(first.queries.wait_output("w"))
         await turns(5)
         if has_noticed_time:
             fleet.pass_time(LEASE_TTL_S + 1, "first")
@@ -346,7 +346,7 @@ def test_an_owner_that_is_stopped_in_the_middle_of_a_write_reports_no_status(
         fleet.store = store = Slow()
         first = await fleet.manager("first")
         await submit(first)
-        caller = asyncio.ensure_future(first.answers.wait_output("w"))
+        caller = asyncio.ensure_future(first.queries.wait_output("w"))
         live = first._known.live["w"]
         store.word, store.happens = word, lambda: fleet.pass_time(LEASE_TTL_S)
         ending = asyncio.ensure_future(fleet.finish("first"))
@@ -369,7 +369,7 @@ def test_of_two_that_take_over_from_a_third_one_runs_it(fleet: Fleet):
         await submit(first)
         await until(lambda: "a" in fleet.runners["first"].errands)
         waiting = [
-            asyncio.ensure_future(one.answers.wait_output("w", take_over=True)) for one in others
+            asyncio.ensure_future(one.queries.wait_output("w", take_over=True)) for one in others
         ]
         await turns()
         await fleet.live(LEASE_TTL_S + 1, *others)
@@ -411,7 +411,7 @@ def test_a_claim_without_a_status_is_waited_for_as_long_as_its_owner_may_live(fl
         await fleet.live(LEASE_TTL_S + 1, third)
         await resuming
         await fleet.finish("third")
-        assert (await third.answers.wait_output("w")).status is WorkflowStatus.SUCCESSFUL
+        assert (await third.queries.wait_output("w")).status is WorkflowStatus.SUCCESSFUL
         await fleet.runners["first"].end("a")
         await until(lambda: "w" not in first._known.live)
         assert fleet.epochs() == [1, 2, 3]

@@ -175,7 +175,7 @@ def test_a_short_run_writes_none():
             for task_id in ("a", "b", "end"):
                 await run.runner.end(task_id)
             async with asyncio.timeout(4):
-                await run.manager.answers.wait_output("w")
+                await run.manager.queries.wait_output("w")
             assert run.store.writes == 1  # that it is RUNNING
             assert run.status().progress is None
 
@@ -189,7 +189,7 @@ def test_the_end_has_no_progress_and_leaves_no_other_status():
             for task_id in ("a", "b", "end"):
                 await run.runner.end(task_id)
             async with asyncio.timeout(10):
-                await run.manager.answers.wait_output("w")
+                await run.manager.queries.wait_output("w")
             record = run.status()
             assert (record.status, record.tasks_done, record.progress) == ("SUCCESSFUL", 3, None)
             assert len(list(run.store.list("v1/status"))) == 1
@@ -212,7 +212,7 @@ def test_a_caught_error_is_stored_as_text_too():
                 "c", Raised(failure=boom, exception=b"!", retryable=True, times=TIMES)
             )
             async with asyncio.timeout(10):
-                await run.manager.answers.wait_output("v")
+                await run.manager.queries.wait_output("v")
             record = WorkflowStore(run.store).read_checkpoints("v").records["c"]
         assert record.failure == boom
         assert record.times == TIMES

@@ -21,8 +21,8 @@ from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
 from airflow_provider_rayworkflow.workflow.storage.byte_store import Data
-from airflow_provider_rayworkflow.workflow.storage.honest_statuses import HonestStatuses
 from airflow_provider_rayworkflow.workflow.storage.leases import Tenure
+from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -48,7 +48,7 @@ def store() -> Iterator[DenyingStore]:
 
 def shown(store: MemoryStore) -> str | None:
     """The status that a reader of the storage sees."""
-    found = HonestStatuses(WorkflowStore(store), now=time.time()).read("w")
+    found = StatusReader(WorkflowStore(store)).read("w")
     return found.status if found else None
 
 

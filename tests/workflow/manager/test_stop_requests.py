@@ -100,7 +100,7 @@ async def managing(store: MoodyStore, manager_id: str) -> AsyncIterator[Manager]
 
 async def ended(manager: Manager, store: MoodyStore) -> StatusRecord:
     async with asyncio.timeout(10):
-        await manager.answers.wait_output("w")
+        await manager.queries.wait_output("w")
         while list(store.list("v1/requests")):
             await asyncio.sleep(0.01)
     record = WorkflowStore(store).read_status("w")
@@ -137,7 +137,7 @@ def test_a_request_of_a_try_that_is_not_the_owner_is_dropped(store, mailbox, own
                 mailbox.take_over(owner)
             mailbox.request_stop(SUSPEND)
             await dropped(mailbox)
-            assert await manager.answers.get_status("w") is WorkflowStatus.RUNNING
+            assert await manager.queries.get_status("w") is WorkflowStatus.RUNNING
 
     asyncio.run(check())
 
@@ -202,7 +202,7 @@ def test_a_cancel_of_a_run_that_was_given_up_is_dropped(store, mailbox):
             )
             mailbox.request_stop(cancel_by_a_person(1))
             await dropped(mailbox)
-            assert await manager.answers.get_status("w") is WorkflowStatus.RUNNING
+            assert await manager.queries.get_status("w") is WorkflowStatus.RUNNING
 
     asyncio.run(check())
 
@@ -223,7 +223,7 @@ def test_a_cancel_that_came_while_no_manager_lived_is_obeyed_instead_of_a_resume
         async with managing(store, "later") as later:
             with pytest.raises(WorkflowNotResumableError, match="It was canceled"):
                 await later.resume("w")
-            assert await later.answers.get_status("w") is WorkflowStatus.CANCELED
+            assert await later.queries.get_status("w") is WorkflowStatus.CANCELED
         assert list(mailbox.list_requests()) == []
 
     asyncio.run(check())
@@ -238,7 +238,7 @@ def test_a_cancel_of_an_earlier_owner_does_not_hinder_a_resume(store, mailbox):
         mailbox.take_over(replace(OWNER, token="later"))
         async with managing(store, "later") as later:
             await later.resume("w")
-            assert await later.answers.get_status("w") is WorkflowStatus.RUNNING
+            assert await later.queries.get_status("w") is WorkflowStatus.RUNNING
 
     asyncio.run(check())
 
@@ -298,5 +298,27 @@ def test_the_storage_is_not_asked_while_the_manager_holds_nothing(store):
             looks = store.looks
             await asyncio.sleep(0.1)
             assert store.looks <= looks + 1  # one may have been under way
+
+    asyncio.run(check())
+
+
+def test_a_cancel_stays_for_the_manager_that_has_taken_the_workflow_over(store, mailbox):
+    async def check() -> None:
+        cancel = replace(SUSPEND, how="cancel", requested_at=time.time())
+        async with running(store) as manager:
+            mailbox.take_over(OWNER)
+            # In one turn of the loop: the manager hears of the other one when it obeys.
+            assert WorkflowStore(store).claim(
+                "w", after=1, manager_id="other", now=0.0, user_metadata={}
+            )
+            mailbox.request_stop(cancel)
+            async with asyncio.timeout(10):
+                await manager.queries.wait_output("w")
+            await manager.submit("v", GRAPH, user_metadata={})  # else it does not look
+            looks = store.looks
+            async with asyncio.timeout(10):
+                while store.looks < looks + 3:
+                    await asyncio.sleep(0.01)
+            assert list(mailbox.list_requests()) == [cancel]
 
     asyncio.run(check())

@@ -20,7 +20,7 @@ from airflow_provider_rayworkflow.workflow.manager.held_workflow import HeldWork
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
 from airflow_provider_rayworkflow.workflow.storage.byte_store import Data
-from airflow_provider_rayworkflow.workflow.storage.honest_statuses import HonestStatuses
+from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader
 
 pytestmark = [pytest.mark.invariant(4), pytest.mark.timeout(60)]
 
@@ -64,7 +64,7 @@ def store() -> Iterator[BreakingStore]:
 
 def shown(store: MemoryStore) -> str:
     """The status that a reader of the storage sees."""
-    found = HonestStatuses(WorkflowStore(store), now=time.time()).read("w")
+    found = StatusReader(WorkflowStore(store)).read("w")
     return "nothing" if found is None else found.status.value
 
 

@@ -25,7 +25,7 @@ from airflow_provider_rayworkflow.workflow.storage import (
     open_store,
 )
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
-from airflow_provider_rayworkflow.workflow.storage.honest_statuses import HonestStatuses
+from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader
 
 pytestmark = [pytest.mark.invariant(3), pytest.mark.invariant(4), pytest.mark.timeout(60)]
 
@@ -107,7 +107,7 @@ def test_a_workflow_that_is_deleted_while_it_runs_says_so(
         with pytest.raises(OwnershipLostError, match=r"w/00000001\.epoch' was deleted"):
             ray.get(output)
         assert "third" not in effects.calls
-        found = HonestStatuses(WorkflowStore(store), now=time.time()).read("w")
+        found = StatusReader(WorkflowStore(store)).read("w")
         if vanish is everything:
             assert found is None  # nothing is written in its place
         else:

@@ -98,6 +98,33 @@ EQUAL = {
         pd.MultiIndex.from_product([[1, 2, 3], ["a"]])[:2],
         pd.MultiIndex.from_tuples([(1, "a"), (2, "a")]),
     ),
+    "times with and without a frequency": (
+        pd.Series(pd.date_range("2013-01-01", periods=3, tz="UTC").array),
+        pd.Series(pd.to_datetime(["2013-01-01", "2013-01-02", "2013-01-03"], utc=True)),
+    ),
+    "categories turned twice": (
+        pd.Series(["u", "v", "w"]).astype("category"),
+        pd.Series(["u", "v", "w"]).astype("category")[::-1][::-1],
+    ),
+    "intervals of breaks and of their sides": (
+        pd.arrays.IntervalArray.from_breaks(np.arange(4.0)),
+        pd.arrays.IntervalArray.from_arrays(GRID[0, :3], np.arange(8.0)[2:8:2] / 2),
+    ),
+    "texts in pieces": (
+        pd.Series(["a", "b", None], dtype="string[pyarrow]"),
+        pd.concat([pd.Series([x], dtype="string[pyarrow]") for x in ("a", "b", None)]).reset_index(
+            drop=True
+        ),
+    ),
+    "texts that are one object, and texts that are not": (
+        pd.Series(["ab"] * 2, dtype="string[python]"),
+        pd.Series(["".join("ab"), "".join("ab")], dtype="string[python]"),
+    ),
+    "a part of an array without missing values": (pa.array([9, 1, 2])[1:], pa.array([1, 2])),
+    "a part of an array of texts": (
+        pa.array(["zz", "ab", "c"], pa.large_string())[1:],
+        pa.array(["ab", "c"], pa.large_string()),
+    ),
     "a table in chunks": (table(), pa.concat_tables([table()[:1], table()[1:]])),
     "a part of a table": (table()[1:], table()[1:].take([0, 1])),
     "other places in a dictionary": (

@@ -15,9 +15,9 @@ from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.offline import lifecycle
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
-from airflow_provider_rayworkflow.workflow.storage.honest_statuses import HonestStatuses
 from airflow_provider_rayworkflow.workflow.storage.leases import Lease, Process
 from airflow_provider_rayworkflow.workflow.storage.mailbox import Mailbox, StopRequest
+from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader
 
 NOW = 100.0
 GRAPH = Graph(tasks=[Task(name="f", function=0, arguments=0)], blobs=[b""])
@@ -50,7 +50,7 @@ def live(store: WorkflowStore, manager_id: str) -> None:
 
 
 def status(store: WorkflowStore) -> WorkflowStatus | None:
-    found = HonestStatuses(store, now=NOW).read("w")
+    found = StatusReader(store, lambda: NOW).read("w")
     return found and found.status
 
 
@@ -84,7 +84,7 @@ def test_a_workflow_that_is_being_resumed_is_asked_to_stop(store):
 
 def test_a_cancel_of_a_run_that_began_after_the_look_waits_for_that_one(store):
     write(store, WorkflowStatus.FAILED)
-    found = HonestStatuses(store, now=NOW).read("w")
+    found = StatusReader(store, lambda: NOW).read("w")
     mailbox = Mailbox(store.bytes)
     later = StopRequest.by_anybody("w", 2, how="cancel", now=NOW)
     mailbox.request_stop(later)
@@ -101,7 +101,7 @@ def test_a_successful_or_missing_workflow_is_not_canceled(store):
 
 
 def find(store: WorkflowStore):
-    found = HonestStatuses(store, now=NOW).read("w")
+    found = StatusReader(store, lambda: NOW).read("w")
     assert found is not None
     return found
 

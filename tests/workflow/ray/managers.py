@@ -10,7 +10,7 @@ import processes
 import ray
 from witness import is_alive, wait_until
 
-from airflow_provider_rayworkflow.workflow.runtime.handles import manager_of
+from airflow_provider_rayworkflow.workflow.runtime.manager_handle import manager_of
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 from airflow_provider_rayworkflow.workflow.storage.backends.local import LocalStore
 

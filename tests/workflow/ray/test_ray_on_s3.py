@@ -16,7 +16,7 @@ from proxy import Proxy
 from servers import S3_SECRET, s3_address
 
 from airflow_provider_rayworkflow import workflow
-from airflow_provider_rayworkflow.workflow.runtime.handles import find_manager
+from airflow_provider_rayworkflow.workflow.runtime.manager_handle import find_manager
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, open_store
 
 pytestmark = [

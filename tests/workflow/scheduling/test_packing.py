@@ -96,7 +96,7 @@ def test_large_payloads_are_not_put_together():
 
 
 def test_a_task_that_takes_large_values_shares_with_followers_only():
-    large = Result(blob=Blob(key="k", size=1))
+    large = Result(blob=Blob(key="k", size=1, sum="8d4be5a2-11"))
     tasks = [errand("a"), chain(run("b", inputs=(large,)), run("c")), errand("d")]
     assert packs(tasks, slots=1) == [["a"], ["b", "c"], ["d"]]
 

@@ -39,25 +39,25 @@ def ids(completions: list) -> list[str]:
 def test_an_end_before_the_first_look_is_not_given(store: WorkflowStore):
     write(store, "before", Status.SUCCESSFUL)
     ends = watcher(store)
-    assert ends.look(now=0) == []
+    assert ends.look() == []
     write(store, "after", Status.SUCCESSFUL)
-    assert ids(ends.look(now=0)) == ["after"]
-    assert ends.look(now=0) == []
+    assert ids(ends.look()) == ["after"]
+    assert ends.look() == []
 
 
 def test_an_end_is_given_to_the_next_process_until_it_is_confirmed(store: WorkflowStore):
-    watcher(store).look(now=0)
+    watcher(store).look()
     write(store, "A long ID " + "x" * 300, Status.SUCCESSFUL)
     for _ in range(2):
         ends = watcher(store)
-        (given,) = ends.look(now=0)
+        (given,) = ends.look()
         assert given.to_json() == {
             "workflow_id": "A long ID " + "x" * 300,
             "status": "SUCCESSFUL",
             "epoch": 1,
         }
     ends.confirm([given])
-    assert watcher(store).look(now=0) == []
+    assert watcher(store).look() == []
 
 
 def test_a_first_look_that_could_not_be_noted_does_not_count(store: WorkflowStore, monkeypatch):
@@ -68,74 +68,74 @@ def test_a_first_look_that_could_not_be_noted_does_not_count(store: WorkflowStor
     with monkeypatch.context() as patch:
         patch.setattr(store.bytes, "put", fail)
         with pytest.raises(DataSaveError):
-            ends.look(now=0)
-    ends.look(now=0)
+            ends.look()
+    ends.look()
     write(store, "w", Status.SUCCESSFUL)
-    assert ids(watcher(store).look(now=0)) == ["w"]
+    assert ids(watcher(store).look()) == ["w"]
 
 
 def test_an_end_that_comes_between_two_watchers_is_given(store: WorkflowStore):
-    watcher(store).look(now=0)
+    watcher(store).look()
     write(store, "w", Status.SUCCESSFUL)
-    assert ids(watcher(store).look(now=0)) == ["w"]
+    assert ids(watcher(store).look()) == ["w"]
 
 
 def test_each_end_of_a_workflow_that_starts_over_or_is_resumed_counts(store: WorkflowStore):
     ends = watcher(store, Status.FAILED, Status.SUCCESSFUL)
-    ends.look(now=0)
+    ends.look()
     write(store, "w", Status.FAILED)
-    ends.confirm(ends.look(now=0))
+    ends.confirm(ends.look())
     write(store, "w", Status.SUCCESSFUL, epoch=2)
-    (given,) = ends.look(now=0)
+    (given,) = ends.look()
     assert (given.status, given.key.epoch) == (Status.SUCCESSFUL, 2)
 
 
 def test_a_late_confirmation_of_one_end_does_not_confirm_the_next(store: WorkflowStore):
     ends = watcher(store, Status.FAILED, Status.SUCCESSFUL)
-    ends.look(now=0)
+    ends.look()
     write(store, "w", Status.FAILED)
-    first = ends.look(now=0)
+    first = ends.look()
     write(store, "w", Status.SUCCESSFUL, epoch=2)
-    ends.look(now=0)
+    ends.look()
     ends.confirm(first)
-    (again,) = watcher(store, Status.FAILED, Status.SUCCESSFUL).look(now=0)
+    (again,) = watcher(store, Status.FAILED, Status.SUCCESSFUL).look()
     assert again.status is Status.SUCCESSFUL
 
 
 def test_an_end_that_was_lost_on_the_way_is_given_again(store: WorkflowStore):
     ends = watcher(store)
-    ends.look(now=0)
+    ends.look()
     write(store, "w", Status.SUCCESSFUL)
-    (given,) = ends.look(now=0)
+    (given,) = ends.look()
     ends.give_again(given)
-    assert ends.look(now=0) == [given]
+    assert ends.look() == [given]
 
 
 def test_a_workflow_whose_owner_is_gone_ends_as_resumable(store: WorkflowStore):
     ends = watcher(store, Status.RESUMABLE)
-    ends.look(now=0)
+    ends.look()
     write(store, "w", Status.RUNNING)
-    (given,) = ends.look(now=0)
+    (given,) = ends.look()
     assert given.status is Status.RESUMABLE
 
 
 def test_only_ids_of_the_prefix_count(store: WorkflowStore):
     ends = watcher(store, prefix="Daily.")
-    ends.look(now=0)
+    ends.look()
     for workflow_id in ("Daily.a", "daily.a", "Daily", "Daily." + "x" * 300):
         write(store, workflow_id, Status.SUCCESSFUL)
-    assert sorted(ids(ends.look(now=0))) == ["Daily.a", "Daily." + "x" * 300]
+    assert sorted(ids(ends.look())) == ["Daily.a", "Daily." + "x" * 300]
 
 
 def test_deleted_workflows_are_forgotten_and_count_when_they_come_again(store: WorkflowStore):
     ends = watcher(store)
-    ends.look(now=0)
+    ends.look()
     write(store, "w", Status.SUCCESSFUL)
-    ends.confirm(ends.look(now=0))
+    ends.confirm(ends.look())
     store.delete("w")
-    assert ends.look(now=0) == []
+    assert ends.look() == []
     write(store, "w", Status.SUCCESSFUL)
-    assert ids(ends.look(now=0)) == ["w"]
+    assert ids(ends.look()) == ["w"]
 
 
 def test_a_prefix_that_is_too_long_is_refused(store: WorkflowStore):

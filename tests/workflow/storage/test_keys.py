@@ -183,3 +183,26 @@ def test_the_names_in_a_workflows_folder_say_what_they_are():
 )
 def test_a_foreign_file_in_a_workflows_folder_is_nothing(name: str):
     assert keys.parse_workflow_file(f"v1/workflows/w/{name}", 1) is None
+
+
+def test_the_key_of_a_lease_tells_its_manager():
+    assert keys.manager_of_lease(keys.lease_key("5f0c")) == "5f0c"
+
+
+@pytest.mark.parametrize(
+    "key", ["v1/leases/notes.txt", "v1/leases/.json", "v1/leases/m/other.json", "v1/owners/m.json"]
+)
+def test_a_foreign_file_is_no_lease(key: str):
+    assert keys.manager_of_lease(key) is None
+
+
+def test_the_key_of_an_event_tells_the_segment_of_its_workflow():
+    assert keys.segment_of_event(keys.event_key("Flights", "landed", 0)) == "%46lights"
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["v1/events/w/k/notes.json", "v1/events/w/k/00000000.txt", "v1/events/w/00000000.json"],
+)
+def test_a_foreign_file_is_no_event(key: str):
+    assert keys.segment_of_event(key) is None

@@ -38,11 +38,8 @@ from airflow_provider_rayworkflow.workflow.offline.plan import make_plan
 from airflow_provider_rayworkflow.workflow.scheduling.snapshot import Snapshot
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
 from airflow_provider_rayworkflow.workflow.storage.claims import claim_put, next_claim
-from airflow_provider_rayworkflow.workflow.storage.honest_statuses import (
-    HonestStatuses,
-    StoredWorkflow,
-)
 from airflow_provider_rayworkflow.workflow.storage.snapshot import read_snapshot
+from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader, StoredWorkflow
 from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
 from airflow_provider_rayworkflow.workflow.testing import InProcessWorkflows
 
@@ -266,7 +263,7 @@ def nested(depth: int):
 
 def forget(workflows: InProcessWorkflows, task_id: str) -> None:
     store = WorkflowStore(workflows.store)
-    found = HonestStatuses(store, now=time.time()).read("w")
+    found = StatusReader(store).read("w")
     assert found is not None
     forget_from(store, found, task_id, manager_id="visitor", now=time.time())
 

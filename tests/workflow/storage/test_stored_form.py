@@ -1,5 +1,7 @@
 """What is stored has this form, and a newer one is refused."""
 
+from pathlib import Path
+
 import pytest
 
 from airflow_provider_rayworkflow.workflow.exceptions import DataLoadError
@@ -19,7 +21,7 @@ KEY = "v1/workflows/%46lights/00000001.epoch"
 LOAD = Task(name="load", function=0, code="11bb@3.12", shape=Shape((-1, -1), ("path",)))
 SAMPLE = {
     KEY: b'{"body":{"base_epoch":1,"claimed_at":10.0,"epoch":1,"graph":{"functions":{"m.load":{"blob":0,"code":"11bb@3.12"}},"kinds":[{"code":"11bb@3.12","function":0,"name":"load","shape":[[-1,-1],["path"]]},{"code":"11bb@3.12","function":1,"name":"join","named_by_author":true,"options":{"retry":{"attempts":2,"wait_factor":2.0,"wait_initial_s":1.0,"wait_max_s":60.0}},"ray_options":3,"shown_options":{"num_cpus":2}}],"tasks":[[0,[1,"a"],[],""],[0,[1.0,null],[],""],[1,2,[0,1],"22cc"]]},"graph_epoch":1,"manager_id":"m","on_change":"reuse","restarts":{},"traceparent":"","user_metadata":{"a":1},"workflow_id":"Flights"},"kind":"epoch","sum":"454b1b41","v":1}\n27c74879 19 24\n{"sizes":[4,4,9,7]}loadjoinargumentsoptions\n',
-    "v1/status/%46lights/00000001-0001-SUCCESSFUL-m.json": b'{"body":{"created_at":10.0,"ended_at":12.5,"epoch":1,"failure":null,"manager_id":"m","number":1,"output":{"problem":"","value":[1,2]},"started_at":10.5,"status":"SUCCESSFUL","stopped_by":"","tasks_done":1,"tasks_reused":0,"tasks_total":1,"user_metadata":{"a":1},"workflow_id":"Flights"},"kind":"status","sum":"5077427d","v":1}\n',
+    "v1/status/%46lights/00000001-0001-SUCCESSFUL-m.json": b'{"body":{"created_at":10.0,"ended_at":12.5,"epoch":1,"failure":null,"manager_id":"m","number":1,"output":{"problem":"","value":[1,2]},"progress":null,"reuse":null,"started_at":10.5,"status":"SUCCESSFUL","stopped_by":"","tasks_done":1,"tasks_reused":0,"tasks_total":1,"user_metadata":{"a":1},"workflow_id":"Flights"},"kind":"status","sum":"d400acac","v":1}\n',
     "v1/workflows/%46lights/00000001-00000000.journal": b'{"body":{"epoch":1,"size":168},"kind":"journal","sum":"0e68c713","v":1}\n0bf80ab2 147 5\n{"encoding":"json","form":"value","json_output":{"problem":"","value":[1,2]},"task":"load","times":{"attempt":1,"ended_at":11.5,"started_at":10.5}}[1,2]\n',
     "v1/workflows/%46lights/00000001-2a21fe6d592a19b7de898b50eb53c429-1-90.value": b'{"body":{"task":"big"},"kind":"value","sum":"4ef6ecea","v":1}\n8d4be5a2 2 11\n{}large value\n',
     "v1/leases/m.json": b'{"body":{"actor_id":"a","limits":{"max_pending":null,"max_running":null},"manager_id":"m","package_version":"0.1.0","process":{"host":"h","machine":"b/1","pid":7,"started":"9"},"renewed_at":10.0,"ttl_s":15.0},"kind":"lease","sum":"a66137d8","v":1}\n',
@@ -75,7 +77,20 @@ def test_checkpoints_are_read(store: WorkflowStore):
     assert result is not None
     assert result.inline == b"[1,2]"
     [key] = [key for key in SAMPLE if key.endswith(".value")]
-    assert bytes(store.values.read(Blob(key=key, size=90))) == b"large value"
+    assert bytes(store.values.read(Blob(key=key, size=90, sum="8d4be5a2-11"))) == b"large value"
+
+
+def test_the_journal_that_the_architecture_page_shows_is_read():
+    page = (Path(__file__).parents[3] / "docs" / "architecture.md").read_text()
+    key = "v1/workflows/%46lights/00000001-00000000.journal"
+    _, _, rest = page.partition(f"\n{key}\n")
+    objects = MemoryStore()
+    objects.put(key, rest.partition("```")[0].encode())
+    checkpoints = WorkflowStore(objects).read_checkpoints("Flights")
+    assert checkpoints.damaged == []
+    [result] = [record.result for record in checkpoints.records.values()]
+    assert result is not None
+    assert result.inline == b"[1, 2]"
 
 
 def test_a_lease_is_read(store: WorkflowStore):
@@ -91,7 +106,7 @@ def test_a_newer_format_is_refused_with_the_remedy(store: WorkflowStore, key: st
     read = {
         "epoch": lambda: store.read_run("Flights", 1)[1],
         "journal": lambda: store.read_checkpoints("Flights"),
-        "value": lambda: store.values.read(Blob(key=key, size=90)),
+        "value": lambda: store.values.read(Blob(key=key, size=90, sum="8d4be5a2-11")),
         "json": lambda: (store.read_status("Flights"), store.leases.read("m")),
     }[kind]
     with pytest.raises(DataLoadError, match=rf"version {newer}, and .* Upgrade the package"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from airflow_provider_rayworkflow.workflow.cli.stored import open_stored
@@ -11,10 +10,7 @@ from airflow_provider_rayworkflow.workflow.cli.usage import Answer, Commands, ad
 from airflow_provider_rayworkflow.workflow.exceptions import WorkflowError
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import shown
-from airflow_provider_rayworkflow.workflow.storage.honest_statuses import (
-    HonestStatuses,
-    list_workflows,
-)
+from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader
 
 _LISTED = [status.value for status in WorkflowStatus if status is not WorkflowStatus.NONE]
 
@@ -31,10 +27,9 @@ def _list(options: Any) -> Answer:
     def leave_out(problem: WorkflowError) -> None:
         problems.append(str(problem))
 
-    honest = HonestStatuses(store, now=time.time(), report=leave_out)
     found = [
         (workflow_id, status, key.epoch)
-        for workflow_id, status, key in list_workflows(store, honest, leave_out)
+        for workflow_id, status, key in StatusReader(store).list_workflows(leave_out)
         if not options.status or status in options.status
     ]
     if not found:

@@ -16,8 +16,8 @@ from airflow_provider_rayworkflow.workflow.cli.usage import Answer, Commands
 from airflow_provider_rayworkflow.workflow.format.shown_text import escaped, one_line
 from airflow_provider_rayworkflow.workflow.model.log_line import LogLine
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
-from airflow_provider_rayworkflow.workflow.storage.honest_statuses import HonestStatuses
 from airflow_provider_rayworkflow.workflow.storage.log_pieces import BEGINNING
+from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader
 
 
 def add_to(commands: Commands) -> None:
@@ -60,7 +60,7 @@ def _logs(options: Any) -> Answer:
 
 def _is_active(store: WorkflowStore, workflow_id: str) -> bool:
     """False also for a workflow that is deleted."""
-    found = HonestStatuses(store, now=time.time()).read(workflow_id)
+    found = StatusReader(store).read(workflow_id)
     return found is not None and found.status.is_active
 
 

@@ -11,7 +11,7 @@ from airflow_provider_rayworkflow.workflow.cli.stored import (
     read_record,
 )
 from airflow_provider_rayworkflow.workflow.cli.usage import Answer, Commands
-from airflow_provider_rayworkflow.workflow.model.records import Encoding, Form, Result, StatusRecord
+from airflow_provider_rayworkflow.workflow.model.records import Encoding, Form, StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, shown
 from airflow_provider_rayworkflow.workflow.storage.snapshot import read_snapshot
@@ -71,10 +71,4 @@ def _value_of_task(store: WorkflowStore, record: StatusRecord, task_id: str | No
             f"The output is {what}pickled, and this command unpickles nothing. In Python: "
             f"workflow.init(storage={shown(store.bytes.uri)!r}); workflow.get_output({call})"
         )
-    return _load_json(store, result)
-
-
-def _load_json(store: WorkflowStore, result: Result) -> Any:
-    data = store.values.read(result.blob) if result.blob is not None else result.inline or b""
-    value = json.loads(bytes(data))
-    return [value, None] if result.form is Form.CAUGHT_VALUE else value
+    return store.values.read_json(result)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from typing import Any, get_args
 
 from airflow_provider_rayworkflow.workflow.cli.stored import UnavailableError, open_stored
@@ -13,7 +12,7 @@ from airflow_provider_rayworkflow.workflow.import_path import check_call, load_f
 from airflow_provider_rayworkflow.workflow.model.graph import Graph
 from airflow_provider_rayworkflow.workflow.model.records import OnChange
 from airflow_provider_rayworkflow.workflow.offline.plan import make_plan
-from airflow_provider_rayworkflow.workflow.storage.honest_statuses import HonestStatuses
+from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader
 
 
 def add_to(commands: Commands) -> None:
@@ -41,7 +40,7 @@ def _plan(options: Any) -> Answer:
     plan = make_plan(
         store,
         workflow_id,
-        HonestStatuses(store, now=time.time()).read(workflow_id),
+        StatusReader(store).read(workflow_id),
         _build_graph(options.workflow, options.arguments) if options.workflow else None,
         on_change=options.on_change or ("reuse" if options.workflow else None),
         from_task=options.from_task,

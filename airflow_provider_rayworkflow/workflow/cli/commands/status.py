@@ -6,8 +6,9 @@ import json
 from typing import Any
 
 from airflow_provider_rayworkflow.workflow.cli.stored import open_stored, read_record
-from airflow_provider_rayworkflow.workflow.cli.text import fields, task_options, utc
+from airflow_provider_rayworkflow.workflow.cli.text import fields, task_options
 from airflow_provider_rayworkflow.workflow.cli.usage import Answer, Commands, Json
+from airflow_provider_rayworkflow.workflow.format.times import utc_time
 from airflow_provider_rayworkflow.workflow.model.progress import progress_line
 from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
 from airflow_provider_rayworkflow.workflow.offline.describe import describe_task, describe_workflow
@@ -54,9 +55,9 @@ def _describe_status(record: StatusRecord, value: Json) -> str:
     rows = [
         ("workflow", record.workflow_id),
         ("status", record.status),
-        ("created", utc(record.created_at)),
-        ("started", utc(record.started_at)),
-        ("ended", utc(record.ended_at)),
+        ("created", utc_time(record.created_at)),
+        ("started", utc_time(record.started_at)),
+        ("ended", utc_time(record.ended_at)),
         ("epoch", record.epoch),
     ]
     if "tasks" in value:
@@ -83,7 +84,7 @@ def _describe_task(task: Json) -> str:
         ("takes", ", ".join(task["workflow_refs"]) or "nothing"),
         ("options", task_options(task) or "none"),
         ("metadata", json.dumps(task["user_metadata"])),
-        ("started", utc(stats.get("start_time"))),
-        ("ended", utc(stats.get("end_time"))),
+        ("started", utc_time(stats.get("start_time"))),
+        ("ended", utc_time(stats.get("end_time"))),
     ]
     return fields(rows)

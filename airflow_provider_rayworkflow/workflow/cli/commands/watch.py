@@ -17,10 +17,11 @@ from airflow_provider_rayworkflow.workflow.cli.stored import open_stored, read_r
 from airflow_provider_rayworkflow.workflow.cli.usage import Answer, Commands
 from airflow_provider_rayworkflow.workflow.format.columns import columns
 from airflow_provider_rayworkflow.workflow.format.shown_text import one_line
+from airflow_provider_rayworkflow.workflow.format.times import duration
 from airflow_provider_rayworkflow.workflow.model.progress import progress_line
 from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
-from airflow_provider_rayworkflow.workflow.storage.honest_statuses import HonestStatuses
+from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader
 
 #: Looks up the honest status; None if there is no such workflow any more.
 Look = Callable[[], StatusRecord | None]
@@ -43,9 +44,10 @@ def add_to(commands: Commands) -> None:
 def _watch(options: Any) -> Answer:
     store = open_stored(options)
     read_record(store, options.workflow_id)
+    reader = StatusReader(store)
 
     def look() -> StatusRecord | None:
-        found = HonestStatuses(store, now=time.time()).read(options.workflow_id)
+        found = reader.read(options.workflow_id)
         return None if found is None else found.honest_record
 
     record = watch(
@@ -91,7 +93,7 @@ def picture(record: StatusRecord, now: float) -> list[str]:
     progress = record.progress if record.status.is_active else None
     if progress is not None:
         rows: list[tuple[str, ...]] = [
-            (task.task_id, f"attempt {task.attempt}", _duration(now - task.started_at), task.node)
+            (task.task_id, f"attempt {task.attempt}", duration(now - task.started_at), task.node)
             for task in progress.running[:_SHOWN_ROWS]
         ]
         lines += ["", *columns(rows)] if rows else []
@@ -157,13 +159,4 @@ def _bar(record: StatusRecord) -> str:
 def _elapsed(record: StatusRecord, now: float) -> str:
     if record.started_at is None:
         return "not started"
-    return _duration((record.ended_at or now) - record.started_at)
-
-
-def _duration(seconds: float) -> str:
-    seconds = max(0, round(seconds))
-    minutes, seconds = divmod(seconds, 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02} min"
-    return f"{minutes} min {seconds:02} s" if minutes else f"{seconds} s"
+    return duration((record.ended_at or now) - record.started_at)

@@ -197,7 +197,11 @@ class _Read(NamedTuple):
 
 
 class _Encoder:
-    """:param keeps_refs: references count by what they refer to, however large that is."""
+    """Makes the rows, kinds and blobs of one graph.
+
+    :param args: of ``execute``, for its ``InputNode``; so are ``kwargs``.
+    :param keeps_refs: references count by what they refer to, however large that is.
+    """
 
     def __init__(self, args: tuple[Any, ...], kwargs: Json, *, keeps_refs: bool = False) -> None:
         self._args = args

@@ -146,20 +146,20 @@ class WorkflowManagementActor:
         await manager.submit(workflow_id, graph, user_metadata=user_metadata, options=options)
 
     async def submit_new(
-        self, submissions: list[tuple[str, bytes, Json, StartOptions]]
+        self, workflows: list[tuple[str, bytes, Json, StartOptions]]
     ) -> list[BaseException | None]:
         """Submit several new workflows at once.
 
-        :param submissions: the arguments of :meth:`submit` for each.
+        :param workflows: the arguments of :meth:`submit` for each.
         :returns: for each, in their order, the error of :meth:`submit`, or None.
         """
-        calls = [self.submit(*submission) for submission in submissions]
+        calls = [self.submit(*arguments) for arguments in workflows]
         return await asyncio.gather(*calls, return_exceptions=True)
 
     async def ask(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """Call a method of :class:`Manager`; what it returns and raises goes to the caller.
 
-        :param method: its name; ``"answers.get_status"`` is one of a part of the manager.
+        :param method: its name; ``"queries.get_status"`` is one of a part of the manager.
         """
         answer = operator.attrgetter(method)(await self._ready())(*args, **kwargs)
         return await answer if inspect.isawaitable(answer) else answer
@@ -178,12 +178,12 @@ class WorkflowManagementActor:
             manager that runs it elsewhere dies.
         :param asker: where the caller is a worker process.
         :returns: a :class:`Reply`: ``ray.get`` gives the caller the value itself.
-        :raises WorkflowError: when it failed, was canceled or suspended: see :func:`reply`.
+        :raises WorkflowError: when it failed, was canceled or suspended: see :func:`.outputs.reply`.
         :raises ValueError: when there is no such workflow, or it ended without such a result.
         """
         manager = await self._ready()
         async with manager.runs.waiting(asker, workflow_id):
-            output = await manager.answers.wait_output(workflow_id, task_id, take_over=was_waiting)
+            output = await manager.queries.wait_output(workflow_id, task_id, take_over=was_waiting)
         return reply(self._uri, output, was_waiting=was_waiting)
 
     async def fail(self, error: Exception) -> None:

@@ -28,11 +28,6 @@ class CallBatches(Generic[T]):
         self._most = most
         self._line: _Line[T] = _Line()
 
-    @property
-    def waiting(self) -> int:
-        """How many wait for a group to begin."""
-        return len(self._line.waiting)
-
     def do(self, item: T) -> None:
         """Have it done; blocks until it is."""
         if self._line.pid != os.getpid():  # after a fork: the leader is in the parent

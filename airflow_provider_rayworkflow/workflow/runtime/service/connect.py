@@ -17,8 +17,8 @@ from airflow_provider_rayworkflow.workflow.execution.context import get_context,
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.model.limits import Limits
 from airflow_provider_rayworkflow.workflow.model.records import Asker
-from airflow_provider_rayworkflow.workflow.runtime.handles import find_manager
 from airflow_provider_rayworkflow.workflow.runtime.locations import store_at, to_location
+from airflow_provider_rayworkflow.workflow.runtime.manager_handle import find_manager
 from airflow_provider_rayworkflow.workflow.runtime.names import (
     NAMESPACE,
     current_location,

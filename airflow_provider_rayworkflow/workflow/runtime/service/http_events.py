@@ -31,7 +31,7 @@ from airflow_provider_rayworkflow.workflow.model.event_posts import (
     check_headers,
     read_target,
 )
-from airflow_provider_rayworkflow.workflow.runtime.handles import (
+from airflow_provider_rayworkflow.workflow.runtime.manager_handle import (
     has_several_managers,
     manager_of,
 )
@@ -76,7 +76,7 @@ class HTTPEventProvider:
     Posters send the token (:func:`get_event_token`) as ``Authorization: Bearer <token>``. Answers
     200 when the workflow has checkpointed the event, 500 when its listener refused it, 202 when the
     event is stored and no task has taken it yet. Other answers have ``{"error": …}``: see
-    :mod:`~...event_posts` and :meth:`HttpEvents.post`.
+    :mod:`.model.event_posts` and :meth:`HttpEvents.post`.
     Holds no state: an event that was answered, or is being waited for, survives a restart.
 
     :param location: of the storage whose workflows it serves; None for the cluster's only one.

@@ -42,10 +42,11 @@ class Reply:
 
 
 def reply(uri: str, output: Output, *, was_waiting: bool) -> Reply:
-    """What the manager returns for an output.
+    """What the manager returns for an output: ``ray.get`` gives the caller the value itself.
 
     :param was_waiting: False for a caller that asks about a workflow that ended long ago.
-    :raises WorkflowExecutionError: when it failed; ``__cause__`` is the task's exception.
+    :raises WorkflowExecutionError: when it failed; ``__cause__`` is the task's exception where the
+        caller unpickles it.
     :raises WorkflowCancellationError: when it was canceled.
     :raises WorkflowSuspendedError: when it was suspended.
     """

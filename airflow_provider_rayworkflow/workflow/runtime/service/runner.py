@@ -16,7 +16,8 @@ import ray
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.model.code_variables import with_code
 from airflow_provider_rayworkflow.workflow.model.log_line import TaskLines
-from airflow_provider_rayworkflow.workflow.model.records import Result, TaskFailure
+from airflow_provider_rayworkflow.workflow.model.outcome import system_failure
+from airflow_provider_rayworkflow.workflow.model.records import Result
 from airflow_provider_rayworkflow.workflow.runtime import private_ray
 from airflow_provider_rayworkflow.workflow.runtime.service.event_hosts import EventHosts, UsedHost
 from airflow_provider_rayworkflow.workflow.runtime.worker.packs import (
@@ -236,7 +237,7 @@ class RayRunner:
                 pack.ref = function.options(**options).remote(payload, *refs)
             private_ray.when_completed(pack.ref, lambda value: self._on_completed(pack, value))
         except Exception as exc:
-            self._loop.call_soon(self._deliver, pack, exc)
+            self._on_completed(pack, exc)
 
     def _cancel(self, pack: _Submitted) -> None:
         # Cancelling a task that has ended can abort the process that owns it, which is this one.
@@ -248,7 +249,8 @@ class RayRunner:
     # ---- what came back
 
     def _on_completed(self, pack: _Submitted, value: Any) -> None:
-        # On a thread of Ray. The loop is woken once for all that have completed by then.
+        # On a thread of Ray, or in the loop where the Ray task could not be submitted. The loop is
+        # woken once for all that have completed by then.
         self._completed.append((pack, value))
         if not self._is_woken:
             self._is_woken = True
@@ -258,25 +260,22 @@ class RayRunner:
         self._is_woken = False  # before looking: what comes now wakes the loop again
         while self._completed:
             pack, value = self._completed.popleft()
-            self._deliver(pack, value)
+            if not isinstance(value, BaseException):
+                self._on_lines(load_lines(value))
+                self._deliver_done(pack, load_done(value))
+                for position in list(pack.open):
+                    self._answer(pack, position, NotBegun())
+            elif _is_input_lost(value) and pack.used_refs and not pack.stopped:
+                # Nothing did begin. Perhaps the storage has the value, or else the task says so.
+                self._send_without_refs(pack)
+                continue
+            else:
+                self._deliver_loss(pack, value)
+            self._free(pack)
+            if pack.host is not None:
+                self._event_hosts.give_back(pack.host)
+            self._packs.pop(pack.number, None)
         self._pack()
-
-    def _deliver(self, pack: _Submitted, value: Any) -> None:
-        if not isinstance(value, BaseException):
-            self._on_lines(load_lines(value))
-            self._deliver_done(pack, load_done(value))
-            for position in list(pack.open):
-                self._answer(pack, position, NotBegun())
-        elif _is_input_lost(value) and pack.used_refs and not pack.stopped:
-            # Nothing did begin. Perhaps the storage has the value, or else the task says so.
-            self._send_without_refs(pack)
-            return
-        else:
-            self._deliver_loss(pack, value)
-        self._free(pack)
-        if pack.host is not None:
-            self._event_hosts.give_back(pack.host)
-        self._packs.pop(pack.number, None)
 
     def _deliver_done(self, pack: _Submitted, done: Sequence[Done]) -> None:
         measured: dict[bytes, list[float]] = {}
@@ -297,7 +296,7 @@ class RayRunner:
             if is_shared and errand not in pack.stopped:
                 self._answer(pack, position, Interrupted())
             else:
-                self._answer(pack, position, Lost(failure=system_failure(errand.run, error)))
+                self._answer(pack, position, lost_to(error, errand.run))
 
     def _send_without_refs(self, pack: _Submitted) -> None:
         first, *others = pack.open
@@ -344,15 +343,9 @@ def _is_input_lost(error: BaseException) -> bool:
     return isinstance(getattr(error, "cause", error), ray.exceptions.ObjectLostError)
 
 
-def system_failure(run: TaskRun, exc: BaseException) -> TaskFailure:
-    """The system error that kept a task from running to its end, as its failure."""
-    return TaskFailure(
-        task_id=run.task_id,
-        type=type(exc).__name__,
-        message=_missing_package(exc) + str(exc),
-        traceback="",
-        system=True,
-    )
+def lost_to(exc: BaseException, run: TaskRun) -> Lost:
+    """The end of an attempt that a system error kept from running to its own."""
+    return Lost(failure=system_failure(exc, task_id=run.task_id, remedy=_missing_package(exc)))
 
 
 def _missing_package(exc: BaseException) -> str:

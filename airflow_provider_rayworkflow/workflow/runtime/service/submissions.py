@@ -21,7 +21,7 @@ _MOST = 64  # workflows in a call
 
 
 @dataclass(slots=True, eq=False)
-class _Submission:
+class _NewWorkflow:
     workflow_id: str
     graph: bytes
     user_metadata: Json
@@ -34,17 +34,17 @@ def submit_new(workflow_id: str, graph: bytes, user_metadata: Json, options: Sta
 
     It waits for no other owner, and so keeps those that share its call for no longer than a write.
     """
-    submission = _Submission(workflow_id, graph, user_metadata, options)
-    _groups.do(submission)
-    if submission.error is not None:
-        raise as_task_error(submission.error)
+    new = _NewWorkflow(workflow_id, graph, user_metadata, options)
+    _groups.do(new)
+    if new.error is not None:
+        raise as_task_error(new.error)
 
 
-def _submit(group: Sequence[_Submission]) -> None:
+def _submit(group: Sequence[_NewWorkflow]) -> None:
     calls = [(one.workflow_id, one.graph, one.user_metadata, one.options) for one in group]
     errors = connect.call(connect.manager().submit_new.remote(calls))
-    for submission, error in zip(group, errors, strict=True):
-        submission.error = error
+    for new, error in zip(group, errors, strict=True):
+        new.error = error
 
 
 _groups = CallBatches(_submit, at_once=_CALLS_AT_ONCE, most=_MOST)

@@ -30,7 +30,7 @@ from airflow_provider_rayworkflow.workflow.runtime.locations import given, store
 from airflow_provider_rayworkflow.workflow.runtime.service.actor import WorkflowManagementActor
 from airflow_provider_rayworkflow.workflow.runtime.service.connect import stand_in
 from airflow_provider_rayworkflow.workflow.runtime.service.runner import (
-    system_failure,
+    lost_to,
     with_positions,
 )
 from airflow_provider_rayworkflow.workflow.runtime.testing.local_refs import (
@@ -46,7 +46,6 @@ from airflow_provider_rayworkflow.workflow.runtime.worker.waits import Waits
 from airflow_provider_rayworkflow.workflow.scheduling.attempts import (
     AttemptEnd,
     Errand,
-    Lost,
     TaskRun,
 )
 from airflow_provider_rayworkflow.workflow.storage import ByteStore
@@ -280,7 +279,7 @@ class _ThreadRunner:
         if started.waiting is not None:
             started.waiting.cancel()
         if not started.done.done():
-            started.done.set_result(_lost(errand.run, InterruptedError("it was stopped")))
+            started.done.set_result(lost_to(InterruptedError("it was stopped"), errand.run))
 
     def _begin_next(self) -> None:
         while self._queue and len(self._running) < _TASKS_AT_ONCE:
@@ -315,7 +314,7 @@ class _ThreadRunner:
         try:
             settle = functools.partial(_settle, started.done, self._execute(started))
         except BaseException as exc:  # it belongs to the task
-            settle = functools.partial(_settle, started.done, _lost(started.errand.run, exc))
+            settle = functools.partial(_settle, started.done, lost_to(exc, started.errand.run))
         with suppress(RuntimeError):  # no caller waits any more: the event loop is closed
             self._loop.call_soon_threadsafe(settle)
 
@@ -351,7 +350,7 @@ class _ThreadRunner:
         if (lines := started.log.rest()) is not None:
             self._on_lines([lines])
         error = started.done.exception()
-        errand.on_done(started.done.result() if error is None else _lost(errand.run, error))
+        errand.on_done(started.done.result() if error is None else lost_to(error, errand.run))
         self._begin_next()
 
 
@@ -367,7 +366,3 @@ def _take_over(done: asyncio.Future[AttemptEnd], waiting: asyncio.Task[AttemptEn
         done.set_exception(error)
     else:
         done.set_result(waiting.result())
-
-
-def _lost(run: TaskRun, error: BaseException) -> Lost:
-    return Lost(failure=system_failure(run, error))

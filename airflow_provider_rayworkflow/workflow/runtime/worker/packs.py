@@ -17,9 +17,9 @@ from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.model.log_line import TaskLines
 from airflow_provider_rayworkflow.workflow.model.records import Form, Result
 from airflow_provider_rayworkflow.workflow.runtime.graphs import functions
-from airflow_provider_rayworkflow.workflow.runtime.handles import manager_of
 from airflow_provider_rayworkflow.workflow.runtime.locations import store_at
 from airflow_provider_rayworkflow.workflow.runtime.logs import label_output, log_to_stderr
+from airflow_provider_rayworkflow.workflow.runtime.manager_handle import manager_of
 from airflow_provider_rayworkflow.workflow.runtime.names import at_location
 from airflow_provider_rayworkflow.workflow.runtime.service.unpack import enter_archives
 from airflow_provider_rayworkflow.workflow.runtime.worker import log_capture
@@ -175,12 +175,6 @@ class _Pack:
         inputs = self._inputs_of(run)
         if inputs is None:
             return NotBegun(), 0.0
-        completion = self._run(run, inputs)
-        if isinstance(completion, Returned):
-            self._results[run.workflow_id, run.task_id] = _as_result(run, completion.result)
-        return completion, time.perf_counter() - begun_at
-
-    def _run(self, run: TaskRun, inputs: Sequence[Result]) -> AttemptEnd:
         label_output(f"{run.workflow_id}@{run.task_id}")
         if len(self._runs) == 1:  # a line for each short task would take longer than the task
             log_begin(run)
@@ -190,7 +184,9 @@ class _Pack:
         if (lines := task_log.rest()) is not None:
             with self._lock:
                 self._lines.append(lines)
-        return end
+        if isinstance(end, Returned):
+            self._results[run.workflow_id, run.task_id] = _as_result(run, end.result)
+        return end, time.perf_counter() - begun_at
 
     def _inputs_of(self, run: TaskRun) -> list[Result] | None:
         """What it takes; None if a task before it failed or gave a graph."""

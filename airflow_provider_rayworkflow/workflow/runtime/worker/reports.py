@@ -20,7 +20,7 @@ import ray
 
 from airflow_provider_rayworkflow.workflow.model.log_line import TaskLines
 from airflow_provider_rayworkflow.workflow.model.records import RunningTask
-from airflow_provider_rayworkflow.workflow.runtime.handles import manager_of
+from airflow_provider_rayworkflow.workflow.runtime.manager_handle import manager_of
 from airflow_provider_rayworkflow.workflow.runtime.names import current_location
 from airflow_provider_rayworkflow.workflow.runtime.worker.log_capture import read_descriptors
 from airflow_provider_rayworkflow.workflow.runtime.worker.task_log import TaskLog

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import FrameType
 
 from airflow_provider_rayworkflow.workflow.exceptions import WorkflowTaskTimeoutError
-from airflow_provider_rayworkflow.workflow.runtime.handles import manager_of
+from airflow_provider_rayworkflow.workflow.runtime.manager_handle import manager_of
 from airflow_provider_rayworkflow.workflow.scheduling.attempts import TaskRun
 
 #: How long a task may go on after its time, in code that can't be interrupted or that catches

@@ -15,6 +15,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     KeyNotFoundError,
     StorageError,
 )
+from airflow_provider_rayworkflow.workflow.storage import keys
 from airflow_provider_rayworkflow.workflow.storage.backends.objects import has_no_bucket
 from airflow_provider_rayworkflow.workflow.storage.backends.weak_create import create_by_looking
 from airflow_provider_rayworkflow.workflow.storage.byte_store import (
@@ -74,7 +75,7 @@ class ArrowStore:
         )
 
     def check_writable(self) -> None:
-        key, content = f"probe/{uuid.uuid4().hex}", b"what is written"
+        key, content = keys.probe_key(uuid.uuid4().hex), b"what is written"
         try:
             self.put(key, content)
             found = self.get(key)

@@ -20,6 +20,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     KeyNotFoundError,
     StorageError,
 )
+from airflow_provider_rayworkflow.workflow.storage import keys
 from airflow_provider_rayworkflow.workflow.storage.backends.weak_create import create_by_looking
 from airflow_provider_rayworkflow.workflow.storage.byte_store import (
     Data,
@@ -86,7 +87,7 @@ class ObjectStore:
 
     def _probe(self) -> bool:
         """True if of two creations of one object the second one fails, as it must."""
-        key = f"v1/probe/{uuid.uuid4().hex}"
+        key = keys.probe_key(uuid.uuid4().hex)
         try:
             first = self._create(key, b"")
         except StorageError as exc:

@@ -30,7 +30,7 @@ class Gated:
 def wait_for_waiting(groups: CallBatches[str], count: int) -> None:
     pause = threading.Event()
     for _ in range(1_000):
-        if groups.waiting == count:
+        if len(groups._line.waiting) == count:
             return
         pause.wait(0.01)
     raise AssertionError("they don't come")
