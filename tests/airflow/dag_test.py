@@ -64,7 +64,9 @@ def test_dag(home: Path, dag_file: Path, environment: dict[str, str], **conf: An
             [dag_file.stem],
         ).fetchall()
         xcoms = database.execute(
-            "select task_id, map_index, key, value from xcom where dag_id = ?", [dag_file.stem]
+            # The column is numeric for SQLite: it makes a number of a text that is one.
+            "select task_id, map_index, key, cast(value as text) from xcom where dag_id = ?",
+            [dag_file.stem],
         ).fetchall()
     return Outcome(
         run_id=tis[0][0],

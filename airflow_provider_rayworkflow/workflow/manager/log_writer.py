@@ -11,6 +11,7 @@ import asyncio
 import functools
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
 from airflow_provider_rayworkflow.workflow.exceptions import OwnershipLostError
 from airflow_provider_rayworkflow.workflow.execution.writes import Guard
@@ -117,11 +118,13 @@ class RunLog:
         Lines that come later are dropped.
         """
         self._takes_lines, self._is_closing = False, True
-        if self._has_work:
-            self._begin_to_write()
         self._stop_timer()
-        if self._writing is not None:
-            await asyncio.wait([self._writing], timeout=_CLOSE_S)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_S):
+                if self._writing is not None:  # if this one fails, the next may work
+                    await asyncio.wait([self._writing])
+                if self._has_work:
+                    await asyncio.wait([self._begin_to_write()])
         self._drop()
 
     # ---- what waits
@@ -169,10 +172,11 @@ class RunLog:
             self._timer.cancel()
             self._timer = None
 
-    def _begin_to_write(self) -> None:
+    def _begin_to_write(self) -> asyncio.Task[None]:
         self._stop_timer()
         if self._writing is None:
             self._writing = asyncio.ensure_future(self._write())
+        return self._writing
 
     async def _write(self) -> None:
         """Write all that waits, in pieces, as long as that works."""

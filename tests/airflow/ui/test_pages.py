@@ -81,6 +81,8 @@ ROUTES = [
     ("GET", f"workflow/live?{of(FAILED)}"),
     ("GET", f"workflow/group?{of(FAILED)}&label=x"),
     ("GET", f"workflow/task?{of(FAILED)}&task_id=x"),
+    ("GET", f"workflow/log?{of(FAILED)}"),
+    ("GET", f"workflow/all_logs?{of(FAILED)}"),
     ("POST", "workflow/action"),
     ("GET", "static/pages.css"),
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -299,6 +300,29 @@ def test_a_write_that_fails_is_tried_again_and_loses_nothing(caplog: pytest.LogC
 
     asyncio.run(main())
     assert sum("can't be written now" in text for text in caplog.messages) == 1
+
+
+def test_a_write_that_fails_while_the_run_ends_is_tried_once_more():
+    async def main() -> None:
+        store = Store()
+        has_begun, may_fail = threading.Event(), threading.Event()
+
+        def fail_once(key: str, data: Any) -> None:
+            store.put = lambda key, data: MemoryStore.put(store, key, data)  # type: ignore[method-assign]
+            has_begun.set()
+            may_fail.wait(20)
+            raise DataSaveError("The disk is full.")
+
+        store.put = fail_once  # type: ignore[method-assign]
+        async with logs(store=store) as given:
+            run = given.run()
+            run.take(lines(1))
+            await given.until(has_begun.is_set)
+            asyncio.get_running_loop().call_soon(may_fail.set)  # once the end waits for it
+            await run.close()
+            assert given.texts == ["1"]
+
+    asyncio.run(main())
 
 
 def test_a_storage_that_hangs_does_not_hold_the_end_of_the_run():
