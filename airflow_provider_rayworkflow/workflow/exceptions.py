@@ -23,7 +23,7 @@
     └── StorageError
         ├── DataLoadError                 an object could not be read
         │   └── CorruptedDataError        it was read, but its size, checksum or form is wrong
-    │       └── UntrustedDataError    it was read, but no key of this process has signed it
+        │       └── UntrustedDataError    it was read, but no key of this process has signed it
         ├── DataSaveError                 an object could not be written
         └── KeyNotFoundError              no object under the key (also a KeyError)
 

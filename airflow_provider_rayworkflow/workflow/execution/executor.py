@@ -244,7 +244,11 @@ class Executor:
 
     def _start_ready(self, schedule: Schedule) -> None:
         while (node := schedule.take_ready()) is not None:
-            self._table.start(node, node.task_run(self._claim, node.attempts))
+            if wait_s := self._table.wait_left_s(node):
+                schedule.put_off(node)
+                self._ends.retry_after(node, wait_s)
+            else:
+                self._table.start(node, node.task_run(self._claim, node.attempts))
 
     def _follow(self, attempt: Attempt, accept: Accept) -> Errand | None:
         """See :meth:`.Errand.follow`."""
@@ -252,6 +256,8 @@ class Executor:
             return None
         node, schedule = attempt.node, self._schedule
         if schedule is None or (follower := follower_of(node)) is None:
+            return None
+        if self._table.wait_left_s(follower):
             return None
         run = follower.task_run(self._claim, follower.attempts + 1)
         if not accept(run):

@@ -6,7 +6,6 @@ Plain asyncio. The Ray actor around it is :mod:`.runtime.service.actor`.
 from __future__ import annotations
 
 import asyncio
-import queue
 import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -14,7 +13,7 @@ from typing import Any
 
 from airflow_provider_rayworkflow.workflow.exceptions import (
     LeaseLostError,
-    WorkflowError,
+    text_of,
 )
 from airflow_provider_rayworkflow.workflow.execution.metrics import Metrics
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
@@ -66,8 +65,7 @@ class Manager:
     :param metrics: told what goes on; by default nothing is measured.
     :param event_settings: how HTTP events are taken.
     :param intervals: how often it looks at the storage, and writes to it.
-    :ivar tenure: how long it may act without another renewal of its lease.
-    :ivar answers: what callers ask.
+    :ivar queries: what callers ask.
     """
 
     def __init__(
@@ -269,8 +267,7 @@ class Manager:
         try:
             await self.resume(workflow_id)
         except Exception as exc:  # of any kind: the others are resumed
-            is_bug = not isinstance(exc, WorkflowError | queue.Full)
-            log.warning("Workflow %s can't be resumed: %s", workflow_id, exc, exc_info=is_bug)
+            log.warning("Workflow %s can't be resumed: %s", workflow_id, text_of(exc))
             return exc
         return None
 
@@ -300,13 +297,14 @@ class Manager:
         """
         await self._stop_and_wait(workflow_id, Stop.SUSPEND)
 
-    async def _stop_as_requested(self, request: StopRequest) -> None:
-        if (live := self._known.live.get(request.workflow_id)) is not None:
-            live.stopped_by = request.token
-            self._runs.stop(live, Stop(request.how))
-            await asyncio.wait([live.ended])
-            if problem := live.lost or (live.unwritten if request.how == "cancel" else None):
-                raise problem  # its owner, or a later manager, has to obey
+    async def _stop_as_requested(self, request: StopRequest) -> bool:
+        if (live := self._known.live.get(request.workflow_id)) is None:
+            return True
+        live.stopped_by = request.token
+        self._runs.stop(live, Stop(request.how))
+        await asyncio.wait([live.ended])
+        is_final = not (live.record.status.is_active or live.record.status.can_be_resumed)
+        return live.lost is None and (request.how == "suspend" or is_final)
 
     async def _stop_and_wait(self, workflow_id: str, reason: Stop) -> None:
         async with self._locks.of(workflow_id):
