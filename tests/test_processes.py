@@ -27,12 +27,12 @@ def test_a_process_that_has_ended_meanwhile_is_no_error(ended: subprocess.Popen[
 
 
 def test_a_process_that_does_not_end_when_asked_is_killed_with_all_that_it_started():
-    stubborn = subprocess.Popen(
-        ["sh", "-c", "trap '' TERM; echo; sleep 60 & wait"], stdout=subprocess.PIPE
-    )
+    # It goes on to nothing if what it waits for is killed first.
+    script = "trap '' TERM; sleep 60 & echo; wait; kill -STOP $$"
     gone = subprocess.Popen(["true"])
     gone.wait()
+    stubborn = subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE)
     stubborn.stdout.readline()
-    processes.end([gone, stubborn], patience_s=0.2)
-    assert stubborn.returncode == -signal.SIGKILL
+    processes.end([gone, stubborn], patience_s=2)
     stubborn.stdout.close()
+    assert stubborn.returncode == -signal.SIGKILL

@@ -53,7 +53,8 @@ def check(
 
     :param may_be_stopped: an owner was stopped for longer than its lease: its workers may have begun
         tasks after the next claim, of which nothing may be committed.
-    :param late_writes: a write may have reached the storage long after its process had died.
+    :param late_writes: a write may have reached the storage long after its process had died or
+        was stopped.
     """
     findings = Findings()
     findings.problems += watch.dishonest
@@ -159,8 +160,8 @@ def _check_repetitions(
 ) -> None:
     """The same by epochs and attempts instead of the clock; and no attempt is made twice.
 
-    A write that is on its way when its process dies may arrive after the next claim: no process
-    was told of that commit, and the task may run again.
+    A write that is on its way when its process dies or is stopped may arrive after the next claim:
+    no process was told of that commit, and the task may run again.
     """
     first: dict[str, tuple[int, int]] = {}
     for commit in _commits(store, workflow_id):

@@ -136,6 +136,7 @@ def stop_manager(run: Run) -> None:
     """
     first, second = run.world.cluster, run.world.other_cluster
     run.may_be_stopped = True
+    run.late_writes = True  # one that was under way ends when the process goes on
     run.begin(first)
     run.wait_for_a_moment()
     stopped = signal_owners(run, signal.SIGSTOP)
@@ -157,7 +158,7 @@ def race_of_three(run: Run) -> None:
     run.may_be_stopped = True
     run.begin(first)
     run.wait_for_a_moment()
-    is_stopped = run.rng.random() < 0.5
+    is_stopped = run.late_writes = run.rng.random() < 0.5
     pids = signal_owners(run, signal.SIGSTOP if is_stopped else signal.SIGKILL)
     run.faults += len(pids)
     known = [workflow_id for workflow_id, found in run.found().items() if found is not None]

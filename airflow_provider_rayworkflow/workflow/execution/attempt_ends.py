@@ -117,6 +117,9 @@ class AttemptEnds:
             return
         if attempt.is_useless:
             return
+        if attempt.is_put_off and not isinstance(end, Returned | Continued):
+            self._schedule.note(node)
+            return
         if attempt.is_overdue and isinstance(end, Lost):
             end = timed_out(node, end, self._clock())
         match end:
@@ -208,12 +211,19 @@ class AttemptEnds:
             f"The attempt failed, and the task is tried again: {_in_words(failure)}",
         )
         self._table.note_retried(failed_attempt(node, failure))
-        at_once = failure.system or self.must_rebuild
-        wait_s = 0 if at_once else node.wait_s(self._random())
-        if wait_s:
-            self._table.wait(node, wait_s, lambda: self._schedule.retry(node))
-        else:
+        self.retry_after(node, 0 if failure.system else node.wait_s(self._random()))
+
+    def retry_after(self, node: Node, wait_s: float) -> None:
+        """Make a task ready after a while.
+
+        :param wait_s: in seconds.
+        """
+        if not wait_s:
             self._schedule.retry(node)
+            return
+        self._table.wait(node, wait_s, lambda: self._schedule.retry(node))
+        if self.must_rebuild:
+            self._table.stop_waiting()
 
     def _catch(self, node: Node, failure: TaskFailure, raised: Raised | None) -> None:
         catcher = node.catcher
@@ -237,7 +247,7 @@ class AttemptEnds:
             "Workflow %s: %s Task %s takes the results of %s, which run again.",
             *(self._workflow_id, lost.reason, node.task_id, names),
         )
-        self._rebuilds += 1
+        self._rebuilds += not self.must_rebuild  # one may be lost for many tasks
         if self._rebuilds > MAX_REBUILDS:
             self._end(Outcome(failure=too_many_rebuilds(node, lost, names)))
             return
@@ -246,7 +256,7 @@ class AttemptEnds:
                 self._commits.commit(record, lambda: None)
             self._schedule.note(other)
         self.must_rebuild = True
-        self._table.stop_waiting()  # a new schedule waits anew
+        self._table.stop_waiting()  # what is left of a wait comes after the new schedule
 
 
 def _in_words(failure: TaskFailure) -> str:

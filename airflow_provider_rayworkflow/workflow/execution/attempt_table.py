@@ -28,10 +28,20 @@ class Attempt(Errand):
         committed when this one has ended.
     :ivar running: set when a worker has begun it.
     :ivar is_useless: its result is of no use any more.
+    :ivar is_put_off: it was stopped and begins anew, unless it had its result already.
     :ivar is_overdue: it was stopped because its time was over.
     """
 
-    __slots__ = ("_table", "follows", "is_overdue", "is_useless", "killer", "node", "running")
+    __slots__ = (
+        "_table",
+        "follows",
+        "is_overdue",
+        "is_put_off",
+        "is_useless",
+        "killer",
+        "node",
+        "running",
+    )
 
     def __init__(self, table: AttemptTable, node: Node, run: TaskRun, *, follows: bool) -> None:
         self.run = run
@@ -40,6 +50,7 @@ class Attempt(Errand):
         self.follows = follows
         self.running: RunningTask | None = None
         self.is_useless = False
+        self.is_put_off = False
         self.is_overdue = False
         self.killer: asyncio.TimerHandle | None = None
 
@@ -81,6 +92,7 @@ class AttemptTable:
         self._clock = clock
         self._attempts: dict[Node, Attempt] = {}
         self._timers: dict[Node, asyncio.TimerHandle] = {}
+        self._due: dict[str, float] = {}
         self._retried: dict[str, FailedAttempt] = {}
 
     @property
@@ -170,8 +182,15 @@ class AttemptTable:
         """Stop what only waits, for an event or for its next attempt: it would take any time."""
         for attempt in list(self._attempts.values()):
             if attempt.run.is_event:
-                self.stop_useless(attempt.node)
+                attempt.is_put_off = True
+                self._runner.stop(attempt)
+        self._due |= {node.task_id: timer.when() for node, timer in self._timers.items()}
         self.cancel_waiting()
+
+    def wait_left_s(self, node: Node) -> float:
+        """How long a task that :meth:`stop_waiting` has met has yet to wait for its next attempt."""
+        due = self._due.get(node.task_id)
+        return max(0.0, due - asyncio.get_running_loop().time()) if due else 0.0
 
     # ---- retries
 

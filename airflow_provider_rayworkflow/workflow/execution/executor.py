@@ -231,7 +231,12 @@ class Executor:
 
     def _start_ready(self, schedule: Schedule) -> None:
         while (node := schedule.take_ready()) is not None:
-            self.attempts.start(node, node.task_run(self._claim, node.attempts, code=self._code))
+            if wait_s := self.attempts.wait_left_s(node):
+                schedule.put_off(node)
+                self._ends.retry_after(node, wait_s)
+            else:
+                run = node.task_run(self._claim, node.attempts, code=self._code)
+                self.attempts.start(node, run)
 
     def _follow(self, attempt: Attempt, accept: Accept) -> Errand | None:
         """See :meth:`.Errand.follow`."""
@@ -239,6 +244,8 @@ class Executor:
             return None
         node, schedule = attempt.node, self._schedule
         if schedule is None or (follower := follower_of(node)) is None:
+            return None
+        if self.attempts.wait_left_s(follower):
             return None
         run = follower.task_run(self._claim, follower.attempts + 1, code=self._code)
         if not accept(run):

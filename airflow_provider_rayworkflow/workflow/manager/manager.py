@@ -6,14 +6,13 @@ Plain asyncio. The Ray actor around it is :mod:`.runtime.service.actor`.
 from __future__ import annotations
 
 import asyncio
-import queue
 import time
 from collections.abc import Callable
 from typing import Any
 
 from airflow_provider_rayworkflow.workflow.exceptions import (
     LeaseLostError,
-    WorkflowError,
+    text_of,
 )
 from airflow_provider_rayworkflow.workflow.execution.attempt_table import AttemptTable
 from airflow_provider_rayworkflow.workflow.execution.metrics import Metrics
@@ -72,7 +71,6 @@ class Manager:
     :ivar queries: what callers ask.
     :ivar runs: the runs of the workflows that it holds.
     :ivar submissions: finds what to run, if there is a builder.
-    :ivar tenure: how long it may act without another renewal of its lease.
     """
 
     _loop: asyncio.AbstractEventLoop | None = None
@@ -265,8 +263,7 @@ class Manager:
         try:
             await self.resume(workflow_id)
         except Exception as exc:  # of any kind: the others are resumed
-            is_bug = not isinstance(exc, WorkflowError | queue.Full)
-            log.warning("Workflow %s can't be resumed: %s", workflow_id, exc, exc_info=is_bug)
+            log.warning("Workflow %s can't be resumed: %s", workflow_id, text_of(exc))
             return exc
         return None
 
@@ -289,13 +286,14 @@ class Manager:
         """
         await self._stop_and_wait(workflow_id, Stop.SUSPEND)
 
-    async def _stop_as_requested(self, request: StopRequest) -> None:
-        if (live := self._known.live.get(request.workflow_id)) is not None:
-            live.stopped_by = request.token
-            self.runs.stop(live, Stop(request.how))
-            await asyncio.wait([live.ended])
-            if problem := live.lost or (live.unwritten if request.how == "cancel" else None):
-                raise problem  # its owner, or a later manager, has to obey
+    async def _stop_as_requested(self, request: StopRequest) -> bool:
+        if (live := self._known.live.get(request.workflow_id)) is None:
+            return True
+        live.stopped_by = request.token
+        self.runs.stop(live, Stop(request.how))
+        await asyncio.wait([live.ended])
+        is_final = not (live.record.status.is_active or live.record.status.can_be_resumed)
+        return live.lost is None and (request.how == "suspend" or is_final)
 
     async def _stop_and_wait(self, workflow_id: str, reason: Stop) -> None:
         async with self._locks.of(workflow_id):

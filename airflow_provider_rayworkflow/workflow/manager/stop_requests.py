@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from airflow_provider_rayworkflow.workflow.exceptions import StorageError, WorkflowError
+from airflow_provider_rayworkflow.workflow.exceptions import (
+    StorageError,
+    WorkflowError,
+    WorkflowNotFoundError,
+)
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.manager.registry import Registry
 from airflow_provider_rayworkflow.workflow.offline.lifecycle import obey_pending_cancel
@@ -25,10 +29,11 @@ class StopRequests:
     dropped if not. It is deleted when the stop is stored, so that a manager which is restarted in
     between finds it again. To cancel a workflow whose manager is dead, any manager will do.
 
-    :param stop: stops a workflow that the manager holds, and returns when that is stored.
+    :param stop: stops a workflow that the manager holds; True when that is stored, False where the
+        workflow's owner or a later manager has to obey.
     """
 
-    def __init__(self, known: Registry, *, stop: Callable[[StopRequest], Awaitable[None]]) -> None:
+    def __init__(self, known: Registry, *, stop: Callable[[StopRequest], Awaitable[bool]]) -> None:
         self._known = known
         self._mailbox = Mailbox(known.store.bytes, signing=known.store.signing)
         self._stop = stop
@@ -91,15 +96,19 @@ class StopRequests:
                 log.info("Workflow %s is canceled: it was asked for", request.workflow_id)
             else:
                 self._mailbox.delete_request(request)
+        except WorkflowNotFoundError:  # nothing is left that could be resumed
+            self._mailbox.delete_request(request)
         except WorkflowError as exc:
             log.warning("Workflow %s could not be canceled: %s", request.workflow_id, exc)
 
     async def _obey(self, request: StopRequest) -> None:
         log.info("Workflow %s: its owner asks to %s it", request.workflow_id, request.how)
         try:
-            await self._stop(request)
-            await self._known.in_thread(self._mailbox.delete_request, request)
+            if await self._stop(request):
+                await self._known.in_thread(self._mailbox.delete_request, request)
         except WorkflowError as exc:
             log.warning("Workflow %s could not be stopped: %s", request.workflow_id, exc)
+        except Exception:  # of a storage's client, for example
+            log.exception("Workflow %s could not be stopped", request.workflow_id)
         finally:
             del self._obeying[request]

@@ -29,11 +29,7 @@ class Schedule:
     dependents are all committed does not run again.
     """
 
-    def __init__(
-        self,
-        snapshot: Snapshot,
-        tried: Mapping[str, Tried] | None = None,
-    ) -> None:
+    def __init__(self, snapshot: Snapshot, tried: Mapping[str, Tried] | None = None) -> None:
         self.tried = dict(tried or {})
         self._ids = snapshot.ids()
         self._ready: deque[Node] = deque()
@@ -155,6 +151,11 @@ class Schedule:
         """Make a task ready again after a failed attempt."""
         if not self.is_needless(node):
             self._make_ready(node)
+
+    def put_off(self, node: Node) -> None:
+        """A task that was taken has to wait for :meth:`retry`."""
+        self.running.discard(node)
+        node.attempts -= 1
 
     def not_begun(self, node: Node) -> None:
         """An attempt did not begin, and does not count."""

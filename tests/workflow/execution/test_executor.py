@@ -95,7 +95,7 @@ def depending_on(plan: Plan, changed: Collection[int]) -> set[int]:
 
 
 WAITS = TaskOptions(is_event=True)
-LATER = TaskOptions(retry=RetryOptions(attempts=3, wait_initial_s=3_600.0, wait_max_s=3_600.0))
+LATER = TaskOptions(retry=RetryOptions(attempts=3, wait_initial_s=10.0))
 
 
 def planned(name: str, *upstream: int, options: TaskOptions, failures: str = "") -> PlannedTask:
@@ -110,15 +110,19 @@ def planned(name: str, *upstream: int, options: TaskOptions, failures: str = "")
 
 
 class LosingRunner(PlanRunner):
-    """What the task "takes" takes is gone once; events come after that."""
+    """What the task "takes" takes is gone once.
+
+    :ivar begun: the attempts, in the order in which they began.
+    """
 
     def __init__(self, plan: Plan, random: Random) -> None:
         super().__init__(plan, random)
         self.waiting: list[Errand] = []
-        self.ran: list[tuple[str, int]] = []
+        self.begun: list[tuple[str, int]] = []
 
     def start(self, errand: Errand) -> None:
         if errand.run.is_event:
+            self.begun.append((errand.run.task_id, errand.run.attempt))
             self.waiting.append(errand)
         else:
             super().start(errand)
@@ -131,35 +135,64 @@ class LosingRunner(PlanRunner):
             super().stop(errand)
 
     def completion(self, run: TaskRun) -> AttemptEnd:
-        self.ran.append((run.task_id, run.attempt))
-        if run.task_id == "takes":
-            if len([name for name, _ in self.ran if name == "takes"]) == 1:
-                return InputsLost(positions=(0,), reason="gone")
+        self.begun.append((run.task_id, run.attempt))
+        if run.task_id != "takes":
+            return super().completion(run)
+        is_first = [name for name, _ in self.begun].count("takes") == 1
+        if not is_first:
             asyncio.get_running_loop().call_soon(self.end_waits)
-        return super().completion(run)
+        return InputsLost(positions=(0,), reason="gone") if is_first else super().completion(run)
 
     def end_waits(self) -> None:
         waiting, self.waiting = self.waiting, []
         for errand in waiting:
             errand.on_done(super().completion(errand.run))
 
+    def attempts(self, name: str) -> list[int]:
+        return [attempt for task_id, attempt in self.begun if task_id == name]
 
-@pytest.mark.timeout(60)
-@pytest.mark.parametrize(
-    "beside",
-    [planned("waits", options=WAITS), planned("fails", options=LATER, failures="A")],
-    ids=["waits for an event", "waits for its next attempt"],
-)
-def test_a_lost_result_is_made_again_while_a_task_beside_it_waits_for_days(beside: PlannedTask):
-    keeps, loses = TaskOptions(), TaskOptions(checkpoint=False)
+
+class PunctualRunner(LosingRunner):
+    """The event comes before the stop."""
+
+    def stop(self, errand: Errand) -> None:
+        if errand in self.waiting:
+            self.waiting.remove(errand)
+            errand.on_done(PlanRunner.completion(self, errand.run))
+        else:
+            super().stop(errand)
+
+
+def losing(beside: PlannedTask, runner_type: type[LosingRunner] = LosingRunner) -> LosingRunner:
+    """Run a workflow that loses a result while a task beside it waits."""
     plan = (
-        planned("made", options=loses),
+        planned("made", options=TaskOptions(checkpoint=False)),
         beside,
-        planned("takes", 0, options=keeps),
-        planned("out", 1, 2, options=keeps),
+        planned("takes", 0, options=TaskOptions()),
+        planned("out", 1, 2, options=TaskOptions()),
     )
-    outcome, runner = execute(plan, MemoryStore(), Random(1), runner_type=LosingRunner)
+    outcome, runner = execute(plan, MemoryStore(), Random(1), runner_type=runner_type)
     assert value_of(outcome) == expected(plan)
     assert isinstance(runner, LosingRunner)
-    made = [attempt for name, attempt in runner.ran if name == "made"]
+    made = runner.attempts("made")
     assert len(made) == len(set(made)) == 2
+    return runner
+
+
+@pytest.mark.timeout(60)
+def test_a_lost_result_is_made_again_while_a_task_beside_it_waits_for_an_event():
+    assert losing(planned("waits", options=WAITS)).attempts("waits") == [1, 2]
+
+
+@pytest.mark.timeout(60)
+def test_an_event_that_comes_before_it_is_stopped_for_a_lost_result_is_kept():
+    assert losing(planned("waits", options=WAITS), PunctualRunner).attempts("waits") == [1]
+
+
+@pytest.mark.timeout(120)
+def test_a_lost_result_shortens_no_wait_for_the_next_attempt_beside_it():
+    runner = losing(planned("fails", options=LATER, failures="A"))
+    names = [name for name, _ in runner.begun]
+    assert names.count("fails") == 2
+    again = names.index("takes", names.index("takes") + 1)
+    assert again < names.index("fails", names.index("fails") + 1)

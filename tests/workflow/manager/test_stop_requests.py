@@ -322,3 +322,41 @@ def test_a_cancel_stays_for_the_manager_that_has_taken_the_workflow_over(store, 
             assert list(mailbox.list_requests()) == [cancel]
 
     asyncio.run(check())
+
+
+def test_a_cancel_that_comes_while_the_workflow_is_being_suspended_is_not_forgotten(store, mailbox):
+    async def check() -> None:
+        cancel = replace(SUSPEND, how="cancel", requested_at=time.time())
+        async with running(store) as manager:
+            mailbox.take_over(OWNER)
+            suspended = asyncio.create_task(manager.suspend("w"))
+            await asyncio.sleep(0)  # it has begun, and waits for the task to stop
+            mailbox.request_stop(cancel)
+            await manager._requests.look()
+            await suspended
+            await manager.submit("v", GRAPH, user_metadata={})  # else it does not look
+            looks = store.looks
+            async with asyncio.timeout(10):
+                while store.looks < looks + 3:
+                    await asyncio.sleep(0.01)
+            assert list(mailbox.list_requests()) == [cancel]
+
+    asyncio.run(check())
+
+
+def test_a_cancel_of_what_has_been_deleted_is_dropped(store, mailbox):
+    async def check() -> None:
+        async with running(store, workflow_id="v"):
+            record = StatusRecord(
+                workflow_id="w",
+                status=WorkflowStatus.RESUMABLE,
+                epoch=1,
+                number=0,
+                manager_id="gone",
+                created_at=0.0,
+            )
+            WorkflowStore(store).write_status(record)  # and no claim
+            mailbox.request_stop(replace(cancel_by_a_person(1), requested_at=time.time() - 60))
+            await dropped(mailbox)
+
+    asyncio.run(check())
