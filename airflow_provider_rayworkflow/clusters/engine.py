@@ -343,7 +343,10 @@ class RayEngine:
             raise self._given_up(exc) from exc
 
     def _given_up(self, exc: RayWorkflowUnreachableError) -> RayWorkflowUnreachableError:
-        stands = "is RESUMABLE" if self._epoch_before else "has not begun"
+        epoch = self._epoch_before
+        with suppress(StorageError):  # what was submitted or not yet, it may be there already
+            epoch = epoch or self._hook.store.last_epoch(self._workflow_id)
+        stands = "is RESUMABLE" if epoch else "has not begun"
         return RayWorkflowUnreachableError(
             f"{exc}. Given up after {self._backoff.timeout_s:g} s. Workflow "
             f"{self._workflow_id!r} {stands}: the next try goes on from what is committed, on "
