@@ -336,6 +336,10 @@ def _settings(home: Path, port: int) -> dict[str, str]:
         "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
         # Several deployments start at once here: their servers answer late, by default too late.
         "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",
+        # A scheduler that has not run for the first takes itself for dead, and one that has not
+        # heard of a task for the second takes that for dead: both start tasks again that run.
+        "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "600",
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "600",
         "PYTHONUNBUFFERED": "1",
     }
 

@@ -128,12 +128,8 @@ def live(
             {
                 **_files(witness),
                 "AIRFLOW__CORE__PARALLELISM": "6",
-                # So that the next scheduler soon believes that the one before is dead; a task that
-                # begins on a busy machine must not look so.
+                # So that the next scheduler soon takes over from the one that was ended.
                 "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "5",
-                "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "15",
-                "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",
-                "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
                 "AIRFLOW__SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "2",
                 **collector.environment,
             },

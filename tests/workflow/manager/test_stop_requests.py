@@ -108,6 +108,14 @@ async def ended(manager: Manager, store: MoodyStore) -> StatusRecord:
     return record
 
 
+async def looked_again(store: MoodyStore) -> None:
+    """Return when a manager has looked for requests three times more."""
+    looks = store.looks
+    async with asyncio.timeout(10):
+        while store.looks < looks + 3:
+            await asyncio.sleep(0.01)
+
+
 async def dropped(mailbox: Mailbox) -> None:
     async with asyncio.timeout(10):
         while list(mailbox.list_requests()):
@@ -278,10 +286,7 @@ def test_a_storage_that_fails_for_a_while_stops_nothing(store, mailbox):
             mailbox.take_over(OWNER)
             store.is_down = True
             mailbox.request_stop(SUSPEND)
-            looks = store.looks
-            async with asyncio.timeout(10):
-                while store.looks < looks + 3:
-                    await asyncio.sleep(0.01)
+            await looked_again(store)
             store.is_down = False
             assert (await ended(manager, store)).status is WorkflowStatus.RESUMABLE
 
@@ -315,10 +320,7 @@ def test_a_cancel_stays_for_the_manager_that_has_taken_the_workflow_over(store, 
             async with asyncio.timeout(10):
                 await manager.queries.wait_output("w")
             await manager.submit("v", GRAPH, user_metadata={})  # else it does not look
-            looks = store.looks
-            async with asyncio.timeout(10):
-                while store.looks < looks + 3:
-                    await asyncio.sleep(0.01)
+            await looked_again(store)
             assert list(mailbox.list_requests()) == [cancel]
 
     asyncio.run(check())
@@ -335,10 +337,7 @@ def test_a_cancel_that_comes_while_the_workflow_is_being_suspended_is_not_forgot
             await manager._requests.look()
             await suspended
             await manager.submit("v", GRAPH, user_metadata={})  # else it does not look
-            looks = store.looks
-            async with asyncio.timeout(10):
-                while store.looks < looks + 3:
-                    await asyncio.sleep(0.01)
+            await looked_again(store)
             assert list(mailbox.list_requests()) == [cancel]
 
     asyncio.run(check())
