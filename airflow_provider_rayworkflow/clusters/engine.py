@@ -347,10 +347,11 @@ class RayEngine:
         with suppress(StorageError):  # what was submitted or not yet, it may be there already
             epoch = epoch or self._hook.store.last_epoch(self._workflow_id)
         stands = "is RESUMABLE" if epoch else "has not begun"
+        patience_s = self._backoff.timeout_s
+        given_up = f" Given up after {patience_s:g} s." if patience_s else ""
         return RayWorkflowUnreachableError(
-            f"{exc}. Given up after {self._backoff.timeout_s:g} s. Workflow "
-            f"{self._workflow_id!r} {stands}: the next try goes on from what is committed, on "
-            "this cluster or another."
+            f"{str(exc).rstrip('.')}.{given_up} Workflow {self._workflow_id!r} {stands}: the next "
+            "try goes on from what is committed, on this cluster or another."
         )
 
 

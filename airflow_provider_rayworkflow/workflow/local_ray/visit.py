@@ -24,8 +24,9 @@ from airflow_provider_rayworkflow.workflow.storage import shown
 
 log = get_logger(__name__)
 
-# Ray takes up to a minute on a busy machine, and the keeper tries three times.
-_START_TIMEOUT_S = 240.0
+# The keeper tries five times. On two CPUs with thirty processes that could run, Ray took 80 s to
+# give up on itself, which it does 30 s after its last process has started.
+_START_TIMEOUT_S = 600.0
 
 _DOOR_TIMEOUT_S = 90.0
 _POLL_S = 0.05

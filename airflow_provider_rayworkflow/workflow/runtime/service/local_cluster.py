@@ -20,7 +20,7 @@ from airflow_provider_rayworkflow.workflow.runtime.service import connect
 
 log = get_logger(__name__)
 
-_ATTEMPTS = 3
+_ATTEMPTS = 5
 _MB = 1024 * 1024
 _CALL_TIMEOUT_S = 10.0
 _CLOSE_TIMEOUT_S = 30.0
