@@ -46,6 +46,9 @@ _HOLD_S = 2.0
 #: How long a task that is stopped may go on, for the sake of others in its Ray task.
 _STOP_GRACE_S = 0.5
 _CPUS_INTERVAL_S = 1.0
+#: How long this process waits for its own end when Ray says that its node is dead. Ray ends a node's
+#: processes within seconds, the manager's too, which another node or the next owner then takes over.
+_OWN_END_S = 60.0
 
 
 @dataclass(slots=True, eq=False)
@@ -251,6 +254,15 @@ class RayRunner:
     def _on_completed(self, pack: _Submitted, value: Any) -> None:
         # On a thread of Ray, or in the loop where the Ray task could not be submitted. The loop is
         # woken once for all that have completed by then.
+        if says_that_node_is_dead(value, ray.get_runtime_context().get_node_id):
+            log.warning("Ray says that the manager's own node is dead: its end is waited for")
+            self._loop.call_soon_threadsafe(
+                self._loop.call_later, _OWN_END_S, self._complete, pack, value
+            )
+        else:
+            self._complete(pack, value)
+
+    def _complete(self, pack: _Submitted, value: Any) -> None:
         self._completed.append((pack, value))
         if not self._is_woken:
             self._is_woken = True
@@ -336,6 +348,16 @@ def with_positions(run: TaskRun, refs: list[Any]) -> TaskRun:
             given = given._replace(ref=len(refs) - 1)
         inputs.append(given)
     return run._replace(inputs=tuple(inputs))
+
+
+def says_that_node_is_dead(value: object, node_id: Callable[[], str]) -> bool:
+    """True if a Ray task was lost with a node, whose id Ray has in its message only.
+
+    What a dying manager would say of its tasks is not true of its workflows, which go on elsewhere.
+
+    :param node_id: asked for errors of this kind only.
+    """
+    return isinstance(value, ray.exceptions.NodeDiedError) and node_id() in str(value)
 
 
 def _is_input_lost(error: BaseException) -> bool:
