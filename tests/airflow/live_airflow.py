@@ -120,7 +120,12 @@ class LiveAirflow:
         """End ``"scheduler"`` or ``"triggerer"`` as an operator of Airflow does."""
         self._end(name)
 
-    def start_one(self, name: str) -> None:
+    def start_one(self, name: str, **settings: str) -> None:
+        """Start it again.
+
+        :param settings: variables of its environment, beside those of the others.
+        """
+        self._environment |= settings
         self._spawn(name)
 
     # ---- what a person does

@@ -529,7 +529,8 @@ def test_after_the_end_of_a_scheduler_the_tasks_find_their_workflows_again(
     task.wait_until_at_gate()
     live.stop_one("scheduler")
     assert task.hook.find(task.workflow_id).status is WorkflowStatus.RUNNING
-    live.start_one("scheduler")
+    # The one that was ended has not said so: until its heart beat is this old, it counts as alive.
+    live.start_one("scheduler", AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD="60")
     wait_for(
         "the attaching",
         lambda: any("this try will attach" in task.log(try_number=number) for number in (1, 2)),
