@@ -347,3 +347,22 @@ def test_a_resume_of_many_that_is_given_up_takes_back_all_that_have_not_begun(
     with pytest.raises(RayWorkflowManagerError):
         operator._resume(hook, ["a", "b", "c"])
     assert hook.mailbox.list_submissions() == []
+
+
+def test_what_can_not_be_taken_back_keeps_nothing_else_and_hides_no_error(
+    hook: RayWorkflowHook, monkeypatch: pytest.MonkeyPatch
+):
+    delete = Mailbox.delete_submission
+
+    def moody(mailbox: Mailbox, workflow_id: str, submission_id: str) -> None:
+        if workflow_id == "a":
+            raise DataSaveError("The disk is full.")
+        delete(mailbox, workflow_id, submission_id)
+
+    monkeypatch.setattr(Mailbox, "delete_submission", moody)
+    monkeypatch.setattr(hosts, "host_of", lambda hook: Host(FAILED, answers=3))
+    operator = RayWorkflowResumeAllOperator(task_id="t", unreachable_timeout_s=0)
+    with pytest.raises(RayWorkflowManagerError):
+        operator._resume(hook, ["b", "a", "c"])
+    (left,) = hook.mailbox.list_submissions()
+    assert hook.mailbox.read_submission(left).workflow_id == "a"
