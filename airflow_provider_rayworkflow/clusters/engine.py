@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property
 from typing import Protocol, TypeVar
 
@@ -23,7 +24,11 @@ from airflow_provider_rayworkflow.exceptions import (
 from airflow_provider_rayworkflow.hooks import RayWorkflowHook, StoredWorkflow
 from airflow_provider_rayworkflow.tries.backoff import Backoff
 from airflow_provider_rayworkflow.tries.run_spec import RunSpec
-from airflow_provider_rayworkflow.workflow.exceptions import StorageError
+from airflow_provider_rayworkflow.workflow.exceptions import (
+    CorruptedDataError,
+    StorageError,
+    WorkflowNotFoundError,
+)
 from airflow_provider_rayworkflow.workflow.execution.trace_context import current_traceparent
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.model.records import StartOptions
@@ -298,6 +303,9 @@ class RayEngine:
                 "The cluster was started anew: workflow %s is submitted again", self._workflow_id
             )
             self.withdraw()
+            if with_errors(lambda: _has_run(self._hook, submission)):
+                # The manager died before its answer: what the run has committed stays.
+                self._options = replace(self._options, on_existing="resume", from_task="")
             with_errors(lambda: self._submit(cluster))
         elif self._is_lost(submission):
             log.warning(
@@ -353,6 +361,18 @@ class RayEngine:
             f"{str(exc).rstrip('.')}.{given_up} Workflow {self._workflow_id!r} {stands}: the next "
             "try goes on from what is committed, on this cluster or another."
         )
+
+
+def _has_run(hook: RayWorkflowHook, submission: Submission) -> bool:
+    """True if the latest run that is stored was begun for a submission, whose answer may be missing."""
+    found = hook.find(submission.workflow_id)
+    if found is None:
+        return False
+    try:
+        claim = hook.store.read_claim(submission.workflow_id, found.record.epoch)
+    except (CorruptedDataError, WorkflowNotFoundError):
+        return False  # to start over is the way out of that
+    return claim.submission_id == submission.submission_id
 
 
 def _check(answer: SubmissionAnswer) -> None:

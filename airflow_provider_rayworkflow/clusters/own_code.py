@@ -19,9 +19,18 @@ Json = dict[str, Any]
 def with_code_of_this_process(runtime_env: Json | None) -> Json:
     """A runtime environment in which workers import what this process can, as its files are now.
 
+    Folders of a ``PYTHONPATH`` that it has come first.
+
     :raises RayWorkflowInputError: as :func:`check_environment`.
     """
     given = check_environment(runtime_env)
-    paths = [path for path in sys.path if path]
+    variables = given.get("env_vars") or {}
+    paths = [path for path in variables.get(PATH_VARIABLE, "").split(os.pathsep) if path]
+    paths += [_absolute(path) for path in sys.path if path]
     own = {PATH_VARIABLE: os.pathsep.join(paths), CODE_VARIABLE: code_state(paths)}
-    return given | {"env_vars": own | (given.get("env_vars") or {})}
+    return given | {"env_vars": variables | own}
+
+
+def _absolute(path: str) -> str:
+    """The path as a process with another working folder finds it; what is no path stays."""
+    return os.path.abspath(path) if os.path.exists(path) else path

@@ -11,7 +11,7 @@ import cloudpickle
 
 import airflow_provider_rayworkflow
 from airflow_provider_rayworkflow import __version__
-from airflow_provider_rayworkflow.connection.jobs_api import RayJobs
+from airflow_provider_rayworkflow.connection.jobs_api import Job, RayJobs
 from airflow_provider_rayworkflow.connection.settings import Cluster
 from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowManagerError,
@@ -20,6 +20,7 @@ from airflow_provider_rayworkflow.exceptions import (
 from airflow_provider_rayworkflow.hooks import RayWorkflowHook
 from airflow_provider_rayworkflow.workflow.exceptions import StorageError
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
+from airflow_provider_rayworkflow.workflow.storage.leases import LEASE_TTL_S
 
 log = get_logger(__name__)
 
@@ -30,6 +31,8 @@ _OWN_MODULES = tuple(
     for module in (airflow_provider_rayworkflow, cloudpickle)
 )
 _MOST_VAIN_JOBS = 3
+# So long a manager whose clock is not ours gets to renew its lease once more.
+_DOUBT_S = LEASE_TTL_S / 2
 _NOT_SEEN = (
     "has started one, which can't be seen in the storage from here. Both sides need the same storage, not "
     "two folders of one name, and the same signing keys."
@@ -49,6 +52,7 @@ class RemoteCluster:
         self._jobs = RayJobs(cluster)
         self._job_id = ""
         self._vain_jobs = 0
+        self._doubtful_since: float | None = None
 
     def ensure(self) -> str:
         """Have the manager started, unless it is up. Does not wait for its start; call it again.
@@ -78,11 +82,18 @@ class RemoteCluster:
             found = [lease for lease in leases.list_all() if lease.cluster == cluster_id]
         except StorageError as exc:
             raise RayWorkflowStorageError(str(exc), is_transient=exc.is_transient) from exc
-        return any(
-            lease.package_version == __version__
-            and leases.watch.judge(lease, time.time()) == "alive"
+        judged = {
+            leases.watch.judge(lease, time.time())
             for lease in found
-        )
+            if lease.package_version == __version__
+        }
+        if "alive" in judged or "doubtful" not in judged:
+            self._doubtful_since = None
+            return "alive" in judged
+        # Where clocks differ, a first look can't tell, and each try would submit a job in vain.
+        now = leases.watch.clock()
+        self._doubtful_since = self._doubtful_since or now
+        return now - self._doubtful_since < _DOUBT_S
 
     def _has_ended(self, job_id: str) -> bool:
         """True if the job did what it should, and yet there is no manager: it may have died since.
@@ -100,10 +111,7 @@ class RemoteCluster:
 
     def _start(self) -> str:
         """Submit the job, or find the one that another try has submitted; its id."""
-        prefix, number = self._prefix(), 1
-        while (job := self._jobs.find(f"{prefix}{number}")) is not None and job.has_ended:
-            number += 1
-        job_id = f"{prefix}{number}"
+        job_id, job = self._latest()
         if job is None:
             command = ["python", "-m", _ENTRYPOINT, "--storage", self._hook.storage_uri]
             self._jobs.submit(
@@ -116,6 +124,25 @@ class RemoteCluster:
         else:
             log.info("Waiting for Ray job %s, which starts the workflow manager", job_id)
         return job_id
+
+    def _latest(self) -> tuple[str, Job | None]:
+        """The first of the numbered jobs that has not ended; None with its id if it is not there yet.
+
+        Jobs stay as long as the cluster: there may be thousands that have failed, so not each is asked for.
+        """
+        ended, number = 0, 1
+        open_job = self._jobs.find(f"{self._prefix()}{number}")
+        while open_job is not None and open_job.has_ended:
+            ended, number = number, 2 * number
+            open_job = self._jobs.find(f"{self._prefix()}{number}")
+        while number - ended > 1:
+            middle = (ended + number) // 2
+            job = self._jobs.find(f"{self._prefix()}{middle}")
+            if job is not None and job.has_ended:
+                ended = middle
+            else:
+                number, open_job = middle, job
+        return f"{self._prefix()}{number}", open_job
 
     def _prefix(self) -> str:
         named = f"{self._hook.storage_uri}\n{__version__}".encode(errors="surrogatepass")

@@ -13,6 +13,7 @@ from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowNotResumedError,
     RayWorkflowQueueFullError,
     RayWorkflowStartError,
+    RayWorkflowStorageError,
 )
 from airflow_provider_rayworkflow.names import DEFAULT_CONN_ID
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
@@ -109,8 +110,16 @@ class RayWorkflowResumeAllOperator(BaseOperator):
                 time.sleep(self.poll_interval_s)
         finally:
             for engine in engines:  # else a manager that is started some day would resume them
-                engine.withdraw()
+                self._take_back(engine)
             host.close()
+
+    def _take_back(self, engine: RayEngine) -> None:
+        try:
+            engine.withdraw()
+        except (
+            RayWorkflowStorageError
+        ) as exc:  # the others are taken back, and the first error counts
+            self.log.warning("A submission could not be taken back: %s", exc)
 
     def _has_answer(self, engine: RayEngine) -> bool:
         try:

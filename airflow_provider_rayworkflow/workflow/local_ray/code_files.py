@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import sysconfig
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -40,13 +41,14 @@ def with_files_of_now(code: Mapping[str, str]) -> dict[str, str]:
 def code_state(paths: Sequence[str]) -> str:
     """A digest that changes with every file below some folders, but for those of Python's environment.
 
-    Of names, sizes and times, not of contents. A virtual environment in one of the folders is passed over, as
+    Packages that are installed to be edited (``pip install -e``) count, too, wherever they are. Of names, sizes
+    and times, not of contents. A virtual environment in one of the folders is passed over, as
     ``__pycache__``, ``node_modules`` and ``.git`` are. Where there are more than 20,000 files, it is another one
     each time.
     """
     digest = hashlib.sha256()
     count = 0
-    folders = dict.fromkeys(os.path.realpath(path) for path in paths)
+    folders = dict.fromkeys(os.path.realpath(path) for path in [*paths, *_editable_places()])
     seen = set(folders)
     for path in folders:
         if _is_of_python(path):
@@ -59,6 +61,15 @@ def code_state(paths: Sequence[str]) -> str:
                 f"{name}\0{found.st_size}\0{found.st_mtime_ns}\0{found.st_ino}\n".encode()
             )
     return digest.hexdigest()[:32]
+
+
+def _editable_places() -> Iterator[str]:
+    """Where the packages are that setuptools makes known by a finder, and so by no folder of the path."""
+    for finder in sys.meta_path:
+        name = getattr(finder, "__module__", None) or ""
+        if name.startswith("__editable__"):
+            found = getattr(sys.modules.get(name), "MAPPING", None)
+            yield from map(str, found.values()) if isinstance(found, dict) else ()
 
 
 def _is_of_python(path: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
+import math
 import os
 import secrets
 import signal
@@ -38,6 +39,7 @@ log = get_logger(__name__)
 _DOOR_TIMEOUT_S = 10.0
 _POLL_S = 0.1  # between two looks for requests
 _LOOK_S = 1.0  # between two looks at who is present and what is held
+_KEEP_S = 3600.0  # between two times at which its files are made to look used
 _LEFTOVERS_S = 5.0  # for what an earlier keeper has left to end by itself
 _ANSWER_TIMEOUT_S = 15.0  # for a manager to say whether it is idle
 _STOP_TIMEOUT_S = 60.0  # for the end of Ray
@@ -68,6 +70,7 @@ class Keeper:
         self._idle_s = idle_s
         self._watches: dict[str, ManagerWatch] = {}
         self._busy_at = 0.0
+        self._kept_at = -math.inf
         self._signal = ""
         self._reports = 0
         self._reporting = threading.Lock()
@@ -165,6 +168,9 @@ class Keeper:
         """Why it has to end, ``""`` if it has not."""
         if not self._folder.is_keeper_lock(self._lock):
             return _FOLDER_GONE
+        if time.monotonic() - self._kept_at >= _KEEP_S:
+            self._folder.keep()
+            self._kept_at = time.monotonic()
         if self._folder.read_state() != self._state:  # it could not be written, or was deleted
             self._folder.write_state(self._state)
         if self._is_idle() and self._says_ending() and self._is_idle_now():

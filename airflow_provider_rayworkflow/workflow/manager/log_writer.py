@@ -205,7 +205,8 @@ class RunLog:
         self._unwritten, self._has_warned = None, False
         self._count(-self._unwritten_bytes)
         self._unwritten_bytes = 0
-        self._is_due = bool(self._lines)
+        # What came during the write and was left out gets its note, too; a log that is full has one already.
+        self._is_due = bool(self._lines) or (self._left_out > 0 and not self._is_full)
 
     async def _make_room(self) -> None:
         """Once in a later run: let the logs of earlier runs leave it half of the room."""

@@ -31,6 +31,7 @@ _SMALL_GRAPH_BYTES = 16 * 1024
 class Intervals:
     """How often one manager does what it does again and again, in seconds.
 
+    :ivar build_s: between looks whether a graph that is being built is still wanted.
     :ivar log_s: from when a line of a task's log comes until it is written: together with what
         else comes by then.
     :ivar look_s: how long a look at the claims is good where each look is a request.
@@ -41,6 +42,7 @@ class Intervals:
     :ivar watch_s: between looks at a workflow that another manager starts or runs.
     """
 
+    build_s: float = 10.0
     log_s: float = 3.0
     look_s: float = 1.0
     poll_s: float = 2.0

@@ -50,6 +50,8 @@ log = get_logger(__name__)
 _MOST_AT_ONCE = 16
 # How long a run that is to be replaced may take to stop; a manager obeys in two seconds.
 _MOST_STOP_S = 60.0
+# A build that hangs keeps a place from others; one that works takes seconds, with an environment minutes.
+_MOST_BUILD_S = 3600.0
 
 
 class BuildError(WorkflowError):
@@ -211,7 +213,7 @@ class SubmissionReader:
         try:
             if reason := await self._demands.why_not(submission):
                 return "failed", reason
-            graph = await self._build(submission)
+            graph = await self._build(key, submission)
             until = asyncio.get_running_loop().time() + _MOST_STOP_S
             has_begun = False
             while not has_begun:
@@ -238,16 +240,44 @@ class SubmissionReader:
             return "failed", _described(exc)
         return "accepted", ""
 
-    async def _build(self, submission: Submission) -> Graph | None:
+    async def _build(self, key: str, submission: Submission) -> Graph | None:
+        """The graph to run, None for the stored one. Ends what nothing waits for any more.
+
+        :raises KeyNotFoundError: when the submission was withdrawn meanwhile.
+        :raises BuildError: also when it takes too long, or its try has gone on.
+        """
         if self._builder is None or self._is_closed:
             raise asyncio.CancelledError
         build = asyncio.ensure_future(self._builder.build(submission))
         self._builds.add(build)
+        until = asyncio.get_running_loop().time() + _MOST_BUILD_S
         try:
-            data = await build
+            while not (await asyncio.wait([build], timeout=self._known.intervals.build_s))[0]:
+                await self._check_wanted(key, submission, until=until)
+            data = build.result()
         finally:
+            build.cancel()
             self._builds.discard(build)
         return None if data is None else await self._known.read_graph(data)
+
+    async def _check_wanted(self, key: str, submission: Submission, *, until: float) -> None:
+        """Return if a graph is to be built on; errors are those of :meth:`_build`."""
+        if asyncio.get_running_loop().time() >= until:
+            raise BuildError(
+                f"The graph was not built within {_MOST_BUILD_S:g} s. Look what "
+                f"{submission.workflow or 'the runtime_env'!r} waits for: modules that are imported and "
+                "functions that give a graph must not wait for anything."
+            )
+        try:
+            await self._known.in_thread(self._mailbox.read_submission, key)
+            reason = await self._demands.why_not(submission)
+        except KeyNotFoundError:
+            raise
+        except StorageError as exc:  # the next look may be luckier
+            log.warning("Whether %s is still to be built is not known: %s", key, exc)
+            return
+        if reason:
+            raise BuildError(reason)
 
     async def _begin_or_stop(
         self, submission: Submission, graph: Graph | None, *, until: float

@@ -21,8 +21,10 @@ from airflow_provider_rayworkflow.operators import RayWorkflowResumeAllOperator
 from airflow_provider_rayworkflow.tries.backoff import Backoff
 from airflow_provider_rayworkflow.tries.run_spec import RunSpec
 from airflow_provider_rayworkflow.workflow.exceptions import DataLoadError, DataSaveError
+from airflow_provider_rayworkflow.workflow.model.graph import Graph, Task
 from airflow_provider_rayworkflow.workflow.model.records import StartOptions, StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.storage.claims import claim_put, next_claim
 from airflow_provider_rayworkflow.workflow.storage.mailbox import (
     ANYBODY,
     Mailbox,
@@ -259,6 +261,66 @@ def test_what_is_deleted_before_it_begins_is_submitted_again(hook: RayWorkflowHo
     assert second != first
 
 
+GRAPH = Graph(tasks=[Task(name="load", function=0, arguments=0)], blobs=[b""])
+
+
+class Replaced:
+    """A cluster that is another one at each look, as a local Ray that is killed and started again."""
+
+    def __init__(self) -> None:
+        self._names = iter(["one", "two", "three", "four"])
+
+    def ensure(self) -> str:
+        return next(self._names)
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.invariant(1)
+@pytest.mark.parametrize("has_begun", [True, False])
+@pytest.mark.parametrize(
+    "asked", [StartOptions(on_existing="restart"), StartOptions(from_task="load")]
+)
+def test_a_start_over_that_has_begun_on_a_cluster_that_died_is_not_done_again(
+    hook: RayWorkflowHook, asked: StartOptions, has_begun: bool
+):
+    """The manager was killed after it had begun the run, and before it said so."""
+    engine = RayEngine(hook, RunSpec(workflow_id="w"), Replaced(), token="t", backoff=Backoff(0))
+    engine.submit(asked)
+    (key,) = hook.mailbox.list_submissions()
+    submission_id = hook.mailbox.read_submission(key).submission_id if has_begun else "an earlier"
+    claim = next_claim(
+        "w",
+        after=0,
+        manager_id="m",
+        now=1.0,
+        user_metadata={},
+        has_graph=True,
+        submission_id=submission_id,
+    )
+    put = claim_put(claim, GRAPH)
+    hook.store.bytes.put_if_absent(put.key, put.data)
+    hook.store.write_status(
+        StatusRecord(
+            workflow_id="w",
+            status=WorkflowStatus.RUNNING,
+            epoch=1,
+            number=0,
+            manager_id="m",
+            created_at=0.0,
+        )
+    )
+    assert not engine.has_begun()
+    (again,) = hook.mailbox.list_submissions()
+    submission = hook.mailbox.read_submission(again)
+    assert submission.cluster == "two"
+    options = (submission.on_existing, submission.from_task)
+    assert options == (
+        ("resume", "") if has_begun else (asked.on_existing or "resume", asked.from_task)
+    )
+
+
 def test_a_resume_that_no_try_owns_says_of_which_run_it_was_asked_for(hook: RayWorkflowHook):
     """Also when it is submitted again: another resume may have begun meanwhile."""
     engine = engine_of(hook, ANYBODY)
@@ -285,3 +347,22 @@ def test_a_resume_of_many_that_is_given_up_takes_back_all_that_have_not_begun(
     with pytest.raises(RayWorkflowManagerError):
         operator._resume(hook, ["a", "b", "c"])
     assert hook.mailbox.list_submissions() == []
+
+
+def test_what_can_not_be_taken_back_keeps_nothing_else_and_hides_no_error(
+    hook: RayWorkflowHook, monkeypatch: pytest.MonkeyPatch
+):
+    delete = Mailbox.delete_submission
+
+    def moody(mailbox: Mailbox, workflow_id: str, submission_id: str) -> None:
+        if workflow_id == "a":
+            raise DataSaveError("The disk is full.")
+        delete(mailbox, workflow_id, submission_id)
+
+    monkeypatch.setattr(Mailbox, "delete_submission", moody)
+    monkeypatch.setattr(hosts, "host_of", lambda hook: Host(FAILED, answers=3))
+    operator = RayWorkflowResumeAllOperator(task_id="t", unreachable_timeout_s=0)
+    with pytest.raises(RayWorkflowManagerError):
+        operator._resume(hook, ["b", "a", "c"])
+    (left,) = hook.mailbox.list_submissions()
+    assert hook.mailbox.read_submission(left).workflow_id == "a"

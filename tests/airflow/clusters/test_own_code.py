@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -11,15 +12,32 @@ from airflow_provider_rayworkflow.clusters.own_code import with_code_of_this_pro
 from airflow_provider_rayworkflow.exceptions import RayWorkflowInputError
 from airflow_provider_rayworkflow.workflow.model.code_variables import CODE_VARIABLE
 
+OWN = [path for path in sys.path if path]
 
-def test_workers_import_what_this_process_can_and_what_the_author_says_counts_more():
-    given = {"env_vars": {"A": "b", "PYTHONPATH": "/mine"}, "pip": ["x"]}
-    made = with_code_of_this_process(given)
+
+def test_workers_import_what_this_process_can():
+    made = with_code_of_this_process({"env_vars": {"A": "b"}, "pip": ["x"]})
     assert made["pip"] == ["x"]
     assert made["env_vars"].keys() == {"A", "PYTHONPATH", CODE_VARIABLE}
-    assert made["env_vars"]["PYTHONPATH"] == "/mine"
-    own = with_code_of_this_process(None)["env_vars"]["PYTHONPATH"].split(os.pathsep)
-    assert own == [path for path in sys.path if path]
+    assert made["env_vars"]["A"] == "b"
+    assert made["env_vars"]["PYTHONPATH"].split(os.pathsep) == OWN
+
+
+def test_a_path_of_the_authors_comes_first_and_its_files_count(tmp_path: Path):
+    """Else a worker that has imported its module goes on with that after a change."""
+    given = {"env_vars": {"PYTHONPATH": str(tmp_path)}}
+    before = with_code_of_this_process(given)["env_vars"]
+    assert before["PYTHONPATH"].split(os.pathsep) == [str(tmp_path), *OWN]
+    (tmp_path / "module.py").write_text("A = 1")
+    assert with_code_of_this_process(given)["env_vars"][CODE_VARIABLE] != before[CODE_VARIABLE]
+
+
+def test_workers_have_another_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "lib").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["lib", "hook.of.some.finder", *sys.path])
+    paths = with_code_of_this_process(None)["env_vars"]["PYTHONPATH"].split(os.pathsep)
+    assert paths[:2] == [str(tmp_path / "lib"), "hook.of.some.finder"]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,11 +29,13 @@ class Jobs:
         self.session = "session_1"
         self.jobs: dict[str, Job] = {}
         self.commands: dict[str, str] = {}
+        self.asked = 0
 
     def session_name(self) -> str:
         return self.session
 
     def find(self, submission_id: str) -> Job | None:
+        self.asked += 1
         return self.jobs.get(submission_id)
 
     def submit(self, *, submission_id: str, entrypoint: str, **_: object) -> None:
@@ -105,7 +108,7 @@ def test_where_a_manager_lives_no_job_is_submitted(
     [
         {"cluster": "session_2"},
         {"package_version": "0.0.0"},
-        {"renewed_at": 1.0, "process": Process(host="h", machine="", pid=1, started="")},
+        {"process": replace(Process.current(), pid=2**22 + 1, started="1")},
     ],
     ids=["of another cluster", "of another version", "that is dead"],
 )
@@ -115,6 +118,43 @@ def test_a_manager_that_will_not_do_is_none(
     write_lease(hook, **other)
     cluster.ensure()
     assert len(jobs.commands) == 1
+
+
+ELSEWHERE = Process(host="h", machine="", pid=1, started="")
+
+
+def test_a_manager_whose_clock_is_another_one_gets_no_job_from_each_try(
+    hook: RayWorkflowHook, cluster: RemoteCluster, jobs: Jobs
+):
+    write_lease(hook, process=ELSEWHERE, renewed_at=1000.0)
+    cluster.ensure()
+    write_lease(hook, process=ELSEWHERE, renewed_at=1005.0, renewals=1)
+    cluster.ensure()
+    assert jobs.commands == {}
+
+
+def test_a_manager_that_has_died_elsewhere_is_noticed_by_a_lease_that_stays(
+    hook: RayWorkflowHook, cluster: RemoteCluster, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+):
+    now = 100.0
+    monkeypatch.setattr(hook.store.leases.watch, "clock", lambda: now)
+    write_lease(hook, process=ELSEWHERE, renewed_at=1000.0)
+    cluster.ensure()
+    now += 8
+    cluster.ensure()
+    assert len(jobs.commands) == 1
+
+
+def test_jobs_that_have_failed_by_the_thousand_are_not_each_asked_for(
+    cluster: RemoteCluster, jobs: Jobs
+):
+    """Each try of a task leaves one, as long as the cluster lives."""
+    for number in range(1, 3001):
+        name = f"{cluster._prefix()}{number}"
+        jobs.jobs[name] = job(name, "FAILED")
+    cluster.ensure()
+    assert list(jobs.commands) == [f"{cluster._prefix()}3001"]
+    assert jobs.asked < 40
 
 
 def test_a_manager_that_has_died_is_started_by_another_job(

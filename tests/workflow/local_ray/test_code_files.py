@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import sysconfig
+import types
 from pathlib import Path
 
 import pytest
@@ -136,6 +137,20 @@ def test_where_there_are_too_many_files_no_worker_is_shared(
 ):
     monkeypatch.setattr(code, "_MOST_FILES", 1)
     assert code_state([str(folder)]) != code_state([str(folder)])
+
+
+def test_a_package_that_is_installed_to_be_edited_counts(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """As setuptools does it where a project's folder is not to be on the path as a whole."""
+    finder = types.ModuleType("__editable___project_1_0_finder")
+    exec("class Finder:\n    @classmethod\n    def find_spec(cls, *_): ...\n", finder.__dict__)
+    finder.MAPPING = {"package": str(folder / "package")}  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, finder.__name__, finder)
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, finder.Finder])
+    before = code_state([])
+    edit(folder)
+    assert code_state([]) != before
 
 
 def test_a_folder_that_is_not_there_is_no_error(tmp_path: Path):

@@ -69,6 +69,19 @@ def test_the_keeper_is_in_a_session_of_its_own_and_no_child_of_its_starter(machi
     os.close(write)
 
 
+def test_what_deletes_old_files_from_tmp_passes_over_those_of_a_keeper(machine: Machine):
+    """Locks are files of the first keeper, and so may be old when this one starts."""
+    folder = machine.folder()
+    folder.make()
+    with folder.door(timeout_s=5):
+        assert not folder.has_keeper()
+    locks = [Path(folder.path, name) for name in ("keeper.lock", "door.lock")]
+    for lock in locks:
+        os.utime(lock, (1.0, 1.0))
+    machine.visit().ensure("one")
+    wait_for(lambda: all(lock.stat().st_mtime > 1.0 for lock in locks))
+
+
 def test_it_outlives_the_process_that_started_it(machine: Machine):
     starter = machine.visitors_start()
     (said,) = lines(starter)

@@ -268,6 +268,29 @@ def test_memory_is_bounded_over_all_workflows_and_a_note_says_what_is_left_out()
     asyncio.run(main())
 
 
+def test_what_is_left_out_during_the_last_write_has_its_note():
+    class SlowStore(Store):
+        may_go_on = threading.Event()
+
+        def put(self, key: str, data: Any) -> None:
+            super().put(key, data)
+            assert self.may_go_on.wait(20)
+
+    async def main() -> None:
+        store = SlowStore()
+        async with logs(store=store, memory_bytes=1000) as given:
+            run = given.run()
+            run.take(lines("x" * 800))
+            await given.until(lambda: bool(store.requests))
+            run.take(lines("y" * 800))
+            store.may_go_on.set()
+            await run.close()
+            assert given.texts[0] == "x" * 800
+            assert [text[:29] for text in given.texts[1:]] == ["[1 lines are left out here: t"]
+
+    asyncio.run(main())
+
+
 def test_what_a_storage_does_not_take_counts_as_memory():
     async def main() -> None:
         store = Store()

@@ -178,6 +178,7 @@ def manager_on(
     limits: Limits | None = None,
     actor_id: str = "actor",
     process: Process | None = None,
+    intervals: Intervals = INTERVALS,
 ) -> Manager:
     return Manager(
         store=WorkflowStore(store),
@@ -186,7 +187,7 @@ def manager_on(
         actor_id=actor_id,
         limits=limits or Limits(),
         process=process,
-        intervals=INTERVALS,
+        intervals=intervals,
         cluster=cluster,
         builder=builder or InProcessBuilder(),
     )
@@ -583,6 +584,81 @@ def test_a_submission_that_its_try_does_not_want_any_more_is_not_started(
         assert reason in answer.message
         assert len(builder.built) == (when != "before it is found")
         assert store.begun == {}
+
+    asyncio.run(check())
+
+
+WATCHED_BUILDS = replace(INTERVALS, build_s=0.05)
+
+
+def submit_hanging(mailbox: Mailbox) -> list[Submission]:
+    """As many submissions as are taken at once, of workflows whose builds do not end."""
+    hanging = [
+        replace(SUBMISSION, workflow_id=f"hangs-{number}", workflow="hangs:build")
+        for number in range(reader._MOST_AT_ONCE)
+    ]
+    for one in hanging:
+        mailbox.submit(one)
+    return hanging
+
+
+def withdrawn(mailbox: Mailbox, one: Submission) -> None:
+    mailbox.delete_submission(one.workflow_id, one.submission_id)
+
+
+def taken_over(mailbox: Mailbox, one: Submission) -> None:
+    mailbox.take_over(
+        Owner(workflow_id=one.workflow_id, token="later", submission_id="later", since=2.0)
+    )
+
+
+@dataclass
+class HangingBuilder(InProcessBuilder):
+    """Builds of "hangs:build" do not end by themselves; ``ended`` counts those that were."""
+
+    ended: int = 0
+
+    async def build(self, submission: Submission) -> bytes | None:
+        if submission.workflow == "hangs:build":
+            self.built.append(submission.submission_id)
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.ended += 1
+        return await super().build(submission)
+
+
+@pytest.mark.invariant(11)
+@pytest.mark.parametrize("give_up", [withdrawn, taken_over])
+def test_builds_that_hang_end_with_their_tries_and_keep_no_place_from_others(memory, give_up):
+    async def check() -> None:
+        mailbox, builder = Mailbox(memory), HangingBuilder()
+        hanging = submit_hanging(mailbox)
+        async with managing(memory, builder=builder, intervals=WATCHED_BUILDS) as manager:
+            await until(lambda: len(builder.built) == len(hanging))
+            mailbox.submit(SUBMISSION)
+            for one in hanging:
+                give_up(mailbox, one)
+            assert (await answered(memory)).outcome == "accepted"
+            await until(lambda: builder.ended == len(hanging))
+            await until(lambda: manager.submissions.count_taking == 0)
+
+    asyncio.run(check())
+
+
+@pytest.mark.invariant(11)
+def test_a_build_that_takes_too_long_is_given_up(memory, monkeypatch: pytest.MonkeyPatch):
+    """Its try was killed, and so does not take it back."""
+    monkeypatch.setattr(reader, "_MOST_BUILD_S", 0.0)
+
+    async def check() -> None:
+        mailbox, builder = Mailbox(memory), HangingBuilder()
+        hanging = submit_hanging(mailbox)
+        async with managing(memory, builder=builder, intervals=WATCHED_BUILDS):
+            answer = await answered(memory, hanging[0])
+            assert answer.outcome == "failed"
+            assert "was not built within 0 s. Look what 'hangs:build' waits for" in answer.message
+            await until(lambda: builder.ended == len(hanging))
 
     asyncio.run(check())
 

@@ -1,5 +1,6 @@
 """The form of a line: bounded and harmless where it is made, checked where it is read."""
 
+import json
 import logging
 
 import pytest
@@ -63,6 +64,14 @@ def test_a_long_line_keeps_its_beginning_and_its_end():
     assert len(text) < MAX_LINE_BYTES + 200
     assert text.startswith("begin")
     assert text.endswith("end")
+
+
+@pytest.mark.parametrize("text", ["plain", "漢字", "😀" * 4096, '"\\\n\t', ""])
+def test_the_size_of_a_line_is_that_in_a_piece(text: str):
+    """A piece of more bytes than its writer counts is left out by readers."""
+    line = LINE._replace(text=text, task_id=text[:100], at=1_800_000_000.123456)
+    written = len(json.dumps(line.to_json(), separators=(",", ":")))
+    assert written <= line.size <= written + 60
 
 
 def test_a_line_is_read_as_it_was_written():

@@ -30,6 +30,8 @@ _READ_BYTES = 1024 * 1024
 _current: ContextVar[TaskLog | None] = ContextVar("workflow_task_log", default=None)
 # In a process that runs one task at a time: its log.
 _alone: TaskLog | None = None
+# This process was forked by a task.
+_is_of_task = False
 
 
 def enter(task_log: TaskLog) -> None:
@@ -109,6 +111,21 @@ def _target() -> TaskLog | None:
     return _current.get() or _alone
 
 
+def _leave_to_parent() -> None:
+    """In a process that a task has forked: what it writes to its descriptors is read by the one before.
+
+    What that one's log was in memory is a copy here, which nothing sends, and whose lock may be held for ever.
+    """
+    global _alone, _is_of_task
+    if _target() is not None:
+        _is_of_task = True
+        _current.set(None)
+        _alone = None
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)
+
+
 class _Handler(logging.Handler):
     """Takes the messages of ``logging`` that reach the root logger."""
 
@@ -118,7 +135,8 @@ class _Handler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         task_log = _target()
-        if task_log is None or record.name.startswith(_OURS) or hasattr(record, _TAKEN):
+        is_told = task_log is not None or _is_of_task
+        if not is_told or record.name.startswith(_OURS) or hasattr(record, _TAKEN):
             return
         try:
             text = self.format(record)
@@ -126,7 +144,10 @@ class _Handler(logging.Handler):
             self.handleError(record)
             return
         setattr(record, _TAKEN, True)
-        task_log.log(level_of(record.levelno), text)
+        if task_log is None:
+            sys.stderr.write(f"{text}\n")
+        else:
+            task_log.log(level_of(record.levelno), text)
 
 
 class _Stream:

@@ -182,11 +182,44 @@ with open(sys.argv[1], "w") as file:
 """
 
 
-def test_a_worker_has_what_libraries_and_processes_print_each_once(tmp_path: Path):
-    out = tmp_path / "out"
-    with out.open("ab") as stdout, (tmp_path / "err").open("ab") as stderr:
+FORKING = """
+import logging, multiprocessing, os, signal, sys
+from airflow_provider_rayworkflow.workflow.runtime.worker import log_capture
+from airflow_provider_rayworkflow.workflow.runtime.worker.task_log import TaskLog
+from test_task_log import RUN
+log_capture.install(descriptors=True)
+task_log = TaskLog(RUN)
+
+def work():
+    signal.alarm(20)
+    print("printed by a child")
+    logging.info("logged by a child")
+
+with log_capture.into(task_log, alone=True):
+    with task_log._lock:  # as by another thread, just then
+        child = multiprocessing.get_context("fork").Process(target=work)
+        child.start()
+    child.join()
+    assert child.exitcode == 0, child.exitcode
+    logging.info("logged by the task")
+with open(sys.argv[1], "w") as file:
+    file.write("|".join(line.text for line in task_log.rest().lines))
+"""
+
+
+def test_a_worker_has_what_forked_processes_print_and_log_and_they_wait_for_no_lock(tmp_path: Path):
+    assert sorted(run_as_worker(FORKING, tmp_path)) == [
+        "logged by a child",
+        "logged by the task",
+        "printed by a child",
+    ]
+
+
+def run_as_worker(program: str, folder: Path) -> list[str]:
+    """Run a program whose standard output is a file; what it leaves of its task's log."""
+    with (folder / "out").open("ab") as stdout, (folder / "err").open("ab") as stderr:
         subprocess.run(
-            [sys.executable, "-c", PROGRAM, str(tmp_path / "lines")],
+            [sys.executable, "-c", program, str(folder / "lines")],
             stdout=stdout,
             stderr=stderr,
             check=True,
@@ -195,7 +228,11 @@ def test_a_worker_has_what_libraries_and_processes_print_each_once(tmp_path: Pat
                 "PYTHONPATH": os.pathsep.join([*sys.path, str(Path(__file__).parent)]),
             },
         )
-    found = (tmp_path / "lines").read_text().split("|")
+    return (folder / "lines").read_text().split("|")
+
+
+def test_a_worker_has_what_libraries_and_processes_print_each_once(tmp_path: Path):
+    found = run_as_worker(PROGRAM, tmp_path)
     assert sorted(found) == sorted(
         [
             "one",
@@ -212,6 +249,7 @@ def test_a_worker_has_what_libraries_and_processes_print_each_once(tmp_path: Pat
     assert python == ["one", "three", "five", "seven"]
     assert found.index("one") < found.index("two, by a library") < found.index("seven")
     # Ray's files have all of it, as before.
+    out = tmp_path / "out"
     assert out.read_text().splitlines()[0] == "before the task"
     assert "two, by a library" in out.read_text()
 
