@@ -7,6 +7,7 @@ be the main thread. Its workers end when Ray's node does.
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from typing import Any
 
@@ -31,6 +32,7 @@ class RayOfMachine:
 
     def __init__(self) -> None:
         self._managers: dict[str, Any] = {}
+        self._session_dir = ""
 
     def start(self, size: Size, *, token_file: str) -> StartedCluster:
         os.environ["RAY_AUTH_TOKEN_PATH"] = token_file
@@ -38,7 +40,7 @@ class RayOfMachine:
         for attempt in range(1, _ATTEMPTS + 1):
             begun = time.monotonic()
             try:
-                _init(size)
+                self._session_dir = _init(size)
                 log.info("Ray started in %.1f s", time.monotonic() - begun)
                 break
             except Exception as exc:
@@ -74,12 +76,16 @@ class RayOfMachine:
                 ray.get(ref, timeout=_CLOSE_TIMEOUT_S)
             except (RayError, GetTimeoutError) as exc:  # its lease runs out by itself
                 log.warning("The manager of %s did not close: %s", storage, exc)
+        has_failed = self.has_ended()
         ray.shutdown()
+        if not has_failed:  # Ray never deletes its logs and sockets: each start would leave some
+            shutil.rmtree(self._session_dir, ignore_errors=True)
 
 
-def _init(size: Size) -> None:
+def _init(size: Size) -> str:
+    """Start Ray; the folder of its session."""
     memory_mb = size.object_store_memory_mb
-    ray.init(
+    context = ray.init(
         address="local",  # never a cluster that RAY_ADDRESS or a file of this machine names
         num_cpus=size.num_cpus,
         num_gpus=size.num_gpus,
@@ -88,6 +94,8 @@ def _init(size: Size) -> None:
         configure_logging=False,
         log_to_driver=False,  # what tasks print goes to the storage
     )
+    session_dir: str = context.address_info["session_dir"]
+    return session_dir
 
 
 def _size_of_ray(*, asked: Size) -> Size:
