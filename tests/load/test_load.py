@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 import ray
+from sample_records import status_record
 
 from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.workflow import testing
-from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
@@ -60,14 +60,7 @@ def test_ten_thousand_workflows_are_listed_without_reading_one():
     for index in range(10_000):
         status = WorkflowStatus.SUCCESSFUL if index % 10 else WorkflowStatus.RUNNING
         WorkflowStore(store).write_status(
-            StatusRecord(
-                workflow_id=f"Workflow {index}",
-                status=status,
-                epoch=1,
-                number=1,
-                manager_id=f"manager{index % 3}",
-                created_at=0,
-            )
+            status_record(status, f"Workflow {index}", number=1, manager_id=f"manager{index % 3}")
         )
     reader = WorkflowStore(store)
     found = StatusReader(reader).list_workflows()

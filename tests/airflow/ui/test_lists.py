@@ -7,11 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from sample_records import status_record
 
 from airflow_provider_rayworkflow.plugin.web import lists
 from airflow_provider_rayworkflow.plugin.web.bounded_cache import BoundedCache
 from airflow_provider_rayworkflow.plugin.web.lists import Filter, Listed, list_page
-from airflow_provider_rayworkflow.workflow.model.records import JsonOutput, StatusRecord
+from airflow_provider_rayworkflow.workflow.model.records import JsonOutput
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
@@ -44,12 +45,10 @@ class Hook:
             **{"dag_id": dag_id, "task_id": "t", "run_id": "r", "map_index": -1},
             **{"run_after": "", "life": "", "max_tries": 0, "inputs": ""},
         }
-        record = StatusRecord(
-            workflow_id=workflow_id,
-            status=WorkflowStatus.SUCCESSFUL,
-            epoch=1,
+        record = status_record(
+            WorkflowStatus.SUCCESSFUL,
+            workflow_id,
             number=1,
-            manager_id="m",
             created_at=created_at,
             user_metadata={"airflow": origin} if dag_id else {},
         )

@@ -10,6 +10,7 @@ import effects
 import pytest
 import ray
 from hurried import in_process
+from sample_records import status_record
 
 from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.workflow import testing
@@ -166,12 +167,4 @@ def test_one_that_comes_while_an_earlier_one_is_dealt_with_is_not_forgotten(stor
 
 
 def record(epoch: int, **changes: object) -> StatusRecord:
-    return StatusRecord(
-        workflow_id="w",
-        status=workflow.WorkflowStatus.RESUMABLE,
-        epoch=epoch,
-        number=0,
-        manager_id="m",
-        created_at=1.0,
-        **changes,
-    )
+    return status_record(workflow.WorkflowStatus.RESUMABLE, epoch=epoch, created_at=1.0, **changes)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from sample_records import status_record
 
 from airflow_provider_rayworkflow.workflow.exceptions import (
     DataLoadError,
@@ -346,14 +347,7 @@ def test_a_cancel_that_comes_while_the_workflow_is_being_suspended_is_not_forgot
 def test_a_cancel_of_what_has_been_deleted_is_dropped(store, mailbox):
     async def check() -> None:
         async with running(store, workflow_id="v"):
-            record = StatusRecord(
-                workflow_id="w",
-                status=WorkflowStatus.RESUMABLE,
-                epoch=1,
-                number=0,
-                manager_id="gone",
-                created_at=0.0,
-            )
+            record = status_record(WorkflowStatus.RESUMABLE, manager_id="gone")
             WorkflowStore(store).write_status(record)  # and no claim
             mailbox.request_stop(replace(cancel_by_a_person(1), requested_at=time.time() - 60))
             await dropped(mailbox)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sample_records
 from faulty import FaultyStore, Killed
 
 from airflow_provider_rayworkflow.workflow.exceptions import DataLoadError, DataSaveError
@@ -64,19 +65,7 @@ GRAPH = Graph(
     ],
     blobs=[b""],
 ).to_bytes()
-SUBMISSION = Submission(
-    workflow_id="w",
-    submission_id="try-1",
-    token="try",
-    workflow="pipelines:daily",
-    arguments={},
-    user_metadata={"of": "the try"},
-    on_existing="resume",
-    submitted_at=1.0,
-    python="3.11",
-    package_version="",
-    cluster="here",
-)
+SUBMISSION = sample_records.submission(user_metadata={"of": "the try"}, cluster="here")
 RESULT = Result(form=Form.VALUE, encoding=Encoding.JSON, inline=b"1")
 INTERVALS = Intervals(poll_s=0.01, retry_s=0.01, submissions_s=0.01, watch_s=0.01)
 

@@ -12,11 +12,11 @@ import effects
 import pytest
 import ray
 from hurried import in_process
+from sample_records import status_record
 
 from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.workflow import testing
 from airflow_provider_rayworkflow.workflow.exceptions import OwnershipLostError
-from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import (
     ByteStore,
@@ -144,14 +144,7 @@ def test_a_last_word_that_comes_while_a_workflow_is_deleted_goes_with_it(
     store: ByteStore, monkeypatch: pytest.MonkeyPatch
 ):
     """Its manager finds the claim gone, and the status still there."""
-    late = StatusRecord(
-        workflow_id="w",
-        status=WorkflowStatus.RESUMABLE,
-        epoch=1,
-        number=1,
-        manager_id="m",
-        created_at=0.0,
-    )
+    late = status_record(WorkflowStatus.RESUMABLE, number=1)
     WorkflowStore(store).write_status(replace(late, status=WorkflowStatus.RUNNING, number=0))
     delete_folder, folders = store.delete_folder, []
 

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from plan_runs import ID, execute
 from plans import Plan, from_result, plans, to_graph
+from sample_records import status_record
 
 from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.plugin.tasks import ShownTasks, TaskView
@@ -90,12 +91,11 @@ class History:
 
     def record(self, status: WorkflowStatus) -> StatusRecord:
         assert self.claim is not None
-        return StatusRecord(
-            workflow_id=ID,
-            status=status,
+        return status_record(
+            status,
+            ID,
             epoch=self.claim.epoch,
             number=int(status is WorkflowStatus.SUCCESSFUL),
-            manager_id="m",
             created_at=1.0,
             started_at=2.0,
         )
