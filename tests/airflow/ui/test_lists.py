@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from noting_store import NotingStore
 from sample_records import status_record
 
 from airflow_provider_rayworkflow.plugin.web import lists
@@ -15,18 +16,7 @@ from airflow_provider_rayworkflow.plugin.web.lists import Filter, Listed, list_p
 from airflow_provider_rayworkflow.workflow.model.records import JsonOutput
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
-from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
 from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader
-
-
-class CountingStore(MemoryStore):
-    """Counts the status documents that are read."""
-
-    reads = 0
-
-    def get(self, key: str, *args: Any) -> bytes:
-        self.reads += key.startswith("v1/status/")
-        return super().get(key, *args)
 
 
 class Hook:
@@ -35,7 +25,7 @@ class Hook:
     ray_workflow_conn_id = "ray"
 
     def __init__(self) -> None:
-        self.bytes = CountingStore()
+        self.bytes = NotingStore()
         self.store = WorkflowStore(self.bytes)
         self.statuses = StatusReader(self.store)
         self.known = known()
@@ -98,7 +88,7 @@ def test_what_has_ended_is_read_once(hook: Hook):
         hook.add(f"w{number}", created_at=0.0)
     show(hook)
     show(hook)
-    assert hook.bytes.reads == 3
+    assert hook.bytes.count("get", "v1/status/") == 3
 
 
 def test_only_what_the_user_may_see_is_counted_and_shown(hook: Hook):

@@ -30,10 +30,7 @@ from airflow_provider_rayworkflow.workflow.storage.keys import (
 Asked = tuple[str, str]
 
 
-@pytest.fixture(autouse=True)
-def fresh() -> Iterator[None]:
-    with effects.fresh():
-        yield
+pytestmark = pytest.mark.usefixtures("fresh")
 
 
 class Watched(MemoryStore):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 import effects
 import pytest
 import ray
+from effects import wait_until
 from hurried import in_process
 from sample_records import status_record
 
@@ -51,11 +52,6 @@ def shown(store: MemoryStore) -> str | None:
     """The status that a reader of the storage sees."""
     found = StatusReader(WorkflowStore(store)).read("w")
     return found.status if found else None
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    while not condition():
-        time.sleep(0.01)
 
 
 @ray.remote

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import effects
 import pytest
 import ray
+from effects import wait_until
 from hurried import in_process
 from sample_records import status_record
 
@@ -88,11 +88,6 @@ def folder(store: ByteStore) -> None:
 
 def everything(store: ByteStore) -> None:
     WorkflowStore(store).delete("w")
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    while not condition():
-        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("vanish", [claim, folder, everything], ids=lambda vanish: vanish.__name__)

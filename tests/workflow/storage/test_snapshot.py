@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from pathlib import Path
 from random import Random
 
@@ -20,7 +20,6 @@ from sample_records import status_record
 
 from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.plugin.tasks import ShownTasks, TaskView
-from airflow_provider_rayworkflow.workflow import testing
 from airflow_provider_rayworkflow.workflow.exceptions import (
     CorruptedDataError,
     WorkflowExecutionError,
@@ -222,12 +221,6 @@ def depending_on(snapshot: Snapshot, start: str) -> set[str]:
 
 
 # ---- the kinds, one by one
-
-
-@pytest.fixture
-def workflows() -> Iterator[InProcessWorkflows]:
-    with effects.fresh(), testing.in_process() as workflows:
-        yield workflows
 
 
 def task(name: str, function: Callable[..., object] | None = None, **options: object):
