@@ -220,7 +220,8 @@ class RayEngine:
         store = self._hook.store
         if self._submission is None or self._token != ANYBODY:
             self._epoch_before = store.last_epoch(self._workflow_id)
-        self._environment.store(store.archives, self._workflow_id, now=time.time())
+        for archive in self._environment.archives:  # before its submission is written
+            store.archives.use(self._workflow_id, archive, now=time.time())
         submission = self._submission = self._make_submission(cluster)
         # The same again: the call may have written it, and failed after that.
         self._persist(lambda: with_errors(lambda: self._hook.mailbox.submit(submission)))

@@ -20,13 +20,12 @@ def delete_orphaned_events(store: WorkflowStore, before: float) -> int:
     found = store.events.list_segments()
     if not found:
         return 0
-    closed: set[str] = set()  # unreadable: these may be there
     # Later than the events: a workflow that has begun is in it.
-    known = store.list_segments(lambda problem: closed.add(keys.segment_of(problem.key)))
+    known = _known_segments(store)
     return sum(
         store.events.delete_expired(event_keys, before=before)
         for segment, event_keys in found.items()
-        if segment not in known and segment not in closed
+        if segment not in known
     )
 
 
@@ -39,15 +38,21 @@ def delete_orphaned_submissions(store: WorkflowStore, before: float) -> list[str
     :returns: the SHA-256 of each archive that was deleted.
     """
     waiting = {keys.segment_of(key.rpartition("/")[0]) for key in store.mailbox.list_submissions()}
-    closed: set[str] = set()  # unreadable: these may be there
     # Later than the submissions: a workflow that has begun is in it.
-    known = store.list_segments(lambda problem: closed.add(keys.segment_of(problem.key)))
+    known = _known_segments(store)
 
     def is_unknown(segment: str) -> bool:
-        return segment not in known and segment not in closed and segment not in waiting
+        return segment not in known and segment not in waiting
 
     store.mailbox.forget_orphaned(is_unknown, before=before)
     return store.archives.release_orphaned(is_unknown, before=before)
+
+
+def _known_segments(store: WorkflowStore) -> set[str]:
+    """The segments of all workflows, also of those that can't be read: these may be there."""
+    closed: set[str] = set()
+    found = store.list_segments(lambda problem: closed.add(keys.segment_of(problem.key)))
+    return closed.union(found)
 
 
 def delete_dead_leases(store: WorkflowStore, before: float) -> int:
