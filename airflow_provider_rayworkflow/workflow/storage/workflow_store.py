@@ -27,10 +27,7 @@ from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.format.signing import SigningKeys, or_environment
 from airflow_provider_rayworkflow.workflow.model.claim import Claim
 from airflow_provider_rayworkflow.workflow.model.graph import Graph, read_graph
-from airflow_provider_rayworkflow.workflow.model.records import (
-    OnChange,
-    StatusRecord,
-)
+from airflow_provider_rayworkflow.workflow.model.records import OnChange, StatusRecord
 from airflow_provider_rayworkflow.workflow.model.task_record import Checkpoints
 from airflow_provider_rayworkflow.workflow.storage import keys
 from airflow_provider_rayworkflow.workflow.storage.archives import ArchiveStore

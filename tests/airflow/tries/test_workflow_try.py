@@ -15,10 +15,7 @@ from airflow_provider_rayworkflow.tries.decision import Action
 from airflow_provider_rayworkflow.tries.run_spec import RunSpec
 from airflow_provider_rayworkflow.tries.workflow_log import WorkflowLog
 from airflow_provider_rayworkflow.tries.workflow_try import WorkflowTry
-from airflow_provider_rayworkflow.workflow.model.records import (
-    ReuseCounts,
-    StartOptions,
-)
+from airflow_provider_rayworkflow.workflow.model.records import ReuseCounts, StartOptions
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore

@@ -21,11 +21,7 @@ from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.offline import lifecycle
 from airflow_provider_rayworkflow.workflow.storage import Data, Entry, WorkflowStore
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
-from airflow_provider_rayworkflow.workflow.storage.keys import (
-    REQUESTS,
-    cancel_key,
-    status_folder,
-)
+from airflow_provider_rayworkflow.workflow.storage.keys import REQUESTS, cancel_key, status_folder
 
 Asked = tuple[str, str]
 

@@ -20,9 +20,7 @@ from airflow_provider_rayworkflow.workflow.model.records import (
     TaskFailure,
     TaskTimes,
 )
-from airflow_provider_rayworkflow.workflow.scheduling.attempts import (
-    Raised,
-)
+from airflow_provider_rayworkflow.workflow.scheduling.attempts import Raised
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 
 TIMES = TaskTimes(started_at=1.0, ended_at=2.0, attempt=1, node="pod-1")

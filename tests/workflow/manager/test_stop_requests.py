@@ -20,10 +20,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
 from airflow_provider_rayworkflow.workflow.manager.manager import Manager
 from airflow_provider_rayworkflow.workflow.manager.registry import Intervals
 from airflow_provider_rayworkflow.workflow.model.graph import Graph, Task
-from airflow_provider_rayworkflow.workflow.model.records import (
-    StartOptions,
-    StatusRecord,
-)
+from airflow_provider_rayworkflow.workflow.model.records import StartOptions, StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.offline import lifecycle
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore

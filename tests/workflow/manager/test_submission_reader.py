@@ -26,10 +26,7 @@ from airflow_provider_rayworkflow.workflow.local_ray.code_files import code_stat
 from airflow_provider_rayworkflow.workflow.manager import submission_reader as reader
 from airflow_provider_rayworkflow.workflow.manager.manager import Manager
 from airflow_provider_rayworkflow.workflow.manager.registry import Intervals
-from airflow_provider_rayworkflow.workflow.manager.submission_reader import (
-    BuildError,
-    RefusedError,
-)
+from airflow_provider_rayworkflow.workflow.manager.submission_reader import BuildError, RefusedError
 from airflow_provider_rayworkflow.workflow.model.graph import Graph, Task
 from airflow_provider_rayworkflow.workflow.model.limits import Limits
 from airflow_provider_rayworkflow.workflow.model.records import (

@@ -18,12 +18,7 @@ from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.workflow import testing
 from airflow_provider_rayworkflow.workflow.exceptions import OwnershipLostError
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
-from airflow_provider_rayworkflow.workflow.storage import (
-    ByteStore,
-    WorkflowStore,
-    keys,
-    open_store,
-)
+from airflow_provider_rayworkflow.workflow.storage import ByteStore, WorkflowStore, keys, open_store
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
 from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader
 
