@@ -116,7 +116,7 @@ class RayWorkflowFailedError(RayWorkflowError):
     def __init__(self, workflow_id: str, failure: TaskFailure) -> None:
         super().__init__(
             f"Task {failure.task_id!r} of workflow {workflow_id!r} failed: "
-            f"{shown_text(f'{failure.type}: {failure.message}')}"
+            f"{shown_text(str(failure))}"
         )
         self.workflow_id = workflow_id
         self.task_id = failure.task_id
@@ -198,7 +198,7 @@ class RayWorkflowEndedError(RayWorkflowError, AirflowFailException):
     ) -> None:
         why = ""
         if failure is not None:
-            why = f" (task {failure.task_id!r}: {shown_text(f'{failure.type}: {failure.message}')})"
+            why = f" (task {failure.task_id!r}: {shown_text(str(failure))})"
         super().__init__(
             f"Workflow {workflow_id!r} is {status}{why}, and the sensor waits until {wanted}."
         )

@@ -317,7 +317,7 @@ class RayWorkflowHook(BaseHook):
     @property
     def mailbox(self) -> Mailbox:
         """What is left in the storage for a cluster, and for other tries."""
-        return Mailbox(self.store.bytes, signing=self.store.signing)
+        return self.store.mailbox
 
     def test_connection(self) -> tuple[bool, str]:
         """Say what works and what does not. Never raises; ends within the time limit."""

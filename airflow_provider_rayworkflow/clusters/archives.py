@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,7 +21,6 @@ from airflow_provider_rayworkflow.tries.definition import check_environment
 from airflow_provider_rayworkflow.workflow.storage.archives import (
     Archive,
     ArchiveError,
-    ArchiveStore,
     check_members,
     pack,
 )
@@ -45,16 +44,7 @@ class PackedEnvironment:
     """
 
     runtime_env: Json
-    archives: list[Archive] = field(default_factory=list)
-
-    def store(self, archives: ArchiveStore, workflow_id: str, *, now: float) -> None:
-        """Let a workflow use the archives, before its submission is written.
-
-        :param now: seconds since the epoch.
-        :raises StorageError: when the storage fails.
-        """
-        for archive in self.archives:
-            archives.use(workflow_id, archive, now=now)
+    archives: list[Archive]
 
 
 def with_archives(runtime_env: Json | None) -> PackedEnvironment:

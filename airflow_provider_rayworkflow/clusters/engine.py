@@ -32,7 +32,6 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
 from airflow_provider_rayworkflow.workflow.execution.trace_context import current_traceparent
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.model.records import StartOptions
-from airflow_provider_rayworkflow.workflow.storage.archives import ArchiveStore
 from airflow_provider_rayworkflow.workflow.storage.mailbox import (
     ANYBODY,
     How,
@@ -226,8 +225,8 @@ class RayEngine:
         store = self._hook.store
         if self._submission is None or self._token != ANYBODY:
             self._epoch_before = store.last_epoch(self._workflow_id)
-        archives = ArchiveStore(store.bytes, signing=store.signing)
-        self._environment.store(archives, self._workflow_id, now=time.time())
+        for archive in self._environment.archives:  # before its submission is written
+            store.archives.use(self._workflow_id, archive, now=time.time())
         submission = self._submission = self._make_submission(cluster)
         # The same again: the call may have written it, and failed after that.
         self._persist(lambda: with_errors(lambda: self._hook.mailbox.submit(submission)))

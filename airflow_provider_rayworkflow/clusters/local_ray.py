@@ -15,14 +15,8 @@ from airflow_provider_rayworkflow.exceptions import (
 from airflow_provider_rayworkflow.workflow.exceptions import StorageError
 from airflow_provider_rayworkflow.workflow.format.signing import SigningKeys
 from airflow_provider_rayworkflow.workflow.local_ray.cluster import Size
-from airflow_provider_rayworkflow.workflow.local_ray.environment import (
-    environment_name,
-    state_root,
-)
-from airflow_provider_rayworkflow.workflow.local_ray.errors import (
-    LocalRayError,
-    ManagerStartError,
-)
+from airflow_provider_rayworkflow.workflow.local_ray.environment import environment_name, state_root
+from airflow_provider_rayworkflow.workflow.local_ray.errors import LocalRayError, ManagerStartError
 from airflow_provider_rayworkflow.workflow.local_ray.folder import StateFolder
 from airflow_provider_rayworkflow.workflow.local_ray.launch import Launcher
 from airflow_provider_rayworkflow.workflow.local_ray.visit import LocalRayVisit

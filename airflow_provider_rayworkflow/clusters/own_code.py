@@ -8,10 +8,7 @@ from typing import Any
 
 from airflow_provider_rayworkflow.tries.definition import check_environment
 from airflow_provider_rayworkflow.workflow.local_ray.code_files import code_state
-from airflow_provider_rayworkflow.workflow.model.code_variables import (
-    CODE_VARIABLE,
-    PATH_VARIABLE,
-)
+from airflow_provider_rayworkflow.workflow.model.code_variables import CODE_VARIABLE, PATH_VARIABLE
 
 Json = dict[str, Any]
 

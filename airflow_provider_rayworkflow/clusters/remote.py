@@ -13,10 +13,7 @@ import airflow_provider_rayworkflow
 from airflow_provider_rayworkflow import __version__
 from airflow_provider_rayworkflow.connection.jobs_api import Job, RayJobs
 from airflow_provider_rayworkflow.connection.settings import Cluster
-from airflow_provider_rayworkflow.exceptions import (
-    RayWorkflowManagerError,
-    RayWorkflowStorageError,
-)
+from airflow_provider_rayworkflow.exceptions import RayWorkflowManagerError, RayWorkflowStorageError
 from airflow_provider_rayworkflow.hooks import RayWorkflowHook
 from airflow_provider_rayworkflow.workflow.exceptions import StorageError
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger

@@ -23,11 +23,7 @@ from airflow_provider_rayworkflow.workflow.model.progress import progress_line
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.offline.finished import FinishedTasks
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
-from airflow_provider_rayworkflow.workflow.storage.keys import (
-    StatusKey,
-    quote_id,
-    segment_of,
-)
+from airflow_provider_rayworkflow.workflow.storage.keys import StatusKey, quote_id, segment_of
 from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusLook, StatusReader
 
 

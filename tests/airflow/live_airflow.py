@@ -10,10 +10,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import httpx
 import processes
@@ -85,6 +86,15 @@ class LiveAirflow:
         self.read_dags()
         wait_for("the API server", self._is_healthy)
         self._client.headers["Authorization"] = f"Bearer {self.token(self._user)}"
+
+    @contextmanager
+    def started(self, database: Path | None) -> Iterator[Self]:
+        """While this lasts, all is up; see :meth:`start`."""
+        try:
+            self.start(database)
+            yield self
+        finally:
+            self.stop()
 
     def read_dags(self) -> None:
         """Read the DAG files, as the DAG processor does all the time."""

@@ -16,6 +16,7 @@ from airflow.sdk.exceptions import (
     AirflowTaskTimeout,
     TaskDeferred,
 )
+from sample_records import status_record
 
 from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.exceptions import (
@@ -26,7 +27,7 @@ from airflow_provider_rayworkflow.exceptions import (
 from airflow_provider_rayworkflow.sensors import RayWorkflowSensor
 from airflow_provider_rayworkflow.tries import deferral
 from airflow_provider_rayworkflow.workflow.exceptions import WorkflowExecutionError
-from airflow_provider_rayworkflow.workflow.model.records import StatusRecord, TaskFailure
+from airflow_provider_rayworkflow.workflow.model.records import TaskFailure
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus as Status
 from airflow_provider_rayworkflow.workflow.offline.finished import FinishedTasks
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, open_store
@@ -65,15 +66,7 @@ def _defers_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def write(root: Path, status: Status, *, number: int = 0, **changes: object) -> None:
     WorkflowStore(open_store(str(root))).write_status(
-        StatusRecord(
-            workflow_id="w",
-            status=status,
-            epoch=1,
-            number=number,
-            manager_id="gone",
-            created_at=0.0,
-            **changes,
-        )
+        status_record(status, number=number, manager_id="gone", **changes)
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from checks import Findings, check, check_submissions
 from ledgers import Ledger
+from sample_records import status_record
 from shapes import Plan
 from watch import Watch
 
@@ -19,7 +20,6 @@ from airflow_provider_rayworkflow.workflow.model.records import (
     Encoding,
     JsonOutput,
     Result,
-    StatusRecord,
     TaskTimes,
 )
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
@@ -44,9 +44,8 @@ def store() -> WorkflowStore:
     writer = JournalWriter(store.bytes, "w", 1)
     writer.commit([TaskRecord(task_id="t", result=result, times=times)])
     store.write_status(
-        StatusRecord(
-            workflow_id="w",
-            status=WorkflowStatus.SUCCESSFUL,
+        status_record(
+            WorkflowStatus.SUCCESSFUL,
             epoch=2,
             number=1,
             manager_id="b",

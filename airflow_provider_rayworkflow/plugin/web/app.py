@@ -29,11 +29,7 @@ from airflow_provider_rayworkflow.plugin.web.actions import ActionBody, PageActi
 from airflow_provider_rayworkflow.plugin.web.lanes import NoAnswerError
 from airflow_provider_rayworkflow.plugin.web.lists import Filter, Listed, list_page
 from airflow_provider_rayworkflow.plugin.web.logs import log_after
-from airflow_provider_rayworkflow.plugin.web.responses import (
-    SafeJson,
-    on_storage,
-    on_task_instance,
-)
+from airflow_provider_rayworkflow.plugin.web.responses import SafeJson, on_storage, on_task_instance
 from airflow_provider_rayworkflow.plugin.web.shown import (
     ShownWorkflow,
     describe_task,

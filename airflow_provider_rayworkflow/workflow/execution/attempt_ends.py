@@ -194,21 +194,19 @@ class AttemptEnds:
             if raised is not None and raised.exception:
                 self._commits.commit(failed_record(node, failure, raised), lambda: None)
             exception = raised.exception if raised else b""
-            self._on_remark(
-                "ERROR", node.task_id, node.attempts, f"The task failed: {_in_words(failure)}"
-            )
+            self._on_remark("ERROR", node.task_id, node.attempts, f"The task failed: {failure}")
             self._end(Outcome(failure=failure, exception=exception))
 
     def _retry(self, node: Node, failure: TaskFailure) -> None:
         log.warning(
-            "Task status [RETRY]\t[%s@%s] attempt %d failed: %s: %s",
-            *(self._workflow_id, node.task_id, node.attempts, failure.type, failure.message),
+            "Task status [RETRY]\t[%s@%s] attempt %d failed: %s",
+            *(self._workflow_id, node.task_id, node.attempts, failure),
         )
         self._on_remark(
             "WARNING",
             node.task_id,
             node.attempts,
-            f"The attempt failed, and the task is tried again: {_in_words(failure)}",
+            f"The attempt failed, and the task is tried again: {failure}",
         )
         self._table.note_retried(failed_attempt(node, failure))
         self.retry_after(node, 0 if failure.system else node.wait_s(self._random()))
@@ -257,7 +255,3 @@ class AttemptEnds:
             self._schedule.note(other)
         self.must_rebuild = True
         self._table.stop_waiting()  # what is left of a wait comes after the new schedule
-
-
-def _in_words(failure: TaskFailure) -> str:
-    return f"{failure.type}: {failure.message}"

@@ -30,16 +30,9 @@ from airflow_provider_rayworkflow.workflow.model.outcome import (
     describe_output,
     system_failure,
 )
-from airflow_provider_rayworkflow.workflow.model.records import (
-    Result,
-    ReuseCounts,
-)
+from airflow_provider_rayworkflow.workflow.model.records import Result, ReuseCounts
 from airflow_provider_rayworkflow.workflow.model.task_record import Checkpoints, TaskRecord
-from airflow_provider_rayworkflow.workflow.scheduling.attempts import (
-    Accept,
-    Errand,
-    Runner,
-)
+from airflow_provider_rayworkflow.workflow.scheduling.attempts import Accept, Errand, Runner
 from airflow_provider_rayworkflow.workflow.scheduling.linear_runs import follower_of
 from airflow_provider_rayworkflow.workflow.scheduling.schedule import Schedule
 from airflow_provider_rayworkflow.workflow.scheduling.snapshot import Snapshot

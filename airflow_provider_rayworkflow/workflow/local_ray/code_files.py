@@ -15,10 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
-from airflow_provider_rayworkflow.workflow.model.code_variables import (
-    CODE_VARIABLE,
-    PATH_VARIABLE,
-)
+from airflow_provider_rayworkflow.workflow.model.code_variables import CODE_VARIABLE, PATH_VARIABLE
 from airflow_provider_rayworkflow.workflow.storage.archives import is_virtual_environment
 
 # A look at this many takes about a tenth of a second.

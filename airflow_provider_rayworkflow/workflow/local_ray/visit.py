@@ -8,10 +8,7 @@ from dataclasses import dataclass
 
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.local_ray.cluster import Size
-from airflow_provider_rayworkflow.workflow.local_ray.errors import (
-    LocalRayError,
-    ManagerStartError,
-)
+from airflow_provider_rayworkflow.workflow.local_ray.errors import LocalRayError, ManagerStartError
 from airflow_provider_rayworkflow.workflow.local_ray.folder import HeldPresence, StateFolder
 from airflow_provider_rayworkflow.workflow.local_ray.launch import Launcher
 from airflow_provider_rayworkflow.workflow.local_ray.state import (

@@ -37,7 +37,6 @@ from airflow_provider_rayworkflow.workflow.offline import lifecycle
 from airflow_provider_rayworkflow.workflow.offline.finished import has_lost_output
 from airflow_provider_rayworkflow.workflow.offline.plan import make_plan
 from airflow_provider_rayworkflow.workflow.scheduling.snapshot import ids_of
-from airflow_provider_rayworkflow.workflow.storage.archives import ArchiveStore
 from airflow_provider_rayworkflow.workflow.storage.claims import latest_epoch, next_claim
 from airflow_provider_rayworkflow.workflow.storage.keys import WorkflowFile
 from airflow_provider_rayworkflow.workflow.storage.snapshot import read_earlier
@@ -340,8 +339,7 @@ class Admission:
         if start.graph is None or start.options.submission_id:
             return
         if used := archives_of(start.graph.code):
-            store = self._known.store
-            archives = ArchiveStore(store.bytes, signing=store.signing)
+            archives = self._known.store.archives
             await self._known.in_thread(
                 lambda: archives.keep(start.workflow_id, used, now=self._known.clock())
             )

@@ -10,10 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from airflow_provider_rayworkflow.workflow.exceptions import (
-    LeaseLostError,
-    text_of,
-)
+from airflow_provider_rayworkflow.workflow.exceptions import LeaseLostError, text_of
 from airflow_provider_rayworkflow.workflow.execution.attempt_table import AttemptTable
 from airflow_provider_rayworkflow.workflow.execution.metrics import Metrics
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger

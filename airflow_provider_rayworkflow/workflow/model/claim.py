@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_provider_rayworkflow.workflow.model.records import (
-    OnChange,
-)
+from airflow_provider_rayworkflow.workflow.model.records import OnChange
 
 Json = dict[str, Any]
 

@@ -112,6 +112,9 @@ class TaskFailure:
         for name in ("message", "traceback"):
             object.__setattr__(self, name, shorten(getattr(self, name)))
 
+    def __str__(self) -> str:
+        return f"{self.type}: {self.message}"
+
     def to_json(self) -> Json:
         return asdict(self)
 

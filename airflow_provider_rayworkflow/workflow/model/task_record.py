@@ -6,13 +6,8 @@ from collections.abc import Mapping
 from dataclasses import astuple, dataclass, field, fields
 from typing import Any, NamedTuple
 
-from airflow_provider_rayworkflow.workflow.exceptions import (
-    CorruptedDataError,
-)
-from airflow_provider_rayworkflow.workflow.format.documents import (
-    dump_frame,
-    well_typed,
-)
+from airflow_provider_rayworkflow.workflow.exceptions import CorruptedDataError
+from airflow_provider_rayworkflow.workflow.format.documents import dump_frame, well_typed
 from airflow_provider_rayworkflow.workflow.model.records import (
     Blob,
     Encoding,

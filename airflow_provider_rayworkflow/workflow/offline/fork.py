@@ -13,7 +13,6 @@ from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus, c
 from airflow_provider_rayworkflow.workflow.model.task_record import TaskRecord
 from airflow_provider_rayworkflow.workflow.offline.lifecycle import new_visitor_id
 from airflow_provider_rayworkflow.workflow.scheduling.snapshot import Snapshot
-from airflow_provider_rayworkflow.workflow.storage.archives import ArchiveStore
 from airflow_provider_rayworkflow.workflow.storage.journal import JournalWriter
 from airflow_provider_rayworkflow.workflow.storage.snapshot import read_snapshot
 from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
@@ -50,7 +49,7 @@ def fork(
         source = source.restarted(from_task)
     # In the order in which they were committed.
     kept = [one for one in source.checkpoints.records.values() if source.counts(one.task_id)]
-    ArchiveStore(store.bytes, signing=store.signing).share(workflow_id, new_workflow_id, now=now)
+    store.archives.share(workflow_id, new_workflow_id, now=now)
     claim = _claim(store, new_workflow_id, record, source, now=now)
     try:
         _copy(store, kept, claim)

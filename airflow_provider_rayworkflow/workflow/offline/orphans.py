@@ -8,10 +8,7 @@ import time
 
 from airflow_provider_rayworkflow.workflow.exceptions import DataLoadError, KeyNotFoundError
 from airflow_provider_rayworkflow.workflow.storage import keys
-from airflow_provider_rayworkflow.workflow.storage.archives import ArchiveStore
-from airflow_provider_rayworkflow.workflow.storage.events import EventStore
 from airflow_provider_rayworkflow.workflow.storage.leases import LEASE_TTL_S
-from airflow_provider_rayworkflow.workflow.storage.mailbox import Mailbox
 from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
 
 
@@ -20,17 +17,15 @@ def delete_orphaned_events(store: WorkflowStore, before: float) -> int:
 
     :param before: seconds since the epoch.
     """
-    events = EventStore(store.bytes, signing=store.signing)
-    found = events.list_segments()
+    found = store.events.list_segments()
     if not found:
         return 0
-    closed: set[str] = set()  # unreadable: these may be there
     # Later than the events: a workflow that has begun is in it.
-    known = store.list_segments(lambda problem: closed.add(keys.segment_of(problem.key)))
+    known = _known_segments(store)
     return sum(
-        events.delete_expired(event_keys, before=before)
+        store.events.delete_expired(event_keys, before=before)
         for segment, event_keys in found.items()
-        if segment not in known and segment not in closed
+        if segment not in known
     )
 
 
@@ -42,18 +37,22 @@ def delete_orphaned_submissions(store: WorkflowStore, before: float) -> list[str
     :param before: seconds since the epoch.
     :returns: the SHA-256 of each archive that was deleted.
     """
-    mailbox = Mailbox(store.bytes, signing=store.signing)
-    waiting = {keys.segment_of(key.rpartition("/")[0]) for key in mailbox.list_submissions()}
-    closed: set[str] = set()  # unreadable: these may be there
+    waiting = {keys.segment_of(key.rpartition("/")[0]) for key in store.mailbox.list_submissions()}
     # Later than the submissions: a workflow that has begun is in it.
-    known = store.list_segments(lambda problem: closed.add(keys.segment_of(problem.key)))
+    known = _known_segments(store)
 
     def is_unknown(segment: str) -> bool:
-        return segment not in known and segment not in closed and segment not in waiting
+        return segment not in known and segment not in waiting
 
-    mailbox.forget_orphaned(is_unknown, before=before)
-    archives = ArchiveStore(store.bytes, signing=store.signing)
-    return archives.release_orphaned(is_unknown, before=before)
+    store.mailbox.forget_orphaned(is_unknown, before=before)
+    return store.archives.release_orphaned(is_unknown, before=before)
+
+
+def _known_segments(store: WorkflowStore) -> set[str]:
+    """The segments of all workflows, also of those that can't be read: these may be there."""
+    closed: set[str] = set()
+    found = store.list_segments(lambda problem: closed.add(keys.segment_of(problem.key)))
+    return closed.union(found)
 
 
 def delete_dead_leases(store: WorkflowStore, before: float) -> int:
@@ -87,11 +86,10 @@ def delete_dead_submissions(store: WorkflowStore, before: float) -> int:
 
     :param before: seconds since the epoch.
     """
-    mailbox = Mailbox(store.bytes, signing=store.signing)
     old = []
-    for key in mailbox.list_submissions():
+    for key in store.mailbox.list_submissions():
         try:
-            submission = mailbox.read_submission(key)
+            submission = store.mailbox.read_submission(key)
         except (KeyNotFoundError, DataLoadError):
             continue
         if submission.submitted_at < before:
@@ -102,5 +100,5 @@ def delete_dead_submissions(store: WorkflowStore, before: float) -> int:
     clusters = {lease.cluster for lease in store.leases.list_all()}
     dead = [submission for submission in old if submission.cluster not in clusters]
     for submission in dead:
-        mailbox.delete_submission(submission.workflow_id, submission.submission_id)
+        store.mailbox.delete_submission(submission.workflow_id, submission.submission_id)
     return len(dead)

@@ -27,7 +27,6 @@ from airflow_provider_rayworkflow.workflow.offline.orphans import (
     delete_orphaned_submissions,
 )
 from airflow_provider_rayworkflow.workflow.scheduling.snapshot import Snapshot
-from airflow_provider_rayworkflow.workflow.storage.archives import ArchiveStore
 from airflow_provider_rayworkflow.workflow.storage.journal import JournalWriter
 from airflow_provider_rayworkflow.workflow.storage.snapshot import read_snapshot
 from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader, StoredWorkflow
@@ -235,7 +234,7 @@ def _cut_down(store: WorkflowStore, found: StoredWorkflow, *, manager_id: str, n
         ),
     )
     store.logs.delete(workflow_id)
-    ArchiveStore(store.bytes, signing=store.signing).release(workflow_id)  # nothing is left to run
+    store.archives.release(workflow_id)  # nothing is left to run
 
 
 def _output_record(record: StatusRecord, snapshot: Snapshot) -> TaskRecord:

@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from airflow_provider_rayworkflow.workflow.format.documents import (
-    dump_document,
-)
+from airflow_provider_rayworkflow.workflow.format.documents import dump_document
 from airflow_provider_rayworkflow.workflow.format.signing import SigningKeys
 from airflow_provider_rayworkflow.workflow.model.claim import Claim
 from airflow_provider_rayworkflow.workflow.model.graph import Graph
-from airflow_provider_rayworkflow.workflow.model.records import (
-    OnChange,
-)
+from airflow_provider_rayworkflow.workflow.model.records import OnChange
 from airflow_provider_rayworkflow.workflow.storage import keys
 from airflow_provider_rayworkflow.workflow.storage.byte_store import Put
 

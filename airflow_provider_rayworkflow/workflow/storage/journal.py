@@ -6,9 +6,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-from airflow_provider_rayworkflow.workflow.exceptions import (
-    CorruptedDataError,
-)
+from airflow_provider_rayworkflow.workflow.exceptions import CorruptedDataError
 from airflow_provider_rayworkflow.workflow.format.documents import (
     dump_document,
     load_frames,

@@ -27,10 +27,7 @@ from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.format.signing import SigningKeys, or_environment
 from airflow_provider_rayworkflow.workflow.model.claim import Claim
 from airflow_provider_rayworkflow.workflow.model.graph import Graph, read_graph
-from airflow_provider_rayworkflow.workflow.model.records import (
-    OnChange,
-    StatusRecord,
-)
+from airflow_provider_rayworkflow.workflow.model.records import OnChange, StatusRecord
 from airflow_provider_rayworkflow.workflow.model.task_record import Checkpoints
 from airflow_provider_rayworkflow.workflow.storage import keys
 from airflow_provider_rayworkflow.workflow.storage.archives import ArchiveStore
@@ -41,6 +38,7 @@ from airflow_provider_rayworkflow.workflow.storage.journal import read_journal
 from airflow_provider_rayworkflow.workflow.storage.leases import LeaseStore
 from airflow_provider_rayworkflow.workflow.storage.left_out import Report, log_left_out
 from airflow_provider_rayworkflow.workflow.storage.log_pieces import LogPieces
+from airflow_provider_rayworkflow.workflow.storage.mailbox import Mailbox
 from airflow_provider_rayworkflow.workflow.storage.statuses import status_key, status_put
 from airflow_provider_rayworkflow.workflow.storage.values import ValueStore
 
@@ -59,6 +57,9 @@ class WorkflowStore:
     :ivar leases: the managers' leases.
     :ivar values: large values.
     :ivar logs: what tasks print and log.
+    :ivar archives: folders of code that tasks need.
+    :ivar events: what came by HTTP.
+    :ivar mailbox: submissions, owners and stop requests.
     """
 
     def __init__(self, store: ByteStore, *, signing: SigningKeys | None = None) -> None:
@@ -67,6 +68,9 @@ class WorkflowStore:
         self.leases = LeaseStore(store, signing=signing)
         self.values = ValueStore(store, signing=signing)
         self.logs = LogPieces(store, signing=signing)
+        self.archives = ArchiveStore(store, signing=signing)
+        self.events = EventStore(store, signing=signing)
+        self.mailbox = Mailbox(store, signing=signing)
         self._believed: dict[str, None] = {}
 
     # ---- claims and graphs
@@ -300,7 +304,7 @@ class WorkflowStore:
 
     def delete(self, workflow_id: str) -> None:
         """Delete all that is stored of a workflow, its status last, and the archives that it alone used."""
-        ArchiveStore(self.bytes, signing=self.signing).release(workflow_id)
+        self.archives.release(workflow_id)
         self.bytes.delete_folder(keys.workflow_folder(workflow_id))
         self.bytes.delete_folder(keys.events_folder(workflow_id))
         self.bytes.delete_folder(keys.submissions_folder(workflow_id))
@@ -321,7 +325,7 @@ class WorkflowStore:
         statuses = self._status_keys(keys.status_folder(workflow_id))
         self.bytes.delete([*files, *(key.key for key in statuses if key.epoch < epoch)])
         self.logs.make_room(workflow_id, epoch)
-        EventStore(self.bytes, signing=self.signing).delete_given_out(workflow_id)
+        self.events.delete_given_out(workflow_id)
 
     def delete_files(
         self, workflow_id: str, *, unless: Callable[[keys.WorkflowFile], bool]

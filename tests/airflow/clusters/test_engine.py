@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from sample_records import status_record
 
 from airflow_provider_rayworkflow.clusters import engine as engines
 from airflow_provider_rayworkflow.clusters import hosts
@@ -226,14 +227,7 @@ def test_two_task_instances_that_submit_one_id_at_the_same_moment_wait_for_one_r
     assert not first.has_begun()
     (key,) = hook.mailbox.list_submissions()
     assert hook.mailbox.read_submission(key).token == "second"
-    running = StatusRecord(
-        workflow_id="w",
-        status=WorkflowStatus.RUNNING,
-        epoch=1,
-        number=0,
-        manager_id="m",
-        created_at=0.0,
-    )
+    running = status_record(WorkflowStatus.RUNNING)
     hook.store.write_status(running)
     assert first.has_begun()
 

@@ -13,10 +13,7 @@ from airflow_provider_rayworkflow import __version__
 from airflow_provider_rayworkflow.clusters.remote import RemoteCluster
 from airflow_provider_rayworkflow.connection.jobs_api import Job
 from airflow_provider_rayworkflow.connection.settings import Cluster
-from airflow_provider_rayworkflow.exceptions import (
-    RayWorkflowManagerError,
-    RayWorkflowStorageError,
-)
+from airflow_provider_rayworkflow.exceptions import RayWorkflowManagerError, RayWorkflowStorageError
 from airflow_provider_rayworkflow.hooks import RayWorkflowHook
 from airflow_provider_rayworkflow.workflow.exceptions import DataLoadError
 from airflow_provider_rayworkflow.workflow.storage.leases import Lease, Process

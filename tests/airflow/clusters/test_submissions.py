@@ -4,10 +4,7 @@ import pytest
 import ray
 from ray.dag import InputNode
 
-from airflow_provider_rayworkflow.workflow.manager.submission_reader import (
-    BuildError,
-    RefusedError,
-)
+from airflow_provider_rayworkflow.workflow.manager.submission_reader import BuildError, RefusedError
 from airflow_provider_rayworkflow.workflow.runtime.service.builder import build_graph
 from airflow_provider_rayworkflow.workflow.storage.mailbox import Submission, python_version
 

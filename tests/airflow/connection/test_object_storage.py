@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 import ray
+from sample_records import status_record
 from servers import BUCKET, S3_KEY, S3_SECRET, make_buckets, s3_address, seaweedfs
 
 from airflow_provider_rayworkflow import workflow
@@ -55,14 +56,7 @@ def connect(port: int, monkeypatch: pytest.MonkeyPatch) -> Connect:
 
 
 def record(workflow_id: str) -> StatusRecord:
-    return StatusRecord(
-        workflow_id=workflow_id,
-        status=WorkflowStatus.RESUMABLE,
-        epoch=1,
-        number=0,
-        manager_id="m",
-        created_at=0,
-    )
+    return status_record(WorkflowStatus.RESUMABLE, workflow_id)
 
 
 def test_both_sides_see_what_the_other_has_written(connect: Connect, port: int):

@@ -78,8 +78,7 @@ def changing(airflow_home: Path, tmp_path_factory: pytest.TempPathFactory) -> It
             "AIRFLOW_CONN_LIVE": connection(storage=str(witness / "storage")),
         },
     )
-    try:
-        live.start(airflow_home / "airflow.db")
+    with live.started(airflow_home / "airflow.db"):
         for policy in POLICIES:
             live.unpause(policy)
             live.trigger(policy, "r")
@@ -87,8 +86,6 @@ def changing(airflow_home: Path, tmp_path_factory: pytest.TempPathFactory) -> It
         for policy in POLICIES:
             assert changing.ends(policy, try_number=1) == "failed"
         yield changing
-    finally:
-        live.stop()
 
 
 @pytest.fixture(scope="module")

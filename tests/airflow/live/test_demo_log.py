@@ -40,8 +40,7 @@ def live(airflow_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             ),
         },
     )
-    try:
-        airflow.start(airflow_home / "airflow.db")
+    with airflow.started(airflow_home / "airflow.db"):
         airflow.unpause(TASK[0])
         airflow.trigger(
             *TASK[:2],
@@ -52,8 +51,6 @@ def live(airflow_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         )
         assert airflow.wait_for_end(*TASK, try_number=2) == "success"
         yield airflow
-    finally:
-        airflow.stop()
 
 
 def test_the_written_log_has_no_error_but_the_failure_and_no_colours(live: LiveAirflow):

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from dag_test import connection
 from live_airflow import LiveAirflow, wait_for
+from live_task import LiveTask
 
-from airflow_provider_rayworkflow.hooks import RayWorkflowHook, StoredWorkflow
 from airflow_provider_rayworkflow.workflow.local_ray.overview import list_local_rays
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 
@@ -45,44 +45,19 @@ def live(airflow_home: Path, witness: Path, tmp_path_factory) -> Iterator[LiveAi
     airflow = LiveAirflow(
         tmp_path_factory.mktemp("live"), {"WITNESS": str(witness)}, has_triggerer=True
     )
-    try:
-        airflow.start(airflow_home / "airflow.db")
+    with airflow.started(airflow_home / "airflow.db"):
         yield airflow
-    finally:
-        airflow.stop()
 
 
-class Task:
-    """The task of one DAG of ``dags/live.py`` in one run, and the traces of its workflow."""
+class Task(LiveTask):
+    """The task of one DAG of ``dags/live.py``."""
 
     def __init__(self, live: LiveAirflow, witness: Path, name: str) -> None:
-        self.of = (f"live_{name}", "r", "gated")
-        self._live = live
-        self._folder = witness / name
-        self._hook = RayWorkflowHook("live")
-
-    def trigger(self) -> None:
-        self._live.unpause(self.of[0])
-        self._live.trigger(*self.of[:2])
-
-    def clear(self) -> None:
-        """Clear the task instance after its end."""
-        # Airflow's scheduler, about to end the run, would miss what is cleared just then.
-        self._live.wait_for_run(*self.of[:2])
-        self._live.clear(*self.of)
+        super().__init__(live, witness / name, (f"live_{name}", "r", "gated"))
 
     def delete_run(self) -> None:
-        self._live.wait_for_run(*self.of[:2])
+        self.wait_until_clearable()
         self._live.delete_run(*self.of[:2])
-
-    def ends(self, *, try_number: int) -> str:
-        return self._live.wait_for_end(*self.of, try_number=try_number)
-
-    def output(self) -> object:
-        return self._live.xcom(*self.of)
-
-    def log(self, *, try_number: int) -> str:
-        return self._live.log(*self.of, try_number=try_number)
 
     def ran(self) -> list[str]:
         """The workflow's tasks in the order in which they began."""
@@ -92,27 +67,13 @@ class Task:
     def wait_until_ran(self, *tasks: str) -> None:
         wait_for(f"the tasks {tasks}", lambda: self.ran() == list(tasks))
 
-    def wait_for_status(self, status: WorkflowStatus) -> StoredWorkflow:
-        def look() -> StoredWorkflow | None:
-            found = self._find()
-            return found if found and found.status is status else None
-
-        return wait_for(f"the status {status}", look)
-
     @property
     def process(self) -> int:
         """The process of the Airflow task that submitted the workflow; it leads a process group."""
         return int((self._folder / "task_process").read_text())
 
-    def open_gate(self) -> None:
-        (self._folder / "open").touch()
-
     def close_gate(self) -> None:
         (self._folder / "open").unlink()
-
-    def _find(self) -> StoredWorkflow | None:
-        dag_id, run_id, task_id = self.of
-        return self._hook.find(f"{dag_id}.{task_id}.{run_id}")
 
 
 @pytest.fixture(scope="module")

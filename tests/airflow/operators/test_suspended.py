@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
+from sample_records import status_record
 
 from airflow_provider_rayworkflow.clusters.hosts import engine_for
 from airflow_provider_rayworkflow.exceptions import RayWorkflowSuspendedError
@@ -11,18 +12,9 @@ from airflow_provider_rayworkflow.hooks import RayWorkflowHook, StoredWorkflow
 from airflow_provider_rayworkflow.operators import RayWorkflowRunOperator
 from airflow_provider_rayworkflow.operators.output import output_of
 from airflow_provider_rayworkflow.tries.run_spec import RunSpec
-from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 
-RECORD = StatusRecord(
-    workflow_id="w",
-    status=WorkflowStatus.RESUMABLE,
-    epoch=1,
-    number=1,
-    manager_id="m",
-    created_at=0.0,
-    stopped_by="anybody",
-)
+RECORD = status_record(WorkflowStatus.RESUMABLE, number=1, stopped_by="anybody")
 SUSPENDED = StoredWorkflow(record=RECORD, status=WorkflowStatus.RESUMABLE)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from sample_records import status_record
 
 from airflow_provider_rayworkflow.exceptions import RayWorkflowStorageError
 from airflow_provider_rayworkflow.hooks import StoredWorkflow
@@ -14,23 +15,12 @@ from airflow_provider_rayworkflow.tries.decision import Action
 from airflow_provider_rayworkflow.tries.run_spec import RunSpec
 from airflow_provider_rayworkflow.tries.workflow_log import WorkflowLog
 from airflow_provider_rayworkflow.tries.workflow_try import WorkflowTry
-from airflow_provider_rayworkflow.workflow.model.records import (
-    ReuseCounts,
-    StartOptions,
-    StatusRecord,
-)
+from airflow_provider_rayworkflow.workflow.model.records import ReuseCounts, StartOptions
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
 
-RECORD = StatusRecord(
-    workflow_id="w",
-    status=WorkflowStatus.RUNNING,
-    epoch=1,
-    number=0,
-    manager_id="m",
-    created_at=0.0,
-)
+RECORD = status_record(WorkflowStatus.RUNNING)
 
 
 def found(status: WorkflowStatus, **changes: object) -> StoredWorkflow:

@@ -9,11 +9,7 @@ from pathlib import Path
 
 import pytest
 import ray
-from airflow.sdk.exceptions import (
-    AirflowException,
-    AirflowFailException,
-    AirflowSkipException,
-)
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 from ray.exceptions import RayTaskError
 
 from airflow_provider_rayworkflow.exceptions import (
@@ -26,10 +22,7 @@ from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowStartError,
 )
 from airflow_provider_rayworkflow.hooks import StoredWorkflow
-from airflow_provider_rayworkflow.operators import (
-    RayWorkflowResumeOperator,
-    RayWorkflowRunOperator,
-)
+from airflow_provider_rayworkflow.operators import RayWorkflowResumeOperator, RayWorkflowRunOperator
 from airflow_provider_rayworkflow.operators.base import RayWorkflowBaseOperator
 from airflow_provider_rayworkflow.operators.output import output_of
 from airflow_provider_rayworkflow.tries.xcom import why_not_in_xcom

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sample_records import lease, status_record
 
 from airflow_provider_rayworkflow.tries import workflow_log
 from airflow_provider_rayworkflow.triggers import RayWorkflowTrigger
 from airflow_provider_rayworkflow.workflow.model.log_line import LogLine
-from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus as Status
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, open_store
 from airflow_provider_rayworkflow.workflow.storage.backends.local import LocalStore
-from airflow_provider_rayworkflow.workflow.storage.leases import Lease, Process
 
 
 @pytest.fixture
@@ -30,29 +28,12 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WorkflowStore:
     )
     monkeypatch.setattr(workflow_log, "LOOK_S", 0.01)
     store = WorkflowStore(open_store(str(tmp_path)))
-    store.leases.write(
-        Lease(
-            manager_id="m",
-            actor_id="a",
-            process=Process.current(),
-            renewed_at=time.time(),
-            ttl_s=3600,
-        )
-    )
+    store.leases.write(lease(ttl_s=3600))
     return store
 
 
 def write_status(store: WorkflowStore, workflow_id: str, status: Status, number: int = 0) -> None:
-    store.write_status(
-        StatusRecord(
-            workflow_id=workflow_id,
-            status=status,
-            epoch=1,
-            number=number,
-            manager_id="m",
-            created_at=0.0,
-        )
-    )
+    store.write_status(status_record(status, workflow_id, number=number))
 
 
 def write_lines(store: WorkflowStore, number: int, *texts: str, workflow_id: str = "w") -> None:

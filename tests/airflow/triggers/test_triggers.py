@@ -9,15 +9,14 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from sample_records import lease, status_record
 
 from airflow_provider_rayworkflow.hooks import RayWorkflowHook
 from airflow_provider_rayworkflow.triggers import RayWorkflowTrigger, poll
 from airflow_provider_rayworkflow.workflow.exceptions import DataLoadError
-from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus as Status
 from airflow_provider_rayworkflow.workflow.storage import Entry, WorkflowStore, open_store
 from airflow_provider_rayworkflow.workflow.storage.backends.local import LocalStore
-from airflow_provider_rayworkflow.workflow.storage.leases import Lease, Process
 from airflow_provider_rayworkflow.workflow.storage.mailbox import Mailbox, StopRequest
 
 MANAGER = "manager"
@@ -37,15 +36,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def store(root: Path) -> WorkflowStore:
     """A storage with a manager that is alive."""
     store = WorkflowStore(open_store(str(root)))
-    store.leases.write(
-        Lease(
-            manager_id=MANAGER,
-            actor_id="actor",
-            process=Process.current(),
-            renewed_at=time.time(),
-            ttl_s=3600,
-        )
-    )
+    store.leases.write(lease(MANAGER, ttl_s=3600))
     return store
 
 
@@ -53,15 +44,7 @@ def write(
     store: WorkflowStore, workflow_id: str, status: Status, *, number: int = 0, **more: int
 ) -> None:
     store.write_status(
-        StatusRecord(
-            workflow_id=workflow_id,
-            status=status,
-            epoch=1,
-            number=number,
-            manager_id=MANAGER,
-            created_at=0.0,
-            **more,
-        )
+        status_record(status, workflow_id, number=number, manager_id=MANAGER, **more)
     )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from sample_records import lease, status_record
 
 from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.workflow import testing
@@ -31,7 +32,6 @@ from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.model.task_record import TaskRecord
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, open_store
 from airflow_provider_rayworkflow.workflow.storage.journal import JournalWriter
-from airflow_provider_rayworkflow.workflow.storage.leases import Lease, Process
 
 FAILED = "ui_flights.daily.2026-11-24"
 SUCCESSFUL = "ui_trips.book.2026-11-23"
@@ -137,15 +137,7 @@ class Stored:
     def fill(self) -> None:
         with testing.in_process(str(self.path)) as workflows:
             self._run_all(workflows)
-        self.store.leases.write(
-            Lease(
-                manager_id="alive",
-                actor_id="a",
-                process=Process.current(),
-                renewed_at=time.time(),
-                ttl_s=3600.0,
-            )
-        )
+        self.store.leases.write(lease("alive", ttl_s=3600.0))
         self.add_running()
         self.add_big(BIG, 2000)
 
@@ -249,11 +241,9 @@ class Stored:
         lines = [LogLine(started_at, "INFO", task.name, 1, PRINTED) for task in graph.tasks[:done]]
         put = self.store.logs.put(workflow_id, 1, 1, lines)
         self.store.bytes.put(put.key, put.data)
-        record = StatusRecord(
-            workflow_id=workflow_id,
-            status=WorkflowStatus.RUNNING,
-            epoch=1,
-            number=0,
+        record = status_record(
+            WorkflowStatus.RUNNING,
+            workflow_id,
             manager_id="alive",
             created_at=started_at,
             started_at=started_at,

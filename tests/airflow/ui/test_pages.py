@@ -15,13 +15,7 @@ import httpx
 import pytest
 from browsers import Window, open_browser
 from live_airflow import LiveAirflow
-from playwright.sync_api import (
-    Browser,
-    BrowserContext,
-    Locator,
-    Page,
-    expect,
-)
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 from stored import (
     BIG,
     FAILED,

@@ -8,22 +8,14 @@ import time
 from pathlib import Path
 
 import pytest
+from sample_records import lease, status_record
 
 from airflow_provider_rayworkflow.workflow.cli import main
 from airflow_provider_rayworkflow.workflow.model.log_line import LogLine
-from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, keys, open_store
-from airflow_provider_rayworkflow.workflow.storage.leases import Lease, Process
 
-RECORD = StatusRecord(
-    workflow_id="w",
-    status=WorkflowStatus.SUCCESSFUL,
-    epoch=1,
-    number=1,
-    manager_id="m",
-    created_at=0.0,
-)
+RECORD = status_record(WorkflowStatus.SUCCESSFUL, number=1)
 
 
 class Stored:
@@ -111,24 +103,8 @@ def test_following_ends_with_the_workflow_and_has_each_line_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     stored = Stored(tmp_path)
-    running = StatusRecord(
-        workflow_id="w",
-        status=WorkflowStatus.RUNNING,
-        epoch=1,
-        number=0,
-        manager_id="m",
-        created_at=0.0,
-    )
-    stored.store.leases.write(
-        Lease(
-            manager_id="m",
-            actor_id="a",
-            process=Process.current(),
-            renewed_at=time.time(),
-            package_version="",
-            limits={},
-        )
-    )
+    running = status_record(WorkflowStatus.RUNNING)
+    stored.store.leases.write(lease())
     stored.store.write_status(running)
     stored.write("0")
 

@@ -34,10 +34,7 @@ from airflow_provider_rayworkflow.workflow.storage.byte_store import ByteStore
 ID = "crashing"
 
 
-@pytest.fixture(autouse=True)
-def fresh() -> Iterator[None]:
-    with effects.fresh():
-        yield
+pytestmark = pytest.mark.usefixtures("fresh")
 
 
 def named(task_id: str, **options: object) -> dict[str, object]:

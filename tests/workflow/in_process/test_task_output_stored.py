@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-import effects
 import pytest
 import ray
 from effects import calls
@@ -20,11 +18,7 @@ from airflow_provider_rayworkflow.workflow.storage import ByteStore, WorkflowSto
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
 from airflow_provider_rayworkflow.workflow.storage.log_pieces import BEGINNING
 
-
-@pytest.fixture(autouse=True)
-def fresh() -> Iterator[None]:
-    with effects.fresh():
-        yield
+pytestmark = pytest.mark.usefixtures("fresh")
 
 
 @pytest.fixture(params=["memory", "files"])

@@ -11,10 +11,7 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_rayworkflow.workflow.local_ray import code_files as code
-from airflow_provider_rayworkflow.workflow.local_ray.code_files import (
-    code_state,
-    with_files_of_now,
-)
+from airflow_provider_rayworkflow.workflow.local_ray.code_files import code_state, with_files_of_now
 from airflow_provider_rayworkflow.workflow.model.code_variables import (
     ARCHIVES_VARIABLE,
     CODE_VARIABLE,

@@ -19,15 +19,9 @@ import psutil
 import pytest
 from local_rays import Machine, is_gone, lines, marked, wait_for
 
-from airflow_provider_rayworkflow.workflow.local_ray.errors import (
-    LocalRayError,
-    ManagerStartError,
-)
+from airflow_provider_rayworkflow.workflow.local_ray.errors import LocalRayError, ManagerStartError
 from airflow_provider_rayworkflow.workflow.local_ray.folder import DoorBusyError
-from airflow_provider_rayworkflow.workflow.local_ray.overview import (
-    end_local_ray,
-    list_local_rays,
-)
+from airflow_provider_rayworkflow.workflow.local_ray.overview import end_local_ray, list_local_rays
 from airflow_provider_rayworkflow.workflow.local_ray.state import ManagerReport
 
 # ---- the start

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sample_records
 from faulty import FaultyStore, Killed
 
 from airflow_provider_rayworkflow.workflow.exceptions import DataLoadError, DataSaveError
@@ -25,10 +26,7 @@ from airflow_provider_rayworkflow.workflow.local_ray.code_files import code_stat
 from airflow_provider_rayworkflow.workflow.manager import submission_reader as reader
 from airflow_provider_rayworkflow.workflow.manager.manager import Manager
 from airflow_provider_rayworkflow.workflow.manager.registry import Intervals
-from airflow_provider_rayworkflow.workflow.manager.submission_reader import (
-    BuildError,
-    RefusedError,
-)
+from airflow_provider_rayworkflow.workflow.manager.submission_reader import BuildError, RefusedError
 from airflow_provider_rayworkflow.workflow.model.graph import Graph, Task
 from airflow_provider_rayworkflow.workflow.model.limits import Limits
 from airflow_provider_rayworkflow.workflow.model.records import (
@@ -64,19 +62,7 @@ GRAPH = Graph(
     ],
     blobs=[b""],
 ).to_bytes()
-SUBMISSION = Submission(
-    workflow_id="w",
-    submission_id="try-1",
-    token="try",
-    workflow="pipelines:daily",
-    arguments={},
-    user_metadata={"of": "the try"},
-    on_existing="resume",
-    submitted_at=1.0,
-    python="3.11",
-    package_version="",
-    cluster="here",
-)
+SUBMISSION = sample_records.submission(user_metadata={"of": "the try"}, cluster="here")
 RESULT = Result(form=Form.VALUE, encoding=Encoding.JSON, inline=b"1")
 INTERVALS = Intervals(poll_s=0.01, retry_s=0.01, submissions_s=0.01, watch_s=0.01)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import effects
 import pytest
 import ray
+from effects import wait_until
 from hurried import in_process
 
 from airflow_provider_rayworkflow import workflow
@@ -66,11 +66,6 @@ def shown(store: MemoryStore) -> str:
     """The status that a reader of the storage sees."""
     found = StatusReader(WorkflowStore(store)).read("w")
     return "nothing" if found is None else found.status.value
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    while not condition():
-        time.sleep(0.01)
 
 
 @ray.remote

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,19 +10,15 @@ from pathlib import Path
 import effects
 import pytest
 import ray
+from effects import wait_until
 from hurried import in_process
+from sample_records import status_record
 
 from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.workflow import testing
 from airflow_provider_rayworkflow.workflow.exceptions import OwnershipLostError
-from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
-from airflow_provider_rayworkflow.workflow.storage import (
-    ByteStore,
-    WorkflowStore,
-    keys,
-    open_store,
-)
+from airflow_provider_rayworkflow.workflow.storage import ByteStore, WorkflowStore, keys, open_store
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
 from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader
 
@@ -90,11 +85,6 @@ def everything(store: ByteStore) -> None:
     WorkflowStore(store).delete("w")
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    while not condition():
-        time.sleep(0.01)
-
-
 @pytest.mark.parametrize("vanish", [claim, folder, everything], ids=lambda vanish: vanish.__name__)
 def test_a_workflow_that_is_deleted_while_it_runs_says_so(
     store: ByteStore, vanish: Callable[[ByteStore], None]
@@ -144,14 +134,7 @@ def test_a_last_word_that_comes_while_a_workflow_is_deleted_goes_with_it(
     store: ByteStore, monkeypatch: pytest.MonkeyPatch
 ):
     """Its manager finds the claim gone, and the status still there."""
-    late = StatusRecord(
-        workflow_id="w",
-        status=WorkflowStatus.RESUMABLE,
-        epoch=1,
-        number=1,
-        manager_id="m",
-        created_at=0.0,
-    )
+    late = status_record(WorkflowStatus.RESUMABLE, number=1)
     WorkflowStore(store).write_status(replace(late, status=WorkflowStatus.RUNNING, number=0))
     delete_folder, folders = store.delete_folder, []
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import sample_records
 
 from airflow_provider_rayworkflow.workflow.offline import orphans
 from airflow_provider_rayworkflow.workflow.offline.orphans import (
@@ -54,17 +55,10 @@ def test_where_no_lease_is_old_nothing_is_waited_for(monkeypatch: pytest.MonkeyP
 
 
 def submission(cluster: str, submitted_at: float) -> Submission:
-    return Submission(
+    return sample_records.submission(
         workflow_id=f"on {cluster}",
         submission_id=f"at {submitted_at:g}",
-        token="try",
-        workflow="pipelines:daily",
-        arguments={},
-        user_metadata={},
-        on_existing="resume",
         submitted_at=submitted_at,
-        python="3.11",
-        package_version="",
         cluster=cluster,
     )
 

@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 import pytest
+from sample_records import lease, status_record
 
 from airflow_provider_rayworkflow import __version__
-from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.runtime.graphs.environments import (
     merged,
@@ -15,23 +15,9 @@ from airflow_provider_rayworkflow.workflow.runtime.service import versions
 from airflow_provider_rayworkflow.workflow.runtime.service.versions import ManagerVersionError
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
-from airflow_provider_rayworkflow.workflow.storage.leases import Lease, Process
 
-LEASE = Lease(
-    manager_id="m",
-    actor_id="a0",
-    process=Process.current(),
-    renewed_at=0.0,
-    package_version="0.0.1",
-)
-RUNNING = StatusRecord(
-    workflow_id="w",
-    status=WorkflowStatus.RUNNING,
-    epoch=1,
-    number=0,
-    manager_id="m",
-    created_at=0.0,
-)
+LEASE = lease(actor_id="a0", renewed_at=0.0, package_version="0.0.1")
+RUNNING = status_record(WorkflowStatus.RUNNING)
 
 
 class Handle:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 from faulty import FaultyStore, Killed
+from sample_records import status_record, submission
 
 from airflow_provider_rayworkflow.workflow.exceptions import CorruptedDataError, KeyNotFoundError
 from airflow_provider_rayworkflow.workflow.model.graph import Graph, Task
-from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.offline.prune import prune
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, keys
@@ -26,7 +26,7 @@ from airflow_provider_rayworkflow.workflow.storage.archives import (
     unpack,
 )
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
-from airflow_provider_rayworkflow.workflow.storage.mailbox import Mailbox, Submission
+from airflow_provider_rayworkflow.workflow.storage.mailbox import Mailbox
 
 LIMIT = "airflow_provider_rayworkflow.workflow.storage.archives.MAX_ARCHIVE_BYTES"
 
@@ -225,15 +225,7 @@ def finished(store: MemoryStore, workflow_id: str) -> WorkflowStore:
     graph = Graph(tasks=[Task(name="a", function=0, arguments=0)], blobs=[b""])
     workflows.claim(workflow_id, after=0, manager_id="m", now=1.0, user_metadata={}, graph=graph)
     workflows.write_status(
-        StatusRecord(
-            workflow_id=workflow_id,
-            status=WorkflowStatus.FAILED,
-            epoch=1,
-            number=1,
-            manager_id="m",
-            created_at=1.0,
-            ended_at=100.0,
-        )
+        status_record(WorkflowStatus.FAILED, workflow_id, number=1, created_at=1.0, ended_at=100.0)
     )
     return workflows
 
@@ -336,20 +328,7 @@ def test_prune_removes_archives_of_old_workflows_and_of_those_that_never_began(s
     archives.use("never began", OTHER, now=1.0)
     archives.use("just submitted", Archive.of(b"new"), now=990.0)
     archives.use("waits long", Archive.of(b"waiting"), now=1.0)
-    Mailbox(store).submit(
-        Submission(
-            workflow_id="waits long",
-            submission_id="s",
-            token="t",
-            workflow="a:b",
-            arguments={},
-            user_metadata={},
-            on_existing="resume",
-            submitted_at=1.0,
-            python="3.11",
-            package_version="0",
-        )
-    )
+    Mailbox(store).submit(submission(workflow_id="waits long"))
     prune(workflows, older_than_s=500.0, now=1000.0)
     left = {keys.archive_key(Archive.of(content).sha256) for content in (b"new", b"waiting")}
     assert stored(store) == left

@@ -1,9 +1,9 @@
 """Each end of a workflow is given once, and after a restart again until it is confirmed."""
 
 import pytest
+from sample_records import status_record
 
 from airflow_provider_rayworkflow.workflow.exceptions import DataSaveError
-from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus as Status
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
@@ -16,16 +16,7 @@ def store() -> WorkflowStore:
 
 
 def write(store: WorkflowStore, workflow_id: str, status: Status, *, epoch: int = 1) -> None:
-    store.write_status(
-        StatusRecord(
-            workflow_id=workflow_id,
-            status=status,
-            epoch=epoch,
-            number=1,
-            manager_id="gone",
-            created_at=0.0,
-        )
-    )
+    store.write_status(status_record(status, workflow_id, epoch=epoch, number=1, manager_id="gone"))
 
 
 def watcher(store: WorkflowStore, *statuses: Status, prefix: str = "") -> Completions:

@@ -9,12 +9,7 @@ from dataclasses import replace
 import pytest
 
 from airflow_provider_rayworkflow.workflow.storage import leases
-from airflow_provider_rayworkflow.workflow.storage.leases import (
-    Lease,
-    LeaseWatch,
-    Process,
-    Tenure,
-)
+from airflow_provider_rayworkflow.workflow.storage.leases import Lease, LeaseWatch, Process, Tenure
 
 NOW = 1_700_000_000.0
 ELSEWHERE = Process(host="other", machine="another boot/1", pid=1, started="7")

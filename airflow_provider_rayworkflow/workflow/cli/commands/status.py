@@ -73,7 +73,7 @@ def _describe_status(record: StatusRecord, value: Json) -> str:
     if failure is None:
         return fields(rows)
     rows.append(("failed task", failure.task_id or "none"))
-    rows.append(("error", f"{failure.type}: {failure.message}"))
+    rows.append(("error", failure))
     return f"{fields(rows)}\n\n{failure.traceback}".rstrip()
 
 

@@ -105,7 +105,7 @@ def picture(record: StatusRecord, now: float) -> list[str]:
         ]
     if record.failure is not None:
         failure = record.failure
-        lines += ["", f"{failure.task_id or 'no task'}: {failure.type}: {failure.message}"]
+        lines += ["", f"{failure.task_id or 'no task'}: {failure}"]
         lines += failure.traceback.splitlines()
     return lines
 

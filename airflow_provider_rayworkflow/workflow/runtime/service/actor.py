@@ -22,10 +22,7 @@ from airflow_provider_rayworkflow.workflow.manager.http_events import Fate
 from airflow_provider_rayworkflow.workflow.manager.log_writer import max_log_bytes
 from airflow_provider_rayworkflow.workflow.manager.manager import Manager
 from airflow_provider_rayworkflow.workflow.manager.registry import Intervals
-from airflow_provider_rayworkflow.workflow.model.event_posts import (
-    RefusedPostError,
-    read_settings,
-)
+from airflow_provider_rayworkflow.workflow.model.event_posts import RefusedPostError, read_settings
 from airflow_provider_rayworkflow.workflow.model.limits import Limits
 from airflow_provider_rayworkflow.workflow.model.records import Asker, StartOptions
 from airflow_provider_rayworkflow.workflow.runtime.locations import store_at

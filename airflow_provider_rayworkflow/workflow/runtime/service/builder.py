@@ -15,10 +15,7 @@ from ray.exceptions import RayError, RuntimeEnvSetupError
 
 from airflow_provider_rayworkflow.workflow.exceptions import StorageError
 from airflow_provider_rayworkflow.workflow.import_path import check_call, load_function
-from airflow_provider_rayworkflow.workflow.manager.submission_reader import (
-    BuildError,
-    RefusedError,
-)
+from airflow_provider_rayworkflow.workflow.manager.submission_reader import BuildError, RefusedError
 from airflow_provider_rayworkflow.workflow.model.code_variables import ARCHIVES_VARIABLE
 from airflow_provider_rayworkflow.workflow.model.graph import Graph
 from airflow_provider_rayworkflow.workflow.runtime.graphs.dag import check_dag, encode_dag

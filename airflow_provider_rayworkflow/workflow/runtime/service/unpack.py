@@ -180,9 +180,8 @@ def enter_archives(store: WorkflowStore, cache: NodeCache | None = None) -> None
             return
         named = json.loads(text)
         cache = cache or NodeCache()
-        archives = ArchiveStore(store.bytes, signing=store.signing)
-        folder = named["working_dir"] and str(cache.get(archives, named["working_dir"]))
-        modules = [str(cache.get(archives, sha256)) for sha256 in named["py_modules"]]
+        folder = named["working_dir"] and str(cache.get(store.archives, named["working_dir"]))
+        modules = [str(cache.get(store.archives, sha256)) for sha256 in named["py_modules"]]
         sys.path[:0] = [*([folder] if folder else []), *modules]
         if folder:
             os.chdir(folder)

@@ -29,10 +29,7 @@ from airflow_provider_rayworkflow.workflow.runtime.graphs.functions import origi
 from airflow_provider_rayworkflow.workflow.runtime.locations import given, store_at
 from airflow_provider_rayworkflow.workflow.runtime.service.actor import WorkflowManagementActor
 from airflow_provider_rayworkflow.workflow.runtime.service.connect import stand_in
-from airflow_provider_rayworkflow.workflow.runtime.service.runner import (
-    lost_to,
-    with_positions,
-)
+from airflow_provider_rayworkflow.workflow.runtime.service.runner import lost_to, with_positions
 from airflow_provider_rayworkflow.workflow.runtime.testing.local_refs import (
     LocalRef,
     local_refs,
@@ -43,11 +40,7 @@ from airflow_provider_rayworkflow.workflow.runtime.worker.reports import INTERVA
 from airflow_provider_rayworkflow.workflow.runtime.worker.task import log_begin, run_task
 from airflow_provider_rayworkflow.workflow.runtime.worker.task_log import TaskLog
 from airflow_provider_rayworkflow.workflow.runtime.worker.waits import Waits
-from airflow_provider_rayworkflow.workflow.scheduling.attempts import (
-    AttemptEnd,
-    Errand,
-    TaskRun,
-)
+from airflow_provider_rayworkflow.workflow.scheduling.attempts import AttemptEnd, Errand, TaskRun
 from airflow_provider_rayworkflow.workflow.storage import ByteStore
 from airflow_provider_rayworkflow.workflow.storage.leases import LEASE_TTL_S, Process
 

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from noting_store import NotingStore
 
 from airflow_provider_rayworkflow.workflow.exceptions import CorruptedDataError, KeyNotFoundError
 from airflow_provider_rayworkflow.workflow.model.code_variables import ARCHIVES_VARIABLE
@@ -33,27 +34,19 @@ from airflow_provider_rayworkflow.workflow.storage.backends.memory import Memory
 A, B = "a" * 64, "b" * 64
 
 
-class CountingStore(MemoryStore):
-    reads = 0
-
-    def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
-        self.reads += 1
-        return super().get(key, start, length)
+@pytest.fixture
+def store() -> NotingStore:
+    return NotingStore()
 
 
 @pytest.fixture
-def store() -> CountingStore:
-    return CountingStore()
-
-
-@pytest.fixture
-def archive(store: CountingStore, tmp_path: Path) -> Archive:
+def archive(store: NotingStore, tmp_path: Path) -> Archive:
     folder = tmp_path / "code"
     folder.mkdir()
     (folder / "an_authors_module.py").write_text("x = 42")
     packed = pack(folder)
     ArchiveStore(store).add(packed)
-    store.reads = 0
+    store.calls.clear()
     return packed
 
 
@@ -66,11 +59,11 @@ def test_an_archive_is_unpacked_once(store, archive, cache, tmp_path):
     archives = ArchiveStore(store)
     with ThreadPoolExecutor(4) as threads:
         found = set(threads.map(lambda _: cache.get(archives, archive.sha256), range(8)))
-    assert store.reads == 1
+    assert store.count("get") == 1
     (folder,) = found
     assert (folder / "an_authors_module.py").read_text() == "x = 42"
     assert NodeCache(tmp_path / "cache").get(archives, archive.sha256) == folder
-    assert store.reads == 1
+    assert store.count("get") == 1
 
 
 def test_what_a_dead_process_has_unpacked_in_part_is_not_used(store, archive, cache, tmp_path):
