@@ -41,9 +41,6 @@ log = get_logger(__name__)
 
 T = TypeVar("T")
 
-#: How often a try whose workflow has not begun sees whether a manager is up.
-_ENSURE_S = 2.0
-
 
 class ManagerHost(Protocol):
     """Where the manager of a connection's storage runs: :class:`LocalRay`, :class:`RemoteCluster`."""
@@ -65,6 +62,7 @@ class RayEngine:
     :param token: unique for this try; it owns the workflow from its first call here on.
     :param backoff: for calls of a cluster that does not answer.
     :param storage_backoff: for a storage that can't be used, by default the same.
+    :param ensure_interval_s: how often a try whose workflow has not begun sees whether a manager is up.
     """
 
     def __init__(
@@ -76,6 +74,7 @@ class RayEngine:
         token: str,
         backoff: Backoff,
         storage_backoff: Backoff | None = None,
+        ensure_interval_s: float = 2.0,
     ) -> None:
         self._hook = hook
         self._spec = spec
@@ -84,6 +83,7 @@ class RayEngine:
         self._token = token
         self._backoff = backoff
         self._storage_backoff = storage_backoff or backoff
+        self._ensure_interval_s = ensure_interval_s
         self._options = StartOptions()
         self._submission: Submission | None = None
         self._epoch_before = 0
@@ -158,7 +158,7 @@ class RayEngine:
             self._has_begun = self._has_begun_for(owner, submission)
             return self._has_begun
         if answer is None:
-            if time.monotonic() - self._ensured_at >= _ENSURE_S:
+            if time.monotonic() - self._ensured_at >= self._ensure_interval_s:
                 self._see_to_manager(submission)
             return False
         with_errors(

@@ -13,6 +13,7 @@ import pytest
 
 from airflow_provider_rayworkflow.tries import workflow_log
 from airflow_provider_rayworkflow.triggers import RayWorkflowTrigger
+from airflow_provider_rayworkflow.triggers.workflow import TriggerTimes
 from airflow_provider_rayworkflow.workflow.model.log_line import LogLine
 from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus as Status
@@ -28,7 +29,6 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WorkflowStore:
         "AIRFLOW_CONN_LOGGED",
         f'{{"conn_type": "ray_workflow", "extra": {{"storage": "{tmp_path}"}}}}',
     )
-    monkeypatch.setattr(workflow_log, "LOOK_S", 0.01)
     store = WorkflowStore(open_store(str(tmp_path)))
     store.leases.write(
         Lease(
@@ -68,6 +68,7 @@ def trigger(workflow_id: str = "w", **carried: Any) -> RayWorkflowTrigger:
         ray_workflow_conn_id="logged",
         poll_interval_s=0.01,
         carried=carried,
+        times=TriggerTimes(log_look_s=0.01),
     )
 
 
