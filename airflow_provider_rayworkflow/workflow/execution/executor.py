@@ -43,7 +43,6 @@ from airflow_provider_rayworkflow.workflow.scheduling.attempts import (
 from airflow_provider_rayworkflow.workflow.scheduling.linear_runs import follower_of
 from airflow_provider_rayworkflow.workflow.scheduling.schedule import Schedule
 from airflow_provider_rayworkflow.workflow.scheduling.snapshot import Snapshot
-from airflow_provider_rayworkflow.workflow.storage.journal import JournalWriter
 from airflow_provider_rayworkflow.workflow.storage.keys import WorkflowFile
 from airflow_provider_rayworkflow.workflow.storage.snapshot import read_committed
 from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
@@ -114,10 +113,9 @@ class Executor:
         self._outcome: Outcome | None = None
         self._schedule: Schedule | None = None
         self._queue: asyncio.Queue[Callable[[], None]] = asyncio.Queue()
-        journal = JournalWriter(store.bytes, claim.workflow_id, claim.epoch, signing=store.signing)
         later = self._queue.put_nowait
         self._commits = GroupCommit(
-            journal, writes, guard=guard, enqueue=later, on_written=self._on_written
+            store.journal(claim), writes, guard=guard, enqueue=later, on_written=self._on_written
         )
         self.attempts = AttemptTable(
             runner, take_back=self.take_back, follow=self._follow, enqueue=later, clock=clock

@@ -48,8 +48,6 @@ log = get_logger(__name__)
 
 # Each of them may have a worker of its own that builds its graph.
 _MOST_AT_ONCE = 16
-# How long a run that is to be replaced may take to stop; a manager obeys in two seconds.
-_MOST_STOP_S = 60.0
 
 
 class BuildError(WorkflowError):
@@ -212,7 +210,7 @@ class SubmissionReader:
             if reason := await self._demands.why_not(submission):
                 return "failed", reason
             graph = await self._build(submission)
-            until = asyncio.get_running_loop().time() + _MOST_STOP_S
+            until = asyncio.get_running_loop().time() + self._known.intervals.stop_timeout_s
             has_begun = False
             while not has_begun:
                 # To build, or to stop a run, takes a while. Another manager may have been faster, and

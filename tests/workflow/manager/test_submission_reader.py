@@ -22,7 +22,6 @@ from airflow_provider_rayworkflow.workflow.exceptions import DataLoadError, Data
 from airflow_provider_rayworkflow.workflow.format.documents import load_frames
 from airflow_provider_rayworkflow.workflow.format.signing import SIGNING_KEY_VARIABLE, SigningKeys
 from airflow_provider_rayworkflow.workflow.local_ray.code_files import code_state
-from airflow_provider_rayworkflow.workflow.manager import submission_reader as reader
 from airflow_provider_rayworkflow.workflow.manager.manager import Manager
 from airflow_provider_rayworkflow.workflow.manager.registry import Intervals
 from airflow_provider_rayworkflow.workflow.manager.submission_reader import (
@@ -178,6 +177,7 @@ def manager_on(
     limits: Limits | None = None,
     actor_id: str = "actor",
     process: Process | None = None,
+    intervals: Intervals = INTERVALS,
 ) -> Manager:
     return Manager(
         store=WorkflowStore(store),
@@ -186,7 +186,7 @@ def manager_on(
         actor_id=actor_id,
         limits=limits or Limits(),
         process=process,
-        intervals=INTERVALS,
+        intervals=intervals,
         cluster=cluster,
         builder=builder or InProcessBuilder(),
     )
@@ -650,13 +650,11 @@ def test_a_workflow_that_is_to_start_over_is_stopped_first(memory, runs):
     asyncio.run(check())
 
 
-def test_a_run_that_does_not_stop_fails_the_start_over_with_the_remedy(
-    memory, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(reader, "_MOST_STOP_S", 0.0)
-
+def test_a_run_that_does_not_stop_fails_the_start_over_with_the_remedy(memory):
     async def check() -> None:
-        async with managing(memory, runner=InstantRunner(is_endless=True)) as manager:
+        impatient = {"intervals": replace(INTERVALS, stop_timeout_s=0.0)}
+        runner = InstantRunner(is_endless=True)
+        async with managing(memory, runner=runner, **impatient) as manager:
             await manager.submit("w", GRAPH, user_metadata={})
             Mailbox(memory).submit(RESTART)
             answer = await answered(memory, RESTART)
