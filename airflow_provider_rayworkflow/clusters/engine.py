@@ -62,6 +62,7 @@ class RayEngine:
     :param token: unique for this try; it owns the workflow from its first call here on.
     :param backoff: for calls of a cluster that does not answer.
     :param storage_backoff: for a storage that can't be used, by default the same.
+    :param package_version: of the manager that shall take what is submitted.
     :param ensure_interval_s: how often a try whose workflow has not begun sees whether a manager is up.
     """
 
@@ -74,6 +75,7 @@ class RayEngine:
         token: str,
         backoff: Backoff,
         storage_backoff: Backoff | None = None,
+        package_version: str = __version__,
         ensure_interval_s: float = 2.0,
     ) -> None:
         self._hook = hook
@@ -83,6 +85,7 @@ class RayEngine:
         self._token = token
         self._backoff = backoff
         self._storage_backoff = storage_backoff or backoff
+        self._package_version = package_version
         self._ensure_interval_s = ensure_interval_s
         self._options = StartOptions()
         self._submission: Submission | None = None
@@ -244,7 +247,7 @@ class RayEngine:
             from_task=self._options.from_task,
             submitted_at=time.time(),
             python=python_version(),
-            package_version=__version__,
+            package_version=self._package_version,
             max_running_workflows=self._spec.limits.max_running,
             max_pending_workflows=self._spec.limits.max_pending,
             graph=self._graph,
