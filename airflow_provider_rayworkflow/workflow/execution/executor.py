@@ -43,6 +43,7 @@ from airflow_provider_rayworkflow.workflow.scheduling.attempts import (
 from airflow_provider_rayworkflow.workflow.scheduling.linear_runs import follower_of
 from airflow_provider_rayworkflow.workflow.scheduling.schedule import Schedule
 from airflow_provider_rayworkflow.workflow.scheduling.snapshot import Snapshot
+from airflow_provider_rayworkflow.workflow.storage.journal import JournalWriter
 from airflow_provider_rayworkflow.workflow.storage.keys import WorkflowFile
 from airflow_provider_rayworkflow.workflow.storage.snapshot import read_committed
 from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
@@ -113,9 +114,11 @@ class Executor:
         self._outcome: Outcome | None = None
         self._schedule: Schedule | None = None
         self._queue: asyncio.Queue[Callable[[], None]] = asyncio.Queue()
+        place = store.bytes, claim.workflow_id, claim.epoch
+        journal = JournalWriter(*place, signing=store.signing, segment_bytes=store.segment_bytes)
         later = self._queue.put_nowait
         self._commits = GroupCommit(
-            store.journal(claim), writes, guard=guard, enqueue=later, on_written=self._on_written
+            journal, writes, guard=guard, enqueue=later, on_written=self._on_written
         )
         self.attempts = AttemptTable(
             runner, take_back=self.take_back, follow=self._follow, enqueue=later, clock=clock

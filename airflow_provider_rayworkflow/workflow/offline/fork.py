@@ -14,6 +14,7 @@ from airflow_provider_rayworkflow.workflow.model.task_record import TaskRecord
 from airflow_provider_rayworkflow.workflow.offline.lifecycle import new_visitor_id
 from airflow_provider_rayworkflow.workflow.scheduling.snapshot import Snapshot
 from airflow_provider_rayworkflow.workflow.storage.archives import ArchiveStore
+from airflow_provider_rayworkflow.workflow.storage.journal import JournalWriter
 from airflow_provider_rayworkflow.workflow.storage.snapshot import read_snapshot
 from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
 
@@ -87,7 +88,7 @@ def _claim(
 
 
 def _copy(store: WorkflowStore, records: list[TaskRecord], claim: Claim) -> None:
-    journal = store.journal(claim)
+    journal = JournalWriter(store.bytes, claim.workflow_id, claim.epoch, signing=store.signing)
     for start in range(0, len(records), _RECORDS_AT_ONCE):
         batch = records[start : start + _RECORDS_AT_ONCE]
         journal.commit([_moved(store, record, claim) for record in batch])

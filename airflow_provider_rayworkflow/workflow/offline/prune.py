@@ -28,6 +28,7 @@ from airflow_provider_rayworkflow.workflow.offline.orphans import (
 )
 from airflow_provider_rayworkflow.workflow.scheduling.snapshot import Snapshot
 from airflow_provider_rayworkflow.workflow.storage.archives import ArchiveStore
+from airflow_provider_rayworkflow.workflow.storage.journal import JournalWriter
 from airflow_provider_rayworkflow.workflow.storage.snapshot import read_snapshot
 from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader, StoredWorkflow
 from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
@@ -219,7 +220,7 @@ def _cut_down(store: WorkflowStore, found: StoredWorkflow, *, manager_id: str, n
     claim = lifecycle.claim(
         store, found, why="PRUNE", manager_id=manager_id, now=now, continues=before.claim
     )
-    store.journal(claim).commit([output])
+    JournalWriter(store.bytes, workflow_id, claim.epoch, signing=store.signing).commit([output])
     blob = output.result.blob if output.result else None
     store.write_status(
         replace(record, epoch=claim.epoch, number=0, manager_id=manager_id), replaces=record

@@ -37,11 +37,7 @@ from airflow_provider_rayworkflow.workflow.storage.archives import ArchiveStore
 from airflow_provider_rayworkflow.workflow.storage.byte_store import ByteStore
 from airflow_provider_rayworkflow.workflow.storage.claims import claim_put, latest_epoch, next_claim
 from airflow_provider_rayworkflow.workflow.storage.events import EventStore
-from airflow_provider_rayworkflow.workflow.storage.journal import (
-    SEGMENT_BYTES,
-    JournalWriter,
-    read_journal,
-)
+from airflow_provider_rayworkflow.workflow.storage.journal import SEGMENT_BYTES, read_journal
 from airflow_provider_rayworkflow.workflow.storage.leases import LeaseStore
 from airflow_provider_rayworkflow.workflow.storage.left_out import Report, log_left_out
 from airflow_provider_rayworkflow.workflow.storage.log_pieces import LogPieces
@@ -59,7 +55,7 @@ class WorkflowStore:
 
     :param signing: the keys with which documents are signed and checked; None for those of the
         environment.
-    :param segment_bytes: see :class:`JournalWriter`.
+    :param segment_bytes: for those who write journals, see :class:`.JournalWriter`.
     :ivar bytes: what holds all this.
     :ivar leases: the managers' leases.
     :ivar values: large values.
@@ -78,7 +74,7 @@ class WorkflowStore:
         self.leases = LeaseStore(store, signing=signing)
         self.values = ValueStore(store, signing=signing)
         self.logs = LogPieces(store, signing=signing)
-        self._segment_bytes = segment_bytes
+        self.segment_bytes = segment_bytes
         self._believed: dict[str, None] = {}
 
     # ---- claims and graphs
@@ -289,16 +285,6 @@ class WorkflowStore:
     def list_files(self, workflow_id: str) -> list[keys.WorkflowFile]:
         """Claims, journals and values of a workflow, in the order in which they count."""
         return sorted(self._files(workflow_id))
-
-    def journal(self, claim: Claim) -> JournalWriter:
-        """What writes the checkpoints of one epoch, which the caller has claimed."""
-        return JournalWriter(
-            self.bytes,
-            claim.workflow_id,
-            claim.epoch,
-            signing=self.signing,
-            segment_bytes=self._segment_bytes,
-        )
 
     def read_checkpoints(
         self,
