@@ -45,9 +45,6 @@ log = get_logger(__name__)
 
 T = TypeVar("T")
 
-#: How often a try whose workflow has not begun sees whether a manager is up.
-_ENSURE_S = 2.0
-
 
 class ManagerHost(Protocol):
     """Where the manager of a connection's storage runs: :class:`LocalRay`, :class:`RemoteCluster`."""
@@ -69,6 +66,8 @@ class RayEngine:
     :param token: unique for this try; it owns the workflow from its first call here on.
     :param backoff: for calls of a cluster that does not answer.
     :param storage_backoff: for a storage that can't be used, by default the same.
+    :param package_version: of the manager that shall take what is submitted.
+    :param ensure_interval_s: how often a try whose workflow has not begun sees whether a manager is up.
     """
 
     def __init__(
@@ -80,6 +79,8 @@ class RayEngine:
         token: str,
         backoff: Backoff,
         storage_backoff: Backoff | None = None,
+        package_version: str = __version__,
+        ensure_interval_s: float = 2.0,
     ) -> None:
         self._hook = hook
         self._spec = spec
@@ -88,6 +89,8 @@ class RayEngine:
         self._token = token
         self._backoff = backoff
         self._storage_backoff = storage_backoff or backoff
+        self._package_version = package_version
+        self._ensure_interval_s = ensure_interval_s
         self._options = StartOptions()
         self._submission: Submission | None = None
         self._epoch_before = 0
@@ -162,7 +165,7 @@ class RayEngine:
             self._has_begun = self._has_begun_for(owner, submission)
             return self._has_begun
         if answer is None:
-            if time.monotonic() - self._ensured_at >= _ENSURE_S:
+            if time.monotonic() - self._ensured_at >= self._ensure_interval_s:
                 self._see_to_manager(submission)
             return False
         with_errors(
@@ -248,7 +251,7 @@ class RayEngine:
             from_task=self._options.from_task,
             submitted_at=time.time(),
             python=python_version(),
-            package_version=__version__,
+            package_version=self._package_version,
             max_running_workflows=self._spec.limits.max_running,
             max_pending_workflows=self._spec.limits.max_pending,
             graph=self._graph,

@@ -7,6 +7,8 @@ errors. No call connects to Ray, or imports it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from airflow_provider_rayworkflow.connection.settings import ConnectionSettings
 from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowStorageError,
@@ -33,12 +35,21 @@ class LocalRay:
     :param location: what opens it in Ray's processes, where that is another thing: a file
         system as an object, for a ``storage_conn_id``. Kept in a file that only this user can
         read, until the manager is up.
+    :param make_launcher: called with the ``signing_secret``; makes what starts the keeper.
     """
 
-    def __init__(self, settings: ConnectionSettings, storage: str, *, location: str = "") -> None:
+    def __init__(
+        self,
+        settings: ConnectionSettings,
+        storage: str,
+        *,
+        location: str = "",
+        make_launcher: Callable[..., Launcher] = Launcher,
+    ) -> None:
         self._settings = settings
         self._storage = storage
         self._location = location
+        self._make_launcher = make_launcher
         self._visit: LocalRayVisit | None = None
 
     def ensure(self) -> str:
@@ -74,5 +85,5 @@ class LocalRay:
                 object_store_memory_mb=settings.object_store_memory_mb,
             ),
             idle_s=settings.local_idle_s,
-            launcher=Launcher(signing_secret=secret or ""),
+            launcher=self._make_launcher(signing_secret=secret or ""),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shlex
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import cloudpickle
@@ -23,7 +24,7 @@ log = get_logger(__name__)
 
 _ENTRYPOINT = "airflow_provider_rayworkflow.workflow.runtime.service.manager_job"
 #: Folders that the cluster gets with the manager's job: it needs no more than Ray and pyarrow.
-_OWN_MODULES = tuple(
+OWN_MODULES = tuple(
     str(Path(module.__file__ or "").parent)
     for module in (airflow_provider_rayworkflow, cloudpickle)
 )
@@ -42,10 +43,22 @@ class RemoteCluster:
 
     A Ray job starts it, one for each storage and version as long as the cluster lives; the manager outlives
     the job. Several tries that ask at once submit one job.
+
+    :param own_modules: what the cluster gets of this package.
+    :param package_version: its version.
     """
 
-    def __init__(self, hook: RayWorkflowHook, cluster: Cluster) -> None:
+    def __init__(
+        self,
+        hook: RayWorkflowHook,
+        cluster: Cluster,
+        *,
+        own_modules: Sequence[str] = OWN_MODULES,
+        package_version: str = __version__,
+    ) -> None:
         self._hook = hook
+        self._own_modules = own_modules
+        self._package_version = package_version
         self._jobs = RayJobs(cluster)
         self._job_id = ""
         self._vain_jobs = 0
@@ -82,7 +95,7 @@ class RemoteCluster:
         judged = {
             leases.watch.judge(lease, time.time())
             for lease in found
-            if lease.package_version == __version__
+            if lease.package_version == self._package_version
         }
         if "alive" in judged or "doubtful" not in judged:
             self._doubtful_since = None
@@ -114,7 +127,7 @@ class RemoteCluster:
             self._jobs.submit(
                 submission_id=job_id,
                 entrypoint=shlex.join(command),
-                runtime_env={"py_modules": list(_OWN_MODULES), "excludes": list(_EXCLUDED)},
+                runtime_env={"py_modules": list(self._own_modules), "excludes": list(_EXCLUDED)},
                 metadata={"job_name": "rayworkflow-manager"},
             )
             log.info("Ray job %s starts the workflow manager of the cluster", job_id)
@@ -142,5 +155,5 @@ class RemoteCluster:
         return f"{self._prefix()}{number}", open_job
 
     def _prefix(self) -> str:
-        named = f"{self._hook.storage_uri}\n{__version__}".encode(errors="surrogatepass")
+        named = f"{self._hook.storage_uri}\n{self._package_version}".encode(errors="surrogatepass")
         return f"rayworkflow-manager-{hashlib.sha256(named).hexdigest()[:16]}-"

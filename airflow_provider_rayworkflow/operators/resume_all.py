@@ -21,7 +21,7 @@ from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_provider_rayworkflow.clusters.engine import RayEngine
+    from airflow_provider_rayworkflow.clusters.engine import ManagerHost, RayEngine
     from airflow_provider_rayworkflow.hooks import RayWorkflowHook
 
 
@@ -63,6 +63,7 @@ class RayWorkflowResumeAllOperator(BaseOperator):
         :raises RayWorkflowNotResumedError: when that failed for some; the others go on.
         :raises RayWorkflowUnreachableError: when the cluster does not answer for too long.
         """
+        from airflow_provider_rayworkflow.clusters.hosts import host_of
         from airflow_provider_rayworkflow.hooks import RayWorkflowHook
 
         hook = RayWorkflowHook(self.ray_workflow_conn_id)
@@ -75,7 +76,7 @@ class RayWorkflowResumeAllOperator(BaseOperator):
             self.log.info("There is nothing to resume")
             return []
         hook.check_storage()
-        self._resume(hook, before)
+        self._resume(hook, before, host_of(hook))
         # A resume by anyone raises the epoch; a workflow may be deleted by now.
         after = hook.list_ids(set(WorkflowStatus))
         missed = [name for name, epoch in before.items() if after.get(name) == epoch]
@@ -85,14 +86,15 @@ class RayWorkflowResumeAllOperator(BaseOperator):
             raise RayWorkflowNotResumedError(missed)
         return resumed
 
-    def _resume(self, hook: RayWorkflowHook, workflow_ids: Iterable[str]) -> None:
+    def _resume(
+        self, hook: RayWorkflowHook, workflow_ids: Iterable[str], host: ManagerHost
+    ) -> None:
         """Have the manager go on with them, and return when it has answered for all."""
-        from airflow_provider_rayworkflow.clusters.hosts import engine_for, host_of
+        from airflow_provider_rayworkflow.clusters.hosts import engine_for
         from airflow_provider_rayworkflow.tries.run_spec import RunSpec
         from airflow_provider_rayworkflow.workflow.model.records import StartOptions
         from airflow_provider_rayworkflow.workflow.storage.mailbox import ANYBODY
 
-        host = host_of(hook)
         engines = [
             engine_for(
                 hook,

@@ -23,9 +23,7 @@ output = get_logger("airflow_provider_rayworkflow.workflow_tasks")
 
 Json = dict[str, Any]
 
-#: What one try puts into the log of its task instance, in characters.
-MAX_CHARACTERS = 1_000_000
-#: How often a waiting try looks for new lines, in seconds: each look is one listing.
+#: How often a waiting try looks for new lines, in seconds.
 LOOK_S = 2.0
 #: How often what was shown is remembered for later tries, in seconds. A try that is killed within
 #: that time leaves its last lines to be shown again.
@@ -42,6 +40,8 @@ class WorkflowLog:
         nothing.
     :param remember: takes JSON for a later try; it may raise.
     :param clock: seconds that never jump.
+    :param most_characters: what the try puts into the log of its task instance.
+    :param look_s: how often it looks for new lines: each look is one listing.
     """
 
     def __init__(
@@ -51,10 +51,13 @@ class WorkflowLog:
         remembered: Any = None,
         remember: Callable[[Json], None] = lambda value: None,
         clock: Callable[[], float] = time.monotonic,
+        most_characters: int = 1_000_000,
+        look_s: float = LOOK_S,
     ) -> None:
         self._workflow_id = workflow_id
         self._remember = remember
-        self._left = MAX_CHARACTERS
+        self._left = most_characters
+        self._look_s = look_s
         self._clock = clock
         self._cursor = BEGINNING
         self._is_remembered = False
@@ -114,7 +117,7 @@ class WorkflowLog:
     @property
     def is_due(self) -> bool:
         """True if it is time for the next look, and there is room for what it finds."""
-        return self._left > 0 and self._clock() - self.looked_at >= LOOK_S
+        return self._left > 0 and self._clock() - self.looked_at >= self._look_s
 
     def look(self, store: WorkflowStore, *, most_lines: int = _LINES_A_READ) -> bool:
         """Read what is new, for :meth:`show`; True if there is something. Blocks, and never raises.

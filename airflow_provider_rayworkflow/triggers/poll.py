@@ -49,7 +49,8 @@ class Watch:
     :param interval_s: how long at most to wait between two looks.
     :param task_id: of the workflow, to know whether it has finished. That costs each look a listing
         of the workflow's own.
-    :param wants_progress: to know how far it is, now and then: of all who wait, a look reads two.
+    :param progress_s: how often at most to read how far it is, None for never: of all who wait, a look
+        reads two.
     :param log: has what is new of the workflow's log read now and then: of all who wait, a look at the
         storage reads two logs. The waiter shows it.
     """
@@ -61,7 +62,7 @@ class Watch:
         *,
         interval_s: float,
         task_id: str | None = None,
-        wants_progress: bool = False,
+        progress_s: float | None = None,
         log: WorkflowLog | None = None,
     ) -> None:
         self.workflow_id = workflow_id
@@ -69,7 +70,7 @@ class Watch:
         self.interval_s = interval_s
         self.task_id = task_id
         self.log = log
-        self.wants_progress = wants_progress
+        self.progress_s = progress_s
         self._conn_id = ray_workflow_conn_id
         self._poll: _Poll | None = None
 
@@ -230,14 +231,18 @@ class _Poll:
     ) -> None:
         now = time.monotonic()
         running = {
-            watch.segment
+            watch.segment: watch.progress_s
             for watch in watches
-            if watch.wants_progress
+            if watch.progress_s is not None
             and isinstance(standing := standings.get(watch.segment), Standing)
             and standing.status is WorkflowStatus.RUNNING
         }
         self._progress_at = {segment: self._progress_at.get(segment, now) for segment in running}
-        due = [segment for segment in running if now - self._progress_at[segment] >= PROGRESS_S]
+        due = [
+            segment
+            for segment, progress_s in running.items()
+            if now - self._progress_at[segment] >= progress_s
+        ]
         for segment in sorted(due, key=self._progress_at.__getitem__)[:_PROGRESS_READS]:
             self._progress_at[segment] = now
             standing = standings[segment]
@@ -251,8 +256,6 @@ class _Poll:
 #: How many are answered at once. Each takes the loop up to 0.2 ms, and Airflow complains of 200 ms.
 ANSWERS_A_TURN = 100
 
-#: How often at most it is looked up how far a workflow is.
-PROGRESS_S = 30.0
 _PROGRESS_READS = 2
 _LOG_READS = 2
 # Shown by a trigger in one turn of the loop.

@@ -107,7 +107,8 @@ class Executor:
         self._outcome: Outcome | None = None
         self._schedule: Schedule | None = None
         self._queue: asyncio.Queue[Callable[[], None]] = asyncio.Queue()
-        journal = JournalWriter(store.bytes, claim.workflow_id, claim.epoch, signing=store.signing)
+        place = store.bytes, claim.workflow_id, claim.epoch
+        journal = JournalWriter(*place, signing=store.signing, segment_bytes=store.segment_bytes)
         later = self._queue.put_nowait
         self._commits = GroupCommit(
             journal, writes, guard=guard, enqueue=later, on_written=self._on_written

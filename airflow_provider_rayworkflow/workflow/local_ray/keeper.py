@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from airflow_provider_rayworkflow import __version__
@@ -25,7 +25,7 @@ from airflow_provider_rayworkflow.workflow.local_ray.cluster import LocalCluster
 from airflow_provider_rayworkflow.workflow.local_ray.errors import LocalRayError
 from airflow_provider_rayworkflow.workflow.local_ray.folder import DoorBusyError, StateFolder
 from airflow_provider_rayworkflow.workflow.local_ray.leftovers import end_leftovers
-from airflow_provider_rayworkflow.workflow.local_ray.manager_watch import ManagerWatch
+from airflow_provider_rayworkflow.workflow.local_ray.manager_watch import ManagerWatch, WatchTimes
 from airflow_provider_rayworkflow.workflow.local_ray.state import (
     KeeperState,
     ManagerReport,
@@ -36,13 +36,28 @@ from airflow_provider_rayworkflow.workflow.storage.leases import Process
 
 log = get_logger(__name__)
 
-_DOOR_TIMEOUT_S = 10.0
-_POLL_S = 0.1  # between two looks for requests
-_LOOK_S = 1.0  # between two looks at who is present and what is held
-_KEEP_S = 3600.0  # between two times at which its files are made to look used
-_LEFTOVERS_S = 5.0  # for what an earlier keeper has left to end by itself
-_ANSWER_TIMEOUT_S = 15.0  # for a manager to say whether it is idle
-_STOP_TIMEOUT_S = 60.0  # for the end of Ray
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KeeperTimes:
+    """In seconds.
+
+    :param poll_s: between two looks for requests.
+    :param look_s: between two looks at who is present and what is held.
+    :param leftovers_s: for what an earlier keeper has left to end by itself.
+    :param door_timeout_s: for the folder's door.
+    :param answer_timeout_s: for a manager to say whether it is idle.
+    :param stop_timeout_s: for the end of Ray.
+    :param keep_s: between two times at which its files are made to look used.
+    """
+
+    poll_s: float = 0.1
+    look_s: float = 1.0
+    leftovers_s: float = 5.0
+    door_timeout_s: float = 10.0
+    answer_timeout_s: float = 15.0
+    stop_timeout_s: float = 60.0
+    keep_s: float = 3600.0
+    watch: WatchTimes = field(default_factory=WatchTimes)
 
 
 class Keeper:
@@ -62,12 +77,14 @@ class Keeper:
         state: KeeperState,
         lock: int,
         idle_s: float,
+        times: KeeperTimes = KeeperTimes(),
     ) -> None:
         self._folder = folder
         self._make_cluster = make_cluster
         self._state = state
         self._lock = lock
         self._idle_s = idle_s
+        self._times = times
         self._watches: dict[str, ManagerWatch] = {}
         self._busy_at = 0.0
         self._kept_at = -math.inf
@@ -91,7 +108,7 @@ class Keeper:
     def _start(self) -> LocalCluster:
         folder, keeper_id = self._folder, self._state.keeper_id
         folder.write_state(self._state)
-        killed = end_leftovers(folder, keeper_id=keeper_id, wait_s=_LEFTOVERS_S)
+        killed = end_leftovers(folder, keeper_id=keeper_id, wait_s=self._times.leftovers_s)
         if killed:
             log.warning("%d processes of an earlier local Ray had to be killed", killed)
         folder.write_token(secrets.token_hex(32))
@@ -113,7 +130,10 @@ class Keeper:
     def _fail(self, exc: Exception) -> None:
         message = shown_text(str(exc)).strip() or type(exc).__name__
         failure = StartFailure(keeper_id=self._state.keeper_id, message=f"{message.rstrip('.')}.")
-        with suppress(StorageError, LocalRayError), self._folder.door(timeout_s=_DOOR_TIMEOUT_S):
+        with (
+            suppress(StorageError, LocalRayError),
+            self._folder.door(timeout_s=self._times.door_timeout_s),
+        ):
             self._folder.write_failure(failure)
             self._folder.clear()
 
@@ -130,22 +150,22 @@ class Keeper:
             try:
                 self._take_requests(cluster)
                 if time.monotonic() >= look_at:
-                    look_at = time.monotonic() + _LOOK_S
+                    look_at = time.monotonic() + self._times.look_s
                     if reason := self._look():
                         return reason
             except (StorageError, LocalRayError) as exc:  # a full disk: that may pass
                 log.warning("The state folder can't be used now: %s", exc)
-                time.sleep(_LOOK_S)
+                time.sleep(self._times.look_s)
                 if not self._folder.is_keeper_lock(self._lock):
                     return _FOLDER_GONE
-            time.sleep(_POLL_S)
+            time.sleep(self._times.poll_s)
 
     def _take_requests(self, cluster: LocalCluster) -> None:
         for request in self._folder.manager_requests():
             watch = self._watches.get(request.storage)
             if watch is None:
                 watch = self._watches[request.storage] = ManagerWatch(
-                    cluster, request.storage, report=self._report
+                    cluster, request.storage, report=self._report, times=self._times.watch
                 )
             watch.ask(request.location)
 
@@ -168,7 +188,7 @@ class Keeper:
         """Why it has to end, ``""`` if it has not."""
         if not self._folder.is_keeper_lock(self._lock):
             return _FOLDER_GONE
-        if time.monotonic() - self._kept_at >= _KEEP_S:
+        if time.monotonic() - self._kept_at >= self._times.keep_s:
             self._folder.keep()
             self._kept_at = time.monotonic()
         if self._folder.read_state() != self._state:  # it could not be written, or was deleted
@@ -193,7 +213,7 @@ class Keeper:
 
     def _says_ending(self) -> bool:
         """True if no process has come meanwhile: from here on, they wait for the end."""
-        with self._folder.door(timeout_s=_DOOR_TIMEOUT_S):
+        with self._folder.door(timeout_s=self._times.door_timeout_s):
             if self._folder.presences() or self._folder.manager_requests():
                 return False
             self._say("ending")
@@ -201,7 +221,7 @@ class Keeper:
 
     def _is_idle_now(self) -> bool:
         """True if no manager holds anything; what was submitted meanwhile runs on otherwise."""
-        deadline = time.monotonic() + _ANSWER_TIMEOUT_S
+        deadline = time.monotonic() + self._times.answer_timeout_s
         for watch in self._watches.values():
             if not watch.is_idle_now(max(0.0, deadline - time.monotonic())):
                 self._busy_at = time.monotonic()
@@ -212,10 +232,13 @@ class Keeper:
     # ---- its end
 
     def _end(self, cluster: LocalCluster) -> None:
-        with suppress(StorageError, LocalRayError), self._folder.door(timeout_s=_DOOR_TIMEOUT_S):
+        with (
+            suppress(StorageError, LocalRayError),
+            self._folder.door(timeout_s=self._times.door_timeout_s),
+        ):
             self._say("ending")
         # Ray's processes end with this one. What waits for them in vain must not.
-        timer = threading.Timer(_STOP_TIMEOUT_S, _give_up)
+        timer = threading.Timer(self._times.stop_timeout_s, self._give_up)
         timer.daemon = True
         timer.start()
         try:
@@ -223,7 +246,10 @@ class Keeper:
         except Exception:  # of Ray: of any kind
             log.exception("Ray did not end as it should")
         timer.cancel()
-        with suppress(StorageError, LocalRayError), self._folder.door(timeout_s=_DOOR_TIMEOUT_S):
+        with (
+            suppress(StorageError, LocalRayError),
+            self._folder.door(timeout_s=self._times.door_timeout_s),
+        ):
             if self._folder.is_keeper_lock(self._lock):
                 self._folder.clear()
 
@@ -237,11 +263,12 @@ class Keeper:
     def _on_signal(self, number: int, frame: Any) -> None:
         self._signal = f"its process was sent {signal.Signals(number).name}"
 
-
-def _give_up() -> None:
-    log.error("Ray has not ended after %g s: its processes are killed", _STOP_TIMEOUT_S)
-    logging.shutdown()
-    os._exit(1)
+    def _give_up(self) -> None:
+        log.error(
+            "Ray has not ended after %g s: its processes are killed", self._times.stop_timeout_s
+        )
+        logging.shutdown()
+        os._exit(1)
 
 
 _FOLDER_GONE = "its folder was deleted, so that no process finds it any more"

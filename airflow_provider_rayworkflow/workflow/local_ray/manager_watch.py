@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.format.shown_text import shown_text
@@ -13,8 +14,17 @@ from airflow_provider_rayworkflow.workflow.storage import shown
 
 log = get_logger(__name__)
 
-_LOOK_S = 1.0  # between two looks
-_DOUBT_S = 600.0  # so long a manager counts as busy that does not say whether it is
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WatchTimes:
+    """In seconds.
+
+    :param look_s: between two looks.
+    :param doubt_s: so long a manager counts as busy that does not say whether it is.
+    """
+
+    look_s: float = 1.0
+    doubt_s: float = 600.0
 
 
 class ManagerWatch:
@@ -25,12 +35,18 @@ class ManagerWatch:
     """
 
     def __init__(
-        self, cluster: LocalCluster, storage: str, *, report: Callable[[str, str, bool], None]
+        self,
+        cluster: LocalCluster,
+        storage: str,
+        *,
+        report: Callable[[str, str, bool], None],
+        times: WatchTimes = WatchTimes(),
     ) -> None:
         self._cluster = cluster
         self._storage = storage
         self._location = storage
         self._report = report
+        self._times = times
         self._changed = threading.Condition()
         self._is_asked = False
         self._is_up = False
@@ -67,20 +83,21 @@ class ManagerWatch:
             return self._looked_at >= wanted_at and not self._is_busy
 
     def _is_lost(self) -> bool:
-        return time.monotonic() - self._known_at >= _DOUBT_S
+        return time.monotonic() - self._known_at >= self._times.doubt_s
 
     def _run(self) -> None:
         while True:
             with self._changed:
                 self._changed.wait_for(
-                    lambda: self._is_asked or self._wanted_at > self._looked_at, _LOOK_S
+                    lambda: self._is_asked or self._wanted_at > self._looked_at,
+                    self._times.look_s,
                 )
                 is_asked, self._is_asked = self._is_asked, False
                 begun = time.monotonic()
             if is_asked or self._is_doubtful:
                 self._start(is_asked=is_asked)
             if self._is_doubtful or not self._look(begun):
-                time.sleep(_LOOK_S)
+                time.sleep(self._times.look_s)
 
     def _start(self, *, is_asked: bool) -> None:
         """Start it, also again: a manager in doubt may have died for good."""

@@ -30,9 +30,6 @@ log = get_logger(__name__)
 MAX_LOG_BYTES = 16 * 1024 * 1024
 MAX_LOG_VARIABLE = "RAY_WORKFLOW_MAX_LOG_BYTES"
 
-_MEMORY_BYTES = 32 * 1024 * 1024  # of all workflows together, until it is written
-_CLOSE_S = 10.0  # so long the end of a run waits for the last piece
-
 
 def max_log_bytes(environment: Mapping[str, str]) -> int:
     """What an environment says; 0 for no log.
@@ -46,11 +43,22 @@ def max_log_bytes(environment: Mapping[str, str]) -> int:
 
 
 class LogWriter:
-    """The logs of all workflows that one manager runs. It belongs to one event loop."""
+    """The logs of all workflows that one manager runs. It belongs to one event loop.
 
-    def __init__(self, known: Registry, *, max_bytes: int = MAX_LOG_BYTES) -> None:
+    :param max_bytes: the largest log of a workflow.
+    :param memory_bytes: how much of all workflows together waits until it is written.
+    """
+
+    def __init__(
+        self,
+        known: Registry,
+        *,
+        max_bytes: int = MAX_LOG_BYTES,
+        memory_bytes: int = 32 * 1024 * 1024,
+    ) -> None:
         self.known = known
         self.max_bytes = max_bytes
+        self.memory_bytes = memory_bytes
         #: How many bytes of lines wait in memory.
         self.waiting_bytes = 0
 
@@ -113,14 +121,14 @@ class RunLog:
         self._add([line], is_due=level == "WARNING")
 
     async def close(self) -> None:
-        """Write what waits, before the run's final status; for ten seconds at most.
+        """Write what waits, before the run's final status; for :attr:`.Intervals.log_close_s` at most.
 
         Lines that come later are dropped.
         """
         self._takes_lines, self._is_closing = False, True
         self._stop_timer()
         with suppress(TimeoutError):
-            async with asyncio.timeout(_CLOSE_S):
+            async with asyncio.timeout(self._known.intervals.log_close_s):
                 if self._writing is not None:  # if this one fails, the next may work
                     await asyncio.wait([self._writing])
                 if self._has_work:
@@ -134,7 +142,7 @@ class RunLog:
             return
         for line in lines:
             size = line.size
-            if self._writer.waiting_bytes + size > _MEMORY_BYTES:
+            if self._writer.waiting_bytes + size > self._writer.memory_bytes:
                 self._left_out += 1
                 continue
             self._lines.append(line)

@@ -47,11 +47,7 @@ from airflow_provider_rayworkflow.workflow.storage.mailbox import (
 log = get_logger(__name__)
 
 # Each of them may have a worker of its own that builds its graph.
-_MOST_AT_ONCE = 16
-# How long a run that is to be replaced may take to stop; a manager obeys in two seconds.
-_MOST_STOP_S = 60.0
-# A build that hangs keeps a place from others; one that works takes seconds, with an environment minutes.
-_MOST_BUILD_S = 3600.0
+MOST_AT_ONCE = 16
 
 
 class BuildError(WorkflowError):
@@ -121,7 +117,7 @@ class SubmissionReader:
                 log.warning("Submissions can't be listed: %s", exc)
             except Exception:  # the loop must live
                 log.exception("Submissions can't be listed")
-            if len(self._taking) >= _MOST_AT_ONCE:
+            if len(self._taking) >= MOST_AT_ONCE:
                 await asyncio.wait(self._taking.values(), return_when=asyncio.FIRST_COMPLETED)
             elif not has_found:
                 await asyncio.sleep(self._known.intervals.submissions_s)
@@ -139,7 +135,7 @@ class SubmissionReader:
         }
         passed_over = self._left | self._not_before.keys() | self._taking.keys()
         new = [key for key in found if key not in passed_over]
-        for key in new[: max(0, _MOST_AT_ONCE - len(self._taking))]:
+        for key in new[: max(0, MOST_AT_ONCE - len(self._taking))]:
             task = self._taking[key] = asyncio.create_task(self._take(key))
             task.add_done_callback(partial(self._end, key))
         return bool(new)
@@ -214,7 +210,7 @@ class SubmissionReader:
             if reason := await self._demands.why_not(submission):
                 return "failed", reason
             graph = await self._build(key, submission)
-            until = asyncio.get_running_loop().time() + _MOST_STOP_S
+            until = asyncio.get_running_loop().time() + self._known.intervals.stop_timeout_s
             has_begun = False
             while not has_begun:
                 # To build, or to stop a run, takes a while. Another manager may have been faster, and
@@ -250,7 +246,7 @@ class SubmissionReader:
             raise asyncio.CancelledError
         build = asyncio.ensure_future(self._builder.build(submission))
         self._builds.add(build)
-        until = asyncio.get_running_loop().time() + _MOST_BUILD_S
+        until = asyncio.get_running_loop().time() + self._known.intervals.build_timeout_s
         try:
             while not (await asyncio.wait([build], timeout=self._known.intervals.build_s))[0]:
                 await self._check_wanted(key, submission, until=until)
@@ -263,8 +259,9 @@ class SubmissionReader:
     async def _check_wanted(self, key: str, submission: Submission, *, until: float) -> None:
         """Return if a graph is to be built on; errors are those of :meth:`_build`."""
         if asyncio.get_running_loop().time() >= until:
+            most_s = self._known.intervals.build_timeout_s
             raise BuildError(
-                f"The graph was not built within {_MOST_BUILD_S:g} s. Look what "
+                f"The graph was not built within {most_s:g} s. Look what "
                 f"{submission.workflow or 'the runtime_env'!r} waits for: modules that are imported and "
                 "functions that give a graph must not wait for anything."
             )

@@ -72,7 +72,11 @@ class Archive:
 
 
 def pack(
-    given: Path, *, with_parent: bool = False, is_excluded: Callable[[str], bool] = lambda _: False
+    given: Path,
+    *,
+    with_parent: bool = False,
+    is_excluded: Callable[[str], bool] = lambda _: False,
+    most_bytes: int = MAX_ARCHIVE_BYTES,
 ) -> Archive:
     """Make an archive of a single file, or of a folder without what is of one machine.
 
@@ -82,16 +86,17 @@ def pack(
     :param with_parent: names in a folder begin with its own, as a package is imported.
     :param is_excluded: called with each path relative to the folder, with ``/`` between its parts and at
         the end of a folder's.
+    :param most_bytes: how much it may hold, unpacked.
     :raises ArchiveError: when a file can't be read, it is too large, or a link leads out of the folder or to
         another folder.
     """
     try:
         if given.is_file():
-            _check_size(given, given.parent, [given])
+            _check_size(given, given.parent, [given], most_bytes)
             return _pack([(given.name, given)])
         root = given.resolve(strict=True)
         found = list(_walk(root, root, is_excluded))
-        _check_size(given, root, found)
+        _check_size(given, root, found, most_bytes)
         prefix = f"{given.absolute().name}/" if with_parent else ""
         return _pack([(prefix + _relative(path, root), path) for path in found])
     except OSError as exc:
@@ -145,7 +150,7 @@ def _is_link_to_own_file(link: Path, root: Path) -> bool:
     )
 
 
-def _check_size(given: Path, root: Path, files: list[Path]) -> None:
+def _check_size(given: Path, root: Path, files: list[Path], most_bytes: int) -> None:
     if len(files) > MAX_ARCHIVE_FILES:
         raise ArchiveError(
             f"{str(given)!r} has {len(files):,} files, and an archive of code may have "
@@ -156,11 +161,11 @@ def _check_size(given: Path, root: Path, files: list[Path]) -> None:
         top = path.relative_to(root).parts[0]
         sizes[top] = sizes.get(top, 0) + path.stat().st_size
     total = sum(sizes.values())
-    if total > MAX_ARCHIVE_BYTES:
+    if total > most_bytes:
         largest = sorted(sizes, key=lambda name: -sizes[name])[:_SHOWN]
         shown = ", ".join(f"{name!r} {_mb(sizes[name])}" for name in largest)
         raise ArchiveError(
-            f"{str(given)!r} has {_mb(total)}, and an archive of code may have {_mb(MAX_ARCHIVE_BYTES)}. "
+            f"{str(given)!r} has {_mb(total)}, and an archive of code may have {_mb(most_bytes)}. "
             f"The largest in it: {shown}. {_WAY_OUT}"
         )
 
@@ -195,9 +200,10 @@ def _pack(files: list[tuple[str, Path]]) -> Archive:
 # ---- unpacking
 
 
-def check_members(data: bytes) -> list[zipfile.ZipInfo]:
+def check_members(data: bytes, *, most_bytes: int = MAX_ARCHIVE_BYTES) -> list[zipfile.ZipInfo]:
     """The members of a zip that can be unpacked into a folder, and nowhere else.
 
+    :param most_bytes: how much it may hold, unpacked.
     :raises ArchiveError: when it is no zip, is too large unpacked, or has a member that is a link, that is
         there twice, or whose name leads out of the folder.
     """
@@ -207,10 +213,8 @@ def check_members(data: bytes) -> list[zipfile.ZipInfo]:
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as exc:
         raise ArchiveError(f"It is no zip: {exc}") from exc
     size = sum(one.file_size for one in members)
-    if len(members) > MAX_ARCHIVE_FILES or size > MAX_ARCHIVE_BYTES:
-        raise ArchiveError(
-            f"Unpacked, it has more than {_mb(MAX_ARCHIVE_BYTES)} or too many files."
-        )
+    if len(members) > MAX_ARCHIVE_FILES or size > most_bytes:
+        raise ArchiveError(f"Unpacked, it has more than {_mb(most_bytes)} or too many files.")
     names = set[str]()
     for member in members:
         name, mode = member.filename.rstrip("/"), member.external_attr >> 16
@@ -225,13 +229,14 @@ def check_members(data: bytes) -> list[zipfile.ZipInfo]:
     return members
 
 
-def unpack(data: bytes, folder: Path) -> None:
+def unpack(data: bytes, folder: Path, *, most_bytes: int = MAX_ARCHIVE_BYTES) -> None:
     """Unpack an archive into a folder that is empty and that others can't write.
 
+    :param most_bytes: how much it may hold, unpacked.
     :raises ArchiveError: as :func:`check_members`, before anything is written; or when a file is damaged.
     :raises OSError: when a file can't be written.
     """
-    members = check_members(data)
+    members = check_members(data, most_bytes=most_bytes)
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         for member in members:
             path = folder.joinpath(*PurePosixPath(member.filename).parts)

@@ -38,8 +38,6 @@ from airflow_provider_rayworkflow.workflow.storage.keys import LogFile
 PIECE_BYTES = 1024 * 1024
 #: A larger piece is not of our writing; it is left out.
 MAX_PIECE_BYTES = 8 * 1024 * 1024
-#: How much of a log one call reads, in bytes of pieces; the next call goes on there.
-READ_BYTES = 4 * 1024 * 1024
 
 _dumps = json.JSONEncoder(separators=(",", ":"), sort_keys=True, ensure_ascii=True).encode
 
@@ -93,11 +91,19 @@ class LogPieces:
     """The logs of the workflows on one storage.
 
     :param signing: the keys of the documents; None for those of the environment.
+    :param read_bytes: how much of a log one call reads, in bytes of pieces; the next call goes on there.
     """
 
-    def __init__(self, store: ByteStore, *, signing: SigningKeys | None = None) -> None:
+    def __init__(
+        self,
+        store: ByteStore,
+        *,
+        signing: SigningKeys | None = None,
+        read_bytes: int = 4 * 1024 * 1024,
+    ) -> None:
         self._store = store
         self._signing = signing
+        self._read_bytes = read_bytes
 
     # ---- writing
 
@@ -176,7 +182,7 @@ class LogPieces:
             if place < after[:2] or (place == after[:2] and after.line < 0):
                 continue
             had = after.line if place == after[:2] else 0
-            if size >= READ_BYTES or len(lines) >= most_lines:
+            if size >= self._read_bytes or len(lines) >= most_lines:
                 return LogRead(lines=lines, cursor=cursor, is_all=False, damaged=damaged)
             size += file.size if file.size <= MAX_PIECE_BYTES else 0  # which is not read
             cursor = LogCursor(*place)
@@ -192,7 +198,7 @@ class LogPieces:
     def read_last(
         self, workflow_id: str, most_lines: int, *, task_id: str | None = None
     ) -> LogRead:
-        """Read the last lines of a log; :data:`READ_BYTES` at most are looked through.
+        """Read the last lines of a log; as much of it is looked through as one call reads.
 
         :raises DataLoadError: as :meth:`read`.
         """
@@ -201,7 +207,7 @@ class LogPieces:
         damaged: list[str] = []
         size, is_cut = 0, False
         for file in reversed(files):
-            if size >= READ_BYTES or len(lines) >= most_lines:
+            if size >= self._read_bytes or len(lines) >= most_lines:
                 is_cut = True
                 break
             size += file.size if file.size <= MAX_PIECE_BYTES else 0  # which is not read

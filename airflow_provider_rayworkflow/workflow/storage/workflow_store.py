@@ -34,7 +34,7 @@ from airflow_provider_rayworkflow.workflow.storage.archives import ArchiveStore
 from airflow_provider_rayworkflow.workflow.storage.byte_store import ByteStore
 from airflow_provider_rayworkflow.workflow.storage.claims import claim_put, latest_epoch, next_claim
 from airflow_provider_rayworkflow.workflow.storage.events import EventStore
-from airflow_provider_rayworkflow.workflow.storage.journal import read_journal
+from airflow_provider_rayworkflow.workflow.storage.journal import SEGMENT_BYTES, read_journal
 from airflow_provider_rayworkflow.workflow.storage.leases import LeaseStore
 from airflow_provider_rayworkflow.workflow.storage.left_out import Report, log_left_out
 from airflow_provider_rayworkflow.workflow.storage.log_pieces import LogPieces
@@ -53,6 +53,7 @@ class WorkflowStore:
 
     :param signing: the keys with which documents are signed and checked; None for those of the
         environment.
+    :param segment_bytes: for those who write journals, see :class:`.JournalWriter`.
     :ivar bytes: what holds all this.
     :ivar leases: the managers' leases.
     :ivar values: large values.
@@ -62,7 +63,13 @@ class WorkflowStore:
     :ivar mailbox: submissions, owners and stop requests.
     """
 
-    def __init__(self, store: ByteStore, *, signing: SigningKeys | None = None) -> None:
+    def __init__(
+        self,
+        store: ByteStore,
+        *,
+        signing: SigningKeys | None = None,
+        segment_bytes: int = SEGMENT_BYTES,
+    ) -> None:
         self.bytes = store
         self.signing = signing
         self.leases = LeaseStore(store, signing=signing)
@@ -71,6 +78,7 @@ class WorkflowStore:
         self.archives = ArchiveStore(store, signing=signing)
         self.events = EventStore(store, signing=signing)
         self.mailbox = Mailbox(store, signing=signing)
+        self.segment_bytes = segment_bytes
         self._believed: dict[str, None] = {}
 
     # ---- claims and graphs

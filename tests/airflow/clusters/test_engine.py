@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
+from itertools import repeat
 from pathlib import Path
 
 import pytest
 from sample_records import status_record
 
-from airflow_provider_rayworkflow.clusters import engine as engines
-from airflow_provider_rayworkflow.clusters import hosts
 from airflow_provider_rayworkflow.clusters.engine import RayEngine
 from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowError,
@@ -59,7 +59,6 @@ UNREACHABLE = RayWorkflowUnreachableError("The cluster can't be reached")
 def hook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RayWorkflowHook:
     connection = {"conn_type": "ray_workflow", "extra": {"storage": str(tmp_path)}}
     monkeypatch.setenv("AIRFLOW_CONN_RAY_WORKFLOW_DEFAULT", json.dumps(connection))
-    monkeypatch.setattr(engines, "_ENSURE_S", 0.0)
     return RayWorkflowHook()
 
 
@@ -68,7 +67,7 @@ def test_a_try_whose_manager_can_not_be_started_takes_back_what_it_has_submitted
     hook: RayWorkflowHook, error: RayWorkflowError
 ):
     """A manager that is started days later would run it."""
-    engine = RayEngine(hook, RunSpec(workflow_id="w"), Host(error), token="t", backoff=Backoff(0))
+    engine = engine_of(hook, "t", Host(error))
     engine.submit(StartOptions())
     assert len(hook.mailbox.list_submissions()) == 1
     with pytest.raises(type(error)):
@@ -105,6 +104,7 @@ def patient(hook: RayWorkflowHook, host: Outage, *, patience_s: float = 60) -> R
         token="t",
         backoff=Backoff(0),
         storage_backoff=Backoff(patience_s, first_wait_s=0.001),
+        ensure_interval_s=0.0,
     )
 
 
@@ -122,61 +122,73 @@ def test_a_storage_that_stays_down_or_can_not_be_used_fails_a_try_that_submits(
     assert hook.mailbox.list_submissions() == []
 
 
-def test_a_submission_whose_write_fails_is_written_again_and_once(
-    hook: RayWorkflowHook, monkeypatch: pytest.MonkeyPatch
-):
-    write, left = Mailbox.write_submission, [2]
+class MoodyHook(RayWorkflowHook):
+    """Its mailbox raises these errors: after writing a submission, or instead of reading an answer."""
 
-    def torn(mailbox: Mailbox, submission: Submission) -> None:
-        write(mailbox, submission)
-        left[0] -= 1
-        if left[0] >= 0:
-            raise DataSaveError("No answer.", is_transient=True)
+    def __init__(self, *, after_writes: Iterable[Exception] = ()) -> None:
+        super().__init__()
+        self.after_writes = iter(after_writes)
+        self.at_reads: Iterator[Exception] = iter(())
+        self.writes = 0
 
-    monkeypatch.setattr(Mailbox, "write_submission", torn)
+    @property
+    def mailbox(self) -> Mailbox:
+        return MoodyMailbox(self)
+
+
+class MoodyMailbox(Mailbox):
+    def __init__(self, hook: MoodyHook) -> None:
+        super().__init__(hook.store.bytes, signing=hook.store.signing)
+        self._hook = hook
+
+    def write_submission(self, submission: Submission) -> None:
+        super().write_submission(submission)
+        self._hook.writes += 1
+        if error := next(self._hook.after_writes, None):
+            raise error
+
+    def read_answer(self, workflow_id: str, submission_id: str) -> SubmissionAnswer | None:
+        if error := next(self._hook.at_reads, None):
+            raise error
+        return super().read_answer(workflow_id, submission_id)
+
+
+@pytest.mark.usefixtures("hook")
+def test_a_submission_whose_write_fails_is_written_again_and_once():
+    lost = DataSaveError("No answer.", is_transient=True)
+    hook = MoodyHook(after_writes=[lost, lost])
     patient(hook, Outage(None)).submit(StartOptions())
-    assert left == [-1]
+    assert hook.writes == 3
     (key,) = hook.mailbox.list_submissions()
     owner = hook.mailbox.read_owner("w")
     assert owner is not None
     assert hook.mailbox.read_submission(key).submission_id == owner.submission_id
 
 
-def test_a_submission_whose_write_fails_for_good_leaves_nothing_to_run(
-    hook: RayWorkflowHook, monkeypatch: pytest.MonkeyPatch
-):
-    write = Mailbox.write_submission
-
-    def torn(mailbox: Mailbox, submission: Submission) -> None:
-        write(mailbox, submission)
-        raise DataSaveError("The disk is full.")
-
-    monkeypatch.setattr(Mailbox, "write_submission", torn)
+@pytest.mark.usefixtures("hook")
+def test_a_submission_whose_write_fails_for_good_leaves_nothing_to_run():
+    hook = MoodyHook(after_writes=repeat(DataSaveError("The disk is full.")))
     with pytest.raises(RayWorkflowStorageError, match="The disk is full"):
         patient(hook, Outage(None)).submit(StartOptions())
     assert hook.mailbox.list_submissions() == []
 
 
+@pytest.mark.usefixtures("hook")
 @pytest.mark.parametrize("error", [AWAY, LASTING], ids=["transient", "lasting"])
 def test_a_storage_that_fails_while_a_try_waits_for_the_begin_is_asked_again(
-    hook: RayWorkflowHook, monkeypatch: pytest.MonkeyPatch, error: RayWorkflowError
+    error: RayWorkflowStorageError,
 ):
     """As after the begin: what a try has waited for so far is not given up for an outage."""
+    hook = MoodyHook()
     engine = patient(hook, Outage(None, error, None))
     engine.submit(StartOptions())
     (key,) = hook.mailbox.list_submissions()
     assert not engine.has_begun()  # the manager can't be looked at
-    read, left = Mailbox.read_answer, [2]
-
-    def moody(mailbox: Mailbox, workflow_id: str, submission_id: str) -> object:
-        left[0] -= 1
-        if left[0] >= 0:
-            raise DataLoadError("No answer.", is_transient=error.is_transient)
-        return read(mailbox, workflow_id, submission_id)
-
-    monkeypatch.setattr(Mailbox, "read_answer", moody)
+    lost = DataLoadError("No answer.", is_transient=error.is_transient)
+    hook.at_reads = iter([lost, lost])
     assert not engine.has_begun()
     assert not engine.has_begun()
+    assert list(hook.at_reads) == []
     submission = hook.mailbox.read_submission(key)
     hook.mailbox.write_answer(
         SubmissionAnswer(
@@ -212,13 +224,19 @@ def test_a_try_whose_time_is_over_before_its_workflow_begins_leaves_nothing_to_r
     assert request.how == "suspend"
 
 
-def engine_of(hook: RayWorkflowHook, token: str) -> RayEngine:
-    host = Host(UNREACHABLE, answers=9)
-    return RayEngine(hook, RunSpec(workflow_id="w"), host, token=token, backoff=Backoff(0))
+def engine_of(hook: RayWorkflowHook, token: str, host: Host | None = None) -> RayEngine:
+    return RayEngine(
+        hook,
+        RunSpec(workflow_id="w"),
+        host or Host(UNREACHABLE, answers=9),
+        token=token,
+        backoff=Backoff(0),
+        ensure_interval_s=0.0,
+    )
 
 
 def test_two_task_instances_that_submit_one_id_at_the_same_moment_wait_for_one_run(
-    hook: RayWorkflowHook, monkeypatch: pytest.MonkeyPatch
+    hook: RayWorkflowHook,
 ):
     """The later one owns it; what the other one has submitted is not run."""
     first, second = engine_of(hook, "first"), engine_of(hook, "second")
@@ -333,13 +351,14 @@ def test_a_resume_that_no_try_owns_says_of_which_run_it_was_asked_for(hook: RayW
 
 
 def test_a_resume_of_many_that_is_given_up_takes_back_all_that_have_not_begun(
-    hook: RayWorkflowHook, monkeypatch: pytest.MonkeyPatch
+    hook: RayWorkflowHook,
 ):
     """A user may have suspended one of them by the time when a manager is up."""
-    monkeypatch.setattr(hosts, "host_of", lambda hook: Host(FAILED, answers=3))
-    operator = RayWorkflowResumeAllOperator(task_id="t", unreachable_timeout_s=0)
+    operator = RayWorkflowResumeAllOperator(
+        task_id="t", unreachable_timeout_s=0, poll_interval_s=0.05
+    )
     with pytest.raises(RayWorkflowManagerError):
-        operator._resume(hook, ["a", "b", "c"])
+        operator._resume(hook, ["a", "b", "c"], Host(FAILED, answers=3))
     assert hook.mailbox.list_submissions() == []
 
 
@@ -354,9 +373,8 @@ def test_what_can_not_be_taken_back_keeps_nothing_else_and_hides_no_error(
         delete(mailbox, workflow_id, submission_id)
 
     monkeypatch.setattr(Mailbox, "delete_submission", moody)
-    monkeypatch.setattr(hosts, "host_of", lambda hook: Host(FAILED, answers=3))
     operator = RayWorkflowResumeAllOperator(task_id="t", unreachable_timeout_s=0)
     with pytest.raises(RayWorkflowManagerError):
-        operator._resume(hook, ["b", "a", "c"])
+        operator._resume(hook, ["b", "a", "c"], Host(FAILED, answers=3))
     (left,) = hook.mailbox.list_submissions()
     assert hook.mailbox.read_submission(left).workflow_id == "a"

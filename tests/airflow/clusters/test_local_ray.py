@@ -13,7 +13,6 @@ import psutil
 import pytest
 from local_rays import Machine, is_gone, wait_for
 
-from airflow_provider_rayworkflow.clusters import local_ray
 from airflow_provider_rayworkflow.clusters.local_ray import LocalRay
 from airflow_provider_rayworkflow.connection.settings import ConnectionSettings
 from airflow_provider_rayworkflow.exceptions import (
@@ -34,11 +33,11 @@ STAND_IN = "stand_in_ray:StandIn"
 @pytest.fixture
 def made(machine: Machine, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv(FOLDER_VARIABLE, machine.root)
-    monkeypatch.setattr(local_ray, "Launcher", partial(Launcher, cluster=STAND_IN))
     rays: list[LocalRay] = []
 
     def make(storage: str = "/data", **settings: object) -> LocalRay:
-        ray = LocalRay(ConnectionSettings(**settings), storage)
+        make_launcher = partial(Launcher, cluster=STAND_IN)
+        ray = LocalRay(ConnectionSettings(**settings), storage, make_launcher=make_launcher)
         rays.append(ray)
         return ray
 

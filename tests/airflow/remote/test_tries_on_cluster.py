@@ -6,7 +6,7 @@ import os
 import shutil
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from cluster import Cluster, wait_for
 
 import airflow_provider_rayworkflow
 from airflow_provider_rayworkflow import __version__
-from airflow_provider_rayworkflow.clusters import engine, remote
+from airflow_provider_rayworkflow.clusters import remote
 from airflow_provider_rayworkflow.clusters.engine import RayEngine
 from airflow_provider_rayworkflow.exceptions import RayWorkflowUnreachableError
 from airflow_provider_rayworkflow.hooks import RayWorkflowHook, StoredWorkflow
@@ -85,6 +85,8 @@ def begin(connection, monkeypatch: pytest.MonkeyPatch, caplog) -> Begin:
         function: str,
         arguments: dict[str, Any],
         unreachable_timeout_s: float = 60,
+        package_version: str = __version__,
+        own_modules: Sequence[str] = remote.OWN_MODULES,
         **connection_changes: object,
     ) -> Try:
         monkeypatch.setenv("AIRFLOW_CONN_RAY_WORKFLOW_DEFAULT", connection(**connection_changes))
@@ -99,8 +101,11 @@ def begin(connection, monkeypatch: pytest.MonkeyPatch, caplog) -> Begin:
         engine = RayEngine(
             hook,
             spec,
-            remote.RemoteCluster(hook, cluster),
+            remote.RemoteCluster(
+                hook, cluster, own_modules=own_modules, package_version=package_version
+            ),
             token=token,
+            package_version=package_version,
             backoff=Backoff(unreachable_timeout_s),
         )
         run = WorkflowTry(
@@ -189,9 +194,7 @@ def test_a_lost_cluster_leaves_the_workflow_resumable_on_another_one(begin: Begi
     assert ran(tmp_path) == {"a": 1, "gate": 2, "after": 1}
 
 
-def test_an_idle_manager_of_another_version_is_replaced(
-    begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_an_idle_manager_of_another_version_is_replaced(begin: Begin, tmp_path: Path):
     (tmp_path / "open").touch()
     what = {"function": "gated", "arguments": {"folder": str(tmp_path)}}
     older = tmp_path / "airflow_provider_rayworkflow"
@@ -202,12 +205,9 @@ def test_an_idle_manager_of_another_version_is_replaced(
     )
     source = (older / "__init__.py").read_text()
     (older / "__init__.py").write_text(source.replace(f'"{__version__}"', '"0.0.1"'))
-    with monkeypatch.context() as patched:
-        patched.setattr(remote, "_OWN_MODULES", (str(older), *remote._OWN_MODULES[1:]))
-        for side in (remote, engine):
-            patched.setattr(side, "__version__", "0.0.1")
-        before = begin(Action.RUN, token="older", workflow_id="older", **what)
-        record = before.wait().record
+    package = {"package_version": "0.0.1", "own_modules": (str(older), *remote.OWN_MODULES[1:])}
+    before = begin(Action.RUN, token="older", workflow_id="older", **what, **package)
+    record = before.wait().record
     hook = before.run._hook
     assert hook.store.leases.read(record.manager_id).package_version == "0.0.1"
 

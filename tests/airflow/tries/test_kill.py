@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from airflow_provider_rayworkflow.tries import kill
-from airflow_provider_rayworkflow.tries.kill import how_to_stop, stop_if_asked
+from airflow_provider_rayworkflow.tries.kill import KillTimes, how_to_stop, stop_if_asked
 
 
 class Run:
@@ -74,12 +74,12 @@ def test_a_silent_airflow_and_a_slow_workflow_are_not_waited_for():
 
 def test_all_that_is_waited_for_is_within_the_time_to_the_kill():
     """Airflow kills the process 5 s after it asked."""
-    assert kill._ASK_TIMEOUT_S + kill._STOP_TIMEOUT_S < 5
+    times = KillTimes()
+    assert times.ask_timeout_s + times.stop_timeout_s < 5
 
 
 @pytest.mark.timeout(60)
-def test_an_error_that_comes_after_the_time_is_in_the_log(monkeypatch, caplog):
-    monkeypatch.setattr(kill, "_STOP_TIMEOUT_S", 0.01)
+def test_an_error_that_comes_after_the_time_is_in_the_log(caplog):
     late, logged = threading.Event(), threading.Event()
 
     class LateRun(Run):
@@ -92,8 +92,13 @@ def test_an_error_that_comes_after_the_time_is_in_the_log(monkeypatch, caplog):
             if record.exc_info:
                 logged.set()
 
-    monkeypatch.setattr(kill.log, "handlers", [*kill.log.handlers, Seen()])
-    stop_if_asked(LateRun(), TaskInstance("failed"), "suspend")
-    assert not logged.is_set()
-    late.set()
-    assert logged.wait(30)
+    handler = Seen()
+    kill.log.addHandler(handler)
+    try:
+        times = KillTimes(stop_timeout_s=0.01)
+        stop_if_asked(LateRun(), TaskInstance("failed"), "suspend", times=times)
+        assert not logged.is_set()
+        late.set()
+        assert logged.wait(30)
+    finally:
+        kill.log.removeHandler(handler)

@@ -46,11 +46,13 @@ class Given:
         put = self.store.logs.put("w", epoch, number, lines)
         self.bytes.put(put.key, put.data)
 
-    def log(self) -> WorkflowLog:
+    def log(self, **limits: int) -> WorkflowLog:
         def remember(value: Any) -> None:
             self.memory = value
 
-        return WorkflowLog("w", remembered=self.memory, remember=remember, clock=lambda: self.now)
+        return WorkflowLog(
+            "w", remembered=self.memory, remember=remember, clock=lambda: self.now, **limits
+        )
 
     @property
     def shown(self) -> list[str]:
@@ -182,11 +184,10 @@ def test_a_memory_that_fails_does_no_harm(given: Given):
     assert given.shown == ["[load] 1"]
 
 
-def test_much_is_cut_with_word_of_where_the_rest_is(given: Given, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(workflow_log, "MAX_CHARACTERS", 1000)
+def test_much_is_cut_with_word_of_where_the_rest_is(given: Given):
     given.write(*["x" * 100] * 50)
     given.write("more")
-    log = given.log()
+    log = given.log(most_characters=1000)
     log.copy(given.store, is_last=True)
     given.now += LOOK_S
     log.copy(given.store)

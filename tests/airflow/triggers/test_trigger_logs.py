@@ -13,6 +13,7 @@ from sample_records import lease, status_record
 
 from airflow_provider_rayworkflow.tries import workflow_log
 from airflow_provider_rayworkflow.triggers import RayWorkflowTrigger
+from airflow_provider_rayworkflow.triggers.workflow import TriggerTimes
 from airflow_provider_rayworkflow.workflow.model.log_line import LogLine
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus as Status
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, open_store
@@ -26,7 +27,6 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WorkflowStore:
         "AIRFLOW_CONN_LOGGED",
         f'{{"conn_type": "ray_workflow", "extra": {{"storage": "{tmp_path}"}}}}',
     )
-    monkeypatch.setattr(workflow_log, "LOOK_S", 0.01)
     store = WorkflowStore(open_store(str(tmp_path)))
     store.leases.write(lease(ttl_s=3600))
     return store
@@ -49,6 +49,7 @@ def trigger(workflow_id: str = "w", **carried: Any) -> RayWorkflowTrigger:
         ray_workflow_conn_id="logged",
         poll_interval_s=0.01,
         carried=carried,
+        times=TriggerTimes(log_look_s=0.01),
     )
 
 

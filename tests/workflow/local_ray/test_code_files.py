@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_rayworkflow.workflow.local_ray import code_files as code
 from airflow_provider_rayworkflow.workflow.local_ray.code_files import code_state, with_files_of_now
 from airflow_provider_rayworkflow.workflow.model.code_variables import (
     ARCHIVES_VARIABLE,
@@ -110,13 +109,13 @@ def test_pythons_own_packages_below_a_project_are_not_looked_through(
     packages = folder / "lib" / "site-packages"
     packages.mkdir(parents=True)
     (packages / "module.py").write_text("A = 1\n")
-    monkeypatch.setattr(code, "_folders_of_python", lambda: frozenset({str(packages)}))
+    monkeypatch.setattr(sysconfig, "get_path", lambda name: str(packages))
     assert code_state([str(folder)]) == before
 
 
-def test_the_environment_of_python_is_not_looked_through(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(code, "_files", lambda path, _: pytest.fail(f"{path} was looked through"))
-    code_state([sysconfig.get_path("stdlib"), sysconfig.get_path("purelib")])
+def test_the_environment_of_python_is_not_looked_through():
+    paths = [sysconfig.get_path("stdlib"), sysconfig.get_path("purelib")]
+    assert code_state(paths, most_files=0) == code_state([])
 
 
 def test_a_dags_folder_below_pythons_prefix_is_looked_through(
@@ -129,11 +128,10 @@ def test_a_dags_folder_below_pythons_prefix_is_looked_through(
     assert code_state([str(folder)]) != before
 
 
-def test_where_there_are_too_many_files_no_worker_is_shared(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(code, "_MOST_FILES", 1)
-    assert code_state([str(folder)]) != code_state([str(folder)])
+def test_where_there_are_too_many_files_no_worker_is_shared(folder: Path):
+    paths = [str(folder)]
+    assert code_state(paths, most_files=1) != code_state(paths, most_files=1)
+    assert code_state(paths, most_files=2) == code_state(paths, most_files=2)
 
 
 def test_a_package_that_is_installed_to_be_edited_counts(

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
+import signal
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
@@ -13,11 +16,10 @@ from typing import Any
 import pytest
 
 from airflow_provider_rayworkflow.workflow.exceptions import DataSaveError
-from airflow_provider_rayworkflow.workflow.local_ray import keeper as keepers
-from airflow_provider_rayworkflow.workflow.local_ray import manager_watch
 from airflow_provider_rayworkflow.workflow.local_ray.cluster import Size, StartedCluster
-from airflow_provider_rayworkflow.workflow.local_ray.folder import StateFolder
-from airflow_provider_rayworkflow.workflow.local_ray.keeper import Keeper
+from airflow_provider_rayworkflow.workflow.local_ray.folder import HeldPresence, StateFolder
+from airflow_provider_rayworkflow.workflow.local_ray.keeper import Keeper, KeeperTimes
+from airflow_provider_rayworkflow.workflow.local_ray.manager_watch import WatchTimes
 from airflow_provider_rayworkflow.workflow.local_ray.state import (
     KeeperState,
     ManagerRequest,
@@ -61,17 +63,28 @@ class Cluster:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StateFolder:
-    monkeypatch.setattr(keepers.signal, "signal", lambda *_: None)
-    monkeypatch.setattr(keepers, "_POLL_S", 0.01)
-    monkeypatch.setattr(keepers, "_LOOK_S", 0.02)
-    monkeypatch.setattr(keepers, "_LEFTOVERS_S", 0.0)
-    monkeypatch.setattr(manager_watch, "_LOOK_S", 0.02)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
     folder = StateFolder(str(tmp_path / "local"), "env")
     folder.make()
     return folder
 
 
-def keep(folder: StateFolder, cluster: Any, *, idle_s: float = 0.0) -> int:
+class FullFolder(StateFolder):
+    """The folder of another one's path, on a disk that is full at the moments that a test names."""
+
+    def __init__(self, folder: StateFolder, is_full: Callable[[KeeperState], bool]) -> None:
+        super().__init__(folder.root, folder.name)
+        self._is_full = is_full
+
+    def write_state(self, state: KeeperState) -> None:
+        if self._is_full(state):
+            raise DataSaveError("no space left") from OSError(errno.ENOSPC, "full")
+        super().write_state(state)
+
+
+def keep(
+    folder: StateFolder, cluster: Any, *, idle_s: float = 0.0, stop_timeout_s: float = 60.0
+) -> int:
     lock = folder.take_keeper_lock()
     assert lock is not None
     state = KeeperState(
@@ -87,7 +100,14 @@ def keep(folder: StateFolder, cluster: Any, *, idle_s: float = 0.0) -> int:
         address="",
         token_file=folder.token_path,
     )
-    keeper = Keeper(folder, lambda: cluster, state=state, lock=lock, idle_s=idle_s)
+    times = KeeperTimes(
+        poll_s=0.01,
+        look_s=0.02,
+        leftovers_s=0.0,
+        stop_timeout_s=stop_timeout_s,
+        watch=WatchTimes(look_s=0.02),
+    )
+    keeper = Keeper(folder, lambda: cluster, state=state, lock=lock, idle_s=idle_s, times=times)
     try:
         return keeper.run()
     finally:
@@ -117,34 +137,32 @@ def test_a_dead_ray_is_ended_at_once_though_a_workflow_is_held(folder: StateFold
     assert cluster.stopped == 1
 
 
-def test_a_full_disk_ends_nothing(folder: StateFolder, monkeypatch: pytest.MonkeyPatch):
-    write, failures = folder.write_state, []
+def test_a_full_disk_ends_nothing(folder: StateFolder):
+    failures: list[dict[str, Any]] = []
 
-    def fail_sometimes(state: KeeperState) -> None:
-        if state.phase == "ending" and len(failures) < 2:
-            failures.append(asdict(state))
-            raise DataSaveError("no space left") from OSError(errno.ENOSPC, "full")
-        write(state)
+    def is_full_twice(state: KeeperState) -> bool:
+        if state.phase != "ending" or len(failures) == 2:
+            return False
+        failures.append(asdict(state))
+        return True
 
-    monkeypatch.setattr(folder, "write_state", fail_sometimes)
     cluster = Cluster(folder)
-    assert keep(folder, cluster) == 0
+    assert keep(FullFolder(folder, is_full_twice), cluster) == 0
     assert len(failures) == 2
     assert cluster.stopped == 1
     assert folder.read_state() is None
 
 
-def test_a_disk_that_is_full_when_it_would_end_leaves_no_try_waiting(
-    folder: StateFolder, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_disk_that_is_full_when_it_would_end_leaves_no_try_waiting(folder: StateFolder):
     """A try that comes at that moment must find a keeper that runs, not one that ends."""
-    write, tries, seen = folder.write_state, [], []
+    tries: list[HeldPresence] = []
+    seen: list[str] = []
 
-    def fail_once(state: KeeperState) -> None:
-        if state.phase == "ending" and not tries:
-            tries.append(folder.enter(Presence(pid=1, since=1.0, idle_s=0.0)))
-            raise DataSaveError("no space left")
-        write(state)
+    def is_full_once(state: KeeperState) -> bool:
+        if state.phase != "ending" or tries:
+            return False
+        tries.append(folder.enter(Presence(pid=1, since=1.0, idle_s=0.0)))
+        return True
 
     class Watched(Cluster):
         def held(self, storage: str) -> int:
@@ -155,8 +173,7 @@ def test_a_disk_that_is_full_when_it_would_end_leaves_no_try_waiting(
                     folder.leave(tries[0])
             return number
 
-    monkeypatch.setattr(folder, "write_state", fail_once)
-    assert keep(folder, Watched(folder)) == 0
+    assert keep(FullFolder(folder, is_full_once), Watched(folder)) == 0
     assert seen == ["running"] * 5
 
 
@@ -164,14 +181,13 @@ def test_a_ray_that_does_not_end_holds_the_process_for_a_while_only(
     folder: StateFolder, monkeypatch: pytest.MonkeyPatch
 ):
     ended: list[int] = []
-    monkeypatch.setattr(keepers.os, "_exit", ended.append)
-    monkeypatch.setattr(keepers.logging, "shutdown", lambda: None)
+    monkeypatch.setattr(os, "_exit", ended.append)
+    monkeypatch.setattr(logging, "shutdown", lambda: None)
 
     class Stuck(Cluster):
         def stop(self) -> None:
             while not ended:
                 time.sleep(0.01)
 
-    monkeypatch.setattr(keepers, "_STOP_TIMEOUT_S", 0.2)
-    keep(folder, Stuck(folder))
+    keep(folder, Stuck(folder), stop_timeout_s=0.2)
     assert ended == [1]

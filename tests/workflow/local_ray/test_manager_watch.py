@@ -9,9 +9,8 @@ import pytest
 from local_rays import wait_for
 
 from airflow_provider_rayworkflow.workflow.exceptions import DataLoadError
-from airflow_provider_rayworkflow.workflow.local_ray import manager_watch
 from airflow_provider_rayworkflow.workflow.local_ray.cluster import Size, StartedCluster
-from airflow_provider_rayworkflow.workflow.local_ray.manager_watch import ManagerWatch
+from airflow_provider_rayworkflow.workflow.local_ray.manager_watch import ManagerWatch, WatchTimes
 
 
 class Cluster:
@@ -56,16 +55,12 @@ def reports() -> list[tuple[str, str, bool]]:
     return []
 
 
-@pytest.fixture(autouse=True)
-def frequent_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(manager_watch, "_LOOK_S", 0.02)
-
-
-def make(cluster: Cluster, reports: list) -> ManagerWatch:
+def make(cluster: Cluster, reports: list, *, doubt_s: float = 600.0) -> ManagerWatch:
     def report(storage: str, problem: str, is_transient: bool) -> None:
         reports.append((storage, problem, is_transient))
 
-    return ManagerWatch(cluster, "/data", report=report)
+    times = WatchTimes(look_s=0.02, doubt_s=doubt_s)
+    return ManagerWatch(cluster, "/data", report=report, times=times)
 
 
 def test_it_is_busy_from_the_request_until_nothing_is_held(cluster: Cluster, reports: list):
@@ -137,10 +132,9 @@ def test_a_manager_that_does_not_answer_is_started_again_and_busy_for_a_while(
 
 
 def test_a_caller_is_told_that_a_manager_which_was_up_can_not_be_started_again(
-    cluster: Cluster, reports: list, monkeypatch: pytest.MonkeyPatch
+    cluster: Cluster, reports: list
 ):
-    monkeypatch.setattr(manager_watch, "_DOUBT_S", 0.5)
-    watch = make(cluster, reports)
+    watch = make(cluster, reports, doubt_s=0.5)
     watch.ask("/data")
     wait_for(lambda: not watch.is_busy)
     cluster.error = OSError("the storage is away")
@@ -150,10 +144,9 @@ def test_a_caller_is_told_that_a_manager_which_was_up_can_not_be_started_again(
     wait_for(lambda: not watch.is_busy)  # for so long it is in doubt
 
 
-def test_doubt_has_an_end(cluster: Cluster, reports: list, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(manager_watch, "_DOUBT_S", 0.3)
+def test_doubt_has_an_end(cluster: Cluster, reports: list):
     cluster.may_start.clear()
-    watch = make(cluster, reports)
+    watch = make(cluster, reports, doubt_s=0.3)
     watch.ask("/data")
     assert watch.is_busy
     wait_for(lambda: not watch.is_busy)

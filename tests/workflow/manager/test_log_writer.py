@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from airflow_provider_rayworkflow.workflow.exceptions import DataSaveError, OwnershipLostError
-from airflow_provider_rayworkflow.workflow.manager import log_writer
 from airflow_provider_rayworkflow.workflow.manager.log_writer import (
     MAX_LOG_BYTES,
     MAX_LOG_VARIABLE,
@@ -68,16 +67,16 @@ class Guard:
 
 
 class Logs:
-    def __init__(self, store: Store, max_bytes: int, log_s: float) -> None:
+    def __init__(self, store: Store, intervals: Intervals, **limits: int) -> None:
         self.store = store
         self.known = Registry(
             WorkflowStore(store),
             manager_id="m",
             clock=lambda: 7.0,
             tenure=Tenure(15, lambda: 0.0),
-            intervals=Intervals(log_s=log_s),
+            intervals=intervals,
         )
-        self.writer = LogWriter(self.known, max_bytes=max_bytes)
+        self.writer = LogWriter(self.known, **limits)
 
     def run(self, epoch: int = 1, guard: Guard | None = None) -> RunLog:
         claim = Claim(
@@ -114,13 +113,10 @@ async def logs(
     *,
     log_s: float = 0.01,
     store: Store | None = None,
-    workflow_bytes: int = MAX_LOG_BYTES,
-    **constants: float,
+    close_s: float = 10.0,
+    **limits: int,
 ) -> AsyncIterator[Logs]:
-    with pytest.MonkeyPatch.context() as patched:
-        for name, value in constants.items():
-            patched.setattr(log_writer, f"_{name.upper()}", value)
-        yield Logs(store or Store(), workflow_bytes, log_s)
+    yield Logs(store or Store(), Intervals(log_s=log_s, log_close_s=close_s), **limits)
 
 
 def lines(*texts: object, sender: str = "", first: int = 0) -> TaskLines:
@@ -206,7 +202,7 @@ def test_remarks_come_along_and_only_warnings_come_alone():
 
 def test_a_log_that_is_full_ends_with_a_note():
     async def main() -> None:
-        async with logs(workflow_bytes=2000) as given:
+        async with logs(max_bytes=2000) as given:
             run = given.run()
             for number in range(100):
                 run.take(lines(f"{number:0100d}"))
@@ -224,7 +220,7 @@ def test_a_log_that_is_full_ends_with_a_note():
 
 def test_a_later_run_has_half_of_the_room():
     async def main() -> None:
-        async with logs(workflow_bytes=4000) as given:
+        async with logs(max_bytes=4000) as given:
             for epoch in (1, 2, 3):
                 run = given.run(epoch)
                 for number in range(100):
@@ -243,7 +239,7 @@ def test_a_later_run_has_half_of_the_room():
 
 def test_nothing_is_kept_where_the_limit_is_none():
     async def main() -> None:
-        async with logs(workflow_bytes=0) as given:
+        async with logs(max_bytes=0) as given:
             run = given.run()
             run.take(lines(1))
             await run.close()
@@ -391,7 +387,7 @@ def test_nothing_is_written_for_a_workflow_that_is_anothers():
 
 def test_a_hundred_thousand_lines_are_written_in_few_pieces_and_order():
     async def main() -> None:
-        async with logs(workflow_bytes=64 * 1024 * 1024, close_s=100) as given:
+        async with logs(max_bytes=64 * 1024 * 1024, close_s=100) as given:
             run = given.run()
             for start in range(0, 100_000, 1000):
                 run.take(lines(*range(start, start + 1000)))

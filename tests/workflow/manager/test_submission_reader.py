@@ -23,10 +23,13 @@ from airflow_provider_rayworkflow.workflow.exceptions import DataLoadError, Data
 from airflow_provider_rayworkflow.workflow.format.documents import load_frames
 from airflow_provider_rayworkflow.workflow.format.signing import SIGNING_KEY_VARIABLE, SigningKeys
 from airflow_provider_rayworkflow.workflow.local_ray.code_files import code_state
-from airflow_provider_rayworkflow.workflow.manager import submission_reader as reader
 from airflow_provider_rayworkflow.workflow.manager.manager import Manager
 from airflow_provider_rayworkflow.workflow.manager.registry import Intervals
-from airflow_provider_rayworkflow.workflow.manager.submission_reader import BuildError, RefusedError
+from airflow_provider_rayworkflow.workflow.manager.submission_reader import (
+    MOST_AT_ONCE,
+    BuildError,
+    RefusedError,
+)
 from airflow_provider_rayworkflow.workflow.model.graph import Graph, Task
 from airflow_provider_rayworkflow.workflow.model.limits import Limits
 from airflow_provider_rayworkflow.workflow.model.records import (
@@ -581,7 +584,7 @@ def submit_hanging(mailbox: Mailbox) -> list[Submission]:
     """As many submissions as are taken at once, of workflows whose builds do not end."""
     hanging = [
         replace(SUBMISSION, workflow_id=f"hangs-{number}", workflow="hangs:build")
-        for number in range(reader._MOST_AT_ONCE)
+        for number in range(MOST_AT_ONCE)
     ]
     for one in hanging:
         mailbox.submit(one)
@@ -633,14 +636,14 @@ def test_builds_that_hang_end_with_their_tries_and_keep_no_place_from_others(mem
 
 
 @pytest.mark.invariant(11)
-def test_a_build_that_takes_too_long_is_given_up(memory, monkeypatch: pytest.MonkeyPatch):
+def test_a_build_that_takes_too_long_is_given_up(memory):
     """Its try was killed, and so does not take it back."""
-    monkeypatch.setattr(reader, "_MOST_BUILD_S", 0.0)
+    impatient = replace(WATCHED_BUILDS, build_timeout_s=0.0)
 
     async def check() -> None:
         mailbox, builder = Mailbox(memory), HangingBuilder()
         hanging = submit_hanging(mailbox)
-        async with managing(memory, builder=builder, intervals=WATCHED_BUILDS):
+        async with managing(memory, builder=builder, intervals=impatient):
             answer = await answered(memory, hanging[0])
             assert answer.outcome == "failed"
             assert "was not built within 0 s. Look what 'hangs:build' waits for" in answer.message
@@ -712,13 +715,11 @@ def test_a_workflow_that_is_to_start_over_is_stopped_first(memory, runs):
     asyncio.run(check())
 
 
-def test_a_run_that_does_not_stop_fails_the_start_over_with_the_remedy(
-    memory, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(reader, "_MOST_STOP_S", 0.0)
-
+def test_a_run_that_does_not_stop_fails_the_start_over_with_the_remedy(memory):
     async def check() -> None:
-        async with managing(memory, runner=InstantRunner(is_endless=True)) as manager:
+        impatient = {"intervals": replace(INTERVALS, stop_timeout_s=0.0)}
+        runner = InstantRunner(is_endless=True)
+        async with managing(memory, runner=runner, **impatient) as manager:
             await manager.submit("w", GRAPH, user_metadata={})
             Mailbox(memory).submit(RESTART)
             answer = await answered(memory, RESTART)

@@ -28,8 +28,6 @@ from airflow_provider_rayworkflow.workflow.storage.archives import (
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
 from airflow_provider_rayworkflow.workflow.storage.mailbox import Mailbox
 
-LIMIT = "airflow_provider_rayworkflow.workflow.storage.archives.MAX_ARCHIVE_BYTES"
-
 
 def write(folder: Path, **files: str) -> Path:
     """A folder with files; ``__`` in a name stands for ``/``, and ``_py`` at its end for ``.py``."""
@@ -104,13 +102,12 @@ def test_a_virtual_environment_is_left_out(code, tmp_path, name):
     assert pack(code) == plain
 
 
-def test_a_folder_that_is_too_large_is_refused_with_its_largest_parts(code, monkeypatch):
-    monkeypatch.setattr(LIMIT, 2 * 1024 * 1024)
+def test_a_folder_that_is_too_large_is_refused_with_its_largest_parts(code):
     (code / "lib" / "data.bin").write_bytes(bytes(3 * 1024 * 1024))
     with pytest.raises(
         ArchiveError, match=r"has 3\.0 MiB, .* may have 2\.0 MiB.*'lib' 3\.0 MiB.*excludes"
     ):
-        pack(code)
+        pack(code, most_bytes=2 * 1024 * 1024)
 
 
 def test_a_folder_that_is_not_there_is_an_error(tmp_path):
@@ -176,12 +173,9 @@ FILE = stat.S_IFREG | 0o644
     ],
 )
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_a_hostile_archive_is_refused_before_anything_is_written(
-    target, data, message, monkeypatch
-):
-    monkeypatch.setattr(LIMIT, 1024 * 1024)
+def test_a_hostile_archive_is_refused_before_anything_is_written(target, data, message):
     with pytest.raises(ArchiveError, match=message):
-        unpack(data, target)
+        unpack(data, target, most_bytes=1024 * 1024)
     assert list(target.iterdir()) == []
     assert not (target.parent / "out.py").exists()
 

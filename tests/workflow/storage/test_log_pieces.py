@@ -8,7 +8,7 @@ import pytest
 from airflow_provider_rayworkflow.workflow.exceptions import DataLoadError
 from airflow_provider_rayworkflow.workflow.format.signing import SigningKeys
 from airflow_provider_rayworkflow.workflow.model.log_line import LogLine
-from airflow_provider_rayworkflow.workflow.storage import ByteStore, keys, log_pieces, open_store
+from airflow_provider_rayworkflow.workflow.storage import ByteStore, keys, open_store
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
 from airflow_provider_rayworkflow.workflow.storage.log_pieces import (
     BEGINNING,
@@ -78,14 +78,10 @@ def test_a_cursor_gives_each_line_once(store: ByteStore):
     assert seen == ["0", "1", "2", "3"]
 
 
-def test_a_read_stops_at_a_size_and_goes_on_there(
-    store: ByteStore, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_read_stops_at_a_size_and_goes_on_there(store: ByteStore):
     for number in (1, 2, 3):
         write(store, 1, number, line(number))
-    with monkeypatch.context() as small:
-        small.setattr(log_pieces, "READ_BYTES", 1)
-        found = LogPieces(store).read(W)
+    found = LogPieces(store, read_bytes=1).read(W)
     assert (texts(found.lines), found.is_all) == (["1"], False)
     assert texts(LogPieces(store).read(W, found.cursor).lines) == ["2", "3"]
 

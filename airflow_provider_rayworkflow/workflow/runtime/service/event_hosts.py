@@ -15,9 +15,6 @@ from airflow_provider_rayworkflow.workflow.runtime.worker.events import EventHos
 MAX_EVENTS = 100_000
 
 _MAX_EVENT_RETRIES = 10
-# The next task may wait soon, and an actor takes about a second to start. But each version of an author's
-# code has an environment of its own, so none may stay for good.
-_IDLE_S = 60.0
 
 
 @dataclass(slots=True, eq=False)
@@ -30,9 +27,15 @@ class UsedHost:
 
 
 class EventHosts:
-    """Those of one manager. It belongs to one event loop."""
+    """Those of one manager. It belongs to one event loop.
 
-    def __init__(self) -> None:
+    :param idle_s: how long an actor stays when its last task waits no more. The next one may wait soon, and
+        an actor takes about a second to start. But each version of an author's code has an environment of
+        its own, so none may stay for good.
+    """
+
+    def __init__(self, *, idle_s: float = 60.0) -> None:
+        self._idle_s = idle_s
         self._loop = asyncio.get_running_loop()
         self._hosts: dict[str, UsedHost] = {}
 
@@ -58,7 +61,7 @@ class EventHosts:
         """A task waits there no more."""
         used.waiting -= 1
         if not used.waiting:
-            self._loop.call_later(_IDLE_S, self._end_if_idle, used)
+            self._loop.call_later(self._idle_s, self._end_if_idle, used)
 
     def _end_if_idle(self, used: UsedHost) -> None:
         if not used.waiting and self._hosts.get(used.name) is used:

@@ -50,7 +50,6 @@ WAIT_S = 30.0
 
 # How long Serve may be away while an event is waited for.
 _RESTART_S = 120.0
-_RESTART_INTERVAL_S = 0.5
 
 # How long the manager's settings are used, and how soon they are asked for again at the earliest.
 _SETTINGS_FOR_S = 30.0
@@ -205,10 +204,12 @@ def get_event_path() -> str:
     return event_path(location)
 
 
-def start_provider() -> DeploymentHandle[Any]:
+def start_provider(*, restart_interval_s: float = 0.5) -> DeploymentHandle[Any]:
     """Start the application if it is not there yet, and return its handle.
 
     While Serve restarts or the application is being replaced, it is tried again.
+
+    :param restart_interval_s: how often that is.
     """
     deadline = time.monotonic() + _RESTART_S
     while True:
@@ -218,7 +219,7 @@ def start_provider() -> DeploymentHandle[Any]:
             if time.monotonic() > deadline:
                 raise
             log.warning("The provider of HTTP events is not there yet: %s", exc)
-            time.sleep(_RESTART_INTERVAL_S)
+            time.sleep(restart_interval_s)
 
 
 def _provider() -> DeploymentHandle[Any]:

@@ -94,8 +94,8 @@ def _init(size: Size) -> str:
         configure_logging=False,
         log_to_driver=False,  # what tasks print goes to the storage
     )
-    session_dir: str = context.address_info["session_dir"]
-    return session_dir
+    address_info: dict[str, str] = context.address_info  # type: ignore[attr-defined]
+    return address_info["session_dir"]
 
 
 def _size_of_ray(*, asked: Size) -> Size:

@@ -21,7 +21,6 @@ from ray.exceptions import RayActorError
 from airflow_provider_rayworkflow import __version__
 from airflow_provider_rayworkflow.workflow.exceptions import DataSaveError, WorkflowError
 from airflow_provider_rayworkflow.workflow.manager.manager import Manager
-from airflow_provider_rayworkflow.workflow.manager.registry import Intervals
 from airflow_provider_rayworkflow.workflow.model.codec import dumps
 from airflow_provider_rayworkflow.workflow.model.limits import Limits
 from airflow_provider_rayworkflow.workflow.model.log_line import TaskLines
@@ -53,7 +52,7 @@ class InProcessManager:
 
     :param store: where its workflows are kept.
     :param renewal_s: how often its lease is renewed, in seconds.
-    :param intervals: see :class:`Manager`.
+    :param make_manager: called with the arguments of :class:`Manager` but for those of its own choice.
     """
 
     def __init__(
@@ -61,11 +60,11 @@ class InProcessManager:
         store: ByteStore,
         *,
         renewal_s: float = LEASE_TTL_S / 3,
-        intervals: Intervals | None = None,
+        make_manager: Callable[..., Manager] = Manager,
     ) -> None:
         self._store = _Severable(store)
         self._renewal_s = renewal_s
-        self._intervals = intervals
+        self._make_manager = make_manager
         self._location = f"in-process:{uuid.uuid4().hex}"
         self._started: Future[None] = Future()
         self._error: BaseException | None = None
@@ -140,7 +139,7 @@ class InProcessManager:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._ending = asyncio.Event()
-        self._actor = _Actor(self._location, self._intervals)
+        self._actor = _Actor(self._location, self._make_manager)
         try:
             manager = await self._actor._ready()
         except BaseException as exc:
@@ -184,9 +183,9 @@ class _Severable:
 class _Actor(WorkflowManagementActor):
     """The actor without Ray around it."""
 
-    def __init__(self, location: str, intervals: Intervals | None) -> None:
+    def __init__(self, location: str, make_manager: Callable[..., Manager]) -> None:
         self._uri = location
-        self._intervals = intervals
+        self._make_manager = make_manager
         self._limits = Limits()
         self._sharing = True
         self._runner = None
@@ -196,7 +195,7 @@ class _Actor(WorkflowManagementActor):
     async def _ready(self) -> Manager:
         async with self._starting:
             if self._manager is None:
-                manager = Manager(
+                manager = self._make_manager(
                     store=store_at(self._uri),
                     runner=_ThreadRunner(
                         self._uri,
@@ -208,7 +207,6 @@ class _Actor(WorkflowManagementActor):
                     limits=self._limits,
                     package_version=__version__,
                     process=Process.current_thread(),
-                    intervals=self._intervals,
                 )
                 await manager.start()
                 self._manager = manager

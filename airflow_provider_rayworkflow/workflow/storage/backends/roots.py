@@ -175,14 +175,22 @@ def closing(descriptor: int) -> Iterator[int]:
         os.close(descriptor)
 
 
-def open_below(folder: int, path: str, flags: int, mode: int = 0) -> int:
+#: Takes a folder, a path below it, flags and a mode. The descriptor, or None where the system has no such call.
+OpenAtOnce = Callable[[int, str, int, int], int | None]
+
+
+def open_below(
+    folder: int, path: str, flags: int, mode: int = 0, *, at_once: OpenAtOnce | None = None
+) -> int:
     """Open what is below a folder; like ``os.open``, but no link on the way is followed.
 
+    :param at_once: opens a path without links in one call; by default Linux's.
     :raises OSError: with ``ELOOP`` where there is a link.
     """
     parts = _parts(path)
     flags |= _SAFE
-    if len(parts) > 1 and (descriptor := _open_at_once(folder, path, flags, mode)) is not None:
+    open_it = at_once or open_at_once
+    if len(parts) > 1 and (descriptor := open_it(folder, path, flags, mode)) is not None:
         return descriptor
     opened = [folder]
     try:
@@ -263,9 +271,16 @@ _NO_SYMLINKS, _BENEATH = 0x04, 0x08
 _UNKNOWN = frozenset({errno.ENOSYS, errno.EPERM, errno.EINVAL, errno.EAGAIN, errno.EINTR})
 
 
-def _open_at_once(folder: int, path: str, flags: int, mode: int) -> int | None:
-    call = _system_call()
-    if call is None:
+def open_at_once(
+    folder: int, path: str, flags: int, mode: int, *, call: Callable[..., int] | None = None
+) -> int | None:
+    """The descriptor of a path without links; None where the system can't open it so.
+
+    :param call: the C library's ``syscall``, by default this process's; it leaves the error in :mod:`ctypes`.
+    :raises OSError: when the path can't be opened.
+    """
+    call = call or _system_call()
+    if call is None or os.uname().sysname != "Linux":
         return None
     # With O_NOFOLLOW, a link in the place of a folder would look like a file.
     how = ctypes.byref(_How(flags & ~os.O_NOFOLLOW, mode, _NO_SYMLINKS | _BENEATH))
@@ -280,8 +295,6 @@ def _open_at_once(folder: int, path: str, flags: int, mode: int) -> int | None:
 
 @functools.cache
 def _system_call() -> Callable[..., int] | None:
-    if os.uname().sysname != "Linux":
-        return None
     with suppress(OSError, AttributeError):
         call = ctypes.CDLL(None, use_errno=True).syscall
         call.restype = ctypes.c_long

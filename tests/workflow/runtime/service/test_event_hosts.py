@@ -32,7 +32,6 @@ def killed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         killed.append(actor)
 
     monkeypatch.setattr(event_hosts, "ray", SimpleNamespace(remote=lambda _: Made(), kill=kill))
-    monkeypatch.setattr(event_hosts, "_IDLE_S", 0.0)
     return killed
 
 
@@ -44,7 +43,7 @@ async def turn() -> None:
 
 def test_a_host_ends_when_its_last_task_waits_no_more(killed: list[int]):
     async def check() -> None:
-        hosts = EventHosts()
+        hosts = EventHosts(idle_s=0.0)
         first, second, other = hosts.take(None), hosts.take({}), hosts.take(NEW_CODE)
         assert (first.actor, second.actor, other.actor) == (1, 1, 2)
         hosts.give_back(first)
@@ -63,7 +62,7 @@ def test_a_host_ends_when_its_last_task_waits_no_more(killed: list[int]):
 
 def test_a_task_that_comes_in_time_keeps_it(killed: list[int]):
     async def check() -> None:
-        hosts = EventHosts()
+        hosts = EventHosts(idle_s=0.0)
         hosts.give_back(hosts.take(None))
         again = hosts.take(None)
         await turn()

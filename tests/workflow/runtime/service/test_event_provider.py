@@ -104,9 +104,9 @@ def on(monkeypatch):
         monkeypatch.setattr(http_events, "HTTPEventProvider", SimpleNamespace(bind=lambda _: None))
         monkeypatch.setattr(http_events, "has_several_managers", lambda: managers > 1)
         if location is None:
-            return http_events.start_provider()
+            return http_events.start_provider(restart_interval_s=0.0)
         with at_location(location):
-            return http_events.start_provider()
+            return http_events.start_provider(restart_interval_s=0.0)
 
     return on
 
@@ -127,9 +127,7 @@ def test_the_application_of_a_program_is_used_where_it_can_only_mean_one_storage
     assert serve.routes == {HTTP_EVENT_PROVIDER_NAME: "/event", own: event_path("/data")}
 
 
-def test_of_two_storages_that_start_at_once_one_gets_a_route_of_its_own(on, monkeypatch):
-    monkeypatch.setattr(http_events, "_RESTART_INTERVAL_S", 0.0)
-
+def test_of_two_storages_that_start_at_once_one_gets_a_route_of_its_own(on):
     class Racing(Serve):
         def run(self, application, *, name, route_prefix):
             self.routes.setdefault(f"{HTTP_EVENT_PROVIDER_NAME}-faster", "/event")
