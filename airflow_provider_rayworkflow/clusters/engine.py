@@ -35,6 +35,7 @@ from airflow_provider_rayworkflow.workflow.model.records import StartOptions
 from airflow_provider_rayworkflow.workflow.storage.mailbox import (
     ANYBODY,
     How,
+    Mailbox,
     Owner,
     Submission,
     SubmissionAnswer,
@@ -309,23 +310,12 @@ class RayEngine:
                 # The manager died before its answer: what the run has committed stays.
                 self._options = replace(self._options, on_existing="resume", from_task="")
             with_errors(lambda: self._submit(cluster))
-        elif self._is_lost(submission):
+        elif with_errors(lambda: _is_lost(self._hook.mailbox, submission)):
             log.warning(
                 "Workflow %s was deleted while it was to begin: it is submitted again",
                 self._workflow_id,
             )
             with_errors(lambda: self._submit(cluster))
-
-    def _is_lost(self, submission: Submission) -> bool:
-        """True if a submission was deleted without an answer."""
-        mailbox, workflow_id = self._hook.mailbox, self._workflow_id
-        return with_errors(
-            # In this order: a manager answers before it deletes.
-            lambda: (
-                not mailbox.is_open(workflow_id, submission.submission_id)
-                and mailbox.read_answer(workflow_id, submission.submission_id) is None
-            )
-        )
 
     def _ensure_now(self) -> str:
         cluster = self._host.ensure()
@@ -363,6 +353,13 @@ class RayEngine:
             f"{str(exc).rstrip('.')}.{given_up} Workflow {self._workflow_id!r} {stands}: the next "
             "try goes on from what is committed, on this cluster or another."
         )
+
+
+def _is_lost(mailbox: Mailbox, submission: Submission) -> bool:
+    """True if a submission was deleted without an answer."""
+    names = submission.workflow_id, submission.submission_id
+    # In this order: a manager answers before it deletes.
+    return not mailbox.is_open(*names) and mailbox.read_answer(*names) is None
 
 
 def _has_run(hook: RayWorkflowHook, submission: Submission) -> bool:

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import ray
@@ -251,18 +252,14 @@ class RayRunner:
 
     # ---- what came back
 
-    def _on_completed(self, pack: _Submitted, value: Any) -> None:
+    def _on_completed(self, pack: _Submitted, value: Any, *, is_late: bool = False) -> None:
         # On a thread of Ray, or in the loop where the Ray task could not be submitted. The loop is
         # woken once for all that have completed by then.
-        if says_that_node_is_dead(value, ray.get_runtime_context().get_node_id):
+        if not is_late and says_that_node_is_dead(value, ray.get_runtime_context().get_node_id):
             log.warning("Ray says that the manager's own node is dead: its end is waited for")
-            self._loop.call_soon_threadsafe(
-                self._loop.call_later, _OWN_END_S, self._complete, pack, value
-            )
-        else:
-            self._complete(pack, value)
-
-    def _complete(self, pack: _Submitted, value: Any) -> None:
+            again = partial(self._on_completed, pack, value, is_late=True)
+            self._loop.call_soon_threadsafe(self._loop.call_later, _OWN_END_S, again)
+            return
         self._completed.append((pack, value))
         if not self._is_woken:
             self._is_woken = True
