@@ -11,8 +11,7 @@ import pytest
 
 from airflow_provider_rayworkflow.clusters.archives import with_archives
 from airflow_provider_rayworkflow.exceptions import RayWorkflowInputError
-from airflow_provider_rayworkflow.workflow.storage.archives import Archive, ArchiveStore
-from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
+from airflow_provider_rayworkflow.workflow.storage.archives import Archive
 
 
 @pytest.fixture
@@ -118,10 +117,3 @@ def test_an_unsafe_zip_is_refused(tmp_path):
         archive.writestr("../out.py", "")
     with pytest.raises(RayWorkflowInputError, match=r"bad\.zip.*leads out"):
         with_archives({"working_dir": str(path)})
-
-
-def test_a_workflow_uses_its_archives(folder):
-    store = MemoryStore()
-    packed = with_archives({"working_dir": str(folder), "py_modules": [str(folder)]})
-    packed.store(ArchiveStore(store), "w", now=1.0)
-    assert ArchiveStore(store).used_by("w") == sorted(one.sha256 for one in packed.archives)

@@ -25,6 +25,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import DataLoadError, Data
 from airflow_provider_rayworkflow.workflow.model.graph import Graph, Task
 from airflow_provider_rayworkflow.workflow.model.records import StartOptions, StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.storage import keys
 from airflow_provider_rayworkflow.workflow.storage.claims import claim_put, next_claim
 from airflow_provider_rayworkflow.workflow.storage.mailbox import (
     ANYBODY,
@@ -235,6 +236,21 @@ def engine_of(hook: RayWorkflowHook, token: str, host: Host | None = None) -> Ra
     )
 
 
+def test_the_archives_of_a_submission_are_stored_and_in_use_before_a_manager_finds_it(
+    hook: RayWorkflowHook, tmp_path: Path
+):
+    code = tmp_path / "code"
+    code.mkdir()
+    (code / "module.py").write_text("A = 1")
+    spec = RunSpec(workflow_id="w", runtime_env={"working_dir": str(code)})
+    host = Host(UNREACHABLE, answers=9)
+    RayEngine(hook, spec, host, token="t", backoff=Backoff(0)).submit(StartOptions())
+    (key,) = hook.mailbox.list_submissions()
+    (sha256,) = hook.store.archives.used_by("w")
+    assert sha256 in json.dumps(hook.mailbox.read_submission(key).runtime_env)
+    assert hook.store.bytes.get(keys.archive_key(sha256))
+
+
 def test_two_task_instances_that_submit_one_id_at_the_same_moment_wait_for_one_run(
     hook: RayWorkflowHook,
 ):
@@ -298,7 +314,7 @@ def test_a_start_over_that_has_begun_on_a_cluster_that_died_is_not_done_again(
     hook: RayWorkflowHook, asked: StartOptions, has_begun: bool
 ):
     """The manager was killed after it had begun the run, and before it said so."""
-    engine = RayEngine(hook, RunSpec(workflow_id="w"), Replaced(), token="t", backoff=Backoff(0))
+    engine = engine_of(hook, "t", Replaced())
     engine.submit(asked)
     (key,) = hook.mailbox.list_submissions()
     submission_id = hook.mailbox.read_submission(key).submission_id if has_begun else "an earlier"

@@ -12,7 +12,9 @@ from airflow_provider_rayworkflow.clusters.own_code import with_code_of_this_pro
 from airflow_provider_rayworkflow.exceptions import RayWorkflowInputError
 from airflow_provider_rayworkflow.workflow.model.code_variables import CODE_VARIABLE
 
-OWN = [path for path in sys.path if path]
+
+def own() -> list[str]:
+    return [path for path in sys.path if path]
 
 
 def test_workers_import_what_this_process_can():
@@ -20,14 +22,14 @@ def test_workers_import_what_this_process_can():
     assert made["pip"] == ["x"]
     assert made["env_vars"].keys() == {"A", "PYTHONPATH", CODE_VARIABLE}
     assert made["env_vars"]["A"] == "b"
-    assert made["env_vars"]["PYTHONPATH"].split(os.pathsep) == OWN
+    assert made["env_vars"]["PYTHONPATH"].split(os.pathsep) == own()
 
 
 def test_a_path_of_the_authors_comes_first_and_its_files_count(tmp_path: Path):
     """Else a worker that has imported its module goes on with that after a change."""
     given = {"env_vars": {"PYTHONPATH": str(tmp_path)}}
     before = with_code_of_this_process(given)["env_vars"]
-    assert before["PYTHONPATH"].split(os.pathsep) == [str(tmp_path), *OWN]
+    assert before["PYTHONPATH"].split(os.pathsep) == [str(tmp_path), *own()]
     (tmp_path / "module.py").write_text("A = 1")
     assert with_code_of_this_process(given)["env_vars"][CODE_VARIABLE] != before[CODE_VARIABLE]
 
