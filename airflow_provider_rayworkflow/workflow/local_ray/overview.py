@@ -18,6 +18,7 @@ from airflow_provider_rayworkflow.workflow.storage.leases import Process
 _DOOR_TIMEOUT_S = 10.0
 _POLL_S = 0.1
 _LEFTOVERS_S = 5.0
+_KILL_TIMEOUT_S = 10.0  # for a killed process to be gone
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,7 +102,9 @@ def _send(process: Process, number: signal.Signals) -> None:
 def _kill(folder: StateFolder, state: KeeperState) -> None:
     """Kill a keeper that does not end; Ray ends with it, and what does not is killed, too."""
     _send(state.process, signal.SIGKILL)
-    while not state.process.is_gone():
+    deadline = time.monotonic() + _KILL_TIMEOUT_S
+    # Its first thread is gone before the others are, and only the last one lets go of its lock.
+    while _lives(folder, state) and time.monotonic() < deadline:
         time.sleep(_POLL_S)
     with folder.door(timeout_s=_DOOR_TIMEOUT_S):
         if not folder.has_keeper():  # else its processes are that one's affair
