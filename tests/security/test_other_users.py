@@ -54,11 +54,12 @@ USE_LOCAL_RAY = """
 from airflow_provider_rayworkflow.workflow.local_ray.cluster import Size
 from airflow_provider_rayworkflow.workflow.local_ray.environment import state_root
 from airflow_provider_rayworkflow.workflow.local_ray.folder import StateFolder
+from airflow_provider_rayworkflow.workflow.local_ray.launch import Launcher
 from airflow_provider_rayworkflow.workflow.local_ray.visit import LocalRayVisit
 
 folder = StateFolder(state_root(), "environment")
-with LocalRayVisit(folder, size=Size(), idle_s=0.0, timeout_s=10.0) as visit:
-    visit.ensure("/tmp/storage")
+visit = LocalRayVisit(folder, size=Size(), idle_s=0.0, launcher=Launcher(), timeout_s=10.0)
+visit.ensure("/tmp/storage")
 """
 
 

@@ -85,9 +85,7 @@ def test_a_cluster_that_does_not_answer_is_told_and_the_workflow_stays_as_it_is(
     record = store.read_status("failed")
     assert record is not None
     assert record.status == "FAILED"
-    owner = Mailbox(store.bytes).read_owner("failed")
-    assert owner is not None
-    assert owner.token.startswith("ui-")
+    assert Mailbox(store.bytes).list_submissions() == []  # else a cluster would run it days later
 
 
 def test_pages_start_no_local_ray(root: Path, monkeypatch: pytest.MonkeyPatch):
