@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import sample_records
@@ -28,6 +31,11 @@ DAY_S = 24 * 3600.0
 ELSEWHERE = Process(host="elsewhere", machine="other/1", pid=1, started="1")
 
 
+def its_time(sleep: Callable[[float], object]) -> SimpleNamespace:
+    """For the module alone: threads of other tests sleep as they like."""
+    return SimpleNamespace(time=time.time, sleep=sleep)
+
+
 def test_a_lease_goes_only_if_it_is_not_renewed_while_it_is_watched(
     monkeypatch: pytest.MonkeyPatch,
 ):
@@ -44,13 +52,13 @@ def test_a_lease_goes_only_if_it_is_not_renewed_while_it_is_watched(
         clock[0] += seconds
         store.leases.write(replace(wrong_clock, renewals=1))
 
-    monkeypatch.setattr(orphans.time, "sleep", sleep)
+    monkeypatch.setattr(orphans, "time", its_time(sleep))
     assert delete_dead_leases(store, before=2.0) == 1
     assert {lease.manager_id for lease in store.leases.list_all()} == {"wrong clock", "young"}
 
 
 def test_where_no_lease_is_old_nothing_is_waited_for(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(orphans.time, "sleep", lambda _: pytest.fail("it waits"))
+    monkeypatch.setattr(orphans, "time", its_time(lambda _: pytest.fail("it waits")))
     assert delete_dead_leases(WorkflowStore(MemoryStore()), before=2.0) == 0
 
 
@@ -93,7 +101,8 @@ def test_prune_takes_a_submission_for_a_dead_cluster_along_with_its_archives(
     now = 1_000 * DAY_S
     store, clock = WorkflowStore(MemoryStore()), [0.0]
     store.leases.watch = LeaseWatch(lambda: clock[0])
-    monkeypatch.setattr(orphans.time, "sleep", lambda s: clock.__setitem__(0, clock[0] + s))
+    patched = its_time(lambda seconds: clock.__setitem__(0, clock[0] + seconds))
+    monkeypatch.setattr(orphans, "time", patched)
     submitted_at = now - age_days * DAY_S
     killed = Lease(
         manager_id="m", actor_id="a", process=ELSEWHERE, renewed_at=submitted_at, cluster="gone"
