@@ -111,7 +111,10 @@ def airflow(home: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
     finally:
         if process.poll() is None:
             process.terminate()
-            process.wait(timeout=30)
+            try:
+                process.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
 
 def environment(home: Path) -> dict[str, str]:
