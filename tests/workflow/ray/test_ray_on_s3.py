@@ -157,9 +157,11 @@ def test_a_listing_reads_no_workflow(requests: Counter[str]):
     assert requests["LIST"] <= 3
 
 
-def test_the_secret_is_nowhere(requests: Counter[str], store: WorkflowStore, tmp_path: Path):
+def test_the_secret_is_nowhere(
+    requests: Counter[str], store: WorkflowStore, s3_proxy: Proxy, root: str
+):
     with pytest.raises(ValueError, match="sharing=") as raised:
-        workflow.init(storage=store.bytes.uri, sharing=False)
+        workflow.init(storage=s3_address(s3_proxy.port, path=root), sharing=False)
     secrets = [S3_SECRET, quote(S3_SECRET, safe=""), quote(S3_SECRET)]
     places = {"an error": str(raised.value), "the actors": str(actors())}
     for entry in store.bytes.list("v1"):
