@@ -62,6 +62,6 @@ class AirflowTask:
                 [sys.executable, "-m", "airflow", "db", "migrate"],
                 env=self._environment,
                 check=True,
-                timeout=180,
+                timeout=600,
                 stdout=subprocess.DEVNULL,
             )
