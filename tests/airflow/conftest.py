@@ -44,7 +44,7 @@ def airflow_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
             subprocess.run(
                 [sys.executable, "-m", "airflow", "db", "migrate"],
                 check=True,
-                timeout=180,
+                timeout=600,
                 stdout=subprocess.DEVNULL,
             )
             shutil.copy(Path(HOME.name, "airflow.db"), database)

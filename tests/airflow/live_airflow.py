@@ -316,7 +316,7 @@ class LiveAirflow:
             [sys.executable, "-m", "airflow", *command],
             env=self._environment,
             check=True,
-            timeout=180,
+            timeout=PATIENCE_S,
             stdout=subprocess.DEVNULL,
         )
 

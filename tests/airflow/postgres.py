@@ -54,7 +54,7 @@ def postgres() -> Iterator[str]:
                 *("--encoding", "UTF8", "--locale", "C"),
             ],
             check=True,
-            timeout=120,
+            timeout=300,
             cwd=folder,
             stdout=subprocess.DEVNULL,
             **user,

@@ -16,7 +16,7 @@ from airflow_provider_rayworkflow.connection.settings import EXTRAS
 from airflow_provider_rayworkflow.get_provider_info import get_provider_info
 from airflow_provider_rayworkflow.hooks import RayWorkflowHook
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(1_200)
 
 
 def ask_airflow(what: str) -> Any:
@@ -24,7 +24,7 @@ def ask_airflow(what: str) -> Any:
     answer = subprocess.run(
         [sys.executable, str(script), what],
         check=True,
-        timeout=150,
+        timeout=600,
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -102,7 +102,7 @@ def test_airflows_commands_list_what_there_is(airflow_home: Path, command: str, 
     answer = subprocess.run(
         [sys.executable, "-m", "airflow", "providers", command, "--output", "json"],
         check=True,
-        timeout=120,
+        timeout=600,
         stdout=subprocess.PIPE,
         text=True,
     )

@@ -17,7 +17,7 @@ from shapes import Plan
 
 from airflow_provider_rayworkflow import workflow
 
-_PATIENCE_S = 120.0
+_PATIENCE_S = 300.0
 _HEAD_CPUS = 3
 
 

@@ -79,7 +79,7 @@ class AirflowTask:
                 [sys.executable, "-m", "airflow", "db", "migrate"],
                 env=self._environment | {"AIRFLOW_HOME": str(migrated)},
                 check=True,
-                timeout=180,
+                timeout=600,
                 stdout=subprocess.DEVNULL,
             )
         self._home.mkdir()

@@ -17,7 +17,7 @@ import processes
 HERE = Path(__file__).parent
 
 #: Beginning a cluster and answering a command may take this long on a busy machine.
-PATIENCE_S = 240.0
+PATIENCE_S = 600.0
 
 # The loss of a node is noticed within a few seconds instead of fifteen.
 _ENVIRONMENT = {

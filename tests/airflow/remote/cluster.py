@@ -26,7 +26,7 @@ _START_ATTEMPTS = 3
 RAY = Path(sys.executable).with_name("ray")
 
 
-def wait_for(condition: Callable[[], T], what: str, timeout_s: float = 300.0) -> T:
+def wait_for(condition: Callable[[], T], what: str, timeout_s: float = 600.0) -> T:
     """Ask until the answer is true, and return it."""
     deadline = time.monotonic() + timeout_s
     while not (answer := condition()):
@@ -53,7 +53,7 @@ class Cluster:
         for attempt in range(1, _START_ATTEMPTS + 1):
             self._spawn()
             try:
-                wait_for(self._is_up, "the start of the cluster", 150)
+                wait_for(self._is_up, "the start of the cluster")
                 return
             except RuntimeError:  # Ray gives itself 30 s, too little on a busy machine
                 if attempt == _START_ATTEMPTS:

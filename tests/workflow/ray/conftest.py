@@ -25,7 +25,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.ray)
-            item.add_marker(pytest.mark.timeout(120))
             # Ray's own: sockets and processes that it leaves to the garbage collector, and what
             # it says about its DAG API, which the old library's programs use.
             item.add_marker(pytest.mark.filterwarnings("ignore::ResourceWarning"))

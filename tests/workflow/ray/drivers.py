@@ -49,7 +49,7 @@ def start(text: str, folder: Path, **env: str) -> subprocess.Popen[str]:
         )
 
 
-def run(text: str, folder: Path, *, timeout_s: float = 90, **env: str) -> str:
+def run(text: str, folder: Path, *, timeout_s: float = 300, **env: str) -> str:
     """Run a program to its end, and return what it and its tasks printed."""
     process = start(text, folder, **env)
     try:
