@@ -133,10 +133,9 @@ class LiveAirflow:
     def start_one(self, name: str, **settings: str) -> None:
         """Start it again.
 
-        :param settings: variables of its environment, beside those of the others.
+        :param settings: variables of the environment for it alone.
         """
-        self._environment |= settings
-        self._spawn(name)
+        self._spawn(name, **settings)
 
     # ---- what a person does
 
@@ -297,11 +296,11 @@ class LiveAirflow:
         part = "scheduler" if self._has_scheduler else "metadatabase"
         return health[part]["status"] == "healthy"
 
-    def _spawn(self, *command: str) -> None:
+    def _spawn(self, *command: str, **settings: str) -> None:
         with (self.home / f"{command[0]}.log").open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "airflow", *command],
-                env=self._environment,
+                env=self._environment | settings,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,

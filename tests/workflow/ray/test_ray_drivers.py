@@ -338,7 +338,6 @@ def test_a_pyarrow_file_system_is_a_storage(fresh_manager, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_a_new_cluster_on_the_same_storage_goes_on(fresh_manager, tmp_path, gate, ledger):
     storage = tmp_path / "storage"
     fresh_manager()
