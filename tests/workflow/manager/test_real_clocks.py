@@ -76,8 +76,13 @@ def faketime(step: str) -> list[str]:
 
 
 def namespace() -> list[str]:
-    """Runs a program as if on another machine, as far as processes go."""
-    command = ["unshare", "--pid", "--fork", "--mount-proc"]
+    """Runs a program as if on another machine, as far as processes go.
+
+    With a /dev/shm of its own: faketime names what it keeps there by its process number, and numbers
+    in a namespace are those of every other one.
+    """
+    mounts = 'mount -t tmpfs tmpfs /dev/shm && exec "$0" "$@"'
+    command = ["unshare", "--pid", "--fork", "--mount-proc", "sh", "-c", mounts]
     if shutil.which("unshare") is None or subprocess.run([*command, "true"], stderr=-3).returncode:
         pytest.skip("this user can't make namespaces of processes")
     return command
