@@ -207,7 +207,7 @@ def test_a_keeper_that_is_killed_is_replaced_and_nothing_of_it_stays(
     cluster, free = (int(machine.said(name)[0]) for name in ("processes", "free"))
     machine.forget("resists")
     os.kill(state.process.pid, signal.SIGKILL)
-    wait_for(lambda: is_gone(cluster))
+    wait_for(lambda: is_gone(cluster) and is_gone(state.process.pid))
     assert not is_gone(free)
     new = machine.visit().ensure("one")
     assert new.keeper_id != state.keeper_id
