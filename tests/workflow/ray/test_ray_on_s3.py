@@ -21,7 +21,6 @@ from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, open_st
 
 pytestmark = [
     pytest.mark.ray,
-    pytest.mark.timeout(180),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
