@@ -6,7 +6,8 @@
     ├── RayWorkflowInputError         what the DAG's author gave can't be run (not retried)
     ├── RayWorkflowConnectionError    the Airflow connection can't be used
     ├── RayWorkflowUnreachableError   the Ray cluster does not answer; the next try goes on
-    ├── RayWorkflowJobError           the job that should start the workflow on the cluster failed
+    ├── RayWorkflowManagerError       the cluster can't start a manager for the storage
+    ├── RayWorkflowStartError         the cluster's manager could not start the workflow
     ├── RayWorkflowQueueFullError     the cluster has no place for the workflow now
     ├── RayWorkflowStorageError       the workflow storage can't be read or written
     ├── RayWorkflowNotFoundError      there is no workflow of the given id
@@ -16,10 +17,12 @@
     ├── RayWorkflowOutputError        the output can't be what the Airflow task asks for (not retried)
     ├── RayWorkflowInterruptedError   the workflow was stopped; the next try resumes
     ├── RayWorkflowTimeoutError       the time to wait is over; the workflow is suspended
-    ├── RayWorkflowStillActiveError   it should start over or go, and another manager runs it
+    ├── RayWorkflowStillActiveError   it is active, and should be restarted or deleted
     ├── RayWorkflowEndedError         what a sensor waits for can't come any more (not retried)
     ├── RayWorkflowSuspendedError     a person suspended the workflow (not retried)
     └── RayWorkflowCanceledError      the workflow was canceled (not retried)
+
+An error about one workflow has its id as ``workflow_id``.
 """
 
 from __future__ import annotations
@@ -50,27 +53,30 @@ class RayWorkflowUnreachableError(RayWorkflowError):
     """The Ray cluster, or the way to it, does not answer. What it runs may go on."""
 
 
-class RayWorkflowJobError(RayWorkflowError):
-    """The Ray job that should start the workflow ended before the workflow began.
+class RayWorkflowManagerError(RayWorkflowError):
+    """A Ray job should have started the manager of the storage on the cluster, and has not.
 
-    :ivar workflow_id: the workflow.
     :ivar submission_id: of the job.
     """
 
-    def __init__(self, workflow_id: str, submission_id: str, message: str) -> None:
+    def __init__(self, storage: str, submission_id: str, message: str) -> None:
         super().__init__(
-            f"Workflow {workflow_id!r} was not started: the Ray job {submission_id!r} ended "
-            f"before. {shown_text(message)}"
+            f"The cluster has no workflow manager for {storage}: the Ray job {submission_id!r}, which "
+            f"should start it, {shown_text(message)}"
         )
-        self.workflow_id = workflow_id
         self.submission_id = submission_id
 
 
-class RayWorkflowQueueFullError(RayWorkflowError):
-    """As many workflows run and wait on the cluster as its limits allow. Nothing was written.
+class RayWorkflowStartError(RayWorkflowError):
+    """The cluster's manager could not start the workflow; the next try may be luckier."""
 
-    :ivar workflow_id: the workflow.
-    """
+    def __init__(self, workflow_id: str, message: str) -> None:
+        super().__init__(f"Workflow {workflow_id!r} was not started. {shown_text(message)}")
+        self.workflow_id = workflow_id
+
+
+class RayWorkflowQueueFullError(RayWorkflowError):
+    """As many workflows run and wait on the cluster as its limits allow. Nothing was written."""
 
     def __init__(self, workflow_id: str) -> None:
         super().__init__(
@@ -81,14 +87,18 @@ class RayWorkflowQueueFullError(RayWorkflowError):
 
 
 class RayWorkflowStorageError(RayWorkflowError):
-    """The workflow storage can't be used."""
+    """The workflow storage can't be used.
+
+    :ivar is_transient: the same may work a moment later.
+    """
+
+    def __init__(self, message: str, *, is_transient: bool = False) -> None:
+        super().__init__(message)
+        self.is_transient = is_transient
 
 
 class RayWorkflowNotFoundError(RayWorkflowError):
-    """Nothing is stored under the id.
-
-    :ivar workflow_id: the id.
-    """
+    """Nothing is stored under the id."""
 
     def __init__(self, workflow_id: str, storage: str) -> None:
         super().__init__(f"There is no workflow {workflow_id!r} in {storage}.")
@@ -98,7 +108,6 @@ class RayWorkflowNotFoundError(RayWorkflowError):
 class RayWorkflowFailedError(RayWorkflowError):
     """A task of the workflow failed with an exception of its own.
 
-    :ivar workflow_id: the workflow.
     :ivar task_id: the workflow task.
     :ivar error_type: the type of its exception, ``module.name``.
     :ivar error_message: the exception's text.
@@ -107,7 +116,7 @@ class RayWorkflowFailedError(RayWorkflowError):
     def __init__(self, workflow_id: str, failure: TaskFailure) -> None:
         super().__init__(
             f"Task {failure.task_id!r} of workflow {workflow_id!r} failed: "
-            f"{shown_text(f'{failure.type}: {failure.message}')}"
+            f"{shown_text(str(failure))}"
         )
         self.workflow_id = workflow_id
         self.task_id = failure.task_id
@@ -120,10 +129,7 @@ class RayWorkflowFailedForGoodError(RayWorkflowFailedError, AirflowFailException
 
 
 class RayWorkflowOutputError(RayWorkflowError, AirflowFailException):
-    """The workflow was successful, and its output can't become the XComs that were asked for.
-
-    :ivar workflow_id: the workflow.
-    """
+    """The workflow was successful, and its output can't become the XComs that were asked for."""
 
     def __init__(self, workflow_id: str, problem: str) -> None:
         super().__init__(
@@ -135,10 +141,7 @@ class RayWorkflowOutputError(RayWorkflowError, AirflowFailException):
 
 
 class RayWorkflowInterruptedError(RayWorkflowError):
-    """The workflow was stopped before its end; what it has committed is kept.
-
-    :ivar workflow_id: the workflow.
-    """
+    """The workflow was stopped before its end; what it has committed is kept."""
 
     def __init__(self, workflow_id: str, reason: str) -> None:
         super().__init__(
@@ -164,7 +167,6 @@ class RayWorkflowNotResumedError(RayWorkflowError):
 class RayWorkflowTimeoutError(RayWorkflowError):
     """The time to wait for the workflow is over. It is suspended; what it committed is kept.
 
-    :ivar workflow_id: the workflow.
     :ivar clock: which time is over.
     """
 
@@ -178,17 +180,9 @@ class RayWorkflowTimeoutError(RayWorkflowError):
 
 
 class RayWorkflowStillActiveError(RayWorkflowError):
-    """The workflow is active, and what was asked for needs an inactive one.
+    """The workflow is active, and what was asked for needs an inactive one."""
 
-    :ivar workflow_id: the workflow.
-    """
-
-    def __init__(
-        self,
-        workflow_id: str,
-        problem: str = "should start over, and it is still running for an earlier task instance. "
-        "Suspend or cancel that one, or wait for its end; then try again",
-    ) -> None:
+    def __init__(self, workflow_id: str, problem: str) -> None:
         super().__init__(f"Workflow {workflow_id!r} {problem}.")
         self.workflow_id = workflow_id
 
@@ -196,7 +190,6 @@ class RayWorkflowStillActiveError(RayWorkflowError):
 class RayWorkflowEndedError(RayWorkflowError, AirflowFailException):
     """A workflow that a sensor waits for has a status that ends the wait.
 
-    :ivar workflow_id: the workflow.
     :ivar status: of it.
     """
 
@@ -205,7 +198,7 @@ class RayWorkflowEndedError(RayWorkflowError, AirflowFailException):
     ) -> None:
         why = ""
         if failure is not None:
-            why = f" (task {failure.task_id!r}: {shown_text(f'{failure.type}: {failure.message}')})"
+            why = f" (task {failure.task_id!r}: {shown_text(str(failure))})"
         super().__init__(
             f"Workflow {workflow_id!r} is {status}{why}, and the sensor waits until {wanted}."
         )
@@ -214,10 +207,7 @@ class RayWorkflowEndedError(RayWorkflowError, AirflowFailException):
 
 
 class RayWorkflowSuspendedError(RayWorkflowError, AirflowFailException):
-    """A person suspended the workflow in the UI; what it has committed is kept.
-
-    :ivar workflow_id: the workflow.
-    """
+    """A person suspended the workflow in the UI; what it has committed is kept."""
 
     def __init__(self, workflow_id: str) -> None:
         super().__init__(
@@ -228,10 +218,7 @@ class RayWorkflowSuspendedError(RayWorkflowError, AirflowFailException):
 
 
 class RayWorkflowCanceledError(RayWorkflowError, AirflowFailException):
-    """The workflow was canceled, which is final.
-
-    :ivar workflow_id: the workflow.
-    """
+    """The workflow was canceled, which is final."""
 
     def __init__(self, workflow_id: str) -> None:
         super().__init__(

@@ -53,7 +53,7 @@ _CONNECTION_TYPE: Json = {
         "hidden-fields": ["login", "schema"],
         "relabeling": {"host": "Ray dashboard URL", "password": "Ray token"},
         "placeholders": {
-            "host": "http://ray-head:8265; empty: Ray runs in the task process",
+            "host": "http://ray-head:8265; empty: Ray runs on Airflow's machine",
             "password": "of a cluster with RAY_AUTH_MODE=token",
         },
     },
@@ -87,15 +87,26 @@ _CONNECTION_TYPE: Json = {
         },
         "num_cpus": {
             "label": "CPUs",
-            "description": "How many CPUs Ray may use in a task process. Without it: all of the "
-            "machine's.",
+            "description": "How many CPUs the local Ray may use, which all tasks of a machine "
+            "share. Without it: all of the machine's.",
             "schema": {"type": ["integer", "null"], "minimum": 1},
+        },
+        "num_gpus": {
+            "label": "GPUs",
+            "description": "How many GPUs the local Ray may use. Without it: all that Ray finds.",
+            "schema": {"type": ["integer", "null"], "minimum": 0},
         },
         "object_store_memory_mb": {
             "label": "Object store (MB)",
             "description": "Shared memory for values that pass between workflow tasks. Without "
             "it: as much as Ray takes by itself, about 30 % of the machine's memory.",
             "schema": {"type": ["integer", "null"], "minimum": 80},
+        },
+        "local_idle_s": {
+            "label": "Local Ray stays (s)",
+            "description": "How long the local Ray stays when nothing is left to do. 0: it ends "
+            "with the last workflow.",
+            "schema": {"type": ["number", "null"], "minimum": 0, "default": 120},
         },
         "verify": {
             "label": "Verify TLS",

@@ -7,20 +7,16 @@ import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any
 
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 
 from airflow_provider_rayworkflow.connection.checks import (
     check_cluster,
-    check_embedded_ray,
+    check_local_ray,
     run_checks,
 )
-from airflow_provider_rayworkflow.connection.object_storage import (
-    filesystem_for_ray,
-    open_through_airflow,
-)
+from airflow_provider_rayworkflow.connection.object_storage import open_through_airflow
 from airflow_provider_rayworkflow.connection.settings import ConnectionSettings
 from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowConnectionError,
@@ -59,7 +55,7 @@ class RayWorkflowHook(BaseHook):
     """Knows the connection. Reads of workflows what is JSON; never unpickles.
 
     :param ray_workflow_conn_id: a connection of type ``ray_workflow``. The default one need not
-        exist: Ray then runs in the task process, with the default storage.
+        exist: workflows then run on the local Ray of the machine, with the default storage.
     :param retry_for_s: how long a call of the storage is tried again that may work a moment later.
     """
 
@@ -103,15 +99,6 @@ class RayWorkflowHook(BaseHook):
     def shown_storage(self) -> str:
         """The same for people, without credentials."""
         return shown(self.storage_uri)
-
-    @property
-    def storage_for_ray(self) -> Any:
-        """What Ray in the task process is given for a storage: a URI, or a file system.
-
-        :raises RayWorkflowConnectionError: when the storage_conn_id can't be used.
-        """
-        conn_id = self.settings.storage_conn_id
-        return filesystem_for_ray(self.storage_uri, conn_id) if conn_id else self.storage_uri
 
     @cached_property
     def store(self) -> WorkflowStore:
@@ -316,10 +303,21 @@ class RayWorkflowHook(BaseHook):
         with self._storage_errors():
             self.mailbox.request_stop(request)
 
+    def is_being_suspended(self, workflow_id: str) -> bool:
+        """True while the request of the workflow's owner to suspend it is open. Two reads.
+
+        :raises RayWorkflowStorageError: when that can't be read.
+        """
+        mailbox = self.mailbox
+        with self._storage_errors():
+            owner = mailbox.read_owner(workflow_id)
+            request = mailbox.read_request(workflow_id, owner.token) if owner else None
+        return request is not None and request.how == "suspend"
+
     @property
     def mailbox(self) -> Mailbox:
         """What is left in the storage for a cluster, and for other tries."""
-        return Mailbox(self.store.bytes, signing=self.store.signing)
+        return self.store.mailbox
 
     def test_connection(self) -> tuple[bool, str]:
         """Say what works and what does not. Never raises; ends within the time limit."""
@@ -337,7 +335,7 @@ class RayWorkflowHook(BaseHook):
             self.check_storage()
             return f"Workflows can be written to {uri}. {self.store.bytes.weakness}".rstrip(". ")
 
-        ray = (lambda: check_cluster(cluster)) if cluster else check_embedded_ray
+        ray = (lambda: check_cluster(cluster)) if cluster else check_local_ray
         return run_checks(
             [("Ray", ray), ("Reading the storage", read), ("Writing the storage", write)],
             timeout_s=cluster.timeout_s if cluster else _TEST_TIMEOUT_S,

@@ -56,11 +56,11 @@ class RayWorkflowLink(_LeftLink):
 
 
 class RayDashboardLink(_LeftLink):
-    """To the job of the latest try on the cluster's dashboard; none for Ray in the task process."""
+    """To the cluster's dashboard; none for the local Ray, which has none."""
 
     name = "Ray dashboard"
 
     @staticmethod
-    def url(address: str, submission_id: str) -> str:
-        """The job's address on a dashboard."""
-        return f"{address}/#/jobs/{quote(submission_id, safe='')}"
+    def url(address: str) -> str:
+        """The address of the actors, the storage's manager among them."""
+        return f"{address}/#/actors"

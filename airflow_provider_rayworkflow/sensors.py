@@ -60,6 +60,8 @@ class RayWorkflowSensor(LeavesLinks, BaseSensorOperator):
     operator_extra_links = (RayWorkflowLink(),)
     template_fields: Sequence[str] = ("workflow_id", "workflow_task_id", "ray_workflow_conn_id")
     ui_color = "#e3f1fd"
+    #: How long it looks itself, in seconds, before it is deferred.
+    stay_s: float = deferral.STAY_S
 
     def __init__(
         self,
@@ -154,7 +156,7 @@ class RayWorkflowSensor(LeavesLinks, BaseSensorOperator):
         return self._wait_deferred(deadline, clock)
 
     def _wait_deferred(self, deadline: float, clock: str) -> Any:
-        answer = self._poke_for(min(deferral.STAY_S, deadline - time.time()))
+        answer = self._poke_for(min(self.stay_s, deadline - time.time()))
         if answer.is_done:
             return answer.xcom_value
         from airflow_provider_rayworkflow.triggers import RayWorkflowTrigger

@@ -22,6 +22,8 @@ if "RAY_AUTH_TOKEN_PATH" not in os.environ:  # else Ray would write a token into
 import ray
 
 from airflow_provider_rayworkflow import workflow
+from airflow_provider_rayworkflow.workflow.runtime.locations import to_location
+from airflow_provider_rayworkflow.workflow.runtime.manager_handle import manager_of
 
 
 @contextmanager
@@ -52,16 +54,17 @@ def manager(storage: str | None = None, *, sharing: bool | None = None) -> Itera
     with tempfile.TemporaryDirectory() as folder:
         root = storage or folder
         workflow.init(storage=root, sharing=sharing)
+        location = to_location(root)
         try:
             yield root
         finally:
-            ray.kill(ray.get_actor("WorkflowManagementActor", namespace="workflow"))
-            while _has_manager():
+            ray.kill(manager_of(location))
+            while _has_manager(location):
                 time.sleep(0.05)
 
 
-def _has_manager() -> bool:
+def _has_manager(location: str) -> bool:
     with suppress(ValueError):
-        ray.get_actor("WorkflowManagementActor", namespace="workflow")
+        manager_of(location)
         return True
     return False

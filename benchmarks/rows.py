@@ -54,6 +54,19 @@ def by_time(work: str, peer: str, *, ours: float, theirs: float, goal: str) -> R
     )
 
 
+def by_amount(work: str, peer: str, *, ours: float, theirs: float, unit: str, goal: str) -> Row:
+    """A row of what is used: the less, the better."""
+    return Row(
+        work=work,
+        peer=peer,
+        ours=round(ours, 3),
+        theirs=round(theirs, 3),
+        unit=unit,
+        ratio=round(theirs / ours, 2) if ours else 99.0,
+        goal=goal,
+    )
+
+
 def by_count(work: str, peer: str, *, ours: float, allowed: float, unit: str) -> Row:
     """A row of what may be used at most."""
     return Row(

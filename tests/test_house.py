@@ -1,4 +1,5 @@
-"""The house: the walks that docs/architecture.md tells are those of the code, and all texts name their subjects."""
+"""The house: the walks that docs/architecture.md tells are those of the code, all texts name their subjects, and no
+test reaches into the package's private names."""
 
 from __future__ import annotations
 
@@ -18,6 +19,7 @@ PAGES = [
     *sorted((REPOSITORY / "docs").rglob("*.md")),
 ]
 SOURCES = sorted(PACKAGE.rglob("*.py"))
+TESTS = sorted((REPOSITORY / "tests").rglob("*.py"))
 
 #: Words that hide the subject of a sentence, or that have to be read twice (CONTRIBUTING.md).
 UNCLEAR = re.compile(
@@ -92,8 +94,8 @@ def test_the_pure_folders_ask_no_clock_no_chance_and_no_machine(folder: str) -> 
             assert not {name.partition(".")[0] for name in names} & impure, path
 
 
-#: Stands at a step whose result Ray takes to another process, so that no code names the next step.
-CARRIED = "Ray carries"
+#: Stands at a step whose result comes to another process, so that no code names the next step.
+CARRIED = re.compile("Ray carries|the storage carries")
 #: Stands at a step that an earlier one has handed over: that one names it.
 HANDED_OVER = re.compile(r"handed over in step (\d+)")
 #: Stands at a step that a function outside of the walk calls: that one names it.
@@ -136,7 +138,7 @@ def _function(file: str, name: str) -> ast.AST:
 
 
 def _who_names(steps: list[Step], index: int) -> tuple[str, str] | None:
-    """The file and function that has to name a step; None where Ray carries the result."""
+    """The file and function that has to name a step; None where Ray or the storage carries the result."""
     if handed := HANDED_OVER.search(steps[index].says):
         earlier = int(handed[1]) - 1
         assert earlier < index
@@ -144,7 +146,7 @@ def _who_names(steps: list[Step], index: int) -> tuple[str, str] | None:
     if called := CALLED.search(steps[index].says):
         return called[1], called[2]
     before = steps[index - 1]
-    return None if CARRIED in before.says else (before.file, before.function)
+    return None if CARRIED.search(before.says) else (before.file, before.function)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +162,7 @@ def test_a_walk_of_the_architecture_page_is_short_and_as_the_code_goes_it(
     steps = WALKS[walk]
     assert len(steps) <= most_functions
     assert len({step.file for step in steps}) <= most_files
-    assert sum(CARRIED in step.says for step in steps) <= 1
+    assert sum(CARRIED.search(step.says) is not None for step in steps) <= 1
     assert sum(CALLED.search(step.says) is not None for step in steps) <= 1
     for index in range(1, len(steps)):
         if (namer := _who_names(steps, index)) is None:
@@ -263,3 +265,108 @@ class Taken:
 )
 def test_a_name_is_read_word_by_word(name: str, parts: str) -> None:
     assert _parts(name) == parts
+
+
+# ---- what tests change of the package: they give arguments instead
+
+
+def test_no_test_patches_a_private_name_of_the_package() -> None:
+    found = [
+        f"{path.relative_to(REPOSITORY)}:{line}: {patched}"
+        for path in TESTS
+        for line, patched in _private_patches(_tree(path))
+    ]
+    assert found == []
+
+
+def _private_patches(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """The line and the text of each ``setattr`` or ``delattr`` of a private name.
+
+    What a module imports from elsewhere may be patched; what it has got by a call, or as an argument, may be ours.
+    """
+    nodes = list(ast.walk(tree))
+    foreign = set().union(*map(_foreign_names, nodes))
+    texts = {
+        target.id: node.value
+        for node in nodes
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    for node in nodes:
+        if not isinstance(node, ast.Call) or not node.args:
+            continue
+        called = getattr(node.func, "attr", getattr(node.func, "id", ""))
+        if called not in ("setattr", "delattr"):
+            continue
+        target, *others = (
+            texts.get(one.id, one) if isinstance(one, ast.Name) else one for one in node.args
+        )
+        path = _beginning(target)
+        if path.startswith(f"{PACKAGE.name}."):
+            is_private = "._" in path
+        else:
+            is_ours = not path and _root(target) not in foreign
+            is_private = is_ours and bool(others) and _beginning(others[0]).startswith("_")
+        if is_private:
+            yield node.lineno, ast.unparse(node)
+
+
+def _foreign_names(node: ast.AST) -> set[str]:
+    """What an import names that is not of the package."""
+    match node:
+        case ast.Import(names=names):
+            return {
+                (one.asname or one.name).partition(".")[0]
+                for one in names
+                if one.name.partition(".")[0] != PACKAGE.name
+            }
+        case ast.ImportFrom(module=str(module), names=names):
+            if module.partition(".")[0] != PACKAGE.name:
+                return {one.asname or one.name for one in names}
+    return set()
+
+
+def _beginning(node: ast.expr) -> str:
+    """The text of a string, as far as it is written down; ``""`` for anything else."""
+    match node:
+        case (
+            ast.Constant(value=str(text))
+            | ast.JoinedStr(values=[ast.Constant(value=str(text)), *_])
+        ):
+            return text
+    return ""
+
+
+def _root(node: ast.expr) -> str:
+    """The first name of ``a.b.c``."""
+    while isinstance(node, ast.Attribute):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+@pytest.mark.parametrize(
+    ("code", "is_refused"),
+    [
+        ('monkeypatch.setattr(module, "_LOOK_S", 0)', True),
+        ('monkeypatch.setattr(module.Class, "_look", look)', True),
+        ('monkeypatch.setattr(made, "_look", look)', True),
+        ('patched.setattr(module, f"_{name}", 0)', True),
+        ('monkeypatch.setattr(module, "__version__", "0")', True),
+        ('monkeypatch.setattr("airflow_provider_rayworkflow.module._LOOK_S", 0)', True),
+        ("monkeypatch.setattr(PATH, 0)", True),
+        ('monkeypatch.delattr(module, "_LOOK_S")', True),
+        ('setattr(module, "_LOOK_S", 0)', True),
+        ('monkeypatch.setattr(module, "look", look)', False),
+        ('monkeypatch.setattr(os, "_exit", end)', False),
+        ('monkeypatch.setattr("other.module._private", 0)', False),
+        ("monkeypatch.setattr(module, name, 0)", False),
+    ],
+)
+def test_a_patch_of_a_private_name_is_seen(code: str, is_refused: bool) -> None:
+    before = """
+import os
+from airflow_provider_rayworkflow import module
+PATH = "airflow_provider_rayworkflow.module._LOOK_S"
+"""
+    assert bool(list(_private_patches(ast.parse(before + code)))) == is_refused

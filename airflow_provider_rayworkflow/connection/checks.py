@@ -39,11 +39,13 @@ def _said(subject: str, answer: Future[str], timeout_s: float) -> tuple[bool, st
         return False, f"{subject}: {type(exc).__name__}: {exc}"
 
 
-def check_embedded_ray() -> str:
+def check_local_ray() -> str:
     """Ray must be installed here."""
     if importlib.util.find_spec("ray") is None:
         raise RayWorkflowConnectionError("Ray is not installed here: pip install 'ray[default]'.")
-    return f"Ray {importlib.metadata.version('ray')} is installed and runs in the task process"
+    return (
+        f"Ray {importlib.metadata.version('ray')} is installed, for the local Ray of this machine"
+    )
 
 
 def check_cluster(cluster: Cluster) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -27,7 +27,7 @@ log = get_logger(__name__)
 
 Json = dict[str, Any]
 
-# Code of the author's is uploaded in it.
+# This package is uploaded in it.
 _SUBMIT_TIMEOUT_S = 300.0
 
 _TRY_LATER = (408, 425, 429)
@@ -47,13 +47,11 @@ class Job:
 
     :ivar status: Ray's name for it.
     :ivar message: why it has this status; of a failed one with the end of its log.
-    :ivar exit_code: of its driver; None while that runs, and if Ray could not start it.
     """
 
     submission_id: str
     status: str
     message: str
-    exit_code: int | None = None
 
     @property
     def has_ended(self) -> bool:
@@ -78,6 +76,16 @@ class RayJobs:
         """The cluster's Ray version."""
         return str((self._get("/api/version") or {}).get("ray_version", "?"))
 
+    def session_name(self) -> str:
+        """What tells this cluster from every other one, and from itself after a restart."""
+        found = self._get("/api/version") or {}
+        if not (name := found.get("session_name")):
+            raise RayWorkflowConnectionError(
+                f"What answers at {self._cluster.address} does not say which Ray cluster it is: is it the "
+                "dashboard of Ray 2.60 or later?"
+            )
+        return str(name)
+
     def find(self, submission_id: str) -> Job | None:
         """A job, None if the cluster has none of this id."""
         found = self._get(f"/api/jobs/{quote(submission_id, safe='')}", may_be_missing=True)
@@ -87,7 +95,6 @@ class RayJobs:
             submission_id=submission_id,
             status=str(found.get("status", "")),
             message=str(found.get("message") or ""),
-            exit_code=found.get("driver_exit_code"),
         )
 
     def submit(
@@ -123,21 +130,7 @@ class RayJobs:
             is_refused = isinstance(failure, RayWorkflowConnectionError)
             if is_refused and self.find(submission_id) is not None:
                 return
-            # The cause, and what is said of it, may have the values of variables in its text.
-            raise type(failure)(without_variables(str(failure), runtime_env)) from None
-
-    def read_log(self, submission_id: str) -> str:
-        """What a job has printed until now."""
-        found = self._get(f"/api/jobs/{quote(submission_id, safe='')}/logs") or {}
-        return str(found.get("logs") or "")
-
-    async def tail_log(self, submission_id: str) -> AsyncIterator[str]:
-        """What a job prints, from its beginning to its end, while it comes."""
-        try:
-            async for text in self._client().tail_job_logs(submission_id):
-                yield text
-        except Exception as exc:
-            raise self._failure_of(exc) from exc
+            raise failure from None  # the cause may have in its text what was sent, a token say
 
     @cached_property
     def token(self) -> Token:
@@ -265,13 +258,6 @@ class RayJobs:
 
 # Shorter texts stand in any sentence; Airflow's own mask leaves them, too.
 _SHORTEST_SECRET = 5
-
-
-def without_variables(text: str, runtime_env: Json) -> str:
-    """An error's text without the values of a runtime environment's variables."""
-    variables = runtime_env.get("env_vars")
-    values = variables.values() if isinstance(variables, dict) else [variables]
-    return _without(text, [str(value) for value in values if value])
 
 
 def _without(text: str, secrets: Iterable[str]) -> str:

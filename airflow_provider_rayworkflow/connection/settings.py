@@ -20,6 +20,8 @@ Json = dict[str, Any]
 
 _LEAST_OBJECT_STORE_MB = 80  # Ray takes no less
 _DEFAULT_TIMEOUT_S = 30.0
+#: How long the local Ray stays when nothing is left to do.
+DEFAULT_LOCAL_IDLE_S = 120.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,13 +54,15 @@ class Cluster:
 class ConnectionSettings:
     """What a connection says; None where it says nothing.
 
-    :ivar cluster: the Ray cluster to run workflows on; None for Ray in the task process.
+    :ivar cluster: the Ray cluster to run workflows on; None for the local Ray of the machine.
     :ivar storage: absolute path or URI where workflows are stored.
     :ivar storage_conn_id: another connection, with whose credentials Airflow's side reaches it.
     :ivar namespace: stands before the ids of workflows that are made from task instances.
-    :ivar num_cpus: how many CPUs Ray may use in the task process.
-    :ivar object_store_memory_mb: shared memory for values that pass between workflow tasks
-        in the task process.
+    :ivar num_cpus: how many CPUs the local Ray may use.
+    :ivar num_gpus: how many GPUs the local Ray may use.
+    :ivar object_store_memory_mb: shared memory of the local Ray for values that pass between
+        workflow tasks.
+    :ivar local_idle_s: how long the local Ray stays when nothing is left to do.
     :ivar signing_secret: see :data:`SIGNING_KEY_VARIABLE`.
     """
 
@@ -67,7 +71,9 @@ class ConnectionSettings:
     storage_conn_id: str | None = None
     namespace: str | None = None
     num_cpus: int | None = None
+    num_gpus: int | None = None
     object_store_memory_mb: int | None = None
+    local_idle_s: float = DEFAULT_LOCAL_IDLE_S
     signing_secret: str | None = field(default=None, repr=False)
 
     @classmethod
@@ -92,15 +98,9 @@ class ConnectionSettings:
             )
         if secret := extras.get("signing_secret"):
             mask_secret(secret)
-        return cls(
-            cluster=cluster,
-            storage=storage,
-            storage_conn_id=extras.get("storage_conn_id"),
-            namespace=extras.get("namespace"),
-            num_cpus=extras.get("num_cpus"),
-            object_store_memory_mb=extras.get("object_store_memory_mb"),
-            signing_secret=extras.get("signing_secret"),
-        )
+        # Each other extra is a field of its name.
+        own = {name: value for name, value in extras.items() if name not in _OF_CLUSTER}
+        return cls(cluster=cluster, **own)
 
 
 def _extra_of(connection: Connection) -> Json:
@@ -123,7 +123,7 @@ def _check_used(connection: Connection, extras: Json) -> None:
     fields = {name: getattr(connection, name) for name in ("login", "schema", "port", "password")}
     if connection.host:
         unused: list[str] = [
-            name for name in ("num_cpus", "object_store_memory_mb") if name in extras
+            name for name, value in _OF_LOCAL_RAY.items() if extras.get(name, value) != value
         ]
         if fields["login"]:
             unused.insert(0, "login")
@@ -132,7 +132,7 @@ def _check_used(connection: Connection, extras: Json) -> None:
     else:
         unused = [name for name, value in fields.items() if value]
         unused += [name for name, value in _OF_CLUSTER.items() if extras.get(name, value) != value]
-        why = "no host, so that Ray runs in the task process"
+        why = "no host, so that workflows run on the local Ray of the machine"
         remedy = "Leave it out, or give the host, for example http://ray-head:8265"
     if unused:
         raise RayWorkflowConnectionError(
@@ -174,14 +174,9 @@ def _read_cluster(connection: Connection, extras: Json) -> Cluster:
             f"The connection {conn_id!r} has a password and a header Authorization, of which only "
             "one can be sent. Leave one of them out."
         )
-    return Cluster(
-        address=_address(conn_id, connection.host or "", connection.port, connection.schema or ""),
-        token=token,
-        verify=extras.get("verify", True),
-        ca=ca,
-        headers=headers,
-        timeout_s=extras.get("timeout_s", _DEFAULT_TIMEOUT_S),
-    )
+    address = _address(conn_id, connection.host or "", connection.port, connection.schema or "")
+    given = {name: value for name, value in extras.items() if name in _OF_CLUSTER}
+    return Cluster(address=address, token=token, **given)
 
 
 def _token(conn_id: str, password: str) -> str:
@@ -248,7 +243,7 @@ def _wrong_host(conn_id: str, problem: str) -> RayWorkflowConnectionError:
     return RayWorkflowConnectionError(
         f"The connection {conn_id!r} has a host that can't be used: {problem}. Give the URL of "
         "the cluster's dashboard, for example http://ray-head:8265, or leave the host empty to "
-        "run Ray in the task."
+        "run workflows on the local Ray of the machine."
     )
 
 
@@ -278,10 +273,17 @@ def _whole_number(least: int) -> Callable[[Any], int]:
 
 
 def _seconds(value: Any) -> float:
+    if not (seconds := _seconds_from_zero(value)):
+        raise ValueError
+    return seconds
+
+
+def _seconds_from_zero(value: Any) -> float:
+    """Seconds; 0 for no time at all."""
     if isinstance(value, bool):
         raise TypeError
     seconds = float(value)
-    if not 0 < seconds < float("inf"):
+    if not 0 <= seconds < float("inf"):
         raise ValueError
     return seconds
 
@@ -309,10 +311,12 @@ EXTRAS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "namespace": ("text", _text),
     "signing_secret": ("text", _text),
     "num_cpus": ("a whole number of at least 1", _whole_number(1)),
+    "num_gpus": ("a whole number of at least 0", _whole_number(0)),
     "object_store_memory_mb": (
         f"a whole number of at least {_LEAST_OBJECT_STORE_MB}",
         _whole_number(_LEAST_OBJECT_STORE_MB),
     ),
+    "local_idle_s": ("a number of seconds of at least 0", _seconds_from_zero),
     "verify": ("true or false", _flag),
     "ca": ("the path of a file with certificates", _text),
     "headers": ("a JSON object of texts that are ASCII and have no line breaks", _headers),
@@ -320,5 +324,11 @@ EXTRAS: dict[str, tuple[str, Callable[[Any], Any]]] = {
 }
 
 _SECRET = frozenset({"headers", "signing_secret"})
-# What is of a cluster only, with the value that the form gives it: that says nothing.
+# What is of one of the two only, with the value that the form gives it: that says nothing.
 _OF_CLUSTER = {"verify": True, "ca": None, "headers": None, "timeout_s": _DEFAULT_TIMEOUT_S}
+_OF_LOCAL_RAY = {
+    "num_cpus": None,
+    "num_gpus": None,
+    "object_store_memory_mb": None,
+    "local_idle_s": DEFAULT_LOCAL_IDLE_S,
+}

@@ -39,11 +39,6 @@ class Token:
     source: str
 
 
-def is_disabled() -> bool:
-    """True if this process's environment switches Ray's authentication off."""
-    return os.environ.get(MODE_VARIABLE, "").lower() == "disabled"
-
-
 def token_for(password: str, headers: Mapping[str, str]) -> Token:
     """The token that a connection sends.
 
@@ -64,7 +59,7 @@ def find_token() -> Token:
 
     :raises RayWorkflowConnectionError: when it names a token that can't be used.
     """
-    if is_disabled():
+    if os.environ.get(MODE_VARIABLE, "").lower() == "disabled":
         return Token(value="", source=f"{MODE_VARIABLE}=disabled")
     if given := os.environ.get(TOKEN_VARIABLE):
         return _checked(given, f"the environment variable {TOKEN_VARIABLE}")

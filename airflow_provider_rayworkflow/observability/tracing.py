@@ -1,7 +1,7 @@
 """A span for each workflow task, in the trace of the Airflow task, where Airflow traces.
 
 They are made from the times that the workflow's journal has, when the workflow has ended: so they
-cost the workflow nothing, the cluster needs no OpenTelemetry, and a lost driver loses no span.
+cost the workflow nothing, the cluster needs no OpenTelemetry, and a lost manager loses no span.
 """
 
 from __future__ import annotations

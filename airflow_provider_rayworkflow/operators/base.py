@@ -6,7 +6,6 @@ What only a try needs is imported when there is one: a DAG file is parsed all th
 from __future__ import annotations
 
 import math
-import os
 import time
 from abc import abstractmethod
 from collections.abc import Callable
@@ -41,6 +40,7 @@ from airflow_provider_rayworkflow.tries.decision import Action, Memory, OnKill, 
 from airflow_provider_rayworkflow.tries.task_instance import (
     asked_for,
     begun_at,
+    log_of,
     max_tries_of,
     remember_begin,
     write_memory,
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_rayworkflow.hooks import RayWorkflowHook, StoredWorkflow
     from airflow_provider_rayworkflow.tries.run_spec import RunSpec
-    from airflow_provider_rayworkflow.tries.workflow_try import Engine, WorkflowTry
+    from airflow_provider_rayworkflow.tries.workflow_try import WorkflowTry
 
 Json = dict[str, Any]
 
@@ -81,7 +81,6 @@ class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
         wait: bool = True,
         poll_interval_s: float = 1.0,
         on_kill: OnKill = "suspend",
-        runtime_env: Json | None = None,
         on_queue_full: Literal["wait", "fail"] = "wait",
         unreachable_timeout_s: float = 600.0,
         from_task: str | None = None,
@@ -102,7 +101,6 @@ class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
         self.wait = wait
         self.poll_interval_s = poll_interval_s
         self.kill_policy = on_kill
-        self.runtime_env = runtime_env
         self.on_queue_full = on_queue_full
         self.unreachable_timeout_s = unreachable_timeout_s
         self.from_task = from_task
@@ -155,44 +153,35 @@ class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
 
         hook = RayWorkflowHook(self.ray_workflow_conn_id)
         hook.use_signing_secret()
-        if not self.wait and hook.settings.cluster is None:
-            raise RayWorkflowInputError(
-                f"The task has wait=False, and its connection {self.ray_workflow_conn_id!r} has no "
-                "host: Ray in the task process would end with it, and so would the workflow. Give "
-                "the connection a cluster, or leave wait=False out."
-            )
         return hook
 
+    def _find(self, hook: RayWorkflowHook, workflow_id: str) -> StoredWorkflow | None:
+        """What this try decides about: what is stored when an earlier one's stop is over."""
+        from airflow_provider_rayworkflow.tries.pending_stop import find_settled
+
+        return find_settled(hook, workflow_id)
+
     def _make_try(self, hook: RayWorkflowHook, spec: RunSpec, context: Context) -> WorkflowTry:
-        """The try of a workflow, on the cluster or in this process."""
-        from airflow_provider_rayworkflow.clusters.local import EmbeddedRay
-        from airflow_provider_rayworkflow.clusters.remote import RemoteRay
+        """The try of a workflow."""
+        from airflow_provider_rayworkflow.clusters.hosts import engine_for
         from airflow_provider_rayworkflow.tries.workflow_try import WorkflowTry
 
-        ti, cluster = context["ti"], hook.settings.cluster
-        lineage = parent_variables(ti)
-        engine: Engine
-        if cluster is None:
-            os.environ |= lineage  # Ray's processes inherit them
-            engine = EmbeddedRay(hook, spec)
-        else:
-            address = cluster.address
-            engine = RemoteRay(
-                hook,
-                cluster,
-                replace(spec, runtime_env=with_variables(spec.runtime_env, lineage)),
-                token=str(ti.id),
-                backoff=Backoff(self.unreachable_timeout_s),
-                on_job=lambda job: self._leave_link(
-                    ti, RayDashboardLink(), RayDashboardLink.url(address, job)
-                ),
-            )
+        ti = context["ti"]
+        if cluster := hook.settings.cluster:
+            self._leave_link(ti, RayDashboardLink(), RayDashboardLink.url(cluster.address))
+        environment = with_variables(spec.runtime_env, parent_variables(ti))
         return WorkflowTry(
             hook=hook,
-            engine=engine,
+            engine=engine_for(
+                hook,
+                replace(spec, runtime_env=environment),
+                token=str(ti.id),
+                unreachable_timeout_s=self.unreachable_timeout_s,
+            ),
             spec=spec,
             poll_interval_s=self.poll_interval_s,
-            backoff=Backoff(self.unreachable_timeout_s if cluster else 0.0),
+            backoff=Backoff(self.unreachable_timeout_s),
+            log=log_of(context, spec.workflow_id),
         )
 
     def _due_restart(self, context: Context, memory: Memory) -> str:
@@ -264,19 +253,16 @@ class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
         """
         from airflow_provider_rayworkflow.tries.kill import stop_if_asked
 
-        stays = workflow_try.ends_with_process or not self.deferrable
-        if stays and self.deferrable:
-            self.log.info("Ray runs in the task process, so the task waits here: not deferred")
         self._stop_if_asked = partial(stop_if_asked, workflow_try, context["ti"], self.kill_policy)
-        suspend = detach = False
+        suspend = False
         try:
             found = start()
             if restarted is not None:
                 write_memory(context, restarted, restarted=True)
             if self.wait:
-                found = workflow_try.wait(found, at_most_s=math.inf if stays else _stay_s(deadline))
-                suspend = not stays and found.status.is_active and _is_over(deadline)
-            detach = found.status.is_active and not suspend
+                at_most_s = _stay_s(deadline) if self.deferrable else math.inf
+                found = workflow_try.wait(found, at_most_s=at_most_s)
+                suspend = self.deferrable and found.status.is_active and _is_over(deadline)
         except AirflowTaskTimeout:
             suspend = True
             self.log.error(
@@ -290,12 +276,12 @@ class RayWorkflowBaseOperator(LeavesLinks, BaseOperator):
             raise
         finally:
             self._stop_if_asked = None
-            workflow_try.close(suspend=suspend, detach=detach)
+            workflow_try.close(suspend=suspend)
         if not self.wait:
             return workflow_try.workflow_id
         if suspend:
             raise RayWorkflowTimeoutError(workflow_try.workflow_id, self._clock)
-        if detach:
+        if found.status.is_active:
             self._defer(workflow_try, context, deadline)
         workflow_try.report(found)
         return output_of(found, log=self.log, multiple_outputs=self.multiple_outputs)

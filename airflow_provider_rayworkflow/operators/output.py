@@ -47,7 +47,7 @@ def output_of(ended: StoredWorkflow, *, log: Logger, multiple_outputs: bool = Fa
     if ended.has_lost_owner:
         reason = "the process that ran it is gone"
     elif failure is not None:
-        reason = f"{failure.type}: {failure.message}"
+        reason = str(failure)
     elif record.stopped_by == ANYBODY:
         raise RayWorkflowSuspendedError(record.workflow_id)
     else:

@@ -26,7 +26,9 @@ class RayWorkflowResumeOperator(RayWorkflowBaseOperator):
 
     A failed or interrupted one is resumed: tasks that have committed their result don't run
     again. One that runs is attached to, and of a successful one the stored output is returned.
-    Its code is that of its last run; a ``RayWorkflowRunOperator`` brings the code of today.
+    Its graph is that of its last run, with the functions of the DAG file and the archived folders that
+    it was started with; a ``RayWorkflowRunOperator`` brings those of today. Modules that the local Ray's
+    workers import from this machine's files are imported as they are now.
 
     XCom: the output, as of ``RayWorkflowRunOperator``.
 
@@ -34,15 +36,12 @@ class RayWorkflowResumeOperator(RayWorkflowBaseOperator):
     :param ray_workflow_conn_id: a connection of type ``ray_workflow``: the cluster need not be
         the one that the workflow ran on before. (templated)
     :param deferrable: wait in Airflow's triggerer. By default Airflow's ``[operators]
-        default_deferrable``. Ray in the task process ends with it, so there the task waits.
+        default_deferrable``.
     :param wait: wait for the workflow's end. If not, the task is successful as soon as the
-        workflow goes on, on the cluster, and its XCom is the ``workflow_id``.
+        workflow goes on, and its XCom is the ``workflow_id``.
     :param poll_interval_s: how often the storage is asked how the workflow stands.
     :param on_kill: what becomes of the workflow when a person ends the task: ``"suspend"``,
         ``"cancel"`` or ``"leave"``.
-    :param runtime_env: folders that the tasks of the workflow need, as they were given when it was
-        started: a cluster that does not have them any more gets them again. What a task runs in
-        is stored with it and does not change. (templated)
     :param from_task: the id of a workflow task that runs again, with all that depend on it, in the
         first try and after each clear; retries go on from there. The conf of the DAG run goes
         before it, as for ``RayWorkflowRunOperator``. (templated)
@@ -51,13 +50,7 @@ class RayWorkflowResumeOperator(RayWorkflowBaseOperator):
         reached.
     """
 
-    template_fields: Sequence[str] = (
-        "workflow_id",
-        "ray_workflow_conn_id",
-        "runtime_env",
-        "from_task",
-    )
-    template_fields_renderers = {"runtime_env": "json"}  # noqa: RUF012 Airflow's
+    template_fields: Sequence[str] = ("workflow_id", "ray_workflow_conn_id", "from_task")
 
     def __init__(self, *, workflow_id: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -75,7 +68,7 @@ class RayWorkflowResumeOperator(RayWorkflowBaseOperator):
         """
         deadline = self._deadline(context)
         hook, workflow_id = self._connect(), check_id(self.workflow_id)
-        before = hook.find(workflow_id)
+        before = self._find(hook, workflow_id)
         if before is None:
             raise RayWorkflowNotFoundError(workflow_id, hook.shown_storage)
         memory = read_memory(context)
@@ -93,5 +86,4 @@ class RayWorkflowResumeOperator(RayWorkflowBaseOperator):
         return self._try_of(self._connect(), workflow_id, context)
 
     def _try_of(self, hook: RayWorkflowHook, workflow_id: str, context: Context) -> WorkflowTry:
-        spec = RunSpec(workflow_id=workflow_id, runtime_env=self.runtime_env)
-        return self._make_try(hook, spec, context)
+        return self._make_try(hook, RunSpec(workflow_id=workflow_id), context)

@@ -2,47 +2,39 @@
 
 from __future__ import annotations
 
-import shlex
 import time
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
 from airflow_provider_rayworkflow.exceptions import (
-    RayWorkflowError,
+    RayWorkflowInputError,
     RayWorkflowNotResumedError,
-    RayWorkflowUnreachableError,
+    RayWorkflowQueueFullError,
+    RayWorkflowStartError,
+    RayWorkflowStorageError,
 )
 from airflow_provider_rayworkflow.names import DEFAULT_CONN_ID
-from airflow_provider_rayworkflow.tries.backoff import Backoff
-from airflow_provider_rayworkflow.workflow.format.shown_text import escaped
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_provider_rayworkflow.connection.jobs_api import Job, RayJobs
-    from airflow_provider_rayworkflow.connection.settings import Cluster
+    from airflow_provider_rayworkflow.clusters.engine import ManagerHost, RayEngine
     from airflow_provider_rayworkflow.hooks import RayWorkflowHook
-
-T = TypeVar("T")
-
-_MODULE = "airflow_provider_rayworkflow.workflow.runtime.service.resume_all_job"
 
 
 class RayWorkflowResumeAllOperator(BaseOperator):
     """Resume all workflows of the connection's storage that were interrupted.
 
-    Those whose cluster was lost, for example. On a cluster the task is successful when its manager
-    has them all; they go on there. Ray in the task process ends with it, so there the task
-    waits for their end. Workflows of which a task instance waits may be among them: it attaches.
+    Those whose cluster was lost, for example. The task is successful when the manager has them all; they
+    go on there. Workflows of which a task instance waits may be among them: it attaches.
 
     XCom: the ids of the resumed workflows.
 
     :param include_failed: also those that an error of their own ended.
-    :param poll_interval_s: how often the cluster is asked how the job stands.
+    :param poll_interval_s: how often to look for the manager's answers, in seconds.
     :param ray_workflow_conn_id: a connection of type ``ray_workflow``. (templated)
     :param unreachable_timeout_s: how long to keep retrying a cluster that can't be reached.
     """
@@ -71,7 +63,7 @@ class RayWorkflowResumeAllOperator(BaseOperator):
         :raises RayWorkflowNotResumedError: when that failed for some; the others go on.
         :raises RayWorkflowUnreachableError: when the cluster does not answer for too long.
         """
-        from airflow_provider_rayworkflow.clusters import local
+        from airflow_provider_rayworkflow.clusters.hosts import host_of
         from airflow_provider_rayworkflow.hooks import RayWorkflowHook
 
         hook = RayWorkflowHook(self.ray_workflow_conn_id)
@@ -84,10 +76,7 @@ class RayWorkflowResumeAllOperator(BaseOperator):
             self.log.info("There is nothing to resume")
             return []
         hook.check_storage()
-        if hook.settings.cluster is None:
-            local.resume_all(hook, include_failed=self.include_failed)
-        else:
-            self._run_job(hook, hook.settings.cluster, token=str(context["ti"].id))
+        self._resume(hook, before, host_of(hook))
         # A resume by anyone raises the epoch; a workflow may be deleted by now.
         after = hook.list_ids(set(WorkflowStatus))
         missed = [name for name, epoch in before.items() if after.get(name) == epoch]
@@ -97,43 +86,46 @@ class RayWorkflowResumeAllOperator(BaseOperator):
             raise RayWorkflowNotResumedError(missed)
         return resumed
 
-    def _run_job(self, hook: RayWorkflowHook, cluster: Cluster, *, token: str) -> None:
-        from airflow_provider_rayworkflow.clusters.remote import OWN_MODULES, job_environment
-        from airflow_provider_rayworkflow.connection.jobs_api import RayJobs
+    def _resume(
+        self, hook: RayWorkflowHook, workflow_ids: Iterable[str], host: ManagerHost
+    ) -> None:
+        """Have the manager go on with them, and return when it has answered for all."""
+        from airflow_provider_rayworkflow.clusters.hosts import engine_for
+        from airflow_provider_rayworkflow.tries.run_spec import RunSpec
+        from airflow_provider_rayworkflow.workflow.model.records import StartOptions
+        from airflow_provider_rayworkflow.workflow.storage.mailbox import ANYBODY
 
-        jobs = RayJobs(cluster)
-        submission_id = f"rayworkflow-resume-all-{token}"
-        command = ["python", "-m", _MODULE, "--storage", hook.storage_uri]
-        command += ["--own-modules", str(len(OWN_MODULES))]
-        command += ["--include-failed"] if self.include_failed else []
-        self._retrying(
-            partial(
-                jobs.submit,
-                submission_id=submission_id,
-                entrypoint=shlex.join(command),
-                runtime_env=job_environment(None),
-                metadata={"job_name": "resume-all"},
+        engines = [
+            engine_for(
+                hook,
+                RunSpec(workflow_id=workflow_id),
+                host=host,
+                token=ANYBODY,
+                unreachable_timeout_s=self.unreachable_timeout_s,
             )
-        )
-        job = self._wait(jobs, submission_id)
-        for line in self._retrying(partial(jobs.read_log, submission_id)).splitlines():
-            self.log.info("%s", escaped(line))
-        if not job.was_successful:
-            raise RayWorkflowError(f"The Ray job {submission_id!r} failed: {job.message}")
+            for workflow_id in workflow_ids
+        ]
+        try:
+            for engine in engines:
+                engine.submit(StartOptions())
+            while engines := [engine for engine in engines if not self._has_answer(engine)]:
+                time.sleep(self.poll_interval_s)
+        finally:
+            for engine in engines:  # else a manager that is started some day would resume them
+                self._take_back(engine)
+            host.close()
 
-    def _wait(self, jobs: RayJobs, submission_id: str) -> Job:
-        while True:
-            job = self._retrying(partial(jobs.find, submission_id))
-            if job is None:
-                raise RayWorkflowUnreachableError(
-                    f"The cluster has lost the Ray job {submission_id!r}; the next try asks again."
-                )
-            if job.has_ended:
-                return job
-            time.sleep(self.poll_interval_s)
+    def _take_back(self, engine: RayEngine) -> None:
+        try:
+            engine.withdraw()
+        except (
+            RayWorkflowStorageError
+        ) as exc:  # the others are taken back, and the first error counts
+            self.log.warning("A submission could not be taken back: %s", exc)
 
-    def _retrying(self, call: Callable[[], T]) -> T:
-        """Repeat what fails because the cluster does not answer, for as long as we may."""
-        return Backoff(self.unreachable_timeout_s).retrying(
-            call, errors=RayWorkflowUnreachableError, warn=self.log.warning
-        )
+    def _has_answer(self, engine: RayEngine) -> bool:
+        try:
+            return engine.has_begun()
+        except (RayWorkflowInputError, RayWorkflowQueueFullError, RayWorkflowStartError) as exc:
+            self.log.warning("%s", exc)
+            return True

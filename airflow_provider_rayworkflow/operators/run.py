@@ -46,21 +46,21 @@ class RayWorkflowRunOperator(RayWorkflowBaseOperator):
     stays in storage, the log says why, and the task is successful all the same.
 
     :param workflow: an import path ``"package.module:function"``, or a function. It gets the
-        arguments as keywords and returns what ``.bind()`` of a Ray remote function returns. A
-        function is called in the task process, an import path where Ray runs: there or on the
-        cluster. A later try calls it again.
+        arguments as keywords and returns what ``.bind()`` of a Ray remote function returns. With a
+        cluster, an import path is called there; all else in the task process. A later try calls it
+        again.
     :param arguments: JSON. (templated)
     :param workflow_id: by default one of the task instance alone, the same at every try. Tasks
         with the same id share the workflow. (templated)
     :param ray_workflow_conn_id: a connection of type ``ray_workflow``. With a host, the workflow
-        runs on that cluster; without one, or if the default connection does not exist, Ray runs
-        in the task process. (templated)
+        runs on that cluster; without one, or if the default connection does not exist, on the
+        local Ray of the machine. (templated)
     :param metadata: JSON to keep with the workflow; the key ``airflow`` is taken. (templated)
     :param deferrable: wait in Airflow's triggerer instead of a worker's slot, once the workflow
-        has begun. By default Airflow's ``[operators] default_deferrable``. Ray in the task process
-        ends with it, so without a cluster the task waits there all the same.
+        has begun. By default Airflow's ``[operators] default_deferrable``. Without a cluster, the
+        triggerer must see the storage.
     :param wait: wait for the workflow's end. If not, the task is successful as soon as the
-        workflow has begun on the cluster, and its XCom is the ``workflow_id``.
+        workflow has begun, and its XCom is the ``workflow_id``.
     :param poll_interval_s: how often the storage is asked how the workflow stands. Deferred tasks
         of one connection share one look, as often as the shortest of their intervals says.
     :param on_clear: what a person's clear does. ``"auto"`` starts a successful workflow over and
@@ -78,14 +78,14 @@ class RayWorkflowRunOperator(RayWorkflowBaseOperator):
         is looked up where the Airflow task runs.
     :param on_kill: what becomes of the workflow when a person ends the running task (marks it
         failed or successful, fails its DAG run). ``"suspend"``: it can be resumed; ``"cancel"``:
-        it is stopped for good; ``"leave"``: nothing, but Ray in the task process ends with it.
+        it is stopped for good; ``"leave"``: nothing.
         A clear of a running one and the ``execution_timeout`` always suspend. While deferred,
         the same holds, except that with ``"leave"`` a clear leaves the workflow alone.
     :param runtime_env: Ray's runtime environment for the workflow's tasks (``working_dir``,
         ``py_modules``, ``pip``, ``env_vars`` …); local folders are uploaded. (templated)
     :param max_running_workflows: how many workflows may run on the cluster at once, and
     :param max_pending_workflows: how many may wait for that. All users of the cluster have to say
-        the same, or nothing; the first to say it decides. Not for Ray in the task process.
+        the same, or nothing; the first to say it decides.
     :param on_queue_full: what to do if so many run and wait already. ``"wait"``: leave the worker
         and submit again every 30 s, until the ``execution_timeout``; ``"fail"``: fail the try.
     :param unreachable_timeout_s: how long to keep retrying a cluster or storage that can't be
@@ -113,6 +113,7 @@ class RayWorkflowRunOperator(RayWorkflowBaseOperator):
         arguments: Json | None = None,
         workflow_id: str | None = None,
         metadata: Json | None = None,
+        runtime_env: Json | None = None,
         on_clear: OnClear = "auto",
         on_change: OnChange = "reuse",
         dry_run: bool = False,
@@ -129,6 +130,7 @@ class RayWorkflowRunOperator(RayWorkflowBaseOperator):
         self.arguments = arguments
         self.workflow_id = workflow_id
         self.metadata = metadata
+        self.runtime_env = runtime_env
         self.on_clear = on_clear
         self.on_change = on_change
         self.only_plans = dry_run  # BaseOperator has a method dry_run
@@ -139,7 +141,8 @@ class RayWorkflowRunOperator(RayWorkflowBaseOperator):
             "arguments": arguments,
             "workflow_id": workflow_id,
             "metadata": metadata,
-            **{name: kwargs.get(name) for name in ("ray_workflow_conn_id", "runtime_env")},
+            "runtime_env": runtime_env,
+            "ray_workflow_conn_id": kwargs.get("ray_workflow_conn_id"),
         }
 
     def execute(self, context: Context) -> Any:
@@ -167,7 +170,7 @@ class RayWorkflowRunOperator(RayWorkflowBaseOperator):
         memory = read_memory(context)
         from_task = self._due_restart(context, memory)
         origin = origin_of(context, memory=memory, inputs=definition.fingerprint)
-        before = hook.find(workflow_id)
+        before = self._find(hook, workflow_id)
         status = before.status if before else WorkflowStatus.NONE
         decision = decide(
             status=status,

@@ -134,7 +134,7 @@ class ShownTasks:
             takes=placed.takes,
             creator=placed.creator,
             gives=record.task_ids[-1] if record and record.graph is not None else "",
-            error=f"{failure.type}: {failure.message}" if failure else "",
+            error=str(failure) if failure else "",
         )
         return self._with_times(view, times)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
+E = TypeVar("E", bound=Exception)
 
 _FIRST_WAIT_S = 1.0
 _LONGEST_WAIT_S = 30.0
@@ -53,10 +54,11 @@ class Backoff:
         self,
         call: Callable[[], T],
         *,
-        errors: type[Exception],
+        errors: type[E],
         warn: Callable[..., object],
         wait: Callable[[float], object] | None = None,
         is_stopping: Callable[[], bool] = lambda: False,
+        may_pass: Callable[[E], bool] = lambda _: True,
     ) -> T:
         """Call until that works.
 
@@ -65,12 +67,13 @@ class Backoff:
         :param warn: a logger's method, told before each wait.
         :param wait: waits for some seconds, or until something wakes it; by default a sleep.
         :param is_stopping: True if there shall be no further attempt.
+        :param may_pass: False for an error of these that is raised at once.
         """
         while True:
             try:
                 result = call()
             except errors as exc:
-                wait_s = None if is_stopping() else self.failed()
+                wait_s = None if is_stopping() or not may_pass(exc) else self.failed()
                 if wait_s is None:
                     raise
                 joint = " Next" if str(exc).endswith(".") else "; next"

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import functools
 import inspect
+import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.machinery import PathFinder
 from typing import TYPE_CHECKING, Any
@@ -104,7 +107,8 @@ class WorkflowDefinition:
         module = sys.modules.get(getattr(_unwrapped(self.function), "__module__", None) or "")
         if module is not None and not _is_importable(module.__name__):
             cloudpickle.register_pickle_by_value(module)
-        graph = self.function(**self.arguments)
+        with _keeping_sigterm_handler():
+            graph = self.function(**self.arguments)
         try:
             check_dag(graph)
         except TypeError as exc:
@@ -126,6 +130,19 @@ class WorkflowDefinition:
             return encode_dag(graph)
         except (TypeError, ValueError) as exc:
             raise RayWorkflowInputError(f"The workflow {self.name!r} can't be run: {exc}") from exc
+
+
+@contextmanager
+def _keeping_sigterm_handler() -> Iterator[None]:
+    """Undo what Ray does to SIGTERM when an author's function starts it: Airflow calls ``on_kill`` by that signal."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, handler)
 
 
 def check_workflow(workflow: Any) -> None:
@@ -174,15 +191,25 @@ def check_metadata(metadata: Any) -> Json:
 
 
 def check_environment(runtime_env: Any) -> Json:
-    """A runtime environment, ``{}`` for None; Ray checks what is in it.
+    """A runtime environment, ``{}`` for None; Ray checks what is in it, but for its variables.
 
-    :raises RayWorkflowInputError: when it is no dict.
+    :raises RayWorkflowInputError: when it is no dict, or its ``env_vars`` are no texts. The message has
+        no value of theirs, as Ray's would.
     """
     if not isinstance(runtime_env, (dict, type(None))):
         # Not what it is: variables in it may be secrets.
         raise RayWorkflowInputError(
             f"runtime_env must be a dict, not a {type(runtime_env).__name__}."
         )
+    variables = (runtime_env or {}).get("env_vars") or {}
+    if not isinstance(variables, dict):
+        raise RayWorkflowInputError("runtime_env['env_vars'] must be a dict.")
+    for name, value in variables.items():
+        if not isinstance(value, str):
+            raise RayWorkflowInputError(
+                f"runtime_env['env_vars'][{name!r:.200}] must be a text, not of type "
+                f"{type(value).__name__}."
+            )
     return runtime_env or {}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -19,12 +20,22 @@ T = TypeVar("T")
 
 log = get_logger(__name__)
 
-# Airflow kills a task process 5 s after it has asked it to stop.
-_ASK_TIMEOUT_S = 1.5
-_STOP_TIMEOUT_S = 3.0
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KillTimes:
+    """In seconds. Airflow kills a task process 5 s after it has asked it to stop.
+
+    :param ask_timeout_s: for Airflow to say why it asked.
+    :param stop_timeout_s: for the workflow to be stopped.
+    """
+
+    ask_timeout_s: float = 1.5
+    stop_timeout_s: float = 3.0
 
 
-def stop_if_asked(workflow_try: WorkflowTry, ti: Any, policy: OnKill) -> None:
+def stop_if_asked(
+    workflow_try: WorkflowTry, ti: Any, policy: OnKill, *, times: KillTimes = KillTimes()
+) -> None:
     """Stop a workflow if it was a person who ended its task instance.
 
     Airflow asks a task to stop also when its worker is shut down. Then the task instance is still
@@ -35,7 +46,7 @@ def stop_if_asked(workflow_try: WorkflowTry, ti: Any, policy: OnKill) -> None:
     """
     state = _try(
         lambda: state_of(ti),
-        timeout_s=_ASK_TIMEOUT_S,
+        timeout_s=times.ask_timeout_s,
         problem="Airflow does not say why the task is asked to stop",
     )
     how = how_to_stop(state, policy)
@@ -43,7 +54,7 @@ def stop_if_asked(workflow_try: WorkflowTry, ti: Any, policy: OnKill) -> None:
     if how != "leave":
         _try(
             lambda: workflow_try.stop(how),
-            timeout_s=_STOP_TIMEOUT_S,
+            timeout_s=times.stop_timeout_s,
             problem="The workflow could not be stopped",
         )
 

@@ -17,9 +17,12 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
     from pydantic import JsonValue
 
+    from airflow_provider_rayworkflow.tries.workflow_log import WorkflowLog
+
 log = get_logger(__name__)
 
 _BEGUN_KEY = "ray_workflow_begun"
+_LOG_KEY = "ray_workflow_log"
 
 
 def key_of(context: Context) -> TaskInstanceKey:
@@ -51,6 +54,18 @@ def write_memory(
         memory = replace(memory, restarted_at=max_tries_of(context))
     context["task_state_store"].set(MEMORY_KEY, memory.to_json(), retention=NEVER_EXPIRE)
     return memory
+
+
+def log_of(context: Context, workflow_id: str) -> WorkflowLog:
+    """The workflow's log, which goes on where an earlier try has left it."""
+    from airflow_provider_rayworkflow.tries.workflow_log import WorkflowLog
+
+    store = context["task_state_store"]
+    return WorkflowLog(
+        workflow_id,
+        remembered=store.get(_LOG_KEY),
+        remember=lambda value: store.set(_LOG_KEY, value, retention=NEVER_EXPIRE),
+    )
 
 
 def asked_for(context: Context, name: str) -> str:

@@ -14,6 +14,7 @@ from airflow_provider_rayworkflow.observability.tracing import trace_tasks
 from airflow_provider_rayworkflow.tries.backoff import Backoff
 from airflow_provider_rayworkflow.tries.decision import Action
 from airflow_provider_rayworkflow.tries.run_spec import RunSpec
+from airflow_provider_rayworkflow.tries.workflow_log import WorkflowLog
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.model.progress import Throttle, progress_line
 from airflow_provider_rayworkflow.workflow.model.records import (
@@ -33,48 +34,30 @@ _STOPPING_POLL_INTERVAL_S = 0.2
 
 
 class Engine(Protocol):
-    """Where one workflow runs: :class:`EmbeddedRay`, :class:`RemoteRay`."""
+    """What runs one workflow; what its methods do is said at :class:`RayEngine`."""
 
-    #: True if the workflow stops when the process of the task does.
-    ends_with_process: bool
+    def prepare(self) -> None: ...
 
-    def prepare(self) -> None:
-        """Find out what can't work, before anything is written or started."""
+    def submit(self, options: StartOptions) -> None: ...
 
-    def submit(self, options: StartOptions) -> None:
-        """Start, resume or attach to the workflow."""
+    def attach(self) -> None: ...
 
-    def attach(self) -> None:
-        """Wait for a workflow that runs already."""
+    def rejoin(self) -> None: ...
 
-    def rejoin(self, carried: Json) -> None:
-        """Go on as the same try, in a process after the one that submitted or attached."""
+    def has_begun(self) -> bool: ...
 
-    @property
-    def carried(self) -> Json:
-        """What :meth:`rejoin` has to know; call it after :meth:`close`."""
+    def was_stopped_by_other(self, found: StoredWorkflow) -> bool: ...
 
-    def has_begun(self, found: StoredWorkflow | None) -> bool:
-        """True if what is stored is of what was submitted, and not of a time before."""
+    def stop(self, how: Literal["suspend", "cancel"]) -> None: ...
 
-    def was_stopped_by_other(self, found: StoredWorkflow) -> bool:
-        """True if it was suspended by an earlier try that no longer had the right to."""
-
-    def stop(self, how: Literal["suspend", "cancel"]) -> None:
-        """Stop the workflow, if that is ours to do; from another thread, within seconds."""
-
-    def close(self, *, suspend: bool = False, detach: bool = False) -> None:
-        """Let go.
-
-        :param suspend: the workflow does not go on without us.
-        :param detach: another process of the same try takes over.
-        """
+    def close(self, *, suspend: bool = False) -> None: ...
 
 
 class WorkflowTry:
     """Brings one workflow to its end.
 
     :param backoff: for a storage that can't be read.
+    :param log: shows what the workflow's tasks print, while the try waits.
     """
 
     def __init__(
@@ -85,7 +68,9 @@ class WorkflowTry:
         spec: RunSpec,
         poll_interval_s: float,
         backoff: Backoff,
+        log: WorkflowLog,
     ) -> None:
+        self._log = log
         self._hook = hook
         self._engine = engine
         self.workflow_id = spec.workflow_id
@@ -123,6 +108,7 @@ class WorkflowTry:
         self._epoch_before = before.record.epoch if before else 0
         # What earlier runs found is not told again, unless this try joins one.
         self._told_epoch = 0 if action is Action.ATTACH else self._epoch_before
+        self._log.begin(epoch_before=self._epoch_before, is_new_run=action.submits)
         if action.submits:
             on_existing: OnExisting = "restart" if action is Action.START_OVER else "resume"
             self._engine.submit(self._options(on_existing, from_task))
@@ -137,19 +123,18 @@ class WorkflowTry:
         :param carried: what :attr:`carried` was there.
         """
         self._takeovers, self._told_epoch = carried["takeovers"], carried["told_epoch"]
-        self._engine.rejoin(carried)
+        self._log.rejoin(carried["log"])
+        self._engine.rejoin()
         return self._look()
 
     @property
-    def ends_with_process(self) -> bool:
-        """True if no other process could go on waiting for the workflow."""
-        return self._engine.ends_with_process
-
-    @property
     def carried(self) -> Json:
-        """What :meth:`rejoin` has to know; JSON. Call it after :meth:`close`."""
-        told = {"takeovers": self._takeovers, "told_epoch": self._told_epoch}
-        return {**told, **self._engine.carried}
+        """What :meth:`rejoin` has to know; JSON."""
+        return {
+            "takeovers": self._takeovers,
+            "told_epoch": self._told_epoch,
+            "log": self._log.carried,
+        }
 
     def wait(self, found: StoredWorkflow, *, at_most_s: float = math.inf) -> StoredWorkflow:
         """Wait for the workflow's end, and return what is stored then.
@@ -158,11 +143,14 @@ class WorkflowTry:
         """
         until = time.monotonic() + at_most_s
         while (found := self._settle(found)).status.is_active:
+            self._log.copy(self._hook.store)
             left_s = until - time.monotonic()
             if left_s <= 0:
                 break
             self._pause(min(self._poll_interval_s, left_s))
             found = self._look()
+        # Before a workflow has stopped, all of its log is written.
+        self._log.copy(self._hook.store, is_last=True)
         return found
 
     def report(self, ended: StoredWorkflow) -> None:
@@ -177,13 +165,12 @@ class WorkflowTry:
         self._engine.stop(how)
         self._wake.set()
 
-    def close(self, *, suspend: bool = False, detach: bool = False) -> None:
-        """Leave nothing running in this process.
+    def close(self, *, suspend: bool = False) -> None:
+        """Let go; the workflow goes on.
 
-        :param suspend: what runs elsewhere shall not go on either.
-        :param detach: it goes on, and :meth:`rejoin` follows in another process.
+        :param suspend: it shall not.
         """
-        self._engine.close(suspend=suspend, detach=detach)
+        self._engine.close(suspend=suspend)
 
     def _settle(self, found: StoredWorkflow) -> StoredWorkflow:
         """Resume the workflow if it was taken from this try; then it is active, or has ended."""
@@ -202,9 +189,9 @@ class WorkflowTry:
 
     def _wait_for_begin(self) -> StoredWorkflow:
         """Wait until what is stored is of what was submitted, and return it."""
-        while not self._engine.has_begun(found := self._find()):
+        while not self._engine.has_begun():
             self._pause(self._poll_interval_s)
-        found = found or self._look()
+        found = self._look()  # no sooner: that might be of the run before
         if found.record.epoch == self._epoch_before and not found.status.is_active:
             log.info("Workflow %s has nothing to run: its output stays", self.workflow_id)
         return found

@@ -17,16 +17,13 @@ from weakref import WeakKeyDictionary
 
 from airflow_provider_rayworkflow.exceptions import RayWorkflowStorageError
 from airflow_provider_rayworkflow.hooks import RayWorkflowHook
+from airflow_provider_rayworkflow.tries.workflow_log import WorkflowLog
 from airflow_provider_rayworkflow.workflow.exceptions import StorageError, WorkflowError
 from airflow_provider_rayworkflow.workflow.model.progress import progress_line
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.offline.finished import FinishedTasks
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
-from airflow_provider_rayworkflow.workflow.storage.keys import (
-    StatusKey,
-    quote_id,
-    segment_of,
-)
+from airflow_provider_rayworkflow.workflow.storage.keys import StatusKey, quote_id, segment_of
 from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusLook, StatusReader
 
 
@@ -52,7 +49,10 @@ class Watch:
     :param interval_s: how long at most to wait between two looks.
     :param task_id: of the workflow, to know whether it has finished. That costs each look a listing
         of the workflow's own.
-    :param wants_progress: to know how far it is, now and then: of all who wait, a look reads two.
+    :param progress_s: how often at most to read how far it is, None for never: of all who wait, a look
+        reads two.
+    :param log: has what is new of the workflow's log read now and then: of all who wait, a look at the
+        storage reads two logs. The waiter shows it.
     """
 
     def __init__(
@@ -62,13 +62,15 @@ class Watch:
         *,
         interval_s: float,
         task_id: str | None = None,
-        wants_progress: bool = False,
+        progress_s: float | None = None,
+        log: WorkflowLog | None = None,
     ) -> None:
         self.workflow_id = workflow_id
         self.segment = quote_id(workflow_id)
         self.interval_s = interval_s
         self.task_id = task_id
-        self.wants_progress = wants_progress
+        self.log = log
+        self.progress_s = progress_s
         self._conn_id = ray_workflow_conn_id
         self._poll: _Poll | None = None
 
@@ -183,6 +185,7 @@ class _Poll:
             } | closed
             self._look_at_tasks(store, watches, standings)
             self._look_at_progress(store, watches, standings)
+            self._look_at_logs(store, watches, standings)
         except Exception as exc:  # the waiters judge it
             self._reader = None  # the connection may be corrected meanwhile
             return exc
@@ -209,19 +212,37 @@ class _Poll:
             except WorkflowError as exc:  # of this workflow: the others go on
                 standings[watch.segment] = exc
 
+    def _look_at_logs(
+        self, store: WorkflowStore, watches: list[Watch], standings: _Standings
+    ) -> None:
+        due = [
+            watch.log
+            for watch in watches
+            if watch.log is not None
+            and watch.log.is_due
+            and isinstance(standing := standings.get(watch.segment), Standing)
+            and standing.status is WorkflowStatus.RUNNING
+        ]
+        for log in sorted(due, key=lambda log: log.looked_at)[:_LOG_READS]:
+            log.look(store, most_lines=_LOG_LINES)
+
     def _look_at_progress(
         self, store: WorkflowStore, watches: list[Watch], standings: _Standings
     ) -> None:
         now = time.monotonic()
         running = {
-            watch.segment
+            watch.segment: watch.progress_s
             for watch in watches
-            if watch.wants_progress
+            if watch.progress_s is not None
             and isinstance(standing := standings.get(watch.segment), Standing)
             and standing.status is WorkflowStatus.RUNNING
         }
         self._progress_at = {segment: self._progress_at.get(segment, now) for segment in running}
-        due = [segment for segment in running if now - self._progress_at[segment] >= PROGRESS_S]
+        due = [
+            segment
+            for segment, progress_s in running.items()
+            if now - self._progress_at[segment] >= progress_s
+        ]
         for segment in sorted(due, key=self._progress_at.__getitem__)[:_PROGRESS_READS]:
             self._progress_at[segment] = now
             standing = standings[segment]
@@ -235,9 +256,10 @@ class _Poll:
 #: How many are answered at once. Each takes the loop up to 0.2 ms, and Airflow complains of 200 ms.
 ANSWERS_A_TURN = 100
 
-#: How often at most it is looked up how far a workflow is.
-PROGRESS_S = 30.0
 _PROGRESS_READS = 2
+_LOG_READS = 2
+# Shown by a trigger in one turn of the loop.
+_LOG_LINES = 500
 
 
 def _standing(store: WorkflowStore, look: StatusLook, key: StatusKey) -> Standing | Exception:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -16,6 +17,7 @@ from airflow_provider_rayworkflow.tries.decision import OnKill
 from airflow_provider_rayworkflow.tries.deferral import least_deferral_s
 from airflow_provider_rayworkflow.tries.kill import how_to_stop_deferred
 from airflow_provider_rayworkflow.tries.task_instance import state_of_deferred
+from airflow_provider_rayworkflow.tries.workflow_log import LOOK_S, WorkflowLog
 from airflow_provider_rayworkflow.triggers.poll import Standing, Watch
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.model.progress import Throttle
@@ -31,8 +33,26 @@ Json = dict[str, Any]
 Reason = Literal["status", "task", "deadline", "unreachable"]
 
 _ASK_TIMEOUT_S = 5.0
-# How long a storage that hangs may put off the deadline.
-_LAST_LOOK_S = 10.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TriggerTimes:
+    """In seconds.
+
+    :param deferral_s: how long the deferral of a task instance lasts at least; None for what
+        Airflow needs (:func:`least_deferral_s`).
+    :param last_look_s: how long a storage that hangs may put off the deadline.
+    :param progress_s: how often at most it is read how far the workflow is.
+    :param log_look_s: how often at most its log is read.
+    """
+
+    deferral_s: float | None = None
+    last_look_s: float = 10.0
+    progress_s: float = 30.0
+    log_look_s: float = LOOK_S
+
+    def least_s(self) -> float:
+        return least_deferral_s() if self.deferral_s is None else self.deferral_s
 
 
 class RayWorkflowTrigger(BaseTrigger):
@@ -49,7 +69,10 @@ class RayWorkflowTrigger(BaseTrigger):
     :param token: of the try that owns the workflow; ``""`` if it must not be stopped from here.
     :param on_kill: what becomes of the workflow when a person ends the deferred task instance.
         Void if a later try has taken the workflow over by then.
-    :param carried: JSON for the event: what the next part of the task has to know.
+    :param carried: JSON for the event: what the next part of the task has to know. ``"log"`` in it
+        (:attr:`WorkflowLog.carried`): what the workflow's tasks print is shown from there on, in the
+        log of the triggerer. One that begins anew, in another triggerer, shows it again.
+    :param times: not stored: in a triggerer they are the defaults.
     """
 
     def __init__(
@@ -65,6 +88,7 @@ class RayWorkflowTrigger(BaseTrigger):
         token: str = "",
         on_kill: OnKill = "leave",
         carried: Json | None = None,
+        times: TriggerTimes = TriggerTimes(),
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call] # Airflow's
         self.workflow_id = workflow_id
@@ -77,6 +101,8 @@ class RayWorkflowTrigger(BaseTrigger):
         self.token = token
         self.kill_policy: OnKill = on_kill
         self.carried = carried or {}
+        self._times = times
+        self._workflow_log: WorkflowLog | None = None
 
     def serialize(self) -> tuple[str, Json]:
         return (
@@ -99,10 +125,10 @@ class RayWorkflowTrigger(BaseTrigger):
         """Wait. Begins anew in another triggerer, and leaves nothing there or here.
 
         The event of a deferred task instance comes no sooner than
-        :func:`least_deferral_s` after this has begun, which is after the deferral by
+        :attr:`TriggerTimes.deferral_s` after this has begun, which is after the deferral by
         any clock.
         """
-        earliest = time.monotonic() + (least_deferral_s() if self.task_instance else 0.0)
+        earliest = time.monotonic() + (self._times.least_s() if self.task_instance else 0.0)
         event = await self._wait()
         await asyncio.sleep(max(0.0, earliest - time.monotonic()))
         yield event
@@ -119,6 +145,9 @@ class RayWorkflowTrigger(BaseTrigger):
 
     async def _wait(self) -> TriggerEvent:
         backoff = Backoff(self.unreachable_timeout_s)
+        if "log" in self.carried:
+            self._workflow_log = WorkflowLog(self.workflow_id, look_s=self._times.log_look_s)
+            self._workflow_log.rejoin(self.carried["log"])
         throttle = Throttle()
         status = WorkflowStatus.NONE
         with Watch(
@@ -126,7 +155,8 @@ class RayWorkflowTrigger(BaseTrigger):
             self.workflow_id,
             interval_s=self.poll_interval_s,
             task_id=self.workflow_task_id,
-            wants_progress=bool(self.token),  # of its own workflow
+            progress_s=self._times.progress_s if self.token else None,  # of its own workflow
+            log=self._workflow_log,
         ) as watch:
             while True:
                 try:
@@ -141,6 +171,8 @@ class RayWorkflowTrigger(BaseTrigger):
                     progress = standing.progress if standing and self.token else ""
                     if progress and throttle.is_due(progress, time.monotonic()):
                         log.info("Workflow %s: %s", self.workflow_id, progress)
+                    if self._workflow_log is not None:
+                        self._workflow_log.show()
                     if standing and self.workflow_task_id in standing.finished:
                         return self._event("task", status)
                     if standing and status in self.statuses:
@@ -155,7 +187,7 @@ class RayWorkflowTrigger(BaseTrigger):
             return await watch.next()
         left_s = max(0.0, self.deadline - time.time())
         try:
-            return await asyncio.wait_for(watch.next(), left_s + _LAST_LOOK_S)
+            return await asyncio.wait_for(watch.next(), left_s + self._times.last_look_s)
         except TimeoutError:
             return None
 
@@ -166,8 +198,16 @@ class RayWorkflowTrigger(BaseTrigger):
                 "workflow_id": self.workflow_id,
                 "status": status.value,
                 "error": error,
-                "carried": self.carried,
+                "carried": self._carried_on(),
             }
+        )
+
+    def _carried_on(self) -> Json:
+        """With how much of the workflow's log has been shown meanwhile."""
+        return (
+            self.carried
+            if self._workflow_log is None
+            else {**self.carried, "log": self._workflow_log.carried}
         )
 
     async def _state(self) -> str | None:

@@ -24,11 +24,7 @@ from airflow_provider_rayworkflow.workflow.execution import context
 from airflow_provider_rayworkflow.workflow.execution.trace_context import current_traceparent
 from airflow_provider_rayworkflow.workflow.model.ids import check_workflow_id
 from airflow_provider_rayworkflow.workflow.model.limits import check_limits
-from airflow_provider_rayworkflow.workflow.model.records import (
-    OnChange,
-    OnExisting,
-    StartOptions,
-)
+from airflow_provider_rayworkflow.workflow.model.records import OnChange, OnExisting, StartOptions
 from airflow_provider_rayworkflow.workflow.model.retry import seconds
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.offline.plan import Plan, make_plan

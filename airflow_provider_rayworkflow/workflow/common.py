@@ -7,7 +7,7 @@ from typing import Any
 
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 
-#: The Serve application that takes HTTP events; its routes are below ``/event``.
+#: The name of the Serve application that takes HTTP events, or the beginning of it: each storage of a cluster has one.
 HTTP_EVENT_PROVIDER_NAME = "WorkflowHttpEventProvider"
 
 

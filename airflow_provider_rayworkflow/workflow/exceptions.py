@@ -1,4 +1,4 @@
-"""The errors of the runtime. Jobs on a cluster and the command line have a few of their own.
+"""The errors of the runtime. The manager and the command line have a few of their own.
 
 .. code-block:: text
 

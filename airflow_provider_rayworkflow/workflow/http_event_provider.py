@@ -5,6 +5,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import WorkflowEventHandle
 from airflow_provider_rayworkflow.workflow.runtime.service.http_events import (
     HTTPEventProvider,
     HTTPListener,
+    get_event_path,
     get_event_token,
 )
 
@@ -13,5 +14,6 @@ __all__ = [
     "HTTPEventProvider",
     "HTTPListener",
     "WorkflowEventHandleError",
+    "get_event_path",
     "get_event_token",
 ]

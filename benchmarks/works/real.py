@@ -5,12 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from benchmarks.cluster import cluster, manager
-from benchmarks.graphs import (
-    bare_real_chains,
-    bare_real_fan_out,
-    our_real_chains,
-    our_real_fan_out,
-)
+from benchmarks.graphs import bare_real_chains, bare_real_fan_out, our_real_chains, our_real_fan_out
 from benchmarks.rows import Row, by_rate, interleaved
 
 

@@ -8,14 +8,7 @@ from functools import partial
 
 from benchmarks import peers
 from benchmarks.cluster import cluster, manager
-from benchmarks.graphs import (
-    bare_chain,
-    bare_fan_out,
-    bare_many,
-    our_chain,
-    our_fan_out,
-    our_many,
-)
+from benchmarks.graphs import bare_chain, bare_fan_out, bare_many, our_chain, our_fan_out, our_many
 from benchmarks.rows import Row, by_rate, medians, seconds_of
 
 _OLD = "ray.workflow 2.47.1"

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+sys.path.append(str(Path(__file__).parents[1] / "support"))  # also run as a program
+from own_local_ray import own_local_ray
+
 DAGS = Path(__file__).parent / "dags"
 
 _TIMEOUT_S = 1_000
@@ -43,10 +46,10 @@ def test_dag(home: Path, dag_file: Path, environment: dict[str, str], **conf: An
     :param conf: of the DAG run.
     """
     log = home / f"{dag_file.stem}.log"
-    with log.open("w") as output:
+    with own_local_ray() as local_ray, log.open("w") as output:
         ended = subprocess.run(
             [sys.executable, __file__, str(dag_file), json.dumps(conf)],
-            env=os.environ | environment,
+            env=os.environ | local_ray.environment | environment,
             check=False,
             timeout=_TIMEOUT_S,
             stdout=output,
@@ -61,7 +64,9 @@ def test_dag(home: Path, dag_file: Path, environment: dict[str, str], **conf: An
             [dag_file.stem],
         ).fetchall()
         xcoms = database.execute(
-            "select task_id, map_index, key, value from xcom where dag_id = ?", [dag_file.stem]
+            # The column is numeric for SQLite: it makes a number of a text that is one.
+            "select task_id, map_index, key, cast(value as text) from xcom where dag_id = ?",
+            [dag_file.stem],
         ).fetchall()
     return Outcome(
         run_id=tis[0][0],

@@ -10,14 +10,18 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import httpx
 import processes
 from dag_test import DAGS
+from own_local_ray import OwnLocalRay
+
+from airflow_provider_rayworkflow.workflow.local_ray.environment import FOLDER_VARIABLE
 
 T = TypeVar("T")
 
@@ -55,7 +59,10 @@ class LiveAirflow:
         self._has_scheduler = has_scheduler
         self._user = user
         port = free_port()
-        self._environment = os.environ | _settings(home, port) | environment
+        self._local_ray = OwnLocalRay()
+        self._environment = (
+            os.environ | self._local_ray.environment | _settings(home, port) | environment
+        )
         self._client = httpx.Client(
             base_url=f"http://127.0.0.1:{port}", timeout=400, trust_env=False
         )
@@ -80,9 +87,23 @@ class LiveAirflow:
         wait_for("the API server", self._is_healthy)
         self._client.headers["Authorization"] = f"Bearer {self.token(self._user)}"
 
+    @contextmanager
+    def started(self, database: Path | None) -> Iterator[Self]:
+        """While this lasts, all is up; see :meth:`start`."""
+        try:
+            self.start(database)
+            yield self
+        finally:
+            self.stop()
+
     def read_dags(self) -> None:
         """Read the DAG files, as the DAG processor does all the time."""
         self._run("dags", "reserialize")
+
+    @property
+    def local_ray_root(self) -> str:
+        """The folder with the state of its tasks' local Ray."""
+        return self._local_ray.environment[FOLDER_VARIABLE]
 
     @property
     def url(self) -> str:
@@ -102,6 +123,7 @@ class LiveAirflow:
     def stop(self) -> None:
         """Stop all, with the tasks that still run and their Ray."""
         self._end(*self._processes)
+        self._local_ray.end()
         self._client.close()
 
     def stop_one(self, name: str) -> None:

@@ -13,6 +13,7 @@ import ray
 from airflow.sdk.exceptions import AirflowNotFoundException
 
 from airflow_provider_rayworkflow import workflow
+from airflow_provider_rayworkflow.clusters.hosts import location_for_ray
 from airflow_provider_rayworkflow.connection.object_storage import filesystem_of
 from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowConnectionError,
@@ -21,7 +22,7 @@ from airflow_provider_rayworkflow.exceptions import (
 from airflow_provider_rayworkflow.hooks import ConnectionSettings, RayWorkflowHook
 from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
-from airflow_provider_rayworkflow.workflow.runtime.locations import open_location, to_location
+from airflow_provider_rayworkflow.workflow.runtime.locations import open_location
 from airflow_provider_rayworkflow.workflow.storage.leases import Lease, Process
 from airflow_provider_rayworkflow.workflow.testing import in_process
 
@@ -38,7 +39,7 @@ def connect(monkeypatch):
     return define
 
 
-def test_a_default_connection_that_does_not_exist_is_ray_in_the_task_process(monkeypatch):
+def test_a_default_connection_that_does_not_exist_is_the_local_ray(monkeypatch):
     monkeypatch.delenv("RAY_WORKFLOW_STORAGE", raising=False)
     hook = RayWorkflowHook()
     assert hook.settings == ConnectionSettings()
@@ -51,10 +52,13 @@ def test_any_other_connection_that_does_not_exist_is_an_error():
 
 
 def test_a_connection_gives_its_extras(connect):
-    hook = connect({"storage": "/data", "num_cpus": 2, "object_store_memory_mb": 300})
-    assert hook.settings == ConnectionSettings(
-        storage="/data", num_cpus=2, object_store_memory_mb=300
-    )
+    size = {"num_cpus": 2, "num_gpus": 0, "object_store_memory_mb": 300}
+    hook = connect({"storage": "/data", "local_idle_s": 0} | size)
+    assert hook.settings == ConnectionSettings(storage="/data", local_idle_s=0, **size)
+
+
+def test_how_long_the_local_ray_stays_may_stand_as_the_form_gives_it(connect):
+    assert connect(REMOTE | {"local_idle_s": 120}, host="https://h").settings.local_idle_s == 120
 
 
 def test_the_signing_secret_is_that_of_the_process(connect, monkeypatch):
@@ -119,6 +123,9 @@ def test_the_connections_storage_comes_before_the_environments(connect, monkeypa
         ({"num_cpus": True}, "num_cpus=True; it must be a whole number"),
         ({"num_cpus": "two"}, "num_cpus='two'; it must be a whole number"),
         ({"object_store_memory_mb": 79}, "object_store_memory_mb=79; .* at least 80"),
+        ({"num_gpus": -1}, "num_gpus=-1; it must be a whole number of at least 0"),
+        ({"local_idle_s": -1}, "local_idle_s=-1; it must be a number of seconds of at least 0"),
+        ({"local_idle_s": "soon"}, "local_idle_s='soon'; it must be a number of seconds"),
     ],
 )
 def test_extras_are_checked(connect, extra: dict, message: str):
@@ -175,6 +182,7 @@ def test_test_connection_says_what_works(connect, tmp_path):
     works, message = connect({"storage": str(tmp_path)}).test_connection()
     assert works, message
     assert "Ray 2." in message
+    assert "is installed, for the local Ray of this machine" in message
     assert str(tmp_path) in message
 
 
@@ -318,7 +326,6 @@ def test_test_connection_says_what_of_a_cluster_does_not_work(connect, tmp_path)
     assert f"Workflows can be read from {tmp_path}. Workflows can be written to" in said
 
 
-@pytest.mark.timeout(60)
 def test_test_connection_ends_in_time(connect, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         hook = connect(
@@ -356,9 +363,9 @@ def test_the_storage_is_reached_with_another_connection(connect, tmp_path):
 
 
 @pytest.mark.usefixtures("other_connections")
-def test_what_ray_in_the_task_process_is_given_reaches_the_same_storage(connect, tmp_path):
+def test_what_the_local_ray_is_given_reaches_the_same_storage(connect, tmp_path):
     hook = connect({"storage": f"file://{tmp_path}/root", "storage_conn_id": "files"})
-    with in_process(open_location(to_location(hook.storage_for_ray))):
+    with in_process(open_location(location_for_ray(hook))):
         workflow.run(ray.remote(lambda: 5).bind(), workflow_id="w")
     assert hook.find("w").record.output.value == 5
 
@@ -489,6 +496,8 @@ def test_the_schema_is_the_path_behind_that_of_the_host(connect):
         (REMOTE, {"host": "https://h", "login": "me"}, "login"),
         (REMOTE | {"num_cpus": 2}, {"host": "https://h"}, "num_cpus"),
         (REMOTE | {"object_store_memory_mb": 90}, {"host": "https://h"}, "object_store_memory_mb"),
+        (REMOTE | {"num_gpus": 0}, {"host": "https://h"}, "num_gpus"),
+        (REMOTE | {"local_idle_s": 0}, {"host": "https://h"}, "local_idle_s"),
         ({}, {"port": 8265, "schema": "ray", "login": "me"}, "login and schema and port"),
         ({}, {"password": "token"}, "password"),
         ({"verify": False}, {}, "verify"),
@@ -520,7 +529,7 @@ def test_an_extra_that_is_no_json_object_is_refused(monkeypatch, extra: str):
 
 
 def test_a_variable_that_is_no_connection_is_not_taken_for_none(connect):
-    """Airflow finds no connection then, and without one Ray would run in the task process."""
+    """Airflow finds no connection then, and without one the workflow would run on this machine."""
     hook = connect(uri="ray-workflow://:hidden@https://h:8265/ray/dash")
     with pytest.raises(RayWorkflowConnectionError, match="AIRFLOW_CONN_RAY_WORKFLOW_DEF") as error:
         hook.settings  # noqa: B018

@@ -24,10 +24,8 @@ def test_without_a_known_address_it_is_on_the_same_host(monkeypatch: pytest.Monk
     assert RayWorkflowLink.url("c", "w") == "/rayworkflow/workflow?conn_id=c&workflow_id=w"
 
 
-def test_the_dashboards_page_is_that_of_the_job():
-    assert RayDashboardLink.url("http://ray:8265", "rayworkflow-x-1") == (
-        "http://ray:8265/#/jobs/rayworkflow-x-1"
-    )
+def test_the_dashboards_page_is_that_of_the_actors_with_the_manager_among_them():
+    assert RayDashboardLink.url("http://ray:8265") == "http://ray:8265/#/actors"
 
 
 class TaskInstance:

@@ -6,6 +6,7 @@ import time
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
@@ -16,6 +17,7 @@ from airflow.sdk.exceptions import (
     AirflowTaskTimeout,
     TaskDeferred,
 )
+from sample_records import status_record
 
 from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.exceptions import (
@@ -24,9 +26,8 @@ from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowStorageError,
 )
 from airflow_provider_rayworkflow.sensors import RayWorkflowSensor
-from airflow_provider_rayworkflow.tries import deferral
 from airflow_provider_rayworkflow.workflow.exceptions import WorkflowExecutionError
-from airflow_provider_rayworkflow.workflow.model.records import StatusRecord, TaskFailure
+from airflow_provider_rayworkflow.workflow.model.records import TaskFailure
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus as Status
 from airflow_provider_rayworkflow.workflow.offline.finished import FinishedTasks
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, open_store
@@ -57,29 +58,21 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return root
 
 
-@pytest.fixture(autouse=True)
-def _defers_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is not there yet is not waited for before the deferral."""
-    monkeypatch.setattr(deferral, "STAY_S", 0.0)
-
-
 def write(root: Path, status: Status, *, number: int = 0, **changes: object) -> None:
     WorkflowStore(open_store(str(root))).write_status(
-        StatusRecord(
-            workflow_id="w",
-            status=status,
-            epoch=1,
-            number=number,
-            manager_id="gone",
-            created_at=0.0,
-            **changes,
-        )
+        status_record(status, number=number, manager_id="gone", **changes)
     )
+
+
+class HastySensor(RayWorkflowSensor):
+    """What is not there yet it does not wait for before the deferral."""
+
+    stay_s = 0.0
 
 
 def sensor(**changes: object) -> RayWorkflowSensor:
     given = {"task_id": "s", "workflow_id": "w", "ray_workflow_conn_id": "waited"}
-    return RayWorkflowSensor(**given | changes)
+    return HastySensor(**given | changes)
 
 
 def wait_in_triggerer(waiting: RayWorkflowSensor, deferred: TaskDeferred) -> object:
@@ -262,14 +255,25 @@ def test_a_deferred_sensor_notices_the_end_of_a_task_while_the_workflow_goes_on(
     assert wait_in_triggerer(waiting, deferred.value) == "FAILED"
 
 
-def test_the_checkpoints_are_read_again_only_when_there_are_more(root: Path, monkeypatch):
+class CountingStore(WorkflowStore):
+    """Counts how often the checkpoints are read."""
+
+    reads = 0
+
+    def read_checkpoints(self, *given: Any, **more: Any) -> Any:
+        self.reads += 1
+        return super().read_checkpoints(*given, **more)
+
+
+def test_the_checkpoints_are_read_again_only_when_there_are_more(root: Path):
     run(root, fails=False)
-    store = WorkflowStore(open_store(str(root)))
+    store = CountingStore(open_store(str(root)))
     tasks = FinishedTasks(store, "w")
     assert tasks.has("first", epoch=1, status=Status.SUCCESSFUL)
-    monkeypatch.setattr(store, "read_checkpoints", None)
+    assert store.reads == 1
     assert tasks.has("second", epoch=1, status=Status.SUCCESSFUL)
     assert not tasks.has("other", epoch=1, status=Status.SUCCESSFUL)
+    assert store.reads == 1
 
 
 @pytest.mark.parametrize("deferrable", [False, True])

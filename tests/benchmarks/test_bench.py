@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from benchmarks import peers
+from benchmarks.memory import MARK_VARIABLE, megabytes
 from benchmarks.rows import medians
 from benchmarks.works import s3
 
@@ -88,8 +90,26 @@ def test_rows_that_need_a_cluster_can_be_measured():
     assert len(bench("tiny")) == 4
 
 
+def test_the_memory_of_the_processes_with_a_mark_is_summed_and_no_other():
+    mark = uuid.uuid4().hex
+    command = [sys.executable, "-c", "block = bytes(30_000_000); print(flush=True); input()"]
+    with subprocess.Popen(
+        command,
+        env=os.environ | {MARK_VARIABLE: mark},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert 1 < megabytes(mark) < 100
+        assert megabytes(uuid.uuid4().hex) == 0
+        process.stdin.close()
+    assert megabytes(mark) == 0
+
+
 def test_an_unknown_work_is_refused():
     command = [sys.executable, "-m", "benchmarks.bench", "nothing"]
     done = subprocess.run(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 2
-    assert "no such work: nothing; there are airflow_pipeline, large_values" in done.stderr
+    assert "no such work: nothing; there are airflow_pipeline, cluster_start" in done.stderr

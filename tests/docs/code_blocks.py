@@ -1,7 +1,8 @@
 """How the code blocks of a page are found and run.
 
 ``python`` blocks of a page run one after the other in one namespace, on workflows in this process;
-``bash`` blocks each in an empty folder, where ``make`` only looks whether it knows the targets;
+``bash`` blocks each in an empty folder, where ``make`` only looks whether it knows the targets, and
+``rayworkflow local`` finds no local Ray;
 ``json`` is parsed. Blocks in other languages are shown,
 not run. A comment ``<!-- skip: next "tests/…py" -->`` before a block names the test that runs it.
 """
@@ -20,6 +21,7 @@ from markdown_it import MarkdownIt
 from sybil import Example, Sybil
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
 
+from airflow_provider_rayworkflow.workflow.local_ray.environment import FOLDER_VARIABLE
 from airflow_provider_rayworkflow.workflow.testing import in_process
 
 ROOT = Path(__file__).parents[2]
@@ -64,7 +66,11 @@ def _run_bash(example: Example) -> None:
         subprocess.run(
             ["bash", "-euo", "pipefail", "-c", command],
             cwd=folder,
-            env=os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+            env=os.environ
+            | {
+                "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+                FOLDER_VARIABLE: f"{folder}/local",
+            },
             check=True,
             timeout=120,
         )

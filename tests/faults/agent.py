@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import ray
@@ -34,31 +35,16 @@ class Agent:
 
     def start(self, plans: list[dict[str, Any]], ledger: str) -> dict[str, str]:
         """Submit workflows; gives the errors of those that could not be."""
-        errors = {}
-        for plan in (Plan(**plan) for plan in plans):
-            try:
-                workflow.run_async(plan.dag(ledger), workflow_id=plan.workflow_id)
-            except Exception as exc:
-                errors[plan.workflow_id] = repr(exc)
-        return errors
+        by_id = {plan["workflow_id"]: Plan(**plan) for plan in plans}
+        return _errors(
+            by_id, lambda name: workflow.run_async(by_id[name].dag(ledger), workflow_id=name)
+        )
 
     def resume(self, workflow_ids: list[str]) -> dict[str, str]:
-        errors = {}
-        for workflow_id in workflow_ids:
-            try:
-                workflow.resume_async(workflow_id)
-            except Exception as exc:
-                errors[workflow_id] = repr(exc)
-        return errors
+        return _errors(workflow_ids, workflow.resume_async)
 
     def suspend(self, workflow_ids: list[str]) -> dict[str, str]:
-        errors = {}
-        for workflow_id in workflow_ids:
-            try:
-                workflow.suspend(workflow_id)
-            except Exception as exc:
-                errors[workflow_id] = repr(exc)
-        return errors
+        return _errors(workflow_ids, workflow.suspend)
 
     def outputs(self, workflow_ids: list[str]) -> dict[str, Any]:
         """What a waiting caller gets: for each the output, or the name of the error."""
@@ -88,8 +74,23 @@ class Agent:
             ray.kill(self._filling)
             self._filling = None
 
+    def cluster_id(self) -> str:
+        """What submissions for the manager carry."""
+        return str(ray.get_runtime_context().get_session_name())
+
     def address(self) -> str:
         return str(self._cluster.address)
+
+
+def _errors(workflow_ids: Iterable[str], call: Callable[[str], object]) -> dict[str, str]:
+    """Call for each workflow; gives the errors of those that failed."""
+    errors = {}
+    for workflow_id in workflow_ids:
+        try:
+            call(workflow_id)
+        except Exception as exc:
+            errors[workflow_id] = repr(exc)
+    return errors
 
 
 def main(storage: str) -> None:

@@ -1,12 +1,13 @@
-"""An Airflow task that runs a workflow, in a process that can be killed: embedded Ray, no scheduler."""
+"""An Airflow task that runs a workflow on the local Ray, in a process that can be killed: no scheduler."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,15 +19,27 @@ HERE = Path(__file__).parent
 class AirflowTask:
     """One task instance; each process is a try of it.
 
-    :param folder: for Airflow's database and logs.
+    :param folder: for Airflow's databases and logs.
+    :param environment: of the local Ray that is used.
     """
 
-    def __init__(self, storage: str, plan: Plan, ledger: Path, folder: Path) -> None:
-        self._home = folder / "airflow"
+    def __init__(
+        self,
+        storage: str,
+        plan: Plan,
+        ledger: Path,
+        folder: Path,
+        environment: Mapping[str, str],
+    ) -> None:
+        self.plan = plan
+        self._folder = folder
+        # Tasks run at the same time, each with a database of its own.
+        self._home = folder / f"airflow-{plan.workflow_id}"
         self._log = folder / f"{plan.workflow_id}.log"
         small = {"num_cpus": 2, "object_store_memory_mb": 150}
         extra = json.dumps({"conn_type": "ray_workflow", "extra": small | {"storage": storage}})
-        self._environment = os.environ | {
+        self._environment = os.environ | environment
+        self._environment |= {
             "AIRFLOW_HOME": str(self._home),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__CORE__DAGS_FOLDER": str(HERE / "dags"),
@@ -57,11 +70,17 @@ class AirflowTask:
         return self._log.read_text(errors="replace")
 
     def _migrate(self) -> None:
-        if not (self._home / "airflow.db").exists():
+        """Copy the database of another task; the first one makes it."""
+        if self._home.exists():
+            return
+        migrated = self._folder / "airflow"
+        if not (migrated / "airflow.db").exists():
             subprocess.run(
                 [sys.executable, "-m", "airflow", "db", "migrate"],
-                env=self._environment,
+                env=self._environment | {"AIRFLOW_HOME": str(migrated)},
                 check=True,
                 timeout=600,
                 stdout=subprocess.DEVNULL,
             )
+        self._home.mkdir()
+        shutil.copy(migrated / "airflow.db", self._home)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ledgers import Ledger, Line
 from shapes import Plan
@@ -66,6 +67,34 @@ def check(
         if not may_be_stopped:
             _check_owners(store, plan.workflow_id, own, watch, findings)
     return findings
+
+
+def check_submissions(
+    store: WorkflowStore, submitted: Mapping[str, Sequence[str]], ledger: Ledger
+) -> list[str]:
+    """No submission is lost, and none is run twice; what breaks that.
+
+    A claim that a submission has made may be made again, if its manager died before a task began.
+
+    :param submitted: by workflow: the ids of its submissions, the latest one last; only that was accepted.
+    """
+    problems = []
+    starts = ledger.starts()
+    for workflow_id, ids in submitted.items():
+        claims = _claim_bodies(store, workflow_id)
+        if not claims:
+            problems.append(f"{workflow_id}: its submission is lost")
+            continue
+        latest = claims[max(claims)]
+        if latest["submission_id"] != ids[-1]:
+            problems.append(f"{workflow_id} runs for the submission {latest['submission_id']!r}")
+        begun = latest["submission_epoch"]
+        early = [line for line in starts if line.workflow_id == workflow_id and line.epoch < begun]
+        if early:
+            problems.append(
+                f"{workflow_id}: its submission was run as {early[0].epoch}, and again as {begun}"
+            )
+    return problems
 
 
 # ---- nothing is lost, and statuses tell the truth
@@ -178,13 +207,22 @@ def _check_owners(
 
 def _claims(store: WorkflowStore, workflow_id: str) -> dict[int, tuple[str, float]]:
     """Who claimed each epoch, and when: by the clock of the machine, not of the claim's owner."""
-    found = {}
     root = Path(store.bytes.uri) if isinstance(store.bytes, LocalStore) else None
+    found = {}
+    for epoch, body in _claim_bodies(store, workflow_id).items():
+        key = keys.epoch_key(workflow_id, epoch)
+        at = (root / key).stat().st_mtime if root else body["claimed_at"]
+        found[epoch] = (body["manager_id"], at)
+    return found
+
+
+def _claim_bodies(store: WorkflowStore, workflow_id: str) -> dict[int, dict[str, Any]]:
+    """The claims of a workflow by epoch, as they are written."""
+    found = {}
     for entry in store.bytes.list(keys.workflow_folder(workflow_id)):
         if entry.key.endswith(".epoch"):
             body = json.loads(store.bytes.get(entry.key).split(b"\n", 1)[0])["body"]
-            at = (root / entry.key).stat().st_mtime if root else body["claimed_at"]
-            found[int(body["epoch"])] = (body["manager_id"], at)
+            found[int(body["epoch"])] = body
     return found
 
 

@@ -11,10 +11,18 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import processes
-from airflow_task import AirflowTask
 from clusters import Driver
+from local_ray_faults import (
+    kill_airflow_task,
+    kill_keeper,
+    kill_local_ray,
+    kill_part_of_local_ray,
+    kill_starter,
+)
+from mailbox_faults import kill_builder, kill_reader, kill_reader_at_a_step
+from moments import Countdown, Dice, on_s3
+from owners import kill_owners, kill_process, signal_owners
 from runs import Run
-from worlds import S3World
 
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import keys
@@ -32,18 +40,18 @@ def kill_workers(run: Run) -> None:
     for _ in range(run.rng.randint(1, 3)):
         run.wait_for_a_moment()
         for line in run.ledger.running()[:1]:
-            _kill(run, line.pid)
+            kill_process(run, line.pid)
 
 
 def kill_manager(run: Run) -> None:
     """The manager's process; Ray restarts it, and it recovers by itself."""
     run.begin()
     run.wait_for_a_moment()
-    _kill_managers(run)
+    kill_owners(run)
     run.recovers = run.rng.random() < 0.5
     if run.rng.random() < 0.3:  # once more, in the middle of the recovery
         time.sleep(run.rng.random() * 4)
-        _kill_managers(run)
+        kill_owners(run)
 
 
 def kill_driver(run: Run) -> None:
@@ -95,21 +103,6 @@ def kill_cluster(run: Run) -> None:
     run.settle()
 
 
-def kill_airflow_task(run: Run) -> None:
-    """The process of an Airflow task with its Ray in it, once or twice; the next try goes on."""
-    run.plans[:] = run.plans[:1]
-    task = AirflowTask(run.world.storage, run.plans[0], run.ledger.path, run.world.folder)
-    for _ in range(run.rng.randint(1, 2)):
-        with task.running() as process:
-            run.wait_for_a_moment(unless=lambda process=process: process.poll() is not None)
-            if process.poll() is None:
-                run.faults += 1
-            process.kill()
-    with task.running() as process:
-        if process.wait(timeout=400) != 0 and run.plans[0].output is not None:
-            run.problems.append(task.log()[-2000:])
-
-
 def resume_twice(run: Run) -> None:
     """Two clusters resume the same workflows at the same instant; perhaps the winner dies."""
     first, second = run.world.cluster, run.world.other_cluster
@@ -126,7 +119,7 @@ def resume_twice(run: Run) -> None:
             cluster.send("resume", workflow_ids=run.ids)
     errors = [cluster.receive() for cluster in (first, second)]
     if run.rng.random() < 0.3:
-        _kill_managers(run)
+        kill_owners(run)
     elif any(errors):
         run.problems.append(f"errors of a submission: {errors}")
     else:
@@ -146,7 +139,7 @@ def stop_manager(run: Run) -> None:
     run.late_writes = True  # one that was under way ends when the process goes on
     run.begin(first)
     run.wait_for_a_moment()
-    stopped = _signal_managers(run, signal.SIGSTOP)
+    stopped = signal_owners(run, signal.SIGSTOP)
     run.faults += len(stopped)
     try:
         known = [workflow_id for workflow_id, found in run.found().items() if found is not None]
@@ -166,7 +159,7 @@ def race_of_three(run: Run) -> None:
     run.begin(first)
     run.wait_for_a_moment()
     is_stopped = run.late_writes = run.rng.random() < 0.5
-    pids = _signal_managers(run, signal.SIGSTOP if is_stopped else signal.SIGKILL)
+    pids = signal_owners(run, signal.SIGSTOP if is_stopped else signal.SIGKILL)
     run.faults += len(pids)
     known = [workflow_id for workflow_id, found in run.found().items() if found is not None]
     for cluster in (second, third):
@@ -198,7 +191,7 @@ def set_clocks(run: Run) -> None:
         known = [workflow_id for workflow_id, found in run.found().items() if found is not None]
         second.send("resume", workflow_ids=known)
         if run.rng.random() < 0.3:
-            _kill_managers(run)
+            kill_owners(run)
         second.receive()
         run.settle()
         run.finish()
@@ -235,7 +228,7 @@ def take_descriptors(run: Run) -> None:
     run.begin()
     run.wait_for_a_moment()
     before: dict[int, tuple[int, int]] = {}
-    for pid in _signal_managers(run, 0):
+    for pid in signal_owners(run, 0):
         with suppress(ProcessLookupError, PermissionError):
             before[pid] = resource.prlimit(pid, resource.RLIMIT_NOFILE)
             used = len(os.listdir(f"/proc/{pid}/fd"))
@@ -254,7 +247,7 @@ def take_descriptors(run: Run) -> None:
 
 def restart_server(run: Run) -> None:
     """The S3 server is killed, is away for a while, and comes back."""
-    world = _on_s3(run)
+    world = on_s3(run)
     run.late_writes = True  # while it starts, the server keeps requests waiting
     run.begin()
     run.wait_for_a_moment()
@@ -266,10 +259,10 @@ def restart_server(run: Run) -> None:
 
 def failing_storage(run: Run) -> None:
     """For a while the storage answers with errors: busy ones, or final ones."""
-    world = _on_s3(run)
+    world = on_s3(run)
     status = run.rng.choice([500, 503, 503, 429, 403])
     share = run.rng.choice([0.3, 1.0])
-    dice = _Dice(run)
+    dice = Dice(run)
     run.begin()
     run.wait_for_a_moment()
     world.proxy.intercept = lambda kind, forward: (
@@ -285,8 +278,8 @@ def silent_storage(run: Run) -> None:
 
     If that lasts, the manager loses its lease and stops.
     """
-    world = _on_s3(run)
-    is_long, dice = run.rng.random() < 0.2, _Dice(run)
+    world = on_s3(run)
+    is_long, dice = run.rng.random() < 0.2, Dice(run)
     goes_on = threading.Event()
 
     def hang(kind: str, forward: Callable[[], Answer]) -> Answer:
@@ -316,8 +309,8 @@ def silent_storage(run: Run) -> None:
 
 def slow_storage(run: Run) -> None:
     """Each request takes its time, and a process dies meanwhile."""
-    world = _on_s3(run)
-    longest_s, dice = run.rng.choice([0.05, 0.3]), _Dice(run)
+    world = on_s3(run)
+    longest_s, dice = run.rng.choice([0.05, 0.3]), Dice(run)
 
     def dawdle(kind: str, forward: Callable[[], Answer]) -> Answer:
         time.sleep(dice.roll() * longest_s)
@@ -329,7 +322,7 @@ def slow_storage(run: Run) -> None:
         run.wait_for_a_moment()
         run.faults += 1
         if run.rng.random() < 0.5:
-            _kill_managers(run)
+            kill_owners(run)
         run.settle()
     finally:
         world.calm()
@@ -337,15 +330,15 @@ def slow_storage(run: Run) -> None:
 
 def kill_at_a_write(run: Run) -> None:
     """The manager, the worker or the whole cluster dies right before or after the n-th write."""
-    world = _on_s3(run)
+    world = on_s3(run)
     number, is_before = run.rng.randint(1, 60), run.rng.random() < 0.5
     whom = run.rng.choice(["manager", "manager", "worker", "cluster"])
-    struck = _Countdown(number)
+    struck = Countdown(number)
 
     def strike() -> None:
         run.faults += 1
         if whom == "manager":
-            _kill_managers(run, counts=False)
+            kill_owners(run, counts=False)
         elif whom == "worker":
             for line in run.ledger.running():
                 processes.send(line.pid, signal.SIGKILL)
@@ -374,10 +367,12 @@ def kill_at_a_write(run: Run) -> None:
         world.calm()
 
 
-#: What a run needs: files, an S3 server, or files and Airflow.
+#: What a run needs: files, an S3 server, or files and Airflow tasks on a local Ray.
 LOCAL: dict[str, Callable[[Run], None]] = {
     "worker killed": kill_workers,
     "manager killed": kill_manager,
+    "reader of submissions killed": kill_reader,
+    "builder of a graph killed": kill_builder,
     "driver killed": kill_driver,
     "raylet killed": kill_raylet,
     "two clusters resume": resume_twice,
@@ -390,68 +385,20 @@ LOCAL: dict[str, Callable[[Run], None]] = {
 }
 S3: dict[str, Callable[[Run], None]] = {
     "killed at a write": kill_at_a_write,
+    "killed at a step of a submission": kill_reader_at_a_step,
     "S3 server killed": restart_server,
     "storage fails": failing_storage,
     "storage hangs": silent_storage,
     "storage is slow": slow_storage,
     "two clusters resume, S3": resume_twice,
 }
-AIRFLOW: dict[str, Callable[[Run], None]] = {"Airflow task killed": kill_airflow_task}
-
-
-class _Dice:
-    """Random numbers for several threads, from the run's own."""
-
-    def __init__(self, run: Run) -> None:
-        self._rng = type(run.rng)(run.rng.random())
-        self._lock = threading.Lock()
-
-    def roll(self) -> float:
-        with self._lock:
-            return self._rng.random()
-
-
-class _Countdown:
-    def __init__(self, number: int) -> None:
-        self._left = number
-        self._lock = threading.Lock()
-
-    def is_now(self) -> bool:
-        with self._lock:
-            self._left -= 1
-            return self._left == 0
-
-
-def _on_s3(run: Run) -> S3World:
-    if not isinstance(run.world, S3World):
-        raise TypeError("this fault is one of an S3 server")
-    return run.world
-
-
-def _kill(run: Run, pid: int) -> None:
-    run.faults += processes.send(pid, signal.SIGKILL)
-
-
-def _kill_managers(run: Run, *, counts: bool = True) -> None:
-    """Kill the processes of all managers that own workflows of the run, in all clusters."""
-    killed = _signal_managers(run, signal.SIGKILL)
-    run.faults += len(killed) if counts else 0
-
-
-def _signal_managers(run: Run, number: int) -> list[int]:
-    """Send a signal to the managers that own workflows of the run; their processes."""
-    store = run.world.store()
-    owners = {
-        found.record.manager_id
-        for found in run.found().values()
-        if found is not None and found.status in (WorkflowStatus.RUNNING, WorkflowStatus.PENDING)
-    }
-    sent = []
-    for lease in store.leases.list_all():
-        is_meant = lease.manager_id in owners and not lease.process.is_gone()
-        if is_meant and processes.send(lease.process.pid, number):
-            sent.append(lease.process.pid)
-    return sent
+AIRFLOW: dict[str, Callable[[Run], None]] = {
+    "Airflow task killed": kill_airflow_task,
+    "starter of the local Ray killed": kill_starter,
+    "keeper of the local Ray killed": kill_keeper,
+    "local Ray killed": kill_local_ray,
+    "part of the local Ray killed": kill_part_of_local_ray,
+}
 
 
 def _ended(run: Run, workflow_id: str) -> StoredWorkflow | None:

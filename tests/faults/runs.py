@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from checks import Findings, check
+from checks import Findings, check, check_submissions
 from clusters import ClusterIsGone, RayCluster
 from ledgers import Ledger
 from reports import Report
@@ -34,6 +34,8 @@ class Run:
     :ivar may_be_stopped: an owner was stopped for a while: tasks that its workers had may begin
         after another one has taken the workflow over. Nothing of that is committed.
     :ivar recovers: the workflows go on without a resume.
+    :ivar submitted: by workflow: the ids of its submissions, the latest one last; empty where programs
+        call the manager.
     """
 
     def __init__(self, world: World, seed: int, *, workflows: int | None = None) -> None:
@@ -51,6 +53,7 @@ class Run:
         self.late_writes = False
         self.may_be_stopped = False
         self.recovers = False
+        self.submitted: dict[str, list[str]] = {}
         self.problems: list[str] = []
         self.watch = Watch(world.store(), self.ids)
         self._asked: RayCluster | None = None
@@ -155,7 +158,7 @@ class Run:
             cluster.ask("resume", workflow_ids=resumed)
 
     def check(self) -> Findings:
-        return check(
+        findings = check(
             self.world.store(),
             self.plans,
             self.ledger,
@@ -163,6 +166,8 @@ class Run:
             late_writes=self.late_writes,
             may_be_stopped=self.may_be_stopped,
         )
+        findings.problems += check_submissions(self.world.store(), self.submitted, self.ledger)
+        return findings
 
     def forget(self, workflow_id: str) -> None:
         """Expect nothing of a workflow any more: its storage was taken away, and that was checked."""

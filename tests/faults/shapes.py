@@ -5,10 +5,12 @@ Workers import this module by its name: the clusters have its folder in their PY
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -213,4 +215,15 @@ _SHAPES: dict[str, tuple[Callable[[_Maker, int], Any], Callable[[int], int | Non
 
 def from_airflow(ledger: str, plan: dict[str, Any]) -> Any:
     """What an Airflow task runs."""
+    return Plan(**plan).dag(ledger)
+
+
+def from_submission(ledger: str, plan: dict[str, Any], builders: str, build_s: float) -> Any:
+    """What a submission names; its graph takes a while.
+
+    :param builders: a file that gets a line with the process that makes the graph.
+    """
+    with Path(builders).open("a") as file:
+        file.write(f"{os.getpid()}\n")
+    time.sleep(build_s)
     return Plan(**plan).dag(ledger)

@@ -28,11 +28,12 @@ if "RAY_AUTH_TOKEN_PATH" not in os.environ:  # else Ray would write a token into
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 sys.path.append(str(Path(__file__).parents[1]))
+sys.path.append(str(Path(__file__).parents[1] / "support"))
 
 from faults import AIRFLOW, LOCAL, S3
 from reports import Report, table
 from runs import Run, run
-from worlds import World, local_world, s3_world
+from worlds import World, airflow_world, local_world, s3_world
 
 from airflow_provider_rayworkflow.workflow.runtime.service.connect import SHARING_VARIABLE
 
@@ -40,29 +41,36 @@ Strike = Callable[[Run], None]
 
 #: How often each fault comes in 100 runs: those that begin new clusters are dear.
 WEIGHTS = {
-    "worker killed": 7,
-    "manager killed": 8,
-    "driver killed": 6,
-    "raylet killed": 6,
-    "two clusters resume": 6,
+    "worker killed": 5,
+    "manager killed": 6,
+    "reader of submissions killed": 5,
+    "builder of a graph killed": 3,
+    "driver killed": 4,
+    "raylet killed": 5,
+    "two clusters resume": 4,
     "cluster killed": 4,
-    "killed at a write": 11,
-    "S3 server killed": 6,
-    "storage fails": 6,
-    "storage hangs": 6,
-    "storage is slow": 4,
+    "killed at a write": 8,
+    "killed at a step of a submission": 6,
+    "S3 server killed": 5,
+    "storage fails": 4,
+    "storage hangs": 5,
+    "storage is slow": 3,
     "two clusters resume, S3": 3,
     "Airflow task killed": 3,
-    "manager stopped": 6,
-    "folder deleted": 5,
-    "descriptors run out": 5,
-    "three managers race": 4,
-    "clocks are set": 4,
+    "starter of the local Ray killed": 2,
+    "keeper of the local Ray killed": 2,
+    "local Ray killed": 3,
+    "part of the local Ray killed": 2,
+    "manager stopped": 4,
+    "folder deleted": 4,
+    "descriptors run out": 4,
+    "three managers race": 3,
+    "clocks are set": 3,
 }
 _WORLDS: list[tuple[Callable[[Path], AbstractContextManager[World]], dict[str, Strike]]] = [
     (local_world, LOCAL),
     (s3_world, S3),
-    (local_world, AIRFLOW),
+    (airflow_world, AIRFLOW),
 ]
 
 

@@ -8,23 +8,25 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from checks import Findings, check
+from checks import Findings, check, check_submissions
 from ledgers import Ledger
+from sample_records import status_record
 from shapes import Plan
 from watch import Watch
 
+from airflow_provider_rayworkflow.workflow.model.claim import Claim
 from airflow_provider_rayworkflow.workflow.model.graph import Graph, Task
 from airflow_provider_rayworkflow.workflow.model.records import (
     Encoding,
     JsonOutput,
     Result,
-    StatusRecord,
     TaskTimes,
 )
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.model.task_record import TaskRecord
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, keys
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
+from airflow_provider_rayworkflow.workflow.storage.claims import claim_put, next_claim
 from airflow_provider_rayworkflow.workflow.storage.journal import JournalWriter
 
 PLAN = Plan(workflow_id="w", shape="chain", size=1, pause_s=0)
@@ -42,9 +44,8 @@ def store() -> WorkflowStore:
     writer = JournalWriter(store.bytes, "w", 1)
     writer.commit([TaskRecord(task_id="t", result=result, times=times)])
     store.write_status(
-        StatusRecord(
-            workflow_id="w",
-            status=WorkflowStatus.SUCCESSFUL,
+        status_record(
+            WorkflowStatus.SUCCESSFUL,
             epoch=2,
             number=1,
             manager_id="b",
@@ -114,3 +115,71 @@ def test_a_wrong_output_is_found(store: WorkflowStore, checked: Callable[..., Fi
 def test_a_workflow_that_is_lost_is_found(store: WorkflowStore, checked: Callable[..., Findings]):
     store.bytes.delete_folder(keys.status_folder("w"))
     assert checked((1, 1, 11)).problems == ["w is lost"]
+
+
+# ---- submissions
+
+
+def claim_for(
+    store: WorkflowStore, epoch: int, submission_id: str, *, continues: Claim | None = None
+) -> Claim:
+    """Claim an epoch of ``w`` for a submission, or for none, with the graph of before."""
+    claim = next_claim(
+        "w",
+        after=epoch - 1,
+        manager_id="a",
+        now=10,
+        user_metadata={},
+        has_graph=continues is None,
+        continues=continues,
+        submission_id=submission_id,
+    )
+    put = claim_put(claim, GRAPH if continues is None else None)
+    store.bytes.put(put.key, put.data)
+    return claim
+
+
+@pytest.fixture
+def problems(tmp_path: Path) -> Callable[..., list[str]]:
+    """Check the submissions of ``w`` with a ledger of starts in these epochs."""
+
+    def run(store: WorkflowStore, submissions: list[str], *epochs: int) -> list[str]:
+        ledger = Ledger(tmp_path / "ledger")
+        with ledger.path.open("w") as file:
+            for epoch in epochs:
+                line = {"what": "start", "workflow_id": "w", "task_id": "t", "epoch": epoch}
+                print(json.dumps(line | {"attempt": 1, "pid": 2, "parent": 1, "at": 1}), file=file)
+        return check_submissions(store, {"w": submissions}, ledger)
+
+    return run
+
+
+def test_a_submission_whose_run_is_recovered_is_run_once(problems: Callable[..., list[str]]):
+    store = WorkflowStore(MemoryStore())
+    first = claim_for(store, 1, "s")
+    claim_for(store, 2, "", continues=first)
+    assert problems(store, ["s"], 1, 2) == []
+
+
+def test_a_claim_whose_manager_died_before_any_task_is_no_run(problems: Callable[..., list[str]]):
+    store = WorkflowStore(MemoryStore())
+    claim_for(store, 1, "s")
+    claim_for(store, 2, "s")
+    assert problems(store, ["s"], 2) == []
+
+
+def test_a_submission_that_is_run_twice_is_found(problems: Callable[..., list[str]]):
+    store = WorkflowStore(MemoryStore())
+    claim_for(store, 1, "s")
+    claim_for(store, 2, "s")
+    assert problems(store, ["s"], 1, 2) == ["w: its submission was run as 1, and again as 2"]
+
+
+def test_a_submission_that_is_lost_is_found(problems: Callable[..., list[str]]):
+    assert problems(WorkflowStore(MemoryStore()), ["s"]) == ["w: its submission is lost"]
+
+
+def test_a_run_of_another_submission_is_found(problems: Callable[..., list[str]]):
+    store = WorkflowStore(MemoryStore())
+    claim_for(store, 1, "old")
+    assert problems(store, ["old", "new"], 1) == ["w runs for the submission 'old'"]

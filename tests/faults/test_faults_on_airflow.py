@@ -1,15 +1,15 @@
-"""A seeded run in which the process of an Airflow task is killed, with the Ray in it."""
+"""Seeded runs of Airflow tasks on a local Ray: the tasks' processes die, and those of the local Ray."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import pytest
 from faults import AIRFLOW
 from reports import Report
 from runs import run
-from worlds import local_world
+from suite import planned
+from worlds import AirflowWorld, airflow_world
 
 pytestmark = [
     pytest.mark.airflow,
@@ -18,10 +18,25 @@ pytestmark = [
     pytest.mark.timeout(1_200),
 ]
 
+#: How many runs of each fault.
+RUNS = {
+    "Airflow task killed": 1,
+    "starter of the local Ray killed": 1,
+    "keeper of the local Ray killed": 1,
+    "local Ray killed": 1,
+    "part of the local Ray killed": 1,
+}
 
-@pytest.mark.parametrize("fault", AIRFLOW)
-def test_the_invariants_hold(tmp_path: Path, fault: str, tell: Callable[[Report], None]):
-    with local_world(tmp_path) as world:
-        report = run(world, fault, AIRFLOW[fault], 27)
-    tell(report)
-    assert report.problems == []
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowWorld]:
+    with airflow_world(tmp_path_factory.mktemp("faults")) as world:
+        yield world
+
+
+@pytest.mark.parametrize("fault", RUNS)
+def test_the_invariants_hold(world: AirflowWorld, fault: str, tell: Callable[[Report], None]):
+    for seed in planned(range(100))[fault][: RUNS[fault]]:
+        report = run(world, fault, AIRFLOW[fault], seed)
+        tell(report)
+        assert report.problems == []

@@ -17,6 +17,8 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1_500)]
 RUNS = {
     "worker killed": 3,
     "manager killed": 3,
+    "reader of submissions killed": 2,
+    "builder of a graph killed": 1,
     "driver killed": 2,
     "raylet killed": 1,
     "two clusters resume": 1,

@@ -16,6 +16,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1_500)]
 #: How many runs of each fault.
 RUNS = {
     "killed at a write": 4,
+    "killed at a step of a submission": 3,
     "S3 server killed": 1,
     "storage fails": 1,
     "storage hangs": 1,

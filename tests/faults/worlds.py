@@ -6,18 +6,23 @@ import queue
 import shutil
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from airflow_task import AirflowTask
 from clusters import ClusterIsGone, RayCluster
+from shapes import Plan
 
+from airflow_provider_rayworkflow.workflow.local_ray.environment import FOLDER_VARIABLE
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 from airflow_provider_rayworkflow.workflow.storage.backends.clients import store_on
 from airflow_provider_rayworkflow.workflow.storage.backends.local import LocalStore
 from airflow_provider_rayworkflow.workflow.storage.byte_store import ByteStore
 
 sys.path.append(str(Path(__file__).parents[1] / "support"))
+from local_ray_parts import LocalRayParts
+from own_local_ray import own_local_ray
 from proxy import Proxy, pass_on
 from servers import SeaweedFS, make_buckets, s3_address
 
@@ -72,6 +77,28 @@ class World:
             return self._clusters[number].ready()
 
 
+class AirflowWorld(World):
+    """A world whose workflows Airflow tasks run, on a local Ray of its own.
+
+    :param local_ray: the environment of the tasks' processes, with the root of its state folders.
+    """
+
+    def __init__(
+        self, storage: str, bytes_: ByteStore, folder: Path, local_ray: Mapping[str, str]
+    ) -> None:
+        super().__init__(storage, bytes_, folder)
+        self._environment = local_ray
+        self.local_ray = LocalRayParts(local_ray[FOLDER_VARIABLE])
+
+    def task(self, plan: Plan, ledger: Path) -> AirflowTask:
+        """The task instance that runs a workflow."""
+        return AirflowTask(self.storage, plan, ledger, self.folder, self._environment)
+
+    def close(self) -> None:
+        self.local_ray.clear()
+        super().close()
+
+
 class S3World(World):
     """A world whose storage is an S3 server, with a proxy in front of it."""
 
@@ -104,6 +131,18 @@ def local_world(folder: Path) -> Iterator[World]:
     finally:
         world.close()
         shutil.rmtree(root, ignore_errors=True)
+
+
+@contextmanager
+def airflow_world(folder: Path) -> Iterator[AirflowWorld]:
+    root = folder / "storage"
+    with own_local_ray() as local_ray:
+        world = AirflowWorld(str(root), LocalStore(root), folder, local_ray.environment)
+        try:
+            yield world
+        finally:
+            world.close()
+            shutil.rmtree(root, ignore_errors=True)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """The tutorial, followed to the letter in an empty folder.
 
 All that is not literal: the environment `venv` is there before the first command with the wheel of this
-checkout in it, so that `pip install` finds what it wants.
+checkout in it, so that `pip install` finds what it wants. And the local Ray is one of the test's own.
 """
 
 import os
@@ -10,6 +10,7 @@ import subprocess
 import pytest
 from commands import ROOT, install
 from markdown_it import MarkdownIt
+from own_local_ray import own_local_ray
 
 pytestmark = [
     pytest.mark.slow,
@@ -43,17 +44,18 @@ def printed(blocks, wheel, tmp_path_factory) -> list[str]:
             script.append(f"echo '{MARK}'\n{content}")
     keep = ("HOME", "PATH", "LANG", "TMPDIR", "PIP_", "RAY_")
     environment = {name: value for name, value in os.environ.items() if name.startswith(keep)}
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail"],
-        input="\n".join(script),
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=840,
-        check=False,
-    )
+    with own_local_ray() as local_ray:
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail"],
+            input="\n".join(script),
+            cwd=folder,
+            env=environment | local_ray.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=840,
+            check=False,
+        )
     assert done.returncode == 0, done.stdout
     return done.stdout.split(f"{MARK}\n")[1:]
 

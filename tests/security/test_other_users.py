@@ -50,6 +50,17 @@ def large():
 with testing.in_process(sys.argv[1]) as workflows:
     workflows.run(large.bind(), workflow_id="mine")
 """
+USE_LOCAL_RAY = """
+from airflow_provider_rayworkflow.workflow.local_ray.cluster import Size
+from airflow_provider_rayworkflow.workflow.local_ray.environment import state_root
+from airflow_provider_rayworkflow.workflow.local_ray.folder import StateFolder
+from airflow_provider_rayworkflow.workflow.local_ray.launch import Launcher
+from airflow_provider_rayworkflow.workflow.local_ray.visit import LocalRayVisit
+
+folder = StateFolder(state_root(), "environment")
+visit = LocalRayVisit(folder, size=Size(), idle_s=0.0, launcher=Launcher(), timeout_s=10.0)
+visit.ensure("/tmp/storage")
+"""
 
 
 def run(users: Users, user: int, code: str, *arguments: str, umask: int = 0o022) -> None:
@@ -227,3 +238,38 @@ def test_a_path_that_this_user_may_not_touch_is_named_and_the_rest_is_done(
     assert pruned.returncode == 1
     assert what in pruned.stderr
     assert "2 workflows are pruned" in pruned.stdout
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        ("os.mkdir(path); os.chmod(path, 0o777)", f"it belongs to user {ATTACKER}"),
+        ("os.mkdir(path); os.chmod(path, 0o755)", f"it belongs to user {ATTACKER}"),
+        ("os.mkdir(path, 0o700)", "is closed to this user"),
+        (f"os.symlink('/tmp/home-{VICTIM}', path)", "is a link or a file"),
+        ("open(path, 'w').close()", "is a link or a file"),
+    ],
+    ids=["open", "readable", "closed", "link", "file"],
+)
+def test_what_another_user_put_in_the_place_of_the_local_rays_folder_is_refused(
+    users: Users, make: str, why: str
+):
+    """It would have this user's tasks run in a Ray of the other one's."""
+    run(users, ATTACKER, f"import os; path = '/tmp/rayworkflow-{VICTIM}'; {make}")
+    for done in (
+        users.command(VICTIM, "local"),
+        users.command(VICTIM, "local", "stop", "--all"),
+        users.run(VICTIM, USE_LOCAL_RAY),
+    ):
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "of the local Ray is not used" in done.stderr
+        assert why in done.stderr
+    assert os.listdir(users.tmp / f"home-{VICTIM}") == ["precious"]
+
+
+def test_the_local_ray_of_one_user_is_not_that_of_another(users: Users):
+    make = "import os; os.mkdir(f'/tmp/rayworkflow-{os.getuid()}', 0o700)"
+    for user in (ATTACKER, VICTIM):
+        run(users, user, make)
+        shown = users.command(user, "local")
+        assert (shown.returncode, shown.stdout) == (0, "No local Ray runs for this user.\n")

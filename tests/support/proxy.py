@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 
 class Unanswered(Exception):
@@ -26,6 +26,20 @@ class Answer:
     content: bytes = b""
 
 
+@dataclass(frozen=True, slots=True)
+class Forwarding:
+    """A request on its way; a call carries it out.
+
+    :ivar path: the bucket and the key, unquoted, without the query.
+    """
+
+    path: str
+    forward: Callable[[], Answer]
+
+    def __call__(self) -> Answer:
+        return self.forward()
+
+
 class Proxy:
     """Forwards to a port of this machine; a context manager.
 
@@ -33,9 +47,8 @@ class Proxy:
     :ivar counts: requests by kind: ``"PUT"``, ``"GET"``, ``"LIST"``, ``"DELETE MANY"`` …
     :ivar failures: answers to give instead of forwarding, the next first: a status code; 0 to
         forward the request and close the connection without an answer.
-    :ivar intercept: called with the kind of a request and a function that forwards it. It may call
-        that function, and do other things before and after. It returns an answer or raises
-        :class:`Unanswered`.
+    :ivar intercept: called with the kind of a request and its :class:`Forwarding`. It may call that,
+        and do other things before and after. It returns an answer or raises :class:`Unanswered`.
     """
 
     def __init__(self, target: int, *, drop: Collection[str] = ()) -> None:
@@ -43,7 +56,7 @@ class Proxy:
         self.drop = drop
         self.counts: Counter[str] = Counter()
         self.failures: list[int] = []
-        self.intercept: Callable[[str, Callable[[], Answer]], Answer] = pass_on
+        self.intercept: Callable[[str, Forwarding], Answer] = pass_on
         self._lock = threading.Lock()
         proxy = self
 
@@ -69,7 +82,7 @@ class Proxy:
             return self.failures.pop(0) if self.failures else None
 
 
-def pass_on(kind: str, forward: Callable[[], Answer]) -> Answer:
+def pass_on(kind: str, forward: Forwarding) -> Answer:
     """Interfere with nothing."""
     return forward()
 
@@ -90,7 +103,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(Answer(failure))
             return
         try:
-            answer = self.owner.intercept(kind, lambda: self._forward(body))
+            path = unquote(urlsplit(self.path).path)
+            answer = self.owner.intercept(kind, Forwarding(path, lambda: self._forward(body)))
             if failure == 0:
                 raise Unanswered
             self._answer(answer)

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterator
 from urllib.parse import quote
 
+import effects
 import pytest
 from hypothesis import settings
 from proxy import Proxy
@@ -25,12 +26,27 @@ from servers import (
     seaweedfs,
 )
 
+from airflow_provider_rayworkflow.workflow import testing
+from airflow_provider_rayworkflow.workflow.testing import InProcessWorkflows
+
 # The same examples on every run. HYPOTHESIS_PROFILE=explore looks for new ones.
 settings.register_profile(
     "fixed", deadline=None, derandomize=True, database=None, max_examples=40, stateful_step_count=25
 )
 settings.register_profile("explore", deadline=None, max_examples=2_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
+
+
+@pytest.fixture
+def fresh() -> Iterator[None]:
+    with effects.fresh():
+        yield
+
+
+@pytest.fixture
+def workflows(fresh: None) -> Iterator[InProcessWorkflows]:
+    with testing.in_process() as workflows:
+        yield workflows
 
 
 @pytest.fixture(scope="session")

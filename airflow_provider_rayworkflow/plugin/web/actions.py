@@ -8,14 +8,13 @@ that started the workflow, which the page's script has Airflow clear, or a clust
 from __future__ import annotations
 
 import time
-import uuid
 from dataclasses import dataclass
 from enum import StrEnum
 
 from fastapi import HTTPException
 from pydantic import BaseModel, Field
 
-from airflow_provider_rayworkflow.clusters.remote import RemoteRay
+from airflow_provider_rayworkflow.clusters.hosts import engine_for
 from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowNotFoundError,
     RayWorkflowStillActiveError,
@@ -24,13 +23,13 @@ from airflow_provider_rayworkflow.exceptions import (
 )
 from airflow_provider_rayworkflow.plugin.web.access import Access, Method
 from airflow_provider_rayworkflow.plugin.web.shown import ShownWorkflow, open_workflow
-from airflow_provider_rayworkflow.tries.backoff import Backoff
 from airflow_provider_rayworkflow.tries.run_spec import RunSpec
 from airflow_provider_rayworkflow.workflow.exceptions import StorageError, WorkflowError
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.model.records import StartOptions
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.offline import lifecycle
+from airflow_provider_rayworkflow.workflow.storage.mailbox import ANYBODY
 
 log = get_logger(__name__)
 
@@ -123,11 +122,11 @@ def _possible(workflow: ShownWorkflow) -> dict[PageAction, Offer]:
             "resumes the workflow: tasks with a checkpoint don't run again.",
             clears=True,
         )
-    elif status.can_be_resumed and cluster is not None:
+    elif status.can_be_resumed and cluster is not None:  # a local Ray would be the API server's
         possible[PageAction.RESUME] = Offer(
             title="Resume",
-            question="A Ray job on the connection's cluster resumes the workflow: tasks with a "
-            "checkpoint don't run again.",
+            question="The connection's cluster resumes the workflow: tasks with a checkpoint don't run "
+            "again.",
         )
     if not status.is_active and status is not WorkflowStatus.CANCELED and has_task_instance:
         possible[PageAction.RUN_AGAIN] = Offer(
@@ -183,23 +182,19 @@ def _do(workflow: ShownWorkflow, body: ActionBody, timeout_s: float) -> str:
 
 def _resume_on_cluster(workflow: ShownWorkflow, timeout_s: float) -> str:
     """Have the connection's cluster go on with a workflow that no task instance waits for."""
-    hook, cluster = workflow.hook, workflow.hook.settings.cluster
-    if cluster is None:
-        raise HTTPException(409, "The connection has no cluster.")
-    ray = RemoteRay(
-        hook,
-        cluster,
+    engine = engine_for(
+        workflow.hook,
         RunSpec(workflow_id=workflow.workflow_id),
-        token=f"ui-{uuid.uuid4().hex}",
-        backoff=Backoff(timeout_s),
+        token=ANYBODY,
+        unreachable_timeout_s=timeout_s,
     )
     try:
-        ray.submit(StartOptions())
+        engine.submit(StartOptions())
     except RayWorkflowUnreachableError as exc:
         raise HTTPException(502, "The Ray cluster does not answer. Try again later.") from exc
     finally:
-        ray.close(detach=True)
-    return "A Ray job that resumes the workflow is submitted."
+        engine.close()
+    return "Resuming: the manager of the cluster looks for submissions every second."
 
 
 def _forget(workflow: ShownWorkflow, task_id: str) -> None:

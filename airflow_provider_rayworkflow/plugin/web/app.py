@@ -28,11 +28,8 @@ from airflow_provider_rayworkflow.plugin.web.access import (
 from airflow_provider_rayworkflow.plugin.web.actions import ActionBody, PageAction, act, offered
 from airflow_provider_rayworkflow.plugin.web.lanes import NoAnswerError
 from airflow_provider_rayworkflow.plugin.web.lists import Filter, Listed, list_page
-from airflow_provider_rayworkflow.plugin.web.responses import (
-    SafeJson,
-    on_storage,
-    on_task_instance,
-)
+from airflow_provider_rayworkflow.plugin.web.logs import log_after
+from airflow_provider_rayworkflow.plugin.web.responses import SafeJson, on_storage, on_task_instance
 from airflow_provider_rayworkflow.plugin.web.shown import (
     ShownWorkflow,
     describe_task,
@@ -84,6 +81,8 @@ def create_app() -> FastAPI:
     app.get("/workflow/live")(show_changes)
     app.get("/workflow/group", response_class=HTMLResponse)(show_group)
     app.get("/workflow/task", response_class=HTMLResponse)(show_task)
+    app.get("/workflow/all_logs", response_class=HTMLResponse)(show_all_logs)
+    app.get("/workflow/log")(show_log)
     app.post("/workflow/action")(do_action)
     app.get("/static/{name:path}")(static)
     app.add_exception_handler(StarletteHTTPException, _show_error)
@@ -247,6 +246,28 @@ def show_task(
         "task_instance_path": workflow.task_instance_path(base_path()),
     }
     return _page(request, "task.html", context)
+
+
+@on_storage
+def show_all_logs(
+    request: Request, access: AccessDep, conn_id: ConnId, workflow_id: WorkflowId
+) -> Response:
+    """The place of the log of all tasks, as a part of a page."""
+    open_workflow(access, conn_id, workflow_id)
+    return _page(request, "log.html", {})
+
+
+@on_storage
+def show_log(
+    access: AccessDep,
+    conn_id: ConnId,
+    workflow_id: WorkflowId,
+    task_id: Annotated[str, Query(max_length=2000)] = "",
+    after: Annotated[str, Query(max_length=60)] = "",
+) -> dict[str, Any]:
+    """What tasks have printed and logged: :func:`log_after`."""
+    workflow = open_workflow(access, conn_id, workflow_id)
+    return log_after(workflow.hook.store, workflow.workflow_id, task_id=task_id, after=after)
 
 
 # ---- actions

@@ -37,21 +37,30 @@ class SafeJson(JSONResponse):
         return json.dumps(content, ensure_ascii=True, separators=(",", ":")).encode()
 
 
-def on_storage(route: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
+def on_storage(
+    route: Callable[..., Any],
+    *,
+    lanes: Lanes = LANES,
+    find_lane: Callable[[str], Hashable] = lane_of,
+) -> Callable[..., Awaitable[Any]]:
     """The route as a coroutine that never blocks the event loop nor takes a thread of Airflow's.
 
     The route has a parameter ``conn_id``, or a ``body`` that has one: that of an action, which may take
     longer than a page.
+
+    :param lanes: in which it is called.
+    :param find_lane: the lane of a connection.
     """
 
     @functools.wraps(route)
     async def respond(**given: Any) -> Any:
         body = given.get("body")
         conn_id: str = body.conn_id if body is not None else given["conn_id"]
-        until = LANES.deadline(is_action=body is not None)
-        with_lane = functools.partial(lane_of, conn_id)
-        lane = await _in_time(_AIRFLOW, with_lane, until=until)
-        return await _in_time(lane or _AIRFLOW, lambda: route(**given), until=until)
+        until = lanes.deadline(is_action=body is not None)
+        with_lane = functools.partial(find_lane, conn_id)
+        lane = await _in_time(_AIRFLOW, with_lane, until=until, lanes=lanes)
+        call = functools.partial(route, **given)
+        return await _in_time(lane or _AIRFLOW, call, until=until, lanes=lanes)
 
     return _signed_as(route, respond)
 
@@ -81,9 +90,11 @@ def on_task_instance(
     return decorate
 
 
-async def _in_time(lane: Hashable, call: Callable[[], Any], *, until: float) -> Any:
+async def _in_time(
+    lane: Hashable, call: Callable[[], Any], *, until: float, lanes: Lanes = LANES
+) -> Any:
     try:
-        return await LANES.run(lane, call, until=until)
+        return await lanes.run(lane, call, until=until)
     except HTTPException:
         raise
     except NoAnswerError:

@@ -127,7 +127,6 @@ def describe_task(workflow: ShownWorkflow, details: TaskDetails) -> dict[str, An
         "metadata": metadata,
         "output": _output(workflow.hook.store, result) if has_output and result else None,
         "planned": _planned(workflow, details.view.task_id),
-        "printed": details.record.printed if details.record else "",
     }
 
 

@@ -49,8 +49,9 @@ def open_hook(conn_id: str) -> RayWorkflowHook:
     if kept is not None:
         hook.store = kept[1]
         return hook
-    opened = hook.store  # may take long: without the lock, which all connections share
-    opened.bytes = cast(ByteStore, _WhileWanted(opened.bytes))
+    # May take long: without the lock, which all connections share.
+    wanted = cast(ByteStore, _WhileWanted(hook.store.bytes))
+    opened = WorkflowStore(wanted, signing=hook.store.signing)
     with _lock:
         hook.store = _stores.setdefault(key, (now, opened))[1]
     return hook

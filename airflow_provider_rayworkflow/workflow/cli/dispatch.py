@@ -16,6 +16,8 @@ from airflow_provider_rayworkflow.workflow.cli.commands import (
     event_token,
     fork,
     graph,
+    local,
+    logs,
     output,
     plan,
     prune,
@@ -31,9 +33,11 @@ from airflow_provider_rayworkflow.workflow.format.shown_text import escaped, one
 
 # In the order of the help.
 _COMMANDS = (
-    *(listing.add_to, status.add_to, watch.add_to, graph.add_to, output.add_to),
+    *(listing.add_to, status.add_to, watch.add_to, graph.add_to, logs.add_to),
+    output.add_to,
     *(resume_all.add_to, plan.add_to, fork.add_to, resume.add_to, prune.add_to),
     *(event_token.add_to, suspend.add_to, cancel.add_to, delete.add_to),
+    local.add_to,
 )
 
 

@@ -44,19 +44,28 @@ class Commands:
     def __init__(self, parser: Parser) -> None:
         self._parsers = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def add(self, name: str, command: Callable[[Any], Answer], help: str) -> Parser:
+    def add(
+        self,
+        name: str,
+        command: Callable[[Any], Answer],
+        help: str,
+        *,
+        has_storage: bool = True,
+    ) -> Parser:
         """Add a command with the options that all have; returns its parser.
 
         :param command: called with the parsed arguments.
+        :param has_storage: it is about a storage.
         """
         parser: Parser = self._parsers.add_parser(name, help=help, description=help)
         parser.set_defaults(command=command)
-        parser.add_argument(
-            "--storage",
-            metavar="URI",
-            type=_storage,
-            help=f"where workflows are stored; by default ${STORAGE_VARIABLE} or {DEFAULT_STORAGE}",
-        )
+        if has_storage:
+            parser.add_argument(
+                "--storage",
+                metavar="URI",
+                type=_storage,
+                help=f"where workflows are stored; by default ${STORAGE_VARIABLE} or {DEFAULT_STORAGE}",
+            )
         parser.add_argument("--json", action="store_true", help="print JSON instead of text")
         return parser
 

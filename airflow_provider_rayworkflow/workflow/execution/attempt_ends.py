@@ -8,6 +8,7 @@ from airflow_provider_rayworkflow.workflow.execution.attempt_table import Attemp
 from airflow_provider_rayworkflow.workflow.execution.group_commit import GroupCommit
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.model.graph import Graph
+from airflow_provider_rayworkflow.workflow.model.log_line import Level
 from airflow_provider_rayworkflow.workflow.model.outcome import Outcome
 from airflow_provider_rayworkflow.workflow.model.records import (
     Form,
@@ -46,9 +47,13 @@ from airflow_provider_rayworkflow.workflow.scheduling.schedule import Schedule
 
 log = get_logger(__name__)
 
-#: How much of what the tasks of a run print is kept with their checkpoints, in characters. What
-#: later ones print is in the log only.
-MAX_PRINTED = 4 * 1024 * 1024
+
+#: Takes a level, the id of a task, the number of its attempt, and a text.
+Remark = Callable[[Level, str, int, str], None]
+
+
+def no_remark(level: Level, task_id: str, attempt: int, text: str) -> None:
+    """For those who keep no log."""
 
 
 class AttemptEnds:
@@ -62,6 +67,7 @@ class AttemptEnds:
     :param is_ended: True once it has been called.
     :param clock: seconds since the epoch.
     :param random: a number between 0 and 1, for the backoff of retries.
+    :param on_remark: told what the workflow's log says of its tasks besides what they print.
     :ivar must_rebuild: the run has lost results: it needs a new schedule from what is stored.
     :ivar json_output: the workflow's output as JSON, as far as known.
     """
@@ -79,6 +85,7 @@ class AttemptEnds:
         is_ended: Callable[[], bool],
         clock: Callable[[], float],
         random: Callable[[], float],
+        on_remark: Remark,
     ) -> None:
         self.must_rebuild = False
         self.json_output: JsonOutput | None = None
@@ -90,8 +97,8 @@ class AttemptEnds:
         self._is_ended = is_ended
         self._clock = clock
         self._random = random
+        self._on_remark = on_remark
         self._rebuilds = 0
-        self._printed = 0
 
     def begin(self, schedule: Schedule, json_output: JsonOutput | None) -> None:
         """Go on with a new schedule. No attempt of the one before is under way."""
@@ -131,7 +138,6 @@ class AttemptEnds:
             case Raised():
                 self._failed(node, end.failure, retryable=end.retryable, raised=end)
             case Lost():
-                log.info("Task status [FAILED]\t[%s@%s]", self._workflow_id, node.task_id)
                 self._failed(node, end.failure, retryable=end.retryable)
             case InputsLost():
                 self._inputs_lost(node, end)
@@ -143,7 +149,7 @@ class AttemptEnds:
         self._schedule.returned(node, result)
         if node.is_output:
             self.json_output = returned.json_output
-        record = returned_record(node, returned, result, self._kept(returned.printed))
+        record = returned_record(node, returned, result)
         self._commits.commit(
             self._as_stored(node, record),
             lambda: self._tell(self._schedule.finished(node, result)),
@@ -152,16 +158,11 @@ class AttemptEnds:
     def _continued(self, node: Node, continued: Continued) -> None:
         graph = Graph.from_bytes(continued.graph, key=f"continuation of {node.task_id}")
         task_ids = self._schedule.allocate_ids(graph, node)
-        record = continued_record(node, continued, task_ids, self._kept(continued.printed))
+        record = continued_record(node, continued, task_ids)
         self._commits.commit(
             record if node.checkpoint else None,
             lambda: self._tell(self._schedule.continued(node, graph, task_ids)),
         )
-
-    def _kept(self, printed: str) -> str:
-        """What is kept with a checkpoint of what its task printed: a resume reads all of it."""
-        self._printed += len(printed)
-        return printed if self._printed <= MAX_PRINTED else ""
 
     def _as_stored(self, node: Node, record: TaskRecord) -> TaskRecord | None:
         """The record of a task's result as it is committed; None for a task that keeps none."""
@@ -180,7 +181,11 @@ class AttemptEnds:
     ) -> None:
         action = self._schedule.attempt_failed(node, system=raised is None, retryable=retryable)
         if self._is_ended() or action is FailureAction.IGNORE:
-            return  # it failed because it was stopped, or too late to matter
+            # It failed because it was stopped, or too late to matter.
+            log.info("Task status [STOPPED]\t[%s@%s]", self._workflow_id, node.task_id)
+            self._on_remark("INFO", node.task_id, node.attempts, "The task was stopped")
+            return
+        log.info("Task status [FAILED]\t[%s@%s]", self._workflow_id, node.task_id)
         if action is FailureAction.RETRY:
             self._retry(node, failure)
         elif action is FailureAction.CATCH:
@@ -189,12 +194,19 @@ class AttemptEnds:
             if raised is not None and raised.exception:
                 self._commits.commit(failed_record(node, failure, raised), lambda: None)
             exception = raised.exception if raised else b""
+            self._on_remark("ERROR", node.task_id, node.attempts, f"The task failed: {failure}")
             self._end(Outcome(failure=failure, exception=exception))
 
     def _retry(self, node: Node, failure: TaskFailure) -> None:
         log.warning(
-            "Task status [RETRY]\t[%s@%s] attempt %d failed: %s: %s",
-            *(self._workflow_id, node.task_id, node.attempts, failure.type, failure.message),
+            "Task status [RETRY]\t[%s@%s] attempt %d failed: %s",
+            *(self._workflow_id, node.task_id, node.attempts, failure),
+        )
+        self._on_remark(
+            "WARNING",
+            node.task_id,
+            node.attempts,
+            f"The attempt failed, and the task is tried again: {failure}",
         )
         self._table.note_retried(failed_attempt(node, failure))
         self.retry_after(node, 0 if failure.system else node.wait_s(self._random()))

@@ -12,7 +12,11 @@ from concurrent.futures import Executor as ThreadPool
 from typing import NamedTuple
 
 from airflow_provider_rayworkflow.workflow.exceptions import OwnershipLostError
-from airflow_provider_rayworkflow.workflow.execution.attempt_ends import AttemptEnds
+from airflow_provider_rayworkflow.workflow.execution.attempt_ends import (
+    AttemptEnds,
+    Remark,
+    no_remark,
+)
 from airflow_provider_rayworkflow.workflow.execution.attempt_table import Attempt, AttemptTable
 from airflow_provider_rayworkflow.workflow.execution.group_commit import GroupCommit
 from airflow_provider_rayworkflow.workflow.execution.metrics import Metrics
@@ -26,18 +30,9 @@ from airflow_provider_rayworkflow.workflow.model.outcome import (
     describe_output,
     system_failure,
 )
-from airflow_provider_rayworkflow.workflow.model.records import (
-    Progress,
-    Result,
-    ReuseCounts,
-    RunningTask,
-)
+from airflow_provider_rayworkflow.workflow.model.records import Result, ReuseCounts
 from airflow_provider_rayworkflow.workflow.model.task_record import Checkpoints, TaskRecord
-from airflow_provider_rayworkflow.workflow.scheduling.attempts import (
-    Accept,
-    Errand,
-    Runner,
-)
+from airflow_provider_rayworkflow.workflow.scheduling.attempts import Accept, Errand, Runner
 from airflow_provider_rayworkflow.workflow.scheduling.linear_runs import follower_of
 from airflow_provider_rayworkflow.workflow.scheduling.schedule import Schedule
 from airflow_provider_rayworkflow.workflow.scheduling.snapshot import Snapshot
@@ -78,6 +73,8 @@ class Executor:
     :param files: what lies in the workflow's folder, as far as earlier epochs have left it; None
         if that has to be listed.
     :param known: ids of the tasks of the graph of the run before; None if they are not known.
+    :param on_remark: told what the workflow's log says of its tasks besides what they print.
+    :ivar attempts: those that are under way.
     :ivar reuse: what was found of earlier runs; None until they are read, and in a first run.
     """
 
@@ -97,36 +94,38 @@ class Executor:
         guard: Guard | None = None,
         files: Sequence[WorkflowFile] | None = None,
         known: Collection[str] | None = None,
+        on_remark: Remark = no_remark,
     ) -> None:
         self.workflow_id = claim.workflow_id
         self.reuse: ReuseCounts | None = None
         self._claim = claim
-        self._graph = graph
+        self._graph, self._code = graph, tuple(graph.code.items())
         self._store = store
         self._threads = threads
         self._metrics = metrics
-        self._files = files
-        self._known = known
+        self._files, self._known = files, known
         self._outcome: Outcome | None = None
         self._schedule: Schedule | None = None
         self._queue: asyncio.Queue[Callable[[], None]] = asyncio.Queue()
-        journal = JournalWriter(store.bytes, claim.workflow_id, claim.epoch, signing=store.signing)
+        place = store.bytes, claim.workflow_id, claim.epoch
+        journal = JournalWriter(*place, signing=store.signing, segment_bytes=store.segment_bytes)
         later = self._queue.put_nowait
         self._commits = GroupCommit(
             journal, writes, guard=guard, enqueue=later, on_written=self._on_written
         )
-        self._table = AttemptTable(
+        self.attempts = AttemptTable(
             runner, take_back=self.take_back, follow=self._follow, enqueue=later, clock=clock
         )
         self._ends = AttemptEnds(
             claim.workflow_id,
-            table=self._table,
+            table=self.attempts,
             commits=self._commits,
             on_result=on_result,
             end=self._end,
             is_ended=lambda: self._outcome is not None,
             clock=clock,
             random=random,
+            on_remark=on_remark,
         )
 
     # ---- asking
@@ -138,13 +137,6 @@ class Executor:
             return TaskCounts(len(self._graph.tasks), 0, 0)
         return TaskCounts(schedule.total, min(schedule.done, schedule.total), schedule.reused)
 
-    def progress(self, now: float) -> Progress:
-        """What is done at this moment.
-
-        :param now: seconds since the epoch.
-        """
-        return self._table.progress(now)
-
     def result_of(self, task_id: str) -> Result | None:
         """The output, if the task gives it: it may be in memory only."""
         if self._schedule and self._schedule.output.task_id == task_id:
@@ -152,17 +144,6 @@ class Executor:
         return None
 
     # ---- telling
-
-    def has_begun(self, task: RunningTask) -> None:
-        """A worker has begun an attempt."""
-        self._table.has_begun(task)
-
-    def kill_overdue(self, task_id: str, attempt: int, after_s: float) -> None:
-        """Stop an attempt that has not ended after that time: it can't be interrupted.
-
-        :param after_s: in seconds.
-        """
-        self._table.kill_overdue(task_id, attempt, after_s)
 
     def stop(self, reason: Stop) -> None:
         """Stop the run: start no task any more, and stop the running ones."""
@@ -180,7 +161,7 @@ class Executor:
         try:
             return await self._run()
         except BaseException:
-            self._table.stop_all()  # nothing takes their results any more
+            self.attempts.stop_all()  # nothing takes their results any more
             raise
 
     async def _run(self) -> Outcome:
@@ -192,11 +173,11 @@ class Executor:
             if self._outcome is not None and self._outcome.stopped is Stop.FENCED:
                 self._commits.discard_waiting()
             self._commits.write_waiting()
-            if self._table.is_empty and not self._commits.is_busy:
+            if self.attempts.is_empty and not self._commits.is_busy:
                 if self._outcome is not None:
                     return self._outcome
                 if self._ends.must_rebuild:
-                    self._table.forget_retried()
+                    self.attempts.forget_retried()
                     schedule = await self._build()
                     continue
             (await self._queue.get())()
@@ -244,11 +225,12 @@ class Executor:
 
     def _start_ready(self, schedule: Schedule) -> None:
         while (node := schedule.take_ready()) is not None:
-            if wait_s := self._table.wait_left_s(node):
+            if wait_s := self.attempts.wait_left_s(node):
                 schedule.put_off(node)
                 self._ends.retry_after(node, wait_s)
             else:
-                self._table.start(node, node.task_run(self._claim, node.attempts))
+                run = node.task_run(self._claim, node.attempts, code=self._code)
+                self.attempts.start(node, run)
 
     def _follow(self, attempt: Attempt, accept: Accept) -> Errand | None:
         """See :meth:`.Errand.follow`."""
@@ -257,13 +239,13 @@ class Executor:
         node, schedule = attempt.node, self._schedule
         if schedule is None or (follower := follower_of(node)) is None:
             return None
-        if self._table.wait_left_s(follower):
+        if self.attempts.wait_left_s(follower):
             return None
-        run = follower.task_run(self._claim, follower.attempts + 1)
+        run = follower.task_run(self._claim, follower.attempts + 1, code=self._code)
         if not accept(run):
             return None
         schedule.take_follower(node, follower)
-        return self._table.add(follower, run, follows=True)
+        return self.attempts.add(follower, run, follows=True)
 
     def _check_finished(self, schedule: Schedule) -> None:
         if schedule.is_finished and not self._commits.is_busy:
@@ -275,7 +257,7 @@ class Executor:
 
     def take_back(self) -> None:
         """Do what follows from the ends of attempts; called in the loop of the run."""
-        ended, self._table.ended = self._table.ended, []
+        ended, self.attempts.ended = self.attempts.ended, []
         self._metrics.tasks_ended([end for _, end in ended])
         for attempt, end in ended:
             self._ends.handle(attempt, end)
@@ -303,5 +285,5 @@ class Executor:
         if self._outcome is not None and not fenced:
             return
         self._outcome = outcome
-        self._table.cancel_waiting()
-        self._table.stop_all()
+        self.attempts.cancel_waiting()
+        self.attempts.stop_all()

@@ -119,6 +119,25 @@ def load_line(key: str, kind: str, data: bytes, *, signing: SigningKeys | None =
     return body
 
 
+def load_with_rest(
+    key: str, kind: str, data: bytes, *, signing: SigningKeys | None = None
+) -> tuple[Json, memoryview]:
+    """Read a document's line, with all that is behind it; see :func:`load_line`.
+
+    Whether the rest is whole is the caller's to check, by a checksum in the line's body
+    (:func:`rest_sum`): only a signature covers it here.
+    """
+    line, position = _load_line(key, kind, data)
+    rest = memoryview(data)[position:]
+    _check_signature(key, kind, line, rest, signing)
+    return line["body"], rest
+
+
+def rest_sum(rest: _Buffer) -> str:
+    """The checksum of what is behind a document's line."""
+    return f"{crc32(rest):08x}"
+
+
 def dump_frame(header: Json, payload: Sequence[_Buffer] = ()) -> list[_Buffer]:
     """One frame as buffers to be written one after the other; the payload is not copied."""
     head = _dumps(header).encode()
@@ -213,10 +232,11 @@ def well_typed(record: T) -> T:
 
 
 def _is_sane(number: float, *, is_time: bool) -> bool:
-    return 0 <= number <= (_END_OF_TIME if is_time else _LARGEST_COUNT)  # NaN is neither
+    return 0 <= number <= (MAX_TIME if is_time else _LARGEST_COUNT)  # NaN is neither
 
 
-_END_OF_TIME = 253_402_300_799  # the year 9999: `datetime` and calendars end there
+#: The end of the year 9999, in seconds since the epoch: `datetime` and calendars end there.
+MAX_TIME = 253_402_300_799
 _LARGEST_COUNT = 2**63 - 1
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-#: How much is kept of a message, a traceback or what a task printed, in bytes of UTF-8.
+#: How much is kept of a message or a traceback, in bytes of UTF-8.
 MAX_TEXT_BYTES = 64 * 1024
 #: How much is kept of a name, that of an exception's type for one.
 MAX_NAME_BYTES = 1024

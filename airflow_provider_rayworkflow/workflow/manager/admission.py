@@ -9,12 +9,15 @@ from enum import Enum, auto
 from typing import Any
 
 from airflow_provider_rayworkflow.workflow.exceptions import (
+    CorruptedDataError,
     OwnershipLostError,
     WorkflowAlreadyExistsError,
+    WorkflowNotFoundError,
     WorkflowNotResumableError,
     WorkflowStillActiveError,
 )
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
+from airflow_provider_rayworkflow.workflow.local_ray.code_files import with_files_of_now
 from airflow_provider_rayworkflow.workflow.manager.held_workflow import HeldWorkflow
 from airflow_provider_rayworkflow.workflow.manager.locks import Locks
 from airflow_provider_rayworkflow.workflow.manager.ownership import Ownership
@@ -22,6 +25,7 @@ from airflow_provider_rayworkflow.workflow.manager.registry import Registry
 from airflow_provider_rayworkflow.workflow.manager.slots import Slots
 from airflow_provider_rayworkflow.workflow.manager.status_backlog import StatusBacklog
 from airflow_provider_rayworkflow.workflow.model.claim import Claim
+from airflow_provider_rayworkflow.workflow.model.code_variables import archives_of
 from airflow_provider_rayworkflow.workflow.model.graph import Graph, Tasks
 from airflow_provider_rayworkflow.workflow.model.records import StartOptions, StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import (
@@ -30,11 +34,12 @@ from airflow_provider_rayworkflow.workflow.model.status import (
     check_transition,
 )
 from airflow_provider_rayworkflow.workflow.offline import lifecycle
+from airflow_provider_rayworkflow.workflow.offline.finished import has_lost_output
 from airflow_provider_rayworkflow.workflow.offline.plan import make_plan
 from airflow_provider_rayworkflow.workflow.scheduling.snapshot import ids_of
 from airflow_provider_rayworkflow.workflow.storage.claims import latest_epoch, next_claim
 from airflow_provider_rayworkflow.workflow.storage.keys import WorkflowFile
-from airflow_provider_rayworkflow.workflow.storage.snapshot import read_earlier, read_snapshot
+from airflow_provider_rayworkflow.workflow.storage.snapshot import read_earlier
 from airflow_provider_rayworkflow.workflow.storage.status_reader import StoredWorkflow
 from airflow_provider_rayworkflow.workflow.storage.statuses import status_key, status_put
 
@@ -64,6 +69,11 @@ class _Seen:
     def has_new_claim(self) -> bool:
         """True if the latest claim has no status yet."""
         return self.epoch > (self.found.record.epoch if self.found else 0)
+
+    @property
+    def has_lost_owner(self) -> bool:
+        """True if a manager that is gone was running it, or had it in its queue."""
+        return self.found is not None and self.found.has_lost_owner
 
     @property
     def has_cancel(self) -> bool:
@@ -125,15 +135,19 @@ class Admission:
 
         :param graph: None for the stored one.
         """
-        has_lost = False
+        has_lost, asked = False, options
         async with self._locks.of(workflow_id):
             while True:
-                if (live := self._known.live.get(workflow_id)) is not None:
-                    _check_existing(workflow_id, live.record.status, options)
+                options = asked
+                if await _is_held(self._known, workflow_id, options):
                     return
                 seen = _Seen()
                 if has_lost or not options.is_new:
                     seen = await self._known.in_thread(self._look, workflow_id, has_lost)
+                if await self._has_begun(workflow_id, seen, options):
+                    if not seen.has_lost_owner:
+                        return
+                    options = _going_on(options)
                 if seen.found is None and graph is None:
                     raise WorkflowNotResumableError(workflow_id, reason="It does not exist.")
                 is_starting = seen.has_new_claim and await self._is_starting(
@@ -191,6 +205,26 @@ class Admission:
             if (latest and latest.key) == (found and status_key(found.record)):
                 return seen
 
+    async def _has_begun(self, workflow_id: str, seen: _Seen, options: StartOptions) -> bool:
+        """True if a run has begun for the submission that asks: the claim names it and has a status.
+
+        If another manager begins it after this look, our claim of the next epoch fails.
+        """
+        if not options.submission_id or seen.found is None:
+            return False
+        try:
+            claim = await self._known.in_thread(
+                self._known.store.read_claim, workflow_id, seen.epoch
+            )
+        except (CorruptedDataError, WorkflowNotFoundError):
+            return False  # to start over is the way out of that
+        if not _is_of(claim, options):
+            return False
+        record, begun = seen.found.record, claim.submission_epoch
+        # The first status of a run that could not begin: see `_write_first_status`.
+        is_void = record.number == 0 and record.status is WorkflowStatus.RESUMABLE
+        return record.epoch > begun or (record.epoch == begun and not is_void)
+
     async def _has_to_run(self, start: _Start) -> bool:
         """Whether :meth:`_check_plan` finds work; a new workflow is checked only where tasks may refuse."""
         options = start.options
@@ -203,12 +237,21 @@ class Admission:
         :raises WorkflowChangedError: when tasks refuse what has changed.
         :raises ValueError: when there is no task to restart from.
         """
-        found, graph, options = start.continued, start.graph, start.options
+        found, graph, options, store = (
+            start.continued,
+            start.graph,
+            start.options,
+            self._known.store,
+        )
         is_over = found is not None and found.status is WorkflowStatus.SUCCESSFUL
         if not (options.from_task or (graph and is_over) or _may_refuse(graph, options)):
-            return found is None or not is_over or self._has_lost_output(found.record, start.seen)
+            return (
+                found is None
+                or not is_over
+                or has_lost_output(store, found.record, files=start.seen.files)
+            )
         plan = make_plan(
-            self._known.store,
+            store,
             start.workflow_id,
             found,
             graph,
@@ -220,26 +263,7 @@ class Admission:
             plan.check()
         if found is None or not is_over or plan.runs:
             return True
-        return self._has_lost_output(found.record, start.seen)
-
-    def _has_lost_output(self, record: StatusRecord, seen: _Seen) -> bool:
-        """True if the output of a successful workflow can't be loaded any more. Blocks.
-
-        What is damaged of it is deleted: then its task counts as not committed and runs again.
-        """
-        workflow_id, store = record.workflow_id, self._known.store
-        snapshot = read_snapshot(store, record, files=seen.files)
-        result = snapshot.output
-        if result is None:
-            for problem in snapshot.checkpoints.damaged:
-                log.warning("Workflow %s: %s Its task runs again.", workflow_id, problem)
-            return True
-        damage = store.values.find_damage(result)
-        if damage is None:
-            return False
-        log.warning("Workflow %s: %s It is deleted, and its task runs again.", workflow_id, damage)
-        store.bytes.delete([damage.key])
-        return True
+        return has_lost_output(store, found.record, files=start.seen.files)
 
     async def _is_starting(self, workflow_id: str, epoch: int) -> bool:
         """True if a manager that may live has claimed the epoch and not written its status yet."""
@@ -281,6 +305,7 @@ class Admission:
             ready = self._prepare(start, status)
         else:
             ready = await self._known.in_thread(self._prepare, start, status)
+        await self._keep_archives(start)
         ownership = Ownership(
             self._known.store,
             ready.claim,
@@ -305,6 +330,19 @@ class Admission:
             files=files,
             replaced=list(found.documents) if found else [],
         )
+
+    async def _keep_archives(self, start: _Start) -> None:
+        """Let a workflow that a task has started use the archives of its caller's code.
+
+        Before the claim: then it is deleted with them. For a submission its try has done so.
+        """
+        if start.graph is None or start.options.submission_id:
+            return
+        if used := archives_of(start.graph.code):
+            archives = self._known.store.archives
+            await self._known.in_thread(
+                lambda: archives.keep(start.workflow_id, used, now=self._known.clock())
+            )
 
     async def _write_first_status(
         self, start: _Start, ready: _Prepared, ownership: Ownership
@@ -331,11 +369,14 @@ class Admission:
         continued = start.continued.record if start.continued else None
         earlier: Claim | None = None
         known: list[str] | None = None
-        if continued is not None and graph is None:
-            earlier, graph = self._known.store.read_run(workflow_id, continued.epoch)
-        elif continued is not None:
-            earlier, before = read_earlier(self._known.store, workflow_id, continued.epoch)
-            known = ids_of(before) if before else None
+        if continued is not None:
+            earlier, before = read_earlier(
+                self._known.store, workflow_id, continued.epoch, is_replaced=graph is not None
+            )
+            known = ids_of(before) if before and graph else None
+            if graph is None and before is not None:
+                # Its author may have changed files since; workers that have imported the old ones may live.
+                graph = replace(before, code=with_files_of_now(before.code))
         if graph is None:
             raise WorkflowNotResumableError(workflow_id, reason="It does not exist.")
         now = self._known.clock()
@@ -350,6 +391,7 @@ class Admission:
             on_change=options.on_change,
             from_task=options.from_task,
             traceparent=options.traceparent,
+            submission_id=options.submission_id,
         )
         record = StatusRecord(
             workflow_id=workflow_id,
@@ -371,6 +413,26 @@ class Admission:
             manager_id=self._known.manager_id,
             now=self._known.clock(),
         )
+
+
+async def _is_held(known: Registry, workflow_id: str, options: StartOptions) -> bool:
+    """True if this manager runs the workflow. Waits for the end of a run that is being written."""
+    while (live := known.live.get(workflow_id)) is not None:
+        if live.record.status.is_active and not live.is_ending:
+            _check_existing(workflow_id, live.record.status, options, live.claim)
+            return True
+        await asyncio.wait([live.ended])
+    return False
+
+
+def _is_of(claim: Claim, options: StartOptions) -> bool:
+    """True if the claim was made for the submission that asks for this start."""
+    return bool(options.submission_id) and claim.submission_id == options.submission_id
+
+
+def _going_on(options: StartOptions) -> StartOptions:
+    """For a run that a submission has begun and whose manager is gone: nothing of it counts less."""
+    return replace(options, on_existing="resume", from_task="", submission_id="")
 
 
 class _Step(Enum):
@@ -409,7 +471,11 @@ def _decide(workflow_id: str, seen: _Seen, options: StartOptions, *, is_starting
     return _Step.CANCEL_OR_START if seen.has_cancel else _Step.START
 
 
-def _check_existing(workflow_id: str, status: WorkflowStatus, options: StartOptions) -> None:
+def _check_existing(
+    workflow_id: str, status: WorkflowStatus, options: StartOptions, claim: Claim | None = None
+) -> None:
+    if claim is not None and _is_of(claim, options):
+        return  # this very start has made it
     if options.on_existing == "fail":
         raise WorkflowAlreadyExistsError(workflow_id, status)
     if status.is_active and (options.on_existing == "restart" or options.from_task):

@@ -6,6 +6,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from airflow_provider_rayworkflow.workflow.exceptions import OwnershipLostError
 from airflow_provider_rayworkflow.workflow.execution.executor import Executor
@@ -16,6 +17,9 @@ from airflow_provider_rayworkflow.workflow.model.outcome import Stop
 from airflow_provider_rayworkflow.workflow.model.records import Result, StatusRecord, TaskFailure
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage.keys import WorkflowFile
+
+if TYPE_CHECKING:
+    from airflow_provider_rayworkflow.workflow.manager.log_writer import RunLog
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,6 +48,7 @@ class HeldWorkflow:
     :ivar known: ids of the tasks of the graph that it ran before, None if they are not known.
     :ivar files: what lay in its folder when it was claimed, None if that has to be asked.
     :ivar needs_no_slot: an actor or a plain Ray task waits for it: it does not wait for a slot.
+    :ivar log: takes what its tasks print and log, while it runs.
     :ivar replaced: keys of status documents that count no more; deleted when the run ends.
     """
 
@@ -56,12 +61,14 @@ class HeldWorkflow:
     needs_no_slot: bool = False
     replaced: list[str] = field(default_factory=list)
     executor: Executor | None = None
+    log: RunLog | None = None
     stop: Stop | None = None
     stopped_by: str = ""
     lost: OwnershipLostError | None = None
     unwritten: Exception | None = None
     task: asyncio.Task[None] | None = None
     ended: asyncio.Future[Output] = field(default_factory=asyncio.Future)
+    is_ending: bool = False  # its last status is being written, or is
     waiters: dict[str, list[asyncio.Future[Result]]] = field(
         default_factory=lambda: defaultdict(list)
     )

@@ -31,7 +31,7 @@ from airflow_provider_rayworkflow.workflow.model.event_posts import (
     check_event_key,
 )
 from airflow_provider_rayworkflow.workflow.offline.orphans import delete_orphaned_events
-from airflow_provider_rayworkflow.workflow.storage.events import EventStore, StoredEvent
+from airflow_provider_rayworkflow.workflow.storage.events import StoredEvent
 from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
 
 log = get_logger(__name__)
@@ -90,7 +90,7 @@ class HttpEvents:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
-        self._events = EventStore(store.bytes, signing=store.signing)
+        self._events = store.events
         self._threads = threads
         self._reception = reception
         self._settings = settings or EventSettings()

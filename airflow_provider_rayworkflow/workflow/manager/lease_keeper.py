@@ -10,7 +10,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import LeaseLostError, Sto
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.manager.registry import Registry
 from airflow_provider_rayworkflow.workflow.model.limits import Limits
-from airflow_provider_rayworkflow.workflow.storage.leases import Lease
+from airflow_provider_rayworkflow.workflow.storage.leases import Lease, Process
 
 log = get_logger(__name__)
 
@@ -18,13 +18,34 @@ log = get_logger(__name__)
 class LeaseKeeper:
     """Writes the lease of one manager, and extends its tenure with each renewal.
 
-    :param lease: as it is written first.
+    The others are as for :class:`Lease`, which it writes first with the next renewal.
+
+    :param limits: as they are now.
+    :param process: None for this one.
+    :param version: of the package.
     """
 
-    def __init__(self, known: Registry, lease: Lease) -> None:
+    def __init__(
+        self,
+        known: Registry,
+        limits: Limits,
+        actor_id: str,
+        *,
+        process: Process | None,
+        version: str,
+        cluster: str,
+    ) -> None:
         self._known = known
-        self._lease = lease
-        self._limits = lease.limits
+        self._lease = Lease(
+            manager_id=known.manager_id,
+            actor_id=actor_id,
+            process=process or Process.current(),
+            renewed_at=0,
+            package_version=version,
+            limits=limits.to_json(),
+            cluster=cluster,
+        )
+        self._limits = self._lease.limits
         self._renewing = threading.Lock()
 
     def renew(self) -> None:

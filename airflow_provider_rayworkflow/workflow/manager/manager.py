@@ -8,36 +8,36 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from airflow_provider_rayworkflow.workflow.exceptions import (
-    LeaseLostError,
-    text_of,
-)
+from airflow_provider_rayworkflow.workflow.exceptions import LeaseLostError, text_of
+from airflow_provider_rayworkflow.workflow.execution.attempt_table import AttemptTable
 from airflow_provider_rayworkflow.workflow.execution.metrics import Metrics
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.manager.admission import Admission
 from airflow_provider_rayworkflow.workflow.manager.claim_watch import ClaimWatch
-from airflow_provider_rayworkflow.workflow.manager.http_events import HttpEvents, Reception
+from airflow_provider_rayworkflow.workflow.manager.http_events import HttpEvents
 from airflow_provider_rayworkflow.workflow.manager.inactive import InactiveWorkflows
 from airflow_provider_rayworkflow.workflow.manager.lease_keeper import LeaseKeeper
 from airflow_provider_rayworkflow.workflow.manager.locks import Locks
+from airflow_provider_rayworkflow.workflow.manager.log_writer import MAX_LOG_BYTES, LogWriter
 from airflow_provider_rayworkflow.workflow.manager.queries import Queries
 from airflow_provider_rayworkflow.workflow.manager.registry import Intervals, Registry
 from airflow_provider_rayworkflow.workflow.manager.runs import WorkflowRuns
 from airflow_provider_rayworkflow.workflow.manager.status_backlog import StatusBacklog
 from airflow_provider_rayworkflow.workflow.manager.stop_requests import StopRequests
+from airflow_provider_rayworkflow.workflow.manager.submission_reader import (
+    Builder,
+    SubmissionReader,
+)
 from airflow_provider_rayworkflow.workflow.model.event_posts import EventSettings
-from airflow_provider_rayworkflow.workflow.model.graph import Graph
 from airflow_provider_rayworkflow.workflow.model.limits import Limits
 from airflow_provider_rayworkflow.workflow.model.outcome import Stop
-from airflow_provider_rayworkflow.workflow.model.records import Asker, RunningTask, StartOptions
+from airflow_provider_rayworkflow.workflow.model.records import RunningTask, StartOptions
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.scheduling.attempts import Runner
 from airflow_provider_rayworkflow.workflow.storage.leases import (
     LEASE_TTL_S,
-    Lease,
     Process,
     Tenure,
     since_boot,
@@ -48,9 +48,6 @@ from airflow_provider_rayworkflow.workflow.storage.workflow_store import Workflo
 log = get_logger(__name__)
 
 Json = dict[str, Any]
-
-# A smaller graph is read at once: that takes less than to hand it to a thread.
-_SMALL_GRAPH_BYTES = 16 * 1024
 
 
 class Manager:
@@ -65,8 +62,15 @@ class Manager:
     :param metrics: told what goes on; by default nothing is measured.
     :param event_settings: how HTTP events are taken.
     :param intervals: how often it looks at the storage, and writes to it.
+    :param cluster: the id that submissions for this manager carry, with its ``package_version``.
+    :param builder: makes the graphs of submissions; None for a manager that takes none.
+    :param max_log_bytes: how much is kept of what the tasks of a workflow print and log.
     :ivar queries: what callers ask.
+    :ivar runs: the runs of the workflows that it holds.
+    :ivar submissions: finds what to run, if there is a builder.
     """
+
+    _loop: asyncio.AbstractEventLoop | None = None
 
     def __init__(
         self,
@@ -83,6 +87,9 @@ class Manager:
         metrics: Metrics | None = None,
         event_settings: EventSettings | None = None,
         intervals: Intervals | None = None,
+        cluster: str = "",
+        builder: Builder | None = None,
+        max_log_bytes: int = MAX_LOG_BYTES,
     ) -> None:
         self.manager_id = manager_id
         self.tenure = Tenure(LEASE_TTL_S, elapsed)
@@ -90,31 +97,30 @@ class Manager:
             store, manager_id=manager_id, clock=clock, tenure=self.tenure, intervals=intervals
         )
         self._locks = Locks()
+        self.logs = LogWriter(known, max_bytes=max_log_bytes)
         late = StatusBacklog(known, self._locks)
-        self._runs = WorkflowRuns(
-            known, runner, limits=limits, late=late, metrics=metrics or Metrics()
+        self.runs = WorkflowRuns(
+            known, runner, limits=limits, late=late, metrics=metrics or Metrics(), logs=self.logs
         )
-        self._admission = Admission(known, locks=self._locks, slots=self._runs.slots, late=late)
+        self._admission = Admission(known, locks=self._locks, slots=self.runs.slots, late=late)
         self.queries = Queries(known, resume=self.resume)
+        reception = self.queries.reception
         self.http_events = HttpEvents(
-            store, known.threads, reception=self._reception, settings=event_settings, clock=clock
+            store, known.threads, reception=reception, settings=event_settings, clock=clock
         )
         self.inactive = InactiveWorkflows(known, locks=self._locks, http_events=self.http_events)
         self._claim_watch = ClaimWatch(
-            known, on_lost=lambda live, exc: self._runs.stop(live, Stop.FENCED, lost=exc)
+            known, on_lost=lambda live, exc: self.runs.stop(live, Stop.FENCED, lost=exc)
         )
         self._requests = StopRequests(known, stop=self._stop_as_requested)
-        self._watching: asyncio.Task[None] | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        lease = Lease(
-            manager_id=manager_id,
-            actor_id=actor_id,
-            process=process or Process.current(),
-            renewed_at=0,
-            package_version=package_version,
-            limits=limits.to_json(),
+        takes = (cluster, package_version)
+        self.submissions = SubmissionReader(
+            known, self._admission, builder, takes=takes, set_limits=self.set_limits
         )
-        self._lease = LeaseKeeper(known, lease)
+        self._watching: list[asyncio.Task[None]] = []
+        self._lease = LeaseKeeper(
+            known, limits, actor_id, process=process, version=package_version, cluster=cluster
+        )
 
     # ---- the manager itself
 
@@ -129,7 +135,8 @@ class Manager:
         await self._known.in_thread(self._known.store.bytes.check_writable)
         await self._known.in_thread(self.renew_lease)
         await self._recover()
-        self._watching = asyncio.create_task(self._requests.watch())
+        for part in (self._requests, self.submissions):
+            self._watching.append(asyncio.create_task(part.watch()))
 
     async def _recover(self) -> None:
         earlier = await self._known.in_thread(self._lease.earlier)
@@ -144,11 +151,6 @@ class Manager:
                 log.info("Workflow %s is recovered after a restart of the manager", workflow_id)
                 await self._try_resume(workflow_id)
         await self._known.in_thread(self._lease.delete_earlier, earlier)
-
-    @property
-    def storage_weakness(self) -> str:
-        """What the storage can't guarantee, for people; ``""`` for nothing (:attr:`ByteStore.weakness`)."""
-        return self._known.store.bytes.weakness
 
     def renew_lease(self) -> None:
         """Write the lease anew; it is good for its time from before this call. Blocks.
@@ -170,6 +172,10 @@ class Manager:
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(call)
 
+    def count_held(self) -> int:
+        """How many workflows this manager runs, has in its queue, or is about to start."""
+        return len(self._known.live) + self.submissions.count_taking
+
     def set_limits(self, limits: Limits) -> bool:
         """Set the limits that are still unset; True if that changed any.
 
@@ -177,17 +183,18 @@ class Manager:
 
         :raises ValueError: when other limits are in force.
         """
-        has_changed = self._runs.slots.set_limits(limits)
-        self._lease.set_limits(self._runs.slots.limits)
+        has_changed = self.runs.slots.set_limits(limits)
+        self._lease.set_limits(self.runs.slots.limits)
         return has_changed
 
     async def close(self) -> None:
         """Suspend everything and give the lease back."""
-        if self._watching is not None:
-            self._watching.cancel()
+        for watching in self._watching:
+            watching.cancel()
+        await self.submissions.close()
         self._claim_watch.close()
         for live in list(self._known.live.values()):
-            self._runs.stop(live, Stop.SUSPEND)
+            self.runs.stop(live, Stop.SUSPEND)
         ended = [live.ended for live in self._known.live.values()]
         await asyncio.gather(*ended, return_exceptions=True)
         await self._known.in_thread(self._known.store.leases.delete, self._known.manager_id)
@@ -196,7 +203,7 @@ class Manager:
         """Stop all work without writing anything: the lease could not be renewed in time."""
         self.tenure.end()
         for live in list(self._known.live.values()):
-            self._runs.stop(live, Stop.FENCED)
+            self.runs.stop(live, Stop.FENCED)
 
     # ---- starting
 
@@ -212,18 +219,9 @@ class Manager:
 
         One that has ended well goes on if the graph given now has tasks that have to run, or if it
         is restarted from a task. When this returns, the workflow is stored and its fate no longer depends on the caller.
-
-        :raises WorkflowAlreadyExistsError: with ``on_existing="fail"``.
-        :raises WorkflowNotResumableError: when it was canceled.
-        :raises WorkflowStillActiveError: when an active one is to be restarted.
-        :raises WorkflowChangedError: when tasks have changed that refuse that.
-        :raises ValueError: when there is no task to restart from.
-        :raises queue.Full: when no slot and no place in the queue is free.
+        Errors are those of :func:`.api.run_async`.
         """
-        if len(graph) <= _SMALL_GRAPH_BYTES:
-            parsed = Graph.from_bytes(graph)
-        else:
-            parsed = await self._known.in_thread(Graph.from_bytes, graph)
+        parsed = await self._known.read_graph(graph)
         await self._admission.begin(workflow_id, parsed, user_metadata, options or StartOptions())
 
     async def resume(
@@ -236,14 +234,9 @@ class Manager:
     ) -> None:
         """Go on with a workflow from its stored graph and checkpoints.
 
-        :param from_task: run this task again, and all that depend on it.
-        :param traceparent: the trace that its tasks' spans join; ``""``: as in the run before.
-        :param is_awaited: see :class:`StartOptions`.
-        :raises WorkflowStillActiveError: when an active one is to be restarted from a task.
-        :raises ValueError: when it has no such task.
-        :raises WorkflowNotResumableError: when it does not exist or was canceled.
+        The options are those of :class:`StartOptions`, and errors those of :func:`.api.resume_async`.
+
         :raises CorruptedDataError: when its stored graph is damaged.
-        :raises queue.Full: as for :meth:`submit`.
         """
         options = StartOptions(from_task=from_task, traceparent=traceparent, is_awaited=is_awaited)
         await self._admission.begin(workflow_id, None, {}, options)
@@ -271,13 +264,6 @@ class Manager:
             return exc
         return None
 
-    def waiting(self, asker: Asker | None, workflow_id: str) -> AbstractAsyncContextManager[None]:
-        """While this lasts, a worker process waits for a workflow: see :class:`Slots`.
-
-        :param asker: None for any other caller.
-        """
-        return self._runs.waiting(asker, workflow_id)
-
     # ---- stopping
 
     async def cancel(self, workflow_id: str) -> None:
@@ -301,7 +287,7 @@ class Manager:
         if (live := self._known.live.get(request.workflow_id)) is None:
             return True
         live.stopped_by = request.token
-        self._runs.stop(live, Stop(request.how))
+        self.runs.stop(live, Stop(request.how))
         await asyncio.wait([live.ended])
         is_final = not (live.record.status.is_active or live.record.status.can_be_resumed)
         return live.lost is None and (request.how == "suspend" or is_final)
@@ -310,7 +296,7 @@ class Manager:
         async with self._locks.of(workflow_id):
             live = self._known.live.get(workflow_id)
             if live is not None:
-                self._runs.stop(live, reason)
+                self.runs.stop(live, reason)
                 await asyncio.wait([live.ended])
                 if live.unwritten is not None:
                     raise live.unwritten
@@ -326,16 +312,6 @@ class Manager:
         epoch = live.claim.epoch if live else 0
         return await self.http_events.take(workflow_id, event_key, epoch=epoch)
 
-    async def _reception(self, workflow_id: str) -> Reception:
-        """Whether a workflow can get an event."""
-        if workflow_id in self._known.live:
-            return "open"
-        found = await self._known.in_thread(self._known.find_name, workflow_id)
-        if found is None:
-            return "unknown"
-        ended = (WorkflowStatus.SUCCESSFUL, WorkflowStatus.CANCELED)
-        return "ended" if found.status in ended else "open"
-
     def kill_overdue(
         self, workflow_id: str, task_id: str, epoch: int, attempt: int, after_s: float
     ) -> None:
@@ -343,12 +319,16 @@ class Manager:
 
         :param after_s: from now, in seconds.
         """
-        live = self._known.live.get(workflow_id)
-        if live is not None and live.executor is not None and live.claim.epoch == epoch:
-            live.executor.kill_overdue(task_id, attempt, after_s)
+        if (attempts := self._attempts_of(workflow_id, epoch)) is not None:
+            attempts.kill_overdue(task_id, attempt, after_s)
 
     def has_begun(self, workflow_id: str, epoch: int, task: RunningTask) -> None:
         """A worker has begun an attempt of a task."""
+        if (attempts := self._attempts_of(workflow_id, epoch)) is not None:
+            attempts.has_begun(task)
+
+    def _attempts_of(self, workflow_id: str, epoch: int) -> AttemptTable | None:
+        """Those of a run that goes on here, None for any other one."""
         live = self._known.live.get(workflow_id)
-        if live is not None and live.executor is not None and live.claim.epoch == epoch:
-            live.executor.has_begun(task)
+        executor = live.executor if live and live.claim.epoch == epoch else None
+        return executor.attempts if executor else None

@@ -12,6 +12,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     WorkflowNotFoundError,
 )
 from airflow_provider_rayworkflow.workflow.manager.held_workflow import HeldWorkflow, Output
+from airflow_provider_rayworkflow.workflow.manager.http_events import Reception
 from airflow_provider_rayworkflow.workflow.manager.registry import Registry
 from airflow_provider_rayworkflow.workflow.model.records import Result, StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
@@ -42,6 +43,16 @@ class Queries:
         if found is None:
             raise WorkflowNotFoundError(workflow_id)
         return found.status
+
+    async def reception(self, workflow_id: str) -> Reception:
+        """Whether a workflow can get an event."""
+        if workflow_id in self._known.live:
+            return "open"
+        found = await self._known.in_thread(self._known.find_name, workflow_id)
+        if found is None:
+            return "unknown"
+        ended = (WorkflowStatus.SUCCESSFUL, WorkflowStatus.CANCELED)
+        return "ended" if found.status in ended else "open"
 
     async def list_all(
         self, statuses: Collection[WorkflowStatus]

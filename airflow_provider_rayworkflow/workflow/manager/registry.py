@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from airflow_provider_rayworkflow.workflow.execution.thread_pool import ThreadPool
 from airflow_provider_rayworkflow.workflow.execution.writes import Writes
 from airflow_provider_rayworkflow.workflow.manager.held_workflow import HeldWorkflow
+from airflow_provider_rayworkflow.workflow.model.graph import Graph
 from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage.keys import StatusKey
@@ -22,22 +23,39 @@ T = TypeVar("T")
 # A write waits for a disk or a network most of the time.
 _STORAGE_THREADS = 64
 
+# A smaller graph is read at once: that takes less than to hand it to a thread.
+_SMALL_GRAPH_BYTES = 16 * 1024
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Intervals:
-    """How often one manager does what it does again and again, in seconds.
+    """How often one manager does what it does again and again, and how long it waits, in seconds.
 
+    :ivar build_s: between looks whether a graph that is being built is still wanted.
+    :ivar build_timeout_s: how long a graph may take to be built; that takes seconds, with an environment
+        minutes, and one that hangs keeps a place from others.
+    :ivar log_close_s: how long the end of a run waits for the last piece of its log.
+    :ivar log_s: from when a line of a task's log comes until it is written: together with what
+        else comes by then.
     :ivar look_s: how long a look at the claims is good where each look is a request.
     :ivar poll_s: between looks for stop requests, while there is a workflow to be stopped.
     :ivar progress_s: between writes of a run's progress; only changes are written.
     :ivar retry_s: between attempts to write a status whose write has failed.
+    :ivar stop_timeout_s: how long a run that is replaced may take to stop; a manager obeys in two seconds.
+    :ivar submissions_s: between looks for submissions, while none is open.
     :ivar watch_s: between looks at a workflow that another manager starts or runs.
     """
 
+    build_s: float = 10.0
+    build_timeout_s: float = 3600.0
+    log_close_s: float = 10.0
+    log_s: float = 3.0
     look_s: float = 1.0
     poll_s: float = 2.0
     progress_s: float = 5.0
     retry_s: float = 5.0
+    stop_timeout_s: float = 60.0
+    submissions_s: float = 1.0
     watch_s: float = 0.5
 
 
@@ -74,6 +92,12 @@ class Registry:
     async def in_thread(self, function: Callable[..., T], *args: Any) -> T:
         """Call what blocks."""
         return await asyncio.get_running_loop().run_in_executor(self.threads, function, *args)
+
+    async def read_graph(self, data: bytes) -> Graph:
+        """The graph that :meth:`Graph.to_bytes` has made."""
+        if len(data) <= _SMALL_GRAPH_BYTES:
+            return Graph.from_bytes(data)
+        return await self.in_thread(Graph.from_bytes, data)
 
     def find(self, workflow_id: str) -> StoredWorkflow | None:
         """What is stored, and the honest status; None for nothing. Blocks."""

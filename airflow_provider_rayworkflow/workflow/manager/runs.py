@@ -16,6 +16,7 @@ from airflow_provider_rayworkflow.workflow.execution.executor import Executor
 from airflow_provider_rayworkflow.workflow.execution.metrics import Metrics
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.manager.held_workflow import HeldWorkflow, Output
+from airflow_provider_rayworkflow.workflow.manager.log_writer import LogWriter
 from airflow_provider_rayworkflow.workflow.manager.registry import Registry
 from airflow_provider_rayworkflow.workflow.manager.slots import Slots
 from airflow_provider_rayworkflow.workflow.manager.status_backlog import StatusBacklog
@@ -38,6 +39,7 @@ class WorkflowRuns:
     """The runs of one manager.
 
     :param late: takes the final statuses that can't be written.
+    :param logs: takes what the tasks print and log.
     :ivar slots: starts a run for each workflow that gets a slot.
     """
 
@@ -49,11 +51,13 @@ class WorkflowRuns:
         limits: Limits,
         late: StatusBacklog,
         metrics: Metrics,
+        logs: LogWriter,
     ) -> None:
         self._known = known
         self._runner = runner
         self._late = late
         self._metrics = metrics
+        self._logs = logs
         self.slots = Slots(limits, start=self._start, on_counts=metrics.workflows_held)
 
     def stop(
@@ -121,6 +125,7 @@ class WorkflowRuns:
             await self._change_status(live, WorkflowStatus.RUNNING, started_at=self._known.clock())
         if live.stop is not None:
             return Outcome(stopped=live.stop)
+        live.log = self._logs.of_run(live.claim, live.ownership)
         live.executor = Executor(
             claim=live.claim,
             graph=live.graph,
@@ -134,6 +139,7 @@ class WorkflowRuns:
             metrics=self._metrics,
             clock=self._known.clock,
             known=live.known,
+            on_remark=live.log.remark,
         )
         return await self._run_and_report(live, live.executor)
 
@@ -155,6 +161,8 @@ class WorkflowRuns:
             has_ended.set()
             for task in reporting:
                 await task
+            if live.log is not None:
+                await live.log.close()
 
     async def _report_progress(
         self, live: HeldWorkflow, executor: Executor, has_ended: asyncio.Event
@@ -188,6 +196,7 @@ class WorkflowRuns:
         Every waiter gets an answer, also after an error here: a status that can't be written now is
         left to :class:`StatusBacklog`.
         """
+        live.is_ending = True  # what starts now is no part of this run
         status, failure = status_after(outcome), outcome.failure
         live.lost = live.lost or outcome.lost
         try:
@@ -340,7 +349,7 @@ def _next(before: StatusRecord, status: WorkflowStatus, **changes: Any) -> Statu
 
 def _with_progress(record: StatusRecord, executor: Executor, now: float) -> StatusRecord:
     total, done, reused = executor.counts
-    progress = executor.progress(now)
+    progress = executor.attempts.progress(now)
     known = record.progress
     if known is not None and replace(progress, at=known.at) == known:
         progress = known

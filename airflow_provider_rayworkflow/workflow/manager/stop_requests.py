@@ -14,7 +14,7 @@ from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.manager.registry import Registry
 from airflow_provider_rayworkflow.workflow.offline.lifecycle import obey_pending_cancel
 from airflow_provider_rayworkflow.workflow.storage.leases import LEASE_TTL_S
-from airflow_provider_rayworkflow.workflow.storage.mailbox import Mailbox, StopRequest
+from airflow_provider_rayworkflow.workflow.storage.mailbox import StopRequest
 
 log = get_logger(__name__)
 
@@ -35,7 +35,7 @@ class StopRequests:
 
     def __init__(self, known: Registry, *, stop: Callable[[StopRequest], Awaitable[bool]]) -> None:
         self._known = known
-        self._mailbox = Mailbox(known.store.bytes, signing=known.store.signing)
+        self._mailbox = known.store.mailbox
         self._stop = stop
         self._obeying: dict[StopRequest, asyncio.Task[None]] = {}
 

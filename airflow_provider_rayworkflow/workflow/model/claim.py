@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_provider_rayworkflow.workflow.model.records import (
-    OnChange,
-)
+from airflow_provider_rayworkflow.workflow.model.records import OnChange
 
 Json = dict[str, Any]
 
@@ -23,6 +21,9 @@ class Claim:
     :ivar restarts: from which tasks the workflow was started again, each with the epoch of that:
         earlier checkpoints of the task, and of what depends on it, don't count.
     :ivar traceparent: the trace that its tasks' spans join, ``""`` for none.
+    :ivar submission_id: the latest submission that a manager has claimed the workflow for, ``""`` for
+        none.
+    :ivar submission_epoch: the epoch of that claim; 0 for none.
     """
 
     workflow_id: str
@@ -35,3 +36,5 @@ class Claim:
     on_change: OnChange = "reuse"
     restarts: Mapping[str, int] = field(default_factory=dict)
     traceparent: str = ""
+    submission_id: str = ""
+    submission_epoch: int = 0

@@ -253,16 +253,20 @@ class Graph:
     """Tasks, inputs before the tasks that use them; the last one gives the output.
 
     :ivar functions: by name, the functions of its tasks and of those that its tasks may make.
+    :ivar code: which code its workers import (:func:`.code_of`), also for continuations of its tasks.
     """
 
     tasks: Sequence[Task]
     blobs: Sequence[bytes]
     functions: Mapping[str, NamedFunction] = field(default_factory=dict)
+    code: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> Json:
         value = Tasks.of(self.tasks).to_json()
         if self.functions:
             value["functions"] = {name: asdict(known) for name, known in self.functions.items()}
+        if self.code:
+            value["code"] = dict(self.code)
         return value
 
     @classmethod
@@ -274,6 +278,7 @@ class Graph:
             tasks=tasks,
             blobs=blobs,
             functions={name: NamedFunction(**known) for name, known in functions.items()},
+            code={str(name): str(text) for name, text in value.get("code", {}).items()},
         )
 
     def arguments_of(self, task: Task) -> Arguments:

@@ -44,6 +44,8 @@ class StartOptions:
     :ivar traceparent: the trace that its tasks' spans join; ``""``: as in the run before.
     :ivar is_awaited: a worker process waits for it: there is a place in the queue for it, however
         full that is.
+    :ivar submission_id: of the submission that asks for the start, ``""`` for none. The claim carries it,
+        and a start for a submission that has begun is none.
     """
 
     on_existing: OnExisting = "resume"
@@ -52,6 +54,7 @@ class StartOptions:
     is_new: bool = False
     traceparent: str = ""
     is_awaited: bool = False
+    submission_id: str = ""
 
 
 class Asker(NamedTuple):
@@ -75,7 +78,6 @@ class TaskFailure:
     :ivar message: its text.
     :ivar traceback: its traceback, as Python prints it.
     :ivar system: True for a lost worker, node or object, False for an exception of the task.
-    :ivar output: the end of what the task printed, ``""`` where that is not known.
     :ivar bases: the names of the exception's type and of those that it is derived from; of the
         first cause, where Ray or a workflow in the task has wrapped that.
 
@@ -87,7 +89,6 @@ class TaskFailure:
     message: str
     traceback: str
     system: bool = False
-    output: str = ""
     bases: tuple[str, ...] = ()
 
     @property
@@ -108,8 +109,11 @@ class TaskFailure:
         object.__setattr__(self, "type", shorten(self.type, MAX_NAME_BYTES))
         bases = tuple(shorten(base, MAX_NAME_BYTES) for base in self.bases[:_MAX_BASES])
         object.__setattr__(self, "bases", bases)
-        for name in ("message", "traceback", "output"):
+        for name in ("message", "traceback"):
             object.__setattr__(self, name, shorten(getattr(self, name)))
+
+    def __str__(self) -> str:
+        return f"{self.type}: {self.message}"
 
     def to_json(self) -> Json:
         return asdict(self)

@@ -6,13 +6,8 @@ from collections.abc import Mapping
 from dataclasses import astuple, dataclass, field, fields
 from typing import Any, NamedTuple
 
-from airflow_provider_rayworkflow.workflow.exceptions import (
-    CorruptedDataError,
-)
-from airflow_provider_rayworkflow.workflow.format.documents import (
-    dump_frame,
-    well_typed,
-)
+from airflow_provider_rayworkflow.workflow.exceptions import CorruptedDataError
+from airflow_provider_rayworkflow.workflow.format.documents import dump_frame, well_typed
 from airflow_provider_rayworkflow.workflow.model.records import (
     Blob,
     Encoding,
@@ -44,7 +39,6 @@ class TaskRecord(NamedTuple):
         unpickle.
     :ivar fingerprints: what it was made of; None for a failure, a revocation, and an output that
         a prune has kept.
-    :ivar printed: the end of what the task printed, ``""`` where that is not known.
     :ivar epoch: under which it was written, known when it was read.
     """
 
@@ -59,7 +53,6 @@ class TaskRecord(NamedTuple):
     json_output: JsonOutput | None = None
     failure: TaskFailure | None = None
     fingerprints: Fingerprints | None = None
-    printed: str = ""
     epoch: int = 0
 
     def to_frame(self) -> list[_Buffer]:
@@ -77,8 +70,6 @@ class TaskRecord(NamedTuple):
             header["error"] = self.failure.to_json()
         if self.fingerprints:
             header["made_of"] = self.fingerprints
-        if self.printed:
-            header["printed"] = self.printed
         if self.graph is not None:
             header["task_ids"] = self.task_ids
             header["catches"] = self.catches
@@ -95,7 +86,6 @@ class TaskRecord(NamedTuple):
     @classmethod
     def from_frame(cls, header: Json, payload: memoryview, *, epoch: int = 0) -> TaskRecord:
         times, made_of = header.get("times"), header.get("made_of")
-        printed = _text(header["printed"]) if "printed" in header else ""
         fingerprints = made_of and Fingerprints._make(made_of)
         if "task_ids" in header:
             return cls(
@@ -105,7 +95,6 @@ class TaskRecord(NamedTuple):
                 task_ids=_texts(header["task_ids"]),
                 catches=header["catches"],
                 fingerprints=fingerprints,
-                printed=printed,
                 epoch=epoch,
             )
         blob, output = header.get("blob"), header.get("json_output")
@@ -118,7 +107,6 @@ class TaskRecord(NamedTuple):
             json_output=output and JsonOutput.from_json(output),
             failure=error and TaskFailure.from_json(error),
             fingerprints=fingerprints,
-            printed=printed,
             epoch=epoch,
             result=Result(
                 form=Form(header["form"]),

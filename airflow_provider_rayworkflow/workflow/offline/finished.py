@@ -1,14 +1,18 @@
-"""Whether single tasks of a workflow have finished, for sensors that ask again and again."""
+"""Whether single tasks of a workflow have finished, for sensors that ask again and again; and whether an output is lost."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
+from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.scheduling.snapshot import Snapshot
 from airflow_provider_rayworkflow.workflow.storage.keys import WorkflowFile
-from airflow_provider_rayworkflow.workflow.storage.snapshot import read_committed
+from airflow_provider_rayworkflow.workflow.storage.snapshot import read_committed, read_snapshot
 from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
+
+log = get_logger(__name__)
 
 
 class FinishedTasks:
@@ -51,3 +55,27 @@ class FinishedTasks:
             checkpoints=read_committed(self._store, claim, files=files),
             is_successful=status is WorkflowStatus.SUCCESSFUL,
         )
+
+
+def has_lost_output(
+    store: WorkflowStore, record: StatusRecord, *, files: Sequence[WorkflowFile]
+) -> bool:
+    """True if the output of a successful workflow can't be loaded any more. Blocks.
+
+    What is damaged of it is deleted: then its task counts as not committed and runs again.
+
+    :param files: in the workflow's folder.
+    """
+    workflow_id = record.workflow_id
+    snapshot = read_snapshot(store, record, files=files)
+    result = snapshot.output
+    if result is None:
+        for problem in snapshot.checkpoints.damaged:
+            log.warning("Workflow %s: %s Its task runs again.", workflow_id, problem)
+        return True
+    damage = store.values.find_damage(result)
+    if damage is None:
+        return False
+    log.warning("Workflow %s: %s It is deleted, and its task runs again.", workflow_id, damage)
+    store.bytes.delete([damage.key])
+    return True

@@ -49,6 +49,7 @@ def fork(
         source = source.restarted(from_task)
     # In the order in which they were committed.
     kept = [one for one in source.checkpoints.records.values() if source.counts(one.task_id)]
+    store.archives.share(workflow_id, new_workflow_id, now=now)
     claim = _claim(store, new_workflow_id, record, source, now=now)
     try:
         _copy(store, kept, claim)

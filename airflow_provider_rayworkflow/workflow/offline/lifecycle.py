@@ -23,7 +23,7 @@ from airflow_provider_rayworkflow.workflow.model.status import (
     check_transition,
 )
 from airflow_provider_rayworkflow.workflow.storage.leases import LEASE_TTL_S
-from airflow_provider_rayworkflow.workflow.storage.mailbox import How, Mailbox, StopRequest
+from airflow_provider_rayworkflow.workflow.storage.mailbox import How, StopRequest
 from airflow_provider_rayworkflow.workflow.storage.snapshot import read_snapshot
 from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader, StoredWorkflow
 from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
@@ -165,7 +165,7 @@ def suspend(store: WorkflowStore, workflow_id: str, *, now: float) -> None:
 def _request_stop(store: WorkflowStore, found: StoredWorkflow, *, how: How, now: float) -> None:
     record = found.record
     base_epoch = store.read_claim(record.workflow_id, record.epoch).base_epoch
-    Mailbox(store.bytes, signing=store.signing).request_stop(
+    store.mailbox.request_stop(
         StopRequest.by_anybody(record.workflow_id, base_epoch, how=how, now=now)
     )
 
@@ -179,19 +179,18 @@ def obey_pending_cancel(
     """
     if not found.status.can_be_resumed:
         return False
-    mailbox = Mailbox(store.bytes, signing=store.signing)
     record = found.record
-    requests = [r for r in mailbox.list_requests(record.workflow_id) if r.how == "cancel"]
+    requests = [r for r in store.mailbox.list_requests(record.workflow_id) if r.how == "cancel"]
     if not requests:
         return False
     base_epoch = store.read_claim(record.workflow_id, record.epoch).base_epoch
     # A later one is for a run that was started over since the status was read.
     requests = [request for request in requests if request.base_epoch <= base_epoch]
-    valid = [request for request in requests if mailbox.is_valid(request, base_epoch)]
+    valid = [request for request in requests if store.mailbox.is_valid(request, base_epoch)]
     if valid:
         change_status(store, found, WorkflowStatus.CANCELED, manager_id=manager_id, now=now)
     for request in requests:
-        mailbox.delete_request(request)
+        store.mailbox.delete_request(request)
     return bool(valid)
 
 

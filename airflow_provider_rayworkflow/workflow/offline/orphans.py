@@ -1,9 +1,14 @@
-"""Deletes stored events whose workflow does not exist."""
+"""Deletes what is stored for workflows, managers and clusters that do not exist: events, submissions and their
+answers, uses of archives, leases.
+"""
 
 from __future__ import annotations
 
+import time
+
+from airflow_provider_rayworkflow.workflow.exceptions import DataLoadError, KeyNotFoundError
 from airflow_provider_rayworkflow.workflow.storage import keys
-from airflow_provider_rayworkflow.workflow.storage.events import EventStore
+from airflow_provider_rayworkflow.workflow.storage.leases import LEASE_TTL_S
 from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
 
 
@@ -12,15 +17,88 @@ def delete_orphaned_events(store: WorkflowStore, before: float) -> int:
 
     :param before: seconds since the epoch.
     """
-    events = EventStore(store.bytes, signing=store.signing)
-    found = events.list_segments()
+    found = store.events.list_segments()
     if not found:
         return 0
-    closed: set[str] = set()  # unreadable: these may be there
     # Later than the events: a workflow that has begun is in it.
-    known = store.list_segments(lambda problem: closed.add(keys.segment_of(problem.key)))
+    known = _known_segments(store)
     return sum(
-        events.delete_expired(event_keys, before=before)
+        store.events.delete_expired(event_keys, before=before)
         for segment, event_keys in found.items()
-        if segment not in known and segment not in closed
+        if segment not in known
     )
+
+
+def delete_orphaned_submissions(store: WorkflowStore, before: float) -> list[str]:
+    """Forget what was submitted before a time and never began: its answers, and its uses of archives.
+
+    What still waits for a manager is left alone.
+
+    :param before: seconds since the epoch.
+    :returns: the SHA-256 of each archive that was deleted.
+    """
+    waiting = {keys.segment_of(key.rpartition("/")[0]) for key in store.mailbox.list_submissions()}
+    # Later than the submissions: a workflow that has begun is in it.
+    known = _known_segments(store)
+
+    def is_unknown(segment: str) -> bool:
+        return segment not in known and segment not in waiting
+
+    store.mailbox.forget_orphaned(is_unknown, before=before)
+    return store.archives.release_orphaned(is_unknown, before=before)
+
+
+def _known_segments(store: WorkflowStore) -> set[str]:
+    """The segments of all workflows, also of those that can't be read: these may be there."""
+    closed: set[str] = set()
+    found = store.list_segments(lambda problem: closed.add(keys.segment_of(problem.key)))
+    return closed.union(found)
+
+
+def delete_dead_leases(store: WorkflowStore, before: float) -> int:
+    """Delete the leases that were renewed before a time, and are not for a whole lease time now.
+
+    A manager that is killed leaves its lease, and each manager reads all leases when it starts.
+
+    :param before: seconds since the epoch. It chooses what is watched; a clock decides nothing else.
+    :returns: how many.
+    """
+    leases = store.leases
+    old = [lease for lease in leases.list_all() if lease.renewed_at < before]
+    if not all([leases.watch.judge(lease, time.time()) == "dead" for lease in old]):
+        time.sleep(LEASE_TTL_S)
+    dead = [
+        now.manager_id
+        for lease in old
+        if (now := leases.read(lease.manager_id)) is not None
+        and leases.watch.judge(now, time.time()) == "dead"
+    ]
+    for manager_id in dead:
+        leases.delete(manager_id)
+    return len(dead)
+
+
+def delete_dead_submissions(store: WorkflowStore, before: float) -> int:
+    """Delete what was submitted before a time for clusters that have no manager; returns how many.
+
+    A cluster that is started anew has another id. Leases that are stored count, also those of dead managers: see
+    :func:`delete_dead_leases`. A try that waits yet submits again; a submission that can't be read stays.
+
+    :param before: seconds since the epoch.
+    """
+    old = []
+    for key in store.mailbox.list_submissions():
+        try:
+            submission = store.mailbox.read_submission(key)
+        except (KeyNotFoundError, DataLoadError):
+            continue
+        if submission.submitted_at < before:
+            old.append(submission)
+    if not old:
+        return 0
+    # Later than the submissions: a manager that has begun to take them is among them.
+    clusters = {lease.cluster for lease in store.leases.list_all()}
+    dead = [submission for submission in old if submission.cluster not in clusters]
+    for submission in dead:
+        store.mailbox.delete_submission(submission.workflow_id, submission.submission_id)
+    return len(dead)

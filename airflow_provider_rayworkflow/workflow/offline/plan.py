@@ -10,15 +10,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from airflow_provider_rayworkflow.workflow.exceptions import WorkflowChangedError
+from airflow_provider_rayworkflow.workflow.exceptions import (
+    WorkflowChangedError,
+    WorkflowNotFoundError,
+)
 from airflow_provider_rayworkflow.workflow.format.columns import columns
 from airflow_provider_rayworkflow.workflow.model.graph import Graph
 from airflow_provider_rayworkflow.workflow.model.records import OnChange, ReuseCounts
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.model.task_record import Checkpoints
 from airflow_provider_rayworkflow.workflow.scheduling.decision import TaskAction, needed
-from airflow_provider_rayworkflow.workflow.scheduling.snapshot import Snapshot
+from airflow_provider_rayworkflow.workflow.scheduling.snapshot import Snapshot, ids_of
+from airflow_provider_rayworkflow.workflow.storage.claims import next_claim
 from airflow_provider_rayworkflow.workflow.storage.keys import WorkflowFile
-from airflow_provider_rayworkflow.workflow.storage.snapshot import read_next
+from airflow_provider_rayworkflow.workflow.storage.snapshot import read_committed, read_earlier
 from airflow_provider_rayworkflow.workflow.storage.status_reader import StoredWorkflow
 from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
 
@@ -173,15 +178,45 @@ def make_plan(
     :raises WorkflowNotFoundError: when nothing is stored, and no graph is given.
     :raises ValueError: when there is no task of the name ``from_task``.
     """
-    snapshot = read_next(
-        store, workflow_id, found, graph, on_change=on_change, from_task=from_task, files=files
+    earlier, stored = None, None
+    if found is not None:
+        earlier, stored = read_earlier(
+            store, workflow_id, found.record.epoch, is_replaced=graph is not None
+        )
+    if (run := graph or stored) is None:
+        raise WorkflowNotFoundError(workflow_id)
+    claim = next_claim(
+        workflow_id,
+        after=earlier.epoch if earlier else 0,
+        manager_id="",
+        now=0,
+        user_metadata={},
+        has_graph=graph is not None,
+        continues=earlier,
+        on_change=on_change,
+        from_task=from_task,
     )
+    snapshot = Snapshot(
+        claim=claim,
+        graph=run,
+        checkpoints=read_committed(store, earlier, files=files) if earlier else Checkpoints(),
+        known=ids_of(stored) if stored else None,
+    )
+    if from_task:
+        snapshot.check_restart(from_task)
+    status = found.status if found else WorkflowStatus.NONE
+    return _plan_of(snapshot, status, from_task, is_of_stored=graph is None)
+
+
+def _plan_of(
+    snapshot: Snapshot, status: WorkflowStatus, from_task: str, *, is_of_stored: bool
+) -> Plan:
     return Plan(
-        workflow_id=workflow_id,
-        status=found.status if found else WorkflowStatus.NONE,
+        workflow_id=snapshot.claim.workflow_id,
+        status=status,
         on_change=snapshot.claim.on_change,
         from_task=from_task,
-        is_of_stored=graph is None,
+        is_of_stored=is_of_stored,
         tasks=list(_planned(snapshot)),
         dropped=sorted(snapshot.dropped),
     )

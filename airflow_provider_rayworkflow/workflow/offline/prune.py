@@ -20,7 +20,12 @@ from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.model.task_record import TaskRecord
 from airflow_provider_rayworkflow.workflow.offline import lifecycle
-from airflow_provider_rayworkflow.workflow.offline.orphans import delete_orphaned_events
+from airflow_provider_rayworkflow.workflow.offline.orphans import (
+    delete_dead_leases,
+    delete_dead_submissions,
+    delete_orphaned_events,
+    delete_orphaned_submissions,
+)
 from airflow_provider_rayworkflow.workflow.scheduling.snapshot import Snapshot
 from airflow_provider_rayworkflow.workflow.storage.journal import JournalWriter
 from airflow_provider_rayworkflow.workflow.storage.snapshot import read_snapshot
@@ -35,6 +40,9 @@ PRUNABLE = ("SUCCESSFUL", "FAILED", "RESUMABLE", "CANCELED")
 PRUNED_BY_DEFAULT = ("SUCCESSFUL", "FAILED", "CANCELED")
 # Each has been tried for a minute.
 _MOST_UNANSWERED = 3
+_DAY_S = 24 * 3600.0
+# So long a submission waits for its cluster: a try gives up much sooner, and takes it back unless it is killed.
+_MOST_WAIT_S = 3 * _DAY_S
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,14 +84,15 @@ def prune(
 ) -> list[Pruned]:
     """Delete workflows that ended long ago. One listing, a read for each that has such a status.
 
-    Events of unknown workflows that came by HTTP so long ago are deleted, too, unless only some ids or ended
-    workflows of any age are meant.
+    Events of unknown workflows that came by HTTP so long ago are deleted, too, the leases of managers that died so
+    long ago (a day at least), and what was submitted so long ago (three days at least) for a cluster that has no manager,
+    unless only some ids or ended workflows of any age are meant.
 
     :param older_than_s: seconds since it ended (or began, if it has no end); None for any time.
     :param now: seconds since the epoch.
     :param id_prefix: only ids that begin so.
     :param keep_outputs: of successful ones keep the status, the graph and the output, and delete
-        all other checkpoints.
+        all other checkpoints and the log.
     :param dry_run: only say what would be done.
     :param report: told what could not be read or deleted, by name; the rest is done.
     :raises StorageError: when the storage as a whole does not answer.
@@ -107,7 +116,7 @@ def prune(
         unanswered = 0
         done += [pruned] if pruned else []
     if not dry_run and not id_prefix and older_than_s is not None:
-        _prune_events(store, before, report)
+        _prune_orphans(store, before, now=now, report=report)
     return done
 
 
@@ -172,16 +181,33 @@ class _Pruning:
         )
 
 
-def _prune_events(store: WorkflowStore, before: float, report: Callable[[str], None]) -> None:
-    try:
-        delete_orphaned_events(store, before)
-    except StorageError as exc:
-        report(f"Events of unknown workflows are not pruned: {exc}")
+def _prune_orphans(
+    store: WorkflowStore, before: float, *, now: float, report: Callable[[str], None]
+) -> None:
+    """In this order: dead managers leave clusters without one, and these submissions that use archives."""
+    dead_before, given_up_before = now - _DAY_S, now - _MOST_WAIT_S
+    for what, delete in (
+        (
+            "Leases of dead managers",
+            lambda: delete_dead_leases(store, min(before, dead_before)),
+        ),
+        (
+            "Submissions for clusters without a manager",
+            lambda: delete_dead_submissions(store, min(before, given_up_before)),
+        ),
+        ("Events of unknown workflows", lambda: delete_orphaned_events(store, before)),
+        ("Submissions of unknown workflows", lambda: delete_orphaned_submissions(store, before)),
+    ):
+        try:
+            delete()
+        except StorageError as exc:
+            report(f"{what} are not pruned: {exc}")
 
 
 def _is_cut_down(store: WorkflowStore, record: StatusRecord) -> bool:
     checkpoints = read_snapshot(store, record).checkpoints
-    return len(checkpoints.records) <= 1 and not checkpoints.failures
+    has_more = len(checkpoints.records) > 1 or checkpoints.failures
+    return not has_more and not store.logs.files(record.workflow_id)
 
 
 def _cut_down(store: WorkflowStore, found: StoredWorkflow, *, manager_id: str, now: float) -> None:
@@ -207,6 +233,8 @@ def _cut_down(store: WorkflowStore, found: StoredWorkflow, *, manager_id: str, n
             or (blob is not None and file.key == blob.key)
         ),
     )
+    store.logs.delete(workflow_id)
+    store.archives.release(workflow_id)  # nothing is left to run
 
 
 def _output_record(record: StatusRecord, snapshot: Snapshot) -> TaskRecord:

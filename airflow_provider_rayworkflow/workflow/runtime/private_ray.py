@@ -18,8 +18,8 @@ from ray.remote_function import RemoteFunction
 __all__ = [
     "LOG_PREFIX_TASK_NAME",
     "accept_option",
+    "has_local_node_ended",
     "is_client_handle",
-    "listen_to_logs",
     "print_logs_of_other_jobs",
     "set_default_options",
     "when_completed",
@@ -48,30 +48,22 @@ def is_client_handle(obj: Any) -> bool:
     return client is not None and isinstance(obj, client.ClientActorHandle)
 
 
-def listen_to_logs(handle: Callable[[dict[str, Any]], None]) -> bool:
-    """Have ``handle`` called with what the processes of all jobs print, in place of Ray's printing.
+def has_local_node_ended() -> bool:
+    """True if the Ray that this process started does not work any more: its node is dead."""
+    from ray._private import ray_constants, worker
 
-    Ray Serve and Ray Client do the same.
-
-    :returns: False if this version of Ray has no such thing.
-    """
-    try:
-        from ray._private.ray_logging import global_worker_stdstream_dispatcher as dispatcher
-        from ray._private.worker import global_worker
-
-        dispatcher.remove_handler("ray_print_logs")
-        dispatcher.add_handler("workflow", handle)
-        global_worker._filter_logs_by_job = False
-    except (ImportError, AttributeError):
-        return False
-    return True
+    node = worker._global_node
+    if node is None:
+        return True
+    needed = (ray_constants.PROCESS_TYPE_RAYLET, ray_constants.PROCESS_TYPE_GCS_SERVER)
+    return any(kind in needed for kind, _ in node.dead_processes())
 
 
 def print_logs_of_other_jobs(pick: Callable[[dict[str, Any]], list[str]]) -> None:
     """Have Ray print in this driver what ``pick`` takes of the lines of other jobs' processes, too.
 
     Nothing changes where nothing is printed: in workers, and with ``log_to_driver=False``. May be
-    called again, with the same ``pick``.
+    called again, with the same ``pick``. Ray Serve and Ray Client listen in the same way.
     """
     try:
         from ray._private.ray_logging import global_worker_stdstream_dispatcher as dispatcher

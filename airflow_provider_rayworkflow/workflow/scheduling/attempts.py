@@ -38,6 +38,7 @@ class TaskRun(NamedTuple):
     :ivar can_share: it may run in one Ray task with others.
     :ivar catches: those who take its result get ``(value, None)``.
     :ivar traceparent: the trace that its spans join, ``""`` for none.
+    :ivar code: the code of the run, in place of that in ``ray_options`` (:func:`.with_code`).
     """
 
     workflow_id: str
@@ -56,6 +57,12 @@ class TaskRun(NamedTuple):
     can_share: bool = False
     catches: bool = False
     traceparent: str = ""
+    code: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def environment(self) -> tuple[bytes, tuple[tuple[str, str], ...]]:
+        """What tasks must have in common to share a Ray task."""
+        return self.ray_options, self.code
 
     @property
     def results(self) -> list[Result]:
@@ -64,26 +71,18 @@ class TaskRun(NamedTuple):
 
 
 class Returned(NamedTuple):
-    """The task returned a value.
-
-    :ivar printed: the end of what it printed, ``""`` where that is not known.
-    """
+    """The task returned a value."""
 
     result: Result
     times: TaskTimes
     json_output: JsonOutput | None = None
-    printed: str = ""
 
 
 class Continued(NamedTuple):
-    """The task returned a graph, whose output becomes its result.
-
-    :ivar printed: as of :class:`Returned`.
-    """
+    """The task returned a graph, whose output becomes its result."""
 
     graph: bytes
     times: TaskTimes
-    printed: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,11 +10,10 @@ from airflow_provider_rayworkflow.workflow.scheduling.attempts import Continued,
 from airflow_provider_rayworkflow.workflow.scheduling.node import Node
 
 
-def returned_record(node: Node, returned: Returned, result: Result, printed: str) -> TaskRecord:
+def returned_record(node: Node, returned: Returned, result: Result) -> TaskRecord:
     """A task returned a value.
 
     :param result: the value, as the task's dependents get it.
-    :param printed: what is kept of what it printed.
     """
     return TaskRecord(
         task_id=node.task_id,
@@ -22,17 +21,13 @@ def returned_record(node: Node, returned: Returned, result: Result, printed: str
         result=result,
         json_output=returned.json_output,
         fingerprints=node.made_of(),
-        printed=printed,
     )
 
 
-def continued_record(
-    node: Node, continued: Continued, task_ids: Sequence[str], printed: str
-) -> TaskRecord:
+def continued_record(node: Node, continued: Continued, task_ids: Sequence[str]) -> TaskRecord:
     """A task returned a graph.
 
     :param task_ids: of the graph's tasks, in its order.
-    :param printed: what is kept of what it printed.
     """
     return TaskRecord(
         task_id=node.task_id,
@@ -41,7 +36,6 @@ def continued_record(
         task_ids=tuple(task_ids),
         catches=node.catches,
         fingerprints=node.made_of(),
-        printed=printed,
     )
 
 

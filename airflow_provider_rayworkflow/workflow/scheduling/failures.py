@@ -53,7 +53,7 @@ def failed_attempt(node: Node, failure: TaskFailure) -> FailedAttempt:
     return FailedAttempt(
         task_id=node.task_id,
         attempt=node.attempts,
-        error=f"{failure.type}: {failure.message}"[:_MAX_ERROR_LENGTH],
+        error=str(failure)[:_MAX_ERROR_LENGTH],
     )
 
 

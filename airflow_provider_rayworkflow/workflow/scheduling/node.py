@@ -208,11 +208,14 @@ class Node:
                 upstream.result = None
         self.upstream = []
 
-    def task_run(self, claim: Claim, attempt: int) -> TaskRun:
+    def task_run(
+        self, claim: Claim, attempt: int, *, code: tuple[tuple[str, str], ...] = ()
+    ) -> TaskRun:
         """One attempt of the task, as a runner takes it.
 
         :param claim: of the workflow.
         :param attempt: counted from 1.
+        :param code: of the run, see :class:`TaskRun`.
         """
         blobs, task = self.graph.blobs, self.task
         return TaskRun(
@@ -232,4 +235,5 @@ class Node:
             can_share=self.can_share,
             catches=self.catches,
             traceparent=claim.traceparent,
+            code=code,
         )

@@ -23,6 +23,8 @@ _MAX_BYTES = 1024 * 1024
 _MAX_FUNCTIONS = 10_000
 _WEIGHT = 0.5  # of the latest measurement in the average
 
+_Environment = tuple[bytes, tuple[tuple[str, str], ...]]
+
 
 class Durations:
     """How long functions take: a moving average of each one's measured times."""
@@ -54,7 +56,7 @@ class Packer:
 
     def __init__(self, durations: Durations) -> None:
         self._durations = durations
-        self._waiting: dict[bytes, dict[Errand, None]] = {}
+        self._waiting: dict[_Environment, dict[Errand, None]] = {}
         self._count = 0
 
     def __len__(self) -> int:
@@ -62,12 +64,12 @@ class Packer:
 
     def add(self, errand: Errand) -> None:
         """Let a task wait. It must be one that may share, and whose function is not known as long."""
-        self._waiting.setdefault(errand.run.ray_options, {})[errand] = None
+        self._waiting.setdefault(errand.run.environment, {})[errand] = None
         self._count += 1
 
     def remove(self, errand: Errand) -> bool:
         """Forget a task; False if it does not wait here."""
-        group = self._waiting.get(errand.run.ray_options, {})
+        group = self._waiting.get(errand.run.environment, {})
         if errand not in group:
             return False
         self._drop(errand, group)
@@ -79,12 +81,12 @@ class Packer:
         :param slots: how many Ray tasks would be welcome; what waits is spread over them.
         """
         share = -(-self._count // max(slots, 1))
-        options, group = next(iter(self._waiting.items()))
+        environment, group = next(iter(self._waiting.items()))
         pack = _Pack(self._durations)
         while group and pack.heads < share and pack.add(next(iter(group))):
             self._drop(next(iter(group)), group)
         if group:  # the next one is of another environment, if there is any
-            self._waiting[options] = self._waiting.pop(options)
+            self._waiting[environment] = self._waiting.pop(environment)
         return pack.errands
 
     def take_long(self, function: bytes) -> list[Errand]:
@@ -103,7 +105,7 @@ class Packer:
         del group[errand]
         self._count -= 1
         if not group:
-            del self._waiting[errand.run.ray_options]
+            del self._waiting[errand.run.environment]
 
 
 class _Pack:
@@ -132,7 +134,7 @@ class _Pack:
         return True
 
     def _append_followers(self, errand: Errand) -> None:
-        options = errand.run.ray_options
+        environment = errand.run.environment
         seconds: float | None = None
         size: int | None = None
 
@@ -141,7 +143,7 @@ class _Pack:
             seconds, size = self._of(run), _size(run)
             return (
                 run.can_share
-                and run.ray_options == options
+                and run.environment == environment
                 and seconds is not None
                 and seconds <= SHORT_S
                 and size is not None

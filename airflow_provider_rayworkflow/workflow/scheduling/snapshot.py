@@ -10,11 +10,7 @@ from typing import NamedTuple
 from airflow_provider_rayworkflow.workflow.model.claim import Claim
 from airflow_provider_rayworkflow.workflow.model.graph import Graph, Task, allocate_ids
 from airflow_provider_rayworkflow.workflow.model.ids import TaskIds
-from airflow_provider_rayworkflow.workflow.model.records import (
-    Form,
-    JsonOutput,
-    Result,
-)
+from airflow_provider_rayworkflow.workflow.model.records import Form, JsonOutput, Result
 from airflow_provider_rayworkflow.workflow.model.task_record import Checkpoints, TaskRecord
 from airflow_provider_rayworkflow.workflow.scheduling.decision import Decision, TaskAction
 from airflow_provider_rayworkflow.workflow.scheduling.levels import Level, continuation_of, levels

@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from airflow_provider_rayworkflow.workflow.format.documents import (
-    dump_document,
-)
+from airflow_provider_rayworkflow.workflow.format.documents import dump_document
 from airflow_provider_rayworkflow.workflow.format.signing import SigningKeys
 from airflow_provider_rayworkflow.workflow.model.claim import Claim
 from airflow_provider_rayworkflow.workflow.model.graph import Graph
-from airflow_provider_rayworkflow.workflow.model.records import (
-    OnChange,
-)
+from airflow_provider_rayworkflow.workflow.model.records import OnChange
 from airflow_provider_rayworkflow.workflow.storage import keys
 from airflow_provider_rayworkflow.workflow.storage.byte_store import Put
 
@@ -38,6 +34,7 @@ def next_claim(
     on_change: OnChange | None = None,
     from_task: str = "",
     traceparent: str = "",
+    submission_id: str = "",
 ) -> Claim:
     """The claim of the epoch after ``after``, which :func:`claim_put` writes.
 
@@ -46,8 +43,12 @@ def next_claim(
     :param on_change: None: as in that claim, else ``"reuse"``.
     :param from_task: a task whose checkpoint does not count any more.
     :param traceparent: ``""``: as in that claim.
+    :param submission_id: of the submission that it is made for; ``""``: as in that claim.
     """
     restarts = dict(continues.restarts) if continues else {}
+    submission = (submission_id, after + 1)
+    if not submission_id:
+        submission = (continues.submission_id, continues.submission_epoch) if continues else ("", 0)
     return Claim(
         workflow_id=workflow_id,
         epoch=after + 1,
@@ -59,6 +60,8 @@ def next_claim(
         on_change=on_change or (continues.on_change if continues else "reuse"),
         restarts=restarts | ({from_task: after + 1} if from_task else {}),
         traceparent=traceparent or (continues.traceparent if continues else ""),
+        submission_id=submission[0],
+        submission_epoch=submission[1],
     )
 
 

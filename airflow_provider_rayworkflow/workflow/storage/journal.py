@@ -6,9 +6,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-from airflow_provider_rayworkflow.workflow.exceptions import (
-    CorruptedDataError,
-)
+from airflow_provider_rayworkflow.workflow.exceptions import CorruptedDataError
 from airflow_provider_rayworkflow.workflow.format.documents import (
     dump_document,
     load_frames,
@@ -68,11 +66,17 @@ def _records_of(
         raise CorruptedDataError(key, f"{missing} bytes of its records are missing")
 
 
+#: How large a segment of a journal becomes, in bytes.
+SEGMENT_BYTES = 64 * 1024
+
+
 class JournalWriter:
     """Appends records to a workflow's journal; one write commits all that are given.
 
     The current segment is written again with each commit, until it is so large that the next one
     begins. So a workflow has few objects, however many tasks commit one by one.
+
+    :param segment_bytes: how large that is; more where each read is a request.
     """
 
     def __init__(
@@ -82,9 +86,11 @@ class JournalWriter:
         epoch: int,
         *,
         signing: SigningKeys | None = None,
+        segment_bytes: int = SEGMENT_BYTES,
     ) -> None:
         self._store = store
         self._signing = signing
+        self._segment_bytes = segment_bytes
         self._key = partial(keys.journal_key, workflow_id, epoch)
         self._epoch = epoch
         self._segment = 0
@@ -130,15 +136,14 @@ class JournalWriter:
         store writes add much at once; all of that may be written again a few times.
         """
         if self._store.reads_at_once == 1:
-            return _SEGMENT_BYTES
+            return self._segment_bytes
         budget = _TIMES_AGAIN * self._added - self._again
-        return max(_SEGMENT_BYTES, min(budget, _LARGEST_SEGMENT_BYTES))
+        return max(self._segment_bytes, min(budget, _LARGEST_SEGMENT_BYTES))
 
     def take_back(self) -> None:
         """Forget the records of the latest write."""
         self._content = self._content[: self._committed]
 
 
-_SEGMENT_BYTES = 64 * 1024
 _LARGEST_SEGMENT_BYTES = 4 * 1024 * 1024  # object stores take so much in one request
 _TIMES_AGAIN = 3

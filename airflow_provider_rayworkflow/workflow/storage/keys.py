@@ -1,6 +1,6 @@
 """Where everything lies. The only module that makes or reads keys.
 
-Keys are ``/``-separated, relative to the storage root. Epochs count from 1; events, journal
+Keys are ``/``-separated, relative to the storage root. Epochs and pieces of a log count from 1; events, journal
 segments and statuses from 0; attempts count from 1, and 0 stands for a value that a fork has
 copied. Sizes are in bytes.
 
@@ -14,10 +14,15 @@ copied. Sizes are in bytes.
     v1/leases/<manager>.json
     v1/events/<workflow>/<event key>/<number>.json                   what came by HTTP
     v1/event_token.json                                 what its senders have to send along
-    v1/submissions/<workflow>/<submission>.submission   what a job on the cluster shall run
+    v1/submissions/<workflow>/<submission>.submission   what a manager shall run
+    v1/answers/<workflow>/<submission>.json                         what became of that
+    v1/archives/<sha256>.zip                            a folder of code that tasks need
+    v1/archive_uses/<sha256>/<workflow>.json            a workflow uses that archive
+    v1/workflows/<workflow>/<sha256>.archive            empty: it uses that archive
     v1/owners/<workflow>.json                                       who waits for it
     v1/requests/<workflow>/<owner token>.json                       who wants it stopped
     v1/watchers/<watcher>.json                              which ends it has passed on
+    v1/logs/<workflow>/<epoch>-<number>.jsonl           what its tasks print and log, in pieces
     v1/probe/<random>                       the test whether the storage takes writes
 
 The names of status documents sort by epoch, then number, so that a listing alone tells the status
@@ -40,7 +45,11 @@ LEASES = f"{FORMAT}/leases"
 EVENTS = f"{FORMAT}/events"
 EVENT_TOKEN = f"{FORMAT}/event_token.json"
 REQUESTS = f"{FORMAT}/requests"
+SUBMISSIONS = f"{FORMAT}/submissions"
+ANSWERS = f"{FORMAT}/answers"
+ARCHIVE_USES = f"{FORMAT}/archive_uses"
 _WORKFLOWS = f"{FORMAT}/workflows"
+_LOGS = f"{FORMAT}/logs"
 
 # What stays as it is in a name. Capital letters are quoted, so that ids which differ only in case
 # stay apart where file names do not.
@@ -49,11 +58,12 @@ _MAX_NAME = 200  # file names end at 255 bytes
 _CUT = 100  # how much of a longer one is kept
 _HASHED = "~"  # never the result of quoting
 _PLAIN_SEGMENT = re.compile(f"(?!\\.)[{re.escape(''.join(sorted(_PLAIN)))}]{{1,{_MAX_NAME}}}")
+_SHA256 = re.compile("[0-9a-f]{64}")
 _HASHED_SEGMENT = re.compile(f"[^/]{{{_CUT}}}{_HASHED}[0-9a-f]{{64}}")
 
 
 #: What is in an object, as far as its key tells.
-Kind = Literal["lease", "status", "graph", "checkpoints", "value", "other"]
+Kind = Literal["lease", "status", "graph", "checkpoints", "value", "log", "other"]
 
 _KINDS: dict[str, Kind] = {"epoch": "graph", "journal": "checkpoints", "value": "value"}
 
@@ -64,6 +74,8 @@ def kind_of(key: str) -> Kind:
         return "lease"
     if key.startswith(f"{STATUSES}/"):
         return "status"
+    if key.startswith(f"{_LOGS}/"):
+        return "log"
     return _KINDS.get(key.rpartition(".")[2], "other")
 
 
@@ -187,15 +199,77 @@ def segment_of_event(key: str) -> str | None:
 
 def submissions_folder(workflow_id: str) -> str:
     """The folder of the submissions of a workflow."""
-    return f"{FORMAT}/submissions/{quote_id(workflow_id)}"
+    return f"{SUBMISSIONS}/{quote_id(workflow_id)}"
 
 
 def submission_key(workflow_id: str, submission_id: str) -> str:
-    """What one Ray job shall run.
+    """What one manager shall run.
 
-    :param submission_id: of the Ray job.
+    :param submission_id: unique for each submission of a workflow.
     """
     return f"{submissions_folder(workflow_id)}/{quote_id(submission_id)}.submission"
+
+
+def is_submission_key(key: str) -> bool:
+    """True for the key of a submission; False for a foreign file."""
+    *_, name = parts = key.split("/")
+    stem, _, ending = name.rpartition(".")
+    return len(parts) == 4 and ending == "submission" and bool(stem) and _is_segment(stem)
+
+
+def answer_folder(workflow_id: str) -> str:
+    """The folder of the answers to the submissions of a workflow."""
+    return f"{ANSWERS}/{quote_id(workflow_id)}"
+
+
+def answer_key(workflow_id: str, submission_id: str) -> str:
+    """What became of one submission."""
+    return f"{answer_folder(workflow_id)}/{quote_id(submission_id)}.json"
+
+
+def archive_key(sha256: str) -> str:
+    """An archive of code.
+
+    :param sha256: of its bytes, as 64 hex digits.
+    :raises ValueError: for anything else.
+    """
+    return f"{FORMAT}/archives/{_checked_sha256(sha256)}.zip"
+
+
+def archive_uses_folder(sha256: str) -> str:
+    """The folder of the uses of an archive."""
+    return f"{ARCHIVE_USES}/{_checked_sha256(sha256)}"
+
+
+def archive_use_key(sha256: str, workflow_id: str) -> str:
+    """That a workflow uses an archive, where the archive's uses are counted."""
+    return f"{archive_uses_folder(sha256)}/{quote_id(workflow_id)}.json"
+
+
+def parse_archive_use(key: str) -> tuple[str, str] | None:
+    """The SHA-256 of the archive and the workflow's segment; None for a foreign file."""
+    *_, sha256, name = parts = key.split("/")
+    stem, _, ending = name.rpartition(".")
+    if len(parts) != 4 or ending != "json" or not _SHA256.fullmatch(sha256):
+        return None
+    return (sha256, stem) if _is_segment(stem) else None
+
+
+def archive_mark_key(workflow_id: str, sha256: str) -> str:
+    """The same as an empty object in the workflow's own folder, so that its deletion finds the use."""
+    return f"{workflow_folder(workflow_id)}/{_checked_sha256(sha256)}.archive"
+
+
+def parse_archive_mark(key: str) -> str | None:
+    """The SHA-256 of the archive; None for any other object in a workflow's folder."""
+    stem, _, ending = key.rpartition("/")[2].rpartition(".")
+    return stem if ending == "archive" and _SHA256.fullmatch(stem) else None
+
+
+def _checked_sha256(text: str) -> str:
+    if not _SHA256.fullmatch(text):
+        raise ValueError(f"{text!r:.100} is no SHA-256.")
+    return text
 
 
 def owner_key(workflow_id: str) -> str:
@@ -227,6 +301,45 @@ def watcher_key(name: str) -> str:
     :param name: goes into the key as it is, so it must be one plain path segment.
     """
     return f"{FORMAT}/watchers/{name}.json"
+
+
+def logs_folder(workflow_id: str) -> str:
+    """The folder of the pieces of a workflow's log."""
+    return f"{_LOGS}/{quote_id(workflow_id)}"
+
+
+def log_key(workflow_id: str, epoch: int, number: int) -> str:
+    """One piece of the log of a workflow's tasks.
+
+    :param number: in the order in which the pieces of one epoch were written, from 1.
+    """
+    return f"{logs_folder(workflow_id)}/{epoch:08d}-{number:08d}.jsonl"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class LogFile:
+    """What the name of a piece of a log says; pieces sort in the order of their lines.
+
+    :ivar size: in bytes, as the listing says.
+    """
+
+    epoch: int
+    number: int
+    key: str
+    size: int
+
+
+def parse_log_file(key: str, size: int) -> LogFile | None:
+    """Read the name of a piece of a log; None for a foreign file.
+
+    :param size: of the object, as the listing says.
+    """
+    stem, _, ending = key.rpartition("/")[2].rpartition(".")
+    parts = stem.split("-")
+    numbers = [_number(part) for part in parts]
+    if ending != "jsonl" or len(parts) != 2 or min(numbers) < 1:
+        return None
+    return LogFile(numbers[0], numbers[1], key, size)
 
 
 def probe_key(name: str) -> str:
@@ -301,7 +414,6 @@ class WorkflowFile:
     :ivar number: the segment of a journal, the attempt of a value, else 0.
     :ivar size: as the listing says.
     :ivar task_hash: of a value (:func:`task_hash`), else ``""``.
-    :ivar declared_size: of a value as its name has it, else -1.
     """
 
     epoch: int
@@ -310,7 +422,6 @@ class WorkflowFile:
     key: str
     size: int
     task_hash: str = ""
-    declared_size: int = -1
 
 
 def parse_workflow_file(key: str, size: int) -> WorkflowFile | None:
@@ -326,7 +437,7 @@ def parse_workflow_file(key: str, size: int) -> WorkflowFile | None:
     if kind == "journal" and len(parts) == 2 and min(numbers) >= 0:
         return WorkflowFile(numbers[0], numbers[1], kind, key, size)
     if kind == "value" and len(parts) == 4 and min(numbers[0], numbers[2], numbers[3]) >= 0:
-        return WorkflowFile(numbers[0], numbers[2], kind, key, size, parts[1], numbers[3])
+        return WorkflowFile(numbers[0], numbers[2], kind, key, size, parts[1])
     if kind == "cancel" and stem:
         return WorkflowFile(0, 0, kind, key, size)
     return None

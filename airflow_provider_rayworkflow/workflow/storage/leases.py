@@ -94,6 +94,7 @@ class Lease:
     :ivar renewed_at: seconds since the epoch, for people.
     :ivar renewals: how often it was written; a clock may show the same time twice.
     :ivar limits: how many workflows may run and wait, for the manager after it.
+    :ivar cluster: the id that submissions for this manager carry; ``""`` for a manager that takes none.
     """
 
     manager_id: str
@@ -104,6 +105,7 @@ class Lease:
     renewals: int = 0
     package_version: str = ""
     limits: dict[str, int | None] = field(default_factory=dict)
+    cluster: str = ""
 
     def looks_alive(self, now: float) -> bool:
         """How it looks at first sight, by the clock. Good for display, not for a decision.

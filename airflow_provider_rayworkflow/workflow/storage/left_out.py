@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from airflow_provider_rayworkflow.workflow.exceptions import (
-    StorageError,
-)
+from airflow_provider_rayworkflow.workflow.exceptions import StorageError
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 
 log = get_logger(__name__)

@@ -13,9 +13,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     StorageError,
 )
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
-from airflow_provider_rayworkflow.workflow.model.records import (
-    StatusRecord,
-)
+from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import keys
 from airflow_provider_rayworkflow.workflow.storage.leases import Liveness

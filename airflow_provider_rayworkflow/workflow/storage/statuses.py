@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from airflow_provider_rayworkflow.workflow.format.documents import (
-    dump_document,
-)
+from airflow_provider_rayworkflow.workflow.format.documents import dump_document
 from airflow_provider_rayworkflow.workflow.format.signing import SigningKeys
-from airflow_provider_rayworkflow.workflow.model.records import (
-    StatusRecord,
-)
+from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
 from airflow_provider_rayworkflow.workflow.storage import keys
 from airflow_provider_rayworkflow.workflow.storage.byte_store import Put
 

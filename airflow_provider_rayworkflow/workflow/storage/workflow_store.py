@@ -27,18 +27,18 @@ from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.format.signing import SigningKeys, or_environment
 from airflow_provider_rayworkflow.workflow.model.claim import Claim
 from airflow_provider_rayworkflow.workflow.model.graph import Graph, read_graph
-from airflow_provider_rayworkflow.workflow.model.records import (
-    OnChange,
-    StatusRecord,
-)
+from airflow_provider_rayworkflow.workflow.model.records import OnChange, StatusRecord
 from airflow_provider_rayworkflow.workflow.model.task_record import Checkpoints
 from airflow_provider_rayworkflow.workflow.storage import keys
+from airflow_provider_rayworkflow.workflow.storage.archives import ArchiveStore
 from airflow_provider_rayworkflow.workflow.storage.byte_store import ByteStore
 from airflow_provider_rayworkflow.workflow.storage.claims import claim_put, latest_epoch, next_claim
 from airflow_provider_rayworkflow.workflow.storage.events import EventStore
-from airflow_provider_rayworkflow.workflow.storage.journal import read_journal
+from airflow_provider_rayworkflow.workflow.storage.journal import SEGMENT_BYTES, read_journal
 from airflow_provider_rayworkflow.workflow.storage.leases import LeaseStore
 from airflow_provider_rayworkflow.workflow.storage.left_out import Report, log_left_out
+from airflow_provider_rayworkflow.workflow.storage.log_pieces import LogPieces
+from airflow_provider_rayworkflow.workflow.storage.mailbox import Mailbox
 from airflow_provider_rayworkflow.workflow.storage.statuses import status_key, status_put
 from airflow_provider_rayworkflow.workflow.storage.values import ValueStore
 
@@ -53,16 +53,32 @@ class WorkflowStore:
 
     :param signing: the keys with which documents are signed and checked; None for those of the
         environment.
+    :param segment_bytes: for those who write journals, see :class:`.JournalWriter`.
     :ivar bytes: what holds all this.
     :ivar leases: the managers' leases.
     :ivar values: large values.
+    :ivar logs: what tasks print and log.
+    :ivar archives: folders of code that tasks need.
+    :ivar events: what came by HTTP.
+    :ivar mailbox: submissions, owners and stop requests.
     """
 
-    def __init__(self, store: ByteStore, *, signing: SigningKeys | None = None) -> None:
+    def __init__(
+        self,
+        store: ByteStore,
+        *,
+        signing: SigningKeys | None = None,
+        segment_bytes: int = SEGMENT_BYTES,
+    ) -> None:
         self.bytes = store
         self.signing = signing
         self.leases = LeaseStore(store, signing=signing)
         self.values = ValueStore(store, signing=signing)
+        self.logs = LogPieces(store, signing=signing)
+        self.archives = ArchiveStore(store, signing=signing)
+        self.events = EventStore(store, signing=signing)
+        self.mailbox = Mailbox(store, signing=signing)
+        self.segment_bytes = segment_bytes
         self._believed: dict[str, None] = {}
 
     # ---- claims and graphs
@@ -145,7 +161,7 @@ class WorkflowStore:
     # ---- statuses
 
     def write_status(self, record: StatusRecord, *, replaces: StatusRecord | None = None) -> None:
-        """Write a status, then delete the one that it replaces: two writes.
+        """Write a status, then delete the one that it replaces, if any: two writes.
 
         A crash in between leaves both; the later one counts. Written for an epoch that is no
         longer the latest, it changes nothing for any reader. A record with the number of one that is
@@ -295,11 +311,14 @@ class WorkflowStore:
     # ---- whole workflows
 
     def delete(self, workflow_id: str) -> None:
-        """Delete all that is stored of a workflow, its status last."""
+        """Delete all that is stored of a workflow, its status last, and the archives that it alone used."""
+        self.archives.release(workflow_id)
         self.bytes.delete_folder(keys.workflow_folder(workflow_id))
         self.bytes.delete_folder(keys.events_folder(workflow_id))
         self.bytes.delete_folder(keys.submissions_folder(workflow_id))
+        self.bytes.delete_folder(keys.answer_folder(workflow_id))
         self.bytes.delete_folder(keys.requests_folder(workflow_id))
+        self.logs.delete(workflow_id)
         self.bytes.delete([keys.owner_key(workflow_id)])
         folder = keys.status_folder(workflow_id)
         self.bytes.delete_folder(folder)
@@ -313,7 +332,8 @@ class WorkflowStore:
         files = [file.key for file in self._files(workflow_id) if 0 < file.epoch < epoch]
         statuses = self._status_keys(keys.status_folder(workflow_id))
         self.bytes.delete([*files, *(key.key for key in statuses if key.epoch < epoch)])
-        EventStore(self.bytes, signing=self.signing).delete_given_out(workflow_id)
+        self.logs.make_room(workflow_id, epoch)
+        self.events.delete_given_out(workflow_id)
 
     def delete_files(
         self, workflow_id: str, *, unless: Callable[[keys.WorkflowFile], bool]

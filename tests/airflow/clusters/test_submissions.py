@@ -1,14 +1,11 @@
-"""What a job on the cluster makes of a submission, before it hands it to the manager."""
+"""What the cluster makes of a submission before the workflow begins."""
 
 import pytest
 import ray
 from ray.dag import InputNode
 
-from airflow_provider_rayworkflow.workflow.runtime.service.job import (
-    JobError,
-    RefusedError,
-    build_graph,
-)
+from airflow_provider_rayworkflow.workflow.manager.submission_reader import BuildError, RefusedError
+from airflow_provider_rayworkflow.workflow.runtime.service.builder import build_graph
 from airflow_provider_rayworkflow.workflow.storage.mailbox import Submission, python_version
 
 
@@ -30,18 +27,19 @@ def submission(**changes: object) -> Submission:
 
 def test_a_function_that_another_python_pickled_is_refused_with_both_versions():
     with pytest.raises(
-        JobError, match=rf"pickled by Python 3\.9, and the cluster has Python {python_version()}\."
+        BuildError,
+        match=rf"pickled by Python 3\.9, and the cluster has Python {python_version()}\.",
     ):
-        build_graph(submission(python="3.9", graph=b"is not looked at"))
+        build_graph(submission(python="3.9", graph=b"is not looked at"), {})
 
 
 def test_an_import_path_may_come_from_another_python():
-    with pytest.raises(JobError, match="no module 'no_such_module'"):
-        build_graph(submission(python="3.9", workflow="no_such_module:f"))
+    with pytest.raises(BuildError, match="no module 'no_such_module'"):
+        build_graph(submission(python="3.9", workflow="no_such_module:f"), {})
 
 
 def test_without_a_workflow_the_stored_graph_is_meant():
-    assert build_graph(submission(python="3.9")) is None
+    assert build_graph(submission(python="3.9"), {}) is None
 
 
 def nodes_in_a_list():
@@ -70,4 +68,4 @@ def a_graph_with_an_input():
 def test_a_function_that_returns_no_graph_is_refused_for_good(function: str, message: str):
     """The next try would give the same: the Airflow task is not retried."""
     with pytest.raises(RefusedError, match=message):
-        build_graph(submission(workflow=f"{__name__}:{function}"))
+        build_graph(submission(workflow=f"{__name__}:{function}"), {})

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import socket
 import struct
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -16,8 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_rayworkflow.clusters import remote
-from airflow_provider_rayworkflow.clusters.remote import job_environment
 from airflow_provider_rayworkflow.connection.jobs_api import Job, RayJobs
 from airflow_provider_rayworkflow.connection.settings import Cluster
 from airflow_provider_rayworkflow.exceptions import (
@@ -25,7 +21,6 @@ from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowInputError,
     RayWorkflowUnreachableError,
 )
-from airflow_provider_rayworkflow.operators import RayWorkflowResumeAllOperator
 
 
 class Text(str):
@@ -258,7 +253,7 @@ def test_a_refused_job_that_the_cluster_has_is_submitted(
     submit(server, answer)
 
 
-def test_a_folder_that_can_not_be_uploaded_is_the_authors_mistake(server: Queries):
+def test_a_folder_that_can_not_be_uploaded_is_no_outage(server: Queries):
     server.answers["/api/version"] = VERSION
     for missing in ({"working_dir": "/no/such/folder"}, {"py_modules": ["/no/such/folder"]}):
         with pytest.raises(RayWorkflowInputError, match="The runtime_env can't be used"):
@@ -268,22 +263,17 @@ def test_a_folder_that_can_not_be_uploaded_is_the_authors_mistake(server: Querie
 
 
 @pytest.mark.parametrize("answer", STARTING)
-@pytest.mark.parametrize("call", ["version", "find", "read_log", "tail_log"])
+@pytest.mark.parametrize("call", ["version", "session_name", "find"])
 def test_each_call_of_a_cluster_that_is_just_starting_can_be_made_again(
     server: Queries, answer: tuple[int, object], call: str
 ):
-    for path in ("/api/version", "/api/jobs/j", "/api/jobs/j/logs", "/api/jobs/j/logs/tail"):
+    for path in ("/api/version", "/api/jobs/j"):
         server.answers[path] = answer
     jobs = RayJobs(server.cluster)
-
-    async def tail() -> list[str]:
-        return [text async for text in jobs.tail_log("j")]
-
     calls = {
         "version": jobs.version,
+        "session_name": jobs.session_name,
         "find": partial(jobs.find, "j"),
-        "read_log": partial(jobs.read_log, "j"),
-        "tail_log": lambda: asyncio.run(tail()),
     }
     with pytest.raises(RayWorkflowUnreachableError):
         calls[call]()
@@ -297,58 +287,6 @@ def test_a_page_of_what_stands_before_the_cluster_does_not_say_that_a_job_is_mis
         RayJobs(server.cluster).find("j")
 
 
-def test_resuming_all_waits_for_a_cluster_that_is_just_starting(
-    server: Queries, monkeypatch: pytest.MonkeyPatch
-):
-    operator = RayWorkflowResumeAllOperator(task_id="t", unreachable_timeout_s=60)
-    server.answers |= {
-        "/api/version": (503, Text("starting")),
-        "POST /api/jobs/": (200, {"job_id": "j", "submission_id": "j"}),
-        "/api/jobs/rayworkflow-resume-all-t": (200, {"status": "SUCCEEDED"}),
-        "/api/jobs/rayworkflow-resume-all-t/logs": (502, PAGE),
-    }
-    monkeypatch.setattr(remote, "OWN_MODULES", ())
-    waits: list[float] = []
-    sleep = time.sleep
-
-    def repair(seconds: float) -> None:
-        if threading.current_thread() is not threading.main_thread():
-            sleep(seconds)  # a thread that another test has left
-            return
-        waits.append(seconds)
-        server.answers["/api/version"] = VERSION
-        if len(waits) == 2:
-            server.answers["/api/jobs/rayworkflow-resume-all-t/logs"] = (200, {"logs": "done"})
-
-    monkeypatch.setattr("time.sleep", repair)
-
-    class Hook:
-        storage_uri = "/storage"
-
-    operator._run_job(Hook(), server.cluster, token="t")
-    assert len(waits) == 2
-
-
-# ---- the environment of a job
-
-
-def test_a_jobs_environment_has_this_package_before_the_authors():
-    environment = job_environment({"py_modules": ["/mine"], "env_vars": {"A": "b"}})
-    *ours, mine = environment["py_modules"]
-    assert [path.rpartition("/")[2] for path in ours] == [
-        "airflow_provider_rayworkflow",
-        "cloudpickle",
-    ]
-    assert mine == "/mine"
-    assert environment["env_vars"] == {"A": "b"}
-
-
-@pytest.mark.parametrize("wrong", ["text", ["list"], {"py_modules": "/mine"}])
-def test_an_environment_of_another_form_is_refused(wrong: object):
-    with pytest.raises(RayWorkflowInputError, match="runtime_env"):
-        job_environment(wrong)
-
-
 def test_no_message_repeats_what_we_sent(server: Queries):
     cluster = replace(server.cluster, token="hidden-token", headers={"X-Key": "hidden/key"})
     for status, error in ((400, RayWorkflowConnectionError), (500, RayWorkflowUnreachableError)):
@@ -359,24 +297,3 @@ def test_no_message_repeats_what_we_sent(server: Queries):
         with pytest.raises(error) as raised:
             RayJobs(cluster).version()
         assert "hidden" not in str(raised.value)
-
-
-def test_no_message_about_a_runtime_env_has_its_variables(server: Queries):
-    server.answers["/api/version"] = (200, {"ray_version": "2", "version": "4"})
-    for runtime_env in (
-        {"env_vars": {"KEY": ["hidden-value"]}},
-        {"env_vars": "hidden-value"},
-        {"env_vars": {"KEY": "hidden-value"}, "working_dir": "/no/such/hidden-value"},
-    ):
-        with pytest.raises(RayWorkflowInputError, match="runtime_env can't be used") as raised:
-            RayJobs(server.cluster).submit(
-                submission_id="j", entrypoint="true", runtime_env=runtime_env, metadata={}
-            )
-        assert "hidden" not in str(raised.value)
-        assert raised.value.__suppress_context__
-
-
-def test_a_runtime_env_that_is_no_dict_is_refused_without_its_value():
-    with pytest.raises(RayWorkflowInputError, match="must be a dict, not a str") as raised:
-        job_environment('{"env_vars": {"KEY": "hidden"}}')
-    assert "hidden" not in str(raised.value)

@@ -8,9 +8,11 @@ from dataclasses import replace
 
 import pytest
 import ray
+from sample_records import status_record
 from servers import BUCKET, S3_KEY, S3_SECRET, make_buckets, s3_address, seaweedfs
 
 from airflow_provider_rayworkflow import workflow
+from airflow_provider_rayworkflow.clusters.hosts import location_for_ray
 from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowConnectionError,
     RayWorkflowStorageError,
@@ -18,7 +20,7 @@ from airflow_provider_rayworkflow.exceptions import (
 from airflow_provider_rayworkflow.hooks import RayWorkflowHook
 from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
-from airflow_provider_rayworkflow.workflow.runtime.locations import open_location, to_location
+from airflow_provider_rayworkflow.workflow.runtime.locations import open_location
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, open_store
 from airflow_provider_rayworkflow.workflow.storage.mailbox import Mailbox, Owner
 from airflow_provider_rayworkflow.workflow.testing import in_process
@@ -54,14 +56,7 @@ def connect(port: int, monkeypatch: pytest.MonkeyPatch) -> Connect:
 
 
 def record(workflow_id: str) -> StatusRecord:
-    return StatusRecord(
-        workflow_id=workflow_id,
-        status=WorkflowStatus.RESUMABLE,
-        epoch=1,
-        number=0,
-        manager_id="m",
-        created_at=0,
-    )
+    return status_record(WorkflowStatus.RESUMABLE, workflow_id)
 
 
 def test_both_sides_see_what_the_other_has_written(connect: Connect, port: int):
@@ -78,15 +73,15 @@ def test_both_sides_see_what_the_other_has_written(connect: Connect, port: int):
     assert Mailbox(of_cluster.bytes).read_owner("w") == owner
 
 
-def test_embedded_ray_is_given_the_same_storage(connect: Connect, port: int):
-    hook = connect(path="embedded")
+def test_the_local_ray_is_given_the_same_storage(connect: Connect, port: int):
+    hook = connect(path="local")
     assert hook.find("w") is None  # the clients are in use
-    with in_process(open_location(to_location(hook.storage_for_ray))):
+    with in_process(open_location(location_for_ray(hook))):
         workflow.run(ray.remote(lambda: 5).bind(), workflow_id="w")
     found = hook.find("w")
     assert found is not None
     assert found.record.output.value == 5
-    of_others = open_store(s3_address(port, path="embedded"))
+    of_others = open_store(s3_address(port, path="local"))
     assert [entry for entry in of_others.list("v1/status/w") if "SUCCESSFUL" in entry.key]
 
 
@@ -94,7 +89,7 @@ def test_ray_is_not_given_what_the_client_has_read_of_aws(connect: Connect):
     """The storage's location goes to each Ray task; above 100 KiB Ray warns of the actor's arguments."""
     hook = connect(path="small")
     assert hook.find("w") is None  # two megabytes of AWS's services are loaded now
-    assert len(to_location(hook.storage_for_ray)) < 20_000
+    assert len(location_for_ray(hook)) < 20_000
 
 
 def test_a_bucket_that_is_not_there_is_named_and_not_made(connect: Connect):

@@ -23,6 +23,7 @@ def step(name, folder, *inputs, fail_once=False):
 def gate(folder, *inputs):
     """Ends when the test opens the gate."""
     count(folder, "gate")
+    print("the gate is watched")
     while not Path(folder, "open").exists():
         time.sleep(0.05)
     return ["gate", *inputs]
@@ -41,7 +42,7 @@ def time_out(folder, *inputs):
 
 @ray.remote(max_retries=0)
 def lose_ray(folder, *inputs):
-    """At first, takes Ray and all its workers down."""
+    """At first, takes the local Ray and all its workers down."""
     count(folder, "lose_ray")
     if not Path(folder, "lost").exists():
         Path(folder, "lost").touch()
@@ -81,7 +82,7 @@ def losing_ray(folder: str):
 
 
 def begin(folder):
-    """Called in the task process."""
+    """Called in the task process: the graph of an import path is built there, without a cluster."""
     Path(folder).mkdir(parents=True, exist_ok=True)
     Path(folder, "task_process").write_text(str(os.getpid()))
 

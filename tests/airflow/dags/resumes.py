@@ -10,4 +10,6 @@ from airflow_provider_rayworkflow.operators import (
 with DAG("resumes", schedule=None):
     failed = RayWorkflowResumeOperator(task_id="failed", workflow_id="{{ 'failed' }}")
     stopped = RayWorkflowResumeAllOperator(task_id="stopped")
-    failed >> stopped
+    # The operator before it does not wait for the workflows.
+    ended = RayWorkflowResumeOperator(task_id="ended", workflow_id="stopped")
+    failed >> stopped >> ended

@@ -1,11 +1,13 @@
 """Workflows that fail at their first try."""
 
 import os
+import time
 from datetime import timedelta
 
 import ray
 from airflow.sdk import DAG, task
 
+from airflow_provider_rayworkflow.hooks import RayWorkflowHook
 from airflow_provider_rayworkflow.operators import RayWorkflowRunOperator
 
 WITNESS = os.environ.get("WITNESS", "")
@@ -14,6 +16,14 @@ FACTOR = 7
 
 def scaled(x):
     return FACTOR * x
+
+
+def wait_until_inactive(context):
+    """A manager suspends a workflow within two seconds. A retry that comes sooner would attach to it."""
+    while (found := RayWorkflowHook().find(f"retries.in_time.{context['run_id']}")) is not None:
+        if not found.status.is_active:
+            return
+        time.sleep(0.1)
 
 
 with DAG("retries", schedule=None, default_args={"retry_delay": timedelta(0)}):
@@ -31,6 +41,7 @@ with DAG("retries", schedule=None, default_args={"retry_delay": timedelta(0)}):
         execution_timeout=timedelta(hours=1),
         on_kill="cancel",
         retries=1,
+        pre_execute=wait_until_inactive,
     )
     without_ray = RayWorkflowRunOperator(
         task_id="without_ray",

@@ -1,4 +1,4 @@
-"""A DAG file is corrected and its tasks cleared, in Airflow's real processes: what runs again."""
+"""A DAG file, or a module, is corrected and tasks cleared, in Airflow's real processes: what runs again."""
 
 from __future__ import annotations
 
@@ -20,20 +20,24 @@ pytestmark = [
     pytest.mark.timeout(1_800),
 ]
 
+#: A module that the workers import in which the tasks of another DAG run.
+MODULE = "measures.py"
+
 
 class Changing:
     """The DAGs of the file, and the traces of their workflows."""
 
     def __init__(self, live: LiveAirflow, folder: Path, witness: Path) -> None:
         self.live = live
-        self._file = folder / FILE.name
+        self._folder = folder
         self._witness = witness
 
-    def edit(self, *edits: Edit) -> None:
-        written_at = self._file.stat().st_mtime
-        self._file.write_text(edited(self._file.read_text(), edits))
+    def edit(self, *edits: Edit, name: str = FILE.name) -> None:
+        file = self._folder / name
+        written_at = file.stat().st_mtime
+        file.write_text(edited(file.read_text(), edits))
         # Python takes compiled code for that of a file of the same size and second.
-        os.utime(self._file, (written_at + 2, written_at + 2))
+        os.utime(file, (written_at + 2, written_at + 2))
 
     def clear(self, *policies: str) -> None:
         for policy in policies:
@@ -64,19 +68,17 @@ class Changing:
 def changing(airflow_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Changing]:
     """Each policy's workflow has failed in its last task, the report, by a bug."""
     folder, witness = tmp_path_factory.mktemp("dags"), tmp_path_factory.mktemp("witness")
-    shutil.copy(FILE, folder)
+    for name in (FILE.name, "importing.py", "imported.py", MODULE):
+        shutil.copy(FILE.with_name(name), folder)
     live = LiveAirflow(
         tmp_path_factory.mktemp("live"),
         {
             "WITNESS": str(witness),
             "AIRFLOW__CORE__DAGS_FOLDER": str(folder),
-            # Ray starts in each task: one after the other.
-            "AIRFLOW__CORE__PARALLELISM": "1",
             "AIRFLOW_CONN_LIVE": connection(storage=str(witness / "storage")),
         },
     )
-    try:
-        live.start(airflow_home / "airflow.db")
+    with live.started(airflow_home / "airflow.db"):
         for policy in POLICIES:
             live.unpause(policy)
             live.trigger(policy, "r")
@@ -84,8 +86,6 @@ def changing(airflow_home: Path, tmp_path_factory: pytest.TempPathFactory) -> It
         for policy in POLICIES:
             assert changing.ends(policy, try_number=1) == "failed"
         yield changing
-    finally:
-        live.stop()
 
 
 @pytest.fixture(scope="module")
@@ -198,3 +198,20 @@ def test_a_run_that_is_triggered_with_a_task_restarts_from_it(changed_back: Chan
     assert changed_back.ends("reuse", try_number=1, run_id="again") == "success"
     assert changed_back.ran("reuse") == sorted([*before, "clean", "report"])
     assert changed_back.output("reuse", "again") == changed_back.output("reuse")
+
+
+def test_a_module_that_has_changed_is_what_the_next_try_runs_from_its_first_task_on(
+    changing: Changing,
+):
+    """Workers of the local Ray that have imported it as it was are not used again."""
+    live, task = changing.live, ("importing", "r", "t")
+    live.unpause("importing")
+    live.trigger(*task[:2])
+    assert live.wait_for_end(*task, try_number=1) == "success"
+    assert live.xcom(*task) == [1, 1]
+    for try_number, (old, new) in enumerate([(1, 2), (2, 3)], start=2):
+        changing.edit((f"VALUE = {old}", f"VALUE = {new}"), name=MODULE)
+        live.wait_for_run(*task[:2])
+        live.clear(*task)
+        assert live.wait_for_end(*task, try_number=try_number) == "success"
+        assert live.xcom(*task) == [new, new]

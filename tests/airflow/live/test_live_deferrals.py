@@ -57,11 +57,8 @@ def live(database: str, tmp_path: Path) -> Iterator[LiveAirflow]:
         },
         has_triggerer=True,
     )
-    try:
-        airflow.start(None)
+    with airflow.started(None):
         yield airflow
-    finally:
-        airflow.stop()
 
 
 def test_no_task_instance_fails_whenever_its_workflow_ends(live: LiveAirflow, tmp_path: Path):

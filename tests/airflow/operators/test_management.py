@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from dag_test import connection
+from sample_records import lease, status_record, store_run
 
 from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowInputError,
@@ -25,7 +26,6 @@ from airflow_provider_rayworkflow.operators import (
 from airflow_provider_rayworkflow.workflow.model.graph import Graph, Task
 from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
-from airflow_provider_rayworkflow.workflow.storage.leases import Lease, Process
 
 GRAPH = Graph(tasks=[Task(name="f", function=0, arguments=0)], blobs=[b""])
 HOUR = 3600.0
@@ -41,27 +41,18 @@ def put(
     hook: RayWorkflowHook, workflow_id: str, status: str, *, manager_id: str = "m", hours: float = 0
 ) -> StatusRecord:
     moment = time.time() - hours * HOUR
-    assert hook.store.claim(
-        workflow_id, after=0, manager_id=manager_id, now=moment, user_metadata={}, graph=GRAPH
-    )
-    record = StatusRecord(
-        workflow_id=workflow_id,
-        status=WorkflowStatus(status),
-        epoch=1,
-        number=0,
+    record = status_record(
+        WorkflowStatus(status),
+        workflow_id,
         manager_id=manager_id,
         created_at=moment,
         ended_at=moment,
     )
-    hook.store.write_status(record)
-    return record
+    return store_run(hook.store, record, GRAPH)
 
 
 def live(hook: RayWorkflowHook, manager_id: str) -> None:
-    lease = Lease(
-        manager_id=manager_id, actor_id="a", process=Process.current(), renewed_at=time.time()
-    )
-    hook.store.leases.write(lease)
+    hook.store.leases.write(lease(manager_id))
 
 
 def status(hook: RayWorkflowHook, workflow_id: str) -> str:

@@ -1,6 +1,6 @@
 """A cluster that has no place for a workflow, where the try comes again, or refuses it."""
 
-import queue
+import json
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -8,23 +8,19 @@ from pathlib import Path
 import pytest
 from airflow.sdk.exceptions import AirflowRescheduleException
 
-from airflow_provider_rayworkflow.clusters.remote import RemoteRay
-from airflow_provider_rayworkflow.connection.jobs_api import Job
-from airflow_provider_rayworkflow.connection.settings import Cluster
+from airflow_provider_rayworkflow.clusters.engine import RayEngine
 from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowInputError,
-    RayWorkflowJobError,
     RayWorkflowQueueFullError,
+    RayWorkflowStartError,
 )
+from airflow_provider_rayworkflow.hooks import RayWorkflowHook
 from airflow_provider_rayworkflow.operators import RayWorkflowRunOperator
 from airflow_provider_rayworkflow.tries.backoff import Backoff
-from airflow_provider_rayworkflow.tries.definition import WorkflowDefinition
 from airflow_provider_rayworkflow.tries.run_spec import RunSpec
 from airflow_provider_rayworkflow.tries.task_instance import begun_at
-from airflow_provider_rayworkflow.workflow.exceptions import WorkflowChangedError
-from airflow_provider_rayworkflow.workflow.runtime.service import job as driver
-from airflow_provider_rayworkflow.workflow.storage import open_store
-from airflow_provider_rayworkflow.workflow.storage.mailbox import Mailbox, Owner, Submission
+from airflow_provider_rayworkflow.workflow.model.records import StartOptions
+from airflow_provider_rayworkflow.workflow.storage.mailbox import SubmissionAnswer
 
 
 class Store(dict):
@@ -42,13 +38,22 @@ class Full:
     """A try that finds no place."""
 
     workflow_id = "w"
-    ends_with_process = False
 
     def __init__(self) -> None:
         self.is_closed = False
 
     def close(self, **_: object) -> None:
         self.is_closed = True
+
+
+class Host:
+    """A cluster whose manager is up."""
+
+    def ensure(self) -> str:
+        return "the cluster"
+
+    def close(self) -> None:
+        pass
 
 
 def see_through(context: dict, **changes: object) -> None:
@@ -112,70 +117,34 @@ def test_bad_arguments_are_refused_when_the_dag_is_read(arguments: dict, reason:
 
 
 @pytest.mark.parametrize(
-    ("exit_code", "error"),
-    [(75, RayWorkflowQueueFullError), (65, RayWorkflowInputError), (1, RayWorkflowJobError)],
-)
-def test_the_jobs_exit_code_tells_a_full_queue_and_a_refusal_from_other_ends(
-    exit_code: int, error, monkeypatch
-):
-    engine = RemoteRay(
-        hook=None,
-        cluster=Cluster(address="http://127.0.0.1:9"),
-        spec=RunSpec(
-            workflow_id="w",
-            definition=WorkflowDefinition(name="m:f", function=None, arguments={}),
-        ),
-        token="t",
-        backoff=Backoff(0),
-    )
-    ended = Job(submission_id="s", status="FAILED", message="", exit_code=exit_code)
-    monkeypatch.setattr(engine._jobs, "find", lambda _: ended)
-    monkeypatch.setattr(engine, "_find", lambda: None)
-    with pytest.raises(error):
-        engine.has_begun(None)
-
-
-@pytest.mark.parametrize(
-    ("error", "exit_code"),
+    ("outcome", "error"),
     [
-        (queue.Full("Workflow queue has been full"), 75),
-        (WorkflowChangedError("w", ["load: its code has changed"]), 65),
-        (ValueError("Workflow 'w' has no task 'tidy' to restart from."), 65),
+        ("queue full", RayWorkflowQueueFullError),
+        ("refused", RayWorkflowInputError),
+        ("failed", RayWorkflowStartError),
     ],
-    ids=["no place", "changed", "no task"],
 )
-def test_a_job_that_is_not_taken_leaves_no_arguments_behind(
-    tmp_path: Path, monkeypatch, capfd, error: Exception, exit_code: int
+def test_the_managers_answer_tells_a_full_queue_and_a_refusal_from_other_failures(
+    outcome: str, error: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    mailbox = Mailbox(open_store(str(tmp_path)))
-    submission = Submission(
+    connection = {"conn_type": "ray_workflow", "extra": {"storage": str(tmp_path)}}
+    monkeypatch.setenv("AIRFLOW_CONN_RAY_WORKFLOW_DEFAULT", json.dumps(connection))
+    hook = RayWorkflowHook()
+    engine = RayEngine(hook, RunSpec(workflow_id="w"), Host(), token="t", backoff=Backoff(0))
+    engine.submit(StartOptions())
+    assert not engine.has_begun()
+    (key,) = hook.mailbox.list_submissions()
+    submission = hook.mailbox.read_submission(key)
+    assert submission.cluster == "the cluster"
+    answer = SubmissionAnswer(
         workflow_id="w",
-        submission_id="s",
-        token="t",
-        workflow="os.path:join",
-        arguments={"a": "secret"},
-        user_metadata={},
-        on_existing="resume",
-        submitted_at=0.0,
-        python="3.11",
-        package_version="0",
+        submission_id=submission.submission_id,
+        outcome=outcome,
+        message="for a reason",
+        answered_at=1.0,
     )
-    mailbox.write_submission(submission)
-    mailbox.take_over(Owner(workflow_id="w", token="t", submission_id="s", since=0.0))
-
-    class Manager:
-        class submit:
-            @staticmethod
-            def remote(*_: object) -> str:
-                return "full"
-
-    def call(_: object) -> None:
-        raise error
-
-    monkeypatch.setattr(driver, "join_manager", lambda *_, **__: Manager)
-    monkeypatch.setattr(driver, "build_graph", lambda _: b"")
-    monkeypatch.setattr(driver.connect, "call", call)
-    arguments = ["--storage", str(tmp_path), "--workflow-id", "w", "--submission-id", "s"]
-    assert driver.main(arguments) == exit_code
-    assert str(error) in "".join(capfd.readouterr())
-    assert list(tmp_path.glob("v1/submissions/w/*")) == []
+    hook.mailbox.write_answer(answer)
+    with pytest.raises(error):
+        engine.has_begun()
+    assert not hook.mailbox.list_submissions()
+    assert hook.mailbox.read_answer("w", submission.submission_id) is None

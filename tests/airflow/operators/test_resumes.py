@@ -1,5 +1,6 @@
-"""Workflows that were left failed or interrupted, resumed by Airflow with Ray in its task process."""
+"""Workflows that programs have left failed or interrupted, resumed by Airflow on the local Ray."""
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,7 +39,11 @@ def left(folder: Path) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def outcome(airflow_home: Path, left: Path) -> Outcome:
-    connected = {"AIRFLOW_CONN_RAY_WORKFLOW_DEFAULT": connection(storage=str(left))}
+    connected = {
+        "AIRFLOW_CONN_RAY_WORKFLOW_DEFAULT": connection(storage=str(left)),
+        # Their stored graphs name no environment: the local Ray itself must find what they import.
+        "PYTHONPATH": os.pathsep.join([str(DAGS), os.environ.get("PYTHONPATH", "")]),
+    }
     conf = {"from_task": {"failed": "counted.step"}}
     return test_dag(airflow_home, DAGS / "resumes.py", connected, **conf)
 
@@ -59,6 +64,7 @@ def test_a_failed_workflow_is_resumed_from_what_is_stored_and_from_the_task_of_t
 
 def test_all_that_was_interrupted_is_resumed(outcome: Outcome, folder: Path, left: Path):
     assert outcome.xcoms["stopped", "return_value"] == ["stopped"], outcome.log
+    assert outcome.xcoms["ended", "return_value"] == ["z", ["gate", ["a"]]]
     assert ran(folder / "stopped") == {"a": 1, "gate": 2, "z": 1}
     record = WorkflowStore(open_store(str(left))).read_status("stopped")
     assert record.output.value == ["z", ["gate", ["a"]]]

@@ -69,6 +69,7 @@ def test_the_workflows_output_and_id_are_in_xcom(outcome: Outcome):
 
 
 def test_the_execution_timeout_suspends_and_the_retry_resumes(outcome: Outcome, witness: Path):
+    """Also with ``on_kill="cancel"``."""
     assert outcome.states["in_time"] == "success"
     assert outcome.tries["in_time"] == 2
     assert "The execution_timeout of 1:00:00 is over" in outcome.log
@@ -76,13 +77,19 @@ def test_the_execution_timeout_suspends_and_the_retry_resumes(outcome: Outcome, 
     assert ran == {"a": 1, "time_out": 2, "z": 1}
 
 
-def test_ray_that_dies_in_the_task_process_starts_anew_in_the_same_try(
-    outcome: Outcome, witness: Path
-):
+def test_a_local_ray_that_dies_is_replaced_in_the_same_try(outcome: Outcome, witness: Path):
     assert outcome.states["without_ray"] == "success"
     assert outcome.tries["without_ray"] == 1
+    workflow_id = f"retries.without_ray.{outcome.run_id}"
+    assert f"Workflow {workflow_id} has lost its owner: resuming it" in outcome.log
     ran = Counter((witness / "without_ray" / "ran").read_text().split())
     assert ran == {"a": 1, "lose_ray": 2, "z": 1}
+
+
+def test_one_local_ray_serves_all_tasks(outcome: Outcome):
+    """Until it dies: it is started once, and once more by the task that has lost it."""
+    assert outcome.log.count("The local Ray starts; its log is") == 2
+    assert outcome.log.count("The local Ray runs already, and has") == 0, "all ask for its size"
 
 
 def test_mapped_task_instances_of_the_decorator_have_a_workflow_each(outcome: Outcome):

@@ -4,27 +4,17 @@ from __future__ import annotations
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
+from sample_records import status_record
 
-from airflow_provider_rayworkflow.clusters.remote import RemoteRay
-from airflow_provider_rayworkflow.connection.settings import Cluster
+from airflow_provider_rayworkflow.clusters.hosts import engine_for
 from airflow_provider_rayworkflow.exceptions import RayWorkflowSuspendedError
 from airflow_provider_rayworkflow.hooks import RayWorkflowHook, StoredWorkflow
 from airflow_provider_rayworkflow.operators import RayWorkflowRunOperator
 from airflow_provider_rayworkflow.operators.output import output_of
-from airflow_provider_rayworkflow.tries.backoff import Backoff
 from airflow_provider_rayworkflow.tries.run_spec import RunSpec
-from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 
-RECORD = StatusRecord(
-    workflow_id="w",
-    status=WorkflowStatus.RESUMABLE,
-    epoch=1,
-    number=1,
-    manager_id="m",
-    created_at=0.0,
-    stopped_by="anybody",
-)
+RECORD = status_record(WorkflowStatus.RESUMABLE, number=1, stopped_by="anybody")
 SUSPENDED = StoredWorkflow(record=RECORD, status=WorkflowStatus.RESUMABLE)
 
 
@@ -38,11 +28,7 @@ def test_the_task_fails_and_says_how_to_resume():
 
 
 def test_a_try_does_not_resume_what_a_person_has_suspended():
-    ray = RemoteRay(
-        RayWorkflowHook(),
-        Cluster(address="http://127.0.0.1:1"),
-        RunSpec(workflow_id="w"),
-        token="try",
-        backoff=Backoff(0.0),
+    engine = engine_for(
+        RayWorkflowHook(), RunSpec(workflow_id="w"), token="try", unreachable_timeout_s=0.0
     )
-    assert not ray.was_stopped_by_other(SUSPENDED)
+    assert not engine.was_stopped_by_other(SUSPENDED)

@@ -1,4 +1,4 @@
-"""The example DAGs that the docs quote, run on a cluster. Those of the README run elsewhere, embedded."""
+"""The example DAGs that the docs quote, run on a cluster. That of the README runs on the local Ray."""
 
 import shutil
 import time
@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import ray
 from dag_test import Outcome, test_dag
+from sample_records import status_record
 
 from airflow_provider_rayworkflow.workflow.model.graph import Graph, Task
-from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, open_store
 from airflow_provider_rayworkflow.workflow.testing import in_process
@@ -53,15 +53,7 @@ def left(root: Path) -> WorkflowStore:
     ended_at = time.time() - MONTH_S
     graph = Graph(tasks=[Task(name="f", function=0, arguments=0)], blobs=[b""])
     assert store.claim("old", after=0, manager_id="m", now=ended_at, user_metadata={}, graph=graph)
-    record = StatusRecord(
-        workflow_id="old",
-        status=WorkflowStatus.SUCCESSFUL,
-        epoch=1,
-        number=0,
-        manager_id="m",
-        created_at=ended_at,
-        ended_at=ended_at,
-    )
+    record = status_record(WorkflowStatus.SUCCESSFUL, "old", created_at=ended_at, ended_at=ended_at)
     store.write_status(record)
     return store
 

@@ -21,10 +21,11 @@ import ray
 from browsers import Window, open_browser
 from cluster import Cluster
 from live_airflow import LiveAirflow, wait_for
+from live_task import LiveTask
 from playwright.sync_api import Locator, expect
 from trace_collector import TraceCollector, attributes_of, trace_collector
 
-from airflow_provider_rayworkflow.hooks import RayWorkflowHook, StoredWorkflow
+from airflow_provider_rayworkflow.hooks import RayWorkflowHook
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.offline import fork
 from airflow_provider_rayworkflow.workflow.storage.mailbox import StopRequest
@@ -38,44 +39,14 @@ SYNC = ("killed", "failed", "success", "timeout", "over", "restart")
 DEFERRED = ("fails", "cleared", "failed", "success", "restart", "timeout")
 
 
-class Task:
-    """The task of one DAG of ``dags/waiting.py`` in one run, and the traces of its workflow."""
+class Task(LiveTask):
+    """The task of one DAG of ``dags/waiting.py``."""
 
     def __init__(self, live: LiveAirflow, witness: Path, dag_id: str) -> None:
-        self.of = (dag_id, "r", "t")
-        self._live = live
-        self._folder = witness / dag_id
-        self.hook = RayWorkflowHook("live")
-
-    @property
-    def workflow_id(self) -> str:
-        dag_id, run_id, task_id = self.of
-        return f"{dag_id}.{task_id}.{run_id}"
-
-    def trigger(self) -> None:
-        self._live.unpause(self.of[0])
-        self._live.trigger(*self.of[:2])
-
-    def clear(self) -> None:
-        """Clear the task instance after its end."""
-        self.wait_until_clearable()
-        self._live.clear(*self.of)
-
-    def wait_until_clearable(self) -> None:
-        """Airflow's scheduler, about to end the run, would miss what is cleared just then."""
-        self._live.wait_for_run(*self.of[:2])
+        super().__init__(live, witness / dag_id, (dag_id, "r", "t"))
 
     def is_deferred(self, *, try_number: int = 1) -> None:
         self._live.wait_for_state(*self.of, "deferred", try_number=try_number)
-
-    def ends(self, *, try_number: int) -> str:
-        return self._live.wait_for_end(*self.of, try_number=try_number)
-
-    def output(self) -> object:
-        return self._live.xcom(*self.of)
-
-    def log(self, *, try_number: int) -> str:
-        return self._live.log(*self.of, try_number=try_number)
 
     def ran(self) -> Counter[str]:
         path = self._folder / "ran"
@@ -84,19 +55,9 @@ class Task:
     def wait_until_at_gate(self, *, times: int = 1) -> None:
         wait_for("the gate", lambda: self.ran()["gate"] == times)
 
-    def wait_for_status(self, status: WorkflowStatus) -> StoredWorkflow:
-        def look() -> StoredWorkflow | None:
-            found = self.hook.find(self.workflow_id)
-            return found if found and found.status is status else None
-
-        return wait_for(f"the status {status} of {self.workflow_id}", look)
-
     def requests(self) -> list[StopRequest]:
         """Stop requests that no manager has dealt with."""
         return list(self.hook.mailbox.list_requests(self.workflow_id))
-
-    def open_gate(self) -> None:
-        (self._folder / "open").touch()
 
 
 @pytest.fixture(scope="module")
@@ -135,11 +96,8 @@ def live(
             },
             has_triggerer=True,
         )
-        try:
-            airflow.start(airflow_home / "airflow.db")
+        with airflow.started(airflow_home / "airflow.db"):
             yield airflow
-        finally:
-            airflow.stop()
 
 
 def _files(witness: Path) -> dict[str, str]:
@@ -243,13 +201,13 @@ def test_run_again_from_a_task_runs_it_and_what_depends_on_it_on_the_cluster(
     assert shown.ran() == {"first": 1, "gate": 3, "last": 2}
 
 
-def test_a_workflow_that_no_task_instance_started_is_resumed_by_a_job_on_the_cluster(
+def test_a_workflow_that_no_task_instance_started_is_resumed_by_the_cluster(
     shown: Task, window: Window
 ):
     store = shown.hook.store
     fork.fork(store, shown.workflow_id, "a fork", from_task="last", now=time.time())
     window.open_workflow("a fork", conn_id="live")
-    assert window.confirm("Resume") == "A Ray job that resumes the workflow is submitted."
+    assert window.confirm("Resume").startswith("Resuming: the manager of the cluster")
     expect(status_on(window)).to_have_text("SUCCESSFUL", timeout=120_000)
     assert shown.ran() == {"first": 1, "gate": 3, "last": 3}
 
@@ -305,11 +263,10 @@ def test_links_are_right_while_the_task_is_deferred(
 ):
     task = tasks["failed"]
     task.is_deferred()
-    owner = task.hook.mailbox.read_owner(task.workflow_id)
     assert live.links(*task.of) == {
         "Ray workflow": f"{live.url}/rayworkflow/workflow?conn_id=live"
         f"&workflow_id={task.workflow_id}",
-        "Ray dashboard": f"{cluster.address}/#/jobs/{owner.submission_id}",
+        "Ray dashboard": f"{cluster.address}/#/actors",
     }
 
 
@@ -570,11 +527,8 @@ def second(
             "AIRFLOW_CONN_LIVE_OTHER": _in_namespace(connection(), "second"),
         },
     )
-    try:
-        airflow.start(airflow_home / "airflow.db")
+    with airflow.started(airflow_home / "airflow.db"):
         yield airflow
-    finally:
-        airflow.stop()
 
 
 def test_a_namespace_keeps_two_deployments_on_one_storage_root_apart(

@@ -6,25 +6,25 @@ import os
 import shutil
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from cluster import Cluster, wait_for
 
 import airflow_provider_rayworkflow
 from airflow_provider_rayworkflow import __version__
 from airflow_provider_rayworkflow.clusters import remote
-from airflow_provider_rayworkflow.clusters.remote import RemoteRay
+from airflow_provider_rayworkflow.clusters.engine import RayEngine
 from airflow_provider_rayworkflow.exceptions import RayWorkflowUnreachableError
 from airflow_provider_rayworkflow.hooks import RayWorkflowHook, StoredWorkflow
 from airflow_provider_rayworkflow.tries.backoff import Backoff
 from airflow_provider_rayworkflow.tries.decision import Action
 from airflow_provider_rayworkflow.tries.definition import WorkflowDefinition
 from airflow_provider_rayworkflow.tries.run_spec import RunSpec
+from airflow_provider_rayworkflow.tries.workflow_log import WorkflowLog
 from airflow_provider_rayworkflow.tries.workflow_try import WorkflowTry
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 
@@ -85,6 +85,8 @@ def begin(connection, monkeypatch: pytest.MonkeyPatch, caplog) -> Begin:
         function: str,
         arguments: dict[str, Any],
         unreachable_timeout_s: float = 60,
+        package_version: str = __version__,
+        own_modules: Sequence[str] = remote.OWN_MODULES,
         **connection_changes: object,
     ) -> Try:
         monkeypatch.setenv("AIRFLOW_CONN_RAY_WORKFLOW_DEFAULT", connection(**connection_changes))
@@ -96,11 +98,14 @@ def begin(connection, monkeypatch: pytest.MonkeyPatch, caplog) -> Begin:
             definition=WorkflowDefinition.load(f"pipeline:{function}", arguments, is_remote=True),
             runtime_env={"working_dir": str(SHIPPED)},
         )
-        engine = RemoteRay(
+        engine = RayEngine(
             hook,
-            cluster,
             spec,
+            remote.RemoteCluster(
+                hook, cluster, own_modules=own_modules, package_version=package_version
+            ),
             token=token,
+            package_version=package_version,
             backoff=Backoff(unreachable_timeout_s),
         )
         run = WorkflowTry(
@@ -109,6 +114,7 @@ def begin(connection, monkeypatch: pytest.MonkeyPatch, caplog) -> Begin:
             spec=spec,
             poll_interval_s=0.2,
             backoff=Backoff(unreachable_timeout_s),
+            log=WorkflowLog(spec.workflow_id),
         )
         run.prepare(action)
         return Try(run, action)
@@ -120,19 +126,11 @@ def ran(folder: Path) -> Counter[str]:
     return Counter((folder / "ran").read_text().split()) if (folder / "ran").exists() else Counter()
 
 
-def test_a_dead_driver_changes_nothing_and_only_the_latest_try_may_stop_the_workflow(
-    begin: Begin, cluster: Cluster, tmp_path: Path, caplog
-):
+def test_only_the_latest_try_may_stop_the_workflow(begin: Begin, tmp_path: Path):
     what = {"workflow_id": "gated", "function": "gated", "arguments": {"folder": str(tmp_path)}}
     first = begin(Action.RUN, token="first", **what)
     hook = first.run._hook
     wait_for(lambda: ran(tmp_path)["gate"] == 1, "the start of the workflow")
-    wait_for(lambda: "the gate is watched" in caplog.text, "the output of the task")
-
-    job = "rayworkflow-first-1"
-    headers = {"Authorization": f"Bearer {cluster.token}"}
-    httpx.post(f"{cluster.address}/api/jobs/{job}/stop", headers=headers).raise_for_status()
-    wait_for(lambda: first.run._engine._jobs.find(job).has_ended, "the end of the driver")
     assert hook.find("gated").status is WorkflowStatus.RUNNING
 
     second = begin(Action.ATTACH, token="second", **what)
@@ -196,9 +194,7 @@ def test_a_lost_cluster_leaves_the_workflow_resumable_on_another_one(begin: Begi
     assert ran(tmp_path) == {"a": 1, "gate": 2, "after": 1}
 
 
-def test_an_idle_manager_of_another_version_is_replaced(
-    begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_an_idle_manager_of_another_version_is_replaced(begin: Begin, tmp_path: Path):
     (tmp_path / "open").touch()
     what = {"function": "gated", "arguments": {"folder": str(tmp_path)}}
     older = tmp_path / "airflow_provider_rayworkflow"
@@ -209,10 +205,9 @@ def test_an_idle_manager_of_another_version_is_replaced(
     )
     source = (older / "__init__.py").read_text()
     (older / "__init__.py").write_text(source.replace(f'"{__version__}"', '"0.0.1"'))
-    with monkeypatch.context() as patched:
-        patched.setattr(remote, "OWN_MODULES", (str(older), *remote.OWN_MODULES[1:]))
-        before = begin(Action.RUN, token="older", workflow_id="older", **what)
-        record = before.wait().record
+    package = {"package_version": "0.0.1", "own_modules": (str(older), *remote.OWN_MODULES[1:])}
+    before = begin(Action.RUN, token="older", workflow_id="older", **what, **package)
+    record = before.wait().record
     hook = before.run._hook
     assert hook.store.leases.read(record.manager_id).package_version == "0.0.1"
 

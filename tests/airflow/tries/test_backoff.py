@@ -98,3 +98,15 @@ def test_another_error_is_raised_at_once():
     with pytest.raises(ValueError, match="wrong"):
         Backoff(100).retrying(service, errors=OSError, warn=lambda *_: None)
     assert service.calls == 1
+
+
+def test_an_error_that_does_not_pass_is_raised_at_once():
+    service = Service(99, OSError("the disk is full"))
+    with pytest.raises(OSError, match="the disk is full"):
+        Backoff(100).retrying(
+            service,
+            errors=OSError,
+            warn=lambda *_: None,
+            may_pass=lambda exc: "full" not in str(exc),
+        )
+    assert service.calls == 1

@@ -17,7 +17,7 @@ from airflow_provider_rayworkflow.operators import RayWorkflowResumeOperator
 from airflow_provider_rayworkflow.sensors import RayWorkflowSensor
 from airflow_provider_rayworkflow.tries import deferral
 from airflow_provider_rayworkflow.triggers import RayWorkflowTrigger
-from airflow_provider_rayworkflow.triggers import workflow as triggers
+from airflow_provider_rayworkflow.triggers.workflow import TriggerTimes
 from airflow_provider_rayworkflow.workflow.model.records import JsonOutput, StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus as Status
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, open_store
@@ -67,23 +67,21 @@ def test_a_deferral_lasts_as_long_as_airflow_needs_however_it_ends(
         poll_interval_s=0.01,
         deadline=0.0 if reason == "deadline" else None,
         unreachable_timeout_s=0.0,
+        times=TriggerTimes(deferral_s=0.3),
     )
-    monkeypatch.setattr(triggers, "least_deferral_s", lambda: 0.3)
     trigger.task_instance = TaskInstance()  # Airflow's, in the triggerer
     assert seconds_until_fired(trigger, reason) >= 0.3
 
 
-def test_where_no_executor_reports_a_trigger_fires_at_once(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_where_no_executor_reports_a_trigger_fires_at_once(root: Path):
     """In ``dag.test()`` a trigger has no task instance."""
     WorkflowStore(open_store(str(root))).write_status(DONE)
-    monkeypatch.setattr(triggers, "least_deferral_s", lambda: pytest.fail("it waits"))
     trigger = RayWorkflowTrigger(
         workflow_id="w",
         statuses=["SUCCESSFUL"],
         ray_workflow_conn_id="waited",
         poll_interval_s=0.01,
+        times=TriggerTimes(deferral_s=3600),
     )
     seconds_until_fired(trigger, "status")
 
@@ -103,7 +101,6 @@ class Run:
     """A workflow that runs, and ends if it is waited for in the worker."""
 
     workflow_id = "w"
-    ends_with_process = False
     carried: dict[str, object] = {}  # noqa: RUF012
 
     def __init__(self, *, ends: bool) -> None:
@@ -119,6 +116,9 @@ class Run:
 
     def report(self, ended: StoredWorkflow) -> None:
         pass
+
+    def rejoin(self, carried: dict[str, object]) -> StoredWorkflow:
+        return StoredWorkflow(record=RUNNING, status=Status.RUNNING)
 
 
 def see_through(run: Run, *, deadline: float | None = None) -> object:
@@ -139,6 +139,28 @@ def test_a_workflow_that_goes_on_is_deferred():
     assert deferred.value.timeout.total_seconds() > 100 + deferral.least_deferral_s()
 
 
+class Resume(RayWorkflowResumeOperator):
+    """Its tries are stood for by these, one after the other."""
+
+    def __init__(self, *, runs: list[Run], **given: object) -> None:
+        super().__init__(**given)
+        self._runs = iter(runs)
+
+    def _try_again(self, *_: object) -> Run:
+        return next(self._runs)
+
+
+def test_a_task_that_a_triggerer_with_another_storage_sends_back_waits_again():
+    runs = [Run(ends=False), Run(ends=True)]
+    task = Resume(task_id="t", workflow_id="w", deferrable=True, runs=runs)
+    event = {"reason": "status", "workflow_id": "w", "status": "NONE", "error": ""}
+    event |= {"carried": {"deadline": None}}
+    context = {"ti": TaskInstance()}
+    with pytest.raises(TaskDeferred):
+        task.execute_complete(context, event)
+    assert task.execute_complete(context, event) == 5
+
+
 def test_the_time_limit_of_a_task_counts_before_its_deferral():
     run = Run(ends=False)
     with pytest.raises(TaskDeferred):
@@ -149,12 +171,12 @@ def test_the_time_limit_of_a_task_counts_before_its_deferral():
 # ---- the sensor
 
 
-def test_a_sensor_does_not_defer_for_a_status_that_comes_in_the_first_seconds(
-    monkeypatch: pytest.MonkeyPatch,
-):
+def test_a_sensor_does_not_defer_for_a_status_that_comes_in_the_first_seconds():
     looks = iter([False, False, True])
-    waiting = RayWorkflowSensor(task_id="s", workflow_id="w", deferrable=True, poke_interval=0.001)
-    monkeypatch.setattr(
-        waiting, "poke", lambda _: PokeReturnValue(next(looks), xcom_value="SUCCESSFUL")
-    )
+
+    class Sensor(RayWorkflowSensor):
+        def poke(self, context: object) -> PokeReturnValue:
+            return PokeReturnValue(next(looks), xcom_value="SUCCESSFUL")
+
+    waiting = Sensor(task_id="s", workflow_id="w", deferrable=True, poke_interval=0.001)
     assert waiting._wait_deferred(time.time() + 3600, "its timeout") == "SUCCESSFUL"

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from sample_records import status_record
 
 from airflow_provider_rayworkflow.exceptions import RayWorkflowStorageError
 from airflow_provider_rayworkflow.hooks import StoredWorkflow
 from airflow_provider_rayworkflow.tries.backoff import Backoff
 from airflow_provider_rayworkflow.tries.decision import Action
 from airflow_provider_rayworkflow.tries.run_spec import RunSpec
+from airflow_provider_rayworkflow.tries.workflow_log import WorkflowLog
 from airflow_provider_rayworkflow.tries.workflow_try import WorkflowTry
-from airflow_provider_rayworkflow.workflow.model.records import (
-    ReuseCounts,
-    StartOptions,
-    StatusRecord,
-)
+from airflow_provider_rayworkflow.workflow.model.records import ReuseCounts, StartOptions
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
+from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
 
-RECORD = StatusRecord(
-    workflow_id="w",
-    status=WorkflowStatus.RUNNING,
-    epoch=1,
-    number=0,
-    manager_id="m",
-    created_at=0.0,
-)
+RECORD = status_record(WorkflowStatus.RUNNING)
 
 
 def found(status: WorkflowStatus, **changes: object) -> StoredWorkflow:
@@ -45,6 +39,11 @@ class Stored:
 
     def __init__(self, *findings: StoredWorkflow | Exception | None) -> None:
         self._findings = list(findings)
+        self.store = WorkflowStore(MemoryStore())
+
+    def change(self, *findings: StoredWorkflow) -> None:
+        """From here on, something else is found."""
+        self._findings = list(findings)
 
     def find(self, workflow_id: str) -> StoredWorkflow | None:
         finding = self._findings.pop(0) if len(self._findings) > 1 else self._findings[0]
@@ -54,11 +53,15 @@ class Stored:
 
 
 class Engine:
-    """Notes what it is asked for. What is found counts as begun from an epoch on."""
+    """Notes what it is asked for. What is submitted has begun when it is asked for that often enough.
 
-    def __init__(self, *, begins_at: int = 1) -> None:
+    :param on_begin: called just then.
+    """
+
+    def __init__(self, *, asks: int = 1, on_begin: Callable[[], None] = lambda: None) -> None:
         self.calls: list[str] = []
-        self._begins_at = begins_at
+        self._asks = asks
+        self._on_begin = on_begin
 
     def prepare(self) -> None:
         self.calls.append("prepare")
@@ -70,15 +73,15 @@ class Engine:
     def attach(self) -> None:
         self.calls.append("attach")
 
-    def rejoin(self, carried: dict[str, object]) -> None:
+    def rejoin(self) -> None:
         self.calls.append("rejoin")
 
-    @property
-    def carried(self) -> dict[str, object]:
-        return {}
-
-    def has_begun(self, found: StoredWorkflow | None) -> bool:
-        return found is not None and found.record.epoch >= self._begins_at
+    def has_begun(self) -> bool:
+        self._asks -= 1
+        if self._asks > 0:
+            return False
+        self._on_begin()
+        return True
 
     def was_stopped_by_other(self, found: StoredWorkflow) -> bool:
         return found.record.stopped_by == "other"
@@ -91,6 +94,7 @@ def new_run(stored: Stored, engine: Engine, *, patience_s: float = 0) -> Workflo
         spec=RunSpec(workflow_id="w"),
         poll_interval_s=0.001,
         backoff=Backoff(patience_s, first_wait_s=0.001),
+        log=WorkflowLog("w"),
     )
 
 
@@ -112,10 +116,12 @@ def test_a_workflow_is_waited_for_no_longer_than_is_asked(at_most_s: float, ende
     assert attempt.wait(attempt.start(Action.ATTACH, before=None), at_most_s=at_most_s) is ended
 
 
+@pytest.mark.invariant(4)
 def test_the_status_of_an_earlier_run_is_not_taken_for_that_of_the_submitted_one():
-    failed = found(WorkflowStatus.FAILED)
-    engine = Engine(begins_at=2)
-    assert run(Stored(None, failed, failed, SUCCESSFUL), engine, Action.RESUME) is SUCCESSFUL
+    """A manager may begin the run at any moment, also between two looks at the storage."""
+    stored = Stored(found(WorkflowStatus.FAILED))
+    engine = Engine(asks=3, on_begin=lambda: stored.change(SUCCESSFUL))
+    assert run(stored, engine, Action.RESUME) is SUCCESSFUL
     assert engine.calls == ["submit resume"]
 
 

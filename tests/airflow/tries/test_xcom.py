@@ -9,11 +9,7 @@ from pathlib import Path
 
 import pytest
 import ray
-from airflow.sdk.exceptions import (
-    AirflowException,
-    AirflowFailException,
-    AirflowSkipException,
-)
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 from ray.exceptions import RayTaskError
 
 from airflow_provider_rayworkflow.exceptions import (
@@ -21,14 +17,12 @@ from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowFailedForGoodError,
     RayWorkflowInputError,
     RayWorkflowInterruptedError,
-    RayWorkflowJobError,
+    RayWorkflowManagerError,
     RayWorkflowOutputError,
+    RayWorkflowStartError,
 )
 from airflow_provider_rayworkflow.hooks import StoredWorkflow
-from airflow_provider_rayworkflow.operators import (
-    RayWorkflowResumeOperator,
-    RayWorkflowRunOperator,
-)
+from airflow_provider_rayworkflow.operators import RayWorkflowResumeOperator, RayWorkflowRunOperator
 from airflow_provider_rayworkflow.operators.base import RayWorkflowBaseOperator
 from airflow_provider_rayworkflow.operators.output import output_of
 from airflow_provider_rayworkflow.tries.xcom import why_not_in_xcom
@@ -280,7 +274,8 @@ def test_what_a_log_or_an_error_says_of_a_failure_can_be_written_anywhere(
 def test_an_error_says_nothing_that_a_terminal_would_obey():
     for error in (
         RayWorkflowInterruptedError("w", f"\x1b[31mRay failed{BAD_TEXT}\x1b[0m"),
-        RayWorkflowJobError("w", "j", f"\x1b[31mRay failed{BAD_TEXT}\x1b[0m"),
+        RayWorkflowStartError("w", f"\x1b[31mRay failed{BAD_TEXT}\x1b[0m"),
+        RayWorkflowManagerError("/data", "j", f"\x1b[31mRay failed{BAD_TEXT}\x1b[0m"),
     ):
         assert "Ray failedcaf\\udce9.csv" in str(error)
         assert str(error).isprintable()

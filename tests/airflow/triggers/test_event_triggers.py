@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 from airflow.triggers.shared_stream import SharedStreamManager
+from sample_records import status_record
 
 from airflow_provider_rayworkflow.exceptions import RayWorkflowInputError
 from airflow_provider_rayworkflow.triggers import RayWorkflowEventTrigger
 from airflow_provider_rayworkflow.workflow.exceptions import DataSaveError
-from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus as Status
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, open_store
 from airflow_provider_rayworkflow.workflow.storage.backends.local import LocalStore
@@ -28,16 +28,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def end(root: Path, workflow_id: str, status: Status = Status.SUCCESSFUL) -> None:
-    WorkflowStore(open_store(str(root))).write_status(
-        StatusRecord(
-            workflow_id=workflow_id,
-            status=status,
-            epoch=1,
-            number=1,
-            manager_id="m",
-            created_at=0.0,
-        )
-    )
+    WorkflowStore(open_store(str(root))).write_status(status_record(status, workflow_id, number=1))
 
 
 def watcher(**changes: object) -> RayWorkflowEventTrigger:

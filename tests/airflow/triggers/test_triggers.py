@@ -4,20 +4,21 @@ import asyncio
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from sample_records import lease, status_record
 
 from airflow_provider_rayworkflow.hooks import RayWorkflowHook
 from airflow_provider_rayworkflow.triggers import RayWorkflowTrigger, poll
+from airflow_provider_rayworkflow.triggers.workflow import TriggerTimes
 from airflow_provider_rayworkflow.workflow.exceptions import DataLoadError
-from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus as Status
 from airflow_provider_rayworkflow.workflow.storage import Entry, WorkflowStore, open_store
 from airflow_provider_rayworkflow.workflow.storage.backends.local import LocalStore
-from airflow_provider_rayworkflow.workflow.storage.leases import Lease, Process
 from airflow_provider_rayworkflow.workflow.storage.mailbox import Mailbox, StopRequest
 
 MANAGER = "manager"
@@ -37,15 +38,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def store(root: Path) -> WorkflowStore:
     """A storage with a manager that is alive."""
     store = WorkflowStore(open_store(str(root)))
-    store.leases.write(
-        Lease(
-            manager_id=MANAGER,
-            actor_id="actor",
-            process=Process.current(),
-            renewed_at=time.time(),
-            ttl_s=3600,
-        )
-    )
+    store.leases.write(lease(MANAGER, ttl_s=3600))
     return store
 
 
@@ -53,15 +46,7 @@ def write(
     store: WorkflowStore, workflow_id: str, status: Status, *, number: int = 0, **more: int
 ) -> None:
     store.write_status(
-        StatusRecord(
-            workflow_id=workflow_id,
-            status=status,
-            epoch=1,
-            number=number,
-            manager_id=MANAGER,
-            created_at=0.0,
-            **more,
-        )
+        status_record(status, workflow_id, number=number, manager_id=MANAGER, **more)
     )
 
 
@@ -151,14 +136,14 @@ def test_a_trigger_waits_until_the_workflow_ends(store: WorkflowStore, counted: 
 
 
 def test_a_trigger_logs_how_far_its_own_workflow_is(
-    store: WorkflowStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    store: WorkflowStore, caplog: pytest.LogCaptureFixture
 ):
-    monkeypatch.setattr(poll, "PROGRESS_S", 0.0)
+    times = TriggerTimes(progress_s=0.0)
     caplog.set_level("INFO")
     write(store, "w", Status.RUNNING, tasks_total=7, tasks_done=3)
 
     async def end_later() -> dict:
-        own, foreign = trigger(token="t"), trigger()
+        own, foreign = trigger(token="t", times=times), trigger(times=times)
         waiting = [asyncio.create_task(fired(each)) for each in (own, foreign)]
         while "3 of 7" not in caplog.text:
             await asyncio.sleep(0.001)
@@ -170,15 +155,16 @@ def test_a_trigger_logs_how_far_its_own_workflow_is(
 
 
 def test_a_look_reads_the_progress_of_two_of_all_waiting_workflows(
-    store: WorkflowStore, counted: Counted, monkeypatch: pytest.MonkeyPatch
+    store: WorkflowStore, counted: Counted
 ):
-    monkeypatch.setattr(poll, "PROGRESS_S", 0.0)
+    times = TriggerTimes(progress_s=0.0)
     for number in range(9):
         write(store, f"w{number}", Status.RUNNING)
 
     async def wait() -> None:
         waiting = [
-            asyncio.create_task(fired(trigger(f"w{number}", token="t"))) for number in range(9)
+            asyncio.create_task(fired(trigger(f"w{number}", token="t", times=times)))
+            for number in range(9)
         ]
         while len(counted.listed) < 4:
             await asyncio.sleep(0.001)
@@ -209,10 +195,10 @@ def test_a_workflow_that_has_ended_counts_more_than_the_deadline(store: Workflow
 
 def test_the_deadline_fires_also_while_the_storage_hangs(store: WorkflowStore, monkeypatch):
     hangs = threading.Event()
-    monkeypatch.setattr("airflow_provider_rayworkflow.triggers.workflow._LAST_LOOK_S", 0.01)
     monkeypatch.setattr(LocalStore, "list", lambda *_: hangs.wait(60))
     try:
-        event = asyncio.run(fired(trigger(deadline=time.time())))
+        times = TriggerTimes(last_look_s=0.01)
+        event = asyncio.run(fired(trigger(deadline=time.time(), times=times)))
     finally:
         hangs.set()
     assert event["reason"] == "deadline"
@@ -253,14 +239,18 @@ def test_a_thousand_triggers_make_one_listing_a_round_and_never_block_the_loop(
     """All of the storage is read by one thread that isn't the loop's; the loop goes on meanwhile."""
     for number in range(1000):
         write(store, f"w{number}", Status.RUNNING)
-    rounds: list[set[str]] = []
-    look = poll._Poll._look
+    rounds: list[set[poll.Watch]] = []
+    run_in_executor = asyncio.BaseEventLoop.run_in_executor
 
-    def noted(poll: poll._Poll, segments: set[str]) -> object:
-        rounds.append(set(segments))
-        return look(poll, segments)
+    def noted(
+        loop: asyncio.BaseEventLoop, executor: Executor | None, call: Callable, *given: object
+    ) -> object:
+        if executor is not None:  # a poll's own thread, in which it looks
+            (watches,) = given
+            rounds.append(set(watches))
+        return run_in_executor(loop, executor, call, *given)
 
-    monkeypatch.setattr(poll._Poll, "_look", noted)
+    monkeypatch.setattr(asyncio.BaseEventLoop, "run_in_executor", noted)
     counted.threads.clear()
     counted.listed.clear()
 
@@ -287,7 +277,7 @@ def test_a_thousand_triggers_make_one_listing_a_round_and_never_block_the_loop(
 
         counting = asyncio.create_task(count_turns())
         all_end = asyncio.gather(*(fired(trigger(f"w{number}")) for number in range(1000)))
-        while len(rounds) < 4:
+        while len(rounds) < 4 or len(rounds[-1]) < 1000:  # on a busy machine some begin later
             await asyncio.sleep(0.001)
         readers = set(counted.threads)
         await asyncio.to_thread(end_all)
@@ -298,8 +288,7 @@ def test_a_thousand_triggers_make_one_listing_a_round_and_never_block_the_loop(
     events, readers = asyncio.run(wait_for_all())
     assert {event["status"] for event in events} == {"SUCCESSFUL"}
     assert set(counted.listed) == {"v1/status"}
-    assert len(counted.listed) == len(rounds), "one listing a round"
-    assert len(rounds[1]) == 1000, "for all of them together"
+    assert len(counted.listed) == len(rounds), "one listing a round, for all of them together"
     assert len(readers) == 1
     assert threading.get_ident() not in readers, "the loop's thread never reads"
     assert max(answered.values()) <= poll.ANSWERS_A_TURN, "the loop does other things in between"

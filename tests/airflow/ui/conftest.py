@@ -48,8 +48,7 @@ def airflow(
         has_scheduler=False,
         user=("admin", "admin"),
     )
-    try:
-        airflow.start(airflow_home / "airflow.db")
+    with airflow.started(airflow_home / "airflow.db"):
         for workflow_id in (FAILED, SUCCESSFUL, RUNNING):
             dag_id, task_id, run_id = workflow_id.split(".")
             airflow.trigger(dag_id, run_id)
@@ -58,5 +57,3 @@ def airflow(
         airflow.trigger("ui_plain", "r")
         airflow.add_connection("in_database", "ray_workflow", {"storage": str(stored.path)})
         yield airflow
-    finally:
-        airflow.stop()

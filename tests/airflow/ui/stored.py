@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from sample_records import lease, status_record
 
 from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.workflow import testing
 from airflow_provider_rayworkflow.workflow.model.graph import Graph, Task
+from airflow_provider_rayworkflow.workflow.model.log_line import LogLine
 from airflow_provider_rayworkflow.workflow.model.records import (
     Encoding,
     FailedAttempt,
@@ -30,7 +32,6 @@ from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.model.task_record import TaskRecord
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, open_store
 from airflow_provider_rayworkflow.workflow.storage.journal import JournalWriter
-from airflow_provider_rayworkflow.workflow.storage.leases import Lease, Process
 
 FAILED = "ui_flights.daily.2026-11-24"
 SUCCESSFUL = "ui_trips.book.2026-11-23"
@@ -39,7 +40,7 @@ BIG = "squares of 2,000 numbers"
 HOSTILE = """<img src=x onerror="document.title=1">'"&<script>document.title=2</script>/%2F?#x"""
 OTHERS = "nobody's"
 #: What tasks have printed, one time as a page would like it least.
-PRINTED = "27,004 rows of <month 1>\n<img src=x onerror='document.title=3'>\n"
+PRINTED = "27,004 rows of <month 1>\n<img src=x onerror='document.title=3'>"
 
 
 def origin(dag_id: str, task_id: str, run_id: str) -> dict[str, Any]:
@@ -136,15 +137,7 @@ class Stored:
     def fill(self) -> None:
         with testing.in_process(str(self.path)) as workflows:
             self._run_all(workflows)
-        self.store.leases.write(
-            Lease(
-                manager_id="alive",
-                actor_id="a",
-                process=Process.current(),
-                renewed_at=time.time(),
-                ttl_s=3600.0,
-            )
-        )
+        self.store.leases.write(lease("alive", ttl_s=3600.0))
         self.add_running()
         self.add_big(BIG, 2000)
 
@@ -170,11 +163,7 @@ class Stored:
         assert failed.failure is not None
         # Screenshots show it: not where the tests lie on this machine.
         trace = failed.failure.traceback.replace(f"{Path(__file__).parent}/", "/dags/")
-        # As a worker of Ray would have kept it.
-        printed = "fitting 3 months of 3 stations\n"
-        self.change(
-            FAILED, "FAILED", failure=replace(failed.failure, traceback=trace, output=printed)
-        )
+        self.change(FAILED, "FAILED", failure=replace(failed.failure, traceback=trace))
 
     def run_again(self, workflow_id: str, graph: Callable[[], Any], metadata: Any) -> None:
         """Run one more to its end, for a test that changes it."""
@@ -245,15 +234,16 @@ class Stored:
         result = Result(encoding=Encoding.JSON, inline=b"1")
         JournalWriter(self.store.bytes, workflow_id, 1).commit(
             [
-                TaskRecord(task_id=task.name, times=times, result=result, printed=PRINTED)
+                TaskRecord(task_id=task.name, times=times, result=result)
                 for task in graph.tasks[:done]
             ]
         )
-        record = StatusRecord(
-            workflow_id=workflow_id,
-            status=WorkflowStatus.RUNNING,
-            epoch=1,
-            number=0,
+        lines = [LogLine(started_at, "INFO", task.name, 1, PRINTED) for task in graph.tasks[:done]]
+        put = self.store.logs.put(workflow_id, 1, 1, lines)
+        self.store.bytes.put(put.key, put.data)
+        record = status_record(
+            WorkflowStatus.RUNNING,
+            workflow_id,
             manager_id="alive",
             created_at=started_at,
             started_at=started_at,

@@ -38,7 +38,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A storage, known to a connection without a cluster and to one whose cluster is away."""
     root = tmp_path / "storage"
     settings = {"conn_type": "ray_workflow", "extra": {"storage": str(root)}}
-    monkeypatch.setenv("AIRFLOW_CONN_EMBEDDED", json.dumps(settings))
+    monkeypatch.setenv("AIRFLOW_CONN_LOCAL", json.dumps(settings))
     away = settings | {"host": "http://127.0.0.1:9"}
     monkeypatch.setenv("AIRFLOW_CONN_AWAY", json.dumps(away))
     task_instance = {"airflow": origin("d", "t", "r")}
@@ -57,15 +57,15 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize(
     ("conn_id", "workflow_id", "expected"),
     [
-        ("embedded", "failed", {PageAction.CANCEL, PageAction.DELETE}),
+        ("local", "failed", {PageAction.CANCEL, PageAction.DELETE}),
         ("away", "failed", {PageAction.RESUME, PageAction.CANCEL, PageAction.DELETE}),
         (
-            "embedded",
+            "local",
             "failed of airflow",
             {PageAction.RESUME, PageAction.RUN_AGAIN, PageAction.CANCEL, PageAction.DELETE},
         ),
-        ("embedded", "successful of airflow", {PageAction.RUN_AGAIN, PageAction.DELETE}),
-        ("embedded", "canceled", {PageAction.DELETE}),
+        ("local", "successful of airflow", {PageAction.RUN_AGAIN, PageAction.DELETE}),
+        ("local", "canceled", {PageAction.DELETE}),
     ],
 )
 @pytest.mark.usefixtures("root")
@@ -85,15 +85,24 @@ def test_a_cluster_that_does_not_answer_is_told_and_the_workflow_stays_as_it_is(
     record = store.read_status("failed")
     assert record is not None
     assert record.status == "FAILED"
-    owner = Mailbox(store.bytes).read_owner("failed")
-    assert owner is not None
-    assert owner.token.startswith("ui-")
+    assert Mailbox(store.bytes).list_submissions() == []  # else a cluster would run it days later
+
+
+def test_pages_start_no_local_ray(root: Path, monkeypatch: pytest.MonkeyPatch):
+    """It would be one of the API server's machine."""
+    monkeypatch.setenv("RAY_WORKFLOW_LOCAL_FOLDER", str(root.parent / "local"))
+    body = ActionBody(conn_id="local", workflow_id="failed", action=PageAction.RESUME)
+    with pytest.raises(HTTPException) as raised:
+        act(Everything(), body, timeout_s=0.0)
+    assert raised.value.status_code == 409
+    assert not (root.parent / "local").exists()
+    assert Mailbox(WorkflowStore(open_store(str(root))).bytes).list_submissions() == []
 
 
 @pytest.mark.usefixtures("root")
 def test_a_task_that_is_not_there_can_not_be_run_again():
     body = ActionBody(
-        conn_id="embedded",
+        conn_id="local",
         workflow_id="failed of airflow",
         action=PageAction.RUN_AGAIN,
         task_id="no such task",

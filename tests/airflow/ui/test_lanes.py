@@ -216,12 +216,9 @@ def test_what_was_abandoned_reads_nothing_more(hanging: threading.Event):
     assert len(read) <= 2
 
 
-def test_an_action_may_take_longer_than_a_page(
-    hanging: threading.Event, monkeypatch: pytest.MonkeyPatch
-):
+def test_an_action_may_take_longer_than_a_page(hanging: threading.Event):
     """A cluster may have to be asked, and code to be sent there."""
-    monkeypatch.setattr(responses, "LANES", Lanes(deadline_s=0.05))
-    monkeypatch.setattr(responses, "lane_of", lambda conn_id: conn_id)
+    where = {"lanes": Lanes(deadline_s=0.05), "find_lane": lambda conn_id: conn_id}
 
     def page(conn_id: str) -> None:
         hanging.wait()
@@ -231,9 +228,9 @@ def test_an_action_may_take_longer_than_a_page(
         return f"done with {body.conn_id}"
 
     async def ask() -> Any:
-        asked = asyncio.ensure_future(responses.on_storage(action)(body=Asked("ray")))
+        asked = asyncio.ensure_future(responses.on_storage(action, **where)(body=Asked("ray")))
         with pytest.raises(HTTPException) as raised:
-            await responses.on_storage(page)(conn_id="ray")
+            await responses.on_storage(page, **where)(conn_id="ray")
         assert raised.value.status_code == 503
         hanging.set()
         return await asked

@@ -7,25 +7,16 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from noting_store import NotingStore
+from sample_records import status_record
 
 from airflow_provider_rayworkflow.plugin.web import lists
 from airflow_provider_rayworkflow.plugin.web.bounded_cache import BoundedCache
 from airflow_provider_rayworkflow.plugin.web.lists import Filter, Listed, list_page
-from airflow_provider_rayworkflow.workflow.model.records import JsonOutput, StatusRecord
+from airflow_provider_rayworkflow.workflow.model.records import JsonOutput
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
-from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
 from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader
-
-
-class CountingStore(MemoryStore):
-    """Counts the status documents that are read."""
-
-    reads = 0
-
-    def get(self, key: str, *args: Any) -> bytes:
-        self.reads += key.startswith("v1/status/")
-        return super().get(key, *args)
 
 
 class Hook:
@@ -34,7 +25,7 @@ class Hook:
     ray_workflow_conn_id = "ray"
 
     def __init__(self) -> None:
-        self.bytes = CountingStore()
+        self.bytes = NotingStore()
         self.store = WorkflowStore(self.bytes)
         self.statuses = StatusReader(self.store)
         self.known = known()
@@ -44,12 +35,10 @@ class Hook:
             **{"dag_id": dag_id, "task_id": "t", "run_id": "r", "map_index": -1},
             **{"run_after": "", "life": "", "max_tries": 0, "inputs": ""},
         }
-        record = StatusRecord(
-            workflow_id=workflow_id,
-            status=WorkflowStatus.SUCCESSFUL,
-            epoch=1,
+        record = status_record(
+            WorkflowStatus.SUCCESSFUL,
+            workflow_id,
             number=1,
-            manager_id="m",
             created_at=created_at,
             user_metadata={"airflow": origin} if dag_id else {},
         )
@@ -99,7 +88,7 @@ def test_what_has_ended_is_read_once(hook: Hook):
         hook.add(f"w{number}", created_at=0.0)
     show(hook)
     show(hook)
-    assert hook.bytes.reads == 3
+    assert hook.bytes.count("get", "v1/status/") == 3
 
 
 def test_only_what_the_user_may_see_is_counted_and_shown(hook: Hook):

@@ -15,13 +15,7 @@ import httpx
 import pytest
 from browsers import Window, open_browser
 from live_airflow import LiveAirflow
-from playwright.sync_api import (
-    Browser,
-    BrowserContext,
-    Locator,
-    Page,
-    expect,
-)
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 from stored import (
     BIG,
     FAILED,
@@ -81,6 +75,8 @@ ROUTES = [
     ("GET", f"workflow/live?{of(FAILED)}"),
     ("GET", f"workflow/group?{of(FAILED)}&label=x"),
     ("GET", f"workflow/task?{of(FAILED)}&task_id=x"),
+    ("GET", f"workflow/log?{of(FAILED)}"),
+    ("GET", f"workflow/all_logs?{of(FAILED)}"),
     ("POST", "workflow/action"),
     ("GET", "static/pages.css"),
 ]
@@ -344,7 +340,7 @@ def test_a_running_workflow_shows_what_runs_where_and_keeps_up(window, stored: S
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
     shoot(page, "ui-running-dark")
     page.locator(".node", has_text="download").click()
-    expect(panel.locator("pre").last).to_have_text(PRINTED)
+    expect(panel.locator(".line")).to_contain_text(PRINTED)
     page.locator(".node", has_text="fit").click()
     stored.commit(RUNNING, "fit")
     expect(page.locator(".node", has_text="fit")).to_contain_text("done")  # without a reload

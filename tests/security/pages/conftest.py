@@ -121,11 +121,8 @@ def airflow(
         has_scheduler=False,
         user=("admin", "admin"),
     )
-    try:
-        airflow.start(database)
+    with airflow.started(database):
         yield airflow
-    finally:
-        airflow.stop()
 
 
 def _s3(bucket: str, port: int) -> str:

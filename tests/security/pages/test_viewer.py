@@ -19,6 +19,7 @@ import psutil
 import pytest
 from conftest import INTERNAL, Silent
 from live_airflow import LiveAirflow
+from sample_records import status_record
 
 from airflow_provider_rayworkflow.workflow.format.documents import dump_document, dump_line
 from airflow_provider_rayworkflow.workflow.model.graph import Graph, Task
@@ -93,12 +94,10 @@ def admin(airflow: LiveAirflow, store: WorkflowStore) -> Attacker:
 
 
 def record_of(workflow_id: str, **changes: Any) -> StatusRecord:
-    record = StatusRecord(
-        workflow_id=workflow_id,
-        status=WorkflowStatus.SUCCESSFUL,
-        epoch=1,
+    record = status_record(
+        WorkflowStatus.SUCCESSFUL,
+        workflow_id,
         number=1,
-        manager_id="m",
         created_at=1_700_000_000.0,
         user_metadata={"airflow": ORIGIN},
     )

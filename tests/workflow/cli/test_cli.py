@@ -6,11 +6,11 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sample_records import lease, status_record, store_run
 
 from airflow_provider_rayworkflow.workflow.cli import main
 from airflow_provider_rayworkflow.workflow.model.graph import Graph, Task, TaskOptions
@@ -20,7 +20,6 @@ from airflow_provider_rayworkflow.workflow.model.records import (
     JsonOutput,
     Result,
     ReuseCounts,
-    StatusRecord,
     TaskFailure,
     TaskTimes,
 )
@@ -30,7 +29,6 @@ from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, shown
 from airflow_provider_rayworkflow.workflow.storage.backends.local import LocalStore
 from airflow_provider_rayworkflow.workflow.storage.events import EventStore
 from airflow_provider_rayworkflow.workflow.storage.journal import JournalWriter
-from airflow_provider_rayworkflow.workflow.storage.leases import Lease, Process
 
 FAILURE = TaskFailure(
     task_id="fit", type="ValueError", message="no flights", traceback="Traceback …\nValueError"
@@ -67,31 +65,18 @@ class Root:
     def add(
         self, workflow_id: str, status: str, *, manager_id: str = "m1", **changes: Any
     ) -> JournalWriter:
-        self.store.claim(
+        record = status_record(
+            WorkflowStatus(status),
             workflow_id,
-            after=0,
-            manager_id=manager_id,
-            now=1_000.0,
-            user_metadata={},
-            graph=GRAPH,
-        )
-        record = StatusRecord(
-            workflow_id=workflow_id,
-            status=WorkflowStatus(status),
-            epoch=1,
-            number=0,
             manager_id=manager_id,
             created_at=1_000.0,
             **changes,
         )
-        self.store.write_status(record)
+        store_run(self.store, record, GRAPH)
         return JournalWriter(self.store.bytes, workflow_id, 1)
 
     def add_lease(self, manager_id: str) -> None:
-        lease = Lease(
-            manager_id=manager_id, actor_id="a", process=Process.current(), renewed_at=time.time()
-        )
-        self.store.leases.write(lease)
+        self.store.leases.write(lease(manager_id))
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import time
 from dataclasses import replace
 
 import pytest
+from sample_records import status_record
 from test_cli import FAILURE, Root, root  # noqa: F401 the fixture
 
 from airflow_provider_rayworkflow.workflow.cli import main
@@ -20,7 +21,6 @@ from airflow_provider_rayworkflow.workflow.model.records import (
     Progress,
     ReuseCounts,
     RunningTask,
-    StatusRecord,
 )
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 
@@ -31,11 +31,8 @@ PROGRESS = Progress(
     running=(RunningTask(task_id="clean", attempt=2, started_at=1_030.0, node="pod-7"),),
     retried=(FailedAttempt(task_id="fit", attempt=1, error="ValueError: no flights"),),
 )
-RUNNING = StatusRecord(
-    workflow_id="w",
-    status=WorkflowStatus.RUNNING,
-    epoch=1,
-    number=0,
+RUNNING = status_record(
+    WorkflowStatus.RUNNING,
     manager_id="m1",
     created_at=1_000.0,
     started_at=1_000.0,

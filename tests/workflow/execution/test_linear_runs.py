@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
+from noting_store import NotingStore
 from plan_runs import TIMES, AtOnce
 
 from airflow_provider_rayworkflow.workflow.execution.executor import Executor
@@ -23,8 +24,6 @@ from airflow_provider_rayworkflow.workflow.scheduling.attempts import (
     Raised,
     Returned,
 )
-from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
-from airflow_provider_rayworkflow.workflow.storage.byte_store import Data
 from airflow_provider_rayworkflow.workflow.storage.claims import next_claim
 from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
 
@@ -49,18 +48,6 @@ def graph(edges: Sequence[tuple[int, ...]], **options: object) -> Graph:
     return Graph(tasks=tasks, blobs=[b""])
 
 
-class CountingStore(MemoryStore):
-    """Counts the writes of journals."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.journals = 0
-
-    def put(self, key: str, data: Data) -> None:
-        self.journals += key.endswith(".journal")
-        super().put(key, data)
-
-
 class SharingRunner:
     """Puts a task and all that follow it into one Ray task.
 
@@ -68,7 +55,7 @@ class SharingRunner:
     :ivar packs: the ids of the tasks that were started together, and the attempt of each.
     """
 
-    def __init__(self, store: CountingStore, ends: dict[str, list[AttemptEnd]]) -> None:
+    def __init__(self, store: NotingStore, ends: dict[str, list[AttemptEnd]]) -> None:
         self._store = store
         self._ends = ends
         self.packs: list[list[str]] = []
@@ -81,7 +68,7 @@ class SharingRunner:
             pack.append(after)
         self.packs.append([one.run.task_id for one in pack])
         self.attempts += [(one.run.task_id, one.run.attempt) for one in pack]
-        self.written_before.append(self._store.journals)
+        self.written_before.append(self._store.count("put", ".journal"))
         asyncio.get_running_loop().call_soon(self._end, pack)
 
     def stop(self, errand: Errand) -> None:
@@ -112,7 +99,7 @@ ERROR = Raised(
 
 
 def execute(
-    graph: Graph, store: CountingStore, ends: dict[str, list[AttemptEnd]] | None = None
+    graph: Graph, store: NotingStore, ends: dict[str, list[AttemptEnd]] | None = None
 ) -> tuple[Outcome, SharingRunner]:
     runner = SharingRunner(store, ends or {})
 
@@ -133,23 +120,23 @@ def execute(
     return asyncio.run(main()), runner
 
 
-def committed(store: CountingStore) -> list[str]:
+def committed(store: NotingStore) -> list[str]:
     return list(WorkflowStore(store).read_checkpoints("w").records)
 
 
 @pytest.mark.parametrize("edges", [CHAIN, LADDER])
 def test_a_linear_run_is_committed_in_order_by_one_write(edges: list[tuple[int, ...]]):
-    store = CountingStore()
+    store = NotingStore()
     outcome, runner = execute(graph(edges), store)
     ids = [f"t{index}" for index in range(len(edges))]
     assert outcome.result is not None
     assert runner.packs == [ids]
     assert committed(store) == ids
-    assert store.journals == 1
+    assert store.count("put", ".journal") == 1
 
 
 def test_a_run_ends_where_tasks_can_run_side_by_side():
-    store = CountingStore()
+    store = NotingStore()
     _, runner = execute(graph(FORK), store)
     assert runner.packs == [["t0"], ["t1"], ["t2"], ["t3"]]
     # What is outside of a run begins only after the commit.
@@ -157,7 +144,7 @@ def test_a_run_ends_where_tasks_can_run_side_by_side():
 
 
 def test_a_task_that_has_not_begun_keeps_its_attempt():
-    store = CountingStore()
+    store = NotingStore()
     outcome, runner = execute(graph(CHAIN), store, {"t2": [NotBegun()]})
     assert outcome.result is not None
     assert runner.packs == [["t0", "t1", "t2", "t3"], ["t2", "t3"]]
@@ -166,7 +153,7 @@ def test_a_task_that_has_not_begun_keeps_its_attempt():
 
 
 def test_tasks_that_were_lost_together_run_again_alone_and_uncharged():
-    store = CountingStore()
+    store = NotingStore()
     ends: dict[str, list[AttemptEnd]] = {f"t{index}": [Interrupted()] for index in range(4)}
     outcome, runner = execute(graph(CHAIN, max_retries=1), store, ends)
     assert outcome.result is not None
@@ -175,7 +162,7 @@ def test_tasks_that_were_lost_together_run_again_alone_and_uncharged():
 
 
 def test_a_failure_in_a_run_counts_after_what_came_before_it():
-    store = CountingStore()
+    store = NotingStore()
     options = {"retry_exceptions": True, "max_retries": 1}
     outcome, runner = execute(graph(CHAIN, **options), store, {"t2": [ERROR]})
     assert outcome.result is not None
@@ -185,7 +172,7 @@ def test_a_failure_in_a_run_counts_after_what_came_before_it():
 
 
 def test_tasks_that_ran_before_one_that_fails_for_good_are_committed():
-    store = CountingStore()
+    store = NotingStore()
     outcome, _ = execute(graph(CHAIN), store, {"t2": [ERROR]})
     assert outcome.failure == ERROR.failure
     assert committed(store) == ["t0", "t1"]
@@ -201,7 +188,7 @@ def test_results_without_a_checkpoint_wait_for_those_before_them():
         upstream=(0,),
         options=TaskOptions(checkpoint=False),
     )
-    store = CountingStore()
+    store = NotingStore()
     outcome, runner = execute(Graph(tasks=tasks, blobs=[b""]), store, {"t2": [NotBegun()]})
     assert outcome.result is not None
     assert runner.packs == [["t0", "t1", "t2", "t3", "t4"], ["t2", "t3", "t4"]]
@@ -213,5 +200,5 @@ def test_results_without_a_checkpoint_wait_for_those_before_them():
     "options", [{"max_retries": 0}, {"isolate": True}, {"is_event": True}], ids=str
 )
 def test_some_tasks_never_share(options: dict[str, object]):
-    _, runner = execute(graph(CHAIN, **options), CountingStore())
+    _, runner = execute(graph(CHAIN, **options), NotingStore())
     assert runner.packs == [["t0"], ["t1"], ["t2"], ["t3"]]

@@ -148,15 +148,16 @@ def test_a_write_that_may_work_a_moment_later_is_tried_again_and_holds_up_no_oth
     run(main())
 
 
-def test_a_store_that_breaks_is_an_error_for_all_of_the_group(monkeypatch: pytest.MonkeyPatch):
-    def broken(puts: Sequence[Put]) -> None:
-        raise MemoryError
+def test_a_store_that_breaks_is_an_error_for_all_of_the_group():
+    class Broken(MemoryStore):
+        together = 64
+
+        def put_all(self, puts: Sequence[Put]) -> None:
+            raise MemoryError
 
     async def main() -> None:
         with ThreadPoolExecutor() as threads:
-            store = Gated()
-            monkeypatch.setattr(store, "put_all", broken)
-            writes = Writes(store, threads)
+            writes = Writes(Broken(), threads)
             written = [put(writes, key) for key in "ab"]
             results = await asyncio.gather(*written, return_exceptions=True)
             assert [type(result) for result in results] == [MemoryError, MemoryError]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import cloudpickle
@@ -17,7 +16,6 @@ import ray
 from effects import broken, calls
 
 from airflow_provider_rayworkflow import workflow
-from airflow_provider_rayworkflow.workflow import testing
 from airflow_provider_rayworkflow.workflow.exceptions import (
     WorkflowChangedError,
     WorkflowExecutionError,
@@ -29,17 +27,7 @@ from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusRe
 from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
 from airflow_provider_rayworkflow.workflow.testing import InProcessWorkflows
 
-
-@pytest.fixture(autouse=True)
-def fresh() -> Iterator[None]:
-    with effects.fresh():
-        yield
-
-
-@pytest.fixture
-def workflows() -> Iterator[InProcessWorkflows]:
-    with testing.in_process() as workflows:
-        yield workflows
+pytestmark = pytest.mark.usefixtures("fresh")
 
 
 def task(name: str, function=None, **options):

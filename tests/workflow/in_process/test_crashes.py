@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import effects
@@ -24,9 +25,11 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     WorkflowError,
     WorkflowNotResumableError,
 )
+from airflow_provider_rayworkflow.workflow.manager.manager import Manager
 from airflow_provider_rayworkflow.workflow.model.graph import allocate_ids
 from airflow_provider_rayworkflow.workflow.model.ids import TaskIds
-from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, journal
+from airflow_provider_rayworkflow.workflow.runtime.testing.in_process import InProcessManager
+from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 from airflow_provider_rayworkflow.workflow.storage.backends.local import LocalStore
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
 from airflow_provider_rayworkflow.workflow.storage.byte_store import ByteStore
@@ -34,10 +37,7 @@ from airflow_provider_rayworkflow.workflow.storage.byte_store import ByteStore
 ID = "crashing"
 
 
-@pytest.fixture(autouse=True)
-def fresh() -> Iterator[None]:
-    with effects.fresh():
-        yield
+pytestmark = pytest.mark.usefixtures("fresh")
 
 
 def named(task_id: str, **options: object) -> dict[str, object]:
@@ -153,19 +153,23 @@ class Life:
     ran: Counter[str] | None = None
 
 
+InProcess = Callable[[ByteStore], contextlib.AbstractContextManager[Any]]
+
+
 def live(
     store: ByteStore,
     begin: Begin,
     *,
     at: int = -1,
     how: str = "after",
+    in_process: InProcess = testing.in_process,
 ) -> Life:
     """Let a process begin something and follow it to its end, or to its death at a write."""
     calls.clear()
     existed, before = WorkflowStore(store).read_status(ID) is not None, committed(store)
     faulty, life = FaultyStore(store, at=at, how=how), Life()
     try:
-        with testing.in_process(faulty) as workflows:
+        with in_process(faulty) as workflows:
             try:
                 output = begin(workflows)
                 wait([output.future(), faulty.died], return_when=FIRST_COMPLETED)
@@ -182,6 +186,18 @@ def live(
     assert before <= committed(store), "a checkpoint was lost"
     assert not existed or WorkflowStore(store).read_status(ID) is not None, "it was lost"
     return life
+
+
+@contextlib.contextmanager
+def with_a_journal_for_each_commit(store: ByteStore) -> Iterator[Any]:
+    def make_manager(*, store: WorkflowStore, **given: Any) -> Manager:
+        return Manager(store=WorkflowStore(store.bytes, segment_bytes=0), **given)
+
+    manager = InProcessManager(store, make_manager=make_manager)
+    with manager.running():
+        yield SimpleNamespace(
+            run_async=workflow.run_async, resume_async=workflow.resume_async, crash=manager.crash
+        )
 
 
 def run(workflows: testing.InProcessWorkflows) -> object:
@@ -201,7 +217,12 @@ def go_on(workflows: testing.InProcessWorkflows) -> object:
 
 
 def each_crash(
-    stores: Callable[[], ByteStore], begin: Begin, how: str, *, writes: int = 10
+    stores: Callable[[], ByteStore],
+    begin: Begin,
+    how: str,
+    *,
+    writes: int = 10,
+    in_process: InProcess = testing.in_process,
 ) -> Iterator[ByteStore]:
     """The store after a crash at each write in turn, until the run has no more writes.
 
@@ -209,7 +230,7 @@ def each_crash(
     """
     for at in itertools.count():
         store = stores()
-        life = live(store, begin, at=at, how=how)
+        life = live(store, begin, at=at, how=how, in_process=in_process)
         if life.writes <= at:
             assert (life.output, life.error) == (OUTPUT, None)
             assert at >= writes
@@ -245,12 +266,12 @@ def test_a_run_goes_on_after_a_crash_at_any_write(in_memory, how: str):
         assert live(store, resume).ran == {}
 
 
-def test_it_goes_on_too_where_each_commit_has_a_journal_of_its_own(
-    in_memory, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(journal.JournalWriter, "_most_again", lambda self: 0)
-    for store in each_crash(in_memory, run, "after"):
-        assert live(store, go_on).output == OUTPUT
+def test_it_goes_on_too_where_each_commit_has_a_journal_of_its_own(in_memory):
+    of_its_own = {"in_process": with_a_journal_for_each_commit}
+    for store in each_crash(in_memory, run, "after", **of_its_own):
+        assert live(store, go_on, **of_its_own).output == OUTPUT
+    written = [entry.key for entry in store.list("v1/workflows")]
+    assert sum(key.endswith(".journal") for key in written) > 2
 
 
 @pytest.mark.invariant(1)

@@ -87,7 +87,6 @@ RECORD: Json = {
     "task": "t",
     "form": "value",
     "encoding": "json",
-    "printed": "hello",
     "times": {"started_at": 1.0, "ended_at": 2.0, "attempt": 1},
 }
 

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
 
 import effects
 import pytest
 import ray
 
 from airflow_provider_rayworkflow import workflow
-from airflow_provider_rayworkflow.workflow import testing
 from airflow_provider_rayworkflow.workflow.runtime.worker.task import describe, encode_exception
-from airflow_provider_rayworkflow.workflow.testing import InProcessWorkflows
 
 
 class Own(BaseException):
@@ -105,12 +102,6 @@ EXCEPTIONS = [
 ]
 IDS = [type(error).__name__ for error in EXCEPTIONS]
 by_kind = pytest.mark.parametrize("number", range(len(EXCEPTIONS)), ids=IDS)
-
-
-@pytest.fixture
-def workflows() -> Iterator[InProcessWorkflows]:
-    with effects.fresh(), testing.in_process() as workflows:
-        yield workflows
 
 
 def raise_it(number: int):

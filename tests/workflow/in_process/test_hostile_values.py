@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import pickle
 from collections import namedtuple
-from collections.abc import Iterator
 from typing import Any
 
 import effects
@@ -14,17 +13,8 @@ import pytest
 import ray
 
 from airflow_provider_rayworkflow import workflow
-from airflow_provider_rayworkflow.workflow import testing
 from airflow_provider_rayworkflow.workflow.model.codec import encode
 from airflow_provider_rayworkflow.workflow.model.records import Encoding
-from airflow_provider_rayworkflow.workflow.testing import InProcessWorkflows
-
-
-@pytest.fixture
-def workflows() -> Iterator[InProcessWorkflows]:
-    with effects.fresh(), testing.in_process() as workflows:
-        yield workflows
-
 
 # ---- what can be pickled, and not be unpickled
 

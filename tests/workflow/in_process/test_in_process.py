@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import ray
 from effects import calls
+from noting_store import NotingStore
 from ray.exceptions import GetTimeoutError, RayActorError
 
 from airflow_provider_rayworkflow import workflow
@@ -29,7 +30,6 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     WorkflowAlreadyExistsError,
     WorkflowTaskTimeoutError,
 )
-from airflow_provider_rayworkflow.workflow.storage import Data
 from airflow_provider_rayworkflow.workflow.testing import InProcessWorkflows, MemoryStore
 
 
@@ -38,12 +38,6 @@ def fresh() -> Iterator[None]:
     with effects.fresh():
         yield
     assert not ray.is_initialized()
-
-
-@pytest.fixture
-def workflows() -> Iterator[InProcessWorkflows]:
-    with testing.in_process() as workflows:
-        yield workflows
 
 
 @ray.remote
@@ -701,42 +695,22 @@ def test_a_run_with_another_graph_says_which_checkpoints_it_has_no_use_for(
     )
 
 
-class Watched(MemoryStore):
-    """Notes what is asked of it about workflows, but for a manager's own looks for requests."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.asked: list[tuple[str, str]] = []
-
-    def list(self, folder: str):
-        self._note("list", folder)
-        return super().list(folder)
-
-    def put(self, key: str, data: Data) -> None:
-        self._note("put", key)
-        super().put(key, data)
-
-    def put_if_absent(self, key: str, data: Data) -> bool:
-        self._note("put_if_absent", key)
-        return super().put_if_absent(key, data)
-
-    def _note(self, call: str, key: str) -> None:
-        _, kind, *_ = [*key.split("/"), ""]
-        if kind in ("status", "workflows"):
-            self.asked.append((call, kind))
-
-
 def test_a_call_with_a_new_id_looks_nothing_up():
-    store = Watched()
+    store = NotingStore()
 
     def run(**its_id: str) -> list[tuple[str, str]]:
-        store.asked.clear()
+        store.calls.clear()
         # A caller has the output of a workflow that has ended from the storage.
         running = workflow.run_async(wait_at_gate.bind(1), **its_id)
         effects.gate.set()
         assert ray.get(running) == 1
         effects.gate.clear()
-        return store.asked[:]
+        asked = [(call, key.split("/")[1]) for call, key in store.calls]
+        return [
+            one
+            for one in asked
+            if one[0] in ("list", "put", "put_if_absent") and one[1] in ("status", "workflows")
+        ]
 
     with testing.in_process(store):
         made_for_it = run()

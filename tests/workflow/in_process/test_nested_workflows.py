@@ -4,21 +4,12 @@ from __future__ import annotations
 
 import queue
 import time
-from collections.abc import Iterator
 
 import effects
 import pytest
 import ray
 
 from airflow_provider_rayworkflow import workflow
-from airflow_provider_rayworkflow.workflow import testing
-from airflow_provider_rayworkflow.workflow.testing import InProcessWorkflows
-
-
-@pytest.fixture
-def workflows() -> Iterator[InProcessWorkflows]:
-    with effects.fresh(), testing.in_process() as workflows:
-        yield workflows
 
 
 @ray.remote

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from pyarrow.fs import LocalFileSystem
+from sample_records import status_record, store_run
 
 from airflow_provider_rayworkflow.workflow import cli
 from airflow_provider_rayworkflow.workflow.exceptions import (
@@ -17,7 +18,6 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     WorkflowError,
 )
 from airflow_provider_rayworkflow.workflow.model.graph import Graph, Task, TaskOptions
-from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.offline.orphans import delete_orphaned_events
 from airflow_provider_rayworkflow.workflow.offline.prune import prune
@@ -105,21 +105,10 @@ def back_end(request: pytest.FixtureRequest, tmp_path: Path) -> ByteStore:
 
 
 def add(store: WorkflowStore, workflow_id: str, *, manager_id: str = "m", status: str) -> None:
-    claim = store.claim(
-        workflow_id, after=0, manager_id=manager_id, now=1.0, user_metadata={}, graph=GRAPH
+    record = status_record(
+        WorkflowStatus(status), workflow_id, manager_id=manager_id, created_at=1.0, ended_at=2.0
     )
-    assert claim is not None
-    store.write_status(
-        StatusRecord(
-            workflow_id=workflow_id,
-            status=WorkflowStatus(status),
-            epoch=1,
-            number=0,
-            manager_id=manager_id,
-            created_at=1.0,
-            ended_at=2.0,
-        )
-    )
+    store_run(store, record, GRAPH)
 
 
 @pytest.mark.parametrize("part", ["v1/status/bad/", "v1/workflows/bad/", "v1/workflows/bad"])

@@ -12,29 +12,21 @@ import effects
 import pytest
 import ray
 from effects import calls
+from sample_records import lease, status_record
 
 from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.workflow import testing
 from airflow_provider_rayworkflow.workflow.exceptions import WorkflowNotResumableError
-from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.offline import lifecycle
 from airflow_provider_rayworkflow.workflow.storage import Data, Entry, WorkflowStore
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
-from airflow_provider_rayworkflow.workflow.storage.keys import (
-    REQUESTS,
-    cancel_key,
-    status_folder,
-)
-from airflow_provider_rayworkflow.workflow.storage.leases import Lease, Process
+from airflow_provider_rayworkflow.workflow.storage.keys import REQUESTS, cancel_key, status_folder
 
 Asked = tuple[str, str]
 
 
-@pytest.fixture(autouse=True)
-def fresh() -> Iterator[None]:
-    with effects.fresh():
-        yield
+pytestmark = pytest.mark.usefixtures("fresh")
 
 
 class Watched(MemoryStore):
@@ -212,25 +204,8 @@ def test_an_admission_reads_requests_where_the_workflows_folder_tells_of_a_cance
 def test_a_workflow_of_another_manager_is_attached_to_by_its_status(store: Watched):
     others = WorkflowStore(store)
     others.claim("w", after=0, manager_id="m", now=time.time(), user_metadata={})
-    others.write_status(
-        StatusRecord(
-            workflow_id="w",
-            status=WorkflowStatus.RUNNING,
-            epoch=1,
-            number=0,
-            manager_id="m",
-            created_at=time.time(),
-        )
-    )
-    others.leases.write(
-        Lease(
-            manager_id="m",
-            actor_id="a",
-            process=Process.current(),
-            renewed_at=time.time(),
-            ttl_s=99,
-        )
-    )
+    others.write_status(status_record(WorkflowStatus.RUNNING, created_at=time.time()))
+    others.leases.write(lease(ttl_s=99))
     with testing.in_process(store) as workflows:
         store.asked.clear()
         workflows.resume_async("w")

@@ -5,36 +5,25 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
 
-from airflow_provider_rayworkflow.workflow.execution.attempt_ends import MAX_PRINTED
+from hand_runner import HandRunner, managing
+from noting_store import NotingStore
+
 from airflow_provider_rayworkflow.workflow.manager.manager import Manager
 from airflow_provider_rayworkflow.workflow.manager.registry import Intervals
 from airflow_provider_rayworkflow.workflow.model.graph import Graph, RetryOptions, Task, TaskOptions
-from airflow_provider_rayworkflow.workflow.model.limits import Limits
 from airflow_provider_rayworkflow.workflow.model.records import (
-    Encoding,
     FailedAttempt,
     Progress,
-    Result,
     RunningTask,
     StatusRecord,
     TaskFailure,
     TaskTimes,
 )
-from airflow_provider_rayworkflow.workflow.scheduling.attempts import (
-    AttemptEnd,
-    Continued,
-    Errand,
-    Lost,
-    Raised,
-    Returned,
-)
+from airflow_provider_rayworkflow.workflow.scheduling.attempts import Raised
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
-from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
 
 TIMES = TaskTimes(started_at=1.0, ended_at=2.0, attempt=1, node="pod-1")
-RESULT = Result(encoding=Encoding.JSON, inline=b"1")
 RETRIED = TaskOptions(retry=RetryOptions(attempts=2, wait_initial_s=0))
 GRAPH = Graph(
     tasks=[
@@ -46,39 +35,8 @@ GRAPH = Graph(
 )
 
 
-class Runner:
-    """Tasks end when they are told to."""
-
-    def __init__(self) -> None:
-        self.errands: dict[str, Errand] = {}
-
-    def start(self, errand: Errand) -> None:
-        self.errands[errand.run.task_id] = errand
-
-    def stop(self, errand: Errand) -> None:
-        task_id = errand.run.task_id
-        lost = TaskFailure(task_id=task_id, type="", message="", traceback="", system=True)
-        asyncio.get_running_loop().call_soon(errand.on_done, Lost(failure=lost))
-
-    async def end(self, task_id: str, completion: AttemptEnd | None = None) -> None:
-        async with asyncio.timeout(10):
-            while task_id not in self.errands:
-                await asyncio.sleep(0.01)
-        self.errands.pop(task_id).on_done(completion or Returned(result=RESULT, times=TIMES))
-
-
-class CountingStore(MemoryStore):
-    """Counts the writes of the status while it is RUNNING."""
-
-    writes = 0
-
-    def put(self, key: str, data: Any) -> None:
-        self.writes += "-RUNNING-" in key
-        super().put(key, data)
-
-
 class Running:
-    def __init__(self, manager: Manager, runner: Runner, store: CountingStore) -> None:
+    def __init__(self, manager: Manager, runner: HandRunner, store: NotingStore) -> None:
         self.manager = manager
         self.runner = runner
         self.store = store
@@ -99,22 +57,11 @@ class Running:
 
 @asynccontextmanager
 async def running(*, progress_s: float = 0.01) -> AsyncIterator[Running]:
-    store, runner = CountingStore(), Runner()
-    manager = Manager(
-        store=WorkflowStore(store),
-        runner=runner,
-        manager_id="m",
-        actor_id="a",
-        limits=Limits(),
-        clock=lambda: 100.0,
-        intervals=Intervals(progress_s=progress_s),
-    )
-    await manager.start()
-    try:
+    store, runner = NotingStore(), HandRunner()
+    intervals = Intervals(progress_s=progress_s)
+    async with managing(store, runner, clock=lambda: 100.0, intervals=intervals) as manager:
         await manager.submit("w", GRAPH.to_bytes(), user_metadata={})
         yield Running(manager, runner, store)
-    finally:
-        await manager.close()
 
 
 def test_it_says_what_is_done_running_and_tried_again():
@@ -161,12 +108,12 @@ def test_nothing_is_written_while_nothing_changes():
     async def check() -> None:
         async with running() as run:
             await run.wait_for(lambda progress: progress.submitted == 2)
-            before = run.store.writes
+            before = run.store.count("put", "-RUNNING-")
             await asyncio.sleep(0.1)  # ten looks
-            assert run.store.writes == before
+            assert run.store.count("put", "-RUNNING-") == before
             await run.runner.end("a")
             await run.wait_for(lambda progress: progress.submitted == 1)
-            assert run.store.writes == before + 1
+            assert run.store.count("put", "-RUNNING-") == before + 1
 
     asyncio.run(check())
 
@@ -178,7 +125,7 @@ def test_a_short_run_writes_none():
                 await run.runner.end(task_id)
             async with asyncio.timeout(4):
                 await run.manager.queries.wait_output("w")
-            assert run.store.writes == 1  # that it is RUNNING
+            assert run.store.count("put", "-RUNNING-") == 1  # that it is RUNNING
             assert run.status().progress is None
 
     asyncio.run(check())
@@ -195,39 +142,6 @@ def test_the_end_has_no_progress_and_leaves_no_other_status():
             record = run.status()
             assert (record.status, record.tasks_done, record.progress) == ("SUCCESSFUL", 3, None)
             assert len(list(run.store.list("v1/status"))) == 1
-
-    asyncio.run(check())
-
-
-def test_what_tasks_printed_is_kept_with_their_checkpoints_as_long_as_there_is_room():
-    async def check() -> None:
-        all_room = "x" * MAX_PRINTED
-        async with running() as run:
-            await run.runner.end("a", Returned(result=RESULT, times=TIMES, printed=all_room))
-            await run.runner.end("b", Returned(result=RESULT, times=TIMES, printed="more\n"))
-            await run.runner.end("end")
-            async with asyncio.timeout(10):
-                await run.manager.queries.wait_output("w")
-            records = WorkflowStore(run.store).read_checkpoints("w").records
-        printed = {task_id: len(record.printed) for task_id, record in records.items()}
-        assert printed == {"a": MAX_PRINTED, "b": 0, "end": 0}
-
-    asyncio.run(check())
-
-
-def test_what_a_task_printed_that_returned_a_graph_is_kept_too():
-    async def check() -> None:
-        made = Graph(tasks=[Task(name="made", function=0, arguments=0)], blobs=[b""])
-        async with running() as run:
-            await run.runner.end(
-                "a", Continued(graph=made.to_bytes(), times=TIMES, printed="a graph\n")
-            )
-            for task_id in ("made", "b", "end"):
-                await run.runner.end(task_id)
-            async with asyncio.timeout(10):
-                await run.manager.queries.wait_output("w")
-            record = WorkflowStore(run.store).read_checkpoints("w").records["a"]
-        assert record.printed == "a graph\n"
 
     asyncio.run(check())
 

@@ -16,7 +16,7 @@ import pytest
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, open_store
 from airflow_provider_rayworkflow.workflow.storage.leases import LEASE_TTL_S
 
-pytestmark = [pytest.mark.invariant(3), pytest.mark.slow, pytest.mark.timeout(280)]
+pytestmark = [pytest.mark.invariant(3), pytest.mark.slow]
 
 PROGRAM = Path(__file__).parents[2] / "support" / "owner_program.py"
 Start = Callable[..., subprocess.Popen]
@@ -76,8 +76,13 @@ def faketime(step: str) -> list[str]:
 
 
 def namespace() -> list[str]:
-    """Runs a program as if on another machine, as far as processes go."""
-    command = ["unshare", "--pid", "--fork", "--mount-proc"]
+    """Runs a program as if on another machine, as far as processes go.
+
+    With a /dev/shm of its own: faketime names what it keeps there by its process number, and numbers
+    in a namespace are those of every other one.
+    """
+    mounts = 'mount -t tmpfs tmpfs /dev/shm && exec "$0" "$@"'
+    command = ["unshare", "--pid", "--fork", "--mount-proc", "sh", "-c", mounts]
     if shutil.which("unshare") is None or subprocess.run([*command, "true"], stderr=-3).returncode:
         pytest.skip("this user can't make namespaces of processes")
     return command

@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator
 import effects
 import pytest
 import ray
+from effects import wait_until
 from hurried import in_process
+from sample_records import status_record
 
 from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.workflow import testing
@@ -23,8 +25,6 @@ from airflow_provider_rayworkflow.workflow.storage.backends.memory import Memory
 from airflow_provider_rayworkflow.workflow.storage.byte_store import Data
 from airflow_provider_rayworkflow.workflow.storage.leases import Tenure
 from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader
-
-pytestmark = pytest.mark.timeout(60)
 
 
 class DenyingStore(MemoryStore):
@@ -50,11 +50,6 @@ def shown(store: MemoryStore) -> str | None:
     """The status that a reader of the storage sees."""
     found = StatusReader(WorkflowStore(store)).read("w")
     return found.status if found else None
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    while not condition():
-        time.sleep(0.01)
 
 
 @ray.remote
@@ -166,12 +161,4 @@ def test_one_that_comes_while_an_earlier_one_is_dealt_with_is_not_forgotten(stor
 
 
 def record(epoch: int, **changes: object) -> StatusRecord:
-    return StatusRecord(
-        workflow_id="w",
-        status=workflow.WorkflowStatus.RESUMABLE,
-        epoch=epoch,
-        number=0,
-        manager_id="m",
-        created_at=1.0,
-        **changes,
-    )
+    return status_record(workflow.WorkflowStatus.RESUMABLE, epoch=epoch, created_at=1.0, **changes)

@@ -3,11 +3,14 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
+import hand_runner
 import pytest
+from hand_runner import HandRunner
+from sample_records import status_record
 
 from airflow_provider_rayworkflow.workflow.exceptions import (
     DataLoadError,
@@ -17,15 +20,9 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
 from airflow_provider_rayworkflow.workflow.manager.manager import Manager
 from airflow_provider_rayworkflow.workflow.manager.registry import Intervals
 from airflow_provider_rayworkflow.workflow.model.graph import Graph, Task
-from airflow_provider_rayworkflow.workflow.model.limits import Limits
-from airflow_provider_rayworkflow.workflow.model.records import (
-    StartOptions,
-    StatusRecord,
-    TaskFailure,
-)
+from airflow_provider_rayworkflow.workflow.model.records import StartOptions, StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.offline import lifecycle
-from airflow_provider_rayworkflow.workflow.scheduling.attempts import Errand, Lost
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
 from airflow_provider_rayworkflow.workflow.storage.mailbox import Mailbox, Owner, StopRequest
@@ -33,18 +30,6 @@ from airflow_provider_rayworkflow.workflow.storage.mailbox import Mailbox, Owner
 GRAPH = Graph(tasks=[Task(name="endless", function=0, arguments=0)], blobs=[b""]).to_bytes()
 OWNER = Owner(workflow_id="w", token="try", submission_id="", since=0.0)
 SUSPEND = StopRequest(workflow_id="w", token="try", how="suspend", requested_at=0.0)
-
-
-class EndlessRunner:
-    """Tasks run until they are stopped."""
-
-    def start(self, errand: Errand) -> None:
-        pass
-
-    def stop(self, errand: Errand) -> None:
-        task_id = errand.run.task_id
-        gone = TaskFailure(task_id=task_id, type="", message="", traceback="", system=True)
-        asyncio.get_running_loop().call_soon(errand.on_done, Lost(failure=gone))
 
 
 class MoodyStore(MemoryStore):
@@ -81,21 +66,10 @@ async def running(
         yield manager
 
 
-@asynccontextmanager
-async def managing(store: MoodyStore, manager_id: str) -> AsyncIterator[Manager]:
-    manager = Manager(
-        store=WorkflowStore(store),
-        runner=EndlessRunner(),
-        manager_id=manager_id,
-        actor_id="a",
-        limits=Limits(),
-        intervals=Intervals(poll_s=0.01),
-    )
-    await manager.start()
-    try:
-        yield manager
-    finally:
-        await manager.close()
+def managing(store: MoodyStore, manager_id: str) -> AbstractAsyncContextManager[Manager]:
+    """A manager whose tasks run until they are stopped."""
+    intervals = Intervals(poll_s=0.01)
+    return hand_runner.managing(store, HandRunner(), manager_id, intervals=intervals)
 
 
 async def ended(manager: Manager, store: MoodyStore) -> StatusRecord:
@@ -346,14 +320,7 @@ def test_a_cancel_that_comes_while_the_workflow_is_being_suspended_is_not_forgot
 def test_a_cancel_of_what_has_been_deleted_is_dropped(store, mailbox):
     async def check() -> None:
         async with running(store, workflow_id="v"):
-            record = StatusRecord(
-                workflow_id="w",
-                status=WorkflowStatus.RESUMABLE,
-                epoch=1,
-                number=0,
-                manager_id="gone",
-                created_at=0.0,
-            )
+            record = status_record(WorkflowStatus.RESUMABLE, manager_id="gone")
             WorkflowStore(store).write_status(record)  # and no claim
             mailbox.request_stop(replace(cancel_by_a_person(1), requested_at=time.time() - 60))
             await dropped(mailbox)

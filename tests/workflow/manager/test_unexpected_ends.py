@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import effects
 import pytest
 import ray
+from effects import wait_until
 from hurried import in_process
 
 from airflow_provider_rayworkflow import workflow
-from airflow_provider_rayworkflow.workflow.execution import executor
-from airflow_provider_rayworkflow.workflow.execution.attempt_table import AttemptTable
 from airflow_provider_rayworkflow.workflow.execution.metrics import Metrics
-from airflow_provider_rayworkflow.workflow.manager import runs
-from airflow_provider_rayworkflow.workflow.manager.held_workflow import HeldWorkflow
+from airflow_provider_rayworkflow.workflow.manager.manager import Manager
+from airflow_provider_rayworkflow.workflow.model.graph import Graph, Task
+from airflow_provider_rayworkflow.workflow.model.limits import Limits
+from airflow_provider_rayworkflow.workflow.model.records import StatusRecord, TaskFailure
+from airflow_provider_rayworkflow.workflow.scheduling.attempts import AttemptEnd, Errand, Lost
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
 from airflow_provider_rayworkflow.workflow.storage.byte_store import Data
 from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader
 
-pytestmark = [pytest.mark.invariant(4), pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.invariant(4)]
 
 
 class Mute(Exception):
@@ -39,11 +40,15 @@ class BreakingStore(MemoryStore):
     def __init__(self) -> None:
         super().__init__()
         self.broken: tuple[str, ...] = ()
+        #: What is written before the error.
+        self.lost_answers: tuple[str, ...] = ()
         self.error: BaseException = RuntimeError("boom")
 
     def put(self, key: str, data: Data) -> None:
         self._break("put", key)
         super().put(key, data)
+        if any(word in key for word in self.lost_answers):
+            raise self.error
 
     def delete(self, keys) -> None:
         wanted = list(keys)
@@ -54,6 +59,22 @@ class BreakingStore(MemoryStore):
     def _break(self, call: str, key: str) -> None:
         if any(word in f"{call} {key}" for word in self.broken):
             raise self.error
+
+
+class BreakingMetrics(Metrics):
+    """Raises these errors when it is told an end."""
+
+    def __init__(self) -> None:
+        self.at_workflows: BaseException | None = None
+        self.at_tasks: BaseException | None = None
+
+    def workflow_ended(self, record: StatusRecord) -> None:
+        if self.at_workflows is not None:
+            raise self.at_workflows
+
+    def tasks_ended(self, completions: Sequence[AttemptEnd]) -> None:
+        if self.at_tasks is not None:
+            raise self.at_tasks
 
 
 @pytest.fixture
@@ -68,9 +89,8 @@ def shown(store: MemoryStore) -> str:
     return "nothing" if found is None else found.status.value
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    while not condition():
-        time.sleep(0.01)
+def has_a_checkpoint(store: MemoryStore) -> bool:
+    return any(entry.key.endswith(".journal") for entry in store.list("v1/workflows"))
 
 
 @ray.remote
@@ -82,6 +102,12 @@ def note(value):
 @ray.remote
 def wait_at_the_gate():
     effects.gate.wait()
+
+
+@ray.remote
+def pass_the_gate(value):
+    effects.gate.wait()
+    return value
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
@@ -107,17 +133,8 @@ def test_one_that_lasts_for_a_while_is_tried_again(store: BreakingStore):
         wait_until(lambda: shown(store) == "RESUMABLE")
 
 
-def test_a_status_whose_write_arrived_though_it_failed_stays(
-    store: BreakingStore, monkeypatch: pytest.MonkeyPatch
-):
-    put = MemoryStore.put
-
-    def put_and_fail(self: MemoryStore, key: str, data: Data) -> None:
-        put(self, key, data)
-        if "-SUCCESSFUL-" in key:
-            raise RuntimeError("no answer")
-
-    monkeypatch.setattr(BreakingStore, "put", put_and_fail)
+def test_a_status_whose_write_arrived_though_it_failed_stays(store: BreakingStore):
+    store.error, store.lost_answers = RuntimeError("no answer"), ("-SUCCESSFUL-",)
     with in_process(store, retry_s=0.01) as workflows:
         with pytest.raises(workflow.WorkflowError, match="no answer"):
             workflows.run(note.bind(1), workflow_id="w")
@@ -132,69 +149,113 @@ def test_earlier_statuses_that_can_not_be_deleted_hinder_no_end(store: BreakingS
         assert shown(store) == "SUCCESSFUL"
 
 
-def test_figures_that_can_not_be_kept_hinder_no_end(
-    store: BreakingStore, monkeypatch: pytest.MonkeyPatch
-):
-    def fail(self: Metrics, record: object) -> None:
-        raise RuntimeError("boom")
-
-    monkeypatch.setattr(Metrics, "workflow_ended", fail)
-    with in_process(store, retry_s=0.01) as workflows:
+def test_figures_that_can_not_be_kept_hinder_no_end(store: BreakingStore):
+    metrics = BreakingMetrics()
+    metrics.at_workflows = RuntimeError("boom")
+    with in_process(store, retry_s=0.01, metrics=metrics) as workflows:
         assert workflows.run(note.bind(1), workflow_id="w") == 1
         assert workflows.run(note.bind(2), workflow_id="x") == 2
 
 
-def test_a_run_whose_progress_is_unknown_ends_well(
-    store: BreakingStore, monkeypatch: pytest.MonkeyPatch
-):
-    def fail(*args: object) -> None:
-        effects.gate.set()
-        raise RuntimeError("boom")
+class ProgressBreaks(MemoryStore):
+    """Fails when a running workflow's status is written again, which is how its progress is told."""
 
-    monkeypatch.setattr(runs, "_with_progress", fail)
-    with in_process(store, progress_s=0.001) as workflows:
-        assert workflows.run(wait_at_the_gate.bind(), workflow_id="w") is None
-    assert shown(store) == "SUCCESSFUL"
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: set[str] = set()
+
+    def put(self, key: str, data: Data) -> None:
+        if "-RUNNING-" in key and key in self.written:
+            effects.gate.set()
+            raise RuntimeError("boom")
+        self.written.add(key)
+        super().put(key, data)
+
+
+def test_a_run_whose_progress_can_not_be_told_ends_well():
+    with effects.fresh():
+        store = ProgressBreaks()
+        with in_process(store, progress_s=0.001) as workflows:
+            assert workflows.run(wait_at_the_gate.bind(), workflow_id="w") is None
+            assert effects.gate.is_set()
+        assert shown(store) == "SUCCESSFUL"
 
 
 @pytest.mark.parametrize("error", [RuntimeError("boom"), asyncio.CancelledError(), SystemExit(1)])
-def test_a_run_that_breaks_hands_the_workflow_back(
-    store: BreakingStore, monkeypatch: pytest.MonkeyPatch, error: BaseException
-):
-    def fail(self: HeldWorkflow, task_id: str, result: object) -> None:
-        raise error
-
-    with in_process(store, retry_s=0.01) as workflows:
+def test_a_run_that_breaks_hands_the_workflow_back(store: BreakingStore, error: BaseException):
+    metrics = BreakingMetrics()
+    with in_process(store, retry_s=0.01, metrics=metrics) as workflows:
         workflows.init(max_running_workflows=1)
-        with monkeypatch.context() as broken:
-            broken.setattr(HeldWorkflow, "tell_waiters", fail)
-            with pytest.raises(workflow.WorkflowError):
-                workflows.run(note.bind(1), workflow_id="w")
+        output = workflows.run_async(pass_the_gate.bind(note.bind(1)), workflow_id="w")
+        wait_until(lambda: has_a_checkpoint(store))
+        metrics.at_tasks = error
+        effects.gate.set()
+        with pytest.raises(workflow.WorkflowError):
+            ray.get(output)
+        metrics.at_tasks = None
         assert shown(store) == "RESUMABLE"
         assert workflows.run(note.bind(2), workflow_id="x") == 2  # its slot is free
         assert workflows.resume("w") == 1
     assert effects.calls == [1, 2]
 
 
-def test_a_run_that_breaks_leaves_no_task_running(
-    store: BreakingStore, monkeypatch: pytest.MonkeyPatch
-):
-    stopped = []
-    monkeypatch.setattr(
-        executor.Executor, "_check_finished", lambda self, schedule: 1 / len(effects.calls[:0])
-    )
-    stop_all = AttemptTable.stop_all
+class EndlessRunner:
+    """Its tasks end when they are told to, or stopped."""
 
-    def stop(self: AttemptTable) -> None:
-        stopped.extend(node.task_id for node in self._attempts)
-        stop_all(self)
+    def __init__(self) -> None:
+        self.errands: dict[str, Errand] = {}
+        self.stopped: list[str] = []
 
-    monkeypatch.setattr(AttemptTable, "stop_all", stop)
-    with in_process(store, retry_s=0.01) as workflows:
-        with pytest.raises(workflow.WorkflowError, match="division by zero"):
-            workflows.run(wait_at_the_gate.bind(), workflow_id="w")
-        assert shown(store) == "RESUMABLE"
-    assert [name.rpartition(".")[2] for name in stopped] == ["wait_at_the_gate"]
+    def start(self, errand: Errand) -> None:
+        self.errands[errand.run.task_id] = errand
+
+    def stop(self, errand: Errand) -> None:
+        self.stopped.append(errand.run.task_id)
+        self.end(errand.run.task_id)
+
+    def end(self, task_id: str) -> None:
+        lost = TaskFailure(task_id=task_id, type="", message="", traceback="", system=True)
+        asyncio.get_running_loop().call_soon(self.errands[task_id].on_done, Lost(failure=lost))
+
+
+TWO_TASKS = Graph(
+    tasks=[
+        Task(name="a", function=0, arguments=0),
+        Task(name="b", function=0, arguments=0),
+        Task(name="end", function=0, arguments=0, upstream=(0, 1)),
+    ],
+    blobs=[b""],
+)
+
+
+def test_a_run_that_breaks_leaves_no_task_running(store: BreakingStore):
+    async def until(condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(30):
+            while not condition():
+                await asyncio.sleep(0.01)
+
+    async def check() -> None:
+        runner, metrics = EndlessRunner(), BreakingMetrics()
+        manager = Manager(
+            store=WorkflowStore(store),
+            runner=runner,
+            manager_id="m",
+            actor_id="a",
+            limits=Limits(),
+            metrics=metrics,
+        )
+        await manager.start()
+        try:
+            await manager.submit("w", TWO_TASKS.to_bytes(), user_metadata={})
+            await until(lambda: len(runner.errands) == 2)
+            metrics.at_tasks = RuntimeError("boom")
+            runner.end("a")
+            await until(lambda: shown(store) == "RESUMABLE")
+            assert "b" in runner.stopped
+        finally:
+            await manager.close()
+
+    asyncio.run(check())
 
 
 @pytest.mark.parametrize("error", ERRORS[:3], ids=lambda error: type(error).__name__)

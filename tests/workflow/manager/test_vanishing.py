@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import effects
 import pytest
 import ray
+from effects import wait_until
 from hurried import in_process
+from sample_records import status_record
 
 from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.workflow import testing
 from airflow_provider_rayworkflow.workflow.exceptions import OwnershipLostError
 from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
-from airflow_provider_rayworkflow.workflow.storage import (
-    ByteStore,
-    WorkflowStore,
-    keys,
-    open_store,
-)
+from airflow_provider_rayworkflow.workflow.storage import ByteStore, WorkflowStore, keys, open_store
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
 from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader
 
-pytestmark = [pytest.mark.invariant(3), pytest.mark.invariant(4), pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.invariant(3), pytest.mark.invariant(4)]
 
 
 class FarStore(MemoryStore):
@@ -90,11 +87,6 @@ def everything(store: ByteStore) -> None:
     WorkflowStore(store).delete("w")
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    while not condition():
-        time.sleep(0.01)
-
-
 @pytest.mark.parametrize("vanish", [claim, folder, everything], ids=lambda vanish: vanish.__name__)
 def test_a_workflow_that_is_deleted_while_it_runs_says_so(
     store: ByteStore, vanish: Callable[[ByteStore], None]
@@ -140,29 +132,33 @@ def test_the_progress_of_a_deleted_workflow_is_not_written(store: ByteStore):
         assert list(store.list("v1/status")) == []
 
 
-def test_a_last_word_that_comes_while_a_workflow_is_deleted_goes_with_it(
-    store: ByteStore, monkeypatch: pytest.MonkeyPatch
-):
+class Late:
+    """A store in which a status is written as soon as the folder of the statuses is deleted, once.
+
+    All else is the inner one's.
+    """
+
+    def __init__(self, store: ByteStore, late: StatusRecord) -> None:
+        self._store = store
+        self._late: StatusRecord | None = late
+
+    def delete_folder(self, folder: str) -> None:
+        self._store.delete_folder(folder)
+        if self._late is not None and folder == keys.status_folder("w"):
+            late, self._late = self._late, None
+            WorkflowStore(self._store).write_status(late)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
+def test_a_last_word_that_comes_while_a_workflow_is_deleted_goes_with_it(store: ByteStore):
     """Its manager finds the claim gone, and the status still there."""
-    late = StatusRecord(
-        workflow_id="w",
-        status=WorkflowStatus.RESUMABLE,
-        epoch=1,
-        number=1,
-        manager_id="m",
-        created_at=0.0,
-    )
+    late = status_record(WorkflowStatus.RESUMABLE, number=1)
     WorkflowStore(store).write_status(replace(late, status=WorkflowStatus.RUNNING, number=0))
-    delete_folder, folders = store.delete_folder, []
-
-    def delete_and_be_late(folder: str) -> None:
-        delete_folder(folder)
-        folders.append(folder)
-        if folders.count(keys.status_folder("w")) == 1 and folder == keys.status_folder("w"):
-            WorkflowStore(store).write_status(late)
-
-    monkeypatch.setattr(store, "delete_folder", delete_and_be_late)
-    everything(store)
+    given = Late(store, late)
+    everything(given)
+    assert given._late is None
     assert list(store.list("v1/status")) == []
 
 

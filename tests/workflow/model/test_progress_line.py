@@ -1,5 +1,7 @@
 """Progress in words, and which words are worth a line in a log."""
 
+from sample_records import status_record
+
 from airflow_provider_rayworkflow.workflow.model.progress import Throttle, progress_line
 from airflow_provider_rayworkflow.workflow.model.records import (
     FailedAttempt,
@@ -11,12 +13,8 @@ from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 
 
 def record(progress: Progress | None = None, *, reused: int = 0) -> StatusRecord:
-    return StatusRecord(
-        workflow_id="w",
-        status=WorkflowStatus.RUNNING,
-        epoch=1,
-        number=0,
-        manager_id="m",
+    return status_record(
+        WorkflowStatus.RUNNING,
         created_at=1.0,
         tasks_total=7,
         tasks_done=3,

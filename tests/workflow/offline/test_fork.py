@@ -29,10 +29,7 @@ from airflow_provider_rayworkflow.workflow.testing import InProcessWorkflows
 LARGE = 200_000
 
 
-@pytest.fixture(autouse=True)
-def fresh() -> Iterator[None]:
-    with effects.fresh():
-        yield
+pytestmark = pytest.mark.usefixtures("fresh")
 
 
 @pytest.fixture

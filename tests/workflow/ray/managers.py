@@ -10,6 +10,7 @@ import processes
 import ray
 from witness import is_alive, wait_until
 
+from airflow_provider_rayworkflow.workflow.runtime.manager_handle import manager_of
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 from airflow_provider_rayworkflow.workflow.storage.backends.local import LocalStore
 
@@ -17,7 +18,7 @@ from airflow_provider_rayworkflow.workflow.storage.backends.local import LocalSt
 def manager_actor() -> Any:
     """The handle of the manager; None if no manager runs."""
     try:
-        return ray.get_actor("WorkflowManagementActor", namespace="workflow")
+        return manager_of()
     except ValueError:
         return None
 

@@ -81,13 +81,6 @@ def test_resume_all_reports_what_it_resumed(fresh_manager, tmp_path, capsys):
     assert workflow.get_output("failed") == 5
 
 
-def test_another_storage_than_the_managers_is_refused(manager, new_id, tmp_path, capsys):
-    assert main(["cancel", new_id, "--storage", str(tmp_path)]) == 1
-    error = capsys.readouterr().err
-    assert "stores in" in error
-    assert error.count("\n") == 1
-
-
 def test_a_command_joins_the_cluster_of_its_address_quietly(manager, new_id, gate, ledger):
     workflow.run_async(pass_gate.bind(gate, ledger), workflow_id=new_id)
     ledger.wait_for()

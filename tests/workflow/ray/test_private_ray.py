@@ -57,20 +57,6 @@ def test_the_end_of_a_task_is_told_by_a_callback(ray_cluster, value):
         assert isinstance(got[0].cause, KeyError)
 
 
-def test_rays_dispatcher_of_logs_can_be_listened_to():
-    """Without it the Airflow task's log lacks what workflow tasks print; a warning there says so."""
-    from ray._private.ray_logging import global_worker_stdstream_dispatcher as dispatcher
-
-    got = []
-    data = {"task_name": "w@t", "lines": ["hello"], "job": "02000000"}
-    try:
-        assert private_ray.listen_to_logs(got.append)
-        dispatcher.emit(data)
-    finally:
-        dispatcher.remove_handler("workflow")
-    assert got == [data]
-
-
 def test_lines_of_other_jobs_can_be_printed_too(ray_cluster, monkeypatch):
     """Without it a driver prints nothing of its workflows if another one started the manager."""
     from ray._private.ray_logging import global_worker_stdstream_dispatcher as dispatcher
@@ -93,5 +79,5 @@ def test_lines_of_other_jobs_can_be_printed_too(ray_cluster, monkeypatch):
 
 
 def test_a_worker_tells_the_log_monitor_its_label():
-    """Without it lines in the Airflow task's log don't say which workflow and task printed them."""
+    """Without it a driver can't tell the lines of its workflows from those of others."""
     assert private_ray.LOG_PREFIX_TASK_NAME == ":task_name:"

@@ -14,6 +14,10 @@ from witness import wait_until
 
 from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.workflow.exceptions import DataSaveError
+from airflow_provider_rayworkflow.workflow.runtime.manager_handle import (
+    has_several_managers,
+    manager_of,
+)
 
 CHAIN = """
 @ray.remote
@@ -263,10 +267,23 @@ def test_run_as_the_first_call_uses_a_default_storage_and_warns(tmp_path):
 # ---- storage
 
 
-def test_another_storage_than_the_managers_is_refused(manager, shared_root, tmp_path):
-    workflow.init(storage=str(shared_root))
-    with pytest.raises(ValueError, match=str(tmp_path)):
-        workflow.init(storage=str(tmp_path))
+def test_another_storage_has_a_manager_and_workflows_of_its_own(
+    manager, shared_root, tmp_path, new_id
+):
+    @ray.remote
+    def one():
+        return 1
+
+    workflow.run(one.bind(), workflow_id=new_id)
+    workflow.init(storage=str(tmp_path))
+    try:
+        assert workflow.list_all() == []
+        assert has_several_managers()
+    finally:  # other tests have one manager in this cluster
+        ray.kill(manager_of(str(tmp_path)), no_restart=True)
+        wait_until(lambda: not has_several_managers())
+        workflow.init(storage=str(shared_root))
+    assert workflow.get_status(new_id) is workflow.SUCCESSFUL
 
 
 @pytest.mark.parametrize("wrong", ["relative/path", "nope://bucket", "http://host/x"])

@@ -77,7 +77,6 @@ def test_a_resumed_sleep_waits_only_for_the_rest(manager, new_id):
     workflow.cancel(f"{new_id}.whole")
 
 
-@pytest.mark.timeout(120)
 def test_many_sleeps_at_once_take_the_time_of_one(manager):
     # One after the other, they would take longer than the test may.
     assert workflow.run(gather.bind(*(workflow.sleep(3.0) for _ in range(60)))) == (None,) * 60
@@ -184,7 +183,6 @@ def test_a_listener_that_fails_fails_the_workflow_and_is_asked_again(manager, ne
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_a_thousand_workflows_that_wait_or_sleep_hold_no_worker_and_no_cpu(
     fresh_manager, ledger, gate
 ):

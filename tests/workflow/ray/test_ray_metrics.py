@@ -134,33 +134,19 @@ def test_renewals_of_the_lease_are_counted(fresh_manager, figures):
 
 
 def test_the_queue_has_its_length(fresh_manager, figures, new_id, gate):
+    def held():
+        found = figures.read()
+        return found["ray_workflow_held", "RUNNING"], found["ray_workflow_held", "PENDING"]
+
     fresh_manager(max_running_workflows=1, max_pending_workflows=5)
     refs = [
         workflow.run_async(wait_for.bind(gate), workflow_id=f"{new_id}-{number}")
         for number in range(3)
     ]
-    wait_until(
-        lambda: (
-            (
-                figures.read()["ray_workflow_held", "RUNNING"],
-                figures.read()["ray_workflow_held", "PENDING"],
-            )
-            == (1, 2)
-        ),
-        deadline_s=DEADLINE_S,
-    )
+    wait_until(lambda: held() == (1, 2), deadline_s=DEADLINE_S)
     gate.open()
     ray.get(refs)
-    wait_until(
-        lambda: (
-            (
-                figures.read()["ray_workflow_held", "RUNNING"],
-                figures.read()["ray_workflow_held", "PENDING"],
-            )
-            == (0, 0)
-        ),
-        deadline_s=DEADLINE_S,
-    )
+    wait_until(lambda: held() == (0, 0), deadline_s=DEADLINE_S)
 
 
 def test_tags_have_few_values(fresh_manager, figures, new_id):
@@ -175,7 +161,7 @@ def test_tags_have_few_values(fresh_manager, figures, new_id):
     known = {
         "status": {"RUNNING", "PENDING", "SUCCESSFUL", "FAILED", "RESUMABLE", "CANCELED"},
         "outcome": {completion.__name__ for completion in get_args(AttemptEnd)},
-        "kind": {"lease", "status", "graph", "checkpoints", "value", "other"},
+        "kind": {"lease", "status", "graph", "checkpoints", "value", "log", "other"},
     }
     unknown = {
         (name, value)

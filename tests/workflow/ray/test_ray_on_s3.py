@@ -21,7 +21,6 @@ from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, open_st
 
 pytestmark = [
     pytest.mark.ray,
-    pytest.mark.timeout(180),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
@@ -157,9 +156,11 @@ def test_a_listing_reads_no_workflow(requests: Counter[str]):
     assert requests["LIST"] <= 3
 
 
-def test_the_secret_is_nowhere(requests: Counter[str], store: WorkflowStore, tmp_path: Path):
-    with pytest.raises(ValueError, match="stores in") as raised:
-        workflow.init(storage=str(tmp_path))
+def test_the_secret_is_nowhere(
+    requests: Counter[str], store: WorkflowStore, s3_proxy: Proxy, root: str
+):
+    with pytest.raises(ValueError, match="sharing=") as raised:
+        workflow.init(storage=s3_address(s3_proxy.port, path=root), sharing=False)
     secrets = [S3_SECRET, quote(S3_SECRET, safe=""), quote(S3_SECRET)]
     places = {"an error": str(raised.value), "the actors": str(actors())}
     for entry in store.bytes.list("v1"):

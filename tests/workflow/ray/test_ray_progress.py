@@ -63,27 +63,30 @@ def pass_all(*values):
 
 
 @pytest.mark.usefixtures("manager")
-def test_what_a_failed_task_printed_stands_beside_its_error(new_id, shared_root):
+def test_what_a_failed_task_printed_is_in_the_log(new_id, shared_root):
     with pytest.raises(workflow.WorkflowExecutionError):
         workflow.run(fail_with_output.bind(), workflow_id=new_id)
-    record = WorkflowStore(open_store(str(shared_root))).read_status(new_id)
-    output = record.failure.output
-    assert "fails on standard output\nfrom a program\n" in output
-    assert "fails on standard error\n" in output
+    lines = WorkflowStore(open_store(str(shared_root))).logs.read(new_id).lines
+    assert {
+        "fails on standard output",
+        "from a program",
+        "fails on standard error",
+    } <= {line.text for line in lines}
 
 
 @pytest.mark.usefixtures("manager")
-def test_what_tasks_print_is_kept_with_their_checkpoints_also_where_they_share_a_worker(
-    new_id, shared_root
-):
+def test_what_tasks_print_is_told_apart_also_where_they_share_a_worker(new_id, shared_root):
     tasks = {}
     for name, says in (("a", "a"), ("quiet", ""), ("b", "b")):
         named = return_with_output.options(**workflow.options(task_id=name))
         tasks[name] = named.bind(says, *tasks.values())
     workflow.run(tasks["b"], workflow_id=new_id)
-    records = WorkflowStore(open_store(str(shared_root))).read_checkpoints(new_id).records
-    assert {name: record.printed for name, record in records.items()} == {
-        "a": "a on standard output\nfrom a program\na on standard error\n",
-        "quiet": "",
-        "b": "b on standard output\nfrom a program\nb on standard error\n",
-    }
+    lines = WorkflowStore(open_store(str(shared_root))).logs.read(new_id).lines
+    assert sorted((line.task_id, line.text) for line in lines) == [
+        ("a", "a on standard error"),
+        ("a", "a on standard output"),
+        ("a", "from a program"),
+        ("b", "b on standard error"),
+        ("b", "b on standard output"),
+        ("b", "from a program"),
+    ]

@@ -1,77 +1,94 @@
 """A manager of another version is replaced when it is idle; here without a cluster."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
+import ray
+from sample_records import lease, status_record
 
 from airflow_provider_rayworkflow import __version__
-from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.runtime.graphs.environments import (
     merged,
     with_environment,
 )
-from airflow_provider_rayworkflow.workflow.runtime.service import versions
-from airflow_provider_rayworkflow.workflow.runtime.service.versions import ManagerVersionError
+from airflow_provider_rayworkflow.workflow.runtime.service.versions import (
+    ManagerVersionError,
+    replace_other_version,
+)
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
-from airflow_provider_rayworkflow.workflow.storage.leases import Lease, Process
 
-LEASE = Lease(
-    manager_id="m",
-    actor_id="a0",
-    process=Process.current(),
-    renewed_at=0.0,
-    package_version="0.0.1",
-)
-RUNNING = StatusRecord(
-    workflow_id="w",
-    status=WorkflowStatus.RUNNING,
-    epoch=1,
-    number=0,
-    manager_id="m",
-    created_at=0.0,
-)
+LEASE = lease(actor_id="a0", renewed_at=0.0, package_version="0.0.1")
+RUNNING = status_record(WorkflowStatus.RUNNING)
 
 
 class Handle:
-    class _actor_id:
-        @staticmethod
-        def hex() -> str:
-            return "a0"
+    """Of a manager's actor."""
+
+    _actor_id = SimpleNamespace(hex=lambda: "a0")
+    close = SimpleNamespace(remote=lambda: "its end")
+
+
+class Actors:
+    """The one that runs, and what was done with it; in the place of Ray."""
+
+    def __init__(self) -> None:
+        self.running: Handle | None = Handle()
+        self.closed = False
+
+    def find(self, location: str) -> Handle | None:
+        return self.running
+
+    def get(self, answer: str, *, timeout: float) -> None:
+        assert answer == "its end"
+        self.closed = True
+
+    def kill(self, handle: Handle, *, no_restart: bool) -> None:
+        assert (handle, no_restart) == (self.running, True)
+        self.running = None
 
 
 @pytest.fixture
-def store(monkeypatch: pytest.MonkeyPatch) -> WorkflowStore:
-    monkeypatch.setattr(versions, "find_manager", Handle)
+def actors(monkeypatch: pytest.MonkeyPatch) -> Actors:
+    actors = Actors()
+    monkeypatch.setattr(ray, "get", actors.get)
+    monkeypatch.setattr(ray, "kill", actors.kill)
+    return actors
+
+
+@pytest.fixture
+def store() -> WorkflowStore:
     store = WorkflowStore(MemoryStore())
     store.leases.write(LEASE)
     return store
 
 
-def test_a_busy_manager_of_another_version_is_left_alone_and_the_message_says_what_to_do(store):
+def test_a_busy_manager_of_another_version_is_left_alone_and_the_message_says_what_to_do(
+    store: WorkflowStore, actors: Actors
+):
     store.write_status(RUNNING)
-    assert not versions.is_in_place(store)
     with pytest.raises(
         ManagerVersionError, match=r"version 0.0.1, .* still runs \['w'\]. Wait for"
     ):
-        versions.replace_other_version(store, wait_s=0.05, look_interval_s=0.01)
+        replace_other_version(store, wait_s=0.05, look_interval_s=0.01, find=actors.find)
+    assert actors.running is not None
 
 
-def test_an_idle_manager_of_another_version_is_ended(store, monkeypatch):
-    ended = []
-    monkeypatch.setattr(versions, "_end", lambda handle, lease: ended.append(lease.manager_id))
+def test_an_idle_manager_of_another_version_is_ended(store: WorkflowStore, actors: Actors):
     store.write_status(replace(RUNNING, manager_id="other"))
     store.write_status(replace(RUNNING, workflow_id="done", status=WorkflowStatus.SUCCESSFUL))
-    versions.replace_other_version(store, wait_s=0)
-    assert ended == ["m"]
+    replace_other_version(store, wait_s=0, find=actors.find)
+    assert actors.closed
+    assert actors.running is None
 
 
-def test_a_manager_of_this_version_is_in_place(store):
+def test_a_manager_of_this_version_stays(store: WorkflowStore, actors: Actors):
     store.leases.write(replace(LEASE, package_version=__version__))
-    store.write_status(RUNNING)
-    assert versions.is_in_place(store)
-    versions.replace_other_version(store, wait_s=0)
+    replace_other_version(store, wait_s=0, find=actors.find)
+    assert not actors.closed
+    assert actors.running is not None
 
 
 def test_environments_are_merged_as_ray_does():

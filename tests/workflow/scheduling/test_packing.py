@@ -56,6 +56,16 @@ def packs(waiting: list[Errand], *, slots: int, known: Durations | None = None) 
     return found
 
 
+def test_tasks_of_runs_with_other_code_share_nothing():
+    old, new = (("RAYWORKFLOW_CODE", "1"),), (("RAYWORKFLOW_CODE", "2"),)
+    tasks = [errand("a", code=old), errand("b", code=new), errand("c", code=old)]
+    assert packs(tasks, slots=1) == [["a", "c"], ["b"]]
+    chained = chain(run("a", code=old), run("b", code=old), run("c", code=new))
+    packer = Packer(durations())
+    packer.add(chained)
+    assert [one.run.task_id for one in packer.take(1)] == ["a", "b"]
+
+
 def test_short_tasks_of_any_workflow_share_as_far_as_the_budget_goes():
     tasks = [errand(f"t{i}") for i in range(45)]
     assert [len(pack) for pack in packs(tasks, slots=1)] == [20, 20, 5]

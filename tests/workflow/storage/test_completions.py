@@ -1,12 +1,13 @@
 """Each end of a workflow is given once, and after a restart again until it is confirmed."""
 
 import pytest
+from sample_records import status_record
 
 from airflow_provider_rayworkflow.workflow.exceptions import DataSaveError
-from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus as Status
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
+from airflow_provider_rayworkflow.workflow.storage.byte_store import Data
 from airflow_provider_rayworkflow.workflow.storage.completions import Completions
 
 
@@ -16,16 +17,7 @@ def store() -> WorkflowStore:
 
 
 def write(store: WorkflowStore, workflow_id: str, status: Status, *, epoch: int = 1) -> None:
-    store.write_status(
-        StatusRecord(
-            workflow_id=workflow_id,
-            status=status,
-            epoch=epoch,
-            number=1,
-            manager_id="gone",
-            created_at=0.0,
-        )
-    )
+    store.write_status(status_record(status, workflow_id, epoch=epoch, number=1, manager_id="gone"))
 
 
 def watcher(store: WorkflowStore, *statuses: Status, prefix: str = "") -> Completions:
@@ -60,15 +52,24 @@ def test_an_end_is_given_to_the_next_process_until_it_is_confirmed(store: Workfl
     assert watcher(store).look() == []
 
 
-def test_a_first_look_that_could_not_be_noted_does_not_count(store: WorkflowStore, monkeypatch):
-    def fail(*_: object) -> None:
-        raise DataSaveError("full")
+class FullStore(MemoryStore):
+    """Takes nothing while it is full."""
 
+    is_full = True
+
+    def put(self, key: str, data: Data) -> None:
+        if self.is_full:
+            raise DataSaveError("full")
+        super().put(key, data)
+
+
+def test_a_first_look_that_could_not_be_noted_does_not_count():
+    full = FullStore()
+    store = WorkflowStore(full)
     ends = watcher(store)
-    with monkeypatch.context() as patch:
-        patch.setattr(store.bytes, "put", fail)
-        with pytest.raises(DataSaveError):
-            ends.look()
+    with pytest.raises(DataSaveError):
+        ends.look()
+    full.is_full = False
     ends.look()
     write(store, "w", Status.SUCCESSFUL)
     assert ids(watcher(store).look()) == ["w"]

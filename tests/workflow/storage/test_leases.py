@@ -5,16 +5,11 @@ import os
 import signal
 import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from airflow_provider_rayworkflow.workflow.storage import leases
-from airflow_provider_rayworkflow.workflow.storage.leases import (
-    Lease,
-    LeaseWatch,
-    Process,
-    Tenure,
-)
+from airflow_provider_rayworkflow.workflow.storage.leases import Lease, LeaseWatch, Process, Tenure
 
 NOW = 1_700_000_000.0
 ELSEWHERE = Process(host="other", machine="another boot/1", pid=1, started="7")
@@ -83,7 +78,14 @@ def test_a_stopped_process_is_not_gone():
 def test_a_process_that_may_not_be_looked_at_is_not_gone(monkeypatch: pytest.MonkeyPatch):
     """/proc is mounted with hidepid, and the process is another user's."""
     process = Process.current()
-    monkeypatch.setattr(leases, "_start_time", lambda pid: "")
+    read = Path.read_text
+
+    def hidden(path: Path, *given: str) -> str:
+        if path.name == "stat":
+            raise FileNotFoundError(path)
+        return read(path, *given)
+
+    monkeypatch.setattr(Path, "read_text", hidden)
     assert not process.is_gone()
     assert replace(process, pid=2**22 + 1).is_gone()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from pathlib import Path
 from random import Random
 
@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from plan_runs import ID, execute
 from plans import Plan, from_result, plans, to_graph
+from sample_records import status_record
 
 from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.plugin.tasks import ShownTasks, TaskView
-from airflow_provider_rayworkflow.workflow import testing
 from airflow_provider_rayworkflow.workflow.exceptions import (
     CorruptedDataError,
     WorkflowExecutionError,
@@ -90,12 +90,11 @@ class History:
 
     def record(self, status: WorkflowStatus) -> StatusRecord:
         assert self.claim is not None
-        return StatusRecord(
-            workflow_id=ID,
-            status=status,
+        return status_record(
+            status,
+            ID,
             epoch=self.claim.epoch,
             number=int(status is WorkflowStatus.SUCCESSFUL),
-            manager_id="m",
             created_at=1.0,
             started_at=2.0,
         )
@@ -222,12 +221,6 @@ def depending_on(snapshot: Snapshot, start: str) -> set[str]:
 
 
 # ---- the kinds, one by one
-
-
-@pytest.fixture
-def workflows() -> Iterator[InProcessWorkflows]:
-    with effects.fresh(), testing.in_process() as workflows:
-        yield workflows
 
 
 def task(name: str, function: Callable[..., object] | None = None, **options: object):

@@ -2,7 +2,7 @@
 "use strict";
 (() => {
   const REFRESH_MS = 5000;
-  // After an action it may take the scheduler, or a Ray job, some time to begin.
+  // After an action it may take the scheduler, or a cluster, some time to begin.
   const WATCH_AFTER_ACTION_MS = 180_000;
   const main = document.getElementById("workflow");
   const { query, connId, workflowId } = main.dataset;
@@ -80,6 +80,13 @@
   async function showTask(taskId) {
     put(panel, await (await ask("task", { task_id: taskId })).text());
     panel.dataset.shows = taskId;
+    await taskLog.fill(panel, ask);
+  }
+
+  async function showLog() {
+    put(panel, await (await ask("all_logs")).text());
+    panel.dataset.shows = "log";
+    await taskLog.fill(panel, ask);
   }
 
   async function showGroup(parameters) {
@@ -165,6 +172,7 @@
     const turn = event.target.closest("a[data-page]");
     const zoom = event.target.closest("button[data-zoom]");
     if (button) act(button);
+    if (event.target.closest("button[data-all-logs]")) show(showLog);
     if (task || turn) event.preventDefault();
     if (task) show(() => showTask(task.dataset.task));
     if (turn) {

@@ -12,7 +12,6 @@ from airflow_provider_rayworkflow.workflow.storage.events import EventStore
 
 
 def add_to(commands: Commands) -> None:
-    """Add the command."""
     commands.add("event-token", _event_token, "Print the token that senders of HTTP events need.")
 
 

@@ -11,7 +11,6 @@ from airflow_provider_rayworkflow.workflow.offline.fork import fork
 
 
 def add_to(commands: Commands) -> None:
-    """Add the command."""
     parser = commands.add_of_one(
         "fork", _fork, "Make a new workflow of a workflow's checkpoints; needs no cluster."
     )

@@ -12,7 +12,6 @@ from airflow_provider_rayworkflow.workflow.offline.describe import describe_grap
 
 
 def add_to(commands: Commands) -> None:
-    """Add the command."""
     commands.add_of_one(
         "graph", _graph, "Show the tasks of a workflow and which of them are committed."
     )

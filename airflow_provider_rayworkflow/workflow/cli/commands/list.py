@@ -16,7 +16,6 @@ _LISTED = [status.value for status in WorkflowStatus if status is not WorkflowSt
 
 
 def add_to(commands: Commands) -> None:
-    """Add the command."""
     parser = commands.add("list", _list, "List workflows and their statuses.")
     add_status(parser, _LISTED, f"only those with one of these: {', '.join(_LISTED)}")
 

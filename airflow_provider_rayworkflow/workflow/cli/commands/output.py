@@ -18,7 +18,6 @@ from airflow_provider_rayworkflow.workflow.storage.snapshot import read_snapshot
 
 
 def add_to(commands: Commands) -> None:
-    """Add the command."""
     parser = commands.add_of_one(
         "output", _output, "Print the output of a workflow, if it is JSON."
     )

@@ -16,7 +16,6 @@ from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusRe
 
 
 def add_to(commands: Commands) -> None:
-    """Add the command."""
     parser = commands.add_of_one("plan", _plan, "Show what a run or resume would do; runs nothing.")
     parser.add_argument(
         "--workflow",

@@ -12,7 +12,6 @@ from airflow_provider_rayworkflow.workflow.offline.prune import PRUNABLE, PRUNED
 
 
 def add_to(commands: Commands) -> None:
-    """Add the command."""
     parser = commands.add(
         "prune", _prune, "Delete workflows that ended long ago; needs no cluster."
     )

@@ -10,7 +10,6 @@ from airflow_provider_rayworkflow.workflow.cli.usage import Answer, Commands
 
 
 def add_to(commands: Commands) -> None:
-    """Add the command."""
     parser = commands.add_of_one(
         "resume", _resume, "Go on with a workflow where it stopped; don't wait for it."
     )

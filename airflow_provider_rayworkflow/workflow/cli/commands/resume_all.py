@@ -11,7 +11,6 @@ from airflow_provider_rayworkflow.workflow.cli.usage import Answer, Commands, Js
 
 
 def add_to(commands: Commands) -> None:
-    """Add the command."""
     parser = commands.add("resume-all", _resume_all, "Resume all workflows that were interrupted.")
     parser.add_argument("--include-failed", action="store_true", help="also those that have failed")
     cluster.add_address(parser)

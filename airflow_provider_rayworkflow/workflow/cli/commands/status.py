@@ -15,7 +15,6 @@ from airflow_provider_rayworkflow.workflow.offline.describe import describe_task
 
 
 def add_to(commands: Commands) -> None:
-    """Add the command."""
     parser = commands.add_of_one(
         "status", _status, "Show how a workflow stands, or one of its tasks."
     )
@@ -74,7 +73,7 @@ def _describe_status(record: StatusRecord, value: Json) -> str:
     if failure is None:
         return fields(rows)
     rows.append(("failed task", failure.task_id or "none"))
-    rows.append(("error", f"{failure.type}: {failure.message}"))
+    rows.append(("error", failure))
     return f"{fields(rows)}\n\n{failure.traceback}".rstrip()
 
 

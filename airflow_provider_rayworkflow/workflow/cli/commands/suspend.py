@@ -10,7 +10,6 @@ from airflow_provider_rayworkflow.workflow.cli.usage import Answer, Commands
 
 
 def add_to(commands: Commands) -> None:
-    """Add the command."""
     cluster.add_address(
         commands.add_of_one("suspend", _suspend, "Stop a workflow so that it can be resumed.")
     )

@@ -34,7 +34,6 @@ _COLORS = {"SUCCESSFUL": 32, "RUNNING": 36, "PENDING": 33, "RESUMABLE": 33, "FAI
 
 
 def add_to(commands: Commands) -> None:
-    """Add the command."""
     parser = commands.add_of_one("watch", _watch, "Show how a workflow runs, until it has stopped.")
     parser.add_argument(
         "--interval", metavar="SECONDS", type=float, default=2.0, help="between two looks"
@@ -106,7 +105,7 @@ def picture(record: StatusRecord, now: float) -> list[str]:
         ]
     if record.failure is not None:
         failure = record.failure
-        lines += ["", f"{failure.task_id or 'no task'}: {failure.type}: {failure.message}"]
+        lines += ["", f"{failure.task_id or 'no task'}: {failure}"]
         lines += failure.traceback.splitlines()
     return lines
 

@@ -110,17 +110,24 @@ def refuse_nodes(obj: Any) -> Any:
     return NotImplemented
 
 
-def encode_dag(dag: DAGNode, args: tuple[Any, ...] = (), kwargs: Json | None = None) -> Graph:
+def encode_dag(
+    dag: DAGNode,
+    args: tuple[Any, ...] = (),
+    kwargs: Json | None = None,
+    *,
+    environment: Json | None = None,
+) -> Graph:
     """Turn a ``.bind()`` graph into one of ours.
 
     :param args: and ``kwargs``: what the graph's ``InputNode`` stands for.
+    :param environment: the runtime environment of its tasks, by default that of this process.
     :raises TypeError: for nodes that are no functions, and arguments that don't fit a signature.
     :raises ValueError: for options that make no sense here, and cycles.
     """
     check_dag(dag)
     with _no_collections():
         graph = _Encoder(args, kwargs or {}).encode(dag)
-    return with_environment(graph, current_environment())
+    return with_environment(graph, current_environment() if environment is None else environment)
 
 
 _switching = threading.Lock()

@@ -12,6 +12,7 @@ from typing import Any
 
 import ray
 
+from airflow_provider_rayworkflow.workflow.model.code_variables import code_of
 from airflow_provider_rayworkflow.workflow.model.codec import dumps
 from airflow_provider_rayworkflow.workflow.model.graph import Graph, Task, Tasks
 
@@ -45,4 +46,5 @@ def with_environment(graph: Graph, environment: Json) -> Graph:
             blobs.append(dumps(options))
         return kind._replace(ray_options=known[kind.ray_options])
 
-    return replace(graph, tasks=Tasks.of(graph.tasks).with_kinds(with_options), blobs=blobs)
+    tasks = Tasks.of(graph.tasks).with_kinds(with_options)
+    return replace(graph, tasks=tasks, blobs=blobs, code=code_of(environment))

@@ -19,16 +19,16 @@ from airflow_provider_rayworkflow import __version__
 from airflow_provider_rayworkflow.workflow.exceptions import StorageError
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.manager.http_events import Fate
+from airflow_provider_rayworkflow.workflow.manager.log_writer import max_log_bytes
 from airflow_provider_rayworkflow.workflow.manager.manager import Manager
-from airflow_provider_rayworkflow.workflow.model.event_posts import (
-    RefusedPostError,
-    read_settings,
-)
+from airflow_provider_rayworkflow.workflow.manager.registry import Intervals
+from airflow_provider_rayworkflow.workflow.model.event_posts import RefusedPostError, read_settings
 from airflow_provider_rayworkflow.workflow.model.limits import Limits
 from airflow_provider_rayworkflow.workflow.model.records import Asker, StartOptions
 from airflow_provider_rayworkflow.workflow.runtime.locations import store_at
 from airflow_provider_rayworkflow.workflow.runtime.logs import log_to_stderr
 from airflow_provider_rayworkflow.workflow.runtime.metrics import RayMetrics
+from airflow_provider_rayworkflow.workflow.runtime.service.builder import RayBuilder
 from airflow_provider_rayworkflow.workflow.runtime.service.outputs import Reply, reply
 from airflow_provider_rayworkflow.workflow.runtime.service.runner import RayRunner
 from airflow_provider_rayworkflow.workflow.runtime.worker.packs import Packed
@@ -89,7 +89,9 @@ class WorkflowManagementActor:
     async def _ready(self) -> Manager:
         async with self._starting:
             if self._manager is None:
-                self._runner = RayRunner(self._uri, sharing=self._sharing)
+                self._runner = RayRunner(
+                    self._uri, sharing=self._sharing, on_lines=lambda lines: manager.logs.add(lines)
+                )
                 manager = Manager(
                     store=store_at(self._uri),
                     runner=self._runner,
@@ -99,6 +101,10 @@ class WorkflowManagementActor:
                     package_version=__version__,
                     metrics=RayMetrics(),
                     event_settings=read_settings(os.environ),
+                    max_log_bytes=max_log_bytes(os.environ),
+                    intervals=_intervals(self._uri),
+                    cluster=ray.get_runtime_context().get_session_name(),
+                    builder=RayBuilder(self._uri),
                 )
                 await manager.start()
                 _keep_lease(manager, asyncio.get_running_loop())
@@ -127,42 +133,25 @@ class WorkflowManagementActor:
         manager = await self._ready()
         if manager.set_limits(limits):
             await asyncio.to_thread(manager.renew_lease)
-        return manager.storage_weakness
+        return store_at(self._uri).bytes.weakness
 
     async def submit(
         self, workflow_id: str, graph: bytes, user_metadata: Json, options: StartOptions
     ) -> None:
-        """Run, resume or attach to a workflow; it is stored when this returns.
-
-        :param graph: as :meth:`Graph.from_bytes` reads it.
-        :raises WorkflowError: as :meth:`Manager.submit` says, which also raises ValueError.
-        :raises queue.Full: when no slot and no place in the queue is free.
-        """
+        """See :meth:`Manager.submit`."""
         manager = await self._ready()
         await manager.submit(workflow_id, graph, user_metadata=user_metadata, options=options)
 
     async def submit_new(
         self, workflows: list[tuple[str, bytes, Json, StartOptions]]
-    ) -> list[Exception | None]:
+    ) -> list[BaseException | None]:
         """Submit several new workflows at once.
 
         :param workflows: the arguments of :meth:`submit` for each.
         :returns: for each, in their order, the error of :meth:`submit`, or None.
         """
-        manager = await self._ready()
-
-        async def submit(
-            workflow_id: str, graph: bytes, user_metadata: Json, options: StartOptions
-        ) -> Exception | None:
-            try:
-                await manager.submit(
-                    workflow_id, graph, user_metadata=user_metadata, options=options
-                )
-            except Exception as exc:
-                return exc
-            return None
-
-        return await asyncio.gather(*(submit(*arguments) for arguments in workflows))
+        calls = [self.submit(*arguments) for arguments in workflows]
+        return await asyncio.gather(*calls, return_exceptions=True)
 
     async def ask(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """Call a method of :class:`Manager`; what it returns and raises goes to the caller.
@@ -190,7 +179,7 @@ class WorkflowManagementActor:
         :raises ValueError: when there is no such workflow, or it ended without such a result.
         """
         manager = await self._ready()
-        async with manager.waiting(asker, workflow_id):
+        async with manager.runs.waiting(asker, workflow_id):
             output = await manager.queries.wait_output(workflow_id, task_id, take_over=was_waiting)
         return reply(self._uri, output, was_waiting=was_waiting)
 
@@ -222,6 +211,11 @@ class WorkflowManagementActor:
         """Suspend all workflows and give the lease back."""
         if self._manager is not None:
             await self._manager.close()
+
+
+def _intervals(location: str) -> Intervals:
+    """A look for submissions is one listing: a request of an object store, next to nothing on files."""
+    return Intervals(submissions_s=0.1) if location.startswith("/") else Intervals()
 
 
 def _keep_lease(manager: Manager, loop: asyncio.AbstractEventLoop) -> None:

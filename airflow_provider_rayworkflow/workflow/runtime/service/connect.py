@@ -18,10 +18,11 @@ from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.model.limits import Limits
 from airflow_provider_rayworkflow.workflow.model.records import Asker
 from airflow_provider_rayworkflow.workflow.runtime.locations import store_at, to_location
-from airflow_provider_rayworkflow.workflow.runtime.manager_handle import (
-    ACTOR_NAME,
+from airflow_provider_rayworkflow.workflow.runtime.manager_handle import find_manager
+from airflow_provider_rayworkflow.workflow.runtime.names import (
     NAMESPACE,
-    find_manager,
+    current_location,
+    manager_name,
 )
 from airflow_provider_rayworkflow.workflow.runtime.service.actor import WorkflowManagementActor
 from airflow_provider_rayworkflow.workflow.runtime.service.task_errors import as_task_error
@@ -42,22 +43,46 @@ _MAX_CALL_RETRIES = 10
 def manager(
     *, storage: Any = None, limits: Limits | None = None, sharing: bool | None = None
 ) -> Any:
-    """The manager's actor handle; Ray and the manager are started if need be.
+    """The actor handle of a storage's manager; Ray and the manager are started if need be.
 
-    :param storage: see :func:`to_location`.
+    :param storage: see :func:`to_location`. None: that of the task which runs here, else the one
+        that this driver has named before, else that of the cluster's only manager.
     :param sharing: short tasks may share a Ray task; None: as it is, or as the environment says.
-    :raises ValueError: when the manager runs with another storage, other limits or sharing.
+    :raises ValueError: when the manager runs with other limits or sharing.
     :raises DataSaveError: when the storage can't be written.
     """
-    handle: Any = _stand_ins[-1] if _stand_ins else _find()
+    if _stand_ins:
+        handle = _stand_ins[-1]
+        if storage is not None or limits is not None or sharing is not None:
+            _configure(handle, None, limits or Limits(), sharing)
+        return handle
+    if not ray.is_initialized():
+        ray.init()
+    location = _chosen() if storage is None else to_location(storage)
+    handle = find_manager(location)
     if handle is None:
-        if sharing is None:
-            sharing = os.environ.get(SHARING_VARIABLE) != "0"
-        return _start(to_location(storage), limits or Limits(), sharing)
-    if storage is not None or limits is not None or sharing is not None:
-        location = None if storage is None or _stand_ins else to_location(storage)
+        location = location or to_location(None)
+        handle = _start(location, limits or Limits(), sharing)
+    elif storage is not None or limits is not None or sharing is not None:
         _configure(handle, location, limits or Limits(), sharing)
+    if storage is not None:
+        _choose(location)
     return handle
+
+
+def start_manager(location: str) -> Any:
+    """The actor handle of a storage's manager, which is started if need be; Ray runs already.
+
+    :param location: as :func:`store_at` takes it.
+    :raises StorageError: when the storage can't be used.
+    """
+    handle = find_manager(location)
+    return _start(location, Limits(), None) if handle is None else handle
+
+
+def in_worker() -> bool:
+    """True in a process that runs Ray tasks or an actor; False in a driver, and without Ray."""
+    return ray.is_initialized() and ray.get_runtime_context().worker.mode == ray.WORKER_MODE
 
 
 def asker() -> Asker | None:
@@ -65,8 +90,7 @@ def asker() -> Asker | None:
     if in_task():
         current = get_context()
         return Asker(current.workflow_id, current.epoch)
-    in_worker = ray.is_initialized() and ray.get_runtime_context().worker.mode == ray.WORKER_MODE
-    return Asker() if in_worker else None
+    return Asker() if in_worker() else None
 
 
 def _configure(
@@ -77,7 +101,9 @@ def _configure(
         warnings.warn(f"The workflow storage is not safe against races: {weakness}", stacklevel=5)
 
 
-def _start(location: str, limits: Limits, sharing: bool) -> Any:
+def _start(location: str, limits: Limits, sharing: bool | None) -> Any:
+    if sharing is None:
+        sharing = os.environ.get(SHARING_VARIABLE) != "0"
     if location == DEFAULT_STORAGE:
         warnings.warn(
             f"Workflows are stored in {location}, which only this machine has. Give a storage "
@@ -87,7 +113,7 @@ def _start(location: str, limits: Limits, sharing: bool) -> Any:
     handle: Any = (
         ray.remote(WorkflowManagementActor)
         .options(
-            name=ACTOR_NAME,
+            name=manager_name(location),
             namespace=NAMESPACE,
             lifetime="detached",
             get_if_exists=True,
@@ -127,7 +153,13 @@ def known_store(storage: Any = None) -> WorkflowStore:
     """
     if storage is not None:
         return store_at(to_location(storage))
-    handle = _stand_ins[-1] if _stand_ins else _find() if ray.is_initialized() else None
+    if _stand_ins:
+        return store_at(call(_stand_ins[-1].location.remote()))
+    if not ray.is_initialized():
+        return store_at(to_location(None))
+    if location := _chosen():
+        return store_at(location)
+    handle = find_manager(None)
     return store_at(call(handle.location.remote()) if handle is not None else to_location(None))
 
 
@@ -155,7 +187,21 @@ def stand_in(handle: Any) -> Iterator[None]:
 _stand_ins: list[Any] = []
 
 
-def _find() -> Any:
-    if not ray.is_initialized():
-        ray.init()
-    return find_manager()
+# The storage that this driver has named, with the connection to Ray for which it holds.
+_choice: tuple[str, str] | None = None
+
+
+def _choose(location: str | None) -> None:
+    global _choice
+    _choice = (_connection(), location) if location else None
+
+
+def _chosen() -> str | None:
+    if location := current_location():
+        return location
+    return _choice[1] if _choice and _choice[0] == _connection() else None
+
+
+def _connection() -> str:
+    context = ray.get_runtime_context()
+    return f"{context.gcs_address} {context.get_job_id()}"

@@ -31,19 +31,25 @@ from airflow_provider_rayworkflow.workflow.model.event_posts import (
     check_headers,
     read_target,
 )
-from airflow_provider_rayworkflow.workflow.runtime.manager_handle import get_manager
+from airflow_provider_rayworkflow.workflow.runtime.manager_handle import (
+    has_several_managers,
+    manager_of,
+)
+from airflow_provider_rayworkflow.workflow.runtime.names import (
+    EVENT_ROUTE,
+    current_location,
+    event_path,
+    provider_name,
+)
 from airflow_provider_rayworkflow.workflow.runtime.service import connect
 
 log = get_logger(__name__)
-
-_ROUTE = "/event"
 
 #: How long a POST waits for the workflow before it is answered with 202.
 WAIT_S = 30.0
 
 # How long Serve may be away while an event is waited for.
 _RESTART_S = 120.0
-_RESTART_INTERVAL_S = 0.5
 
 # How long the manager's settings are used, and how soon they are asked for again at the earliest.
 _SETTINGS_FOR_S = 30.0
@@ -63,14 +69,20 @@ _starting = threading.Lock()
 class HTTPEventProvider:
     """``POST /event/send_event/{workflow_id}`` with ``{"event_key": …, "event_payload": …}``.
 
+    That reaches the first one on a cluster. Each storage has one, which is reached below
+    :func:`get_event_path`, too.
+
     Posters send the token (:func:`get_event_token`) as ``Authorization: Bearer <token>``. Answers
     200 when the workflow has checkpointed the event, 500 when its listener refused it, 202 when the
     event is stored and no task has taken it yet. Other answers have ``{"error": …}``: see
     :mod:`.model.event_posts` and :meth:`HttpEvents.post`.
     Holds no state: an event that was answered, or is being waited for, survives a restart.
+
+    :param location: of the storage whose workflows it serves; None for the cluster's only one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, location: str | None = None) -> None:
+        self._location = location
         self._settings = EventSettings(token=None)
         self._settings_at = -math.inf
 
@@ -90,14 +102,18 @@ class HTTPEventProvider:
 
     async def _take(self, request: Request, incoming: _Incoming) -> Fate:
         # Not request.url: there, an id with "?" or "#" would end at that.
-        path = request.scope["path"].removeprefix(_ROUTE)
-        workflow_id = read_target(request.method, path)
+        path = request.scope["path"]
+        if self._location is not None:
+            path = path.removeprefix(event_path(self._location))
+        workflow_id = read_target(request.method, path.removeprefix(EVENT_ROUTE))
         settings = await self._check_headers(request)
         body = Body(settings)
         async for piece in incoming.pieces():
             body.add(piece)
         event_key, payload = body.read_event()
-        fate = await get_manager().post_event.remote(workflow_id, event_key, payload, WAIT_S)
+        fate = await manager_of(self._location).post_event.remote(
+            workflow_id, event_key, payload, WAIT_S
+        )
         if isinstance(fate, RefusedPostError):
             raise fate
         return fate  # type: ignore[no-any-return]  # of an actor's call
@@ -116,7 +132,7 @@ class HTTPEventProvider:
         return self._settings
 
     async def _ask_for_settings(self) -> None:
-        self._settings = await get_manager().ask.remote("http_events.settings")
+        self._settings = await manager_of(self._location).ask.remote("http_events.settings")
         self._settings_at = time.monotonic()
 
     async def get_event_payload(self, workflow_id: str, event_key: str) -> Event:
@@ -125,7 +141,9 @@ class HTTPEventProvider:
         It comes again until :meth:`report_checkpointed` is called, except after a crash; see
         :meth:`HttpEvents.take`.
         """
-        return event_key, await get_manager().ask.remote("take_event", workflow_id, event_key)
+        return event_key, await manager_of(self._location).ask.remote(
+            "take_event", workflow_id, event_key
+        )
 
     async def report_checkpointed(
         self, workflow_id: str, event_key: str, is_committed: bool
@@ -134,7 +152,9 @@ class HTTPEventProvider:
 
         :raises WorkflowEventHandleError: when no event was given out under the key.
         """
-        await get_manager().ask.remote("http_events.report", workflow_id, event_key, is_committed)
+        await manager_of(self._location).ask.remote(
+            "http_events.report", workflow_id, event_key, is_committed
+        )
 
 
 class _Incoming:
@@ -175,10 +195,21 @@ def get_event_token() -> str:
     return settings.token or ""
 
 
-def start_provider() -> DeploymentHandle[Any]:
+def get_event_path() -> str:
+    """The path below which posters send this storage's events: ``/event/0123456789abcdef``.
+
+    ``/event`` does as well where the cluster has one storage.
+    """
+    location = current_location() or connect.call(connect.manager().location.remote())
+    return event_path(location)
+
+
+def start_provider(*, restart_interval_s: float = 0.5) -> DeploymentHandle[Any]:
     """Start the application if it is not there yet, and return its handle.
 
     While Serve restarts or the application is being replaced, it is tried again.
+
+    :param restart_interval_s: how often that is.
     """
     deadline = time.monotonic() + _RESTART_S
     while True:
@@ -188,15 +219,24 @@ def start_provider() -> DeploymentHandle[Any]:
             if time.monotonic() > deadline:
                 raise
             log.warning("The provider of HTTP events is not there yet: %s", exc)
-            time.sleep(_RESTART_INTERVAL_S)
+            time.sleep(restart_interval_s)
 
 
 def _provider() -> DeploymentHandle[Any]:
+    location = current_location()
+    name = HTTP_EVENT_PROVIDER_NAME if location is None else provider_name(location)
     with _starting:
-        if HTTP_EVENT_PROVIDER_NAME not in serve.status().applications:
-            application = HTTPEventProvider.bind()  # type: ignore[attr-defined]  # by serve
-            serve.run(application, name=HTTP_EVENT_PROVIDER_NAME, route_prefix=_ROUTE)
-        return serve.get_app_handle(HTTP_EVENT_PROVIDER_NAME)
+        running = [
+            one for one in serve.status().applications if one.startswith(HTTP_EVENT_PROVIDER_NAME)
+        ]
+        if HTTP_EVENT_PROVIDER_NAME in running and not has_several_managers():
+            name = HTTP_EVENT_PROVIDER_NAME  # a program has started it, as for Ray Workflows
+        if name not in running:
+            route = EVENT_ROUTE if location is None or not running else event_path(location)
+            application = HTTPEventProvider.bind(location)  # type: ignore[attr-defined]  # by serve
+            serve.run(application, name=name, route_prefix=route)
+            log.info("HTTP events are taken at %s/send_event/{workflow_id}", route)
+        return serve.get_app_handle(name)
 
 
 class HTTPListener(EventListener):
@@ -215,7 +255,7 @@ class HTTPListener(EventListener):
         """
         context = get_context()
         key = context.task_id if event_key is None else event_key
-        payload = await get_manager().ask.remote(
+        payload = await manager_of().ask.remote(
             "http_events.wait", context.workflow_id, key, context.task_id
         )
         return key, payload
@@ -223,4 +263,4 @@ class HTTPListener(EventListener):
     async def event_checkpointed(self, event: Event) -> None:
         """Have the POST answered with 200."""
         key, _ = event
-        await get_manager().ask.remote("http_events.report", get_context().workflow_id, key, True)
+        await manager_of().ask.remote("http_events.report", get_context().workflow_id, key, True)

@@ -72,7 +72,7 @@ def _error(output: Output, cause: BaseException, *, was_waiting: bool) -> Except
         error = kind(
             workflow_id,
             task_id=failure.task_id or None,
-            reason=f"{failure.type}: {failure.message}",
+            reason=str(failure),
             task_traceback=failure.traceback,
         )
         error.__cause__ = cause
@@ -97,7 +97,7 @@ class _PickledCause(Exception):
 
 def _cause(output: Output) -> BaseException:
     failure = output.failure
-    text = f"{failure.type}: {failure.message}" if failure else ""
+    text = str(failure) if failure else ""
     if not output.exception:
         return RuntimeError(text)
     try:

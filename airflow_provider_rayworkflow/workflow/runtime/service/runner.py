@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import pickle
 import re
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import ray
 
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
+from airflow_provider_rayworkflow.workflow.model.code_variables import with_code
+from airflow_provider_rayworkflow.workflow.model.log_line import TaskLines
 from airflow_provider_rayworkflow.workflow.model.outcome import system_failure
 from airflow_provider_rayworkflow.workflow.model.records import Result
 from airflow_provider_rayworkflow.workflow.runtime import private_ray
-from airflow_provider_rayworkflow.workflow.runtime.worker.events import EventHost
+from airflow_provider_rayworkflow.workflow.runtime.service.event_hosts import EventHosts, UsedHost
 from airflow_provider_rayworkflow.workflow.runtime.worker.packs import (
     HAND_BACK_S,
     Done,
     Packed,
     execute_pack,
     load_done,
+    load_lines,
 )
 from airflow_provider_rayworkflow.workflow.scheduling.attempts import (
     AttemptEnd,
@@ -38,17 +41,15 @@ from airflow_provider_rayworkflow.workflow.scheduling.packing import PACKS_A_CPU
 
 log = get_logger(__name__)
 
-#: How many tasks of one runtime environment may wait for events at once.
-MAX_EVENTS = 100_000
-
-_MAX_EVENT_RETRIES = 10
-
 #: When nothing has come back for so long, nothing waits any longer to share a Ray task. All CPUs
 #: should have work then, but only what is submitted makes a cluster grow.
 _HOLD_S = 2.0
 #: How long a task that is stopped may go on, for the sake of others in its Ray task.
 _STOP_GRACE_S = 0.5
 _CPUS_INTERVAL_S = 1.0
+#: How long this process waits for its own end when Ray says that its node is dead. Ray ends a node's
+#: processes within seconds, the manager's too, which another node or the next owner then takes over.
+_OWN_END_S = 60.0
 
 
 @dataclass(slots=True, eq=False)
@@ -64,6 +65,7 @@ class _Submitted:
     counts: bool
     number: int = -1
     ref: Any = None
+    host: UsedHost | None = None
     stopped: set[Errand] = field(default_factory=set)
     used_refs: bool = False
 
@@ -73,16 +75,24 @@ class RayRunner:
 
     :param uri: of the storage, for the workers.
     :param sharing: False: every task gets a Ray task of its own.
+    :param on_lines: told what tasks have printed and logged, before it is told how they ended.
     """
 
-    def __init__(self, uri: str, *, sharing: bool = True) -> None:
+    def __init__(
+        self,
+        uri: str,
+        *,
+        sharing: bool = True,
+        on_lines: Callable[[Sequence[TaskLines]], None] = lambda lines: None,
+    ) -> None:
         self._uri = uri
         self._sharing = sharing
+        self._on_lines = on_lines
         self._loop = asyncio.get_running_loop()
         self._execute = ray.remote(max_retries=0)(execute_pack)
         # A GPU is free for others only when its process has ended.
         self._execute_once = ray.remote(max_retries=0, max_calls=1)(execute_pack)
-        self._events: dict[str, Any] = {}
+        self._event_hosts = EventHosts()
         self._completed: deque[tuple[_Submitted, Any]] = deque()
         self._is_woken = False
         self._durations = Durations()
@@ -135,6 +145,7 @@ class RayRunner:
         pack = self._packs.get(number)
         if pack is None:
             return  # it has ended meanwhile
+        self._on_lines(load_lines(done))
         self._deliver_done(pack, load_done(done))
         running, *others = pack.open
         for position in others:
@@ -190,22 +201,6 @@ class RayRunner:
 
     # ---- submitting
 
-    def _event_host(self, runtime_env: Any) -> Any:
-        """The actor in which all tasks of a runtime environment wait for events."""
-        name = json.dumps(runtime_env or {}, sort_keys=True, default=repr)
-        if name not in self._events:
-            host = ray.remote(EventHost).options(
-                num_cpus=0,
-                max_restarts=-1,
-                # All who wait there lose a try when one listener kills the process, and another
-                # one when they come back before it has restarted.
-                max_task_retries=_MAX_EVENT_RETRIES,
-                max_concurrency=MAX_EVENTS,
-                runtime_env=runtime_env,
-            )
-            self._events[name] = host.remote()
-        return self._events[name]
-
     def _submit(self, errands: Sequence[Errand]) -> None:
         first = errands[0].run
         is_watched = len(errands) > 1 or (
@@ -235,10 +230,12 @@ class RayRunner:
             options: dict[str, Any] = {"name": run.name or run.task_id}
             if run.ray_options:
                 options |= pickle.loads(run.ray_options)
+            if run.code:
+                options["runtime_env"] = with_code(options.get("runtime_env") or {}, dict(run.code))
             once = options.pop("max_calls", None) or options.get("num_gpus")
             if run.is_event:
-                host = self._event_host(options.get("runtime_env"))
-                pack.ref = host.execute.remote(payload, *refs)
+                pack.host = pack.host or self._event_hosts.take(options.get("runtime_env"))
+                pack.ref = pack.host.actor.execute.remote(payload, *refs)
             else:
                 function = self._execute_once if once else self._execute
                 pack.ref = function.options(**options).remote(payload, *refs)
@@ -255,9 +252,14 @@ class RayRunner:
 
     # ---- what came back
 
-    def _on_completed(self, pack: _Submitted, value: Any) -> None:
+    def _on_completed(self, pack: _Submitted, value: Any, *, is_late: bool = False) -> None:
         # On a thread of Ray, or in the loop where the Ray task could not be submitted. The loop is
         # woken once for all that have completed by then.
+        if not is_late and says_that_node_is_dead(value, ray.get_runtime_context().get_node_id):
+            log.warning("Ray says that the manager's own node is dead: its end is waited for")
+            again = partial(self._on_completed, pack, value, is_late=True)
+            self._loop.call_soon_threadsafe(self._loop.call_later, _OWN_END_S, again)
+            return
         self._completed.append((pack, value))
         if not self._is_woken:
             self._is_woken = True
@@ -268,6 +270,7 @@ class RayRunner:
         while self._completed:
             pack, value = self._completed.popleft()
             if not isinstance(value, BaseException):
+                self._on_lines(load_lines(value))
                 self._deliver_done(pack, load_done(value))
                 for position in list(pack.open):
                     self._answer(pack, position, NotBegun())
@@ -278,6 +281,8 @@ class RayRunner:
             else:
                 self._deliver_loss(pack, value)
             self._free(pack)
+            if pack.host is not None:
+                self._event_hosts.give_back(pack.host)
             self._packs.pop(pack.number, None)
         self._pack()
 
@@ -342,6 +347,16 @@ def with_positions(run: TaskRun, refs: list[Any]) -> TaskRun:
     return run._replace(inputs=tuple(inputs))
 
 
+def says_that_node_is_dead(value: object, node_id: Callable[[], str]) -> bool:
+    """True if a Ray task was lost with a node, whose id Ray has in its message only.
+
+    What a dying manager would say of its tasks is not true of its workflows, which go on elsewhere.
+
+    :param node_id: asked for errors of this kind only.
+    """
+    return isinstance(value, ray.exceptions.NodeDiedError) and node_id() in str(value)
+
+
 def _is_input_lost(error: BaseException) -> bool:
     # The user's own errors come back as data: this one comes from Ray, loading the arguments.
     return isinstance(getattr(error, "cause", error), ray.exceptions.ObjectLostError)
@@ -359,6 +374,6 @@ def _missing_package(exc: BaseException) -> str:
         return ""
     return (
         f"The folder that was uploaded for the task's runtime_env as {package[0]} is not on this cluster "
-        "any more. Resume with the same folder in runtime_env (of ray.init, or of the Airflow operator), "
+        "any more. Resume with the same folder in the runtime_env of ray.init, "
         "or run() the graph again under the workflow's id: completed tasks stay.\n"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import ray
@@ -17,7 +18,6 @@ from airflow_provider_rayworkflow.workflow.storage.leases import Lease
 
 log = get_logger(__name__)
 
-_LOOK_INTERVAL_S = 5.0
 _CLOSE_TIMEOUT_S = 30.0
 
 
@@ -25,17 +25,12 @@ class ManagerVersionError(WorkflowError):
     """The cluster's manager is of another version, and busy for longer than we wait."""
 
 
-def is_in_place(store: WorkflowStore) -> bool:
-    """True if this cluster has a manager, and it is of this version."""
-    handle = find_manager()
-    if handle is None:
-        return False
-    lease = _lease_of(store, handle._actor_id.hex())
-    return lease is None or lease.package_version == __version__
-
-
 def replace_other_version(
-    store: WorkflowStore, *, wait_s: float, look_interval_s: float = _LOOK_INTERVAL_S
+    store: WorkflowStore,
+    *,
+    wait_s: float,
+    look_interval_s: float = 5.0,
+    find: Callable[[str], Any] = find_manager,
 ) -> None:
     """Return when no manager of another version runs on this cluster.
 
@@ -44,17 +39,20 @@ def replace_other_version(
     :param store: where the manager stores; what it says there any version can read.
     :param wait_s: how long to wait for a busy one.
     :param look_interval_s: how long to wait between two looks at it.
+    :param find: the handle of the manager of a location, None where none runs.
     :raises ManagerVersionError: when it is still busy then.
     """
     deadline = time.monotonic() + wait_s
     while True:
-        handle = find_manager()
+        handle = find(store.bytes.uri)
         lease = handle and _lease_of(store, handle._actor_id.hex())
         if lease is None or lease.package_version == __version__:
             return
         held = held_by(store, lease.manager_id)
         if not held:
             _end(handle, lease)
+            while find(store.bytes.uri) is not None:
+                time.sleep(0.2)
             return
         if time.monotonic() > deadline:
             raise ManagerVersionError(
@@ -93,5 +91,3 @@ def _end(handle: Any, lease: Lease) -> None:
     except (RayError, GetTimeoutError) as exc:
         log.warning("The old workflow manager did not close: %s", exc)
     ray.kill(handle, no_restart=True)
-    while find_manager() is not None:
-        time.sleep(0.2)

@@ -9,7 +9,7 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -21,29 +21,25 @@ from ray.exceptions import RayActorError
 from airflow_provider_rayworkflow import __version__
 from airflow_provider_rayworkflow.workflow.exceptions import DataSaveError, WorkflowError
 from airflow_provider_rayworkflow.workflow.manager.manager import Manager
-from airflow_provider_rayworkflow.workflow.manager.registry import Intervals
 from airflow_provider_rayworkflow.workflow.model.codec import dumps
 from airflow_provider_rayworkflow.workflow.model.limits import Limits
+from airflow_provider_rayworkflow.workflow.model.log_line import TaskLines
 from airflow_provider_rayworkflow.workflow.runtime.graphs.functions import originals
 from airflow_provider_rayworkflow.workflow.runtime.locations import given, store_at
 from airflow_provider_rayworkflow.workflow.runtime.service.actor import WorkflowManagementActor
 from airflow_provider_rayworkflow.workflow.runtime.service.connect import stand_in
-from airflow_provider_rayworkflow.workflow.runtime.service.runner import (
-    lost_to,
-    with_positions,
-)
+from airflow_provider_rayworkflow.workflow.runtime.service.runner import lost_to, with_positions
 from airflow_provider_rayworkflow.workflow.runtime.testing.local_refs import (
     LocalRef,
     local_refs,
     outcome_of,
 )
+from airflow_provider_rayworkflow.workflow.runtime.worker import log_capture
+from airflow_provider_rayworkflow.workflow.runtime.worker.reports import INTERVAL_S, send_waiting
 from airflow_provider_rayworkflow.workflow.runtime.worker.task import log_begin, run_task
+from airflow_provider_rayworkflow.workflow.runtime.worker.task_log import TaskLog
 from airflow_provider_rayworkflow.workflow.runtime.worker.waits import Waits
-from airflow_provider_rayworkflow.workflow.scheduling.attempts import (
-    AttemptEnd,
-    Errand,
-    TaskRun,
-)
+from airflow_provider_rayworkflow.workflow.scheduling.attempts import AttemptEnd, Errand, TaskRun
 from airflow_provider_rayworkflow.workflow.storage import ByteStore
 from airflow_provider_rayworkflow.workflow.storage.leases import LEASE_TTL_S, Process
 
@@ -56,7 +52,7 @@ class InProcessManager:
 
     :param store: where its workflows are kept.
     :param renewal_s: how often its lease is renewed, in seconds.
-    :param intervals: see :class:`Manager`.
+    :param make_manager: called with the arguments of :class:`Manager` but for those of its own choice.
     """
 
     def __init__(
@@ -64,11 +60,11 @@ class InProcessManager:
         store: ByteStore,
         *,
         renewal_s: float = LEASE_TTL_S / 3,
-        intervals: Intervals | None = None,
+        make_manager: Callable[..., Manager] = Manager,
     ) -> None:
         self._store = _Severable(store)
         self._renewal_s = renewal_s
-        self._intervals = intervals
+        self._make_manager = make_manager
         self._location = f"in-process:{uuid.uuid4().hex}"
         self._started: Future[None] = Future()
         self._error: BaseException | None = None
@@ -88,12 +84,16 @@ class InProcessManager:
             given(self._location, cast(ByteStore, self._store)),
             stand_in(self),
         ):
-            self._thread.start()
-            self._started.result()
+            log_capture.install()
             try:
-                yield
+                self._thread.start()
+                self._started.result()
+                try:
+                    yield
+                finally:
+                    self._end()
             finally:
-                self._end()
+                log_capture.uninstall()
 
     def crash(self) -> None:
         """End as if the process had been killed."""
@@ -139,7 +139,7 @@ class InProcessManager:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._ending = asyncio.Event()
-        self._actor = _Actor(self._location, self._intervals)
+        self._actor = _Actor(self._location, self._make_manager)
         try:
             manager = await self._actor._ready()
         except BaseException as exc:
@@ -183,9 +183,9 @@ class _Severable:
 class _Actor(WorkflowManagementActor):
     """The actor without Ray around it."""
 
-    def __init__(self, location: str, intervals: Intervals | None) -> None:
+    def __init__(self, location: str, make_manager: Callable[..., Manager]) -> None:
         self._uri = location
-        self._intervals = intervals
+        self._make_manager = make_manager
         self._limits = Limits()
         self._sharing = True
         self._runner = None
@@ -195,15 +195,18 @@ class _Actor(WorkflowManagementActor):
     async def _ready(self) -> Manager:
         async with self._starting:
             if self._manager is None:
-                manager = Manager(
+                manager = self._make_manager(
                     store=store_at(self._uri),
-                    runner=_ThreadRunner(self._uri, lambda run: _kill_overdue(manager, run)),
+                    runner=_ThreadRunner(
+                        self._uri,
+                        on_overdue=lambda run: _kill_overdue(manager, run),
+                        on_lines=lambda lines: manager.logs.add(lines),
+                    ),
                     manager_id=uuid.uuid4().hex,
                     actor_id=uuid.uuid4().hex,
                     limits=self._limits,
                     package_version=__version__,
                     process=Process.current_thread(),
-                    intervals=self._intervals,
                 )
                 await manager.start()
                 self._manager = manager
@@ -217,6 +220,7 @@ def _kill_overdue(manager: Manager, run: TaskRun) -> None:
 @dataclass(slots=True, eq=False)
 class _Started:
     errand: Errand
+    log: TaskLog
     done: asyncio.Future[AttemptEnd]
     waiting: asyncio.Task[AttemptEnd] | None = None
     timer: asyncio.TimerHandle | None = None
@@ -228,11 +232,20 @@ class _ThreadRunner:
     A thread can't be killed: a task that is stopped goes on to its end, and is ignored.
 
     :param on_overdue: told of a task whose time limit is over.
+    :param on_lines: told what tasks have printed and logged.
     """
 
-    def __init__(self, location: str, on_overdue: Callable[[TaskRun], None]) -> None:
+    def __init__(
+        self,
+        location: str,
+        *,
+        on_overdue: Callable[[TaskRun], None],
+        on_lines: Callable[[Sequence[TaskLines]], None],
+    ) -> None:
         self._location = location
         self._on_overdue = on_overdue
+        self._on_lines = on_lines
+        self._sending: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._queue: deque[_Started] = deque()
         self._running: set[_Started] = set()
@@ -240,7 +253,9 @@ class _ThreadRunner:
         self._waits = Waits()
 
     def start(self, errand: Errand) -> None:
-        started = self._started[errand] = _Started(errand, self._loop.create_future())
+        started = _Started(errand, TaskLog(errand.run), self._loop.create_future())
+        self._started[errand] = started
+        self._send_later()
         started.done.add_done_callback(lambda done: self._ended(started))
         if errand.run.is_event:
             self._begin(started)
@@ -269,7 +284,7 @@ class _ThreadRunner:
         if run.timeout_s is not None:
             started.timer = self._loop.call_later(run.timeout_s, self._on_overdue, run)
         if run.is_event:
-            started.waiting = self._loop.create_task(self._wait(run))
+            started.waiting = self._loop.create_task(self._wait(run, started.log))
             started.waiting.add_done_callback(functools.partial(_take_over, started.done))
             return
         name = f"workflow task {run.workflow_id}@{run.task_id}"
@@ -279,7 +294,8 @@ class _ThreadRunner:
         except RuntimeError as exc:  # the system gives none
             started.done.set_exception(exc)
 
-    async def _wait(self, run: TaskRun) -> AttemptEnd:
+    async def _wait(self, run: TaskRun, task_log: TaskLog) -> AttemptEnd:
+        log_capture.enter(task_log)
         refs: list[Any] = []
         run = with_positions(run, refs)
         store = store_at(self._location)
@@ -287,21 +303,34 @@ class _ThreadRunner:
 
     def _work(self, started: _Started) -> None:
         try:
-            settle = functools.partial(_settle, started.done, self._execute(started.errand.run))
+            settle = functools.partial(_settle, started.done, self._execute(started))
         except BaseException as exc:  # it belongs to the task
             settle = functools.partial(_settle, started.done, lost_to(exc, started.errand.run))
         with suppress(RuntimeError):  # no caller waits any more: the event loop is closed
             self._loop.call_soon_threadsafe(settle)
 
-    def _execute(self, run: TaskRun) -> AttemptEnd:
+    def _execute(self, started: _Started) -> AttemptEnd:
         refs: list[Any] = []
-        run = with_positions(run, refs)
+        run = with_positions(started.errand.run, refs)
         log_begin(run)
-        with (
-            local_refs()
-        ):  # of its own: it may outlive the manager, and `ray.put` would start a Ray
+        log_capture.install()  # a test runner may have replaced the streams
+        # References of its own: it may outlive the manager, and `ray.put` would start a Ray.
+        with local_refs(), log_capture.into(started.log):
             values = [ray.get(ref) for ref in refs]
             return run_task(store_at(self._location), run, run.results, values)
+
+    def _send_later(self) -> None:
+        if self._sending is None and self._started:
+            self._sending = self._loop.call_later(INTERVAL_S, self._send)
+
+    def _send(self) -> None:
+        self._sending = None
+        send_waiting([started.log for started in self._started.values()], self._sent)
+        self._send_later()
+
+    def _sent(self, lines: Sequence[TaskLines]) -> bool:
+        self._on_lines(lines)
+        return True
 
     def _ended(self, started: _Started) -> None:
         if started.timer is not None:
@@ -309,6 +338,8 @@ class _ThreadRunner:
         self._running.discard(started)
         errand = started.errand
         del self._started[errand]
+        if (lines := started.log.rest()) is not None:
+            self._on_lines([lines])
         error = started.done.exception()
         errand.on_done(started.done.result() if error is None else lost_to(error, errand.run))
         self._begin_next()

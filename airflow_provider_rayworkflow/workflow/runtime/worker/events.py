@@ -6,6 +6,7 @@ listener so. Both run on the :class:`EventHost` instead of a worker.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import pickle
 import resource
@@ -19,7 +20,12 @@ from airflow_provider_rayworkflow.workflow.event_listener import EventListener, 
 from airflow_provider_rayworkflow.workflow.runtime.graphs.options import carry
 from airflow_provider_rayworkflow.workflow.runtime.locations import store_at
 from airflow_provider_rayworkflow.workflow.runtime.logs import log_to_stderr
+from airflow_provider_rayworkflow.workflow.runtime.names import at_location
+from airflow_provider_rayworkflow.workflow.runtime.service.unpack import enter_archives
+from airflow_provider_rayworkflow.workflow.runtime.worker import log_capture
 from airflow_provider_rayworkflow.workflow.runtime.worker.packs import Packed, dump_done
+from airflow_provider_rayworkflow.workflow.runtime.worker.reports import reported
+from airflow_provider_rayworkflow.workflow.runtime.worker.task_log import TaskLog
 from airflow_provider_rayworkflow.workflow.runtime.worker.waits import Wait, Waits
 
 #: What runs on the event host in place of a worker.
@@ -61,6 +67,7 @@ class EventHost:
     """Runs all that waits; see :class:`Waits`."""
 
     def __init__(self) -> None:
+        log_capture.install()
         log_to_stderr()
         # Listeners open connections.
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -72,5 +79,11 @@ class EventHost:
         """Wait for one event as :func:`execute_pack` runs a task; the call may be canceled."""
         begun_at = time.perf_counter()
         uri, _, (run,) = pickle.loads(payload)
-        completion = await self._waits.run(store_at(uri), run, lambda: values)
-        return dump_done([(completion, time.perf_counter() - begun_at)])
+        store = store_at(uri)
+        await asyncio.to_thread(enter_archives, store)
+        task_log = TaskLog(run)
+        with at_location(uri), log_capture.into(task_log), reported(task_log):
+            completion = await self._waits.run(store, run, lambda: values)
+        lines = task_log.rest()
+        done = completion, time.perf_counter() - begun_at
+        return dump_done([done], [] if lines is None else [lines])

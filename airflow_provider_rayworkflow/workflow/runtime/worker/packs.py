@@ -14,14 +14,18 @@ from typing import Any
 import ray
 
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
+from airflow_provider_rayworkflow.workflow.model.log_line import TaskLines
 from airflow_provider_rayworkflow.workflow.model.records import Form, Result
 from airflow_provider_rayworkflow.workflow.runtime.graphs import functions
 from airflow_provider_rayworkflow.workflow.runtime.locations import store_at
 from airflow_provider_rayworkflow.workflow.runtime.logs import label_output, log_to_stderr
-from airflow_provider_rayworkflow.workflow.runtime.manager_handle import get_manager
-from airflow_provider_rayworkflow.workflow.runtime.worker.presence import reported
+from airflow_provider_rayworkflow.workflow.runtime.manager_handle import manager_of
+from airflow_provider_rayworkflow.workflow.runtime.names import at_location
+from airflow_provider_rayworkflow.workflow.runtime.service.unpack import enter_archives
+from airflow_provider_rayworkflow.workflow.runtime.worker import log_capture
+from airflow_provider_rayworkflow.workflow.runtime.worker.reports import reported
 from airflow_provider_rayworkflow.workflow.runtime.worker.task import log_begin, run_task
-from airflow_provider_rayworkflow.workflow.runtime.worker.task_output import Printed
+from airflow_provider_rayworkflow.workflow.runtime.worker.task_log import TaskLog
 from airflow_provider_rayworkflow.workflow.scheduling.attempts import (
     AttemptEnd,
     Earlier,
@@ -37,8 +41,9 @@ log = get_logger(__name__)
 #: How a task ended, and after how many seconds.
 Done = tuple[AttemptEnd, float]
 
-#: How tasks ended as it travels: pickled, and the references among their results.
-Packed = tuple[bytes, list[Any]]
+#: How tasks ended as it travels: pickled, the references among their results, and what the tasks
+#: printed and logged, pickled (``b""`` for nothing).
+Packed = tuple[bytes, list[Any], bytes]
 
 #: A Ray task that takes longer tells the manager, which lets others run what it has not begun.
 HAND_BACK_S = 0.05
@@ -56,16 +61,22 @@ def execute_pack(payload: bytes, *values: Any) -> Packed:
     """
     _prepare_process()
     uri, number, runs = pickle.loads(payload)
-    pack = _Pack(store_at(uri), runs, list(values))
-    pack.prepare()
-    if number < 0:
-        return dump_done(pack.execute())
-    with _watched(pack, number):
-        return dump_done(pack.execute())
+    store = store_at(uri)
+    enter_archives(store)
+    pack = _Pack(store, runs, list(values))
+    with at_location(uri):
+        pack.prepare()
+        if number < 0:
+            return dump_done(pack.execute(), pack.take_lines())
+        with _watched(pack, number, uri):
+            return dump_done(pack.execute(), pack.take_lines())
 
 
-def dump_done(done: Sequence[Done]) -> Packed:
-    """How tasks ended, without what Ray does for each object that it pickles itself."""
+def dump_done(done: Sequence[Done], lines: Sequence[TaskLines]) -> Packed:
+    """How tasks ended, without what Ray does for each object that it pickles itself.
+
+    :param lines: what they printed and logged, as far as it has not been sent.
+    """
     refs: list[Any] = []
     plain = []
     for completion, seconds in done:
@@ -73,12 +84,13 @@ def dump_done(done: Sequence[Done]) -> Packed:
             refs.append(completion.result.ref)
             completion = _with_ref(completion, len(refs) - 1)
         plain.append((completion, seconds))
-    return pickle.dumps(plain, protocol=5), refs
+    printed = pickle.dumps(lines, protocol=5) if lines else b""
+    return pickle.dumps(plain, protocol=5), refs, printed
 
 
 def load_done(packed: Packed) -> list[Done]:
-    """What :func:`dump_done` was given."""
-    data, refs = packed
+    """How the tasks ended for which :func:`dump_done` was called."""
+    data, refs, _ = packed
     done: list[Done] = pickle.loads(data)
     if not refs:
         return done
@@ -90,12 +102,19 @@ def load_done(packed: Packed) -> list[Done]:
     ]
 
 
+def load_lines(packed: Packed) -> Sequence[TaskLines]:
+    """What they printed and logged."""
+    lines: Sequence[TaskLines] = pickle.loads(packed[2]) if packed[2] else ()
+    return lines
+
+
 def _with_ref(returned: Returned, ref: Any) -> Returned:
     return returned._replace(result=returned.result._replace(ref=ref))
 
 
 @functools.cache
 def _prepare_process() -> None:
+    log_capture.install(descriptors=True)  # first: our own lines go through it, and are left out
     log_to_stderr()
     gc.freeze()  # what is imported stays: to look through it again and again takes 50 ms each
 
@@ -115,6 +134,7 @@ class _Pack:
         self._loaded: bytes | None = None
         self._lock = threading.Lock()
         self._is_closed = False
+        self._lines: list[TaskLines] = []
 
     def prepare(self) -> None:
         """Do what is done once in a process, and so is no part of how long a function takes."""
@@ -137,6 +157,12 @@ class _Pack:
             self._is_closed = True
             return None if len(self.done) == len(self._runs) else list(self.done)
 
+    def take_lines(self) -> list[TaskLines]:
+        """What those that have ended printed and logged. Each is given out once."""
+        with self._lock:
+            lines, self._lines = self._lines, []
+            return lines
+
     def _load(self, run: TaskRun) -> None:
         if run.function is not self._loaded:
             self._loaded = run.function
@@ -152,12 +178,15 @@ class _Pack:
         label_output(f"{run.workflow_id}@{run.task_id}")
         if len(self._runs) == 1:  # a line for each short task would take longer than the task
             log_begin(run)
-        printed = Printed()
-        with reported(run):
-            completion = printed.beside(run_task(self._store, run, inputs, self._values))
-        if isinstance(completion, Returned):
-            self._results[run.workflow_id, run.task_id] = _as_result(run, completion.result)
-        return completion, time.perf_counter() - begun_at
+        task_log = TaskLog(run)
+        with log_capture.into(task_log, alone=True), reported(task_log):
+            end = run_task(self._store, run, inputs, self._values)
+        if (lines := task_log.rest()) is not None:
+            with self._lock:
+                self._lines.append(lines)
+        if isinstance(end, Returned):
+            self._results[run.workflow_id, run.task_id] = _as_result(run, end.result)
+        return end, time.perf_counter() - begun_at
 
     def _inputs_of(self, run: TaskRun) -> list[Result] | None:
         """What it takes; None if a task before it failed or gave a graph."""
@@ -182,16 +211,16 @@ def _as_result(run: TaskRun, result: Result) -> Result:
     return result._replace(form=Form.CAUGHT_VALUE) if run.catches else result
 
 
-# The pack that runs in this process, with its number and when it has to be handed back.
-_running: dict[_Pack, tuple[int, float]] = {}
+# The pack that runs in this process, with its number, its storage, and when it has to be handed back.
+_running: dict[_Pack, tuple[int, str, float]] = {}
 _has_begun = threading.Event()
 
 
 @contextmanager
-def _watched(pack: _Pack, number: int) -> Iterator[None]:
+def _watched(pack: _Pack, number: int, uri: str) -> Iterator[None]:
     """While this lasts, the pack is handed back if that takes long."""
     _start_watch()
-    _running[pack] = number, time.monotonic() + HAND_BACK_S
+    _running[pack] = number, uri, time.monotonic() + HAND_BACK_S
     _has_begun.set()
     try:
         yield
@@ -211,18 +240,18 @@ def _watch() -> None:
         _has_begun.clear()
         while _running:
             time.sleep(HAND_BACK_S / 2)
-            for pack, (number, due_at) in list(_running.items()):
+            for pack, (number, uri, due_at) in list(_running.items()):
                 if time.monotonic() >= due_at and _running.pop(pack, None) is not None:
-                    _hand_back(pack, number)
+                    _hand_back(pack, number, uri)
 
 
-def _hand_back(pack: _Pack, number: int) -> None:
+def _hand_back(pack: _Pack, number: int, uri: str) -> None:
     """Tell the manager that this takes long. In a thread: the task may not come back for hours."""
     done = pack.close()
     if done is None:
         return
     try:
-        manager = get_manager()
-        manager.hand_back.remote(number, dump_done(done))
+        done_and_lines = dump_done(done, pack.take_lines())
+        manager_of(uri).hand_back.remote(number, done_and_lines)
     except Exception as exc:  # they wait a little longer then
         log.warning("What waits behind a long task could not be handed back: %s", exc)

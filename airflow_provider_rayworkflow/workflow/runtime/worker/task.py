@@ -44,7 +44,7 @@ from airflow_provider_rayworkflow.workflow.runtime.graphs.dag import (
 )
 from airflow_provider_rayworkflow.workflow.runtime.graphs.inputs import load_call
 from airflow_provider_rayworkflow.workflow.runtime.graphs.refs import RefPickling, put
-from airflow_provider_rayworkflow.workflow.runtime.worker.presence import NODE
+from airflow_provider_rayworkflow.workflow.runtime.worker.reports import NODE
 from airflow_provider_rayworkflow.workflow.runtime.worker.timeouts import time_limit
 from airflow_provider_rayworkflow.workflow.scheduling.attempts import (
     AttemptEnd,
@@ -182,7 +182,6 @@ class TaskCall:
             raise exc  # Ray ends this process, and tells why: no doing of the task
         if self._run.is_event and _is_lack(exc):
             return Lost(failure=_system_failure(self._run, exc))  # the process is not its own
-        log.info("Task status [FAILED]\t[%s@%s]", self._run.workflow_id, self._run.task_id)
         failure = describe(self._run.task_id, exc)
         return Raised(
             failure=failure,
@@ -328,13 +327,12 @@ def describe(task_id: str, exc: BaseException) -> TaskFailure:
     """An exception as text, without the frames of this package at the top."""
     kind = type(exc)
     name, message = _name_of(kind), text_of(exc)
-    bases = [_name_of(base)[:_MAX_NAME] for base in type(_original(exc)).__mro__]
     return TaskFailure(
         task_id=task_id,
         type=name,
         message=message,
         traceback=_traceback(exc, f"{name}: {message}"),
-        bases=tuple(bases[:_MAX_BASES]),
+        bases=tuple(map(_name_of, type(_original(exc)).__mro__)),
     )
 
 
@@ -356,7 +354,7 @@ def _traceback(exc: BaseException, last_line: str) -> str:
     return "".join(lines)
 
 
-_MAX_BASES, _MAX_NAME, _MAX_WRAPPINGS = 20, 200, 20
+_MAX_WRAPPINGS = 20
 
 
 def _name_of(kind: type) -> str:
@@ -387,7 +385,7 @@ def encode_exception(exc: BaseException, failure: TaskFailure) -> bytes:
         with refs.reading_back():
             decode_exception(data)  # many exceptions can be pickled and not be unpickled
     except BaseException:
-        stand_in = RuntimeError(f"{failure.type}: {failure.message}")
+        stand_in = RuntimeError(str(failure))
         data = b"".join(encode(_Pickled(stand_in)).parts)
     return data
 

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import FrameType
 
 from airflow_provider_rayworkflow.workflow.exceptions import WorkflowTaskTimeoutError
-from airflow_provider_rayworkflow.workflow.runtime.manager_handle import get_manager
+from airflow_provider_rayworkflow.workflow.runtime.manager_handle import manager_of
 from airflow_provider_rayworkflow.workflow.scheduling.attempts import TaskRun
 
 #: How long a task may go on after its time, in code that can't be interrupted or that catches
@@ -45,7 +45,7 @@ def _limited(run: TaskRun, limit: float) -> Iterator[None]:
 
 
 def _ask_to_be_killed(run: TaskRun, after_s: float) -> None:
-    manager = get_manager()
+    manager = manager_of()
     manager.ask.remote(
         "kill_overdue", run.workflow_id, run.task_id, run.epoch, run.attempt, after_s
     )

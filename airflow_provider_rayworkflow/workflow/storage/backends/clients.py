@@ -29,16 +29,17 @@ if TYPE_CHECKING:
 Options = dict[str, Any]
 
 _CONNECT_S = 5
-#: How long a server may say nothing.
-_SILENCE_S = 30
 #: How long one request may take in all: of a large value, it is the download.
 _REQUEST_S = 3600
 
 
-def store_on(filesystem: FileSystem, root: str, *, location: str) -> ByteStore:
+def store_on(
+    filesystem: FileSystem, root: str, *, location: str, silence_s: float = 30.0
+) -> ByteStore:
     """The best store for a pyarrow file system.
 
     :param location: what opens the same storage elsewhere.
+    :param silence_s: how long a server may say nothing.
     :raises ValueError: for an object store without a bucket or container.
     """
     while filesystem.type_name == "subtree":
@@ -55,6 +56,7 @@ def store_on(filesystem: FileSystem, root: str, *, location: str) -> ByteStore:
     # A cluster may lack obstore; pyarrow reads and writes the same objects.
     make = _MAKERS.get(filesystem.type_name) if find_spec("obstore") else None
     options = {**_options(filesystem), **_azure_secrets(location)} if make else {}
+    options["silence_s"] = silence_s
     connect = make(bucket, options) if make and bucket else None
     if connect is None:
         return ArrowStore(filesystem, root, location=location)
@@ -179,7 +181,7 @@ def _how(scheme: str, options: Options) -> Options:
     client: Options = {
         "allow_http": scheme == "http",
         "connect_timeout": timedelta(seconds=_CONNECT_S),
-        "read_timeout": timedelta(seconds=_SILENCE_S),
+        "read_timeout": timedelta(seconds=options["silence_s"]),
         "timeout": timedelta(seconds=_REQUEST_S),
     }
     if ca := options.get("tls_ca_file_path"):

@@ -13,11 +13,12 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from typing import TypeVar
 
 from airflow_provider_rayworkflow.workflow.storage.backends.roots import (
     Root,
+    closing,
     open_below,
     open_folder,
     split,
@@ -86,8 +87,8 @@ class FileWrites:
         with self._opened() as root:
             self._make_folder(root, target_folder, to_sync)
             with (
-                _folder(root, source_folder) as old,
-                _folder(root, target_folder) as new,
+                closing(open_folder(root, source_folder)) as old,
+                closing(open_folder(root, target_folder)) as new,
             ):
                 names = {"src_dir_fd": old, "dst_dir_fd": new}
                 os.link(source_name, temporary, **names, follow_symlinks=False)
@@ -95,7 +96,7 @@ class FileWrites:
                 with suppress(FileNotFoundError):  # it stays where both were the same file already
                     os.unlink(temporary, dir_fd=new)
             for folder in to_sync:
-                with _folder(root, folder) as descriptor:
+                with closing(open_folder(root, folder)) as descriptor:
                     os.fsync(descriptor)
 
     def forget_folders(self, folder: str) -> None:
@@ -106,21 +107,16 @@ class FileWrites:
 
     # ---- the steps
 
-    @contextmanager
-    def _opened(self) -> Iterator[int]:
+    def _opened(self) -> AbstractContextManager[int]:
         if _ROOT not in self._known_folders:
             self.place.make()
             self._known_folders.add(_ROOT)
         try:
-            descriptor = self.place.open()
+            return self.place.opened()
         except FileNotFoundError:  # it was deleted since we made it
             self._known_folders = {_ROOT}
             self.place.make()
-            descriptor = self.place.open()
-        try:
-            yield descriptor
-        finally:
-            os.close(descriptor)
+            return self.place.opened()
 
     def _write(self, root: int, writes: Sequence[_Write]) -> None:
         for write in writes:
@@ -158,7 +154,7 @@ class FileWrites:
             self._make_in(root, parent, folder)
 
     def _make_in(self, root: int, parent: str, folder: str) -> None:
-        with _folder(root, parent) as descriptor, suppress(FileExistsError):
+        with closing(open_folder(root, parent)) as descriptor, suppress(FileExistsError):
             os.mkdir(folder.rpartition("/")[2], self.place.folder_mode, dir_fd=descriptor)
 
     def _give_names(self, root: int, writes: Sequence[_Write]) -> None:
@@ -172,7 +168,7 @@ class FileWrites:
 
         def finish(folder: str) -> None:
             try:
-                with _folder(root, folder) as descriptor:
+                with closing(open_folder(root, folder)) as descriptor:
                     for write in folders[folder]:
                         write.finish(descriptor)
                     os.fsync(descriptor)
@@ -308,12 +304,3 @@ def _write_batch(descriptor: int, batch: list[memoryview]) -> None:
 
 def _sync_file(write: _Write) -> None:
     os.fsync(write.descriptor)
-
-
-@contextmanager
-def _folder(root: int, folder: str) -> Iterator[int]:
-    descriptor = open_folder(root, folder)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)

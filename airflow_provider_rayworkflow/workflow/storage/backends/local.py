@@ -23,6 +23,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
 )
 from airflow_provider_rayworkflow.workflow.storage.backends.file_writes import MOST, FileWrites
 from airflow_provider_rayworkflow.workflow.storage.backends.roots import (
+    closing,
     open_below,
     open_file,
     open_folder,
@@ -92,10 +93,8 @@ class LocalStore:
         try:
             with self._place.opened() as root:
                 descriptor = open_file(root, key)
-            try:
+            with closing(descriptor):
                 return _read(descriptor, start, length)
-            finally:
-                os.close(descriptor)
         except FileNotFoundError:
             raise KeyNotFoundError(key) from None
         except OSError as exc:
@@ -180,12 +179,8 @@ class LocalStore:
 def _scan(root: int, folder: str) -> Sequence[tuple[str, int | None]]:
     """Names and sizes of what is in a folder; a folder has none."""
     try:
-        descriptor = open_folder(root, folder)
-        try:
-            with os.scandir(descriptor) as files:
-                return [found for file in files if (found := _name_and_size(file))]
-        finally:
-            os.close(descriptor)
+        with closing(open_folder(root, folder)) as descriptor, os.scandir(descriptor) as files:
+            return [found for file in files if (found := _name_and_size(file))]
     except (FileNotFoundError, NotADirectoryError):
         return ()
     except OSError as exc:

@@ -13,7 +13,7 @@ import functools
 import os
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 
@@ -29,10 +29,14 @@ _SHARED_FOLDER = 0o1777  # each user may add to it, and touch only what is their
 
 
 class UnsafeRootError(PermissionError):
-    """Something stands where ours should be, and might be another user's. Its text is a sentence."""
+    """Something stands where ours should be, and might be another user's. Its text is a sentence.
 
-    def __init__(self, reason: str) -> None:
+    :ivar why: what is wrong with it, as a part of a sentence.
+    """
+
+    def __init__(self, reason: str, *, why: str) -> None:
         super().__init__(errno.EACCES, reason)
+        self.why = why
 
 
 class Root:
@@ -50,32 +54,22 @@ class Root:
         self.file_mode, self.folder_mode = (0o600, 0o700) if self.is_private else (0o666, 0o777)
         self._is_known = False
 
-    @contextmanager
-    def opened(self) -> Iterator[int]:
+    def opened(self) -> AbstractContextManager[int]:
         """A descriptor of the root.
 
         :raises FileNotFoundError: when there is no such folder.
         :raises UnsafeRootError: when it has to be private, and is not.
         """
-        descriptor = self.open()
-        try:
-            yield descriptor
-        finally:
-            os.close(descriptor)
+        return closing(self._open())
 
-    @contextmanager
-    def folder(self, path: str) -> Iterator[int]:
+    def folder(self, path: str) -> AbstractContextManager[int]:
         """A descriptor of a folder below the root.
 
         :raises FileNotFoundError: when there is no such folder.
         :raises NotADirectoryError: when it is something else.
         """
         with self.opened() as root:
-            descriptor = open_folder(root, path)
-        try:
-            yield descriptor
-        finally:
-            os.close(descriptor)
+            return closing(open_folder(root, path))
 
     def make(self) -> None:
         """Make the root, unless it is there; its name is durable then."""
@@ -93,8 +87,7 @@ class Root:
             if stat.S_IMODE(os.fstat(root).st_mode) & 0o077:
                 os.fchmod(root, 0o700)
 
-    def open(self) -> int:
-        """Open the root as :meth:`opened` does; the caller closes the descriptor."""
+    def _open(self) -> int:
         if self.is_private:
             return self._open_private()
         descriptor = os.open(self.path, _FOLDER)
@@ -119,14 +112,9 @@ class Root:
             raise
         return descriptor
 
-    @contextmanager
-    def _parent(self) -> Iterator[int]:
+    def _parent(self) -> AbstractContextManager[int]:
         path = os.path.dirname(self.path)
-        descriptor = self._open_folder(path, lambda: os.open(path, _FOLDER | os.O_NOFOLLOW))
-        try:
-            yield descriptor
-        finally:
-            os.close(descriptor)
+        return closing(self._open_folder(path, lambda: os.open(path, _FOLDER | os.O_NOFOLLOW)))
 
     def _open_folder(self, path: str, open_it: Callable[[], int]) -> int:
         try:
@@ -147,7 +135,8 @@ class Root:
     def _refused(self, why: str) -> UnsafeRootError:
         return UnsafeRootError(
             f"the default storage {self.path!r} is not used, because {why}. Name a storage with "
-            "storage=… or RAY_WORKFLOW_STORAGE"
+            "storage=… or RAY_WORKFLOW_STORAGE",
+            why=why,
         )
 
 
@@ -162,11 +151,8 @@ def _warn_once(path: str) -> None:
 
 
 def _sync(path: str) -> None:
-    descriptor = os.open(path, _FOLDER)
-    try:
+    with closing(os.open(path, _FOLDER)) as descriptor:
         os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _make_shared(folder: str) -> None:
@@ -175,22 +161,36 @@ def _make_shared(folder: str) -> None:
         os.mkdir(folder, 0o700)
     except FileExistsError:
         return
-    descriptor = os.open(folder, _FOLDER | os.O_NOFOLLOW)
-    try:
+    with closing(os.open(folder, _FOLDER | os.O_NOFOLLOW)) as descriptor:
         if os.fstat(descriptor).st_uid == os.geteuid():
             os.fchmod(descriptor, _SHARED_FOLDER)
+
+
+@contextmanager
+def closing(descriptor: int) -> Iterator[int]:
+    """While this lasts, the descriptor is open."""
+    try:
+        yield descriptor
     finally:
         os.close(descriptor)
 
 
-def open_below(folder: int, path: str, flags: int, mode: int = 0) -> int:
+#: Takes a folder, a path below it, flags and a mode. The descriptor, or None where the system has no such call.
+OpenAtOnce = Callable[[int, str, int, int], int | None]
+
+
+def open_below(
+    folder: int, path: str, flags: int, mode: int = 0, *, at_once: OpenAtOnce | None = None
+) -> int:
     """Open what is below a folder; like ``os.open``, but no link on the way is followed.
 
+    :param at_once: opens a path without links in one call; by default Linux's.
     :raises OSError: with ``ELOOP`` where there is a link.
     """
     parts = _parts(path)
     flags |= _SAFE
-    if len(parts) > 1 and (descriptor := _open_at_once(folder, path, flags, mode)) is not None:
+    open_it = at_once or open_at_once
+    if len(parts) > 1 and (descriptor := open_it(folder, path, flags, mode)) is not None:
         return descriptor
     opened = [folder]
     try:
@@ -271,9 +271,16 @@ _NO_SYMLINKS, _BENEATH = 0x04, 0x08
 _UNKNOWN = frozenset({errno.ENOSYS, errno.EPERM, errno.EINVAL, errno.EAGAIN, errno.EINTR})
 
 
-def _open_at_once(folder: int, path: str, flags: int, mode: int) -> int | None:
-    call = _system_call()
-    if call is None:
+def open_at_once(
+    folder: int, path: str, flags: int, mode: int, *, call: Callable[..., int] | None = None
+) -> int | None:
+    """The descriptor of a path without links; None where the system can't open it so.
+
+    :param call: the C library's ``syscall``, by default this process's; it leaves the error in :mod:`ctypes`.
+    :raises OSError: when the path can't be opened.
+    """
+    call = call or _system_call()
+    if call is None or os.uname().sysname != "Linux":
         return None
     # With O_NOFOLLOW, a link in the place of a folder would look like a file.
     how = ctypes.byref(_How(flags & ~os.O_NOFOLLOW, mode, _NO_SYMLINKS | _BENEATH))
@@ -288,8 +295,6 @@ def _open_at_once(folder: int, path: str, flags: int, mode: int) -> int | None:
 
 @functools.cache
 def _system_call() -> Callable[..., int] | None:
-    if os.uname().sysname != "Linux":
-        return None
     with suppress(OSError, AttributeError):
         call = ctypes.CDLL(None, use_errno=True).syscall
         call.restype = ctypes.c_long

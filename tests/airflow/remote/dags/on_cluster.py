@@ -76,7 +76,6 @@ with DAG("on_cluster", schedule=None, default_args={"retry_delay": timedelta(0)}
     resumes = RayWorkflowResumeOperator(
         task_id="resumes",
         workflow_id="failed-{{ run_id }}",
-        runtime_env={"working_dir": SHIPPED},
         deferrable=True,
         trigger_rule="all_failed",
     )

@@ -31,7 +31,7 @@ dag("deferred_cleared", deferrable=True, on_kill="cancel")
 dag("deferred_failed", deferrable=True)
 dag("deferred_success", deferrable=True, on_kill="cancel")
 dag("deferred_restart", deferrable=True)
-# Longer than a busy machine takes to start a job. The second try has to end in that time, too.
+# Longer than a busy machine takes to start a manager. The second try has to end in that time, too.
 dag(
     "deferred_timeout",
     workflow="pipeline:gated_for_once",

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 
 import effects
 import pytest
@@ -23,15 +22,8 @@ from airflow_provider_rayworkflow.workflow.runtime.worker.events import (
     get_message,
     message_committed,
 )
-from airflow_provider_rayworkflow.workflow.testing import InProcessWorkflows
 
 MANY = 1_000
-
-
-@pytest.fixture
-def workflows() -> Iterator[InProcessWorkflows]:
-    with effects.fresh(), testing.in_process() as workflows:
-        yield workflows
 
 
 @ray.remote

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import socket
 import stat
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from fsspec.implementations.dirfs import DirFileSystem
@@ -20,8 +23,12 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     StorageError,
 )
 from airflow_provider_rayworkflow.workflow.storage import open_filesystem
-from airflow_provider_rayworkflow.workflow.storage.backends import roots
 from airflow_provider_rayworkflow.workflow.storage.backends.local import LocalStore
+from airflow_provider_rayworkflow.workflow.storage.backends.roots import (
+    closing,
+    open_at_once,
+    open_below,
+)
 from airflow_provider_rayworkflow.workflow.storage.byte_store import ByteStore, Put
 
 
@@ -43,7 +50,7 @@ def by_fsspec(root: Path) -> ByteStore:
 def every_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also as on a system that does not open a path without links in one call."""
     if request.param == "part by part":
-        monkeypatch.setattr(roots, "_open_at_once", lambda *_: None)
+        monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(sysname="another one"))
 
 
 @pytest.fixture(params=[by_path, by_arrow, by_fsspec])
@@ -131,7 +138,6 @@ def socket_at(path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, socket_at, Path.mkdir])
-@pytest.mark.timeout(30)
 def test_a_path_that_is_no_regular_file_is_neither_read_nor_waited_for(
     store: ByteStore,
     make: Callable[[Path], object],
@@ -244,13 +250,22 @@ def test_a_root_that_all_users_may_write_to_is_warned_of_once(
     assert f"chmod o-w {tmp_path}/root" in warning.getMessage()
 
 
-def test_where_the_system_forbids_to_open_at_once_it_is_done_part_by_part(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    def forbidden(*_: object) -> int:
+def test_where_the_system_forbids_to_open_at_once_it_is_done_part_by_part(tmp_path: Path):
+    asked: list[bytes] = []
+
+    def forbidden(number: object, folder: object, path: bytes, *_: object) -> int:
+        asked.append(path)
+        ctypes.set_errno(errno.EPERM)
         return -1
 
-    monkeypatch.setattr(roots, "_system_call", lambda: forbidden)
-    monkeypatch.setattr(roots.ctypes, "get_errno", lambda: errno.EPERM)
-    LocalStore(tmp_path).put("v1/a/b", b"x")
-    assert LocalStore(tmp_path).get("v1/a/b") == b"x"
+    at_once = partial(open_at_once, call=forbidden)
+    (tmp_path / "v1").mkdir()
+    (tmp_path / "v1/a").write_bytes(b"x")
+    (tmp_path / "link").symlink_to("v1")
+    with closing(os.open(tmp_path, os.O_RDONLY)) as root:
+        with open(open_below(root, "v1/a", os.O_RDONLY, at_once=at_once), "rb") as file:
+            assert file.read() == b"x"
+        with pytest.raises(OSError) as refused:  # noqa: PT011 its number says why
+            open_below(root, "link/a", os.O_RDONLY, at_once=at_once)
+    assert refused.value.errno == errno.ELOOP
+    assert asked == [b"v1/a", b"link/a"]

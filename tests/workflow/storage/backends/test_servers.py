@@ -17,7 +17,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
 )
 from airflow_provider_rayworkflow.workflow.runtime.locations import open_location, to_location
 from airflow_provider_rayworkflow.workflow.storage import open_store
-from airflow_provider_rayworkflow.workflow.storage.backends import clients
+from airflow_provider_rayworkflow.workflow.storage.backends.clients import store_on
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
 from airflow_provider_rayworkflow.workflow.storage.backends.objects import ObjectStore
 from airflow_provider_rayworkflow.workflow.storage.backends.retrying import RetryingStore
@@ -195,11 +195,12 @@ def test_a_caller_hears_of_a_creation_whose_answer_was_lost(
     assert proxied.get("v1/a") == b"mine"
 
 
-def test_a_server_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(clients, "_SILENCE_S", 0.3)
+def test_a_server_that_says_nothing_is_given_up():
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        store = open_store(s3_address(silent.getsockname()[1]))
-        store = RetryingStore(store._store, deadline_s=1, sleep=lambda wait_s: None)
+        location = s3_address(silent.getsockname()[1])
+        store = store_on(*FileSystem.from_uri(location), location=location, silence_s=0.3)
+        assert isinstance(store, ObjectStore)
+        store = RetryingStore(store, deadline_s=1, sleep=lambda wait_s: None)
         for call in (
             lambda: store.put("v1/a", b""),
             lambda: store.get("v1/a"),

@@ -1,0 +1,264 @@
+"""Finds out what a task prints and logs: by the standard streams, and by a handler of ``logging``.
+
+Which task it is, is known by a context variable: many may run in one process. A worker of Ray runs
+one at a time; there, what the task's own threads and what processes started by it print counts, too.
+
+Each message of ``logging`` becomes one line at its level, also where the author's own handler
+prints it: then in the form that the handler gives it.
+"""
+
+from __future__ import annotations
+
+import codecs
+import logging
+import os
+import sys
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from typing import Any, TextIO
+
+from airflow_provider_rayworkflow.workflow.model.log_line import level_of
+from airflow_provider_rayworkflow.workflow.runtime.worker.task_log import StreamName, TaskLog
+
+_OURS = "airflow_provider_rayworkflow."
+_TAKEN = "rayworkflow_taken"
+_EMIT = logging.StreamHandler.emit.__code__
+_READ_BYTES = 1024 * 1024
+
+_current: ContextVar[TaskLog | None] = ContextVar("workflow_task_log", default=None)
+# In a process that runs one task at a time: its log.
+_alone: TaskLog | None = None
+# This process was forked by a task.
+_is_of_task = False
+
+
+def enter(task_log: TaskLog) -> None:
+    """Let what this context prints and logs go there, for good: in a context of its own."""
+    _current.set(task_log)
+
+
+@contextmanager
+def into(task_log: TaskLog, *, alone: bool = False) -> Iterator[None]:
+    """While this lasts, what the current context prints and logs goes there.
+
+    :param alone: so does what any other part of this process prints, and what its descriptors get.
+    """
+    global _alone
+    token = _current.set(task_log)
+    if alone:
+        read_descriptors(None)  # what came before is not of this task
+        _alone = task_log
+    try:
+        yield
+    finally:
+        if alone:
+            read_descriptors(task_log)
+            _alone = None
+        _current.reset(token)
+
+
+def install(*, descriptors: bool = False) -> None:
+    """Begin to look at what this process prints and logs; where others have replaced the streams, again.
+
+    :param descriptors: this is a worker of Ray: its standard output and standard error are files,
+        which other processes and libraries write, too; and nothing else sets up its ``logging``.
+    """
+    root = logging.getLogger()
+    with _installing:
+        for name, descriptor in _STREAMS.items():
+            stream = getattr(sys, name)
+            if stream is not None and not isinstance(stream, _Stream):
+                foreign = _Descriptor.of(descriptor) if descriptors else None
+                setattr(sys, name, _Stream(name, stream, foreign))
+        if not any(isinstance(handler, _Handler) for handler in root.handlers):
+            root.addHandler(_Handler())
+    if descriptors and root.level == logging.WARNING:
+        root.setLevel(logging.INFO)  # as in Airflow's task processes
+
+
+def uninstall() -> None:
+    """Leave the streams and ``logging`` as they were, unless others have replaced them meanwhile."""
+    for name in _STREAMS:
+        stream = getattr(sys, name)
+        if isinstance(stream, _Stream):
+            setattr(sys, name, stream.original)
+    root = logging.getLogger()
+    for handler in root.handlers[:]:
+        if isinstance(handler, _Handler):
+            root.removeHandler(handler)
+
+
+def read_descriptors(task_log: TaskLog | None) -> None:
+    """Take what others than Python's streams have written to the descriptors of this process.
+
+    :param task_log: None: it belongs to no task.
+    """
+    for name in _STREAMS:
+        stream = getattr(sys, name)
+        if isinstance(stream, _Stream):
+            stream.read_descriptor(task_log)
+
+
+_STREAMS: dict[StreamName, int] = {"stdout": 1, "stderr": 2}
+
+
+_installing = threading.Lock()
+
+
+def _target() -> TaskLog | None:
+    return _current.get() or _alone
+
+
+def _leave_to_parent() -> None:
+    """In a process that a task has forked: what it writes to its descriptors is read by the one before.
+
+    What that one's log was in memory is a copy here, which nothing sends, and whose lock may be held for ever.
+    """
+    global _alone, _is_of_task
+    if _target() is not None:
+        _is_of_task = True
+        _current.set(None)
+        _alone = None
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)
+
+
+class _Handler(logging.Handler):
+    """Takes the messages of ``logging`` that reach the root logger."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFormatter(logging.Formatter("%(message)s"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        task_log = _target()
+        is_told = task_log is not None or _is_of_task
+        if not is_told or record.name.startswith(_OURS) or hasattr(record, _TAKEN):
+            return
+        try:
+            text = self.format(record)
+        except Exception:  # an argument whose text raises
+            self.handleError(record)
+            return
+        setattr(record, _TAKEN, True)
+        if task_log is None:
+            sys.stderr.write(f"{text}\n")
+        else:
+            task_log.log(level_of(record.levelno), text)
+
+
+class _Stream:
+    """A standard stream that also tells the log of the task which writes to it.
+
+    :param original: the stream in whose place it is.
+    """
+
+    def __init__(self, name: StreamName, original: TextIO, descriptor: _Descriptor | None) -> None:
+        self.original = original
+        self._name = name
+        self._descriptor = descriptor
+        self._lock = threading.RLock()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.original, name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.original)
+
+    def write(self, text: str) -> int:
+        task_log = _target()
+        if task_log is None:
+            return self.original.write(text)
+        caller = sys._getframe(1)
+        record = caller.f_locals.get("record") if caller.f_code is _EMIT else None
+        with self._lock:
+            self.read_descriptor(task_log)
+            try:
+                return self.original.write(text)
+            finally:
+                self._skip(text, task_log)
+                self._tell(task_log, text, record)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def read_descriptor(self, task_log: TaskLog | None) -> None:
+        """Take what others have written to the descriptor."""
+        if self._descriptor is None:
+            return
+        with self._lock:
+            with suppress(Exception):  # a task may have closed it
+                self.original.flush()
+            text = self._descriptor.read()
+        if text and task_log is not None:
+            task_log.print(self._name, text)
+
+    def _skip(self, text: str, task_log: TaskLog) -> None:
+        """What Python has just written is known: leave it out of what the descriptor has got."""
+        if self._descriptor is None:
+            return
+        with suppress(Exception):
+            self.original.flush()
+        own = text.encode(self.original.encoding or "utf-8", "replace")
+        if foreign := self._descriptor.read_without(own):
+            task_log.print(self._name, foreign)
+
+    def _tell(self, task_log: TaskLog, text: str, record: logging.LogRecord | None) -> None:
+        if record is None:
+            task_log.print(self._name, text)
+        elif not (record.name.startswith(_OURS) or hasattr(record, _TAKEN)):
+            setattr(record, _TAKEN, True)
+            task_log.log(level_of(record.levelno), text)
+
+
+class _Descriptor:
+    """What is appended to a file that this process and others have open for writing."""
+
+    def __init__(self, descriptor: int, end: int) -> None:
+        self._descriptor = descriptor
+        self._at = end
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    @classmethod
+    def of(cls, descriptor: int) -> _Descriptor | None:
+        """None for what is no file: nothing is known of what comes there."""
+        end = _end_of(descriptor)
+        return None if end is None else cls(descriptor, end)
+
+    def read(self) -> str:
+        """What has come since the last call. Of much, the end."""
+        return self._decoder.decode(self._new())
+
+    def read_without(self, own: bytes) -> str:
+        """The same without what this process has written itself since then."""
+        end = _end_of(self._descriptor)
+        if end == self._at + len(own):
+            self._at = end
+            return ""
+        return self._decoder.decode(self._new().replace(own, b"", 1))
+
+    def _new(self) -> bytes:
+        end = _end_of(self._descriptor)
+        if end is None or end == self._at:
+            return b""
+        begin = max(self._at, end - _READ_BYTES) if end > self._at else end
+        self._at = end
+        try:
+            # The descriptor itself is open for writing only.
+            with open(f"/proc/self/fd/{self._descriptor}", "rb") as file:
+                file.seek(begin)
+                return file.read(end - begin)
+        except OSError:  # its file is gone
+            return b""
+
+
+def _end_of(descriptor: int) -> int | None:
+    """How much is in a file; None for what is no file."""
+    try:
+        return os.lseek(descriptor, 0, os.SEEK_END)
+    except OSError:
+        return None

@@ -1,0 +1,114 @@
+"""Tells the manager, while tasks run here, which it has begun and what they print and log.
+
+What the manager has handed to Ray may wait for a worker for long; only the worker knows when it
+begins. One thread for each worker process looks once a second, and sends the lines of all tasks of a
+storage in one call. So a short task costs nothing here: its lines go with its result. What the manager
+has not confirmed comes again with the next call, or with the end of the task.
+"""
+
+from __future__ import annotations
+
+import functools
+import platform
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+
+import ray
+
+from airflow_provider_rayworkflow.workflow.model.log_line import TaskLines
+from airflow_provider_rayworkflow.workflow.model.records import RunningTask
+from airflow_provider_rayworkflow.workflow.runtime.manager_handle import manager_of
+from airflow_provider_rayworkflow.workflow.runtime.names import current_location
+from airflow_provider_rayworkflow.workflow.runtime.worker.log_capture import read_descriptors
+from airflow_provider_rayworkflow.workflow.runtime.worker.task_log import TaskLog
+
+#: How long lines wait in a worker at most, in seconds. A task that ends sooner is never reported as running.
+INTERVAL_S = 1.0
+
+#: The host name of this machine or pod.
+NODE = platform.node()
+
+_CONFIRM_TIMEOUT_S = 10.0
+
+#: Sends lines; True if they have come to the manager for certain.
+Send = Callable[[Sequence[TaskLines]], bool]
+
+
+@dataclass(slots=True, eq=False)
+class _Running:
+    """A task that runs in this process, and the storage of its workflow."""
+
+    task_log: TaskLog
+    is_told: bool
+    location: str | None = field(default_factory=current_location)
+    started_at: float = field(default_factory=time.time)
+
+
+_running: set[_Running] = set()
+
+
+@contextmanager
+def reported(task_log: TaskLog) -> Iterator[None]:
+    """While this lasts, the task of this log runs here: the manager gets to know it, and its lines as they come."""
+    _start_reporter()
+    # Of one that waits for an event, the manager knows that it has begun.
+    running = _Running(task_log, is_told=task_log.run.is_event)
+    _running.add(running)
+    try:
+        yield
+    finally:
+        _running.discard(running)
+
+
+def send_waiting(task_logs: Sequence[TaskLog], send: Send) -> None:
+    """Send what waits in some logs, in one call; nothing if nothing does."""
+    begun = [(one, lines) for one in task_logs if (lines := one.begin_to_send()) is not None]
+    if not begun:
+        return
+    is_confirmed = False
+    try:
+        is_confirmed = send([lines for _, lines in begun])
+    finally:
+        for task_log, _ in begun:
+            task_log.sent(is_confirmed=is_confirmed)
+
+
+@functools.cache
+def _start_reporter() -> None:
+    threading.Thread(target=_report, name="task-reports", daemon=True).start()
+
+
+def _report() -> None:
+    while True:
+        time.sleep(INTERVAL_S)
+        running = list(_running)
+        for one in running:
+            if not one.is_told and time.time() - one.started_at >= INTERVAL_S:
+                one.is_told = True
+                _tell(one)
+        if len(running) == 1:
+            read_descriptors(running[0].task_log)
+        for location in {one.location for one in running}:
+            there = [one.task_log for one in running if one.location == location]
+            send_waiting(there, functools.partial(_send, location))
+
+
+def _tell(one: _Running) -> None:
+    run = one.task_log.run
+    task = RunningTask(
+        task_id=run.task_id, attempt=run.attempt, started_at=one.started_at, node=NODE
+    )
+    # While the manager is being restarted: what is shown is not worth an error.
+    with suppress(ValueError, ray.exceptions.RayError):
+        manager_of(one.location).ask.remote("has_begun", run.workflow_id, run.epoch, task)
+
+
+def _send(location: str | None, lines: Sequence[TaskLines]) -> bool:
+    try:
+        ray.get(manager_of(location).ask.remote("logs.add", lines), timeout=_CONFIRM_TIMEOUT_S)
+    except (ValueError, ray.exceptions.RayError):
+        return False  # the manager is being restarted, or busy: they come again
+    return True

@@ -1,0 +1,3 @@
+"""What a test changes: workers that have imported it keep what it was."""
+
+VALUE = 1

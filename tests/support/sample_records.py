@@ -1,0 +1,56 @@
+"""Records whose fields matter to no test: a test gives those that it is about."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from airflow_provider_rayworkflow.workflow.model.graph import Graph
+from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
+from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
+from airflow_provider_rayworkflow.workflow.storage.leases import Lease, Process
+from airflow_provider_rayworkflow.workflow.storage.mailbox import Submission
+
+
+def status_record(status: WorkflowStatus, workflow_id: str = "w", **fields: Any) -> StatusRecord:
+    """The first status of a workflow's first run, by the manager ``"m"``."""
+    given = {"epoch": 1, "number": 0, "manager_id": "m", "created_at": 0.0}
+    return StatusRecord(workflow_id=workflow_id, status=status, **given | fields)
+
+
+def store_run(store: WorkflowStore, record: StatusRecord, graph: Graph) -> StatusRecord:
+    """Store a workflow that has this status in its first run."""
+    claim = store.claim(
+        record.workflow_id,
+        after=0,
+        manager_id=record.manager_id,
+        now=record.created_at,
+        user_metadata=record.user_metadata,
+        graph=graph,
+    )
+    assert claim is not None
+    store.write_status(record)
+    return record
+
+
+def lease(manager_id: str = "m", **fields: Any) -> Lease:
+    """A lease that this process has just renewed."""
+    given = {"actor_id": "a", "process": Process.current(), "renewed_at": time.time()}
+    return Lease(manager_id=manager_id, **given | fields)
+
+
+def submission(**fields: Any) -> Submission:
+    given: dict[str, Any] = {
+        "workflow_id": "w",
+        "submission_id": "try-1",
+        "token": "try",
+        "workflow": "pipelines:daily",
+        "arguments": {},
+        "user_metadata": {},
+        "on_existing": "resume",
+        "submitted_at": 1.0,
+        "python": "3.11",
+        "package_version": "",
+    }
+    return Submission(**given | fields)
