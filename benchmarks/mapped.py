@@ -202,7 +202,9 @@ def _through_ray_alone(workflow_id: str, arguments: dict[str, Any]) -> None:
 def _start_ray() -> None:
     import ray
 
-    for left in (2, 1, 0):  # a busy machine may need more time than Ray allows itself
+    for left in range(
+        9, -1, -1
+    ):  # Ray allows itself 30 s, which is too little for eight on two cores
         try:
             ray.init(
                 "local",
