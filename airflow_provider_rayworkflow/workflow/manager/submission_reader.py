@@ -48,7 +48,7 @@ from airflow_provider_rayworkflow.workflow.storage.mailbox import (
 
 log = get_logger(__name__)
 
-# How long after one submission the next one is looked for more often.
+# How long after a submission this looks more often.
 _SOON_S = 10.0
 
 # Each of them may have a worker of its own that builds its graph.
