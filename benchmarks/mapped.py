@@ -202,9 +202,8 @@ def _through_ray_alone(workflow_id: str, arguments: dict[str, Any]) -> None:
 def _start_ray() -> None:
     import ray
 
-    for left in range(
-        9, -1, -1
-    ):  # Ray allows itself 30 s, which is too little for eight on two cores
+    # A busy machine may need more than the 30 s that Ray allows itself.
+    for left in reversed(range(10)):
         try:
             ray.init(
                 "local",

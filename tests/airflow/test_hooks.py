@@ -326,6 +326,7 @@ def test_test_connection_says_what_of_a_cluster_does_not_work(connect, tmp_path)
     assert f"Workflows can be read from {tmp_path}. Workflows can be written to" in said
 
 
+@pytest.mark.timeout(60)
 def test_test_connection_ends_in_time(connect, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         hook = connect(

@@ -24,6 +24,8 @@ from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
 from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader
 
+pytestmark = pytest.mark.timeout(300)
+
 
 @ray.remote
 def number(value, *others):

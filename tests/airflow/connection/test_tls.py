@@ -20,6 +20,8 @@ from airflow_provider_rayworkflow.connection.jobs_api import RayJobs
 from airflow_provider_rayworkflow.exceptions import RayWorkflowUnreachableError
 from airflow_provider_rayworkflow.hooks import RayWorkflowHook
 
+pytestmark = pytest.mark.timeout(60)
+
 
 class Dashboard(BaseHTTPRequestHandler):
     """As far as a connection's test asks."""

@@ -73,6 +73,7 @@ def test_a_deferral_lasts_as_long_as_airflow_needs_however_it_ends(
     assert seconds_until_fired(trigger, reason) >= 0.3
 
 
+@pytest.mark.timeout(60)
 def test_where_no_executor_reports_a_trigger_fires_at_once(root: Path):
     """In ``dag.test()`` a trigger has no task instance."""
     WorkflowStore(open_store(str(root))).write_status(DONE)

@@ -66,6 +66,7 @@ def test_the_workflow_is_stopped_by_what_airflow_says(state, stopped: list[str])
     assert run.stopped == stopped
 
 
+@pytest.mark.timeout(60)
 def test_a_silent_airflow_and_a_slow_workflow_are_not_waited_for():
     stop_if_asked(Run(takes_s=3_600), TaskInstance("failed"), "suspend")
     stop_if_asked(Run(), TaskInstance("failed", takes_s=3_600), "suspend")
@@ -77,6 +78,7 @@ def test_all_that_is_waited_for_is_within_the_time_to_the_kill():
     assert times.ask_timeout_s + times.stop_timeout_s < 5
 
 
+@pytest.mark.timeout(60)
 def test_an_error_that_comes_after_the_time_is_in_the_log(caplog):
     late, logged = threading.Event(), threading.Event()
 

@@ -179,14 +179,17 @@ def losing(beside: PlannedTask, runner_type: type[LosingRunner] = LosingRunner) 
     return runner
 
 
+@pytest.mark.timeout(60)
 def test_a_lost_result_is_made_again_while_a_task_beside_it_waits_for_an_event():
     assert losing(planned("waits", options=WAITS)).attempts("waits") == [1, 2]
 
 
+@pytest.mark.timeout(60)
 def test_an_event_that_comes_before_it_is_stopped_for_a_lost_result_is_kept():
     assert losing(planned("waits", options=WAITS), PunctualRunner).attempts("waits") == [1]
 
 
+@pytest.mark.timeout(120)
 def test_a_lost_result_shortens_no_wait_for_the_next_attempt_beside_it():
     runner = losing(planned("fails", options=LATER, failures="A"))
     names = [name for name, _ in runner.begun]

@@ -35,7 +35,7 @@ from airflow_provider_rayworkflow.workflow.storage.leases import (
 )
 from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader
 
-pytestmark = [pytest.mark.invariant(3)]
+pytestmark = [pytest.mark.invariant(3), pytest.mark.timeout(60)]
 
 NOW = 1_700_000_000.0
 GRAPH = Graph(

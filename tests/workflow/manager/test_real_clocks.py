@@ -16,7 +16,7 @@ import pytest
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, open_store
 from airflow_provider_rayworkflow.workflow.storage.leases import LEASE_TTL_S
 
-pytestmark = [pytest.mark.invariant(3), pytest.mark.slow]
+pytestmark = [pytest.mark.invariant(3), pytest.mark.slow, pytest.mark.timeout(280)]
 
 PROGRAM = Path(__file__).parents[2] / "support" / "owner_program.py"
 Start = Callable[..., subprocess.Popen]

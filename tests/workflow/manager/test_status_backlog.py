@@ -26,6 +26,8 @@ from airflow_provider_rayworkflow.workflow.storage.byte_store import Data
 from airflow_provider_rayworkflow.workflow.storage.leases import Tenure
 from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader
 
+pytestmark = pytest.mark.timeout(60)
+
 
 class DenyingStore(MemoryStore):
     """A store that for a while doesn't take objects with certain words in their keys."""

@@ -56,6 +56,8 @@ from airflow_provider_rayworkflow.workflow.storage.mailbox import (
     SubmissionAnswer,
 )
 
+pytestmark = pytest.mark.timeout(120)
+
 GRAPH = Graph(
     tasks=[
         Task(name="a", function=0, arguments=0),

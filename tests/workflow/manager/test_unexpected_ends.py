@@ -23,7 +23,7 @@ from airflow_provider_rayworkflow.workflow.storage.backends.memory import Memory
 from airflow_provider_rayworkflow.workflow.storage.byte_store import Data
 from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader
 
-pytestmark = [pytest.mark.invariant(4)]
+pytestmark = [pytest.mark.invariant(4), pytest.mark.timeout(60)]
 
 
 class Mute(Exception):

@@ -24,7 +24,7 @@ from airflow_provider_rayworkflow.workflow.storage import ByteStore, WorkflowSto
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
 from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader
 
-pytestmark = [pytest.mark.invariant(3), pytest.mark.invariant(4)]
+pytestmark = [pytest.mark.invariant(3), pytest.mark.invariant(4), pytest.mark.timeout(60)]
 
 
 class FarStore(MemoryStore):

@@ -77,6 +77,7 @@ def test_a_resumed_sleep_waits_only_for_the_rest(manager, new_id):
     workflow.cancel(f"{new_id}.whole")
 
 
+@pytest.mark.timeout(120)
 def test_many_sleeps_at_once_take_the_time_of_one(manager):
     # One after the other, they would take longer than the test may.
     assert workflow.run(gather.bind(*(workflow.sleep(3.0) for _ in range(60)))) == (None,) * 60

@@ -138,6 +138,7 @@ def socket_at(path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, socket_at, Path.mkdir])
+@pytest.mark.timeout(30)
 def test_a_path_that_is_no_regular_file_is_neither_read_nor_waited_for(
     store: ByteStore,
     make: Callable[[Path], object],
