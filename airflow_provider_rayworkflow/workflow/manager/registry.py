@@ -43,7 +43,6 @@ class Intervals:
     :ivar retry_s: between attempts to write a status whose write has failed.
     :ivar stop_timeout_s: how long a run that is replaced may take to stop; a manager obeys in two seconds.
     :ivar submissions_s: between looks for submissions, while none is open.
-    :ivar submissions_soon_s: the same for a while after one was found, and where a look is no request.
     :ivar watch_s: between looks at a workflow that another manager starts or runs.
     """
 
@@ -57,7 +56,6 @@ class Intervals:
     retry_s: float = 5.0
     stop_timeout_s: float = 60.0
     submissions_s: float = 1.0
-    submissions_soon_s: float = 0.2
     watch_s: float = 0.5
 
 

@@ -5,15 +5,13 @@ claimed under the submission's id, its first status is written, the answer is wr
 submission is deleted. A manager that finds the submission after a death in between sees by the claim
 whether its run has begun (:meth:`.Admission.begin`), and does what is left.
 
-Costs: one listing a second while there is nothing to do (86,400 requests a day), and five a second for
-ten seconds after each submission, as others often follow. For each submission, besides what the start
-of its workflow costs: seven reads, a write and a delete.
+Costs: one listing a second while there is nothing to do (86,400 requests a day). For each submission,
+besides what the start of its workflow costs: seven reads, a write and a delete.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
 import queue
 from collections.abc import Callable
 from dataclasses import replace
@@ -47,9 +45,6 @@ from airflow_provider_rayworkflow.workflow.storage.mailbox import (
 )
 
 log = get_logger(__name__)
-
-# How long after a submission this looks more often.
-_SOON_S = 10.0
 
 # Each of them may have a worker of its own that builds its graph.
 MOST_AT_ONCE = 16
@@ -105,7 +100,6 @@ class SubmissionReader:
         self._builds: set[asyncio.Future[bytes | None]] = set()
         self._left: set[str] = set()  # for other managers, or damaged: not read again
         self._not_before: dict[str, float] = {}  # failed for now, by the loop's clock
-        self._found_at = -math.inf
         self._is_closed = False
 
     @property
@@ -126,15 +120,7 @@ class SubmissionReader:
             if len(self._taking) >= MOST_AT_ONCE:
                 await asyncio.wait(self._taking.values(), return_when=asyncio.FIRST_COMPLETED)
             elif not has_found:
-                await asyncio.sleep(self._pause_s())
-
-    def _pause_s(self) -> float:
-        """How long to wait between two looks now."""
-        intervals = self._known.intervals
-        is_soon = asyncio.get_running_loop().time() - self._found_at < _SOON_S
-        is_cheap = self._known.store.bytes.reads_at_once == 1
-        soon_s = min(intervals.submissions_soon_s, intervals.submissions_s)
-        return soon_s if is_soon or is_cheap else intervals.submissions_s
+                await asyncio.sleep(self._known.intervals.submissions_s)
 
     async def look(self) -> bool:
         """Begin to take what is open, as much as may be under way at once; True if there was anything new.
@@ -149,7 +135,6 @@ class SubmissionReader:
         }
         passed_over = self._left | self._not_before.keys() | self._taking.keys()
         new = [key for key in found if key not in passed_over]
-        self._found_at = now if new else self._found_at
         for key in new[: max(0, MOST_AT_ONCE - len(self._taking))]:
             task = self._taking[key] = asyncio.create_task(self._take(key))
             task.add_done_callback(partial(self._end, key))
