@@ -48,7 +48,7 @@ def into(task_log: TaskLog, *, alone: bool = False) -> Iterator[None]:
     global _alone
     token = _current.set(task_log)
     if alone:
-        read_descriptors(None)  # what came before is not of this task
+        _skip_descriptors()  # what came before is not of this task
         _alone = task_log
     try:
         yield
@@ -90,18 +90,23 @@ def uninstall() -> None:
             root.removeHandler(handler)
 
 
-def read_descriptors(task_log: TaskLog | None) -> None:
-    """Take what others than Python's streams have written to the descriptors of this process.
+def read_descriptors(task_log: TaskLog) -> None:
+    """Take what others than Python's streams have written to the descriptors of this process."""
+    for stream in _streams():
+        stream.read_descriptor(task_log)
 
-    :param task_log: None: it belongs to no task.
-    """
-    for name in _STREAMS:
-        stream = getattr(sys, name)
-        if isinstance(stream, _Stream):
-            stream.read_descriptor(task_log)
+
+def _skip_descriptors() -> None:
+    """Take what has been written to them so far for known, without reading it."""
+    for stream in _streams():
+        stream.skip_descriptor()
 
 
 _STREAMS: dict[StreamName, int] = {"stdout": 1, "stderr": 2}
+
+
+def _streams() -> list[_Stream]:
+    return [stream for stream in (sys.stdout, sys.stderr) if isinstance(stream, _Stream)]
 
 
 _installing = threading.Lock()
@@ -186,23 +191,31 @@ class _Stream:
         for line in lines:
             self.write(line)
 
-    def read_descriptor(self, task_log: TaskLog | None) -> None:
+    def read_descriptor(self, task_log: TaskLog) -> None:
         """Take what others have written to the descriptor."""
         if self._descriptor is None:
             return
         with self._lock:
-            with suppress(Exception):  # a task may have closed it
-                self.original.flush()
+            self._flush()
             text = self._descriptor.read()
-        if text and task_log is not None:
+        if text:
             task_log.print(self._name, text)
+
+    def skip_descriptor(self) -> None:
+        """Take what has been written to the descriptor for known."""
+        if self._descriptor is not None:
+            with self._lock:
+                self._descriptor.skip()
+
+    def _flush(self) -> None:
+        with suppress(Exception):  # a task may have closed it
+            self.original.flush()
 
     def _skip(self, text: str, task_log: TaskLog) -> None:
         """What Python has just written is known: leave it out of what the descriptor has got."""
         if self._descriptor is None:
             return
-        with suppress(Exception):
-            self.original.flush()
+        self._flush()
         own = text.encode(self.original.encoding or "utf-8", "replace")
         if foreign := self._descriptor.read_without(own):
             task_log.print(self._name, foreign)
@@ -231,7 +244,15 @@ class _Descriptor:
 
     def read(self) -> str:
         """What has come since the last call. Of much, the end."""
-        return self._decoder.decode(self._new())
+        new = self._new()
+        return self._decoder.decode(new) if new else ""
+
+    def skip(self) -> None:
+        """Have the next call give what comes from here on."""
+        end = _end_of(self._descriptor)
+        if end is not None and end != self._at:
+            self._at = end
+            self._decoder.reset()
 
     def read_without(self, own: bytes) -> str:
         """The same without what this process has written itself since then."""
