@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cloudpickle
@@ -18,6 +18,7 @@ from airflow_provider_rayworkflow.exceptions import RayWorkflowManagerError, Ray
 from airflow_provider_rayworkflow.hooks import RayWorkflowHook
 from airflow_provider_rayworkflow.workflow.exceptions import StorageError
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
+from airflow_provider_rayworkflow.workflow.runtime.names import IS_UP
 from airflow_provider_rayworkflow.workflow.storage.leases import LEASE_TTL_S
 
 log = get_logger(__name__)
@@ -29,6 +30,8 @@ OWN_MODULES = tuple(
     for module in (airflow_provider_rayworkflow, cloudpickle)
 )
 _MOST_VAIN_JOBS = 3
+# Ray takes up to half a minute to see that a node has died, and starts the manager on another one.
+_UP_AND_NOT_SEEN_S = 60.0
 # So long a manager whose clock is not ours gets to renew its lease once more.
 _DOUBT_S = LEASE_TTL_S / 2
 _NOT_SEEN = (
@@ -41,11 +44,12 @@ _EXCLUDED = ("__pycache__", "*.pyc")  # they differ from machine to machine, the
 class RemoteCluster:
     """Sees to it that a cluster has a manager for the storage of a connection, of this version.
 
-    A Ray job starts it, one for each storage and version as long as the cluster lives; the manager outlives
-    the job. Several tries that ask at once submit one job.
+    A Ray job starts it, and stays with it: one for each storage and version. Several tries that ask at once
+    submit one job.
 
     :param own_modules: what the cluster gets of this package.
     :param package_version: its version.
+    :param clock: seconds, from whatever beginning.
     """
 
     def __init__(
@@ -55,32 +59,35 @@ class RemoteCluster:
         *,
         own_modules: Sequence[str] = OWN_MODULES,
         package_version: str = __version__,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._hook = hook
         self._own_modules = own_modules
         self._package_version = package_version
+        self._clock = clock
         self._jobs = RayJobs(cluster)
         self._job_id = ""
         self._vain_jobs = 0
         self._doubtful_since: float | None = None
+        self._up_since: float | None = None
 
     def ensure(self) -> str:
         """Have the manager started, unless it is up. Does not wait for its start; call it again.
 
-        One request of the Jobs API, a listing and a read for each manager that the storage knows; two
+        One request of the Jobs API, a listing and a read for each manager that the storage knows; three
         requests more while the manager starts.
 
         :returns: the id of the cluster, for submissions.
         :raises RayWorkflowUnreachableError: when the cluster does not answer.
-        :raises RayWorkflowManagerError: when the job has failed, or three have started a manager that does
-            not show up in the storage.
+        :raises RayWorkflowManagerError: when the job has failed, or has said for a minute that the manager is
+            up, and it does not show up in the storage.
         :raises RayWorkflowStorageError: when the storage can't be read.
         """
         cluster_id = self._jobs.session_name()
         if self._has_manager(cluster_id):
-            self._job_id, self._vain_jobs = "", 0
+            self._job_id, self._vain_jobs, self._up_since = "", 0, None
         elif not self._job_id or self._has_ended(self._job_id):
-            self._job_id = self._start()
+            self._job_id, self._up_since = self._start(), None
         return cluster_id
 
     def close(self) -> None:
@@ -111,13 +118,23 @@ class RemoteCluster:
         :raises RayWorkflowManagerError: as :meth:`ensure`.
         """
         job = self._jobs.find(job_id)
-        if job is None or not job.has_ended:
-            return job is None
+        if job is None:
+            return True
+        if not job.has_ended:
+            self._check_that_it_is_seen(job_id)
+            return False
         self._vain_jobs += 1
         if not job.was_successful or self._vain_jobs >= _MOST_VAIN_JOBS:
             message = _NOT_SEEN if job.was_successful else f"has failed. {job.message}"
             raise RayWorkflowManagerError(self._hook.shown_storage, job_id, message)
         return True
+
+    def _check_that_it_is_seen(self, job_id: str) -> None:
+        """Raise if the job has said for long that the manager is up, which the storage does not have."""
+        if self._up_since is None:
+            self._up_since = self._clock() if IS_UP in self._jobs.log(job_id) else None
+        elif self._clock() - self._up_since > _UP_AND_NOT_SEEN_S:
+            raise RayWorkflowManagerError(self._hook.shown_storage, job_id, _NOT_SEEN)
 
     def _start(self) -> str:
         """Submit the job, or find the one that another try has submitted; its id."""

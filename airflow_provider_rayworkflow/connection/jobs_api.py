@@ -97,6 +97,11 @@ class RayJobs:
             message=str(found.get("message") or ""),
         )
 
+    def log(self, submission_id: str) -> str:
+        """What a job has printed; ``""`` if the cluster has none of this id."""
+        path = f"/api/jobs/{quote(submission_id, safe='')}/logs"
+        return str((self._get(path, may_be_missing=True) or {}).get("logs") or "")
+
     def submit(
         self,
         *,

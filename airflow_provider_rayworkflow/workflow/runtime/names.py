@@ -16,6 +16,9 @@ NAMESPACE = "workflow"
 #: Below it, the first application of a cluster that takes HTTP events is reached.
 EVENT_ROUTE = "/event"
 
+#: What a manager's job prints when the manager is up; it stays as long as that lives.
+IS_UP = "The workflow manager is up."
+
 _location: ContextVar[str | None] = ContextVar("location", default=None)
 
 

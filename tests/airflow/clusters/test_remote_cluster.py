@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from airflow_provider_rayworkflow.connection.settings import Cluster
 from airflow_provider_rayworkflow.exceptions import RayWorkflowManagerError, RayWorkflowStorageError
 from airflow_provider_rayworkflow.hooks import RayWorkflowHook
 from airflow_provider_rayworkflow.workflow.exceptions import DataLoadError
+from airflow_provider_rayworkflow.workflow.runtime.names import IS_UP
 from airflow_provider_rayworkflow.workflow.storage.leases import Lease, Process
 
 
@@ -26,6 +28,7 @@ class Jobs:
         self.session = "session_1"
         self.jobs: dict[str, Job] = {}
         self.commands: dict[str, str] = {}
+        self.printed = ""
         self.asked = 0
 
     def session_name(self) -> str:
@@ -34,6 +37,9 @@ class Jobs:
     def find(self, submission_id: str) -> Job | None:
         self.asked += 1
         return self.jobs.get(submission_id)
+
+    def log(self, submission_id: str) -> str:
+        return self.printed if submission_id in self.jobs else ""
 
     def submit(self, *, submission_id: str, entrypoint: str, **_: object) -> None:
         self.commands[submission_id] = entrypoint
@@ -64,8 +70,10 @@ def cluster(hook: RayWorkflowHook, jobs: Jobs) -> RemoteCluster:
     return made(hook, jobs)
 
 
-def made(hook: RayWorkflowHook, jobs: Jobs) -> RemoteCluster:
-    cluster = RemoteCluster(hook, Cluster(address="http://127.0.0.1:9"))
+def made(
+    hook: RayWorkflowHook, jobs: Jobs, *, clock: Callable[[], float] = time.monotonic
+) -> RemoteCluster:
+    cluster = RemoteCluster(hook, Cluster(address="http://127.0.0.1:9"), clock=clock)
     cluster._jobs = jobs  # type: ignore[assignment]
     return cluster
 
@@ -191,6 +199,39 @@ def test_managers_that_never_show_up_in_the_storage_are_not_started_for_ever(
     with pytest.raises(RayWorkflowManagerError, match="has started one, which can't be seen"):
         cluster.ensure()
     assert len(jobs.commands) == 3
+
+
+def test_a_manager_that_its_job_calls_up_has_a_minute_to_show_up_in_the_storage(
+    hook: RayWorkflowHook, jobs: Jobs
+):
+    now = 0.0
+    cluster = made(hook, jobs, clock=lambda: now)
+    cluster.ensure()
+    now += 3600  # a package may take long to be installed
+    cluster.ensure()
+    jobs.printed = f"a warning\n{IS_UP}\n"
+    cluster.ensure()
+    now += 59
+    cluster.ensure()
+    now += 2
+    with pytest.raises(RayWorkflowManagerError, match="has started one, which can't be seen"):
+        cluster.ensure()
+    assert len(jobs.commands) == 1
+
+
+def test_a_manager_that_has_shown_up_once_gets_that_minute_again(hook: RayWorkflowHook, jobs: Jobs):
+    """Its node may have died: Ray starts it on another one, and the job stays."""
+    now = 0.0
+    cluster = made(hook, jobs, clock=lambda: now)
+    jobs.printed = IS_UP
+    cluster.ensure()
+    cluster.ensure()
+    write_lease(hook)
+    cluster.ensure()
+    hook.store.leases.delete("m")
+    now += 61
+    assert [cluster.ensure(), cluster.ensure()] == ["session_1"] * 2
+    assert len(jobs.commands) == 1
 
 
 def test_a_cluster_that_was_started_anew_is_another_one(cluster: RemoteCluster, jobs: Jobs):

@@ -102,6 +102,12 @@ def test_a_job_is_found_with_its_message(server: Queries):
     assert not job.was_successful
 
 
+def test_what_a_job_has_printed_is_read(server: Queries):
+    server.answers["/api/jobs/j%2F1/logs"] = (200, {"logs": "up\n"})
+    jobs = RayJobs(server.cluster)
+    assert [jobs.log("j/1"), jobs.log("unknown")] == ["up\n", ""]
+
+
 def test_the_token_and_the_headers_are_sent(server: Queries):
     server.answers["/api/version"] = (200, {"ray_version": "2.60.0"})
     assert RayJobs(server.cluster).version() == "2.60.0"
