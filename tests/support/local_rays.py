@@ -34,9 +34,11 @@ def wait_for(condition: Callable[[], Any], timeout_s: float = 20.0) -> Any:
 
 
 def is_gone(pid: int) -> bool:
+    """True if no thread of the process is left: its first one may be a zombie while others hold its locks."""
     try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
+        is_zombie = psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+        return is_zombie and os.listdir(f"/proc/{pid}/task") == [str(pid)]
+    except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
         return True
 
 

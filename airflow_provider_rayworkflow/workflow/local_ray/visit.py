@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.local_ray.cluster import Size
@@ -37,13 +37,14 @@ class _Wait:
     :ivar failure: the keeper that had failed to start when it began to wait.
     :ivar report: what was the latest about its storage's manager then.
     :ivar seen: what was the latest when it last looked behind the door.
+    :ivar said: lines that its log has: two that take turns would fill it.
     """
 
     deadline: float
     failure: str
     report: tuple[str, int]
     seen: tuple[str, int]
-    has_said: str = ""
+    said: set[str] = field(default_factory=set)
 
 
 class LocalRayVisit:
@@ -199,8 +200,8 @@ class LocalRayVisit:
             )
 
     def _say(self, wait: _Wait, line: str) -> None:
-        if wait.has_said != line:
-            wait.has_said = line
+        if line not in wait.said:
+            wait.said.add(line)
             log.info("%s", line)
 
 
