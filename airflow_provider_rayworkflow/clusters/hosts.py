@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from airflow_provider_rayworkflow.clusters.engine import ManagerHost, RayEngine
 from airflow_provider_rayworkflow.clusters.local_ray import LocalRay
-from airflow_provider_rayworkflow.clusters.own_code import with_code_of_this_process
+from airflow_provider_rayworkflow.clusters.own_code import can_be_of_all, with_code_of_this_process
 from airflow_provider_rayworkflow.clusters.remote import RemoteCluster
 from airflow_provider_rayworkflow.connection.object_storage import filesystem_for_ray
 from airflow_provider_rayworkflow.hooks import RayWorkflowHook
 from airflow_provider_rayworkflow.tries.backoff import Backoff
 from airflow_provider_rayworkflow.tries.run_spec import RunSpec
+from airflow_provider_rayworkflow.workflow.model.code_variables import code_of
 
 
-def host_of(hook: RayWorkflowHook) -> ManagerHost:
+def host_of(hook: RayWorkflowHook, *, code: Mapping[str, str] | None = None) -> ManagerHost:
     """The connection's cluster, or the local Ray of this machine. Nothing is started, or asked.
 
+    :param code: of the workflow that is to be run (:func:`.code_of`), for a local Ray that is started.
     :raises RayWorkflowConnectionError: when the storage_conn_id can't be used.
     """
     cluster = hook.settings.cluster
     if cluster is not None:
         return RemoteCluster(hook, cluster)
-    return LocalRay(hook.settings, hook.storage_uri, location=location_for_ray(hook))
+    location = location_for_ray(hook)
+    return LocalRay(hook.settings, hook.storage_uri, location=location, code=code)
 
 
 def location_for_ray(hook: RayWorkflowHook) -> str:
@@ -53,13 +57,17 @@ def engine_for(
     :param host: where, by default :func:`host_of`.
     """
     is_local = hook.settings.cluster is None
+    code: dict[str, str] = {}
     if is_local and spec.definition is not None:  # a stored graph has its environment
         # Airflow's processes and Ray's share the files of this machine.
-        spec = replace(spec, runtime_env=with_code_of_this_process(spec.runtime_env))
+        runtime_env = with_code_of_this_process(spec.runtime_env)
+        if can_be_of_all(spec.runtime_env):
+            code = code_of(runtime_env)
+        spec = replace(spec, runtime_env=runtime_env)
     return RayEngine(
         hook,
         spec,
-        host or host_of(hook),
+        host or host_of(hook, code=code),
         token=token,
         # What keeps the local Ray from starting stays: it has tried three times.
         backoff=Backoff(0.0 if is_local else unreachable_timeout_s),

@@ -7,7 +7,7 @@ errors. No call connects to Ray, or imports it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from airflow_provider_rayworkflow.connection.settings import ConnectionSettings
 from airflow_provider_rayworkflow.exceptions import (
@@ -35,7 +35,8 @@ class LocalRay:
     :param location: what opens it in Ray's processes, where that is another thing: a file
         system as an object, for a ``storage_conn_id``. Kept in a file that only this user can
         read, until the manager is up.
-    :param make_launcher: called with the ``signing_secret``; makes what starts the keeper.
+    :param code: of the workflow (:func:`.code_of`), for a local Ray that is started.
+    :param make_launcher: called with ``signing_secret`` and ``code``; makes what starts the keeper.
     """
 
     def __init__(
@@ -44,11 +45,13 @@ class LocalRay:
         storage: str,
         *,
         location: str = "",
+        code: Mapping[str, str] | None = None,
         make_launcher: Callable[..., Launcher] = Launcher,
     ) -> None:
         self._settings = settings
         self._storage = storage
         self._location = location
+        self._code = code or {}
         self._make_launcher = make_launcher
         self._visit: LocalRayVisit | None = None
 
@@ -85,5 +88,5 @@ class LocalRay:
                 object_store_memory_mb=settings.object_store_memory_mb,
             ),
             idle_s=settings.local_idle_s,
-            launcher=self._make_launcher(signing_secret=secret or ""),
+            launcher=self._make_launcher(signing_secret=secret or "", code=self._code),
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import sysconfig
 from typing import Any
 
 from airflow_provider_rayworkflow.tries.definition import check_environment
@@ -26,6 +27,23 @@ def with_code_of_this_process(runtime_env: Json | None) -> Json:
     paths += [_absolute(path) for path in sys.path if path]
     own = {PATH_VARIABLE: os.pathsep.join(paths), CODE_VARIABLE: code_state(paths)}
     return given | {"env_vars": variables | own}
+
+
+def can_be_of_all(runtime_env: Json | None) -> bool:
+    """True if all processes of a local Ray may have the path of this one, Ray's own among them.
+
+    False where an author's folder comes before Python's own modules: then only what is the author's imports
+    from there.
+    """
+    if ((runtime_env or {}).get("env_vars") or {}).get(PATH_VARIABLE):
+        return False
+    own = sysconfig.get_path("stdlib")
+    first = sys.path[: sys.path.index(own)] if own in sys.path else sys.path
+    allowed = {*os.environ.get(PATH_VARIABLE, "").split(os.pathsep), sysconfig.get_path("scripts")}
+    return all(
+        path in allowed or not os.path.isdir(path) or os.path.realpath(path) == own
+        for path in filter(None, first)
+    )
 
 
 def _absolute(path: str) -> str:

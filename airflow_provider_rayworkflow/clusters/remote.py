@@ -36,7 +36,8 @@ _UP_AND_NOT_SEEN_S = 60.0
 _DOUBT_S = LEASE_TTL_S / 2
 _NOT_SEEN = (
     "has started one, which can't be seen in the storage from here. Both sides need the same storage, not "
-    "two folders of one name, and the same signing keys."
+    "two folders of one name, and the same signing keys; and the cluster has to be able to use the storage "
+    "still: the log of the actor WorkflowManagementActor, on Ray's dashboard, says so if it is not."
 )
 _EXCLUDED = ("__pycache__", "*.pyc")  # they differ from machine to machine, the package does not
 

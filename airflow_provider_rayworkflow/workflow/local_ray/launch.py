@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import uuid
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from airflow_provider_rayworkflow.workflow.local_ray.cluster import Size
 from airflow_provider_rayworkflow.workflow.local_ray.errors import LocalRayError
 from airflow_provider_rayworkflow.workflow.local_ray.folder import StateFolder
 from airflow_provider_rayworkflow.workflow.local_ray.leftovers import MARK_VARIABLE, mark
+from airflow_provider_rayworkflow.workflow.model.code_variables import base_variables
 
 log = get_logger(__name__)
 
@@ -40,10 +42,13 @@ class Launcher:
 
     :ivar cluster: the import path of the cluster's class.
     :ivar signing_secret: for the documents of workflows, ``""`` for that of the environment.
+    :ivar code: of the workflow for which it is started (:func:`.code_of`): its tasks wait for no worker of
+        their own.
     """
 
     cluster: str = RAY
     signing_secret: str = field(default="", repr=False)
+    code: Mapping[str, str] = field(default_factory=dict)
 
     def launch(self, folder: StateFolder, size: Size, *, idle_s: float) -> None:
         """Start a keeper, unless one lives already. Only behind the door.
@@ -112,6 +117,7 @@ class Launcher:
             for name, value in os.environ.items()
             if not name.startswith(_OF_CALLER) and name not in _OF_RAY
         }
+        variables |= base_variables(self.code)
         # What the caller has added to its path is of its DAG file. Ours must be found all the same,
         # where it is no part of the environment: a checkout.
         paths = [path for path in variables.get("PYTHONPATH", "").split(os.pathsep) if path]

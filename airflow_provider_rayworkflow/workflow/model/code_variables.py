@@ -23,6 +23,9 @@ ARCHIVES_VARIABLE = "RAYWORKFLOW_ARCHIVES"
 #: With :data:`CODE_VARIABLE`: the folders that a worker may import from.
 PATH_VARIABLE = "PYTHONPATH"
 
+#: On the local Ray: JSON with the two above, which all its processes have that are told nothing else.
+BASE_VARIABLE = "RAYWORKFLOW_BASE_CODE"
+
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 
@@ -43,6 +46,33 @@ def archives_of(code: Mapping[str, str]) -> list[str]:
     except (ValueError, KeyError, TypeError):  # a program has set the variable
         return []
     return [name for name in dict.fromkeys(map(str, found)) if _SHA256.fullmatch(name)]
+
+
+def base_variables(code: Mapping[str, str]) -> dict[str, str]:
+    """For the processes of a local Ray that is started for code (:func:`code_of`); ``{}`` for none."""
+    if CODE_VARIABLE not in code:
+        return {}
+    base = {name: code.get(name, "") for name in (CODE_VARIABLE, PATH_VARIABLE)}
+    return {PATH_VARIABLE: base[PATH_VARIABLE], BASE_VARIABLE: json.dumps(base)}
+
+
+def base_code(variables: Mapping[str, str]) -> dict[str, str]:
+    """What :func:`base_variables` was told, of the environment of one of its processes; ``{}`` elsewhere."""
+    base: dict[str, str] = json.loads(variables.get(BASE_VARIABLE) or "{}")
+    return base
+
+
+def without_base(runtime_env: Json, base: Mapping[str, str]) -> Json:
+    """A runtime environment without the variables that every process has; one with other code stays.
+
+    Ray starts a worker for each environment, in two processes one after the other; it has some for none.
+    """
+    variables = dict(runtime_env.get("env_vars") or {})
+    if not base or any(variables.get(name) != value for name, value in base.items()):
+        return runtime_env
+    others = {name: value for name, value in variables.items() if name not in base}
+    rest = {name: value for name, value in runtime_env.items() if name != "env_vars"}
+    return rest | ({"env_vars": others} if others else {})
 
 
 def with_code(runtime_env: Json, code: Mapping[str, str]) -> Json:

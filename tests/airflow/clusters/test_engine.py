@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import repeat
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sample_records import status_record
 
+from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.clusters.engine import RayEngine
+from airflow_provider_rayworkflow.clusters.hosts import engine_for
+from airflow_provider_rayworkflow.connection.settings import Cluster
 from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowError,
+    RayWorkflowInputError,
     RayWorkflowManagerError,
     RayWorkflowStorageError,
     RayWorkflowUnreachableError,
@@ -20,6 +26,7 @@ from airflow_provider_rayworkflow.exceptions import (
 from airflow_provider_rayworkflow.hooks import RayWorkflowHook
 from airflow_provider_rayworkflow.operators import RayWorkflowResumeAllOperator
 from airflow_provider_rayworkflow.tries.backoff import Backoff
+from airflow_provider_rayworkflow.tries.definition import WorkflowDefinition
 from airflow_provider_rayworkflow.tries.run_spec import RunSpec
 from airflow_provider_rayworkflow.workflow.exceptions import DataLoadError, DataSaveError
 from airflow_provider_rayworkflow.workflow.model.graph import Graph, Task
@@ -61,6 +68,20 @@ def hook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RayWorkflowHook:
     connection = {"conn_type": "ray_workflow", "extra": {"storage": str(tmp_path)}}
     monkeypatch.setenv("AIRFLOW_CONN_RAY_WORKFLOW_DEFAULT", json.dumps(connection))
     return RayWorkflowHook()
+
+
+@pytest.mark.parametrize("wrong", ["text", {"env_vars": ["A=1"]}])
+def test_a_wrong_environment_is_refused_by_name_with_a_cluster_and_without(
+    hook: RayWorkflowHook, monkeypatch: pytest.MonkeyPatch, wrong: Any
+):
+    definition = WorkflowDefinition.load(lambda: workflow.sleep(1), {})
+    spec = RunSpec(workflow_id="w", definition=definition, runtime_env=wrong)
+    for settings in (hook.settings, replace(hook.settings, cluster=Cluster(address="http://h"))):
+        monkeypatch.setattr(hook, "settings", settings)
+        with pytest.raises(RayWorkflowInputError, match="runtime_env"):
+            engine_for(
+                hook, spec, token="t", unreachable_timeout_s=0.0, host=Host(FAILED)
+            ).prepare()
 
 
 @pytest.mark.parametrize("error", [FAILED, UNREACHABLE], ids=["failed", "unreachable"])

@@ -26,6 +26,7 @@ from airflow_provider_rayworkflow.workflow.local_ray.environment import (
 )
 from airflow_provider_rayworkflow.workflow.local_ray.launch import Launcher
 from airflow_provider_rayworkflow.workflow.local_ray.overview import list_local_rays
+from airflow_provider_rayworkflow.workflow.model.code_variables import base_code
 
 STAND_IN = "stand_in_ray:StandIn"
 
@@ -58,6 +59,22 @@ def test_a_try_gets_a_manager_of_the_size_that_its_connection_says(machine: Mach
     pid = shown.state.process.pid
     wait_for(lambda: is_gone(pid))
     assert ray.ensure() != cluster_id
+
+
+def test_the_code_of_the_first_workflow_is_that_of_all_processes(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv(FOLDER_VARIABLE, machine.root)
+    paths = os.pathsep.join(["/dags", *filter(None, sys.path)])
+    code = {"RAYWORKFLOW_CODE": "1", "PYTHONPATH": paths}
+    launcher = partial(Launcher, cluster=STAND_IN)
+    ray = LocalRay(ConnectionSettings(), "/data", code=code, make_launcher=launcher)
+    ray.ensure()
+    variables = psutil.Process(machine.starts[0]).environ()
+    ray.close()
+    assert base_code(variables) == code
+    assert variables["PYTHONPATH"].startswith(paths)
+    assert "RAYWORKFLOW_CODE" not in variables
 
 
 def test_connections_with_different_signing_secrets_share_no_ray(machine: Machine, made):

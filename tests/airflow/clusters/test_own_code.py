@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
 
-from airflow_provider_rayworkflow.clusters.own_code import with_code_of_this_process
+from airflow_provider_rayworkflow.clusters.own_code import can_be_of_all, with_code_of_this_process
 from airflow_provider_rayworkflow.exceptions import RayWorkflowInputError
 from airflow_provider_rayworkflow.workflow.model.code_variables import CODE_VARIABLE
 
@@ -54,3 +55,17 @@ def test_an_environment_of_another_form_is_refused_without_its_values(wrong: obj
     with pytest.raises(RayWorkflowInputError, match=message) as error:
         with_code_of_this_process(wrong)
     assert "123456" not in str(error.value)
+
+
+def test_ray_itself_gets_no_path_on_which_an_authors_folder_comes_before_python(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A module of that folder may have the name of one that Ray imports."""
+    scripts, python = sysconfig.get_path("scripts"), sysconfig.get_path("stdlib")
+    monkeypatch.setenv("PYTHONPATH", "/deployed")
+    monkeypatch.setattr(sys, "path", ["", scripts, "/deployed", python, str(tmp_path)])
+    assert can_be_of_all(None)
+    assert can_be_of_all({"env_vars": {"A": "b"}})
+    assert not can_be_of_all({"env_vars": {"PYTHONPATH": "/vendor"}})
+    monkeypatch.setattr(sys, "path", [str(tmp_path), python])
+    assert not can_be_of_all(None)

@@ -7,10 +7,18 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from dag_edits import CHANGES, FILE, FIX, POLICIES, REFUSED, Edit, edited
 from dag_test import connection
 from live_airflow import LiveAirflow
+
+from airflow_provider_rayworkflow.workflow.local_ray.overview import list_local_rays
+from airflow_provider_rayworkflow.workflow.model.code_variables import (
+    CODE_VARIABLE,
+    PATH_VARIABLE,
+    base_code,
+)
 
 pytestmark = [
     pytest.mark.airflow,
@@ -58,6 +66,12 @@ class Changing:
     def log(self, policy: str, *, try_number: int) -> str:
         return self.live.log(policy, "r", "flights", try_number=try_number)
 
+    def variables_of_ray(self) -> dict[str, str]:
+        """The environment of the processes of the local Ray."""
+        (local_ray,) = list_local_rays(self.live.local_ray_root)
+        assert local_ray.state is not None
+        return psutil.Process(local_ray.state.process.pid).environ()
+
     def ran(self, policy: str) -> list[str]:
         """What has run since the last clear, sorted."""
         ran = self._witness / policy
@@ -75,6 +89,8 @@ def changing(airflow_home: Path, tmp_path_factory: pytest.TempPathFactory) -> It
         {
             "WITNESS": str(witness),
             "AIRFLOW__CORE__DAGS_FOLDER": str(folder),
+            # As the command `airflow` has it: no folder of the caller's comes before Python's modules.
+            "PYTHONSAFEPATH": "1",
             "AIRFLOW_CONN_LIVE": connection(storage=str(witness / "storage")),
         },
     )
@@ -104,6 +120,27 @@ def changed_back(changed: Changing) -> Changing:
     changed.edit(*((new, old) for old, new in CHANGES))
     changed.clear("reuse", "refuse")
     return changed
+
+
+def test_a_module_that_has_changed_is_what_the_next_try_runs_from_its_first_task_on(
+    changing: Changing,
+):
+    """Workers of the local Ray that have imported it as it was are not used again, nor are those that came with it.
+
+    The first of this file: what it finds is the state with which the local Ray was started.
+    """
+    live, task = changing.live, ("importing", "r", "t")
+    live.unpause("importing")
+    live.trigger(*task[:2])
+    assert live.wait_for_end(*task, try_number=1) == "success"
+    assert live.xcom(*task) == [1, 1]
+    assert base_code(changing.variables_of_ray()).keys() == {CODE_VARIABLE, PATH_VARIABLE}
+    for try_number, (old, new) in enumerate([(1, 2), (2, 3)], start=2):
+        changing.edit((f"VALUE = {old}", f"VALUE = {new}"), name=MODULE)
+        live.wait_for_run(*task[:2])
+        live.clear(*task)
+        assert live.wait_for_end(*task, try_number=try_number) == "success"
+        assert live.xcom(*task) == [new, new]
 
 
 def test_the_first_tries_run_all_and_fail(changing: Changing):
@@ -198,20 +235,3 @@ def test_a_run_that_is_triggered_with_a_task_restarts_from_it(changed_back: Chan
     assert changed_back.ends("reuse", try_number=1, run_id="again") == "success"
     assert changed_back.ran("reuse") == sorted([*before, "clean", "report"])
     assert changed_back.output("reuse", "again") == changed_back.output("reuse")
-
-
-def test_a_module_that_has_changed_is_what_the_next_try_runs_from_its_first_task_on(
-    changing: Changing,
-):
-    """Workers of the local Ray that have imported it as it was are not used again."""
-    live, task = changing.live, ("importing", "r", "t")
-    live.unpause("importing")
-    live.trigger(*task[:2])
-    assert live.wait_for_end(*task, try_number=1) == "success"
-    assert live.xcom(*task) == [1, 1]
-    for try_number, (old, new) in enumerate([(1, 2), (2, 3)], start=2):
-        changing.edit((f"VALUE = {old}", f"VALUE = {new}"), name=MODULE)
-        live.wait_for_run(*task[:2])
-        live.clear(*task)
-        assert live.wait_for_end(*task, try_number=try_number) == "success"
-        assert live.xcom(*task) == [new, new]

@@ -8,8 +8,11 @@ import pytest
 
 from airflow_provider_rayworkflow.workflow.model.code_variables import (
     archives_of,
+    base_code,
+    base_variables,
     code_of,
     with_code,
+    without_base,
 )
 from airflow_provider_rayworkflow.workflow.model.graph import Graph, Task
 
@@ -84,3 +87,29 @@ def test_the_archives_of_code_are_those_that_it_names_and_nothing_else(named, fo
 @pytest.mark.parametrize("code", [{}, {"RAYWORKFLOW_ARCHIVES": "{"}, LOCAL])
 def test_code_may_name_no_archives(code):
     assert archives_of(code) == []
+
+
+def test_what_a_local_ray_is_started_with_is_known_in_its_processes():
+    variables = base_variables(LOCAL | ARCHIVED)
+    assert variables["PYTHONPATH"] == "/dags"
+    assert base_code(variables) == LOCAL
+    assert [base_variables(ARCHIVED), base_code({"PYTHONPATH": "/dags"})] == [{}, {}]
+
+
+@pytest.mark.parametrize(
+    ("variables", "left"),
+    [
+        (LOCAL, {}),
+        (LOCAL | {"STAGE": "prod"}, {"env_vars": {"STAGE": "prod"}}),
+        (LOCAL | {"RAYWORKFLOW_CODE": "edited"}, None),
+        (LOCAL | {"PYTHONPATH": "/of the task"}, None),
+        ({"RAYWORKFLOW_CODE": "2"}, None),
+        ({}, None),
+    ],
+    ids=["the same", "and more", "edited files", "another path", "no path", "nothing"],
+)
+def test_only_tasks_of_the_code_that_every_worker_has_need_no_worker_of_their_own(variables, left):
+    environment = {"env_vars": variables} if variables else {}
+    assert without_base(environment, LOCAL) == (environment if left is None else left)
+    assert without_base(environment | {"pip": ["x"]}, LOCAL)["pip"] == ["x"]
+    assert without_base(environment, {}) == environment

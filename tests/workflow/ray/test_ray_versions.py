@@ -8,8 +8,15 @@ import ray
 from sample_records import lease, status_record
 
 from airflow_provider_rayworkflow import __version__
+from airflow_provider_rayworkflow.workflow.model.code_variables import (
+    CODE_VARIABLE,
+    PATH_VARIABLE,
+    base_variables,
+)
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.runtime.graphs.environments import (
+    base_of_workers,
+    current_environment,
     merged,
     with_environment,
 )
@@ -100,6 +107,19 @@ def test_environments_are_merged_as_ray_does():
         "env_vars": {"A": "1", "B": "2"},
     }
     assert merged({}, {}) == {}
+
+
+def test_the_environment_of_a_process_has_the_code_that_its_local_ray_was_started_with(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """Else the tasks of a workflow that a task starts would not say later which code they were made with."""
+    code = {CODE_VARIABLE: "1", PATH_VARIABLE: "/dags"}
+    before = current_environment()
+    for name, value in base_variables(code).items():
+        monkeypatch.setenv(name, value)
+    assert current_environment() == before | {"env_vars": before.get("env_vars", {}) | code}
+    # Ray hands an environment of this process down to its workers, whatever the others have.
+    assert base_of_workers() == ({} if before else code)
 
 
 def test_every_task_of_a_graph_gets_the_environment_of_its_maker():

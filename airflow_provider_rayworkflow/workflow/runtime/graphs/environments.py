@@ -6,13 +6,14 @@ one of another job or none.
 
 from __future__ import annotations
 
+import os
 import pickle
 from dataclasses import replace
 from typing import Any
 
 import ray
 
-from airflow_provider_rayworkflow.workflow.model.code_variables import code_of
+from airflow_provider_rayworkflow.workflow.model.code_variables import base_code, code_of
 from airflow_provider_rayworkflow.workflow.model.codec import dumps
 from airflow_provider_rayworkflow.workflow.model.graph import Graph, Task, Tasks
 
@@ -20,8 +21,19 @@ Json = dict[str, Any]
 
 
 def current_environment() -> Json:
-    """The runtime environment of this process, ``{}`` for none."""
-    return dict(ray.get_runtime_context().runtime_env) if ray.is_initialized() else {}
+    """The runtime environment of this process, ``{}`` for none; with the code that it has without one."""
+    given = dict(ray.get_runtime_context().runtime_env) if ray.is_initialized() else {}
+    base = base_code(os.environ)
+    return merged({"env_vars": base}, given) if base else given
+
+
+def base_of_workers() -> dict[str, str]:
+    """The code that workers have which this process asks for without an environment; ``{}`` for none.
+
+    Ray hands the environment of this process down to them.
+    """
+    has_own = ray.is_initialized() and ray.get_runtime_context().runtime_env
+    return {} if has_own else base_code(os.environ)
 
 
 def merged(outer: Json, inner: Json) -> Json:

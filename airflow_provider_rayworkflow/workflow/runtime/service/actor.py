@@ -6,34 +6,26 @@ import asyncio
 import gc
 import inspect
 import operator
-import os
-import threading
-import time
-import uuid
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 
-from airflow_provider_rayworkflow import __version__
 from airflow_provider_rayworkflow.workflow.exceptions import StorageError
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
-from airflow_provider_rayworkflow.workflow.manager.http_events import Fate
-from airflow_provider_rayworkflow.workflow.manager.log_writer import max_log_bytes
-from airflow_provider_rayworkflow.workflow.manager.manager import Manager
-from airflow_provider_rayworkflow.workflow.manager.registry import Intervals
-from airflow_provider_rayworkflow.workflow.model.event_posts import RefusedPostError, read_settings
+from airflow_provider_rayworkflow.workflow.model.event_posts import RefusedPostError
 from airflow_provider_rayworkflow.workflow.model.limits import Limits
 from airflow_provider_rayworkflow.workflow.model.records import Asker, StartOptions
 from airflow_provider_rayworkflow.workflow.runtime.locations import store_at
 from airflow_provider_rayworkflow.workflow.runtime.logs import log_to_stderr
-from airflow_provider_rayworkflow.workflow.runtime.metrics import RayMetrics
-from airflow_provider_rayworkflow.workflow.runtime.service.builder import RayBuilder
-from airflow_provider_rayworkflow.workflow.runtime.service.outputs import Reply, reply
-from airflow_provider_rayworkflow.workflow.runtime.service.runner import RayRunner
-from airflow_provider_rayworkflow.workflow.runtime.worker.packs import Packed
 from airflow_provider_rayworkflow.workflow.storage import shown
-from airflow_provider_rayworkflow.workflow.storage.leases import LEASE_TTL_S
+
+if TYPE_CHECKING:
+    from airflow_provider_rayworkflow.workflow.manager.http_events import Fate
+    from airflow_provider_rayworkflow.workflow.manager.manager import Manager
+    from airflow_provider_rayworkflow.workflow.runtime.service.outputs import Reply
+    from airflow_provider_rayworkflow.workflow.runtime.service.runner import RayRunner
+    from airflow_provider_rayworkflow.workflow.runtime.worker.packs import Packed
 
 log = get_logger(__name__)
 
@@ -57,8 +49,6 @@ class WorkflowManagementActor:
 
     def __init__(self, uri: str, limits: Limits, sharing: bool) -> None:
         log_to_stderr()
-        # What is imported stays. To look through it for garbage again and again takes 50 ms each.
-        gc.freeze()
         # The records of a workflow's tasks stay as long as it runs. To look through them at every
         # 700 new objects took a quarter of the time that 10,000 tasks take here.
         gc.set_threshold(_NEW_OBJECTS)
@@ -89,25 +79,14 @@ class WorkflowManagementActor:
     async def _ready(self) -> Manager:
         async with self._starting:
             if self._manager is None:
-                self._runner = RayRunner(
-                    self._uri, sharing=self._sharing, on_lines=lambda lines: manager.logs.add(lines)
+                # In this process only: who calls it needs the class, and half a second less.
+                from airflow_provider_rayworkflow.workflow.runtime.service import manager_process
+
+                manager, self._runner = manager_process.make_manager(
+                    self._uri, self._limits, sharing=self._sharing
                 )
-                manager = Manager(
-                    store=store_at(self._uri),
-                    runner=self._runner,
-                    manager_id=uuid.uuid4().hex,
-                    actor_id=ray.get_runtime_context().get_actor_id() or "",
-                    limits=self._limits,
-                    package_version=__version__,
-                    metrics=RayMetrics(),
-                    event_settings=read_settings(os.environ),
-                    max_log_bytes=max_log_bytes(os.environ),
-                    intervals=_intervals(self._uri),
-                    cluster=ray.get_runtime_context().get_session_name(),
-                    builder=RayBuilder(self._uri),
-                )
-                await manager.start()
-                _keep_lease(manager, asyncio.get_running_loop())
+                await manager.start()  # tasks run and hand back, while it recovers workflows
+                manager_process.keep_lease(manager, asyncio.get_running_loop())
                 self._manager = manager
             return self._manager
 
@@ -178,6 +157,8 @@ class WorkflowManagementActor:
         :raises WorkflowError: when it failed, was canceled or suspended: see :func:`.outputs.reply`.
         :raises ValueError: when there is no such workflow, or it ended without such a result.
         """
+        from airflow_provider_rayworkflow.workflow.runtime.service.outputs import reply
+
         manager = await self._ready()
         async with manager.runs.waiting(asker, workflow_id):
             output = await manager.queries.wait_output(workflow_id, task_id, take_over=was_waiting)
@@ -211,33 +192,3 @@ class WorkflowManagementActor:
         """Suspend all workflows and give the lease back."""
         if self._manager is not None:
             await self._manager.close()
-
-
-def _intervals(location: str) -> Intervals:
-    """A look for submissions is one listing: a request of an object store, next to nothing on files."""
-    return Intervals(submissions_s=0.1) if location.startswith("/") else Intervals()
-
-
-def _keep_lease(manager: Manager, loop: asyncio.AbstractEventLoop) -> None:
-    """Renew the lease from a thread; a lease that can't be renewed stops the manager in time.
-
-    Another thread looks at the time: a renewal may hang as long as the storage does.
-    """
-
-    def renew() -> None:
-        while True:
-            time.sleep(LEASE_TTL_S / 3)
-            try:
-                manager.renew_lease()
-            except Exception as exc:  # it is tried again as long as there is time
-                log.warning("The manager's lease could not be renewed: %s", exc)
-
-    def watch() -> None:
-        while manager.tenure.left_s > LEASE_TTL_S / 3 and not manager.tenure.is_over:
-            time.sleep(0.5)
-        log.error("The manager's lease could not be renewed for too long: it stops all its work")
-        loop.call_soon_threadsafe(manager.fence)
-        os._exit(1)
-
-    threading.Thread(target=renew, name="lease", daemon=True).start()
-    threading.Thread(target=watch, name="lease-watch", daemon=True).start()

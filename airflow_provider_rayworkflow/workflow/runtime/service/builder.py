@@ -16,10 +16,14 @@ from ray.exceptions import RayError, RuntimeEnvSetupError
 from airflow_provider_rayworkflow.workflow.exceptions import StorageError
 from airflow_provider_rayworkflow.workflow.import_path import check_call, load_function
 from airflow_provider_rayworkflow.workflow.manager.submission_reader import BuildError, RefusedError
-from airflow_provider_rayworkflow.workflow.model.code_variables import ARCHIVES_VARIABLE
+from airflow_provider_rayworkflow.workflow.model.code_variables import (
+    ARCHIVES_VARIABLE,
+    without_base,
+)
 from airflow_provider_rayworkflow.workflow.model.graph import Graph
 from airflow_provider_rayworkflow.workflow.runtime.graphs.dag import check_dag, encode_dag
 from airflow_provider_rayworkflow.workflow.runtime.graphs.environments import (
+    base_of_workers,
     current_environment,
     with_environment,
 )
@@ -58,7 +62,7 @@ class RayBuilder:
             return await asyncio.to_thread(build_graph, submission, environment)
         try:
             worker = _build_on_worker.options(
-                runtime_env=environment or None,
+                runtime_env=without_base(environment, base_of_workers()) or None,
                 name=f"build {submission.workflow or 'a graph'}",
             )
             ref = worker.remote(self._location, submission, environment)

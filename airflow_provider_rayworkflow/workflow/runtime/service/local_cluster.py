@@ -17,7 +17,6 @@ from ray.exceptions import GetTimeoutError, RayError
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.local_ray.cluster import Size, StartedCluster
 from airflow_provider_rayworkflow.workflow.runtime.private_ray import has_local_node_ended
-from airflow_provider_rayworkflow.workflow.runtime.service import connect
 
 log = get_logger(__name__)
 
@@ -48,6 +47,7 @@ class RayOfMachine:
                 if attempt == _ATTEMPTS:
                     raise
                 log.warning("Ray did not start, trying again: %s", exc)
+        _import_in_worker.remote()  # beside the manager's start
         context = ray.get_runtime_context()
         return StartedCluster(
             cluster_id=context.get_session_name(),
@@ -59,6 +59,9 @@ class RayOfMachine:
         return has_local_node_ended()
 
     def start_manager(self, storage: str, location: str) -> None:
+        # Half a second, which Ray's start would wait for.
+        from airflow_provider_rayworkflow.workflow.runtime.service import connect
+
         handle = connect.start_manager(location)
         ray.get(handle.wake.remote())  # Ray has it restarted by then, if it had died
         self._managers[storage] = handle
@@ -80,6 +83,12 @@ class RayOfMachine:
         ray.shutdown()
         if not has_failed:  # Ray never deletes its logs and sockets: each start would leave some
             shutil.rmtree(self._session_dir, ignore_errors=True)
+
+
+@ray.remote(num_cpus=0)
+def _import_in_worker() -> None:
+    """Have one of the workers that come with Ray import what tasks need, before the first one does."""
+    from airflow_provider_rayworkflow.workflow.runtime.worker import packs  # noqa: F401
 
 
 def _init(size: Size) -> str:

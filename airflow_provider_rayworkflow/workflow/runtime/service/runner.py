@@ -15,11 +15,12 @@ from typing import Any
 import ray
 
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
-from airflow_provider_rayworkflow.workflow.model.code_variables import with_code
+from airflow_provider_rayworkflow.workflow.model.code_variables import with_code, without_base
 from airflow_provider_rayworkflow.workflow.model.log_line import TaskLines
 from airflow_provider_rayworkflow.workflow.model.outcome import system_failure
 from airflow_provider_rayworkflow.workflow.model.records import Result
 from airflow_provider_rayworkflow.workflow.runtime import private_ray
+from airflow_provider_rayworkflow.workflow.runtime.graphs.environments import base_of_workers
 from airflow_provider_rayworkflow.workflow.runtime.service.event_hosts import EventHosts, UsedHost
 from airflow_provider_rayworkflow.workflow.runtime.worker.packs import (
     HAND_BACK_S,
@@ -88,6 +89,7 @@ class RayRunner:
         self._uri = uri
         self._sharing = sharing
         self._on_lines = on_lines
+        self._base_code = base_of_workers()
         self._loop = asyncio.get_running_loop()
         self._execute = ray.remote(max_retries=0)(execute_pack)
         # A GPU is free for others only when its process has ended.
@@ -230,8 +232,8 @@ class RayRunner:
             options: dict[str, Any] = {"name": run.name or run.task_id}
             if run.ray_options:
                 options |= pickle.loads(run.ray_options)
-            if run.code:
-                options["runtime_env"] = with_code(options.get("runtime_env") or {}, dict(run.code))
+            if given := with_code(options.pop("runtime_env", None) or {}, dict(run.code)):
+                options["runtime_env"] = without_base(given, self._base_code) or None
             once = options.pop("max_calls", None) or options.get("num_gpus")
             if run.is_event:
                 pack.host = pack.host or self._event_hosts.take(options.get("runtime_env"))
