@@ -17,6 +17,7 @@ from ray.exceptions import GetTimeoutError, RayError
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.local_ray.cluster import Size, StartedCluster
 from airflow_provider_rayworkflow.workflow.runtime.private_ray import has_local_node_ended
+from airflow_provider_rayworkflow.workflow.runtime.service import connect
 
 log = get_logger(__name__)
 
@@ -59,9 +60,6 @@ class RayOfMachine:
         return has_local_node_ended()
 
     def start_manager(self, storage: str, location: str) -> None:
-        # Half a second, which Ray's start would wait for.
-        from airflow_provider_rayworkflow.workflow.runtime.service import connect
-
         handle = connect.start_manager(location)
         ray.get(handle.wake.remote())  # Ray has it restarted by then, if it had died
         self._managers[storage] = handle
