@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import sysconfig
+from itertools import takewhile
 from typing import Any
 
 from airflow_provider_rayworkflow.tries.definition import check_environment
@@ -37,13 +38,10 @@ def can_be_of_all(runtime_env: Json | None) -> bool:
     """
     if ((runtime_env or {}).get("env_vars") or {}).get(PATH_VARIABLE):
         return False
-    own = sysconfig.get_path("stdlib")
-    first = sys.path[: sys.path.index(own)] if own in sys.path else sys.path
+    pythons = sysconfig.get_path("stdlib")
+    first = takewhile(lambda path: path != pythons, sys.path)
     allowed = {*os.environ.get(PATH_VARIABLE, "").split(os.pathsep), sysconfig.get_path("scripts")}
-    return all(
-        path in allowed or not os.path.isdir(path) or os.path.realpath(path) == own
-        for path in filter(None, first)
-    )
+    return all(path in allowed or not os.path.isdir(path) for path in first)
 
 
 def _absolute(path: str) -> str:

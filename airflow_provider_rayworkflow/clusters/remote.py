@@ -18,7 +18,7 @@ from airflow_provider_rayworkflow.exceptions import RayWorkflowManagerError, Ray
 from airflow_provider_rayworkflow.hooks import RayWorkflowHook
 from airflow_provider_rayworkflow.workflow.exceptions import StorageError
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
-from airflow_provider_rayworkflow.workflow.runtime.names import IS_UP
+from airflow_provider_rayworkflow.workflow.runtime.names import MANAGER_IS_UP
 from airflow_provider_rayworkflow.workflow.storage.leases import LEASE_TTL_S
 
 log = get_logger(__name__)
@@ -80,8 +80,8 @@ class RemoteCluster:
 
         :returns: the id of the cluster, for submissions.
         :raises RayWorkflowUnreachableError: when the cluster does not answer.
-        :raises RayWorkflowManagerError: when the job has failed, or has said for a minute that the manager is
-            up, and it does not show up in the storage.
+        :raises RayWorkflowManagerError: when the job has failed, or the manager does not show up in the
+            storage: its job has said for a minute that it is up, or three such jobs have ended.
         :raises RayWorkflowStorageError: when the storage can't be read.
         """
         cluster_id = self._jobs.session_name()
@@ -133,7 +133,7 @@ class RemoteCluster:
     def _check_that_it_is_seen(self, job_id: str) -> None:
         """Raise if the job has said for long that the manager is up, which the storage does not have."""
         if self._up_since is None:
-            self._up_since = self._clock() if IS_UP in self._jobs.log(job_id) else None
+            self._up_since = self._clock() if MANAGER_IS_UP in self._jobs.log(job_id) else None
         elif self._clock() - self._up_since > _UP_AND_NOT_SEEN_S:
             raise RayWorkflowManagerError(self._hook.shown_storage, job_id, _NOT_SEEN)
 

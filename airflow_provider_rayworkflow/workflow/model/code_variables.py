@@ -67,7 +67,7 @@ def without_base(runtime_env: Json, base: Mapping[str, str]) -> Json:
 
     Ray starts a worker for each environment, in two processes one after the other; it has some for none.
     """
-    variables = dict(runtime_env.get("env_vars") or {})
+    variables = runtime_env.get("env_vars") or {}
     if not base or any(variables.get(name) != value for name, value in base.items()):
         return runtime_env
     others = {name: value for name, value in variables.items() if name not in base}

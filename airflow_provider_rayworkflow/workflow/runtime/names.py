@@ -17,7 +17,7 @@ NAMESPACE = "workflow"
 EVENT_ROUTE = "/event"
 
 #: What a manager's job prints when the manager is up; it stays as long as that lives.
-IS_UP = "The workflow manager is up."
+MANAGER_IS_UP = "The workflow manager is up."
 
 _location: ContextVar[str | None] = ContextVar("location", default=None)
 

@@ -17,7 +17,7 @@ from airflow_provider_rayworkflow.connection.settings import Cluster
 from airflow_provider_rayworkflow.exceptions import RayWorkflowManagerError, RayWorkflowStorageError
 from airflow_provider_rayworkflow.hooks import RayWorkflowHook
 from airflow_provider_rayworkflow.workflow.exceptions import DataLoadError
-from airflow_provider_rayworkflow.workflow.runtime.names import IS_UP
+from airflow_provider_rayworkflow.workflow.runtime.names import MANAGER_IS_UP
 from airflow_provider_rayworkflow.workflow.storage.leases import Lease, Process
 
 
@@ -209,7 +209,7 @@ def test_a_manager_that_its_job_calls_up_has_a_minute_to_show_up_in_the_storage(
     cluster.ensure()
     now += 3600  # a package may take long to be installed
     cluster.ensure()
-    jobs.printed = f"a warning\n{IS_UP}\n"
+    jobs.printed = f"a warning\n{MANAGER_IS_UP}\n"
     cluster.ensure()
     now += 59
     cluster.ensure()
@@ -223,7 +223,7 @@ def test_a_manager_that_has_shown_up_once_gets_that_minute_again(hook: RayWorkfl
     """Its node may have died: Ray starts it on another one, and the job stays."""
     now = 0.0
     cluster = made(hook, jobs, clock=lambda: now)
-    jobs.printed = IS_UP
+    jobs.printed = MANAGER_IS_UP
     cluster.ensure()
     cluster.ensure()
     write_lease(hook)

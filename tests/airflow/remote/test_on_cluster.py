@@ -10,7 +10,7 @@ import pytest
 from dag_test import Outcome, test_dag
 
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
-from airflow_provider_rayworkflow.workflow.runtime.names import IS_UP
+from airflow_provider_rayworkflow.workflow.runtime.names import MANAGER_IS_UP
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, open_store
 
 HERE = Path(__file__).parent
@@ -153,6 +153,6 @@ def test_arguments_are_not_on_rays_dashboard_and_not_left_in_the_storage(
     assert job["submission_id"].startswith("rayworkflow-manager")
     assert job["status"] == "RUNNING"
     printed = httpx.get(f"{cluster.address}/api/jobs/{job['submission_id']}/logs", headers=headers)
-    assert IS_UP in printed.json()["logs"]
+    assert MANAGER_IS_UP in printed.json()["logs"]
     assert "swordfish" not in jobs.text
     assert list((root / "v1" / "submissions").glob("*by_path*/*")) == []

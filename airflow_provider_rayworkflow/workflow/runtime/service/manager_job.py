@@ -21,7 +21,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import WorkflowError
 from airflow_provider_rayworkflow.workflow.runtime.locations import store_at
 from airflow_provider_rayworkflow.workflow.runtime.logs import log_to_stderr
 from airflow_provider_rayworkflow.workflow.runtime.manager_handle import find_manager
-from airflow_provider_rayworkflow.workflow.runtime.names import IS_UP
+from airflow_provider_rayworkflow.workflow.runtime.names import MANAGER_IS_UP
 from airflow_provider_rayworkflow.workflow.runtime.service import connect, versions
 
 _WAIT_FOR_OTHER_VERSION_S = 600.0
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The last lines are all that the other side gets to see.
         print(f"{type(exc).__name__}: {exc}", file=sys.stderr, flush=True)
         return 1
-    print(IS_UP, flush=True)
+    print(MANAGER_IS_UP, flush=True)
     wait_for_end(handle, lambda: find_manager(store.bytes.uri))
     return 0
 
