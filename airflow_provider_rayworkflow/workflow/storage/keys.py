@@ -48,6 +48,7 @@ REQUESTS = f"{FORMAT}/requests"
 SUBMISSIONS = f"{FORMAT}/submissions"
 ANSWERS = f"{FORMAT}/answers"
 ARCHIVE_USES = f"{FORMAT}/archive_uses"
+CHANGES = f"{FORMAT}/changes"
 _WORKFLOWS = f"{FORMAT}/workflows"
 _LOGS = f"{FORMAT}/logs"
 
@@ -169,6 +170,21 @@ def manager_of_lease(key: str) -> str | None:
     folder, _, name = key.rpartition("/")
     manager_id, _, ending = name.rpartition(".")
     return manager_id if folder == LEASES and ending == "json" and manager_id else None
+
+
+def change_log_key(writer: str) -> str:
+    """The change log of a manager or a visitor.
+
+    :param writer: its id, which goes into the key as it is, so it must be one plain path segment.
+    """
+    return f"{CHANGES}/{writer}.json"
+
+
+def writer_of_change_log(key: str) -> str | None:
+    """Who wrote a change log, by its key; None for a foreign file."""
+    folder, _, name = key.rpartition("/")
+    writer, _, ending = name.rpartition(".")
+    return writer if folder == CHANGES and ending == "json" and writer else None
 
 
 def events_folder(workflow_id: str) -> str:

@@ -1,0 +1,185 @@
+"""What the index and the change logs know of a workflow, and under which keys the index has it. Pure.
+
+One workflow stands in the index once for each order in which lists read it. Times in keys are 16 hex digits of
+microseconds since the epoch, so that they sort; ids and names of DAGs stand there as :func:`.keys.quote_id`
+makes them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from airflow_provider_rayworkflow.workflow.format.documents import well_typed
+from airflow_provider_rayworkflow.workflow.model.records import ORIGIN_KEY, StatusRecord
+from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
+
+Json = dict[str, Any]
+
+#: Prefixes of the index's keys. Behind the first four come a name of what they select by, where there is
+#: one, a time, and the segment of the workflow's id.
+BY_CREATION = "t/"
+BY_STATUS = "s/"
+BY_DAG = "d/"
+BY_DAG_AND_STATUS = "x/"
+#: Ended workflows: the status, the time of the end, the segment.
+BY_END = "e/"
+#: The segment alone.
+BY_ID = "i/"
+#: The version of the index in which an end came in, and the segment.
+FEED = "l/"
+#: The time of a deletion, and the segment.
+DELETIONS = "g/"
+
+# A larger origin than Airflow's ids make is not kept.
+_MAX_ORIGIN_BYTES = 4096
+_MOST_TIME = 2**63
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class IndexRow:
+    """One workflow as it stood with a write of its status.
+
+    :ivar segment: of its id, as :func:`.keys.quote_id` makes it.
+    :ivar status: as written; NONE: it was deleted.
+    :ivar epoch: with ``number`` and ``manager_id`` the rest of the name of its status document.
+    :ivar created_at: seconds since the epoch, as the others; of a deleted one, when it was deleted.
+    :ivar tasks_done: as the status was written, with ``tasks_total``.
+    :ivar origin: the task instance that started it, as its metadata has it; None for none.
+    """
+
+    segment: str
+    workflow_id: str
+    status: WorkflowStatus
+    epoch: int = 0
+    number: int = 0
+    manager_id: str = ""
+    created_at: float = 0.0
+    started_at: float | None = None
+    ended_at: float | None = None
+    tasks_done: int = 0
+    tasks_total: int = 0
+    origin: Json | None = None
+
+    @classmethod
+    def of(cls, record: StatusRecord, segment: str) -> IndexRow:
+        origin = record.user_metadata.get(ORIGIN_KEY)
+        is_small = isinstance(origin, dict) and len(json.dumps(origin)) <= _MAX_ORIGIN_BYTES
+        return cls(
+            segment=segment,
+            workflow_id=record.workflow_id,
+            status=record.status,
+            epoch=record.epoch,
+            number=record.number,
+            manager_id=record.manager_id,
+            created_at=record.created_at,
+            started_at=record.started_at,
+            ended_at=record.ended_at,
+            tasks_done=record.tasks_done,
+            tasks_total=record.tasks_total,
+            origin=origin if is_small else None,
+        )
+
+    @property
+    def position(self) -> tuple[int, int]:
+        """Rises with each status of a workflow, until it is deleted."""
+        return self.epoch, self.number
+
+    @property
+    def last_at(self) -> float:
+        """When it was last active: its end, else its start, else its creation."""
+        return self.ended_at or self.started_at or self.created_at
+
+    @property
+    def dag_id(self) -> str:
+        """The DAG that started it, ``""`` for none."""
+        dag_id = self.origin.get("dag_id") if self.origin else None
+        return dag_id if isinstance(dag_id, str) else ""
+
+    def to_json(self) -> Json:
+        """Its fields by name, without those that have their default."""
+        value: Json = {"segment": self.segment, "status": self.status.value}
+        for name, default in _DEFAULTS.items():
+            if (field := getattr(self, name)) != default:
+                value[name] = field
+        if self.workflow_id != self.segment:
+            value["workflow_id"] = self.workflow_id
+        return value
+
+    @classmethod
+    def from_json(cls, value: Json) -> IndexRow:
+        fields = {"workflow_id": value["segment"]} | value
+        return well_typed(cls(**fields | {"status": WorkflowStatus(value["status"])}))
+
+
+_DEFAULTS: Json = {
+    "epoch": 0,
+    "number": 0,
+    "manager_id": "",
+    "created_at": 0.0,
+    "started_at": None,
+    "ended_at": None,
+    "tasks_done": 0,
+    "tasks_total": 0,
+    "origin": None,
+}
+
+
+def index_keys(row: IndexRow) -> list[str]:
+    """All keys under which the index has a workflow, but for its place in the feed."""
+    if row.status is WorkflowStatus.NONE:
+        return [id_key(row.segment), f"{DELETIONS}{time_key(row.created_at)}/{row.segment}"]
+    created = f"{time_key(row.created_at)}/{row.segment}"
+    found = [id_key(row.segment), BY_CREATION + created, by_status(row.status) + created]
+    if row.dag_id:
+        found += [by_dag(row.dag_id) + created, by_dag(row.dag_id, row.status) + created]
+    if not row.status.is_active:
+        found.append(f"{by_end(row.status)}{time_key(row.last_at)}/{row.segment}")
+    return found
+
+
+def id_key(segment: str) -> str:
+    """Where a workflow, or the note that it was deleted, stands by its id."""
+    return BY_ID + segment
+
+
+def by_status(status: WorkflowStatus) -> str:
+    """What the keys of all workflows with a status begin with; the rest is sorted by creation."""
+    return f"{BY_STATUS}{status.value}/"
+
+
+def by_dag(dag_id: str, status: WorkflowStatus | None = None) -> str:
+    """What the keys of a DAG's workflows begin with, of those with a status if one is given."""
+    name = quote(dag_id, safe="")
+    return f"{BY_DAG}{name}/" if status is None else f"{BY_DAG_AND_STATUS}{name}/{status.value}/"
+
+
+def by_end(status: WorkflowStatus) -> str:
+    """What the keys of all ended workflows with a status begin with; the rest is sorted by end."""
+    return f"{BY_END}{status.value}/"
+
+
+def feed_key(version: int, segment: str) -> str:
+    """Where the end of a workflow stands in the feed.
+
+    :param version: of the index, in which it comes in.
+    """
+    return f"{FEED}{version:010d}/{segment}"
+
+
+def time_key(seconds: float) -> str:
+    """A time as it stands in keys.
+
+    :param seconds: since the epoch; what is before that, or beyond the digits, is the first or the last.
+    """
+    if math.isnan(seconds):
+        return "0" * 16
+    return f"{int(min(max(0.0, seconds * 1e6), _MOST_TIME)):016x}"
+
+
+def behind(prefix: str) -> str:
+    """The least text behind all that begins with a prefix, which ends with ``/``."""
+    return prefix[:-1] + chr(ord(prefix[-1]) + 1)

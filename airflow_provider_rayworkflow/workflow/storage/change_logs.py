@@ -1,0 +1,175 @@
+"""Change logs: what managers, and visitors that act without one, have changed of workflows lately.
+
+A log is one document, written anew with each flush. Readers find in a few documents what is active and what has
+ended, however much is stored. See docs/storage.md.
+
+A *look row* has no status: its writer is about to write one, or may have. Whoever reads it reads the status document.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from airflow_provider_rayworkflow.workflow.exceptions import CorruptedDataError
+from airflow_provider_rayworkflow.workflow.format.documents import (
+    dump_document,
+    load_with_rest,
+    rest_sum,
+    understanding,
+    well_typed,
+)
+from airflow_provider_rayworkflow.workflow.format.signing import SigningKeys
+from airflow_provider_rayworkflow.workflow.model.index_row import IndexRow
+from airflow_provider_rayworkflow.workflow.storage import keys
+from airflow_provider_rayworkflow.workflow.storage.byte_store import ByteStore, Put
+from airflow_provider_rayworkflow.workflow.storage.left_out import Report
+
+Json = dict[str, Any]
+
+# More than ten thousand workflows that begin at once take.
+_MAX_ROWS_BYTES = 256 * 1024 * 1024
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Change:
+    """What a log has of one workflow.
+
+    :ivar seq: rises with each change of the log's writer.
+    :ivar row: None for a look row.
+    """
+
+    seq: int
+    segment: str
+    row: IndexRow | None = None
+
+    def to_text(self) -> str:
+        """As JSON."""
+        return json.dumps([self.seq, self.segment, self.row and self.row.to_json()])
+
+    @classmethod
+    def from_json(cls, value: Any) -> Change:
+        seq, segment, row = value
+        return well_typed(cls(seq=seq, segment=segment, row=row and IndexRow.from_json(row)))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChangeLog:
+    """What one writer has changed lately: at most one change of each workflow, its latest.
+
+    :ivar writer: the id of a manager, or of a visitor.
+    :ivar changes: in the order of their ``seq``.
+    :ivar seq: of its latest change, 0 for none; also where that is not in the log any more.
+    :ivar forgotten: changes up to this ``seq`` may have left the log.
+    :ivar taken: changes up to this ``seq`` stand in the index.
+    :ivar is_done: a visitor has done what it came for. A manager's log is done when it has closed.
+    """
+
+    writer: str
+    changes: Sequence[Change] = ()
+    seq: int = 0
+    forgotten: int = 0
+    taken: int = 0
+    is_done: bool = False
+    size: int = field(default=0, compare=False)
+
+    @property
+    def untaken(self) -> list[Change]:
+        """What does not stand in the index yet."""
+        return [change for change in self.changes if change.seq > self.taken]
+
+
+def change_log_put(
+    log: ChangeLog, texts: Sequence[str], *, signing: SigningKeys | None = None
+) -> Put:
+    """The write of a log.
+
+    :param texts: :meth:`Change.to_text` of its changes, which its writer keeps.
+    """
+    rest = zlib.compress(f"[{','.join(texts)}]".encode(), 1)
+    body = {
+        "writer": log.writer,
+        "seq": log.seq,
+        "forgotten": log.forgotten,
+        "taken": log.taken,
+        "is_done": log.is_done,
+        "rest": rest_sum(rest),
+    }
+    key = keys.change_log_key(log.writer)
+    return Put(key, dump_document(key, "changes", body, [rest], signing=signing))
+
+
+class ChangeLogs:
+    """The change logs of all writers on one storage root.
+
+    :param signing: as for :class:`WorkflowStore`.
+    """
+
+    def __init__(self, store: ByteStore, *, signing: SigningKeys | None = None) -> None:
+        self._bytes = store
+        self._signing = signing
+
+    def writers(self, report: Report | None = None) -> dict[str, int]:
+        """Who has a log, each with the size of its document in bytes. One listing.
+
+        :param report: told what is wrong with the folder.
+        """
+        found = {}
+        for entry in self._bytes.list(keys.CHANGES):
+            if entry.problem is not None and report is not None:
+                report(entry.problem)
+            if (writer := keys.writer_of_change_log(entry.key)) is not None:
+                found[writer] = entry.size
+        return found
+
+    def read(self, writer: str) -> ChangeLog:
+        """One log; one read.
+
+        :raises KeyNotFoundError: when there is none (any more).
+        :raises DataLoadError: when it is damaged.
+        """
+        key = keys.change_log_key(writer)
+        data = self._bytes.get(key)
+        body, rest = load_with_rest(key, "changes", data, signing=self._signing)
+        with understanding(key, "changes"):
+            if body["writer"] != writer or body["rest"] != rest_sum(rest):
+                raise CorruptedDataError(key, "its changes are not whole, or another writer's")
+            changes = tuple(map(Change.from_json, json.loads(_unpacked(key, rest))))
+            return well_typed(
+                ChangeLog(
+                    writer=writer,
+                    changes=changes,
+                    seq=body["seq"],
+                    forgotten=body["forgotten"],
+                    taken=body["taken"],
+                    is_done=body["is_done"],
+                    size=len(data),
+                )
+            )
+
+    def write(self, log: ChangeLog) -> None:
+        """Write a log anew; one write.
+
+        :raises DataSaveError: when that fails.
+        """
+        texts = [change.to_text() for change in log.changes]
+        put = change_log_put(log, texts, signing=self._signing)
+        self._bytes.put(put.key, put.data)
+
+    def delete(self, writer: str) -> None:
+        """Delete a log whose changes stand in the index."""
+        self._bytes.delete([keys.change_log_key(writer)])
+
+
+def _unpacked(key: str, rest: memoryview) -> bytes:
+    unpacking = zlib.decompressobj()
+    try:
+        data = unpacking.decompress(rest, _MAX_ROWS_BYTES)
+    except zlib.error as exc:
+        raise CorruptedDataError(key, f"its changes can't be unpacked: {exc}") from exc
+    if not unpacking.eof:
+        raise CorruptedDataError(key, "its changes are cut off, or too large")
+    return data
