@@ -66,6 +66,7 @@ class ChangeLog:
     :ivar forgotten: changes up to this ``seq`` may have left the log.
     :ivar taken: changes up to this ``seq`` stand in the index.
     :ivar is_done: a visitor has done what it came for. A manager's log is done when it has closed.
+    :ivar size: of its document as it was read, in bytes.
     """
 
     writer: str
@@ -125,9 +126,10 @@ class ChangeLogs:
                 found[writer] = entry.size
         return found
 
-    def read(self, writer: str) -> ChangeLog:
+    def read(self, writer: str, *, since: int = 0) -> ChangeLog:
         """One log; one read.
 
+        :param since: leave out changes up to this ``seq``, which the caller knows.
         :raises KeyNotFoundError: when there is none (any more).
         :raises DataLoadError: when it is damaged.
         """
@@ -137,7 +139,8 @@ class ChangeLogs:
         with understanding(key, "changes"):
             if body["writer"] != writer or body["rest"] != rest_sum(rest):
                 raise CorruptedDataError(key, "its changes are not whole, or another writer's")
-            changes = tuple(map(Change.from_json, json.loads(_unpacked(key, rest))))
+            found = json.loads(_unpacked(key, rest))
+            changes = tuple(Change.from_json(change) for change in found if change[0] > since)
             return well_typed(
                 ChangeLog(
                     writer=writer,
