@@ -15,15 +15,20 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_provider_rayworkflow.workflow.exceptions import (
-    CorruptedDataError,
-    DataLoadError,
-    KeyNotFoundError,
-)
+from airflow_provider_rayworkflow.workflow.exceptions import DataLoadError, KeyNotFoundError
 from airflow_provider_rayworkflow.workflow.format.documents import understanding
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
-from airflow_provider_rayworkflow.workflow.model import index_row
-from airflow_provider_rayworkflow.workflow.model.index_row import IndexRow, behind, id_key
+from airflow_provider_rayworkflow.workflow.model.index_row import (
+    FEED,
+    IndexRow,
+    behind,
+    by_end,
+    by_status,
+    feed_key,
+    id_key,
+    index_keys,
+    time_key,
+)
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import keys
 from airflow_provider_rayworkflow.workflow.storage.change_logs import Change
@@ -68,10 +73,6 @@ class Listed:
         return keys.StatusKey(row.epoch, row.number, row.status, row.manager_id, row.segment)
 
 
-class _DamagedIndexError(Exception):
-    """A part of the index can't be read: all statuses have to be listed."""
-
-
 class Overview:
     """One look at all workflows of a storage.
 
@@ -107,8 +108,8 @@ class Overview:
             if self._tree is None or not self._is_complete(writers):
                 return False
             self._settle(changes)
-        except CorruptedDataError as exc:
-            log.warning("The index is of no use, all statuses are listed: %s", exc)
+        except DataLoadError as exc:
+            self._warn_or_raise(exc)
             return False
         return True
 
@@ -122,14 +123,14 @@ class Overview:
         :param prefix: of the order, see :mod:`.index_row`.
         :param low: the rest of the first key.
         :param high: the rest of the key before which it ends, ``""`` for the end of the prefix.
-        :raises _DamagedIndexError: when a part of the index is damaged.
+        :raises DataLoadError: when a part of the index can't be read.
         """
         first, end = prefix + low, prefix + high if high else behind(prefix)
         newer = sorted(
             (key, row)
             for row in self._newer.values()
             if row is not None
-            for key in index_row.index_keys(row)
+            for key in index_keys(row)
             if first <= key < end
         )
         stored = (
@@ -158,8 +159,8 @@ class Overview:
                     given.add(listed.row.segment)
                     yield listed
                 return
-        except _DamagedIndexError as exc:
-            log.warning("The index is of no use, all statuses are listed: %s", exc)
+        except DataLoadError as exc:
+            self._warn_or_raise(exc)
         for listed in self.list_all():
             if listed.status in statuses and listed.row.segment not in given:
                 yield listed
@@ -182,16 +183,16 @@ class Overview:
         if before == math.inf or not self.load():
             yield from self.find(statuses)
             return
-        high = index_row.time_key(before)
+        high = time_key(before)
         try:
             for status in statuses:
-                yield from self.scan(index_row.by_end(status), high=high)
-        except _DamagedIndexError as exc:
-            log.warning("The index is of no use, all statuses are listed: %s", exc)
+                yield from self.scan(by_end(status), high=high)
+        except DataLoadError as exc:
+            self._warn_or_raise(exc)
             yield from self.find(statuses)
             return
         for status in _ACTIVE:
-            for listed in self.scan(index_row.by_status(status)):
+            for listed in self.scan(by_status(status)):
                 if listed.status in statuses:
                     yield listed
 
@@ -211,7 +212,7 @@ class Overview:
     def _with_status(self, wanted: set[WorkflowStatus]) -> Iterator[Listed]:
         # One that was written as active may have lost its manager, and then may have ended.
         scanned = wanted.union(_ACTIVE) if wanted.intersection(_ENDED) else wanted
-        orders = [self.scan(index_row.by_status(status), reverse=True) for status in scanned]
+        orders = [self.scan(by_status(status), reverse=True) for status in scanned]
         for listed in heapq.merge(*orders, key=_created, reverse=True):
             if listed.status in wanted:
                 yield listed
@@ -224,15 +225,39 @@ class Overview:
             row = self._parsed(self._tree.get(id_key(segment))) if self._tree else None
         return None if row is None or row.status is WorkflowStatus.NONE else self._honest(row)
 
+    @property
+    def version(self) -> int:
+        """Of the index; 0 without one."""
+        return self._tree.version if self._tree is not None else 0
+
+    def changed_since(self, version: int) -> set[str]:
+        """The segments of workflows that may have ended since a version of the index.
+
+        What came into the index since, what stands in change logs, and what has lost its manager.
+
+        :raises StorageError: when the storage does not answer, or the index is damaged.
+        """
+        found = set(self._newer)
+        rows = self._stored(feed_key(version + 1, ""), behind(FEED), reverse=False)
+        found.update(row.segment for _, row in rows)
+        for status in _ACTIVE:
+            found.update(
+                listed.row.segment
+                for listed in self.scan(by_status(status))
+                if not listed.status.is_active
+            )
+        return found
+
     def count(self, prefix: str, *, low: str = "") -> int:
         """How many workflows one order of the index has; those in change logs may count as they were."""
         if self._tree is None:
             return 0
-        try:
-            found = self._tree.count(low=prefix + low, high=behind(prefix))
-        except DataLoadError as exc:
-            raise _DamagedIndexError(str(exc)) from exc
-        return sum(found.values())
+        return sum(self._tree.count(low=prefix + low, high=behind(prefix)).values())
+
+    def _warn_or_raise(self, problem: DataLoadError) -> None:
+        if problem.is_transient:
+            raise problem
+        log.warning("The index is of no use, all statuses are listed: %s", problem)
 
     def _read_logs(self) -> tuple[list[Change], set[str]]:
         logs, changes, writers = self.store.changes, list[Change](), set[str]()
@@ -307,10 +332,6 @@ class Overview:
                 return
             except KeyNotFoundError:
                 self._tree = self.store.index.load()
-            except DataLoadError as exc:
-                if exc.is_transient:
-                    raise
-                raise _DamagedIndexError(str(exc)) from exc
 
     def _parsed(self, value: Json | None) -> IndexRow | None:
         if value is None:
@@ -334,4 +355,4 @@ def _key_of(item: tuple[str, IndexRow]) -> str:
 
 
 def _created(listed: Listed) -> tuple[str, str]:
-    return index_row.time_key(listed.row.created_at), listed.row.segment
+    return time_key(listed.row.created_at), listed.row.segment
