@@ -73,5 +73,5 @@ class IndexKeeper:
                 return False
         except CorruptedDataError as exc:
             log.warning("The index is damaged, and made anew from all statuses: %s", exc)
-        rebuild(store)
+        rebuild(store, now=now)
         return bool(changes) and take_over(store, changes, now=now)

@@ -12,6 +12,7 @@ from airflow_provider_rayworkflow.workflow.model import index_row
 from airflow_provider_rayworkflow.workflow.model.index_row import (
     DELETIONS,
     FEED,
+    ORDERS,
     IndexRow,
     by_status,
     feed_key,
@@ -70,27 +71,36 @@ def take_over_active(store: WorkflowStore, manager_id: str, *, now: float) -> No
         take_over(store, held, now=now)
 
 
-def rebuild(store: WorkflowStore) -> int:
+def rebuild(store: WorkflowStore, *, now: float) -> int:
     """Make the index anew from all statuses; returns how many workflows it has.
 
     One listing, and a read for each workflow. What changes meanwhile stands in change logs that are taken
-    over later; where another one has changed the index meanwhile, it is made once more.
+    over later; where another one has changed the index meanwhile, it is made once more. Watchers are given the ends of the last day once more, and know them.
+
+    :param now: seconds since the epoch.
     """
-    count = 0
+    while True:
+        after = store.index.last_version()
+        rows = list(_all_rows(store))
+        items = _sorted_items(rows, now, after + 1)
+        if not store.index.rebuild(items, is_sorted=True, after=after):
+            return len(rows)
 
-    def items() -> Iterator[tuple[str, Json]]:
-        nonlocal count
-        for row in _all_rows(store):
-            count += 1
-            value = row.to_json()
-            for key in index_keys(row):
-                yield key, value
-            if not row.status.is_active:
-                yield feed_key(0, row.segment), value
 
-    while not store.index.rebuild(items()):
-        count = 0
-    return count
+def _sorted_items(rows: Sequence[IndexRow], now: float, version: int) -> Iterator[tuple[str, Json]]:
+    """All items of an index, one order after the other, so that the keys of one are held at a time."""
+    keyed = {prefix: list[tuple[str, int]]() for prefix in sorted(ORDERS)}
+    for prefix, keys in keyed.items():
+        for number, row in enumerate(rows):
+            own = [key for key in index_keys(row) if key.startswith(prefix)]
+            if prefix == FEED and not row.status.is_active:
+                is_recent = row.last_at > now - _DAY_S
+                own = [feed_key(version if is_recent else 0, row.segment)]
+            keys += [(key, number) for key in own]
+        keys.sort()
+        for key, number in keys:
+            yield key, rows[number].to_json()
+        keys.clear()
 
 
 def _all_rows(store: WorkflowStore) -> Iterator[IndexRow]:
@@ -112,7 +122,7 @@ def _read(store: WorkflowStore, segment: str) -> IndexRow | None:
             raise
         log.warning("Of a workflow's status the index has only the name: %s", exc)
         key = store.latest_of_segment(segment)
-        return key and _row_of_name(key)
+        return _row_of_name(key) if key else None
 
 
 def _row_of_name(key: StatusKey) -> IndexRow:

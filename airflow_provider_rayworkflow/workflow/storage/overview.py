@@ -347,7 +347,11 @@ class Overview:
         if row.segment not in self._read_again:
             self._read_again |= self._read([row.segment])
         now = self._read_again[row.segment]
-        return now and Listed(row=now, status=self.look.of(now.status, now.manager_id))
+        return (
+            None
+            if now is None
+            else Listed(row=now, status=self.look.of(now.status, now.manager_id))
+        )
 
 
 def _key_of(item: tuple[str, IndexRow]) -> str:
