@@ -16,6 +16,7 @@ from airflow_provider_rayworkflow.workflow.model.index_row import (
     IndexRow,
     by_status,
     feed_key,
+    feed_value,
     id_key,
     index_keys,
     time_key,
@@ -31,7 +32,7 @@ log = get_logger(__name__)
 Json = dict[str, Any]
 
 _DAY_S = 86_400.0
-#: How long the feed keeps an end. A watcher that was away for longer misses what came before.
+#: How long the feed keeps a change. A watcher that was away for longer misses what came before.
 FEED_S = 90 * _DAY_S
 # A manager's changes are taken over sooner than that; then a deletion must not be forgotten.
 _DELETION_S = _DAY_S
@@ -45,15 +46,15 @@ def take_over(store: WorkflowStore, changes: Sequence[Change], *, now: float) ->
     :returns: False where there is no index.
     :raises CorruptedDataError: when a part of the index is damaged.
     """
-    while True:
+    tree = store.index.load()
+    while tree is not None:
         try:
-            tree = store.index.load()
-            if tree is None:
-                return False
             if store.index.commit(tree, _updates(store, tree, changes, now)):
                 return True
+            tree = store.index.load()  # another one was first
         except KeyNotFoundError:
-            continue  # the index has been replaced meanwhile, as it has where the commit came second
+            tree = store.index.newer_than(tree)
+    return False
 
 
 def take_over_active(store: WorkflowStore, manager_id: str, *, now: float) -> None:
@@ -99,7 +100,8 @@ def _sorted_items(rows: Sequence[IndexRow], now: float, version: int) -> Iterato
             keys += [(key, number) for key in own]
         keys.sort()
         for key, number in keys:
-            yield key, rows[number].to_json()
+            row = rows[number]
+            yield key, feed_value(row, now) if prefix == FEED else row.to_json()
         keys.clear()
 
 
@@ -139,7 +141,8 @@ def _row_of_name(key: StatusKey) -> IndexRow:
 def _updates(
     store: WorkflowStore, tree: Tree, changes: Sequence[Change], now: float
 ) -> dict[str, Json | None]:
-    stored = {change.segment: _parsed(tree.get(id_key(change.segment))) for change in changes}
+    found = tree.get_all([id_key(change.segment) for change in changes])
+    stored = {change.segment: _parsed(found.get(id_key(change.segment))) for change in changes}
     rows = {change.segment: change.row for change in changes}
     uncertain = [segment for segment, row in rows.items() if not _is_certain(row, stored[segment])]
     rows |= _read_all(lambda segment: _read(store, segment), uncertain, store.bytes.reads_at_once)
@@ -156,18 +159,15 @@ def _updates(
             row = IndexRow(
                 segment=segment, workflow_id=row.workflow_id, status=row.status, created_at=now
             )
-        updates |= _update(before, row, tree.version + 1)
+        updates |= _update(before, row)
+        updates[feed_key(tree.version + 1, segment)] = feed_value(row, now)
     return updates
 
 
-def _update(before: IndexRow | None, row: IndexRow, version: int) -> dict[str, Json | None]:
+def _update(before: IndexRow | None, row: IndexRow) -> dict[str, Json | None]:
     value = row.to_json()
     updates: dict[str, Json | None] = dict.fromkeys(index_keys(before) if before else ())
     updates |= dict.fromkeys(index_keys(row), value)
-    is_end = not row.status.is_active and row.status is not WorkflowStatus.NONE
-    name = (row.position, row.status, row.manager_id)
-    if is_end and (before is None or (before.position, before.status, before.manager_id) != name):
-        updates[feed_key(version, row.segment)] = value
     return updates
 
 
@@ -191,8 +191,7 @@ def _forgotten(tree: Tree, now: float) -> Iterator[str]:
         yield key
         yield id_key(key.rpartition("/")[2])
     for _, (key, value) in zip(range(_MOST_FORGOTTEN), tree.scan(low=FEED), strict=False):
-        row = _parsed(value)
-        if not key.startswith(FEED) or (row is not None and row.last_at > now - FEED_S):
+        if not key.startswith(FEED) or value["at"] > now - FEED_S:
             return
         yield key
 

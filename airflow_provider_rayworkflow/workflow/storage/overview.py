@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 import math
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -31,7 +31,7 @@ from airflow_provider_rayworkflow.workflow.model.index_row import (
 )
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import keys
-from airflow_provider_rayworkflow.workflow.storage.change_logs import Change
+from airflow_provider_rayworkflow.workflow.storage.change_logs import ChangeLog
 from airflow_provider_rayworkflow.workflow.storage.index import Tree
 from airflow_provider_rayworkflow.workflow.storage.left_out import Report, log_left_out
 from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusLook, StatusReader
@@ -103,11 +103,11 @@ class Overview:
         :raises StorageError: when the storage does not answer.
         """
         try:
-            changes, writers = self._read_logs()
+            logs = self._read_logs()
             self._tree = self.store.index.load()
-            if self._tree is None or not self._is_complete(writers):
+            if self._tree is None or not self._is_complete({one.writer for one in logs}):
                 return False
-            self._settle(changes)
+            self._settle(logs)
         except DataLoadError as exc:
             self._warn_or_raise(exc)
             return False
@@ -238,8 +238,7 @@ class Overview:
         :raises StorageError: when the storage does not answer, or the index is damaged.
         """
         found = set(self._newer)
-        rows = self._stored(feed_key(version + 1, ""), behind(FEED), reverse=False)
-        found.update(row.segment for _, row in rows)
+        found.update(self._came_since(version))
         for status in _ACTIVE:
             found.update(
                 listed.row.segment
@@ -259,16 +258,14 @@ class Overview:
             raise problem
         log.warning("The index is of no use, all statuses are listed: %s", problem)
 
-    def _read_logs(self) -> tuple[list[Change], set[str]]:
-        logs, changes, writers = self.store.changes, list[Change](), set[str]()
-        for writer in logs.writers(self._report):
+    def _read_logs(self) -> list[ChangeLog]:
+        found = []
+        for writer in self.store.changes.writers(self._report):
             try:
-                found = logs.read(writer)
+                found.append(self.store.changes.read(writer))
             except KeyNotFoundError:
                 continue  # taken over since the listing: the index is read later
-            writers.add(writer)
-            changes += found.untaken
-        return changes, writers
+        return found
 
     def _is_complete(self, writers: set[str]) -> bool:
         """False if a manager that lives has no change log."""
@@ -280,26 +277,30 @@ class Overview:
                 return False
         return True
 
-    def _settle(self, changes: Iterable[Change]) -> None:
+    def _settle(self, logs: Sequence[ChangeLog]) -> None:
         """Decide of each workflow in a change log what counts."""
-        found: dict[str, list[IndexRow | None]] = {}
-        for change in changes:
-            found.setdefault(change.segment, []).append(change.row)
+        found: dict[str, list[tuple[int, IndexRow | None]]] = {}
+        for changed in logs:
+            for change in changed.untaken:
+                found.setdefault(change.segment, []).append((changed.version, change.row))
+        since = min((version for rows in found.values() for version, _ in rows), default=None)
+        later = {} if since is None else self._came_since(since)
         unsettled = []
         for segment, rows in found.items():
-            row = rows[0]
-            if len(rows) == 1 and row is not None and self._is_newer(row):
-                self._newer[segment] = None if row.status is WorkflowStatus.NONE else row
-            else:
+            version, row = rows[0]
+            if len(rows) > 1 or row is None or not _is_newer(row, version, later.get(segment, ())):
                 unsettled.append(segment)
+            else:
+                self._newer[segment] = None if row.status is WorkflowStatus.NONE else row
         self._newer |= self._read(unsettled)
 
-    def _is_newer(self, row: IndexRow) -> bool:
-        """True if a change is certainly later than what the index has."""
-        stored = self._parsed(self._tree.get(id_key(row.segment))) if self._tree else None
-        if stored is None:
-            return True
-        return stored.manager_id == row.manager_id and stored.position <= row.position
+    def _came_since(self, version: int) -> dict[str, list[tuple[int, Json]]]:
+        """What the feed has since a version, by segment: each with the version in which it came."""
+        found: dict[str, list[tuple[int, Json]]] = {}
+        for key, value in self._items(feed_key(version + 1, ""), behind(FEED), reverse=False):
+            came = int(key.removeprefix(FEED).partition("/")[0])
+            found.setdefault(str(value["segment"]), []).append((came, value))
+        return found
 
     def _read(self, segments: Collection[str]) -> dict[str, IndexRow | None]:
         def read(segment: str) -> IndexRow | None:
@@ -318,20 +319,23 @@ class Overview:
             return dict(zip(segments, threads.map(read, segments), strict=True))
 
     def _stored(self, first: str, end: str, reverse: bool) -> Iterator[tuple[str, IndexRow]]:
+        for key, value in self._items(first, end, reverse):
+            if (row := self._parsed(value)) is not None:
+                yield key, row
+
+    def _items(self, first: str, end: str, reverse: bool) -> Iterator[tuple[str, Json]]:
         """What the index has, also where it is replaced meanwhile: then from the next root on."""
         while self._tree is not None:
             try:
                 for key, value in self._tree.scan(low=first, high=end, reverse=reverse):
-                    row = self._parsed(value)
-                    if row is not None:
-                        yield key, row
+                    yield key, value
                     if reverse:
                         end = key
                     else:
                         first = key + "\0"
                 return
             except KeyNotFoundError:
-                self._tree = self.store.index.load()
+                self._tree = self.store.index.newer_than(self._tree)
 
     def _parsed(self, value: Json | None) -> IndexRow | None:
         if value is None:
@@ -352,6 +356,22 @@ class Overview:
             if now is None
             else Listed(row=now, status=self.look.of(now.status, now.manager_id))
         )
+
+
+def _is_newer(row: IndexRow, version: int, came: Iterable[tuple[int, Json]]) -> bool:
+    """True if a change is certainly later than what the index has.
+
+    :param version: of the index, when the change was not made yet.
+    :param came: what came into the index of the workflow, with the version in which it did.
+    """
+    return all(
+        at <= version
+        or (
+            value["manager_id"] == row.manager_id
+            and (value["epoch"], value["number"]) <= row.position
+        )
+        for at, value in came
+    )
 
 
 def _key_of(item: tuple[str, IndexRow]) -> str:
