@@ -180,7 +180,8 @@ class OwnChanges:
                 self._now.clear()
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._now.wait(), pause_s)
-            error = await self._write()
+            if error := await self._write():
+                log.warning("The manager's change log can't be written: %s", text_of(error))
             self._is_dirty = self._is_dirty or error is not None
             pause_s = _RETRY_S if error else _GATHER_S
         self._flushing = None
@@ -189,16 +190,17 @@ class OwnChanges:
         """Write the log as it is now; returns what went wrong, which those who wait are told."""
         self._is_dirty = False
         waiting, self._waiting = self._waiting, []
-        error: Exception | None = None
+        error: BaseException | None = None
         try:
             await self._writes.put(partial(self._put, list(self._changes.values()), self._seq))
-        except Exception as exc:  # of any kind: the next write has it all
-            log.warning("The manager's change log can't be written: %s", text_of(exc))
+        except BaseException as exc:
             error = exc
         for written in waiting:
             if not written.done():
                 written.set_exception(error) if error else written.set_result(None)
-        return error
+        if error is None or isinstance(error, Exception):
+            return error  # the next write has it all
+        raise error
 
     def _put(self, found: Sequence[tuple[Change, str]], seq: int) -> Put:
         changed = ChangeLog(

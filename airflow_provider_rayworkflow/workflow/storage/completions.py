@@ -125,12 +125,17 @@ class Completions:
         is_first = ledger is None
         ledger = ledger or _Ledger(version=overview.version)
         self._looked_to = overview.version
-        ended = [
-            Completion.of(listed)
+        changed = {
+            segment: overview.get(segment)
             for segment in sorted(overview.changed_since(ledger.version))
             if segment.startswith(self._prefix)
-            and (listed := overview.get(segment)) is not None
-            and listed.status in self._statuses
+        }
+        for segment in [segment for segment, listed in changed.items() if listed is None]:
+            ledger.confirmed.pop(segment, None)  # deleted: it may come again
+        ended = [
+            Completion.of(listed)
+            for listed in changed.values()
+            if listed is not None and listed.status in self._statuses
         ]
         self._seen = {end.key.segment for end in ended}
         self._given = {one: given for one, given in self._given.items() if one in self._seen}

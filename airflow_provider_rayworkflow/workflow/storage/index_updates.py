@@ -51,9 +51,10 @@ def take_over(store: WorkflowStore, changes: Sequence[Change], *, now: float) ->
         try:
             if store.index.commit(tree, _updates(store, tree, changes, now)):
                 return True
-            tree = store.index.load()  # another one was first
         except KeyNotFoundError:
             tree = store.index.newer_than(tree)
+        else:
+            tree = store.index.load()  # another one was first
     return False
 
 

@@ -98,16 +98,19 @@ class Overview:
         self._tree: Tree | None = None
 
     def load(self) -> bool:
-        """Read the change logs, then the root of the index; False if there is none, or none that serves.
+        """Read the change logs, then the root of the index.
+
+        :returns: False if there is no index, or a manager has no change log: then lists are not complete.
 
         :raises StorageError: when the storage does not answer.
         """
+        self._newer, self._tree = {}, None
         try:
             logs = self._read_logs()
             self._tree = self.store.index.load()
+            self._settle(logs)
             if self._tree is None or not self._is_complete({one.writer for one in logs}):
                 return False
-            self._settle(logs)
         except DataLoadError as exc:
             self._warn_or_raise(exc)
             return False
@@ -222,7 +225,7 @@ class Overview:
         if segment in self._newer:
             row = self._newer[segment]
         else:
-            row = self._parsed(self._tree.get(id_key(segment))) if self._tree else None
+            row = self._found(segment)
         return None if row is None or row.status is WorkflowStatus.NONE else self._honest(row)
 
     @property
@@ -336,6 +339,12 @@ class Overview:
                 return
             except KeyNotFoundError:
                 self._tree = self.store.index.newer_than(self._tree)
+
+    def _found(self, segment: str) -> IndexRow | None:
+        if self._tree is None:
+            return self._read([segment])[segment]
+        key = id_key(segment)
+        return next((row for _, row in self._stored(key, key + "\0", reverse=False)), None)
 
     def _parsed(self, value: Json | None) -> IndexRow | None:
         if value is None:

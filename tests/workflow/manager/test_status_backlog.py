@@ -141,6 +141,7 @@ def test_one_that_comes_while_an_earlier_one_is_dealt_with_is_not_forgotten(stor
             tenure=Tenure(),
             intervals=Intervals(retry_s=0.01),
         )
+        await known.changes.open(0)
         late = StatusBacklog(known, Locks())
         late.add(record(epoch=1), replaces=None)
         earlier = asyncio.Event()

@@ -15,7 +15,9 @@ from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.offline import lifecycle
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
+from airflow_provider_rayworkflow.workflow.storage.index_updates import rebuild
 from airflow_provider_rayworkflow.workflow.storage.leases import Lease, Process
+from airflow_provider_rayworkflow.workflow.storage.left_logs import LeftLogs
 from airflow_provider_rayworkflow.workflow.storage.mailbox import Mailbox, StopRequest
 from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader
 
@@ -109,7 +111,12 @@ def find(store: WorkflowStore):
 def test_delete_leaves_nothing(store):
     write(store, WorkflowStatus.CANCELED)
     lifecycle.delete(store, find(store), manager_id="v", now=NOW)
-    assert list(store.bytes.list("v1")) == []
+    left = [entry.key for entry in store.bytes.list("v1")]
+    # Change logs tell of it until they are taken over.
+    assert [key for key in left if not key.startswith("v1/changes/")] == []
+    assert rebuild(store, now=NOW) == 0
+    LeftLogs(store).take_over(NOW)
+    assert store.changes.writers() == {}
 
 
 @pytest.mark.parametrize("state", ["running", "being resumed", "resumed since"])
