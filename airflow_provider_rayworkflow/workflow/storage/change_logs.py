@@ -30,6 +30,9 @@ from airflow_provider_rayworkflow.workflow.storage.left_out import Report
 
 Json = dict[str, Any]
 
+#: How long a log stays at least after its latest change, for those who look again and again.
+KEPT_S = 600.0
+
 # More than ten thousand workflows that begin at once take.
 _MAX_ROWS_BYTES = 256 * 1024 * 1024
 
@@ -139,7 +142,8 @@ class ChangeLogs:
         with understanding(key, "changes"):
             if body["writer"] != writer or body["rest"] != rest_sum(rest):
                 raise CorruptedDataError(key, "its changes are not whole, or another writer's")
-            found = json.loads(_unpacked(key, rest))
+            has_news = body["seq"] > since
+            found = json.loads(_unpacked(key, rest)) if has_news else ()
             changes = tuple(Change.from_json(change) for change in found if change[0] > since)
             return well_typed(
                 ChangeLog(

@@ -198,7 +198,11 @@ class WorkflowStore:
 
         That is known of a damaged one, too.
         """
-        return max(self._status_keys(keys.status_folder(workflow_id)), default=None)
+        return self.latest_of_segment(keys.quote_id(workflow_id))
+
+    def latest_of_segment(self, segment: str) -> keys.StatusKey | None:
+        """As :meth:`latest_status`, by :func:`quote_id` of the workflow's id."""
+        return max(self._status_keys(keys.status_folder_of(segment)), default=None)
 
     def read_status_at(self, key: keys.StatusKey) -> StatusRecord:
         """The status document that a listing has found; one read.
