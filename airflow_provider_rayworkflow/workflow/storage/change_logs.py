@@ -3,7 +3,7 @@
 A log is one document, written anew with each flush. Readers find in a few documents what is active and what has
 ended, however much is stored. See docs/storage.md.
 
-A *look row* has no status: its writer is about to write one, or may have. Whoever reads it reads the status document.
+A *look row* has no status: its writer is about to write one, or may have. Its readers read the status document.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ class ChangeLogs:
         """One log; one read.
 
         :param since: leave out changes up to this ``seq``, which the caller knows.
-        :raises KeyNotFoundError: when there is none (any more).
+        :raises KeyNotFoundError: when the writer has no log (any more).
         :raises DataLoadError: when it is damaged.
         """
         key = keys.change_log_key(writer)

@@ -32,6 +32,7 @@ from airflow_provider_rayworkflow.workflow.storage.change_logs import Change
 from airflow_provider_rayworkflow.workflow.storage.keys import StatusKey
 from airflow_provider_rayworkflow.workflow.storage.leases import since_boot
 from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader
+from airflow_provider_rayworkflow.workflow.storage.statuses import latest_key
 from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
 
 #: By segment: the honest status with what is written, or why that can't be read. Nothing is stored
@@ -249,7 +250,7 @@ class StatusWatch:
 def _read_key(store: WorkflowStore, segment: str) -> StatusKey | None:
     """The latest status; with a signing key, only if the document says the same."""
     for _ in range(_MAX_READS):
-        key = store.latest_of_segment(segment)
+        key = latest_key(store.bytes, segment)
         if key is None:
             return None
         try:

@@ -39,7 +39,11 @@ from airflow_provider_rayworkflow.workflow.storage.leases import LeaseStore
 from airflow_provider_rayworkflow.workflow.storage.left_out import Report, log_left_out
 from airflow_provider_rayworkflow.workflow.storage.log_pieces import LogPieces
 from airflow_provider_rayworkflow.workflow.storage.mailbox import Mailbox
-from airflow_provider_rayworkflow.workflow.storage.statuses import status_key, status_put
+from airflow_provider_rayworkflow.workflow.storage.statuses import (
+    latest_key,
+    status_key,
+    status_put,
+)
 from airflow_provider_rayworkflow.workflow.storage.values import ValueStore
 
 log = get_logger(__name__)
@@ -198,11 +202,7 @@ class WorkflowStore:
 
         That is known of a damaged one, too.
         """
-        return self.latest_of_segment(keys.quote_id(workflow_id))
-
-    def latest_of_segment(self, segment: str) -> keys.StatusKey | None:
-        """As :meth:`latest_status`, by :func:`quote_id` of the workflow's id."""
-        return max(self._status_keys(keys.status_folder_of(segment)), default=None)
+        return latest_key(self.bytes, keys.quote_id(workflow_id))
 
     def read_status_at(self, key: keys.StatusKey) -> StatusRecord:
         """The status document that a listing has found; one read.

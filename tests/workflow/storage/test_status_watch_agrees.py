@@ -304,7 +304,7 @@ class Agreement(RuleBasedStateMachine):
                 assert (status, key.status) == (Status.RESUMABLE, Status.RUNNING)
                 assert key.manager_id in dead
                 if before.get(segment) != self.shown[segment]:
-                    assert self.store.latest_of_segment(segment) == key, "it has ended"
+                    assert self.store.latest_status(segment) == key, "it has ended"
         return self.shown
 
     def teardown(self) -> None:
