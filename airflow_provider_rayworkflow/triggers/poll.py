@@ -1,8 +1,9 @@
 """One look at a storage for all who wait in this process.
 
 Every trigger of a triggerer runs on one event loop. Those of one connection share a poll: however
-many wait, one listing of the statuses a round answers all of them. Storage is asked in a thread,
-so that the loop never waits for it.
+many wait, and however much is stored, a round costs a listing of the change logs, a read of each
+manager's log and lease, and one request for each workflow that changed (:class:`.StatusWatch`). Storage is
+asked in a thread, so that the loop never waits for it.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ from airflow_provider_rayworkflow.workflow.model.progress import progress_line
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.offline.finished import FinishedTasks
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
-from airflow_provider_rayworkflow.workflow.storage.keys import StatusKey, quote_id, segment_of
-from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusLook, StatusReader
+from airflow_provider_rayworkflow.workflow.storage.keys import StatusKey, quote_id
+from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader
+from airflow_provider_rayworkflow.workflow.storage.status_watch import StatusWatch
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -115,7 +117,8 @@ class _Poll:
         self._changed = asyncio.Event()
         self._threads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ray-workflow-poll")
         self._task: asyncio.Task[None] | None = None
-        self._reader: StatusReader | None = None
+        self._statuses: StatusWatch | None = None
+        self._is_connected = False
         self._tasks: dict[str, FinishedTasks] = {}
         self._progress_at: dict[str, float] = {}
 
@@ -169,27 +172,37 @@ class _Poll:
 
     def _look(self, watches: list[Watch]) -> _Answer:
         try:
-            if self._reader is None:
-                store = RayWorkflowHook(self._conn_id).store
-                self._reader = StatusReader(store, patient=True)
-            store, look = self._reader.store, self._reader.look()
-            segments = {watch.segment for watch in watches}
-            closed: _Standings = {}
-            latest = store.list_segments(
-                lambda problem: closed.update({segment_of(problem.key): problem})
-            )
+            statuses = self._connected()
+            found = statuses.look({watch.segment for watch in watches})
             standings: _Standings = {
-                segment: _standing(store, look, key)
-                for segment, key in latest.items()
-                if segment in segments
-            } | closed
+                segment: standing
+                if isinstance(standing, StorageError)
+                else Standing(status=standing[0], key=standing[1])
+                for segment, standing in found.items()
+            }
+            store = statuses.store
             self._look_at_tasks(store, watches, standings)
             self._look_at_progress(store, watches, standings)
             self._look_at_logs(store, watches, standings)
         except Exception as exc:  # the waiters judge it
-            self._reader = None  # the connection may be corrected meanwhile
+            self._is_connected = False  # the connection may be corrected meanwhile
             return exc
         return standings
+
+    def _connected(self) -> StatusWatch:
+        """What is known of the statuses stays known while the storage is the same."""
+        known = self._statuses
+        if known is not None and self._is_connected:
+            return known
+        hook = RayWorkflowHook(self._conn_id)
+        store = hook.store
+        reader = StatusReader(store, patient=True)
+        if known is not None and _is_same(known.store, store) and not hook.settings.storage_conn_id:
+            known.use(reader)
+        else:
+            known = StatusWatch(reader)
+        self._statuses, self._is_connected = known, True
+        return known
 
     def _look_at_tasks(
         self, store: WorkflowStore, watches: list[Watch], standings: _Standings
@@ -262,13 +275,9 @@ _LOG_READS = 2
 _LOG_LINES = 500
 
 
-def _standing(store: WorkflowStore, look: StatusLook, key: StatusKey) -> Standing | Exception:
-    """How one workflow stands; what is wrong with its document concerns no other one."""
-    try:
-        store.believe(key)
-    except StorageError as exc:
-        return exc
-    return Standing(status=look.of(key.status, key.manager_id), key=key)
+def _is_same(one: WorkflowStore, other: WorkflowStore) -> bool:
+    """True if both are the same storage, and believe the same documents."""
+    return one.bytes.uri == other.bytes.uri and one.signing == other.signing
 
 
 _POLLS: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, _Poll]] = WeakKeyDictionary()

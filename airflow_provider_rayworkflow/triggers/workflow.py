@@ -58,7 +58,7 @@ class TriggerTimes:
 class RayWorkflowTrigger(BaseTrigger):
     """Fires once, when a workflow has one of some statuses, or one of its tasks has finished.
 
-    Reads the storage only, in threads; all triggers of one connection share one listing a round.
+    Reads the storage only, in threads; all triggers of one connection share one look a round.
     Its event is ``{"reason", "workflow_id", "status", "error", "carried"}``, see :data:`Reason`.
 
     :param statuses: names of :class:`WorkflowStatus`; ``"NONE"`` if nothing is

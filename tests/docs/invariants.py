@@ -32,7 +32,7 @@ INVARIANTS = {
 
 #: What is not true yet, or not tested. Part of the table.
 NOTES = {
-    12: "Only in part: a start, a status and an event. Lists, pages and polls still read all that "
+    12: "Only in part: a start, a status, an event and a poll. Lists and pages still read all that "
     "is stored.",
 }
 

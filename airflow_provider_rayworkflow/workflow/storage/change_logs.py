@@ -3,7 +3,7 @@
 A log is one document, written anew with each flush. Readers find in a few documents what is active and what has
 ended, however much is stored. See docs/storage.md.
 
-A *look row* has no status: its writer is about to write one, or may have. Whoever reads it reads the status document.
+A *look row* has no status: its writer is about to write one, or may have. Its readers read the status document.
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ from airflow_provider_rayworkflow.workflow.storage.byte_store import ByteStore, 
 from airflow_provider_rayworkflow.workflow.storage.left_out import Report
 
 Json = dict[str, Any]
+
+#: How long a log stays at least after its latest change, for those who look again and again.
+KEPT_S = 600.0
 
 # More than ten thousand workflows that begin at once take.
 _MAX_ROWS_BYTES = 256 * 1024 * 1024
@@ -134,7 +137,7 @@ class ChangeLogs:
         """One log; one read.
 
         :param since: leave out changes up to this ``seq``, which the caller knows.
-        :raises KeyNotFoundError: when there is none (any more).
+        :raises KeyNotFoundError: when the writer has no log (any more).
         :raises DataLoadError: when it is damaged.
         """
         key = keys.change_log_key(writer)
@@ -143,7 +146,8 @@ class ChangeLogs:
         with understanding(key, "changes"):
             if body["writer"] != writer or body["rest"] != rest_sum(rest):
                 raise CorruptedDataError(key, "its changes are not whole, or another writer's")
-            found = json.loads(_unpacked(key, rest))
+            has_news = body["seq"] > since
+            found = json.loads(_unpacked(key, rest)) if has_news else ()
             changes = tuple(Change.from_json(change) for change in found if change[0] > since)
             return well_typed(
                 ChangeLog(

@@ -140,7 +140,12 @@ def workflow_folder(workflow_id: str) -> str:
 
 def status_folder(workflow_id: str) -> str:
     """The folder of a workflow's status documents, whose keys :func:`status_key` makes."""
-    return f"{STATUSES}/{quote_id(workflow_id)}"
+    return status_folder_of(quote_id(workflow_id))
+
+
+def status_folder_of(segment: str) -> str:
+    """The same, by the segment of the workflow's id."""
+    return f"{STATUSES}/{segment}"
 
 
 def epoch_key(workflow_id: str, epoch: int) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from change_log_rows import write_with_log
 from sample_records import lease, status_record
 
 from airflow_provider_rayworkflow.tries import workflow_log
@@ -33,7 +34,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WorkflowStore:
 
 
 def write_status(store: WorkflowStore, workflow_id: str, status: Status, number: int = 0) -> None:
-    store.write_status(status_record(status, workflow_id, number=number))
+    write_with_log(store, status_record(status, workflow_id, number=number))
 
 
 def write_lines(store: WorkflowStore, number: int, *texts: str, workflow_id: str = "w") -> None:
@@ -131,6 +132,6 @@ def test_a_look_at_the_storage_reads_two_logs_however_many_wait(
         await asyncio.gather(*waiting, return_exceptions=True)
 
     asyncio.run(main())
-    rounds = Counter(listed)["v1/status"]
+    rounds = Counter(listed)["v1/changes"]
     looks = sum("/logs/" in folder for folder in listed)
     assert looks <= 2 * rounds

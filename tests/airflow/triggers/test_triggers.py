@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from change_log_rows import write_with_log
 from sample_records import lease, status_record
 
 from airflow_provider_rayworkflow.hooks import RayWorkflowHook
@@ -45,8 +46,16 @@ def store(root: Path) -> WorkflowStore:
 def write(
     store: WorkflowStore, workflow_id: str, status: Status, *, number: int = 0, **more: int
 ) -> None:
-    store.write_status(
-        status_record(status, workflow_id, number=number, manager_id=MANAGER, **more)
+    write_all(store, [workflow_id], status, number=number, **more)
+
+
+def write_all(store: WorkflowStore, workflow_ids: list[str], status: Status, **more: int) -> None:
+    write_with_log(
+        store,
+        *(
+            status_record(status, workflow_id, manager_id=MANAGER, **more)
+            for workflow_id in workflow_ids
+        ),
     )
 
 
@@ -76,6 +85,11 @@ class Counted:
         self.statuses_read = 0
         for name in ("list", "get", "put"):
             self._wrap(monkeypatch, name)
+
+    @property
+    def rounds(self) -> int:
+        """How many looks have begun: each lists the change logs first."""
+        return self.listed.count("v1/changes")
 
     def _wrap(self, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
         call = getattr(LocalStore, name)
@@ -126,7 +140,7 @@ def test_a_trigger_waits_until_the_workflow_ends(store: WorkflowStore, counted: 
 
     async def end_later() -> dict:
         waiting = asyncio.create_task(fired(trigger()))
-        while len(counted.listed) < 3:
+        while counted.rounds < 3:
             await asyncio.sleep(0.001)
         assert not waiting.done()
         write(store, "w", Status.SUCCESSFUL, number=1)
@@ -166,14 +180,14 @@ def test_a_look_reads_the_progress_of_two_of_all_waiting_workflows(
             asyncio.create_task(fired(trigger(f"w{number}", token="t", times=times)))
             for number in range(9)
         ]
-        while len(counted.listed) < 4:
+        while counted.rounds < 4:
             await asyncio.sleep(0.001)
         for task in waiting:
             task.cancel()
         await asyncio.wait(waiting)
 
     asyncio.run(wait())
-    assert 0 < counted.statuses_read <= 2 * len(counted.listed)
+    assert 0 < counted.statuses_read <= 2 * counted.rounds
 
 
 def test_a_workflow_whose_manager_is_gone_fires_as_resumable(store: WorkflowStore):
@@ -227,18 +241,74 @@ def test_a_storage_that_fails_for_a_moment_is_borne_with(store: WorkflowStore, m
     assert not failures
 
 
+def test_after_a_failure_the_statuses_that_are_known_are_not_read_again(
+    store: WorkflowStore, counted: Counted, monkeypatch: pytest.MonkeyPatch
+):
+    write(store, "w", Status.RUNNING)
+
+    async def end_later() -> dict:
+        waiting = asyncio.create_task(fired(trigger()))
+        await fail_once(counted, monkeypatch)
+        rounds = counted.rounds
+        while counted.rounds < rounds + 3:
+            await asyncio.sleep(0.001)
+        write(store, "w", Status.SUCCESSFUL, number=1)
+        return await waiting
+
+    assert asyncio.run(end_later())["status"] == "SUCCESSFUL"
+    assert counted.listed.count("v1/status/w") == 2, "at first, and when it has changed"
+
+
+def test_after_a_failure_another_storage_in_the_connection_is_read_anew(
+    store: WorkflowStore, counted: Counted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    write(store, "w", Status.RUNNING)
+    other = WorkflowStore(open_store(str(tmp_path / "other")))
+    write(other, "w", Status.FAILED)
+
+    async def change() -> dict:
+        waiting = asyncio.create_task(fired(trigger()))
+        while counted.rounds < 2:  # the first storage is known by then
+            await asyncio.sleep(0.001)
+        monkeypatch.setenv(
+            "AIRFLOW_CONN_WAITED",
+            f'{{"conn_type": "ray_workflow", "extra": {{"storage": "{tmp_path / "other"}"}}}}',
+        )
+        await fail_once(counted, monkeypatch)
+        return await waiting
+
+    assert asyncio.run(change())["status"] == "FAILED"
+
+
+async def fail_once(counted: Counted, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a look fail that comes after others."""
+    while counted.rounds < 2:
+        await asyncio.sleep(0.001)
+    look, failures = LocalStore.list, [DataLoadError("away")]
+
+    def fail(store: LocalStore, folder: str) -> Iterator[Entry]:
+        found = look(store, folder)
+        if failures:
+            raise failures.pop()
+        return found
+
+    monkeypatch.setattr(LocalStore, "list", fail)
+    while failures:
+        await asyncio.sleep(0.001)
+
+
 def test_a_connection_that_does_not_exist_fires_with_the_reason():
     event = asyncio.run(fired(trigger(ray_workflow_conn_id="nope", unreachable_timeout_s=0)))
     assert event["reason"] == "unreachable"
     assert "nope" in event["error"]
 
 
-def test_a_thousand_triggers_make_one_listing_a_round_and_never_block_the_loop(
+def test_a_thousand_triggers_share_their_rounds_and_never_block_the_loop(
     store: WorkflowStore, counted: Counted, monkeypatch: pytest.MonkeyPatch
 ):
     """All of the storage is read by one thread that isn't the loop's; the loop goes on meanwhile."""
-    for number in range(1000):
-        write(store, f"w{number}", Status.RUNNING)
+    names = [f"w{number}" for number in range(1000)]
+    write_all(store, names, Status.RUNNING)
     rounds: list[set[poll.Watch]] = []
     run_in_executor = asyncio.BaseEventLoop.run_in_executor
 
@@ -255,8 +325,7 @@ def test_a_thousand_triggers_make_one_listing_a_round_and_never_block_the_loop(
     counted.listed.clear()
 
     def end_all() -> None:
-        for number in range(1000):
-            write(store, f"w{number}", Status.SUCCESSFUL, number=1)
+        write_all(store, names, Status.SUCCESSFUL, number=1)
 
     turn, answered = 0, Counter()
     wait_for_next = poll.Watch.next
@@ -276,7 +345,7 @@ def test_a_thousand_triggers_make_one_listing_a_round_and_never_block_the_loop(
                 turn += 1
 
         counting = asyncio.create_task(count_turns())
-        all_end = asyncio.gather(*(fired(trigger(f"w{number}")) for number in range(1000)))
+        all_end = asyncio.gather(*(fired(trigger(name)) for name in names))
         while len(rounds) < 4 or len(rounds[-1]) < 1000:  # on a busy machine some begin later
             await asyncio.sleep(0.001)
         readers = set(counted.threads)
@@ -287,8 +356,11 @@ def test_a_thousand_triggers_make_one_listing_a_round_and_never_block_the_loop(
 
     events, readers = asyncio.run(wait_for_all())
     assert {event["status"] for event in events} == {"SUCCESSFUL"}
-    assert set(counted.listed) == {"v1/status"}
-    assert len(counted.listed) == len(rounds), "one listing a round, for all of them together"
+    listed = Counter(counted.listed)
+    assert listed.pop("v1/changes") == len(rounds), "one listing a round, for all of them together"
+    assert set(listed) == {f"v1/status/{name}" for name in names}
+    assert min(listed.values()) == 2, "one when it is first watched, one when it has changed"
+    assert listed.total() < 2010, "and now and then one of the oldest"
     assert len(readers) == 1
     assert threading.get_ident() not in readers, "the loop's thread never reads"
     assert max(answered.values()) <= poll.ANSWERS_A_TURN, "the loop does other things in between"
@@ -325,7 +397,7 @@ def test_a_cancelled_trigger_leaves_nothing_running(store: WorkflowStore, counte
 
     async def wait() -> dict:
         waiting = asyncio.create_task(fired(trigger()))
-        while len(counted.listed) < 2:
+        while counted.rounds < 2:
             await asyncio.sleep(0.001)
         waiting.cancel()
         with suppress(asyncio.CancelledError):
