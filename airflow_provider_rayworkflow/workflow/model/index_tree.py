@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, pairwise
 from operator import itemgetter
@@ -30,6 +30,7 @@ Item = tuple[str, Json]
 Read = Callable[[str], "IndexNode"]
 Write = Callable[["IndexNode"], str]
 Tally = Callable[[Json], str]
+Ahead = Callable[[Sequence[str]], None]
 T = TypeVar("T")
 
 #: How many items a leaf has at most, and an inner node children.
@@ -124,6 +125,32 @@ def get(root: IndexNode, read: Read, key: str) -> Json | None:
     raise _too_deep()
 
 
+def get_all(
+    root: IndexNode, read: Read, keys: Collection[str], *, ahead: Ahead | None = None
+) -> dict[str, Json]:
+    """The values of those of the keys that have an item. Reads each node on their ways once.
+
+    :param ahead: as for :func:`apply`.
+    :raises ValueError: when the tree is deeper than any tree can be.
+    """
+    found: dict[str, Json] = {}
+    wanted = sorted(set(keys))
+    waiting = [(root, 0, len(wanted), 0)]
+    while waiting:
+        node, start, end, depth = waiting.pop()
+        if depth > _MAX_DEPTH:
+            raise _too_deep()
+        if node.children is None:
+            values = dict(node.items or ())
+            found.update((key, values[key]) for key in wanted[start:end] if key in values)
+            continue
+        touched = [one for one in _touched(node.children, wanted, start, end) if one[1] < one[2]]
+        if ahead is not None:
+            ahead([child.ref for child, _, _ in touched])
+        waiting += [(read(child.ref), one, other, depth + 1) for child, one, other in touched]
+    return found
+
+
 def scan(
     root: IndexNode, read: Read, *, low: str = "", high: str | None = None, reverse: bool = False
 ) -> Iterator[Item]:
@@ -198,6 +225,14 @@ def _span(children: Sequence[Child], low: str, high: str | None) -> tuple[int, i
     return start, len(children) if high is None else bisect_left(children, high, key=_first_of)
 
 
+def _touched(
+    children: Sequence[Child], keys: Sequence[str], start: int, end: int
+) -> list[tuple[Child, int, int]]:
+    """The children, each with the numbers of its keys: the first, and the one after the last."""
+    ends = [bisect_left(keys, child.first, start, end) for child in children[1:]]
+    return [*zip(children, [start, *ends], [*ends, end], strict=True)]
+
+
 def _first_of(child: Child) -> str:
     return child.first
 
@@ -217,7 +252,7 @@ def apply(
     write: Write,
     dropped: Callable[[str], None],
     tally: Tally,
-    ahead: Callable[[Sequence[str]], None] | None = None,
+    ahead: Ahead | None = None,
     node_size: int = NODE_SIZE,
 ) -> IndexNode:
     """Change, add and delete items. Only nodes that have one of them are read and replaced.
@@ -318,7 +353,7 @@ class _Making:
     write: Write
     dropped: Callable[[str], None]
     tally: Tally
-    ahead: Callable[[Sequence[str]], None] | None
+    ahead: Ahead | None
     node_size: int
 
     def root(self, draft: _Draft) -> IndexNode:
@@ -401,7 +436,7 @@ class _Change:
             raise _too_deep()
         if node.children is None:
             return self._of_leaf(node.items or (), self._keys[start:end])
-        touched = self._touched(node.children, start, end)
+        touched = _touched(node.children, self._keys, start, end)
         if self._making.ahead is not None:
             self._making.ahead([child.ref for child, one, other in touched if one < other])
         slots: list[_Slot] = []
@@ -416,14 +451,6 @@ class _Change:
             self._making.dropped(child.ref)
             slots += draft.cut(self._making.node_size)
         return _Draft([], self._making.settled(slots)) if is_changed else None
-
-    def _touched(
-        self, children: Sequence[Child], start: int, end: int
-    ) -> list[tuple[Child, int, int]]:
-        """The children, each with the numbers of its changes: the first, and the one after the last."""
-        firsts = [child.first for child in children[1:]]
-        ends = [bisect_left(self._keys, first, start, end) for first in firsts]
-        return [*zip(children, [start, *ends], [*ends, end], strict=True)]
 
     def _of_leaf(self, items: Sequence[Item], keys: Sequence[str]) -> _Draft | None:
         values = dict(items)

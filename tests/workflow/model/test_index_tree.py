@@ -136,6 +136,9 @@ def test_a_tree_has_what_a_sorted_dictionary_has(
         ) == Counter(colour(value) for _, value in inside)
         for key in {*batch, low}:
             assert index_tree.get(forest.root, forest.read, key) == content.get(key)
+        assert index_tree.get_all(forest.root, forest.read, [*batch, low]) == {
+            key: content[key] for key in {*batch, low} if key in content
+        }
 
 
 @settings(max_examples=30, deadline=None)
@@ -191,6 +194,11 @@ def reads(forest: Forest, ask: Any) -> int:
 
 def test_a_value_costs_one_node_of_each_level(large: Forest):
     assert reads(large, lambda: index_tree.get(large.root, large.read, "050000")) == 2
+
+
+def test_values_of_one_leaf_cost_what_one_of_them_costs(large: Forest):
+    keys = [f"{n:06}" for n in range(50_000, 50_020)]
+    assert reads(large, lambda: index_tree.get_all(large.root, large.read, keys)) <= 3
 
 
 def test_a_page_costs_its_leaves_and_the_way_to_them(large: Forest):
@@ -284,6 +292,8 @@ def test_a_node_that_is_its_own_child_ends_in_an_error():
 
     with pytest.raises(ValueError, match="deeper than"):
         index_tree.get(circle, read, "b")
+    with pytest.raises(ValueError, match="deeper than"):
+        index_tree.get_all(circle, read, ["b"])
     with pytest.raises(ValueError, match="deeper than"):
         next(index_tree.scan(circle, read, low="b"))
     with pytest.raises(ValueError, match="deeper than"):
