@@ -34,6 +34,18 @@ FEED = "l/"
 #: The time of a deletion, and the segment.
 DELETIONS = "g/"
 
+#: All of them.
+ORDERS = (
+    BY_CREATION,
+    BY_STATUS,
+    BY_DAG,
+    BY_DAG_AND_STATUS,
+    BY_END,
+    BY_ID,
+    FEED,
+    DELETIONS,
+)
+
 # A larger origin than Airflow's ids make is not kept.
 _MAX_ORIGIN_BYTES = 4096
 _MOST_TIME = 2**63
@@ -139,6 +151,11 @@ def index_keys(row: IndexRow) -> list[str]:
     if not row.status.is_active:
         found.append(f"{by_end(row.status)}{time_key(row.last_at)}/{row.segment}")
     return found
+
+
+def status_of(value: Json) -> str:
+    """What a row counts as: the name of its status, from :meth:`IndexRow.to_json`."""
+    return str(value["status"])
 
 
 def id_key(segment: str) -> str:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import heapq
 import math
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from airflow_provider_rayworkflow.workflow.exceptions import DataLoadError, KeyNotFoundError
 from airflow_provider_rayworkflow.workflow.format.documents import understanding
@@ -40,6 +41,8 @@ from airflow_provider_rayworkflow.workflow.storage.workflow_store import Workflo
 log = get_logger(__name__)
 
 Json = dict[str, Any]
+S = TypeVar("S")
+T = TypeVar("T")
 
 _ACTIVE = (WorkflowStatus.RUNNING, WorkflowStatus.PENDING)
 _ENDED = (
@@ -48,6 +51,21 @@ _ENDED = (
     WorkflowStatus.RESUMABLE,
     WorkflowStatus.CANCELED,
 )
+
+
+class InThreads(Protocol):
+    """Calls for each item, several at once, and returns what the calls return."""
+
+    def __call__(self, call: Callable[[S], T], items: Iterable[S], /) -> list[T]: ...
+
+
+def written_as(statuses: Collection[WorkflowStatus]) -> list[WorkflowStatus]:
+    """Which written statuses workflows may have that have one of these now.
+
+    One that was written as active may have lost its manager, and then may have ended.
+    """
+    wanted = set(statuses)
+    return sorted(wanted.union(_ACTIVE) if wanted.intersection(_ENDED) else wanted)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,6 +97,7 @@ class Overview:
     :param clock: seconds since the epoch.
     :param patient: as for :class:`StatusReader`.
     :param report: told why a workflow is left out; by default that is logged.
+    :param in_threads: reads several documents at once; by default threads of its own do.
     """
 
     def __init__(
@@ -88,20 +107,28 @@ class Overview:
         *,
         patient: bool = False,
         report: Report | None = None,
+        in_threads: InThreads | None = None,
     ) -> None:
         self.store = store
+        self._in_threads = in_threads
         self._report = report or log_left_out
         self._reader = StatusReader(store, clock, patient=patient)
         self.look: StatusLook = self._reader.look(report)
         self._newer: dict[str, IndexRow | None] = {}
         self._read_again: dict[str, IndexRow | None] = {}
         self._tree: Tree | None = None
+        self._has_index: bool | None = None
 
     def load(self) -> bool:
-        """Read the change logs, then the root of the index; False if there is none, or none that serves.
+        """Read the change logs, then the root of the index; False without one that serves. Reads once.
 
         :raises StorageError: when the storage does not answer.
         """
+        if self._has_index is None:
+            self._has_index = self._load()
+        return self._has_index
+
+    def _load(self) -> bool:
         try:
             changes, writers = self._read_logs()
             self._tree = self.store.index.load()
@@ -109,22 +136,35 @@ class Overview:
                 return False
             self._settle(changes)
         except DataLoadError as exc:
-            self._warn_or_raise(exc)
+            self.warn_or_raise(exc)
             return False
         return True
 
     def scan(
         self, prefix: str, *, low: str = "", high: str = "", reverse: bool = False
     ) -> Iterator[Listed]:
-        """The workflows of one order of the index, each with its honest status.
+        """The workflows of one order of the index, each with its honest status: :meth:`merge`."""
+        for _, listed in self.merge([prefix], low=low, high=high, reverse=reverse):
+            yield listed
+
+    def merge(
+        self, prefixes: Iterable[str], *, low: str = "", high: str = "", reverse: bool = False
+    ) -> Iterator[tuple[str, Listed]]:
+        """The workflows of some orders of the index, each with its honest status and its place.
 
         Active ones whose manager is gone stand where they were written.
 
-        :param prefix: of the order, see :mod:`.index_row`.
-        :param low: the rest of the first key.
-        :param high: the rest of the key before which it ends, ``""`` for the end of the prefix.
+        :param prefixes: of the orders, see :mod:`.index_row`. What a key has behind its prefix is the place.
+        :param low: the first place.
+        :param high: the place before which it ends, ``""`` for the end of the orders.
         :raises DataLoadError: when a part of the index can't be read.
         """
+        orders = [self._order(prefix, low, high, reverse) for prefix in prefixes]
+        return heapq.merge(*orders, key=_key_of, reverse=reverse)
+
+    def _order(
+        self, prefix: str, low: str, high: str, reverse: bool
+    ) -> Iterator[tuple[str, Listed]]:
         first, end = prefix + low, prefix + high if high else behind(prefix)
         newer = sorted(
             (key, row)
@@ -136,14 +176,14 @@ class Overview:
         stored = (
             (key, row)
             for key, row in self._stored(first, end, reverse)
-            if row.segment not in self._newer
+            if row.segment not in self._newer and row.status is not WorkflowStatus.NONE
         )
         merged = heapq.merge(
             stored, reversed(newer) if reverse else newer, key=_key_of, reverse=reverse
         )
-        for _, row in merged:
+        for key, row in merged:
             if (listed := self._honest(row)) is not None:
-                yield listed
+                yield key.removeprefix(prefix), listed
 
     def find(self, statuses: Collection[WorkflowStatus]) -> Iterator[Listed]:
         """The workflows that have one of these statuses; the newest first, where there is an index.
@@ -155,12 +195,14 @@ class Overview:
         given: set[str] = set()
         try:
             if self.load():
-                for listed in self._with_status(set(statuses)):
-                    given.add(listed.row.segment)
-                    yield listed
+                orders = [by_status(status) for status in written_as(statuses)]
+                for _, listed in self.merge(orders, reverse=True):
+                    if listed.status in statuses:
+                        given.add(listed.row.segment)
+                        yield listed
                 return
         except DataLoadError as exc:
-            self._warn_or_raise(exc)
+            self.warn_or_raise(exc)
         for listed in self.list_all():
             if listed.status in statuses and listed.row.segment not in given:
                 yield listed
@@ -185,45 +227,66 @@ class Overview:
             return
         high = time_key(before)
         try:
-            for status in statuses:
-                yield from self.scan(by_end(status), high=high)
+            for status in written_as(statuses):
+                is_active = status.is_active
+                found = self.scan(by_status(status) if is_active else by_end(status), high=high)
+                yield from (listed for listed in found if listed.status in statuses)
         except DataLoadError as exc:
-            self._warn_or_raise(exc)
+            self.warn_or_raise(exc)
             yield from self.find(statuses)
-            return
-        for status in _ACTIVE:
-            for listed in self.scan(by_status(status)):
-                if listed.status in statuses:
-                    yield listed
 
     def list_all(self) -> Iterator[Listed]:
         """All workflows from a listing of all statuses, as their names tell: the slow way."""
         for workflow_id, status, key in self._reader.list_workflows(self._report):
-            row = IndexRow(
-                segment=key.segment,
-                workflow_id=workflow_id,
-                status=key.status,
-                epoch=key.epoch,
-                number=key.number,
-                manager_id=key.manager_id,
-            )
-            yield Listed(row=row, status=status, has_times=False)
+            yield Listed(row=_row_of(key, workflow_id), status=status, has_times=False)
 
-    def _with_status(self, wanted: set[WorkflowStatus]) -> Iterator[Listed]:
-        # One that was written as active may have lost its manager, and then may have ended.
-        scanned = wanted.union(_ACTIVE) if wanted.intersection(_ENDED) else wanted
-        orders = [self.scan(by_status(status), reverse=True) for status in scanned]
-        for listed in heapq.merge(*orders, key=_created, reverse=True):
-            if listed.status in wanted:
-                yield listed
+    def list_names(self) -> Iterator[Listed]:
+        """The names of all status documents, read or believed or not; holds none of them.
+
+        A workflow comes once more for a status that was replaced, and a long id as its segment.
+        """
+        for entry in self.store.bytes.list(keys.STATUSES):
+            if entry.problem is not None:
+                self._report(entry.problem)
+            if (key := keys.parse_status_key(entry.key)) is not None:
+                row = _row_of(key, keys.unquote_id(key.segment) or key.segment)
+                status = self.look.of(key.status, key.manager_id)
+                yield Listed(row=row, status=status, has_times=False)
+
+    def read(self, found: Sequence[Listed]) -> list[Listed]:
+        """The same as their status documents have them; without those that are deleted by now.
+
+        One whose document can't be read stays as its name tells. Each takes a listing and a read.
+        """
+
+        def read(listed: Listed) -> Listed | None:
+            try:
+                row = self.store.read_row(listed.row.segment)
+            except DataLoadError as exc:
+                if exc.is_transient:
+                    raise
+                self._report(exc)
+                return listed
+            return row and Listed(row=row, status=self.look.of(row.status, row.manager_id))
+
+        return [listed for listed in self._each(read, found) if listed is not None]
 
     def get(self, segment: str) -> Listed | None:
         """One workflow by :func:`quote_id` of its id, None for an unknown one."""
-        if segment in self._newer:
-            row = self._newer[segment]
-        else:
-            row = self._parsed(self._tree.get(id_key(segment))) if self._tree else None
+        row = self._newer[segment] if segment in self._newer else self._stored_row(segment)
         return None if row is None or row.status is WorkflowStatus.NONE else self._honest(row)
+
+    def _stored_row(self, segment: str) -> IndexRow | None:
+        return self._parsed(self._ask(lambda tree: tree.get(id_key(segment))))
+
+    def _ask(self, question: Callable[[Tree], T]) -> T | None:
+        """An answer of the index, also where it is replaced meanwhile; None without an index."""
+        while self._tree is not None:
+            try:
+                return question(self._tree)
+            except KeyNotFoundError:
+                self._tree = self.store.index.load()
+        return None
 
     @property
     def version(self) -> int:
@@ -248,13 +311,24 @@ class Overview:
             )
         return found
 
-    def count(self, prefix: str, *, low: str = "") -> int:
-        """How many workflows one order of the index has; those in change logs may count as they were."""
-        if self._tree is None:
-            return 0
-        return sum(self._tree.count(low=prefix + low, high=behind(prefix)).values())
+    def count_by_status(self, prefix: str, *, low: str = "") -> Counter[WorkflowStatus]:
+        """How many workflows one order of the index has, by the status that was written.
 
-    def _warn_or_raise(self, problem: DataLoadError) -> None:
+        Reads a few nodes, and the rows of what stands in change logs.
+
+        :param prefix: as for :meth:`merge`, with ``low``.
+        """
+        first, end = prefix + low, behind(prefix)
+        found = self._ask(lambda tree: tree.count(low=first, high=end)) or {}
+        counts = Counter({WorkflowStatus(name): number for name, number in found.items()})
+        for segment, newer in self._newer.items():
+            for row, number in ((self._stored_row(segment), -1), (newer, 1)):
+                if row is not None and any(first <= key < end for key in index_keys(row)):
+                    counts[row.status] += number
+        return counts
+
+    def warn_or_raise(self, problem: DataLoadError) -> None:
+        """Return where the index is damaged, so that the caller has to read statuses instead."""
         if problem.is_transient:
             raise problem
         log.warning("The index is of no use, all statuses are listed: %s", problem)
@@ -296,7 +370,7 @@ class Overview:
 
     def _is_newer(self, row: IndexRow) -> bool:
         """True if a change is certainly later than what the index has."""
-        stored = self._parsed(self._tree.get(id_key(row.segment))) if self._tree else None
+        stored = self._stored_row(row.segment)
         if stored is None:
             return True
         return stored.manager_id == row.manager_id and stored.position <= row.position
@@ -311,11 +385,16 @@ class Overview:
                 self._report(exc)
                 return None
 
+        return dict(zip(segments, self._each(read, segments), strict=True))
+
+    def _each(self, call: Callable[[S], T], items: Collection[S]) -> list[T]:
+        if self._in_threads is not None:
+            return self._in_threads(call, items)
         at_once = self.store.bytes.reads_at_once
-        if at_once == 1 or len(segments) < 2:
-            return {segment: read(segment) for segment in segments}
+        if at_once == 1 or len(items) < 2:
+            return [call(item) for item in items]
         with ThreadPoolExecutor(at_once) as threads:
-            return dict(zip(segments, threads.map(read, segments), strict=True))
+            return list(threads.map(call, items))
 
     def _stored(self, first: str, end: str, reverse: bool) -> Iterator[tuple[str, IndexRow]]:
         """What the index has, also where it is replaced meanwhile: then from the next root on."""
@@ -350,9 +429,16 @@ class Overview:
         return now and Listed(row=now, status=self.look.of(now.status, now.manager_id))
 
 
-def _key_of(item: tuple[str, IndexRow]) -> str:
+def _key_of(item: tuple[str, object]) -> str:
     return item[0]
 
 
-def _created(listed: Listed) -> tuple[str, str]:
-    return time_key(listed.row.created_at), listed.row.segment
+def _row_of(key: keys.StatusKey, workflow_id: str) -> IndexRow:
+    return IndexRow(
+        segment=key.segment,
+        workflow_id=workflow_id,
+        status=key.status,
+        epoch=key.epoch,
+        number=key.number,
+        manager_id=key.manager_id,
+    )
