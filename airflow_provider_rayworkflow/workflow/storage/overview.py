@@ -267,7 +267,11 @@ class Overview:
                     raise
                 self._report(exc)
                 return listed
-            return row and Listed(row=row, status=self.look.of(row.status, row.manager_id))
+            return (
+                row
+                if row is None
+                else Listed(row=row, status=self.look.of(row.status, row.manager_id))
+            )
 
         return [listed for listed in self._each(read, found) if listed is not None]
 
@@ -426,7 +430,9 @@ class Overview:
         if row.segment not in self._read_again:
             self._read_again |= self._read([row.segment])
         now = self._read_again[row.segment]
-        return now and Listed(row=now, status=self.look.of(now.status, now.manager_id))
+        return (
+            now if now is None else Listed(row=now, status=self.look.of(now.status, now.manager_id))
+        )
 
 
 def _key_of(item: tuple[str, object]) -> str:
