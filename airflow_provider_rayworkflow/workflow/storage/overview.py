@@ -12,12 +12,9 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
 
 from airflow_provider_rayworkflow.workflow.exceptions import DataLoadError, KeyNotFoundError
-from airflow_provider_rayworkflow.workflow.format.documents import understanding
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.model.index_row import (
     FEED,
@@ -26,23 +23,19 @@ from airflow_provider_rayworkflow.workflow.model.index_row import (
     by_end,
     by_status,
     feed_key,
-    id_key,
     index_keys,
     time_key,
 )
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import keys
 from airflow_provider_rayworkflow.workflow.storage.change_logs import Change
-from airflow_provider_rayworkflow.workflow.storage.index import Tree
+from airflow_provider_rayworkflow.workflow.storage.latest_index import LatestIndex
 from airflow_provider_rayworkflow.workflow.storage.left_out import Report, log_left_out
+from airflow_provider_rayworkflow.workflow.storage.row_reader import InThreads, RowReader
 from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusLook, StatusReader
 from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
 
 log = get_logger(__name__)
-
-Json = dict[str, Any]
-S = TypeVar("S")
-T = TypeVar("T")
 
 _ACTIVE = (WorkflowStatus.RUNNING, WorkflowStatus.PENDING)
 _ENDED = (
@@ -51,12 +44,6 @@ _ENDED = (
     WorkflowStatus.RESUMABLE,
     WorkflowStatus.CANCELED,
 )
-
-
-class InThreads(Protocol):
-    """Calls for each item, several at once, and returns what the calls return."""
-
-    def __call__(self, call: Callable[[S], T], items: Iterable[S], /) -> list[T]: ...
 
 
 def written_as(statuses: Collection[WorkflowStatus]) -> list[WorkflowStatus]:
@@ -110,13 +97,13 @@ class Overview:
         in_threads: InThreads | None = None,
     ) -> None:
         self.store = store
-        self._in_threads = in_threads
         self._report = report or log_left_out
         self._reader = StatusReader(store, clock, patient=patient)
         self.look: StatusLook = self._reader.look(report)
+        self._rows = RowReader(store, self._report, in_threads)
         self._newer: dict[str, IndexRow | None] = {}
         self._read_again: dict[str, IndexRow | None] = {}
-        self._tree: Tree | None = None
+        self._index = LatestIndex(store.index)
         self._has_index: bool | None = None
 
     def load(self) -> bool:
@@ -131,8 +118,7 @@ class Overview:
     def _load(self) -> bool:
         try:
             changes, writers = self._read_logs()
-            self._tree = self.store.index.load()
-            if self._tree is None or not self._is_complete(writers):
+            if not self._index.load() or not self._is_complete(writers):
                 return False
             self._settle(changes)
         except DataLoadError as exc:
@@ -175,7 +161,7 @@ class Overview:
         )
         stored = (
             (key, row)
-            for key, row in self._stored(first, end, reverse)
+            for key, row in self._index.scan(first, end, reverse=reverse)
             if row.segment not in self._newer and row.status is not WorkflowStatus.NONE
         )
         merged = heapq.merge(
@@ -258,44 +244,23 @@ class Overview:
 
         One whose document can't be read stays as its name tells. Each takes a listing and a read.
         """
-
-        def read(listed: Listed) -> Listed | None:
-            try:
-                row = self.store.read_row(listed.row.segment)
-            except DataLoadError as exc:
-                if exc.is_transient:
-                    raise
-                self._report(exc)
-                return listed
-            return (
-                row
-                if row is None
-                else Listed(row=row, status=self.look.of(row.status, row.manager_id))
-            )
-
-        return [listed for listed in self._each(read, found) if listed is not None]
+        named = {listed.row.segment: listed for listed in found}
+        rows = self._rows.read(named, instead=lambda segment: named[segment].row)
+        return [
+            named[segment] if row is named[segment].row else self._as_read(row)
+            for segment, row in rows.items()
+            if row is not None
+        ]
 
     def get(self, segment: str) -> Listed | None:
         """One workflow by :func:`quote_id` of its id, None for an unknown one."""
-        row = self._newer[segment] if segment in self._newer else self._stored_row(segment)
+        row = self._newer[segment] if segment in self._newer else self._index.get(segment)
         return None if row is None or row.status is WorkflowStatus.NONE else self._honest(row)
-
-    def _stored_row(self, segment: str) -> IndexRow | None:
-        return self._parsed(self._ask(lambda tree: tree.get(id_key(segment))))
-
-    def _ask(self, question: Callable[[Tree], T]) -> T | None:
-        """An answer of the index, also where it is replaced meanwhile; None without an index."""
-        while self._tree is not None:
-            try:
-                return question(self._tree)
-            except KeyNotFoundError:
-                self._tree = self.store.index.load()
-        return None
 
     @property
     def version(self) -> int:
         """Of the index; 0 without one."""
-        return self._tree.version if self._tree is not None else 0
+        return self._index.version
 
     def changed_since(self, version: int) -> set[str]:
         """The segments of workflows that may have ended since a version of the index.
@@ -305,7 +270,7 @@ class Overview:
         :raises StorageError: when the storage does not answer, or the index is damaged.
         """
         found = set(self._newer)
-        rows = self._stored(feed_key(version + 1, ""), behind(FEED), reverse=False)
+        rows = self._index.scan(feed_key(version + 1, ""), behind(FEED))
         found.update(row.segment for _, row in rows)
         for status in _ACTIVE:
             found.update(
@@ -323,10 +288,9 @@ class Overview:
         :param prefix: as for :meth:`merge`, with ``low``.
         """
         first, end = prefix + low, behind(prefix)
-        found = self._ask(lambda tree: tree.count(low=first, high=end)) or {}
-        counts = Counter({WorkflowStatus(name): number for name, number in found.items()})
+        counts = self._index.count(first, end)
         for segment, newer in self._newer.items():
-            for row, number in ((self._stored_row(segment), -1), (newer, 1)):
+            for row, number in ((self._index.get(segment), -1), (newer, 1)):
                 if row is not None and any(first <= key < end for key in index_keys(row)):
                     counts[row.status] += number
         return counts
@@ -370,57 +334,14 @@ class Overview:
                 self._newer[segment] = None if row.status is WorkflowStatus.NONE else row
             else:
                 unsettled.append(segment)
-        self._newer |= self._read(unsettled)
+        self._newer |= self._rows.read(unsettled, instead=_none)
 
     def _is_newer(self, row: IndexRow) -> bool:
         """True if a change is certainly later than what the index has."""
-        stored = self._stored_row(row.segment)
+        stored = self._index.get(row.segment)
         if stored is None:
             return True
         return stored.manager_id == row.manager_id and stored.position <= row.position
-
-    def _read(self, segments: Collection[str]) -> dict[str, IndexRow | None]:
-        def read(segment: str) -> IndexRow | None:
-            try:
-                return self.store.read_row(segment)
-            except DataLoadError as exc:
-                if exc.is_transient:
-                    raise
-                self._report(exc)
-                return None
-
-        return dict(zip(segments, self._each(read, segments), strict=True))
-
-    def _each(self, call: Callable[[S], T], items: Collection[S]) -> list[T]:
-        if self._in_threads is not None:
-            return self._in_threads(call, items)
-        at_once = self.store.bytes.reads_at_once
-        if at_once == 1 or len(items) < 2:
-            return [call(item) for item in items]
-        with ThreadPoolExecutor(at_once) as threads:
-            return list(threads.map(call, items))
-
-    def _stored(self, first: str, end: str, reverse: bool) -> Iterator[tuple[str, IndexRow]]:
-        """What the index has, also where it is replaced meanwhile: then from the next root on."""
-        while self._tree is not None:
-            try:
-                for key, value in self._tree.scan(low=first, high=end, reverse=reverse):
-                    row = self._parsed(value)
-                    if row is not None:
-                        yield key, row
-                    if reverse:
-                        end = key
-                    else:
-                        first = key + "\0"
-                return
-            except KeyNotFoundError:
-                self._tree = self.store.index.load()
-
-    def _parsed(self, value: Json | None) -> IndexRow | None:
-        if value is None:
-            return None
-        with understanding(keys.INDEX, "row of the index"):
-            return IndexRow.from_json(value)
 
     def _honest(self, row: IndexRow) -> Listed | None:
         status = self.look.of(row.status, row.manager_id)
@@ -428,11 +349,16 @@ class Overview:
             return Listed(row=row, status=status)
         # Its last word may have come after the index, or its log, was written.
         if row.segment not in self._read_again:
-            self._read_again |= self._read([row.segment])
+            self._read_again |= self._rows.read([row.segment], instead=_none)
         now = self._read_again[row.segment]
-        return (
-            now if now is None else Listed(row=now, status=self.look.of(now.status, now.manager_id))
-        )
+        return None if now is None else self._as_read(now)
+
+    def _as_read(self, row: IndexRow) -> Listed:
+        return Listed(row=row, status=self.look.of(row.status, row.manager_id))
+
+
+def _none(_: str) -> None:
+    """Workflows whose documents can't be read are left out."""
 
 
 def _key_of(item: tuple[str, object]) -> str:
