@@ -46,13 +46,14 @@ class IndexKeeper:
     async def take_over(self) -> None:
         """Let the index have all that this manager has changed."""
         own = self._known.changes
+        version = await self._known.in_thread(self._known.store.index.last_version)
         changes = [
             change
             for change in own.untaken
             if change.row is not None or not own.is_open(change.segment)
         ]
         if await self._known.in_thread(self._take_over, changes):
-            own.took(changes)
+            own.took(changes, version)
 
     async def _take_over_left(self) -> None:
         await self._known.in_thread(self._left.take_over, self._known.clock())
@@ -73,5 +74,5 @@ class IndexKeeper:
                 return False
         except CorruptedDataError as exc:
             log.warning("The index is damaged, and made anew from all statuses: %s", exc)
-        rebuild(store)
+        rebuild(store, now=now)
         return bool(changes) and take_over(store, changes, now=now)

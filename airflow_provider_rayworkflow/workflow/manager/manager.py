@@ -135,7 +135,8 @@ class Manager:
         """
         self._loop = asyncio.get_running_loop()
         await self._known.in_thread(self._known.store.bytes.check_writable)
-        await self._known.changes.open()
+        version = await self._known.in_thread(self._known.store.index.last_version)
+        await self._known.changes.open(version)
         await self._known.in_thread(self.renew_lease)
         await self._recover()
         for part in (self._requests, self.submissions, self._index):

@@ -45,6 +45,7 @@ class OwnChanges:
         self._manager_id = manager_id
         self._changes: dict[str, tuple[Change, str]] = {}
         self._seq = self._taken = self._forgotten = 0
+        self._version = 0
         self._open: Counter[str] = Counter()
         self._is_done = self._is_dirty = False
         self._waiting: list[asyncio.Future[None]] = []
@@ -53,12 +54,14 @@ class OwnChanges:
         self._loop: asyncio.AbstractEventLoop | None = None
         self.is_full = asyncio.Event()
 
-    async def open(self) -> None:
+    async def open(self, version: int) -> None:
         """Write the log, empty as it is. Before the manager's lease: who finds that finds the log.
 
+        :param version: of the index.
         :raises StorageError: when it can't be written.
         """
         self._loop = asyncio.get_running_loop()
+        self._version = version
         await self._written()
 
     async def close(self) -> None:
@@ -124,8 +127,12 @@ class OwnChanges:
         """True if a workflow's status may be about to be written, or has been and is not noted yet."""
         return segment in self._open
 
-    def took(self, changes: Collection[Change]) -> None:
-        """These stand in the index now. Those that have done so for long leave the log."""
+    def took(self, changes: Collection[Change], version: int) -> None:
+        """These stand in the index now. Those that have done so for long leave the log.
+
+        :param version: of the index, before :attr:`untaken` was asked for them.
+        """
+        self._version = version
         last = max((change.seq for change in changes), default=0)
         taken = {change.seq for change in changes}
         for change in self.untaken:
@@ -200,6 +207,7 @@ class OwnChanges:
             seq=seq,
             forgotten=self._forgotten,
             taken=self._taken,
+            version=self._version,
             is_done=self._is_done,
         )
         return change_log_put(changed, [text for _, text in found], signing=self._signing)

@@ -65,6 +65,8 @@ class ChangeLog:
     :ivar seq: of its latest change, 0 for none; also where that is not in the log any more.
     :ivar forgotten: changes up to this ``seq`` may have left the log.
     :ivar taken: changes up to this ``seq`` stand in the index.
+    :ivar version: of the index, when its first untaken change was not made yet: what came into the index later
+        may be newer than the log.
     :ivar is_done: a visitor has done what it came for. A manager's log is done when it has closed.
     :ivar size: of its document as it was read, in bytes.
     """
@@ -74,6 +76,7 @@ class ChangeLog:
     seq: int = 0
     forgotten: int = 0
     taken: int = 0
+    version: int = 0
     is_done: bool = False
     size: int = field(default=0, compare=False)
 
@@ -96,6 +99,7 @@ def change_log_put(
         "seq": log.seq,
         "forgotten": log.forgotten,
         "taken": log.taken,
+        "version": log.version,
         "is_done": log.is_done,
         "rest": rest_sum(rest),
     }
@@ -148,6 +152,7 @@ class ChangeLogs:
                     seq=body["seq"],
                     forgotten=body["forgotten"],
                     taken=body["taken"],
+                    version=body["version"],
                     is_done=body["is_done"],
                     size=len(data),
                 )

@@ -12,6 +12,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import StorageError
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.model.index_row import IndexRow
 from airflow_provider_rayworkflow.workflow.storage.change_logs import Change, ChangeLog, ChangeLogs
+from airflow_provider_rayworkflow.workflow.storage.index import Index
 
 log = get_logger(__name__)
 
@@ -48,14 +49,15 @@ class VisitorNotes:
     An action inside of another one, in the same thread, is a part of it.
     """
 
-    def __init__(self, logs: ChangeLogs) -> None:
+    def __init__(self, logs: ChangeLogs, index: Index) -> None:
         self._logs = logs
+        self._index = index
         self._actions = threading.local()
 
     @contextmanager
     def changing(self, segments: Collection[str]) -> Iterator[None]:
         outer: _Action | None = getattr(self._actions, "now", None)
-        action = outer or _Action(self._logs)
+        action = outer or _Action(self._logs, self._index)
         action.announce(segments)
         if outer is not None:
             yield
@@ -72,8 +74,9 @@ class VisitorNotes:
 
 
 class _Action:
-    def __init__(self, logs: ChangeLogs) -> None:
+    def __init__(self, logs: ChangeLogs, index: Index) -> None:
         self._logs = logs
+        self._version = index.last_version()
         self._writer = new_visitor_id()
         self._changes: dict[str, Change] = {}
         self._seq = 0
@@ -105,5 +108,6 @@ class _Action:
             writer=self._writer,
             changes=tuple(self._changes.values()),
             seq=self._seq,
+            version=self._version,
             is_done=is_done,
         )

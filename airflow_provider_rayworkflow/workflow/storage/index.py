@@ -1,7 +1,7 @@
 """The index: sorted items in a tree of documents, whose root each commit makes anew.
 
 A commit writes the nodes that it replaces under new names, and then the root of the next version,
-only if there is none: of commits that race, one wins. A reader that has a root sees its version whole;
+only if it is absent: of commits that race, one wins. A reader that has a root sees its version whole;
 the nodes that a version has replaced are deleted by the commit after it, so a reader meets
 :class:`KeyNotFoundError` only when two commits have come since its root, and loads the next one.
 
@@ -181,13 +181,24 @@ class Index:
                 continue  # two commits have come since the listing
         raise CorruptedDataError(INDEX_ROOTS, "its roots keep vanishing")
 
+    def newer_than(self, tree: Tree) -> Tree | None:
+        """The latest version when a node of this one is missing, None if there is no index any more.
+
+        :raises CorruptedDataError: when this is the latest version: then the node is lost.
+        """
+        latest = self.load()
+        if latest is not None and latest.version == tree.version:
+            raise CorruptedDataError(index_root_key(tree.version), "a node of it is missing")
+        return latest
+
     def commit(self, tree: Tree | None, changes: Mapping[str, Json | None]) -> bool:
         """Make the next version. A write for each node that it replaces, one of the root, and a listing.
 
         :param tree: as :meth:`load` gave it; None for no index.
         :param changes: the new values by key; None deletes the item, if there is one.
-        :returns: False if another commit was first: then nothing has changed. True if all changes
-            are in the index, also without a new version where they were before.
+        :returns: False if another commit was first: then nothing has changed, unless three more came
+            within the last moments of this one. True if all changes are in the index, also without a
+            new version where they were before.
         :raises StorageError: when the index can't be read or written. If it is the root that can't be
             written, the changes may be in the index all the same.
         """
@@ -230,17 +241,22 @@ class Index:
             self._clean(root.version, outcome.versions, None if tree is None else tree.root)
         return outcome.has_won
 
-    def rebuild(self, items: Iterable[Item], *, is_sorted: bool = False) -> int:
+    def rebuild(
+        self, items: Iterable[Item], *, is_sorted: bool = False, after: int | None = None
+    ) -> int:
         """Make the next version of these items alone, whatever is there and whether or not it is whole.
 
         What others commit meanwhile is lost, and the caller has to commit it again.
 
         :param is_sorted: they come in the order of their keys: then few are held at the same time.
-        :returns: how many commits of others came since the call began.
+        :param after: the version that was the latest when the items were read, None for when the call
+            began.
+        :returns: how many commits of others came since then.
         :raises ValueError: when two items have the same key, or they are not sorted.
         :raises StorageError: when the index can't be written.
         """
-        begun = version = max(self._versions(), default=0)
+        version = self.last_version()
+        begun = version if after is None else after
         writer = NodeWriter(self.nodes, version + 1)
         ordered = items if is_sorted else sorted(items, key=lambda item: item[0])
         try:
@@ -256,6 +272,10 @@ class Index:
             outcome = self._put(root, node)
         self._clean(version, outcome.versions, None)
         return version - begun - 1
+
+    def last_version(self) -> int:
+        """The latest version, whether or not it is whole; 0 for no index. One listing."""
+        return max(self._versions(), default=0)
 
     def _versions(self) -> list[int]:
         entries = [*self._store.list(INDEX_ROOTS)]

@@ -12,9 +12,11 @@ from airflow_provider_rayworkflow.workflow.model import index_row
 from airflow_provider_rayworkflow.workflow.model.index_row import (
     DELETIONS,
     FEED,
+    ORDERS,
     IndexRow,
     by_status,
     feed_key,
+    feed_value,
     id_key,
     index_keys,
     time_key,
@@ -30,7 +32,7 @@ log = get_logger(__name__)
 Json = dict[str, Any]
 
 _DAY_S = 86_400.0
-#: How long the feed keeps an end. A watcher that was away for longer misses what came before.
+#: How long the feed keeps a change. A watcher that was away for longer misses what came before.
 FEED_S = 90 * _DAY_S
 # A manager's changes are taken over sooner than that; then a deletion must not be forgotten.
 _DELETION_S = _DAY_S
@@ -44,15 +46,15 @@ def take_over(store: WorkflowStore, changes: Sequence[Change], *, now: float) ->
     :returns: False where there is no index.
     :raises CorruptedDataError: when a part of the index is damaged.
     """
-    while True:
+    tree = store.index.load()
+    while tree is not None:
         try:
-            tree = store.index.load()
-            if tree is None:
-                return False
             if store.index.commit(tree, _updates(store, tree, changes, now)):
                 return True
+            tree = store.index.load()  # another one was first
         except KeyNotFoundError:
-            continue  # the index has been replaced meanwhile, as it has where the commit came second
+            tree = store.index.newer_than(tree)
+    return False
 
 
 def take_over_active(store: WorkflowStore, manager_id: str, *, now: float) -> None:
@@ -70,27 +72,37 @@ def take_over_active(store: WorkflowStore, manager_id: str, *, now: float) -> No
         take_over(store, held, now=now)
 
 
-def rebuild(store: WorkflowStore) -> int:
+def rebuild(store: WorkflowStore, *, now: float) -> int:
     """Make the index anew from all statuses; returns how many workflows it has.
 
     One listing, and a read for each workflow. What changes meanwhile stands in change logs that are taken
-    over later; where another one has changed the index meanwhile, it is made once more.
+    over later; where another one has changed the index meanwhile, it is made once more. Watchers are given the ends of the last day once more, and know them.
+
+    :param now: seconds since the epoch.
     """
-    count = 0
+    while True:
+        after = store.index.last_version()
+        rows = list(_all_rows(store))
+        items = _sorted_items(rows, now, after + 1)
+        if not store.index.rebuild(items, is_sorted=True, after=after):
+            return len(rows)
 
-    def items() -> Iterator[tuple[str, Json]]:
-        nonlocal count
-        for row in _all_rows(store):
-            count += 1
-            value = row.to_json()
-            for key in index_keys(row):
-                yield key, value
-            if not row.status.is_active:
-                yield feed_key(0, row.segment), value
 
-    while not store.index.rebuild(items()):
-        count = 0
-    return count
+def _sorted_items(rows: Sequence[IndexRow], now: float, version: int) -> Iterator[tuple[str, Json]]:
+    """All items of an index, one order after the other, so that the keys of one are held at a time."""
+    keyed = {prefix: list[tuple[str, int]]() for prefix in sorted(ORDERS)}
+    for prefix, keys in keyed.items():
+        for number, row in enumerate(rows):
+            own = [key for key in index_keys(row) if key.startswith(prefix)]
+            if prefix == FEED and not row.status.is_active:
+                is_recent = row.last_at > now - _DAY_S
+                own = [feed_key(version if is_recent else 0, row.segment)]
+            keys += [(key, number) for key in own]
+        keys.sort()
+        for key, number in keys:
+            row = rows[number]
+            yield key, feed_value(row, now) if prefix == FEED else row.to_json()
+        keys.clear()
 
 
 def _all_rows(store: WorkflowStore) -> Iterator[IndexRow]:
@@ -112,7 +124,7 @@ def _read(store: WorkflowStore, segment: str) -> IndexRow | None:
             raise
         log.warning("Of a workflow's status the index has only the name: %s", exc)
         key = store.latest_of_segment(segment)
-        return key and _row_of_name(key)
+        return _row_of_name(key) if key else None
 
 
 def _row_of_name(key: StatusKey) -> IndexRow:
@@ -129,7 +141,8 @@ def _row_of_name(key: StatusKey) -> IndexRow:
 def _updates(
     store: WorkflowStore, tree: Tree, changes: Sequence[Change], now: float
 ) -> dict[str, Json | None]:
-    stored = {change.segment: _parsed(tree.get(id_key(change.segment))) for change in changes}
+    found = tree.get_all([id_key(change.segment) for change in changes])
+    stored = {change.segment: _parsed(found.get(id_key(change.segment))) for change in changes}
     rows = {change.segment: change.row for change in changes}
     uncertain = [segment for segment, row in rows.items() if not _is_certain(row, stored[segment])]
     rows |= _read_all(lambda segment: _read(store, segment), uncertain, store.bytes.reads_at_once)
@@ -146,18 +159,15 @@ def _updates(
             row = IndexRow(
                 segment=segment, workflow_id=row.workflow_id, status=row.status, created_at=now
             )
-        updates |= _update(before, row, tree.version + 1)
+        updates |= _update(before, row)
+        updates[feed_key(tree.version + 1, segment)] = feed_value(row, now)
     return updates
 
 
-def _update(before: IndexRow | None, row: IndexRow, version: int) -> dict[str, Json | None]:
+def _update(before: IndexRow | None, row: IndexRow) -> dict[str, Json | None]:
     value = row.to_json()
     updates: dict[str, Json | None] = dict.fromkeys(index_keys(before) if before else ())
     updates |= dict.fromkeys(index_keys(row), value)
-    is_end = not row.status.is_active and row.status is not WorkflowStatus.NONE
-    name = (row.position, row.status, row.manager_id)
-    if is_end and (before is None or (before.position, before.status, before.manager_id) != name):
-        updates[feed_key(version, row.segment)] = value
     return updates
 
 
@@ -181,8 +191,7 @@ def _forgotten(tree: Tree, now: float) -> Iterator[str]:
         yield key
         yield id_key(key.rpartition("/")[2])
     for _, (key, value) in zip(range(_MOST_FORGOTTEN), tree.scan(low=FEED), strict=False):
-        row = _parsed(value)
-        if not key.startswith(FEED) or (row is not None and row.last_at > now - FEED_S):
+        if not key.startswith(FEED) or value["at"] > now - FEED_S:
             return
         yield key
 

@@ -57,7 +57,7 @@ class LatestIndex:
                         first = key + "\0"
                 return
             except KeyNotFoundError:
-                self.load()
+                self._tree = self._index.newer_than(self._tree)
 
     def count(self, first: str, end: str) -> Counter[WorkflowStatus]:
         """How many rows there are from one key up to and without another, by status."""
@@ -70,7 +70,7 @@ class LatestIndex:
             try:
                 return question(self._tree)
             except KeyNotFoundError:
-                self.load()
+                self._tree = self._index.newer_than(self._tree)
         return None
 
 

@@ -74,7 +74,7 @@ class LeftLogs:
         left = [
             changed
             for writer, size in writers.items()
-            if writer != self._own and (changed := self._read_left(writer, size)) is not None
+            if writer != self._own and (changed := self._read_left(writer, size, now)) is not None
         ]
         if not left:
             return
@@ -86,7 +86,7 @@ class LeftLogs:
                 take_over_active(self._store, changed.writer, now=now)
             self._store.changes.delete(changed.writer)
 
-    def _read_left(self, writer: str, size: int) -> ChangeLog | None:
+    def _read_left(self, writer: str, size: int, now: float) -> ChangeLog | None:
         """A log whose writer is gone; None for any other one."""
         seen = self._seen.get(writer)
         if seen is None or seen.size != size:
@@ -100,7 +100,7 @@ class LeftLogs:
             if not self._is_gone(writer, unchanged_s):
                 return None
             log.warning("A change log is damaged, so the index is made anew: %s", exc)
-            rebuild(self._store)
+            rebuild(self._store, now=now)
             return ChangeLog(writer=writer)
         if changed.is_done:
             return changed

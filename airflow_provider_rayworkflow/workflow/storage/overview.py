@@ -28,7 +28,7 @@ from airflow_provider_rayworkflow.workflow.model.index_row import (
 )
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import keys
-from airflow_provider_rayworkflow.workflow.storage.change_logs import Change
+from airflow_provider_rayworkflow.workflow.storage.change_logs import ChangeLog
 from airflow_provider_rayworkflow.workflow.storage.latest_index import LatestIndex
 from airflow_provider_rayworkflow.workflow.storage.left_out import Report, log_left_out
 from airflow_provider_rayworkflow.workflow.storage.row_reader import InThreads, RowReader
@@ -117,10 +117,10 @@ class Overview:
 
     def _load(self) -> bool:
         try:
-            changes, writers = self._read_logs()
-            if not self._index.load() or not self._is_complete(writers):
+            logs = self._read_logs()
+            if not self._index.load() or not self._is_complete({one.writer for one in logs}):
                 return False
-            self._settle(changes)
+            self._settle(logs)
         except DataLoadError as exc:
             self.warn_or_raise(exc)
             return False
@@ -270,8 +270,7 @@ class Overview:
         :raises StorageError: when the storage does not answer, or the index is damaged.
         """
         found = set(self._newer)
-        rows = self._index.scan(feed_key(version + 1, ""), behind(FEED))
-        found.update(row.segment for _, row in rows)
+        found.update(self._came_since(version))
         for status in _ACTIVE:
             found.update(
                 listed.row.segment
@@ -301,16 +300,14 @@ class Overview:
             raise problem
         log.warning("The index is of no use, all statuses are listed: %s", problem)
 
-    def _read_logs(self) -> tuple[list[Change], set[str]]:
-        logs, changes, writers = self.store.changes, list[Change](), set[str]()
-        for writer in logs.writers(self._report):
+    def _read_logs(self) -> list[ChangeLog]:
+        found = []
+        for writer in self.store.changes.writers(self._report):
             try:
-                found = logs.read(writer)
+                found.append(self.store.changes.read(writer))
             except KeyNotFoundError:
                 continue  # taken over since the listing: the index is read later
-            writers.add(writer)
-            changes += found.untaken
-        return changes, writers
+        return found
 
     def _is_complete(self, writers: set[str]) -> bool:
         """False if a manager that lives has no change log."""
@@ -322,26 +319,30 @@ class Overview:
                 return False
         return True
 
-    def _settle(self, changes: Iterable[Change]) -> None:
+    def _settle(self, logs: Sequence[ChangeLog]) -> None:
         """Decide of each workflow in a change log what counts."""
-        found: dict[str, list[IndexRow | None]] = {}
-        for change in changes:
-            found.setdefault(change.segment, []).append(change.row)
+        found: dict[str, list[tuple[int, IndexRow | None]]] = {}
+        for changed in logs:
+            for change in changed.untaken:
+                found.setdefault(change.segment, []).append((changed.version, change.row))
+        since = min((version for rows in found.values() for version, _ in rows), default=None)
+        later = {} if since is None else self._came_since(since)
         unsettled = []
         for segment, rows in found.items():
-            row = rows[0]
-            if len(rows) == 1 and row is not None and self._is_newer(row):
-                self._newer[segment] = None if row.status is WorkflowStatus.NONE else row
-            else:
+            version, row = rows[0]
+            if len(rows) > 1 or row is None or not _is_newer(row, version, later.get(segment, ())):
                 unsettled.append(segment)
+            else:
+                self._newer[segment] = None if row.status is WorkflowStatus.NONE else row
         self._newer |= self._rows.read(unsettled, instead=_none)
 
-    def _is_newer(self, row: IndexRow) -> bool:
-        """True if a change is certainly later than what the index has."""
-        stored = self._index.get(row.segment)
-        if stored is None:
-            return True
-        return stored.manager_id == row.manager_id and stored.position <= row.position
+    def _came_since(self, version: int) -> dict[str, list[tuple[int, IndexRow]]]:
+        """What the feed has since a version, by segment: each with the version in which it came."""
+        found: dict[str, list[tuple[int, IndexRow]]] = {}
+        for key, row in self._index.scan(feed_key(version + 1, ""), behind(FEED)):
+            came = int(key.removeprefix(FEED).partition("/")[0])
+            found.setdefault(row.segment, []).append((came, row))
+        return found
 
     def _honest(self, row: IndexRow) -> Listed | None:
         status = self.look.of(row.status, row.manager_id)
@@ -355,6 +356,18 @@ class Overview:
 
     def _as_read(self, row: IndexRow) -> Listed:
         return Listed(row=row, status=self.look.of(row.status, row.manager_id))
+
+
+def _is_newer(row: IndexRow, version: int, came: Iterable[tuple[int, IndexRow]]) -> bool:
+    """True if a change is certainly later than what the index has.
+
+    :param version: of the index, when the change was not made yet.
+    :param came: what came into the index of the workflow, with the version in which it did.
+    """
+    return all(
+        at <= version or (one.manager_id == row.manager_id and one.position <= row.position)
+        for at, one in came
+    )
 
 
 def _none(_: str) -> None:

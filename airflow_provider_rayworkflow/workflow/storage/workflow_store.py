@@ -84,7 +84,7 @@ class WorkflowStore(StatusDocuments):
         self.mailbox = Mailbox(store, signing=signing)
         self.changes = ChangeLogs(store, signing=signing)
         self.index = Index(store, tally=status_of, signing=signing)
-        self.notes: ChangeNotes = VisitorNotes(self.changes)
+        self.notes: ChangeNotes = VisitorNotes(self.changes, self.index)
         self.segment_bytes = segment_bytes
 
     def with_notes(self, notes: ChangeNotes) -> WorkflowStore:
