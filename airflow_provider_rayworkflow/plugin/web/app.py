@@ -38,7 +38,7 @@ from airflow_provider_rayworkflow.plugin.web.bulk import (
 )
 from airflow_provider_rayworkflow.plugin.web.chosen import STATUSES, ChosenDep
 from airflow_provider_rayworkflow.plugin.web.lanes import NoAnswerError
-from airflow_provider_rayworkflow.plugin.web.lists import ShownPage, list_page
+from airflow_provider_rayworkflow.plugin.web.lists import ShownPage, count_page, list_page
 from airflow_provider_rayworkflow.plugin.web.logs import log_after
 from airflow_provider_rayworkflow.plugin.web.responses import SafeJson, on_storage, on_task_instance
 from airflow_provider_rayworkflow.plugin.web.shown import (
@@ -86,6 +86,7 @@ def create_app() -> FastAPI:
     )
     app.get("/")(to_workflows)
     app.get("/workflows", response_class=HTMLResponse)(show_workflows)
+    app.get("/counts", response_class=HTMLResponse)(show_counts)
     app.get("/bulk", response_class=HTMLResponse)(show_bulk)
     app.post("/bulk")(do_bulk)
     app.get("/workflow", response_class=HTMLResponse)(show_workflow)
@@ -139,8 +140,21 @@ def show_workflows(
         "problem": problem,
         "page": page,
         "offers": bulk_offers(access, conn_id, page.rows) if page else {},
+        "may_count": page is not None and access.allows_all(conn_id),
     }
     return _page(request, "workflows.html", context)
+
+
+@on_storage
+def show_counts(
+    request: Request, access: AccessDep, chosen: ChosenDep, conn_id: ConnId
+) -> Response:
+    """How many workflows were created in the last day, as a part of the list's page."""
+    if not access.allows_all(conn_id):
+        access.refuse()
+    counts = count_page(open_hook(conn_id), access)
+    context = {"conn_id": conn_id, "statuses": STATUSES, "chosen": chosen, "counts": counts}
+    return _page(request, "counts.html", context)
 
 
 @on_storage

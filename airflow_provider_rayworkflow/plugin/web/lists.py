@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from airflow_provider_rayworkflow.hooks import RayWorkflowHook
 from airflow_provider_rayworkflow.plugin.web.access import Access
@@ -61,24 +61,29 @@ class ShownPage:
     :ivar next: begins the next page, ``""`` for the last one.
     :ivar is_cut: not all workflows were looked at.
     :ivar is_lost: what was asked for was the begin of no page: this is the first one.
-    :ivar counts: of the last day, by status; empty where they can't or must not be told.
-    :ivar counts_since: when the day of the counts began, for :class:`Chosen`.
     """
 
     rows: Sequence[Row] = ()
     next: str = ""
     is_cut: bool = False
     is_lost: bool = False
-    counts: Mapping[WorkflowStatus, int] = field(default_factory=dict)
-    counts_since: str = ""
 
 
-def list_page(
-    hook: RayWorkflowHook, access: Access, chosen: Chosen, *, clock: Callable[[], float] = time.time
-) -> ShownPage:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Counts:
+    """How many workflows were created in the last day.
+
+    :ivar since: when the day began, for :class:`Chosen`.
+    :ivar numbers: by status; empty where they can't or must not be told.
+    """
+
+    since: str
+    numbers: Mapping[WorkflowStatus, int]
+
+
+def list_page(hook: RayWorkflowHook, access: Access, chosen: Chosen) -> ShownPage:
     """One page. With an index it costs what it shows; else status documents are read.
 
-    :param clock: seconds since the epoch.
     :raises StorageError: when the storage can't be read.
     """
     overview, conn_id = open_overview(hook), hook.ray_workflow_conn_id
@@ -102,16 +107,26 @@ def list_page(
         page = read(unseal(chosen.after))
     except ValueError:  # of another order, or sealed with another key
         page, is_lost = read(""), True
-    now = float(int(clock()))
     return ShownPage(
         rows=[Row(listed=listed, origin=origin_of(listed)) for listed in page.rows],
         next=seal(page.next),
         is_cut=page.is_cut,
         is_lost=is_lost,
-        # Else they would tell what is hidden.
-        counts=count_last_day(overview, now) if access.allows_all(conn_id) else {},
-        counts_since=utc_text(now - _DAY_S),
     )
+
+
+def count_page(
+    hook: RayWorkflowHook, access: Access, *, clock: Callable[[], float] = time.time
+) -> Counts:
+    """The counts above the list, which would tell a user with fewer rights what is hidden.
+
+    :param clock: seconds since the epoch.
+    :raises StorageError: when the storage can't be read.
+    """
+    now = float(int(clock()))
+    may_know = access.allows_all(hook.ray_workflow_conn_id)
+    numbers = count_last_day(open_overview(hook), now) if may_know else {}
+    return Counts(since=utc_text(now - _DAY_S), numbers=numbers)
 
 
 def open_overview(hook: RayWorkflowHook) -> Overview:

@@ -311,11 +311,9 @@ class Overview:
 
     def _is_complete(self, writers: set[str]) -> bool:
         """False if a manager that lives has no change log."""
-        for lease in self.store.leases.list_all():
-            if lease.manager_id not in writers and self.look.is_alive(lease.manager_id):
-                log.warning(
-                    "Manager %s has no change log: all statuses are listed", lease.manager_id
-                )
+        for manager_id in self.store.leases.list_names():
+            if manager_id not in writers and self.look.is_alive(manager_id):
+                log.warning("Manager %s has no change log: all statuses are listed", manager_id)
                 return False
         return True
 
