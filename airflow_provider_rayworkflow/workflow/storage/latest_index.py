@@ -47,10 +47,15 @@ class LatestIndex:
         self, first: str, end: str, *, reverse: bool = False
     ) -> Iterator[tuple[str, IndexRow]]:
         """The rows from one key up to and without another, with their keys."""
+        for key, value in self.items(first, end, reverse=reverse):
+            yield key, _row(value)
+
+    def items(self, first: str, end: str, *, reverse: bool = False) -> Iterator[tuple[str, Json]]:
+        """The same with values as they are: those of the feed are no rows."""
         while self._tree is not None:
             try:
                 for key, value in self._tree.scan(low=first, high=end, reverse=reverse):
-                    yield key, _row(value)
+                    yield key, value
                     if reverse:
                         end = key
                     else:

@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from airflow_provider_rayworkflow.workflow.exceptions import DataLoadError, KeyNotFoundError
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
@@ -36,6 +37,8 @@ from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusLo
 from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
 
 log = get_logger(__name__)
+
+Json = dict[str, Any]
 
 _ACTIVE = (WorkflowStatus.RUNNING, WorkflowStatus.PENDING)
 _ENDED = (
@@ -334,12 +337,12 @@ class Overview:
                 self._newer[segment] = None if row.status is WorkflowStatus.NONE else row
         self._newer |= self._rows.read(unsettled, instead=_none)
 
-    def _came_since(self, version: int) -> dict[str, list[tuple[int, IndexRow]]]:
+    def _came_since(self, version: int) -> dict[str, list[tuple[int, Json]]]:
         """What the feed has since a version, by segment: each with the version in which it came."""
-        found: dict[str, list[tuple[int, IndexRow]]] = {}
-        for key, row in self._index.scan(feed_key(version + 1, ""), behind(FEED)):
+        found: dict[str, list[tuple[int, Json]]] = {}
+        for key, value in self._index.items(feed_key(version + 1, ""), behind(FEED)):
             came = int(key.removeprefix(FEED).partition("/")[0])
-            found.setdefault(row.segment, []).append((came, row))
+            found.setdefault(str(value["segment"]), []).append((came, value))
         return found
 
     def _honest(self, row: IndexRow) -> Listed | None:
@@ -356,15 +359,19 @@ class Overview:
         return Listed(row=row, status=self.look.of(row.status, row.manager_id))
 
 
-def _is_newer(row: IndexRow, version: int, came: Iterable[tuple[int, IndexRow]]) -> bool:
+def _is_newer(row: IndexRow, version: int, came: Iterable[tuple[int, Json]]) -> bool:
     """True if a change is certainly later than what the index has.
 
     :param version: of the index, when the change was not made yet.
     :param came: what came into the index of the workflow, with the version in which it did.
     """
     return all(
-        at <= version or (one.manager_id == row.manager_id and one.position <= row.position)
-        for at, one in came
+        at <= version
+        or (
+            value["manager_id"] == row.manager_id
+            and (value["epoch"], value["number"]) <= row.position
+        )
+        for at, value in came
     )
 
 
