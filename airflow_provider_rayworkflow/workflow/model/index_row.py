@@ -170,7 +170,7 @@ def by_status(status: WorkflowStatus) -> str:
 
 def by_dag(dag_id: str, status: WorkflowStatus | None = None) -> str:
     """What the keys of a DAG's workflows begin with, of those with a status if one is given."""
-    name = quote(dag_id, safe="")
+    name = quote(dag_id, safe="", errors="surrogatepass")
     return f"{BY_DAG}{name}/" if status is None else f"{BY_DAG_AND_STATUS}{name}/{status.value}/"
 
 
