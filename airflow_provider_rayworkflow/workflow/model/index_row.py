@@ -47,7 +47,7 @@ ORDERS = (
 )
 
 # A larger origin than Airflow's ids make is not kept.
-_MAX_ORIGIN_BYTES = 4096
+_MAX_ORIGIN_BYTES = 16_384
 _MOST_TIME = 2**63
 
 
