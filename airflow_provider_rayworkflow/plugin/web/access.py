@@ -40,6 +40,9 @@ UNREADABLE = (
 
 Method = Literal["GET", "PUT", "DELETE"]
 
+# A user who may see a DAG that does not exist has no rights on some DAGs only.
+_NO_DAG = "~ there is no such DAG"
+
 
 class Access:
     """What one user may see and do."""
@@ -86,6 +89,10 @@ class Access:
         if origin is not None:
             return self._allows_dag(method, origin.key.dag_id)
         return self.allows_connection(method, conn_id)
+
+    def allows_all(self, conn_id: str) -> bool:
+        """True if the user may see all workflows of a connection, whatever started them."""
+        return self.allows_connection("GET", conn_id) and self._allows_dag("GET", _NO_DAG)
 
     def check_dag(self, dag_id: str) -> None:
         """Return if the user may see the task instances of an Airflow DAG.

@@ -21,6 +21,7 @@ from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowStorageError,
     RayWorkflowUnreachableError,
 )
+from airflow_provider_rayworkflow.hooks import RayWorkflowHook
 from airflow_provider_rayworkflow.plugin.web.access import Access, Method
 from airflow_provider_rayworkflow.plugin.web.shown import ShownWorkflow, open_workflow
 from airflow_provider_rayworkflow.tries.run_spec import RunSpec
@@ -76,18 +77,35 @@ def offered(access: Access, workflow: ShownWorkflow) -> dict[PageAction, Offer]:
     return {
         action: offer
         for action, offer in _possible(workflow).items()
-        if access.allows(_METHODS[action], workflow.conn_id, workflow.origin)
+        if access.allows(METHODS[action], workflow.conn_id, workflow.origin)
     }
 
 
-def act(access: Access, body: ActionBody, *, timeout_s: float = _TIMEOUT_S) -> str:
+class ClusterAwayError(HTTPException):
+    """The connection's cluster does not answer."""
+
+    def __init__(self) -> None:
+        super().__init__(502, "The Ray cluster does not answer. Try again later.")
+
+
+def act(
+    access: Access,
+    body: ActionBody,
+    *,
+    timeout_s: float = _TIMEOUT_S,
+    hook: RayWorkflowHook | None = None,
+) -> str:
     """Do it, and say what was done.
 
     :param timeout_s: how long to wait for a cluster.
+    :param hook: of the connection, where it is open already.
+    :raises ClusterAwayError: when a cluster is needed that does not answer.
     :raises HTTPException: 403 and 404 as for :meth:`Access.check`; 409 if the workflow's
         status does not allow it.
     """
-    workflow = open_workflow(access, body.conn_id, body.workflow_id, method=_METHODS[body.action])
+    workflow = open_workflow(
+        access, body.conn_id, body.workflow_id, method=METHODS[body.action], hook=hook
+    )
     if body.action not in _possible(workflow):
         raise HTTPException(
             409, f"The workflow is {workflow.found.status} now: {body.action.value} can't be done."
@@ -103,7 +121,8 @@ def act(access: Access, body: ActionBody, *, timeout_s: float = _TIMEOUT_S) -> s
         raise HTTPException(422, str(exc)) from exc
 
 
-_METHODS: dict[PageAction, Method] = {
+#: The right that each needs.
+METHODS: dict[PageAction, Method] = {
     PageAction.RESUME: "PUT",
     PageAction.RUN_AGAIN: "PUT",
     PageAction.SUSPEND: "PUT",
@@ -192,7 +211,7 @@ def _resume_on_cluster(workflow: ShownWorkflow, timeout_s: float) -> str:
     try:
         engine.submit(StartOptions())
     except RayWorkflowUnreachableError as exc:
-        raise HTTPException(502, "The Ray cluster does not answer. Try again later.") from exc
+        raise ClusterAwayError from exc
     finally:
         engine.close()
     return "Resuming: the manager of the cluster looks for submissions every second."

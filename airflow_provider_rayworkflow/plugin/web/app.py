@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+import time
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlencode
@@ -26,8 +27,18 @@ from airflow_provider_rayworkflow.plugin.web.access import (
     login_url,
 )
 from airflow_provider_rayworkflow.plugin.web.actions import ActionBody, PageAction, act, offered
+from airflow_provider_rayworkflow.plugin.web.bulk import (
+    OFFERS,
+    BulkBody,
+    Selected,
+    act_on_batch,
+    bulk_offers,
+    count_selected,
+    statuses_for,
+)
+from airflow_provider_rayworkflow.plugin.web.chosen import STATUSES, ChosenDep
 from airflow_provider_rayworkflow.plugin.web.lanes import NoAnswerError
-from airflow_provider_rayworkflow.plugin.web.lists import Filter, Listed, list_page
+from airflow_provider_rayworkflow.plugin.web.lists import ShownPage, count_page, list_page
 from airflow_provider_rayworkflow.plugin.web.logs import log_after
 from airflow_provider_rayworkflow.plugin.web.responses import SafeJson, on_storage, on_task_instance
 from airflow_provider_rayworkflow.plugin.web.shown import (
@@ -38,7 +49,6 @@ from airflow_provider_rayworkflow.plugin.web.shown import (
 from airflow_provider_rayworkflow.plugin.web.storages import open_hook
 from airflow_provider_rayworkflow.plugin.web.task_instances import workflow_of
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
-from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 
 log = get_logger(__name__)
 
@@ -76,6 +86,9 @@ def create_app() -> FastAPI:
     )
     app.get("/")(to_workflows)
     app.get("/workflows", response_class=HTMLResponse)(show_workflows)
+    app.get("/counts", response_class=HTMLResponse)(show_counts)
+    app.get("/bulk", response_class=HTMLResponse)(show_bulk)
+    app.post("/bulk")(do_bulk)
     app.get("/workflow", response_class=HTMLResponse)(show_workflow)
     app.get("/task_instance", response_class=HTMLResponse)(show_task_instance)
     app.get("/workflow/live")(show_changes)
@@ -103,34 +116,77 @@ async def to_workflows() -> Response:
 def show_workflows(
     request: Request,
     access: AccessDep,
+    chosen: ChosenDep,
     conn_id: ConnId = RayWorkflowHook.default_conn_name,
-    status: Annotated[str, Query(max_length=20)] = "",
-    text: Annotated[str, Query(max_length=500)] = "",
-    page: Annotated[int, Query(ge=1, le=10_000)] = 1,
 ) -> Response:
-    """All workflows of a connection that the user may see."""
-    chosen = Filter(status=status if status in _STATUSES else "", text=text.strip(), page=page)
-    context: dict[str, Any] = {
-        "conn_id": conn_id,
-        "connections": access.connections,
-        "statuses": _STATUSES,
-        "filter": chosen,
-        "problem": "",
-        "listed": None,
-    }
+    """The workflows of a connection that the user may see: one page of them."""
     may_see_all = access.allows_connection("GET", conn_id)
+    page: ShownPage | None = None
     try:
-        context["listed"] = list_page(open_hook(conn_id), access, chosen)
+        page = list_page(open_hook(conn_id), access, chosen)
     except NoAnswerError:
         raise
     except Exception as exc:  # any error: an answer, and the details to the log only
         log.warning("The workflows of connection %r can't be listed: %s", conn_id, exc)
-        # A user who may not see the connection learns no more than of one without workflows of theirs.
-        context["listed"] = None if may_see_all else Listed.nothing()
-        context["problem"] = UNREADABLE if may_see_all else ""
-    if not may_see_all and context["listed"] and not context["listed"].total:
-        context["listed"] = Listed.nothing()
+    problem = "" if page or not may_see_all else UNREADABLE
+    # A user who may not see the connection learns no more than of one without workflows of theirs.
+    if not may_see_all and (page is None or not (page.rows or chosen.after)):
+        page = ShownPage()
+    context = {
+        "conn_id": conn_id,
+        "connections": access.connections,
+        "statuses": STATUSES,
+        "chosen": chosen,
+        "problem": problem,
+        "page": page,
+        "offers": bulk_offers(access, conn_id, page.rows) if page else {},
+        "may_count": page is not None and access.allows_all(conn_id),
+    }
     return _page(request, "workflows.html", context)
+
+
+@on_storage
+def show_counts(
+    request: Request, access: AccessDep, chosen: ChosenDep, conn_id: ConnId
+) -> Response:
+    """How many workflows were created in the last day, as a part of the list's page."""
+    if not access.allows_all(conn_id):
+        access.refuse()
+    counts = count_page(open_hook(conn_id), access)
+    context = {"conn_id": conn_id, "statuses": STATUSES, "chosen": chosen, "counts": counts}
+    return _page(request, "counts.html", context)
+
+
+@on_storage
+def show_bulk(
+    request: Request, access: AccessDep, chosen: ChosenDep, conn_id: ConnId, action: PageAction
+) -> Response:
+    """What has to be confirmed before something is done to all workflows that a filter selects."""
+    if action not in OFFERS:
+        raise HTTPException(404, "There is no such page.")
+    before = time.time()
+    may_see_all = access.allows_connection("GET", conn_id)
+    selected = Selected()
+    try:
+        selected = count_selected(open_hook(conn_id), access, chosen, action)
+    except NoAnswerError:
+        raise
+    except Exception as exc:  # any error: an answer, and the details to the log only
+        log.warning("The workflows of connection %r can't be counted: %s", conn_id, exc)
+        if may_see_all:
+            access.fail(conn_id)
+    if not may_see_all and not selected.count:  # as where there is no such connection
+        selected = Selected()
+    context = {
+        "conn_id": conn_id,
+        "chosen": chosen,
+        "action": action.value,
+        "offer": OFFERS[action],
+        "statuses": statuses_for(chosen, action),
+        "selected": selected,
+        "before": before,
+    }
+    return _page(request, "bulk.html", context)
 
 
 @on_storage
@@ -280,14 +336,33 @@ def do_action(
     x_rayworkflow: Annotated[str, Header()] = "",
     sec_fetch_site: Annotated[str, Header()] = "same-origin",
 ) -> dict[str, str]:
-    """Do what the user has confirmed. ``{"message"}`` says what was done, for people.
+    """Do what the user has confirmed. ``{"message"}`` says what was done, for people."""
+    _check_own_page(x_rayworkflow, sec_fetch_site)
+    return {"message": act(access, body)}
+
+
+@on_storage
+def do_bulk(
+    access: AccessDep,
+    body: BulkBody,
+    x_rayworkflow: Annotated[str, Header()] = "",
+    sec_fetch_site: Annotated[str, Header()] = "same-origin",
+) -> dict[str, Any]:
+    """Do a part of what the user has confirmed for many workflows: a :class:`.BatchDone`."""
+    _check_own_page(x_rayworkflow, sec_fetch_site)
+    return act_on_batch(access, body)
+
+
+def _check_own_page(x_rayworkflow: str, sec_fetch_site: str) -> None:
+    """Return for a request of these pages.
 
     A page of another site can't make a browser send this header, nor JSON: it would have to ask
     first, and no answer comes.
+
+    :raises HTTPException: 403.
     """
     if not x_rayworkflow or sec_fetch_site != "same-origin":
         raise HTTPException(403, "Actions come from the pages of this Airflow only.")
-    return {"message": act(access, body)}
 
 
 # ---- files and errors
@@ -357,4 +432,3 @@ def _show_refusal(request: Request, exc: Exception) -> Response:
 
 
 _MEMBERS_SHOWN = 100
-_STATUSES = [status.value for status in WorkflowStatus if status is not WorkflowStatus.NONE]

@@ -85,17 +85,23 @@ class ShownWorkflow:
 
 
 def open_workflow(
-    access: Access, conn_id: str, workflow_id: str, *, method: Method = "GET"
+    access: Access,
+    conn_id: str,
+    workflow_id: str,
+    *,
+    method: Method = "GET",
+    hook: RayWorkflowHook | None = None,
 ) -> ShownWorkflow:
     """Read a workflow's status for a user who wants to see it or to act on it.
 
+    :param hook: of the connection, where it is open already.
     :raises HTTPException: 404 if it does not exist or the user may not see it; 403 if the user may
         see it and no more; if it can't be read, 502 for those who may see the connection, and for
         others the same 404.
     :raises NoAnswerError: when it takes too long.
     """
     try:
-        hook = open_hook(conn_id)
+        hook = hook or open_hook(conn_id)
         found = hook.find(workflow_id)
     except NoAnswerError:
         raise

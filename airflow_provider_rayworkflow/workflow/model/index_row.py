@@ -47,7 +47,7 @@ ORDERS = (
 )
 
 # A larger origin than Airflow's ids make is not kept.
-_MAX_ORIGIN_BYTES = 4096
+_MAX_ORIGIN_BYTES = 16_384
 _MOST_TIME = 2**63
 
 
@@ -145,7 +145,7 @@ def index_keys(row: IndexRow) -> list[str]:
     if row.status is WorkflowStatus.NONE:
         return [id_key(row.segment), f"{DELETIONS}{time_key(row.created_at)}/{row.segment}"]
     created = f"{time_key(row.created_at)}/{row.segment}"
-    found = [id_key(row.segment), BY_CREATION + created, by_status(row.status) + created]
+    found = [id_key(row.segment), creation_key(row), by_status(row.status) + created]
     if row.dag_id:
         found += [by_dag(row.dag_id) + created, by_dag(row.dag_id, row.status) + created]
     if not row.status.is_active:
@@ -163,6 +163,11 @@ def id_key(segment: str) -> str:
     return BY_ID + segment
 
 
+def creation_key(row: IndexRow) -> str:
+    """Where a workflow stands by its creation."""
+    return f"{BY_CREATION}{time_key(row.created_at)}/{row.segment}"
+
+
 def by_status(status: WorkflowStatus) -> str:
     """What the keys of all workflows with a status begin with; the rest is sorted by creation."""
     return f"{BY_STATUS}{status.value}/"
@@ -170,7 +175,7 @@ def by_status(status: WorkflowStatus) -> str:
 
 def by_dag(dag_id: str, status: WorkflowStatus | None = None) -> str:
     """What the keys of a DAG's workflows begin with, of those with a status if one is given."""
-    name = quote(dag_id, safe="")
+    name = quote(dag_id, safe="", errors="surrogatepass")
     return f"{BY_DAG}{name}/" if status is None else f"{BY_DAG_AND_STATUS}{name}/{status.value}/"
 
 

@@ -118,6 +118,20 @@ def quote_prefix(text: str) -> str:
     return quoted
 
 
+def segment_prefixes(text: str) -> tuple[str, ...]:
+    """What the segments begin with of all ids that begin with this text; other ids' may, too.
+
+    In the order of the segments.
+
+    :raises UnicodeEncodeError: for a lone surrogate, which no id has.
+    """
+    quoted = quote_id(text)
+    if len(quoted) <= _CUT:
+        return (quoted,)
+    cut = quoted[:_CUT] + _HASHED
+    return (cut,) if _HASHED in quoted else (quoted, cut)
+
+
 def unquote_id(segment: str) -> str | None:
     """The id of a segment of :func:`quote_id`; None for a long id, which its segment only begins."""
     return None if _HASHED in segment else unquote(segment, errors="strict")

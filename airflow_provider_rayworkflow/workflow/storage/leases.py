@@ -221,12 +221,15 @@ class LeaseStore:
         with understanding(key, "lease"):
             return Lease.from_json(load_line(key, "lease", data, signing=self._signing))
 
+    def list_names(self) -> list[str]:
+        """The ids of all managers that have a lease, dead ones included. One listing, no reads."""
+        found = (keys.manager_of_lease(entry.key) for entry in self._bytes.list(keys.LEASES))
+        return [manager_id for manager_id in found if manager_id is not None]
+
     def list_all(self) -> list[Lease]:
         """The leases of all managers, dead ones included; those that can't be read are left out."""
         leases = []
-        for entry in self._bytes.list(keys.LEASES):
-            if (manager_id := keys.manager_of_lease(entry.key)) is None:
-                continue
+        for manager_id in self.list_names():
             try:
                 lease = self.read(manager_id)
             except DataLoadError as exc:

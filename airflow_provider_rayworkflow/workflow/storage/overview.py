@@ -10,13 +10,12 @@ from __future__ import annotations
 import heapq
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from airflow_provider_rayworkflow.workflow.exceptions import DataLoadError, KeyNotFoundError
-from airflow_provider_rayworkflow.workflow.format.documents import understanding
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.model.index_row import (
     FEED,
@@ -25,15 +24,15 @@ from airflow_provider_rayworkflow.workflow.model.index_row import (
     by_end,
     by_status,
     feed_key,
-    id_key,
     index_keys,
     time_key,
 )
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import keys
 from airflow_provider_rayworkflow.workflow.storage.change_logs import ChangeLog
-from airflow_provider_rayworkflow.workflow.storage.index import Tree
+from airflow_provider_rayworkflow.workflow.storage.latest_index import LatestIndex
 from airflow_provider_rayworkflow.workflow.storage.left_out import Report, log_left_out
+from airflow_provider_rayworkflow.workflow.storage.row_reader import InThreads, RowReader
 from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusLook, StatusReader
 from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
 
@@ -48,6 +47,15 @@ _ENDED = (
     WorkflowStatus.RESUMABLE,
     WorkflowStatus.CANCELED,
 )
+
+
+def written_as(statuses: Collection[WorkflowStatus]) -> list[WorkflowStatus]:
+    """Which written statuses workflows may have that have one of these now.
+
+    One that was written as active may have lost its manager, and then may have ended.
+    """
+    wanted = set(statuses)
+    return sorted(wanted.union(_ACTIVE) if wanted.intersection(_ENDED) else wanted)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,6 +87,7 @@ class Overview:
     :param clock: seconds since the epoch.
     :param patient: as for :class:`StatusReader`.
     :param report: told why a workflow is left out; by default that is logged.
+    :param in_threads: reads several documents at once; by default threads of its own do.
     """
 
     def __init__(
@@ -88,46 +97,65 @@ class Overview:
         *,
         patient: bool = False,
         report: Report | None = None,
+        in_threads: InThreads | None = None,
     ) -> None:
         self.store = store
         self._report = report or log_left_out
         self._reader = StatusReader(store, clock, patient=patient)
         self.look: StatusLook = self._reader.look(report)
+        self._rows = RowReader(store, self._report, in_threads)
         self._newer: dict[str, IndexRow | None] = {}
         self._read_again: dict[str, IndexRow | None] = {}
-        self._tree: Tree | None = None
+        self._index = LatestIndex(store.index)
+        self._has_index: bool | None = None
 
     def load(self) -> bool:
-        """Read the change logs, then the root of the index.
+        """Read the change logs, then the root of the index. Reads once.
 
         :returns: False if there is no index, or a manager has no change log: then lists are not complete.
-
         :raises StorageError: when the storage does not answer.
         """
-        self._newer, self._tree = {}, None
+        if self._has_index is None:
+            self._has_index = self._load()
+        return self._has_index
+
+    def _load(self) -> bool:
         try:
             logs = self._read_logs()
-            self._tree = self.store.index.load()
+            has_index = self._index.load()
             self._settle(logs)
-            if self._tree is None or not self._is_complete({one.writer for one in logs}):
+            if not has_index or not self._is_complete({one.writer for one in logs}):
                 return False
         except DataLoadError as exc:
-            self._warn_or_raise(exc)
+            self.warn_or_raise(exc)
             return False
         return True
 
     def scan(
         self, prefix: str, *, low: str = "", high: str = "", reverse: bool = False
     ) -> Iterator[Listed]:
-        """The workflows of one order of the index, each with its honest status.
+        """The workflows of one order of the index, each with its honest status: :meth:`merge`."""
+        for _, listed in self.merge([prefix], low=low, high=high, reverse=reverse):
+            yield listed
+
+    def merge(
+        self, prefixes: Iterable[str], *, low: str = "", high: str = "", reverse: bool = False
+    ) -> Iterator[tuple[str, Listed]]:
+        """The workflows of some orders of the index, each with its honest status and its place.
 
         Active ones whose manager is gone stand where they were written.
 
-        :param prefix: of the order, see :mod:`.index_row`.
-        :param low: the rest of the first key.
-        :param high: the rest of the key before which it ends, ``""`` for the end of the prefix.
+        :param prefixes: of the orders, see :mod:`.index_row`. What a key has behind its prefix is the place.
+        :param low: the first place.
+        :param high: the place before which it ends, ``""`` for the end of the orders.
         :raises DataLoadError: when a part of the index can't be read.
         """
+        orders = [self._order(prefix, low, high, reverse) for prefix in prefixes]
+        return heapq.merge(*orders, key=_key_of, reverse=reverse)
+
+    def _order(
+        self, prefix: str, low: str, high: str, reverse: bool
+    ) -> Iterator[tuple[str, Listed]]:
         first, end = prefix + low, prefix + high if high else behind(prefix)
         newer = sorted(
             (key, row)
@@ -138,15 +166,15 @@ class Overview:
         )
         stored = (
             (key, row)
-            for key, row in self._stored(first, end, reverse)
-            if row.segment not in self._newer
+            for key, row in self._index.scan(first, end, reverse=reverse)
+            if row.segment not in self._newer and row.status is not WorkflowStatus.NONE
         )
         merged = heapq.merge(
             stored, reversed(newer) if reverse else newer, key=_key_of, reverse=reverse
         )
-        for _, row in merged:
+        for key, row in merged:
             if (listed := self._honest(row)) is not None:
-                yield listed
+                yield key.removeprefix(prefix), listed
 
     def find(self, statuses: Collection[WorkflowStatus]) -> Iterator[Listed]:
         """The workflows that have one of these statuses; the newest first, where there is an index.
@@ -158,12 +186,14 @@ class Overview:
         given: set[str] = set()
         try:
             if self.load():
-                for listed in self._with_status(set(statuses)):
-                    given.add(listed.row.segment)
-                    yield listed
+                orders = [by_status(status) for status in written_as(statuses)]
+                for _, listed in self.merge(orders, reverse=True):
+                    if listed.status in statuses:
+                        given.add(listed.row.segment)
+                        yield listed
                 return
         except DataLoadError as exc:
-            self._warn_or_raise(exc)
+            self.warn_or_raise(exc)
         for listed in self.list_all():
             if listed.status in statuses and listed.row.segment not in given:
                 yield listed
@@ -188,50 +218,59 @@ class Overview:
             return
         high = time_key(before)
         try:
-            for status in statuses:
-                yield from self.scan(by_end(status), high=high)
+            for status in written_as(statuses):
+                is_active = status.is_active
+                found = self.scan(by_status(status) if is_active else by_end(status), high=high)
+                yield from (listed for listed in found if listed.status in statuses)
         except DataLoadError as exc:
-            self._warn_or_raise(exc)
+            self.warn_or_raise(exc)
             yield from self.find(statuses)
-            return
-        for status in _ACTIVE:
-            for listed in self.scan(by_status(status)):
-                if listed.status in statuses:
-                    yield listed
 
     def list_all(self) -> Iterator[Listed]:
         """All workflows from a listing of all statuses, as their names tell: the slow way."""
         for workflow_id, status, key in self._reader.list_workflows(self._report):
-            row = IndexRow(
-                segment=key.segment,
-                workflow_id=workflow_id,
-                status=key.status,
-                epoch=key.epoch,
-                number=key.number,
-                manager_id=key.manager_id,
-            )
-            yield Listed(row=row, status=status, has_times=False)
+            yield Listed(row=_row_of(key, workflow_id), status=status, has_times=False)
 
-    def _with_status(self, wanted: set[WorkflowStatus]) -> Iterator[Listed]:
-        # One that was written as active may have lost its manager, and then may have ended.
-        scanned = wanted.union(_ACTIVE) if wanted.intersection(_ENDED) else wanted
-        orders = [self.scan(by_status(status), reverse=True) for status in scanned]
-        for listed in heapq.merge(*orders, key=_created, reverse=True):
-            if listed.status in wanted:
-                yield listed
+    def list_names(self) -> Iterator[Listed]:
+        """The names of all status documents, read or believed or not; holds none of them.
+
+        A workflow comes once more for a status that was replaced, and a long id as its segment.
+        """
+        for entry in self.store.bytes.list(keys.STATUSES):
+            if entry.problem is not None:
+                self._report(entry.problem)
+            if (key := keys.parse_status_key(entry.key)) is not None:
+                row = _row_of(key, keys.unquote_id(key.segment) or key.segment)
+                status = self.look.of(key.status, key.manager_id)
+                yield Listed(row=row, status=status, has_times=False)
+
+    def read(self, found: Sequence[Listed]) -> list[Listed]:
+        """The same as their status documents have them; without those that are deleted by now.
+
+        One whose document can't be read stays as its name tells. Each takes a listing and a read.
+        """
+        named = {listed.row.segment: listed for listed in found}
+        rows = self._rows.read(named, instead=lambda segment: named[segment].row)
+        return [
+            named[segment] if row is named[segment].row else self._as_read(row)
+            for segment, row in rows.items()
+            if row is not None
+        ]
 
     def get(self, segment: str) -> Listed | None:
         """One workflow by :func:`quote_id` of its id, None for an unknown one."""
         if segment in self._newer:
             row = self._newer[segment]
+        elif self._index.version:
+            row = self._index.get(segment)
         else:
-            row = self._found(segment)
+            row = self._rows.read([segment], instead=_none)[segment]
         return None if row is None or row.status is WorkflowStatus.NONE else self._honest(row)
 
     @property
     def version(self) -> int:
         """Of the index; 0 without one."""
-        return self._tree.version if self._tree is not None else 0
+        return self._index.version
 
     def changed_since(self, version: int) -> set[str]:
         """The segments of workflows that may have ended since a version of the index.
@@ -250,13 +289,25 @@ class Overview:
             )
         return found
 
-    def count(self, prefix: str, *, low: str = "") -> int:
-        """How many workflows one order of the index has; those in change logs may count as they were."""
-        if self._tree is None:
-            return 0
-        return sum(self._tree.count(low=prefix + low, high=behind(prefix)).values())
+    def count_by_status(self, prefix: str, *, low: str = "") -> Counter[WorkflowStatus]:
+        """How many workflows one order of the index has, by the status that was written.
 
-    def _warn_or_raise(self, problem: DataLoadError) -> None:
+        Reads a few nodes, and the rows of what stands in change logs.
+
+        :param prefix: as for :meth:`merge`, with ``low``.
+        """
+        first, end = prefix + low, behind(prefix)
+        counts = self._index.count(first, end)
+        for row in filter(None, self._newer.values()):
+            # By its creation: the rows of one day lie together.
+            before = self._index.get_by_creation(row)
+            for one, number in ((before, -1), (row, 1)):
+                if one is not None and any(first <= key < end for key in index_keys(one)):
+                    counts[one.status] += number
+        return counts
+
+    def warn_or_raise(self, problem: DataLoadError) -> None:
+        """Return where the index is damaged, so that the caller has to read statuses instead."""
         if problem.is_transient:
             raise problem
         log.warning("The index is of no use, all statuses are listed: %s", problem)
@@ -272,11 +323,9 @@ class Overview:
 
     def _is_complete(self, writers: set[str]) -> bool:
         """False if a manager that lives has no change log."""
-        for lease in self.store.leases.list_all():
-            if lease.manager_id not in writers and self.look.is_alive(lease.manager_id):
-                log.warning(
-                    "Manager %s has no change log: all statuses are listed", lease.manager_id
-                )
+        for manager_id in self.store.leases.list_names():
+            if manager_id not in writers and self.look.is_alive(manager_id):
+                log.warning("Manager %s has no change log: all statuses are listed", manager_id)
                 return False
         return True
 
@@ -295,62 +344,15 @@ class Overview:
                 unsettled.append(segment)
             else:
                 self._newer[segment] = None if row.status is WorkflowStatus.NONE else row
-        self._newer |= self._read(unsettled)
+        self._newer |= self._rows.read(unsettled, instead=_none)
 
     def _came_since(self, version: int) -> dict[str, list[tuple[int, Json]]]:
         """What the feed has since a version, by segment: each with the version in which it came."""
         found: dict[str, list[tuple[int, Json]]] = {}
-        for key, value in self._items(feed_key(version + 1, ""), behind(FEED), reverse=False):
+        for key, value in self._index.items(feed_key(version + 1, ""), behind(FEED)):
             came = int(key.removeprefix(FEED).partition("/")[0])
             found.setdefault(str(value["segment"]), []).append((came, value))
         return found
-
-    def _read(self, segments: Collection[str]) -> dict[str, IndexRow | None]:
-        def read(segment: str) -> IndexRow | None:
-            try:
-                return self.store.read_row(segment)
-            except DataLoadError as exc:
-                if exc.is_transient:
-                    raise
-                self._report(exc)
-                return None
-
-        at_once = self.store.bytes.reads_at_once
-        if at_once == 1 or len(segments) < 2:
-            return {segment: read(segment) for segment in segments}
-        with ThreadPoolExecutor(at_once) as threads:
-            return dict(zip(segments, threads.map(read, segments), strict=True))
-
-    def _stored(self, first: str, end: str, reverse: bool) -> Iterator[tuple[str, IndexRow]]:
-        for key, value in self._items(first, end, reverse):
-            if (row := self._parsed(value)) is not None:
-                yield key, row
-
-    def _items(self, first: str, end: str, reverse: bool) -> Iterator[tuple[str, Json]]:
-        """What the index has, also where it is replaced meanwhile: then from the next root on."""
-        while self._tree is not None:
-            try:
-                for key, value in self._tree.scan(low=first, high=end, reverse=reverse):
-                    yield key, value
-                    if reverse:
-                        end = key
-                    else:
-                        first = key + "\0"
-                return
-            except KeyNotFoundError:
-                self._tree = self.store.index.newer_than(self._tree)
-
-    def _found(self, segment: str) -> IndexRow | None:
-        if self._tree is None:
-            return self._read([segment])[segment]
-        key = id_key(segment)
-        return next((row for _, row in self._stored(key, key + "\0", reverse=False)), None)
-
-    def _parsed(self, value: Json | None) -> IndexRow | None:
-        if value is None:
-            return None
-        with understanding(keys.INDEX, "row of the index"):
-            return IndexRow.from_json(value)
 
     def _honest(self, row: IndexRow) -> Listed | None:
         status = self.look.of(row.status, row.manager_id)
@@ -358,13 +360,12 @@ class Overview:
             return Listed(row=row, status=status)
         # Its last word may have come after the index, or its log, was written.
         if row.segment not in self._read_again:
-            self._read_again |= self._read([row.segment])
+            self._read_again |= self._rows.read([row.segment], instead=_none)
         now = self._read_again[row.segment]
-        return (
-            None
-            if now is None
-            else Listed(row=now, status=self.look.of(now.status, now.manager_id))
-        )
+        return None if now is None else self._as_read(now)
+
+    def _as_read(self, row: IndexRow) -> Listed:
+        return Listed(row=row, status=self.look.of(row.status, row.manager_id))
 
 
 def _is_newer(row: IndexRow, version: int, came: Iterable[tuple[int, Json]]) -> bool:
@@ -383,9 +384,20 @@ def _is_newer(row: IndexRow, version: int, came: Iterable[tuple[int, Json]]) -> 
     )
 
 
-def _key_of(item: tuple[str, IndexRow]) -> str:
+def _none(_: str) -> None:
+    """Workflows whose documents can't be read are left out."""
+
+
+def _key_of(item: tuple[str, object]) -> str:
     return item[0]
 
 
-def _created(listed: Listed) -> tuple[str, str]:
-    return time_key(listed.row.created_at), listed.row.segment
+def _row_of(key: keys.StatusKey, workflow_id: str) -> IndexRow:
+    return IndexRow(
+        segment=key.segment,
+        workflow_id=workflow_id,
+        status=key.status,
+        epoch=key.epoch,
+        number=key.number,
+        manager_id=key.manager_id,
+    )

@@ -31,6 +31,8 @@ from airflow_provider_rayworkflow.workflow.model.records import (
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.model.task_record import TaskRecord
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, open_store
+from airflow_provider_rayworkflow.workflow.storage.change_logs import ChangeLog
+from airflow_provider_rayworkflow.workflow.storage.index_updates import rebuild
 from airflow_provider_rayworkflow.workflow.storage.journal import JournalWriter
 
 FAILED = "ui_flights.daily.2026-11-24"
@@ -137,9 +139,11 @@ class Stored:
     def fill(self) -> None:
         with testing.in_process(str(self.path)) as workflows:
             self._run_all(workflows)
+        self.store.changes.write(ChangeLog(writer="alive"))
         self.store.leases.write(lease("alive", ttl_s=3600.0))
         self.add_running()
         self.add_big(BIG, 2000)
+        rebuild(self.store, now=time.time())
 
     def _run_all(self, workflows: testing.InProcessWorkflows) -> None:
         graphs = {

@@ -1,22 +1,27 @@
-"""The list of workflows: its order, its pages, and what it reads."""
+"""The list of workflows: its order, its pages, what it reads, and what it does not tell."""
 
 from __future__ import annotations
 
 import tracemalloc
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from noting_store import NotingStore
-from sample_records import status_record
+from sample_records import lease, status_record
 
-from airflow_provider_rayworkflow.plugin.web import lists
-from airflow_provider_rayworkflow.plugin.web.lists import Filter, Listed, list_page
+from airflow_provider_rayworkflow.plugin.web.chosen import Chosen
+from airflow_provider_rayworkflow.plugin.web.lists import Counts, ShownPage, count_page, list_page
+from airflow_provider_rayworkflow.plugin.web.seals import seal, unseal
+from airflow_provider_rayworkflow.workflow.model.index_row import IndexRow, index_keys, status_of
 from airflow_provider_rayworkflow.workflow.model.records import JsonOutput
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
-from airflow_provider_rayworkflow.workflow.storage.bounded_cache import BoundedCache
-from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader
+from airflow_provider_rayworkflow.workflow.storage.change_logs import ChangeLog
+from airflow_provider_rayworkflow.workflow.storage.index import Index
+from airflow_provider_rayworkflow.workflow.storage.index_nodes import node_cache
+
+NOW = 1_000_000.0
+SUCCESSFUL, FAILED = WorkflowStatus.SUCCESSFUL, WorkflowStatus.FAILED
 
 
 class Hook:
@@ -27,22 +32,51 @@ class Hook:
     def __init__(self) -> None:
         self.bytes = NotingStore()
         self.store = WorkflowStore(self.bytes)
-        self.statuses = StatusReader(self.store)
-        self.known = known()
 
-    def add(self, workflow_id: str, *, created_at: float, dag_id: str = "") -> None:
-        origin = {
-            **{"dag_id": dag_id, "task_id": "t", "run_id": "r", "map_index": -1},
-            **{"run_after": "", "life": "", "max_tries": 0, "inputs": ""},
-        }
+    def add(
+        self,
+        workflow_id: str,
+        status: WorkflowStatus = SUCCESSFUL,
+        *,
+        created_at: float = 0.0,
+        dag_id: str = "",
+        **fields: Any,
+    ) -> None:
         record = status_record(
-            WorkflowStatus.SUCCESSFUL,
+            status,
             workflow_id,
             number=1,
             created_at=created_at,
-            user_metadata={"airflow": origin} if dag_id else {},
+            user_metadata={"airflow": origin(dag_id)} if dag_id else {},
+            **fields,
         )
         self.store.write_status(record)
+
+    def index(self, rows: list[IndexRow]) -> None:
+        """Workflows of which nothing is stored but what the index of a living manager has."""
+        items = {key: row.to_json() for row in rows for key in index_keys(row)}
+        assert self.store.index.commit(None, items)
+        self.store.changes.write(ChangeLog(writer="m"))
+        self.store.leases.write(lease("m"))
+        # As in a process that has read nothing yet.
+        self.store.index = Index(self.bytes, tally=status_of, cache=node_cache(1_000_000))
+        self.bytes.calls.clear()
+
+    @property
+    def requests(self) -> int:
+        return self.bytes.count("get") + self.bytes.count("list")
+
+
+def origin(dag_id: str) -> dict[str, Any]:
+    return {
+        **{"dag_id": dag_id, "task_id": "t", "run_id": "r", "map_index": -1},
+        **{"run_after": "", "life": "", "max_tries": 0, "inputs": ""},
+    }
+
+
+def row(workflow_id: str, status: WorkflowStatus = SUCCESSFUL, **fields: Any) -> IndexRow:
+    given = {"segment": workflow_id, "workflow_id": workflow_id, "created_at": 0.0}
+    return IndexRow(status=status, **given | fields)
 
 
 class Rights:
@@ -54,56 +88,98 @@ class Rights:
     def allows(self, method: str, conn_id: str, origin: Any) -> bool:
         return not self._dag_id or (origin is not None and origin.key.dag_id == self._dag_id)
 
+    def allows_all(self, conn_id: str) -> bool:
+        return not self._dag_id
+
 
 @pytest.fixture
 def hook() -> Hook:
     return Hook()
 
 
-def known(max_bytes: int = lists.MAX_KNOWN_BYTES) -> BoundedCache:
-    return BoundedCache(max_bytes=max_bytes, size_of=lists._size_of)
+def listed(hook: Hook, rights: Rights | None = None, **chosen: Any) -> ShownPage:
+    return list_page(hook, rights or Rights(), Chosen(**chosen))
 
 
-def listed(
-    hook: Hook, rights: Rights | None = None, *, page: int = 1, text: str = "", **options: int
-) -> Listed:
-    chosen = Filter(status="", text=text, page=page)
-    return list_page(hook, rights or Rights(), chosen, known=hook.known, **options)
-
-
-def show(hook: Hook, rights: Rights | None = None, **options: Any) -> list[str]:
-    return [row.workflow_id for row in listed(hook, rights, **options).rows]
+def show(hook: Hook, rights: Rights | None = None, **chosen: Any) -> list[str]:
+    return [row.workflow_id for row in listed(hook, rights, **chosen).rows]
 
 
 def test_the_newest_come_first_fifty_on_a_page(hook: Hook):
     for number in range(60):
         hook.add(f"w{number:02}", created_at=float(number))
-    assert show(hook) == [f"w{number:02}" for number in range(59, 9, -1)]
-    assert show(hook, page=2) == [f"w{number:02}" for number in range(9, -1, -1)]
-    assert show(hook, page=3) == []
+    first = listed(hook)
+    assert [row.workflow_id for row in first.rows] == [f"w{n:02}" for n in range(59, 9, -1)]
+    second = listed(hook, after=first.next)
+    assert [row.workflow_id for row in second.rows] == [f"w{n:02}" for n in range(9, -1, -1)]
+    assert (second.next, second.is_lost) == ("", False)
 
 
-def test_what_has_ended_is_read_once(hook: Hook):
-    for number in range(3):
-        hook.add(f"w{number}", created_at=0.0)
-    show(hook)
-    show(hook)
-    assert hook.bytes.count("get", "v1/status/") == 3
+def test_the_list_is_filtered_and_sorted_as_its_url_says(hook: Hook):
+    hook.add("Flights.daily", FAILED, created_at=100.0, dag_id="flights")
+    hook.add("Flights.hourly", created_at=200.0, dag_id="flights")
+    hook.add("trips", FAILED, created_at=300.0)
+    assert show(hook, text="FLIGHT") == ["Flights.hourly", "Flights.daily"]
+    assert show(hook, status=["FAILED"]) == ["trips", "Flights.daily"]
+    assert show(hook, dag_id="flights") == ["Flights.hourly", "Flights.daily"]
+    assert show(hook, since="1970-01-01T00:02", until="1970-01-01T00:05+00:00") == [
+        "Flights.hourly"
+    ]
+    assert show(hook, sort="id", order="asc") == ["Flights.daily", "Flights.hourly", "trips"]
 
 
-def test_only_what_the_user_may_see_is_counted_and_shown(hook: Hook):
+@pytest.mark.parametrize("after", ["x", seal("x"), "é"])
+def test_a_page_that_is_not_known_is_the_first_one_and_says_so(hook: Hook, after: str):
+    hook.add("w")
+    page = listed(hook, after=after)
+    assert ([row.workflow_id for row in page.rows], page.is_lost) == (["w"], True)
+
+
+def test_a_page_of_another_order_is_not_known(hook: Hook):
+    for number in range(60):
+        hook.add(f"w{number:02}")
+    assert listed(hook, after=listed(hook).next, sort="id").is_lost
+
+
+# ---- rights
+
+
+def test_only_what_the_user_may_see_is_shown(hook: Hook):
     hook.add("mine", created_at=1.0, dag_id="mine")
     hook.add("theirs", created_at=2.0, dag_id="theirs")
     hook.add("nobody's", created_at=3.0)
     page = listed(hook, Rights("mine"))
-    assert ([row.workflow_id for row in page.rows], page.total) == (["mine"], 1)
+    assert [row.workflow_id for row in page.rows] == ["mine"]
+    assert (page.next, page.is_cut) == ("", False)
 
 
-def test_what_was_not_looked_at_is_told(hook: Hook):
-    for number in range(5):
-        hook.add(f"w{number}", created_at=0.0)
-    page = listed(hook, max_read=2)
-    assert (page.total, page.not_looked_at) == (2, 3)
+def counted(hook: Hook, rights: Rights | None = None) -> Counts:
+    return count_page(hook, rights or Rights(), clock=lambda: NOW)
+
+
+def test_counts_of_the_last_day_are_for_those_who_may_see_all(hook: Hook):
+    rows = [row(f"w{n}", FAILED, created_at=NOW - n, origin=origin("mine")) for n in range(3)]
+    hook.index([*rows, row("old", created_at=NOW - 90_000)])
+    assert counted(hook) == Counts(since="1970-01-11T13:46:40", numbers={FAILED: 3})
+    assert counted(hook, Rights("mine")).numbers == {}
+
+
+def test_the_link_of_a_count_shows_what_it_counts(hook: Hook):
+    hook.index([row(f"w{n}", FAILED, created_at=NOW - 43_200 * n) for n in range(5)])
+    counts = counted(hook)
+    assert len(show(hook, since=counts.since)) == counts.numbers[FAILED] == 3
+
+
+def test_a_link_to_the_next_page_names_no_workflow_that_is_hidden(hook: Hook):
+    hook.index([row(f"secret-{n:04}", created_at=float(n)) for n in range(5200)])
+    page = listed(hook, Rights("mine"), sort="id")
+    assert (page.rows, page.is_cut) == ([], True)
+    assert page.next != seal(unseal(page.next))  # else equal ones could be recognized
+    assert "secret" not in page.next
+    assert listed(hook, Rights("mine"), sort="id", after=page.next).next == ""
+
+
+# ---- what can't be read
 
 
 def test_a_damaged_document_says_so_in_its_row_and_hides_no_other_workflow(hook: Hook):
@@ -111,16 +187,14 @@ def test_a_damaged_document_says_so_in_its_row_and_hides_no_other_workflow(hook:
     hook.add("torn", created_at=2.0)
     [key] = [entry.key for entry in hook.bytes.list("v1/status/torn")]
     hook.bytes.put(key, b"{")
-    rows = listed(hook).rows
-    problems = {row.workflow_id: row.facts.problem for row in rows}
-    assert problems == {"whole": "", "torn": "its status is damaged"}
+    problems = {row.workflow_id: row.problem for row in listed(hook).rows}
+    assert problems == {"whole": "", "torn": "its status is damaged, or can't be read"}
     # The document named the owner: a user who may not see the connection does not see the row.
     assert show(hook, Rights("mine")) == []
 
 
 def test_the_damaged_document_of_a_long_id_has_a_row_too(hook: Hook):
-    long = "x" * 250
-    hook.add(long, created_at=1.0)
+    hook.add("x" * 250, created_at=1.0)
     [key] = [entry.key for entry in hook.bytes.list("v1/status")]
     hook.bytes.put(key, b"{")
     [name] = show(hook)
@@ -135,38 +209,72 @@ def test_a_status_of_a_newer_version_hides_no_other_workflow(hook: Hook):
     assert sorted(show(hook)) == ["newer", "now"]
 
 
-# ---- memory
+# ---- costs
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        {},
+        {"status": ["FAILED"]},
+        {"status": ["FAILED"], "sort": "ended"},
+        {"dag_id": "d1", "status": ["RUNNING"]},
+        {"text": "w012"},
+        {"since": "1970-01-10T00:00", "until": "1970-01-11T00:00"},
+    ],
+)
+def test_a_page_takes_at_most_twelve_requests(hook: Hook, chosen: dict[str, Any]):
+    hook.index(many())
+    assert listed(hook, **chosen).rows
+    assert hook.requests <= 12
+    assert hook.bytes.count("get", "v1/status") == 0
+
+
+def test_counts_take_at_most_twelve_requests(hook: Hook):
+    hook.index(many())
+    assert sum(counted(hook).numbers.values()) == 1441
+    assert hook.requests <= 12
+
+
+def many() -> list[IndexRow]:
+    statuses = [SUCCESSFUL, FAILED, WorkflowStatus.RUNNING]
+    return [
+        row(
+            f"w{n:04}",
+            statuses[n % 3],
+            created_at=NOW - 60.0 * n,
+            manager_id="m",
+            origin=origin(f"d{n % 2}"),
+        )
+        for n in range(3000)
+    ]
 
 
 def test_large_outputs_are_not_kept_for_rows_that_do_not_show_them(hook: Hook):
-    """2,000 workflows with outputs of 63 kB are 126 MB; their rows are some 2 MB."""
-    hook.add("w", created_at=1.0)
-    record = hook.store.read_status("w")
-    assert record is not None
+    """1,000 workflows with outputs of 63 kB are 63 MB; their rows are some 1 MB."""
     output = JsonOutput(value="x" * 63_000)
-    for number in range(1999):
-        hook.store.write_status(replace(record, workflow_id=f"w{number}", output=output))
+    for number in range(1000):
+        hook.add(f"w{number}", output=output)
+    hook.bytes.delete_folder("v1/changes")
     tracemalloc.start()
     try:
         before, _ = tracemalloc.get_traced_memory()
-        show(hook)
-        show(hook, page=40)
-        after, _ = tracemalloc.get_traced_memory()
+        page = listed(hook)
+        after, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert len(hook.known) == 2000
-    assert after - before < 10_000_000
+    assert len(page.rows) == 50
+    assert after - before < 5_000_000
+    assert peak - before < 50_000_000
 
 
-def test_what_is_kept_is_bounded_in_bytes_and_the_oldest_goes_first(hook: Hook):
-    hook.known = cache = known(20_000)
-    for number in range(100):
-        hook.add(f"w{number:02}", created_at=float(number), dag_id="d" * 200)
-    show(hook)
-    assert 0 < len(cache) < 20
-
-
-def test_a_part_of_the_id_in_any_case_filters(hook: Hook):
-    hook.add("Flights.daily", created_at=1.0)
-    hook.add("trips", created_at=2.0)
-    assert show(hook, text="FLIGHT") == ["Flights.daily"]
+def test_a_page_holds_few_of_many_rows(hook: Hook):
+    hook.index([row(f"w{n:05}", created_at=float(n)) for n in range(20_000)])
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        listed(hook, text="no such")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak - before < 50_000_000

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Callable, Iterator
 from html import unescape
 from urllib.parse import quote, unquote, urlencode
@@ -31,6 +32,7 @@ from stored import (
     origin,
 )
 
+from airflow_provider_rayworkflow.workflow.storage.keys import quote_id
 from airflow_provider_rayworkflow.workflow.storage.mailbox import Mailbox
 
 pytestmark = [pytest.mark.airflow, pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(1_800)]
@@ -70,6 +72,9 @@ def of(workflow_id: str, **more: str) -> str:
 ROUTES = [
     ("GET", ""),
     ("GET", "workflows?conn_id=ray"),
+    ("GET", "counts?conn_id=ray"),
+    ("GET", "bulk?conn_id=ray&action=delete"),
+    ("POST", "bulk"),
     ("GET", f"workflow?{of(FAILED)}"),
     ("GET", "task_instance?dag_id=ui_flights&run_id=2026-11-24&task_id=daily"),
     ("GET", f"workflow/live?{of(FAILED)}"),
@@ -290,9 +295,10 @@ def resumed(page: Page) -> Locator:
 def test_the_list_is_filtered_by_status_and_text(window):
     page = window().open("rayworkflow/workflows?conn_id=ray")
     assert set(rows(page)) == {FAILED, SUCCESSFUL, RUNNING, BIG, HOSTILE, OTHERS}
-    assert set(rows(page)[:2]) == {RUNNING, BIG}  # what is active comes first
+    assert rows(page)[-2:] == [RUNNING, BIG]  # the newest come first
+    page.wait_for_selector("#counts a")
     shoot(page, "ui-workflows")
-    page.get_by_label("Status").select_option("FAILED")
+    page.get_by_label("FAILED", exact=True).check()
     page.get_by_role("button", name="Show").click()
     assert set(rows(page)) == {FAILED, HOSTILE}
     page.get_by_label("Id contains").fill("FLIGHTS")
@@ -300,6 +306,27 @@ def test_the_list_is_filtered_by_status_and_text(window):
     assert rows(page) == [FAILED]
     page.get_by_role("link", name=FAILED).click()
     expect(page.get_by_role("heading", level=1)).to_have_text(FAILED)
+
+
+def test_the_list_is_sorted_by_a_click_on_a_column(window):
+    page = window().open("rayworkflow/workflows?conn_id=ray")
+    every = sorted(rows(page), key=quote_id)
+    page.get_by_role("columnheader", name="Workflow").get_by_role("link").click()
+    assert rows(page) == every[::-1]
+    page.get_by_role("columnheader", name="Workflow").get_by_role("link").click()
+    assert rows(page) == every
+
+
+def test_the_counts_of_the_last_day_are_links_to_what_they_count(window):
+    page = window().open("rayworkflow/workflows?conn_id=ray")
+    page.locator("#counts a", has_text="RUNNING").click()
+    assert set(rows(page)) == {RUNNING, BIG}
+
+
+def test_a_user_who_may_not_see_all_gets_no_counts(client: Client):
+    for user in ("viewer", "trips"):
+        assert client(user).get("counts?conn_id=ray").status_code == 404
+        assert 'id="counts"' not in client(user).get("workflows?conn_id=ray").text
 
 
 def test_a_failed_workflow_shows_its_graph_and_the_failed_task(window):
@@ -434,6 +461,39 @@ def test_delete_deletes_it_and_goes_back_to_the_list(window, stored: Stored):
     expect(page.get_by_role("heading", level=1)).to_have_text("Ray workflows")
     assert stored.status(hostile) is None
     assert hostile not in rows(page)
+
+
+def test_all_that_a_filter_selects_is_canceled_after_a_confirmation(window, stored: Stored):
+    names = ["many-1", "many-2", "many-3"]
+    for name in names:
+        stored.run_again(name, lambda: hostile_task.bind("x"), {})
+    page = window().open("rayworkflow/workflows?conn_id=ray&text=many-")
+    page.get_by_role("link", name="Cancel all").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Cancel 3 workflows?")
+    expect(page.locator("dl")).to_contain_text("many-")
+    assert {stored.status(name) for name in names} == {"FAILED"}
+    page.get_by_role("button", name="Cancel 3 workflows").click()
+    expect(page.locator("#told")).to_have_text("Done for 3 of 3. 0 failed.")
+    assert {stored.status(name) for name in names} == {"CANCELED"}
+    for name in names:
+        stored.delete(name)
+
+
+def test_a_viewer_is_offered_no_action_on_all(client: Client, stored: Stored):
+    assert "bulk?" not in client("viewer").get("workflows?conn_id=ray").text
+    asked = client("viewer").get("bulk?conn_id=ray&action=cancel").text
+    assert "The filter selects no workflow with which you may do that now" in asked
+    body = {"conn_id": "ray", "action": "cancel", "before": time.time(), "most": 100}
+    answer = client("viewer").post("bulk", json=body, headers=OURS)
+    assert answer.json() == {"done": 0, "clears": [], "failures": [], "next": ""}
+    assert stored.status(FAILED) == "FAILED"
+
+
+@pytest.mark.parametrize("headers", [{}, OURS | {"Sec-Fetch-Site": "cross-site"}])
+def test_another_site_can_not_act_on_many(client: Client, stored: Stored, headers: dict[str, str]):
+    body = {"conn_id": "ray", "action": "cancel", "before": time.time(), "most": 100}
+    assert client("admin").post("bulk", json=body, headers=headers).status_code == 403
+    assert stored.status(FAILED) == "FAILED"
 
 
 def test_resume_clears_the_task_instance(window, airflow: LiveAirflow):

@@ -17,17 +17,8 @@
   async function ask(path, parameters = {}) {
     const more = new URLSearchParams(parameters).toString();
     const answer = await fetch(`workflow/${path}?${query}${more && `&${more}`}`);
-    if (!answer.ok) throw new Error(await problem(answer));
+    if (!answer.ok) throw new Error(await page.problem(answer));
     return answer;
-  }
-
-  async function problem(answer) {
-    try {
-      const { detail } = await answer.json();
-      return typeof detail === "string" ? detail : JSON.stringify(detail);
-    } catch {
-      return `The server says ${answer.status} ${answer.statusText}`;
-    }
   }
 
   function tell(text, isProblem = false) {
@@ -127,9 +118,12 @@
         headers: { "Content-Type": "application/json", "X-RayWorkflow": "1" },
         body: JSON.stringify({ conn_id: connId, workflow_id: workflowId, action, task_id: taskId }),
       });
-      if (!answer.ok) throw new Error(await problem(answer));
+      if (!answer.ok) throw new Error(await page.problem(answer));
       let { message } = await answer.json();
-      if (button.dataset.clears !== undefined && main.dataset.dagId) message = await clear();
+      if (button.dataset.clears !== undefined && main.dataset.dagId) {
+        await page.clear(main.dataset);
+        message = "The task instance is cleared; its next try resumes the workflow.";
+      }
       tell(message);
       watchUntil = Date.now() + WATCH_AFTER_ACTION_MS;
       isPanelOld = true;
@@ -138,28 +132,6 @@
     } catch (error) {
       tell(error.message, true);
     }
-  }
-
-  // By Airflow's own API, so with the rights that the user has there.
-  async function clear() {
-    const { dagId, runId, taskId, mapIndex } = main.dataset;
-    const task = Number(mapIndex) < 0 ? taskId : [taskId, Number(mapIndex)];
-    const path = `../api/v2/dags/${encodeURIComponent(dagId)}/clearTaskInstances`;
-    const answer = await fetch(path, {
-      method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({
-        dry_run: false,
-        dag_run_id: runId,
-        task_ids: [task],
-        only_failed: false,
-        reset_dag_runs: true,
-      }),
-    });
-    if (!answer.ok) throw new Error(`Airflow did not clear the task instance: ${await problem(answer)}`);
-    const { total_entries: cleared } = await answer.json();
-    if (!cleared) throw new Error("The task instance is not there any more, so nothing was cleared.");
-    return "The task instance is cleared; its next try resumes the workflow.";
   }
 
   page.leaveToList = () => {

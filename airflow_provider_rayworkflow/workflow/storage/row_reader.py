@@ -1,0 +1,65 @@
+"""Reads what lists show of workflows from their status documents, several at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol, TypeVar
+
+from airflow_provider_rayworkflow.workflow.exceptions import DataLoadError
+from airflow_provider_rayworkflow.workflow.model.index_row import IndexRow
+from airflow_provider_rayworkflow.workflow.storage.left_out import Report
+from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+
+class InThreads(Protocol):
+    """Calls for each item, several at once, and returns what the calls return."""
+
+    def __call__(self, call: Callable[[S], T], items: Iterable[S], /) -> list[T]: ...
+
+
+class RowReader:
+    """Reads rows from status documents: a listing and a read each.
+
+    :param report: told of documents that can't be read.
+    :param in_threads: None for threads of its own.
+    """
+
+    def __init__(
+        self, store: WorkflowStore, report: Report, in_threads: InThreads | None = None
+    ) -> None:
+        self._store = store
+        self._report = report
+        self._in_threads = in_threads
+
+    def read(
+        self, segments: Collection[str], *, instead: Callable[[str], IndexRow | None]
+    ) -> dict[str, IndexRow | None]:
+        """Rows by segment, None for what is not stored (any more).
+
+        :param instead: gives the row of one whose document can't be read.
+        :raises StorageError: when the storage does not answer.
+        """
+
+        def read(segment: str) -> IndexRow | None:
+            try:
+                return self._store.read_row(segment)
+            except DataLoadError as exc:
+                if exc.is_transient:
+                    raise
+                self._report(exc)
+                return instead(segment)
+
+        return dict(zip(segments, self._each(read, segments), strict=True))
+
+    def _each(self, call: Callable[[S], T], items: Collection[S]) -> list[T]:
+        if self._in_threads is not None:
+            return self._in_threads(call, items)
+        at_once = self._store.bytes.reads_at_once
+        if at_once == 1 or len(items) < 2:
+            return [call(item) for item in items]
+        with ThreadPoolExecutor(at_once) as threads:
+            return list(threads.map(call, items))
