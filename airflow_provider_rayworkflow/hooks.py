@@ -45,7 +45,9 @@ from airflow_provider_rayworkflow.workflow.storage import (
     shown,
 )
 from airflow_provider_rayworkflow.workflow.storage.backends.retrying import RETRY_FOR_S
+from airflow_provider_rayworkflow.workflow.storage.change_notes import new_visitor_id
 from airflow_provider_rayworkflow.workflow.storage.mailbox import How, Mailbox, StopRequest
+from airflow_provider_rayworkflow.workflow.storage.overview import Overview
 from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader, StoredWorkflow
 
 __all__ = ["RayWorkflowHook", "StoredWorkflow"]
@@ -175,9 +177,8 @@ class RayWorkflowHook(BaseHook):
         """
         with self._storage_errors():
             return {
-                workflow_id: key.epoch
-                for workflow_id, status, key in self.statuses.list_workflows()
-                if status in statuses
+                listed.workflow_id: listed.row.epoch
+                for listed in Overview(self.store).find(statuses)
             }
 
     def cancel(self, workflow_id: str) -> WorkflowStatus:
@@ -207,7 +208,7 @@ class RayWorkflowHook(BaseHook):
         :raises RayWorkflowStillActiveError: when it is active.
         :raises RayWorkflowStorageError: when the storage can't be used.
         """
-        visitor = lifecycle.new_visitor_id()
+        visitor = new_visitor_id()
         with self._storage_errors():
             found = self.statuses.read_name(workflow_id)
             if found is None:

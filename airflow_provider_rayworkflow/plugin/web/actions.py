@@ -29,6 +29,7 @@ from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.model.records import StartOptions
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.offline import lifecycle
+from airflow_provider_rayworkflow.workflow.storage.change_notes import new_visitor_id
 from airflow_provider_rayworkflow.workflow.storage.mailbox import ANYBODY
 
 log = get_logger(__name__)
@@ -202,6 +203,6 @@ def _forget(workflow: ShownWorkflow, task_id: str) -> None:
         workflow.hook.store,
         workflow.found,
         task_id,
-        manager_id=lifecycle.new_visitor_id(),
+        manager_id=new_visitor_id(),
         now=time.time(),
     )

@@ -8,7 +8,6 @@ from dataclasses import astuple, dataclass
 
 from airflow_provider_rayworkflow.hooks import RayWorkflowHook
 from airflow_provider_rayworkflow.plugin.web.access import Access
-from airflow_provider_rayworkflow.plugin.web.bounded_cache import BoundedCache
 from airflow_provider_rayworkflow.plugin.web.lanes import each
 from airflow_provider_rayworkflow.tries.identity import Origin
 from airflow_provider_rayworkflow.workflow.exceptions import (
@@ -21,6 +20,7 @@ from airflow_provider_rayworkflow.workflow.format.signing import SigningKeys
 from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, keys
+from airflow_provider_rayworkflow.workflow.storage.bounded_cache import BoundedCache
 from airflow_provider_rayworkflow.workflow.storage.keys import StatusKey
 
 log = get_logger(__name__)

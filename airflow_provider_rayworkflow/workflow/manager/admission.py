@@ -27,6 +27,7 @@ from airflow_provider_rayworkflow.workflow.manager.status_backlog import StatusB
 from airflow_provider_rayworkflow.workflow.model.claim import Claim
 from airflow_provider_rayworkflow.workflow.model.code_variables import archives_of
 from airflow_provider_rayworkflow.workflow.model.graph import Graph, Tasks
+from airflow_provider_rayworkflow.workflow.model.index_row import IndexRow
 from airflow_provider_rayworkflow.workflow.model.records import StartOptions, StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import (
     RUN_AGAIN,
@@ -38,7 +39,7 @@ from airflow_provider_rayworkflow.workflow.offline.finished import has_lost_outp
 from airflow_provider_rayworkflow.workflow.offline.plan import make_plan
 from airflow_provider_rayworkflow.workflow.scheduling.snapshot import ids_of
 from airflow_provider_rayworkflow.workflow.storage.claims import latest_epoch, next_claim
-from airflow_provider_rayworkflow.workflow.storage.keys import WorkflowFile
+from airflow_provider_rayworkflow.workflow.storage.keys import WorkflowFile, quote_id
 from airflow_provider_rayworkflow.workflow.storage.snapshot import read_earlier
 from airflow_provider_rayworkflow.workflow.storage.status_reader import StoredWorkflow
 from airflow_provider_rayworkflow.workflow.storage.statuses import status_key, status_put
@@ -312,14 +313,20 @@ class Admission:
             self._known.tenure,
             look_interval_s=self._known.intervals.look_s,
         )
-        if not await self._known.writes.put(
-            lambda: ownership.claim_put(start.graph),
-            alone=len(ready.graph.tasks) > _FEW_TASKS,
-            guard=ownership,
-        ):
-            return None
-        ownership.is_held = True
-        await self._write_first_status(start, ready, ownership)
+        segment, changes = quote_id(start.workflow_id), self._known.changes
+        announced = changes.begin(segment)
+        try:
+            if not await self._known.writes.put(
+                lambda: ownership.claim_put(start.graph),
+                alone=len(ready.graph.tasks) > _FEW_TASKS,
+                guard=ownership,
+            ):
+                return None
+            ownership.is_held = True
+            await self._write_first_status(start, ready, ownership, announced)
+            changes.note(IndexRow.of(ready.record, segment))
+        finally:
+            changes.end(segment)
         found = start.seen.found
         return HeldWorkflow(
             claim=ready.claim,
@@ -345,10 +352,15 @@ class Admission:
             )
 
     async def _write_first_status(
-        self, start: _Start, ready: _Prepared, ownership: Ownership
+        self,
+        start: _Start,
+        ready: _Prepared,
+        ownership: Ownership,
+        announced: asyncio.Future[None],
     ) -> None:
         store, claim = self._known.store, ready.claim
         try:
+            await announced
             await self._known.writes.put(
                 lambda: status_put(ready.record, signing=store.signing), guard=ownership
             )

@@ -18,6 +18,7 @@ from airflow_provider_rayworkflow.workflow.manager.admission import Admission
 from airflow_provider_rayworkflow.workflow.manager.claim_watch import ClaimWatch
 from airflow_provider_rayworkflow.workflow.manager.http_events import HttpEvents
 from airflow_provider_rayworkflow.workflow.manager.inactive import InactiveWorkflows
+from airflow_provider_rayworkflow.workflow.manager.index_keeper import IndexKeeper
 from airflow_provider_rayworkflow.workflow.manager.lease_keeper import LeaseKeeper
 from airflow_provider_rayworkflow.workflow.manager.locks import Locks
 from airflow_provider_rayworkflow.workflow.manager.log_writer import MAX_LOG_BYTES, LogWriter
@@ -117,6 +118,7 @@ class Manager:
         self.submissions = SubmissionReader(
             known, self._admission, builder, takes=takes, set_limits=self.set_limits
         )
+        self._index = IndexKeeper(known)
         self._watching: list[asyncio.Task[None]] = []
         self._lease = LeaseKeeper(
             known, limits, actor_id, process=process, version=package_version, cluster=cluster
@@ -133,9 +135,11 @@ class Manager:
         """
         self._loop = asyncio.get_running_loop()
         await self._known.in_thread(self._known.store.bytes.check_writable)
+        version = await self._known.in_thread(self._known.store.index.last_version)
+        await self._known.changes.open(version)
         await self._known.in_thread(self.renew_lease)
         await self._recover()
-        for part in (self._requests, self.submissions):
+        for part in (self._requests, self.submissions, self._index):
             self._watching.append(asyncio.create_task(part.watch()))
 
     async def _recover(self) -> None:
@@ -146,10 +150,9 @@ class Manager:
         self._known.store.leases.watch.know_dead(dead)
         latest = max(earlier, key=lambda lease: lease.renewed_at)
         self.set_limits(Limits(**latest.limits))
-        for workflow_id, _, key in await self._known.in_thread(self._known.list_all):
-            if key.manager_id in dead and key.status.is_active:
-                log.info("Workflow %s is recovered after a restart of the manager", workflow_id)
-                await self._try_resume(workflow_id)
+        for workflow_id in await self._known.in_thread(self._known.list_held_by, dead):
+            log.info("Workflow %s is recovered after a restart of the manager", workflow_id)
+            await self._try_resume(workflow_id)
         await self._known.in_thread(self._lease.delete_earlier, earlier)
 
     def renew_lease(self) -> None:
@@ -197,6 +200,7 @@ class Manager:
             self.runs.stop(live, Stop.SUSPEND)
         ended = [live.ended for live in self._known.live.values()]
         await asyncio.gather(*ended, return_exceptions=True)
+        await self._known.changes.close()
         await self._known.in_thread(self._known.store.leases.delete, self._known.manager_id)
 
     def fence(self) -> None:
@@ -249,11 +253,11 @@ class Manager:
         """
         failed = {WorkflowStatus.FAILED} if include_failed else set()
         wanted = {WorkflowStatus.RESUMABLE, *failed}
-        found = await self._known.in_thread(self._known.list_all)
+        found = await self._known.in_thread(self._known.list_with_status, wanted)
         return [
             (workflow_id, await self._try_resume(workflow_id))
-            for workflow_id, status, _ in found
-            if status in wanted and workflow_id not in self._known.live
+            for workflow_id, _ in found
+            if workflow_id not in self._known.live
         ]
 
     async def _try_resume(self, workflow_id: str) -> Exception | None:

@@ -61,8 +61,7 @@ class Queries:
 
         Of the RESUMABLE ones, those that were running come before those that were waiting.
         """
-        found = await self._known.in_thread(self._known.list_all)
-        return [(workflow_id, status) for workflow_id, status, _ in found if status in statuses]
+        return await self._known.in_thread(self._known.list_with_status, statuses)
 
     async def get_metadata(self, workflow_id: str, task_id: str | None = None) -> Json:
         """What :func:`describe_workflow` tells of a workflow, or :func:`describe_task` of one of its tasks.

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from airflow_provider_rayworkflow.workflow.execution.thread_pool import ThreadPool
 from airflow_provider_rayworkflow.workflow.execution.writes import Writes
 from airflow_provider_rayworkflow.workflow.manager.held_workflow import HeldWorkflow
+from airflow_provider_rayworkflow.workflow.manager.own_changes import OwnChanges
 from airflow_provider_rayworkflow.workflow.model.graph import Graph
 from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
-from airflow_provider_rayworkflow.workflow.storage.keys import StatusKey
 from airflow_provider_rayworkflow.workflow.storage.leases import Tenure
+from airflow_provider_rayworkflow.workflow.storage.overview import Overview
 from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader, StoredWorkflow
 from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
 
@@ -34,6 +35,8 @@ class Intervals:
     :ivar build_s: between looks whether a graph that is being built is still wanted.
     :ivar build_timeout_s: how long a graph may take to be built; that takes seconds, with an environment
         minutes, and one that hangs keeps a place from others.
+    :ivar index_s: between times at which what has changed is taken over into the index.
+    :ivar left_logs_s: between looks for the change logs of others that are gone.
     :ivar log_close_s: how long the end of a run waits for the last piece of its log.
     :ivar log_s: from when a line of a task's log comes until it is written: together with what
         else comes by then.
@@ -48,6 +51,8 @@ class Intervals:
 
     build_s: float = 10.0
     build_timeout_s: float = 3600.0
+    index_s: float = 600.0
+    left_logs_s: float = 60.0
     log_close_s: float = 10.0
     log_s: float = 3.0
     look_s: float = 1.0
@@ -62,6 +67,7 @@ class Intervals:
 class Registry:
     """All workflows, as one manager sees them.
 
+    :ivar changes: what the manager changes, for all who read the storage.
     :ivar intervals: of the manager.
     :ivar live: the workflows that the manager holds, by id.
     :ivar statuses: those that the storage tells. Its methods block.
@@ -79,15 +85,16 @@ class Registry:
         tenure: Tenure,
         intervals: Intervals | None = None,
     ) -> None:
-        self.store = store
         self.intervals = intervals or Intervals()
         self.tenure = tenure
         self.manager_id = manager_id
         self.clock = clock
-        self.statuses = StatusReader(store, clock)
         self.live: dict[str, HeldWorkflow] = {}
         self.threads = ThreadPool(_STORAGE_THREADS, thread_name_prefix="storage")
         self.writes = Writes(store.bytes, self.threads)
+        self.changes = OwnChanges(store, self.writes, manager_id=manager_id)
+        self.store = store.with_notes(self.changes)
+        self.statuses = StatusReader(self.store, clock)
 
     async def in_thread(self, function: Callable[..., T], *args: Any) -> T:
         """Call what blocks."""
@@ -127,14 +134,33 @@ class Registry:
             return WorkflowStatus.RESUMABLE  # its start or its end failed
         return status
 
-    def list_all(self) -> list[tuple[str, WorkflowStatus, StatusKey]]:
-        """All workflows, with the statuses that this manager knows better than the storage. Blocks."""
-        found = []
-        for workflow_id, status, key in self.statuses.list_workflows():
-            live = self.live.get(workflow_id)
-            if live is not None:
-                status = live.record.status
-            elif key.manager_id == self.manager_id:
-                status = self._own_status(workflow_id, status)
-            found.append((workflow_id, status, key))
-        return found
+    def list_with_status(
+        self, statuses: Collection[WorkflowStatus]
+    ) -> list[tuple[str, WorkflowStatus]]:
+        """Ids and honest statuses of the workflows that have one of these statuses. Blocks.
+
+        This manager knows those that it holds better than the storage. Sorted by id, those that wait or waited
+        for a slot last.
+        """
+        wanted, held = set(statuses), dict(self.live)
+        found = [
+            (workflow_id, live.record.status, live.record.status)
+            for workflow_id, live in held.items()
+        ]
+        # What was written as active and runs nowhere is RESUMABLE, also if this manager wrote it.
+        asked = wanted | ({*_ACTIVE} if WorkflowStatus.RESUMABLE in wanted else set())
+        for listed in Overview(self.store, self.clock).find(asked):
+            if listed.workflow_id not in held:
+                status = listed.status
+                if listed.row.manager_id == self.manager_id:
+                    status = self._own_status(listed.workflow_id, status)
+                found.append((listed.workflow_id, status, listed.row.status))
+        found.sort(key=lambda item: (item[2] is WorkflowStatus.PENDING, item[0]))
+        return [(workflow_id, status) for workflow_id, status, _ in found if status in wanted]
+
+    def list_held_by(self, manager_ids: Collection[str]) -> list[str]:
+        """Ids of the workflows that these managers held when they died. Blocks."""
+        return Overview(self.store, self.clock).held_by(manager_ids)
+
+
+_ACTIVE = WorkflowStatus.non_terminating_status()

@@ -20,6 +20,7 @@ from airflow_provider_rayworkflow.workflow.manager.log_writer import LogWriter
 from airflow_provider_rayworkflow.workflow.manager.registry import Registry
 from airflow_provider_rayworkflow.workflow.manager.slots import Slots
 from airflow_provider_rayworkflow.workflow.manager.status_backlog import StatusBacklog
+from airflow_provider_rayworkflow.workflow.model.index_row import IndexRow
 from airflow_provider_rayworkflow.workflow.model.limits import Limits
 from airflow_provider_rayworkflow.workflow.model.outcome import (
     Outcome,
@@ -30,6 +31,7 @@ from airflow_provider_rayworkflow.workflow.model.outcome import (
 from airflow_provider_rayworkflow.workflow.model.records import Asker, StatusRecord, TaskFailure
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus, check_transition
 from airflow_provider_rayworkflow.workflow.scheduling.attempts import Runner
+from airflow_provider_rayworkflow.workflow.storage.keys import quote_id
 from airflow_provider_rayworkflow.workflow.storage.statuses import status_key, status_put
 
 log = get_logger(__name__)
@@ -325,6 +327,7 @@ class WorkflowRuns:
             lambda: status_put(record, signing=self._known.store.signing), guard=live.ownership
         )
         live.record = record
+        self._known.changes.note(IndexRow.of(record, quote_id(record.workflow_id)))
         live.replaced.append(status_key(before))
         if not status.is_active:
             await self._delete_replaced(live)

@@ -29,10 +29,22 @@ BY_DAG_AND_STATUS = "x/"
 BY_END = "e/"
 #: The segment alone.
 BY_ID = "i/"
-#: The version of the index in which an end came in, and the segment.
+#: The version of the index in which a change came in, and the segment.
 FEED = "l/"
 #: The time of a deletion, and the segment.
 DELETIONS = "g/"
+
+#: All of them.
+ORDERS = (
+    BY_CREATION,
+    BY_STATUS,
+    BY_DAG,
+    BY_DAG_AND_STATUS,
+    BY_END,
+    BY_ID,
+    FEED,
+    DELETIONS,
+)
 
 # A larger origin than Airflow's ids make is not kept.
 _MAX_ORIGIN_BYTES = 4096
@@ -141,6 +153,11 @@ def index_keys(row: IndexRow) -> list[str]:
     return found
 
 
+def status_of(value: Json) -> str:
+    """What a row counts as: the name of its status, from :meth:`IndexRow.to_json`."""
+    return str(value["status"])
+
+
 def id_key(segment: str) -> str:
     """Where a workflow, or the note that it was deleted, stands by its id."""
     return BY_ID + segment
@@ -162,8 +179,23 @@ def by_end(status: WorkflowStatus) -> str:
     return f"{BY_END}{status.value}/"
 
 
+def feed_value(row: IndexRow, at: float) -> Json:
+    """What the feed has of a change.
+
+    :param at: when it came in, in seconds since the epoch.
+    """
+    return {
+        "segment": row.segment,
+        "status": row.status.value,
+        "epoch": row.epoch,
+        "number": row.number,
+        "manager_id": row.manager_id,
+        "at": at,
+    }
+
+
 def feed_key(version: int, segment: str) -> str:
-    """Where the end of a workflow stands in the feed.
+    """Where a change of a workflow stands in the feed.
 
     :param version: of the index, in which it comes in.
     """

@@ -11,8 +11,8 @@ from airflow_provider_rayworkflow.workflow.model.claim import Claim
 from airflow_provider_rayworkflow.workflow.model.records import ORIGIN_KEY, StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus, check_transition
 from airflow_provider_rayworkflow.workflow.model.task_record import TaskRecord
-from airflow_provider_rayworkflow.workflow.offline.lifecycle import new_visitor_id
 from airflow_provider_rayworkflow.workflow.scheduling.snapshot import Snapshot
+from airflow_provider_rayworkflow.workflow.storage.change_notes import new_visitor_id
 from airflow_provider_rayworkflow.workflow.storage.journal import JournalWriter
 from airflow_provider_rayworkflow.workflow.storage.snapshot import read_snapshot
 from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore

@@ -7,7 +7,6 @@ no manager begins to run it meanwhile.
 from __future__ import annotations
 
 import time
-import uuid
 from dataclasses import replace
 
 from airflow_provider_rayworkflow.workflow.exceptions import (
@@ -22,6 +21,7 @@ from airflow_provider_rayworkflow.workflow.model.status import (
     WorkflowStatus,
     check_transition,
 )
+from airflow_provider_rayworkflow.workflow.storage.change_notes import new_visitor_id
 from airflow_provider_rayworkflow.workflow.storage.leases import LEASE_TTL_S
 from airflow_provider_rayworkflow.workflow.storage.mailbox import How, StopRequest
 from airflow_provider_rayworkflow.workflow.storage.snapshot import read_snapshot
@@ -192,11 +192,6 @@ def obey_pending_cancel(
     for request in requests:
         store.mailbox.delete_request(request)
     return bool(valid)
-
-
-def new_visitor_id() -> str:
-    """A name for a writer that holds no lease: its claims last as long as it writes."""
-    return f"visitor-{uuid.uuid4().hex}"
 
 
 def claim(

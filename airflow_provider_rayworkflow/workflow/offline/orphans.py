@@ -5,10 +5,16 @@ answers, uses of archives, leases.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
-from airflow_provider_rayworkflow.workflow.exceptions import DataLoadError, KeyNotFoundError
+from airflow_provider_rayworkflow.workflow.exceptions import (
+    DataLoadError,
+    KeyNotFoundError,
+    StorageError,
+)
 from airflow_provider_rayworkflow.workflow.storage import keys
 from airflow_provider_rayworkflow.workflow.storage.leases import LEASE_TTL_S
+from airflow_provider_rayworkflow.workflow.storage.overview import Overview
 from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
 
 
@@ -20,12 +26,12 @@ def delete_orphaned_events(store: WorkflowStore, before: float) -> int:
     found = store.events.list_segments()
     if not found:
         return 0
-    # Later than the events: a workflow that has begun is in it.
-    known = _known_segments(store)
+    # Looked at later than the events: a workflow that has begun is known.
+    is_unknown = _known_later(store)
     return sum(
         store.events.delete_expired(event_keys, before=before)
         for segment, event_keys in found.items()
-        if segment not in known
+        if is_unknown(segment)
     )
 
 
@@ -38,21 +44,30 @@ def delete_orphaned_submissions(store: WorkflowStore, before: float) -> list[str
     :returns: the SHA-256 of each archive that was deleted.
     """
     waiting = {keys.segment_of(key.rpartition("/")[0]) for key in store.mailbox.list_submissions()}
-    # Later than the submissions: a workflow that has begun is in it.
-    known = _known_segments(store)
+    # Looked at later than the submissions: a workflow that has begun is known.
+    has_no_status = _known_later(store)
 
     def is_unknown(segment: str) -> bool:
-        return segment not in known and segment not in waiting
+        return segment not in waiting and has_no_status(segment)
 
     store.mailbox.forget_orphaned(is_unknown, before=before)
     return store.archives.release_orphaned(is_unknown, before=before)
 
 
-def _known_segments(store: WorkflowStore) -> set[str]:
-    """The segments of all workflows, also of those that can't be read: these may be there."""
-    closed: set[str] = set()
-    found = store.list_segments(lambda problem: closed.add(keys.segment_of(problem.key)))
-    return closed.union(found)
+def _known_later(store: WorkflowStore) -> Callable[[str], bool]:
+    """Tells that nothing is stored of a workflow, by its segment. One that can't be read may be there."""
+    overview = Overview(store)
+    has_index = overview.load()
+
+    def is_unknown(segment: str) -> bool:
+        if has_index and overview.get(segment) is not None:
+            return False
+        try:
+            return store.latest_of_segment(segment) is None
+        except StorageError:
+            return False
+
+    return is_unknown
 
 
 def delete_dead_leases(store: WorkflowStore, before: float) -> int:

@@ -6,7 +6,7 @@ Needs the storage only. What runs, waits, or has begun again meanwhile is left a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from airflow_provider_rayworkflow.workflow.exceptions import (
@@ -27,7 +27,11 @@ from airflow_provider_rayworkflow.workflow.offline.orphans import (
     delete_orphaned_submissions,
 )
 from airflow_provider_rayworkflow.workflow.scheduling.snapshot import Snapshot
+from airflow_provider_rayworkflow.workflow.storage.change_notes import new_visitor_id
 from airflow_provider_rayworkflow.workflow.storage.journal import JournalWriter
+from airflow_provider_rayworkflow.workflow.storage.keys import quote_id
+from airflow_provider_rayworkflow.workflow.storage.left_logs import LeftLogs
+from airflow_provider_rayworkflow.workflow.storage.overview import Overview
 from airflow_provider_rayworkflow.workflow.storage.snapshot import read_snapshot
 from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader, StoredWorkflow
 from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
@@ -39,6 +43,7 @@ PRUNABLE = ("SUCCESSFUL", "FAILED", "RESUMABLE", "CANCELED")
 #: Those that are pruned by default: all but the ones that wait for a resume.
 PRUNED_BY_DEFAULT = ("SUCCESSFUL", "FAILED", "CANCELED")
 # Each has been tried for a minute.
+_AT_ONCE = 100
 _MOST_UNANSWERED = 3
 _DAY_S = 24 * 3600.0
 # So long a submission waits for its cluster: a try gives up much sooner, and takes it back unless it is killed.
@@ -82,7 +87,7 @@ def prune(
     dry_run: bool = False,
     report: Callable[[str], None] = log.warning,
 ) -> list[Pruned]:
-    """Delete workflows that ended long ago. One listing, a read for each that has such a status.
+    """Delete workflows that ended long ago. Its cost follows how many these are.
 
     Events of unknown workflows that came by HTTP so long ago are deleted, too, the leases of managers that died so
     long ago (a day at least), and what was submitted so long ago (three days at least) for a cluster that has no manager,
@@ -100,21 +105,14 @@ def prune(
     before = math.inf if older_than_s is None else now - older_than_s
     reader = StatusReader(store, lambda: now)
     pruning = _Pruning(store, reader, check_statuses(statuses), now, before, keep_outputs, dry_run)
-    done, unanswered = list[Pruned](), 0
-    for workflow_id in pruning.candidates(id_prefix, report):
-        try:
-            pruned = pruning.prune(workflow_id)
-        except WorkflowStillActiveError as exc:
-            log.warning("Workflow %s is not pruned: %s", workflow_id, exc)
-            continue
-        except WorkflowError as exc:
-            report(f"Workflow {workflow_id} is not pruned: {exc}")
-            unanswered = unanswered + 1 if getattr(exc, "is_transient", False) else 0
-            if unanswered == _MOST_UNANSWERED:
-                raise
-            continue
-        unanswered = 0
-        done += [pruned] if pruned else []
+    done = list[Pruned]()
+    candidates = pruning.candidates(id_prefix, report)
+    for start in range(0, len(candidates), _AT_ONCE):
+        batch = candidates[start : start + _AT_ONCE]
+        # One note for many.
+        noted = store.notes.changing(() if dry_run else [quote_id(one) for one in batch])
+        with noted:
+            done += pruning.prune_all(batch, report)
     if not dry_run and not id_prefix and older_than_s is not None:
         _prune_orphans(store, before, now=now, report=report)
     return done
@@ -139,15 +137,42 @@ class _Pruning:
     keep_outputs: bool
     dry_run: bool
 
-    def candidates(self, id_prefix: str, report: Callable[[str], None]) -> Iterator[str]:
-        """The workflows that have one of the statuses."""
+    def candidates(self, id_prefix: str, report: Callable[[str], None]) -> list[str]:
+        """The workflows that have one of the statuses, and may be old enough."""
 
         def left_out(problem: WorkflowError) -> None:
             report(f"Something is not looked at: {problem}")
 
-        for workflow_id, status, _ in self.reader.list_workflows(left_out):
-            if status in self.statuses and workflow_id.startswith(id_prefix):
-                yield workflow_id
+        overview = Overview(self.store, lambda: self.now, report=left_out)
+        wanted = [WorkflowStatus(status) for status in self.statuses]
+        found = overview.find_ended(wanted, before=self.before)
+        return sorted(
+            {listed.workflow_id for listed in found if listed.workflow_id.startswith(id_prefix)}
+        )
+
+    def prune_all(
+        self, workflow_ids: Iterable[str], report: Callable[[str], None]
+    ) -> Iterator[Pruned]:
+        """Prune several; what goes wrong with one is told, and the rest is done.
+
+        :raises StorageError: when the storage as a whole does not answer.
+        """
+        unanswered = 0
+        for workflow_id in workflow_ids:
+            try:
+                pruned = self.prune(workflow_id)
+            except WorkflowStillActiveError as exc:
+                log.warning("Workflow %s is not pruned: %s", workflow_id, exc)
+                continue
+            except WorkflowError as exc:
+                report(f"Workflow {workflow_id} is not pruned: {exc}")
+                unanswered = unanswered + 1 if getattr(exc, "is_transient", False) else 0
+                if unanswered == _MOST_UNANSWERED:
+                    raise
+                continue
+            unanswered = 0
+            if pruned is not None:
+                yield pruned
 
     def prune(self, workflow_id: str) -> Pruned | None:
         """Prune one workflow; None if that does not concern it any more."""
@@ -158,7 +183,7 @@ class _Pruning:
             return None
         if self.dry_run:
             return pruned
-        visitor = lifecycle.new_visitor_id()
+        visitor = new_visitor_id()
         if pruned.kept_output:
             _cut_down(self.store, found, manager_id=visitor, now=self.now)
         else:
@@ -195,6 +220,7 @@ def _prune_orphans(
             "Submissions for clusters without a manager",
             lambda: delete_dead_submissions(store, min(before, given_up_before)),
         ),
+        ("Change logs", lambda: LeftLogs(store).take_over(now)),
         ("Events of unknown workflows", lambda: delete_orphaned_events(store, before)),
         ("Submissions of unknown workflows", lambda: delete_orphaned_submissions(store, before)),
     ):

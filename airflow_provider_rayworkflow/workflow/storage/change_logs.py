@@ -68,6 +68,8 @@ class ChangeLog:
     :ivar seq: of its latest change, 0 for none; also where that is not in the log any more.
     :ivar forgotten: changes up to this ``seq`` may have left the log.
     :ivar taken: changes up to this ``seq`` stand in the index.
+    :ivar version: of the index, when its first untaken change was not made yet: what came into the index later
+        may be newer than the log.
     :ivar is_done: a visitor has done what it came for. A manager's log is done when it has closed.
     :ivar size: of its document as it was read, in bytes.
     """
@@ -77,6 +79,7 @@ class ChangeLog:
     seq: int = 0
     forgotten: int = 0
     taken: int = 0
+    version: int = 0
     is_done: bool = False
     size: int = field(default=0, compare=False)
 
@@ -99,6 +102,7 @@ def change_log_put(
         "seq": log.seq,
         "forgotten": log.forgotten,
         "taken": log.taken,
+        "version": log.version,
         "is_done": log.is_done,
         "rest": rest_sum(rest),
     }
@@ -132,7 +136,8 @@ class ChangeLogs:
     def read(self, writer: str, *, since: int = 0) -> ChangeLog:
         """One log; one read.
 
-        :param since: leave out changes up to this ``seq``, which the caller knows.
+        :param since: leave out changes up to this ``seq``, which the caller knows; unless later ones have left
+            the log, then all changes are there that it has.
         :raises KeyNotFoundError: when the writer has no log (any more).
         :raises DataLoadError: when it is damaged.
         """
@@ -142,6 +147,7 @@ class ChangeLogs:
         with understanding(key, "changes"):
             if body["writer"] != writer or body["rest"] != rest_sum(rest):
                 raise CorruptedDataError(key, "its changes are not whole, or another writer's")
+            since = since if body["forgotten"] <= since else 0
             has_news = body["seq"] > since
             found = json.loads(_unpacked(key, rest)) if has_news else ()
             changes = tuple(Change.from_json(change) for change in found if change[0] > since)
@@ -152,6 +158,7 @@ class ChangeLogs:
                     seq=body["seq"],
                     forgotten=body["forgotten"],
                     taken=body["taken"],
+                    version=body["version"],
                     is_done=body["is_done"],
                     size=len(data),
                 )

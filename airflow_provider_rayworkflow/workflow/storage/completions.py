@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_provider_rayworkflow.workflow.exceptions import (
-    DataLoadError,
-    KeyNotFoundError,
-    StorageError,
-)
+from airflow_provider_rayworkflow.workflow.exceptions import KeyNotFoundError
 from airflow_provider_rayworkflow.workflow.format.documents import (
     dump_document,
     load_line,
     understanding,
+    well_typed,
 )
-from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import keys
-from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader
+from airflow_provider_rayworkflow.workflow.storage.overview import Listed, Overview
 from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
 
-log = get_logger(__name__)
-
 Json = dict[str, Any]
+
+# An index that is made anew gives the ends of the last day once more.
+_REMEMBERED_S = 2 * 86_400.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,6 +36,10 @@ class Completion:
     status: WorkflowStatus
     key: keys.StatusKey
 
+    @classmethod
+    def of(cls, listed: Listed) -> Completion:
+        return cls(workflow_id=listed.workflow_id, status=listed.status, key=listed.key)
+
     def to_json(self) -> Json:
         """``{"workflow_id", "status", "epoch"}``; the epoch rises with each start and resume."""
         return {
@@ -47,11 +49,41 @@ class Completion:
         }
 
 
-class Completions:
-    """One watcher's ledger of the workflows whose end it has passed on.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Ledger:
+    """What is stored of a watcher.
 
-    Its document has the latest end of each workflow that it has passed on, and nothing of those
-    that are deleted. What had ended before the first look counts as passed on.
+    :ivar version: of the index: all ends that came into it by then are passed on.
+    :ivar confirmed: by workflow, the name of its status document whose end was passed on last, and when.
+    """
+
+    version: int = 0
+    confirmed: dict[str, Any] = field(default_factory=dict)
+
+    def name_of(self, segment: str) -> str:
+        return str(self.confirmed.get(segment, ("", 0))[0])
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """An end that is not confirmed.
+
+    :ivar since: the version of the index behind which it was found.
+    :ivar is_on_the_way: False for one that is to be given again.
+    """
+
+    name: str
+    since: int
+    is_on_the_way: bool = True
+
+
+class Completions:
+    """One watcher's ledger of the ends that it has passed on.
+
+    Ends come from the index's feed, in the order in which they came into the index, and from change logs,
+    before they do. The ledger has the version of the index up to which the feed was read, and the ends of
+    the last days, so that one that is seen in both is passed on once. What had ended before the first look
+    counts as passed on. An end that is not the workflow's status any more at the look is left out.
 
     What is told twice and what is lost is up to the caller: :meth:`look` gives an end once, and
     gives it again in another process until it is confirmed.
@@ -59,6 +91,7 @@ class Completions:
     :param name: of the watcher; unique on the storage.
     :param statuses: that count as an end.
     :param prefix: of the workflow ids to look at.
+    :param clock: seconds since the epoch; says how long an end that was passed on is remembered.
     :raises ValueError: for a prefix that is too long.
     """
 
@@ -69,91 +102,104 @@ class Completions:
         *,
         statuses: Collection[WorkflowStatus],
         prefix: str = "",
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
-        self._reader = StatusReader(store, patient=True)
         self._key = keys.watcher_key(name)
         self._statuses = statuses
         self._prefix = keys.quote_prefix(prefix)
-        self._confirmed: dict[str, str] | None = None
-        self._given: dict[str, str] = {}
+        self._clock = clock
+        self._ledger: _Ledger | None = None
+        self._given: dict[str, _Given] = {}
+        self._looked_to = 0
+        self._seen: set[str] = set()
 
     def look(self) -> list[Completion]:
-        """The ends that this object has not given yet. One listing, and a read for each manager.
+        """The ends that this object has not given yet. Its cost follows what has changed since.
 
         :raises StorageError: when that can't be read, or the first look not be noted.
         """
-        ended, closed = self._ended()
-        if self._confirmed is None:
-            self._confirmed = self._read()
-        if self._confirmed is None:
-            self._confirmed = self._write({segment: key.name for segment, key in ended.items()})
-        for known in (self._confirmed, self._given):
-            for segment in known.keys() - ended.keys() - closed:
-                del known[segment]
-        return [
-            completion
-            for segment, key in ended.items()
-            if key.name not in (self._confirmed.get(segment), self._given.get(segment))
-            and (completion := self._give(key)) is not None
+        overview = Overview(self._store, patient=True)
+        overview.load()
+        ledger = self._ledger or self._read()
+        is_first = ledger is None
+        ledger = ledger or _Ledger(version=overview.version)
+        self._looked_to = overview.version
+        ended = [
+            Completion.of(listed)
+            for segment in sorted(overview.changed_since(ledger.version))
+            if segment.startswith(self._prefix)
+            and (listed := overview.get(segment)) is not None
+            and listed.status in self._statuses
         ]
+        self._seen = {end.key.segment for end in ended}
+        self._given = {one: given for one, given in self._given.items() if one in self._seen}
+        if is_first:
+            ledger = self._write(self._with(ledger, ended))
+        self._ledger = ledger
+        return [end for end in ended if self._give(end, ledger)]
 
     def confirm(self, passed_on: Iterable[Completion]) -> None:
         """Note that these need not be given again. One write.
 
         :raises StorageError: when that can't be written; confirm any later one to try again.
         """
-        if self._confirmed is None:
+        if self._ledger is None:
             raise ValueError("Look first.")
-        for completion in passed_on:
-            self._confirmed[completion.key.segment] = completion.key.name
-        self._write(self._confirmed)
+        confirmed = list(passed_on)
+        for end in confirmed:
+            given = self._given.get(end.key.segment)
+            if given is not None and given.name == end.key.name:
+                del self._given[end.key.segment]
+        self._ledger = self._with(self._ledger, confirmed)
+        self._write(self._ledger)
 
     def give_again(self, lost: Completion) -> None:
         """Give it once more at the next look."""
-        self._given.pop(lost.key.segment, None)
+        segment = lost.key.segment
+        if (given := self._given.get(segment)) is not None and given.name == lost.key.name:
+            self._given[segment] = _Given(given.name, given.since, is_on_the_way=False)
 
-    def _give(self, key: keys.StatusKey) -> Completion | None:
-        try:
-            self._store.believe(key)
-            workflow_id = self._store.id_of(key)
-        except KeyNotFoundError:
-            return None  # replaced since the listing: the next look finds out by what
-        except DataLoadError as exc:
-            log.warning("The end of a workflow can't be passed on: %s", exc)
-            return None
-        self._given[key.segment] = key.name
-        # What was active when it was written and is an end all the same has lost its owner.
-        status = WorkflowStatus.RESUMABLE if key.status.is_active else key.status
-        return Completion(workflow_id=workflow_id, status=status, key=key)
+    def _give(self, end: Completion, ledger: _Ledger) -> bool:
+        """True if it is given now."""
+        segment, name = end.key.segment, end.key.name
+        given = self._given.get(segment)
+        is_known = given is not None and given.name == name
+        if ledger.name_of(segment) == name or (is_known and given and given.is_on_the_way):
+            return False
+        since = given.since if is_known and given else ledger.version
+        self._given[segment] = _Given(name, since)
+        return True
 
-    def _ended(self) -> tuple[dict[str, keys.StatusKey], set[str]]:
-        """Those that have ended, and those of which nothing can be known."""
-        look = self._reader.look()
-        closed: set[str] = set()
+    def _with(self, ledger: _Ledger, passed_on: Iterable[Completion]) -> _Ledger:
+        """The ledger when these are passed on, without what is not needed any more."""
+        now = self._clock()
+        confirmed = ledger.confirmed | {end.key.segment: [end.key.name, now] for end in passed_on}
+        waiting = [given.since for given in self._given.values()]
+        return _Ledger(
+            version=max(ledger.version, min(waiting, default=self._looked_to)),
+            confirmed={
+                segment: (name, at)
+                for segment, (name, at) in confirmed.items()
+                if segment in self._seen or at > now - _REMEMBERED_S
+            },
+        )
 
-        def leave_out(problem: StorageError) -> None:
-            closed.add(keys.segment_of(problem.key))
-
-        ended = {
-            segment: key
-            for segment, key in self._store.list_segments(leave_out).items()
-            if segment.startswith(self._prefix)
-            and look.of(key.status, key.manager_id) in self._statuses
-        }
-        return ended, closed
-
-    def _read(self) -> dict[str, str] | None:
+    def _read(self) -> _Ledger | None:
         try:
             data = self._store.bytes.get(self._key)
             body = load_line(self._key, "watcher", data, signing=self._store.signing)
         except KeyNotFoundError:
             return None
         with understanding(self._key, "watcher"):
-            return dict(body["confirmed"])
+            ledger = well_typed(_Ledger(**body))
+            for name, at in ledger.confirmed.values():
+                if not isinstance(name, str) or not isinstance(at, (int, float)):
+                    raise TypeError(f"{name!r:.100}, {at!r:.100}")
+            return ledger
 
-    def _write(self, confirmed: dict[str, str]) -> dict[str, str]:
-        body = {"confirmed": confirmed}
+    def _write(self, ledger: _Ledger) -> _Ledger:
+        body = {"version": ledger.version, "confirmed": ledger.confirmed}
         signing = self._store.signing
         self._store.bytes.put(self._key, dump_document(self._key, "watcher", body, signing=signing))
-        return confirmed
+        return ledger

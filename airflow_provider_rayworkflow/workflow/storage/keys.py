@@ -1,4 +1,4 @@
-"""Where everything lies. The only module that makes or reads keys.
+"""Where everything lies. The only module that makes or reads keys, with :mod:`.index_keys`.
 
 Keys are ``/``-separated, relative to the storage root. Epochs and pieces of a log count from 1; events, journal
 segments and statuses from 0; attempts count from 1, and 0 stands for a value that a fork has
@@ -12,6 +12,9 @@ copied. Sizes are in bytes.
     v1/workflows/<workflow>/<epoch>-<task hash>-<attempt>-<size>.value   one large checkpoint
     v1/workflows/<workflow>/<owner token>.cancel   empty: there is a request to cancel it
     v1/leases/<manager>.json
+    v1/changes/<writer>.json                            what a manager or a visitor has changed lately
+    v1/index/roots/<version>.json                       the root of the index; the highest version counts
+    v1/index/nodes/<version>-<random>-<number>.node     a node of the index
     v1/events/<workflow>/<event key>/<number>.json                   what came by HTTP
     v1/event_token.json                                 what its senders have to send along
     v1/submissions/<workflow>/<submission>.submission   what a manager shall run
@@ -43,6 +46,7 @@ FORMAT = "v1"
 STATUSES = f"{FORMAT}/status"
 LEASES = f"{FORMAT}/leases"
 EVENTS = f"{FORMAT}/events"
+INDEX = f"{FORMAT}/index"
 EVENT_TOKEN = f"{FORMAT}/event_token.json"
 REQUESTS = f"{FORMAT}/requests"
 SUBMISSIONS = f"{FORMAT}/submissions"
@@ -64,19 +68,25 @@ _HASHED_SEGMENT = re.compile(f"[^/]{{{_CUT}}}{_HASHED}[0-9a-f]{{64}}")
 
 
 #: What is in an object, as far as its key tells.
-Kind = Literal["lease", "status", "graph", "checkpoints", "value", "log", "other"]
+Kind = Literal[
+    "lease", "status", "graph", "checkpoints", "value", "log", "index", "change", "other"
+]
 
 _KINDS: dict[str, Kind] = {"epoch": "graph", "journal": "checkpoints", "value": "value"}
+_FOLDERS: dict[str, Kind] = {
+    f"{LEASES}/": "lease",
+    f"{STATUSES}/": "status",
+    f"{_LOGS}/": "log",
+    f"{INDEX}/": "index",
+    f"{CHANGES}/": "change",
+}
 
 
 def kind_of(key: str) -> Kind:
     """The kind of an object by its key, ``"other"`` for an unknown one; for figures of the storage."""
-    if key.startswith(f"{LEASES}/"):
-        return "lease"
-    if key.startswith(f"{STATUSES}/"):
-        return "status"
-    if key.startswith(f"{_LOGS}/"):
-        return "log"
+    for folder, kind in _FOLDERS.items():
+        if key.startswith(folder):
+            return kind
     return _KINDS.get(key.rpartition(".")[2], "other")
 
 

@@ -11,11 +11,11 @@ from noting_store import NotingStore
 from sample_records import status_record
 
 from airflow_provider_rayworkflow.plugin.web import lists
-from airflow_provider_rayworkflow.plugin.web.bounded_cache import BoundedCache
 from airflow_provider_rayworkflow.plugin.web.lists import Filter, Listed, list_page
 from airflow_provider_rayworkflow.workflow.model.records import JsonOutput
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
+from airflow_provider_rayworkflow.workflow.storage.bounded_cache import BoundedCache
 from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader
 
 
@@ -164,15 +164,6 @@ def test_what_is_kept_is_bounded_in_bytes_and_the_oldest_goes_first(hook: Hook):
         hook.add(f"w{number:02}", created_at=float(number), dag_id="d" * 200)
     show(hook)
     assert 0 < len(cache) < 20
-
-
-def test_a_value_that_is_larger_than_the_cache_is_not_kept():
-    cache: BoundedCache[str, str] = BoundedCache(max_bytes=10, size_of=lambda _, value: len(value))
-    cache["small"] = "12345"
-    cache["large"] = "x" * 11
-    assert (cache.get("small"), cache.get("large")) == ("12345", None)
-    cache["other"] = "123456"
-    assert (cache.get("small"), cache.get("other")) == (None, "123456")
 
 
 def test_a_part_of_the_id_in_any_case_filters(hook: Hook):

@@ -22,7 +22,8 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     WorkflowStillActiveError,
 )
 from airflow_provider_rayworkflow.workflow.model.records import ReuseCounts
-from airflow_provider_rayworkflow.workflow.offline.lifecycle import forget_from, new_visitor_id
+from airflow_provider_rayworkflow.workflow.offline.lifecycle import forget_from
+from airflow_provider_rayworkflow.workflow.storage.change_notes import new_visitor_id
 from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader
 from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
 from airflow_provider_rayworkflow.workflow.testing import InProcessWorkflows

@@ -206,3 +206,16 @@ def test_the_key_of_an_event_tells_the_segment_of_its_workflow():
 )
 def test_a_foreign_file_is_no_event(key: str):
     assert keys.segment_of_event(key) is None
+
+
+def test_the_key_of_a_change_log_tells_its_writer():
+    assert keys.change_log_key("5f0c") == "v1/changes/5f0c.json"
+    assert keys.writer_of_change_log(keys.change_log_key("5f0c")) == "5f0c"
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["v1/changes/notes.txt", "v1/changes/.json", "v1/changes/m/other.json", "v1/leases/m.json"],
+)
+def test_a_foreign_file_is_no_change_log(key: str):
+    assert keys.writer_of_change_log(key) is None

@@ -10,9 +10,9 @@ from airflow_provider_rayworkflow.workflow.cli.usage import Answer, Commands, ad
 from airflow_provider_rayworkflow.workflow.exceptions import WorkflowError
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import shown
-from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader
+from airflow_provider_rayworkflow.workflow.storage.overview import Overview
 
-_LISTED = [status.value for status in WorkflowStatus if status is not WorkflowStatus.NONE]
+_LISTED = [status for status in WorkflowStatus if status is not WorkflowStatus.NONE]
 
 
 def add_to(commands: Commands) -> None:
@@ -28,9 +28,8 @@ def _list(options: Any) -> Answer:
         problems.append(str(problem))
 
     found = [
-        (workflow_id, status, key.epoch)
-        for workflow_id, status, key in StatusReader(store).list_workflows(leave_out)
-        if not options.status or status in options.status
+        (listed.workflow_id, listed.status, listed.row.epoch)
+        for listed in Overview(store, report=leave_out).find(options.status or _LISTED)
     ]
     if not found:
         text = f"No workflows in {shown(store.bytes.uri)}."

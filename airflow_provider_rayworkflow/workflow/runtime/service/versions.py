@@ -15,6 +15,7 @@ from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.runtime.manager_handle import find_manager
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 from airflow_provider_rayworkflow.workflow.storage.leases import Lease
+from airflow_provider_rayworkflow.workflow.storage.overview import Overview
 
 log = get_logger(__name__)
 
@@ -72,11 +73,7 @@ def replace_other_version(
 
 def held_by(store: WorkflowStore, manager_id: str) -> list[str]:
     """The workflows that a manager runs or has in its queue."""
-    return sorted(
-        workflow_id
-        for workflow_id, key in store.list_statuses().items()
-        if key.manager_id == manager_id and key.status.is_active
-    )
+    return Overview(store).held_by([manager_id])
 
 
 def _lease_of(store: WorkflowStore, actor_id: str) -> Lease | None:

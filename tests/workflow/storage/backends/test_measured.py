@@ -4,7 +4,7 @@ import pytest
 from faulty import FaultyStore
 
 from airflow_provider_rayworkflow.workflow.exceptions import DataSaveError
-from airflow_provider_rayworkflow.workflow.storage import keys
+from airflow_provider_rayworkflow.workflow.storage import index_keys, keys
 from airflow_provider_rayworkflow.workflow.storage.backends.measured import MeasuredStore
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
 
@@ -37,6 +37,8 @@ def test_keys_tell_what_is_in_their_objects():
         keys.journal_key("w", 1, 0): "checkpoints",
         keys.value_key("w", 1, "t", 1, 9): "value",
         keys.owner_key("w"): "other",
+        index_keys.index_root_key(1): "index",
+        keys.change_log_key("m"): "change",
         f"{keys.status_folder('w.journal')}/00000001-0000-RUNNING-m.json": "status",
     }
     assert {key: keys.kind_of(key) for key in kinds} == kinds

@@ -1,4 +1,4 @@
-"""What this process remembers of workflows that have ended: bounded in bytes, the oldest go first."""
+"""What this process remembers of documents that stay as they are: bounded in bytes, the oldest go first."""
 
 from __future__ import annotations
 

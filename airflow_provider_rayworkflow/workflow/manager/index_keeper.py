@@ -1,0 +1,78 @@
+"""Keeps the index: takes over the change logs of its manager, of managers that are gone, and of visitors."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+
+from airflow_provider_rayworkflow.workflow.exceptions import CorruptedDataError, text_of
+from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
+from airflow_provider_rayworkflow.workflow.manager.registry import Registry
+from airflow_provider_rayworkflow.workflow.storage.change_logs import Change
+from airflow_provider_rayworkflow.workflow.storage.index_updates import rebuild, take_over
+from airflow_provider_rayworkflow.workflow.storage.left_logs import LeftLogs
+
+log = get_logger(__name__)
+
+
+class IndexKeeper:
+    """What one manager does for the index, in the background.
+
+    What goes wrong here costs no workflow anything: it is tried again, and lists read the change logs.
+
+    :param known: with the manager's own changes.
+    """
+
+    def __init__(self, known: Registry) -> None:
+        self._known = known
+        self._left = LeftLogs(known.store, own=known.manager_id, elapsed=known.tenure.clock)
+
+    async def watch(self) -> None:
+        """Take over what has changed: when it is much, and now and then."""
+        intervals, changes = self._known.intervals, self._known.changes
+        last = float("-inf")
+        while True:
+            now = self._known.tenure.clock()
+            is_due = changes.is_full.is_set() or now - last >= intervals.index_s
+            changes.is_full.clear()
+            if is_due and not self._known.tenure.is_over:
+                last = now
+                await self._in_peace(self.take_over)
+            await self._in_peace(self._take_over_left)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(changes.is_full.wait(), intervals.left_logs_s)
+
+    async def take_over(self) -> None:
+        """Let the index have all that this manager has changed."""
+        own = self._known.changes
+        version = await self._known.in_thread(self._known.store.index.last_version)
+        changes = [
+            change
+            for change in own.untaken
+            if change.row is not None or not own.is_open(change.segment)
+        ]
+        if await self._known.in_thread(self._take_over, changes):
+            own.took(changes, version)
+
+    async def _take_over_left(self) -> None:
+        await self._known.in_thread(self._left.take_over, self._known.clock())
+
+    async def _in_peace(self, call: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await call()
+        except Exception as exc:
+            log.warning("The index is not brought up to date: %s", text_of(exc))
+
+    def _take_over(self, changes: Sequence[Change]) -> bool:
+        """True if these stand in the index now."""
+        store, now = self._known.store, self._known.clock()
+        try:
+            if changes and take_over(store, changes, now=now):
+                return True
+            if not changes and store.index.load() is not None:
+                return False
+        except CorruptedDataError as exc:
+            log.warning("The index is damaged, and made anew from all statuses: %s", exc)
+        rebuild(store, now=now)
+        return bool(changes) and take_over(store, changes, now=now)

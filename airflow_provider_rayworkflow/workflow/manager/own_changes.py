@@ -1,0 +1,223 @@
+"""The change log of one manager: what it begins and what becomes of it, for all who read the storage."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Collection, Coroutine, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Any
+
+from airflow_provider_rayworkflow.workflow.exceptions import text_of
+from airflow_provider_rayworkflow.workflow.execution.writes import Writes
+from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
+from airflow_provider_rayworkflow.workflow.model.index_row import IndexRow
+from airflow_provider_rayworkflow.workflow.storage.byte_store import Put
+from airflow_provider_rayworkflow.workflow.storage.change_logs import (
+    Change,
+    ChangeLog,
+    change_log_put,
+)
+from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
+
+log = get_logger(__name__)
+
+# What is not awaited waits for others so long. A poll looks once a second.
+_GATHER_S = 0.2
+_RETRY_S = 2.0
+#: How many changes that stand in the index stay in the log, for those who watch it.
+KEPT = 200
+
+
+class OwnChanges:
+    """The changes of one manager. It belongs to one event loop; :meth:`changing` is for other threads.
+
+    :param store: where the log is kept.
+    :param writes: of the manager.
+    :param manager_id: whose log it is.
+    :ivar is_full: set while there are many changes that do not stand in the index.
+    """
+
+    def __init__(self, store: WorkflowStore, writes: Writes, *, manager_id: str) -> None:
+        self._signing = store.signing
+        self._writes = writes
+        self._manager_id = manager_id
+        self._changes: dict[str, tuple[Change, str]] = {}
+        self._seq = self._taken = self._forgotten = 0
+        self._version = 0
+        self._open: Counter[str] = Counter()
+        self._is_done = self._is_dirty = False
+        self._waiting: list[asyncio.Future[None]] = []
+        self._flushing: asyncio.Task[None] | None = None
+        self._now = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.is_full = asyncio.Event()
+
+    async def open(self, version: int) -> None:
+        """Write the log, empty as it is. Before the manager's lease: who finds that finds the log.
+
+        :param version: of the index.
+        :raises StorageError: when it can't be written.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._version = version
+        await self._written()
+
+    async def close(self) -> None:
+        """Write what is noted; nothing comes after that."""
+        self._is_done = True
+        await self._written()
+
+    def begin(self, segment: str) -> asyncio.Future[None]:
+        """Note that a workflow's status may change, until :meth:`end`.
+
+        :param segment: :func:`quote_id` of its id.
+        :returns: done when that is durable; with an error when it can't be written: then nothing may be
+            changed.
+        """
+        self._open[segment] += 1
+        known = self._changes.get(segment)
+        if known is None or known[0].row is not None or known[0].seq <= self._taken:
+            self._add(segment, None)
+        return self._written()
+
+    def end(self, segment: str) -> None:
+        """For each :meth:`begin`, also one that has failed: what was to be written is, and noted."""
+        self._open[segment] -= 1
+        if not self._open[segment]:
+            del self._open[segment]
+
+    def note(self, row: IndexRow) -> None:
+        """Note how a workflow's status was written. It is durable soon after."""
+        self._add(row.segment, row)
+        self._flush()
+
+    @contextmanager
+    def changing(self, segments: Collection[str]) -> Iterator[None]:
+        """As :class:`ChangeNotes` has it, for calls in threads."""
+
+        async def begin_all() -> None:
+            await asyncio.gather(*map(self.begin, segments))
+
+        async def end_all() -> None:
+            for segment in segments:
+                self.end(segment)
+
+        try:
+            self._in_loop(begin_all())
+            yield
+        finally:
+            self._in_loop(end_all())
+
+    def wrote(self, row: IndexRow) -> None:
+        """As :class:`ChangeNotes` has it, for calls in threads."""
+
+        async def note() -> None:
+            self.note(row)
+
+        self._in_loop(note())
+
+    @property
+    def untaken(self) -> list[Change]:
+        """What does not stand in the index yet, in the order in which it came."""
+        return [change for change, _ in self._changes.values() if change.seq > self._taken]
+
+    def is_open(self, segment: str) -> bool:
+        """True if a workflow's status may be about to be written, or has been and is not noted yet."""
+        return segment in self._open
+
+    def took(self, changes: Collection[Change], version: int) -> None:
+        """These stand in the index now. Those that have done so for long leave the log.
+
+        :param version: of the index, before :attr:`untaken` was asked for them.
+        """
+        self._version = version
+        last = max((change.seq for change in changes), default=0)
+        taken = {change.seq for change in changes}
+        for change in self.untaken:
+            if change.seq <= last and change.seq not in taken:
+                self._add(change.segment, change.row)  # behind those that are taken
+        self._taken = max(self._taken, last)
+        kept = [change for change, _ in self._changes.values() if change.seq <= self._taken]
+        for change in kept:
+            if change.row is None or change.seq <= kept[-1].seq - KEPT:
+                self._forgotten = max(self._forgotten, change.seq)
+                del self._changes[change.segment]
+        self._flush()
+
+    def _in_loop(self, call: Coroutine[Any, Any, None]) -> None:
+        if self._loop is None:
+            raise RuntimeError("Open the change log first.")
+        asyncio.run_coroutine_threadsafe(call, self._loop).result()
+
+    def _add(self, segment: str, row: IndexRow | None) -> None:
+        self._seq += 1
+        change = Change(seq=self._seq, segment=segment, row=row)
+        self._changes.pop(segment, None)
+        self._changes[segment] = change, change.to_text()
+        if self._seq - self._taken >= _MANY:
+            self.is_full.set()
+
+    def _written(self) -> asyncio.Future[None]:
+        """Done when all that is noted now is durable."""
+        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(written)
+        self._flush()
+        self._now.set()
+        written.add_done_callback(_heard)
+        return written
+
+    def _flush(self) -> None:
+        self._is_dirty = True
+        if self._flushing is None:
+            self._flushing = asyncio.ensure_future(self._flush_all())
+
+    async def _flush_all(self) -> None:
+        pause_s = _GATHER_S
+        while self._is_dirty:
+            if not self._waiting:
+                self._now.clear()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._now.wait(), pause_s)
+            error = await self._write()
+            self._is_dirty = self._is_dirty or error is not None
+            pause_s = _RETRY_S if error else _GATHER_S
+        self._flushing = None
+
+    async def _write(self) -> Exception | None:
+        """Write the log as it is now; returns what went wrong, which those who wait are told."""
+        self._is_dirty = False
+        waiting, self._waiting = self._waiting, []
+        error: Exception | None = None
+        try:
+            await self._writes.put(partial(self._put, list(self._changes.values()), self._seq))
+        except Exception as exc:  # of any kind: the next write has it all
+            log.warning("The manager's change log can't be written: %s", text_of(exc))
+            error = exc
+        for written in waiting:
+            if not written.done():
+                written.set_exception(error) if error else written.set_result(None)
+        return error
+
+    def _put(self, found: Sequence[tuple[Change, str]], seq: int) -> Put:
+        changed = ChangeLog(
+            writer=self._manager_id,
+            changes=[change for change, _ in found],
+            seq=seq,
+            forgotten=self._forgotten,
+            taken=self._taken,
+            version=self._version,
+            is_done=self._is_done,
+        )
+        return change_log_put(changed, [text for _, text in found], signing=self._signing)
+
+
+def _heard(written: asyncio.Future[None]) -> None:
+    """An error that is not waited for any more is in the log already."""
+    if not written.cancelled():
+        written.exception()
+
+
+#: With so many changes that do not stand in the index the log is taken over at once.
+_MANY = 400

@@ -1,0 +1,113 @@
+"""Who changes a workflow's status says so in a change log: before, and with what it wrote after."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
+
+from airflow_provider_rayworkflow.workflow.exceptions import StorageError
+from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
+from airflow_provider_rayworkflow.workflow.model.index_row import IndexRow
+from airflow_provider_rayworkflow.workflow.storage.change_logs import Change, ChangeLog, ChangeLogs
+from airflow_provider_rayworkflow.workflow.storage.index import Index
+
+log = get_logger(__name__)
+
+_VISITOR = "visitor-"
+
+
+class ChangeNotes(Protocol):
+    """Where the changes of one writer are noted."""
+
+    def changing(self, segments: Collection[str]) -> AbstractContextManager[None]:
+        """While this lasts, the statuses of these workflows may change. Blocks until that is durable.
+
+        :param segments: :func:`quote_id` of the ids.
+        :raises StorageError: when that can't be written: then nothing may be changed.
+        """
+
+    def wrote(self, row: IndexRow) -> None:
+        """A workflow's status was written, or the workflow deleted, inside of :meth:`changing`."""
+
+
+def new_visitor_id() -> str:
+    """A name for a writer that holds no lease: its claims last as long as it writes."""
+    return f"{_VISITOR}{uuid.uuid4().hex}"
+
+
+def is_visitor(writer: str) -> bool:
+    """True for a name of :func:`new_visitor_id`."""
+    return writer.startswith(_VISITOR)
+
+
+class VisitorNotes:
+    """The notes of processes that act without a manager: one change log for each action.
+
+    An action inside of another one, in the same thread, is a part of it.
+    """
+
+    def __init__(self, logs: ChangeLogs, index: Index) -> None:
+        self._logs = logs
+        self._index = index
+        self._actions = threading.local()
+
+    @contextmanager
+    def changing(self, segments: Collection[str]) -> Iterator[None]:
+        outer: _Action | None = getattr(self._actions, "now", None)
+        action = outer or _Action(self._logs, self._index)
+        action.announce(segments)
+        if outer is not None:
+            yield
+            return
+        self._actions.now = action
+        try:
+            yield
+        finally:
+            self._actions.now = None
+            action.end()
+
+    def wrote(self, row: IndexRow) -> None:
+        self._actions.now.wrote(row)
+
+
+class _Action:
+    def __init__(self, logs: ChangeLogs, index: Index) -> None:
+        self._logs = logs
+        self._version = index.last_version()
+        self._writer = new_visitor_id()
+        self._changes: dict[str, Change] = {}
+        self._seq = 0
+
+    def announce(self, segments: Collection[str]) -> None:
+        new = [segment for segment in segments if segment not in self._changes]
+        for segment in new:
+            self._add(segment, None)
+        if new:
+            self._logs.write(self._log(is_done=False))
+
+    def wrote(self, row: IndexRow) -> None:
+        self._add(row.segment, row)
+
+    def end(self) -> None:
+        try:
+            self._logs.write(self._log(is_done=True))
+        except StorageError as exc:
+            # What was announced stands there: readers look at the statuses themselves.
+            log.warning("The end of a change can't be noted: %s", exc)
+
+    def _add(self, segment: str, row: IndexRow | None) -> None:
+        self._seq += 1
+        self._changes.pop(segment, None)
+        self._changes[segment] = Change(seq=self._seq, segment=segment, row=row)
+
+    def _log(self, *, is_done: bool) -> ChangeLog:
+        return ChangeLog(
+            writer=self._writer,
+            changes=tuple(self._changes.values()),
+            seq=self._seq,
+            version=self._version,
+            is_done=is_done,
+        )

@@ -1,0 +1,209 @@
+"""What change logs have is taken over into the index, and an index is made where one is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from airflow_provider_rayworkflow.workflow.exceptions import DataLoadError, KeyNotFoundError
+from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
+from airflow_provider_rayworkflow.workflow.model import index_row
+from airflow_provider_rayworkflow.workflow.model.index_row import (
+    DELETIONS,
+    FEED,
+    ORDERS,
+    IndexRow,
+    by_status,
+    feed_key,
+    feed_value,
+    id_key,
+    index_keys,
+    time_key,
+)
+from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.storage.change_logs import Change
+from airflow_provider_rayworkflow.workflow.storage.index import Tree
+from airflow_provider_rayworkflow.workflow.storage.keys import StatusKey, unquote_id
+from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
+
+log = get_logger(__name__)
+
+Json = dict[str, Any]
+
+_DAY_S = 86_400.0
+#: How long the feed keeps a change. A watcher that was away for longer misses what came before.
+FEED_S = 90 * _DAY_S
+# A manager's changes are taken over sooner than that; then a deletion must not be forgotten.
+_DELETION_S = _DAY_S
+_MOST_FORGOTTEN = 1000
+
+
+def take_over(store: WorkflowStore, changes: Sequence[Change], *, now: float) -> bool:
+    """Let the index have what a change log says; where it is not certain, what the status document says.
+
+    :param now: seconds since the epoch.
+    :returns: False where there is no index.
+    :raises CorruptedDataError: when a part of the index is damaged.
+    """
+    tree = store.index.load()
+    while tree is not None:
+        try:
+            if store.index.commit(tree, _updates(store, tree, changes, now)):
+                return True
+            tree = store.index.load()  # another one was first
+        except KeyNotFoundError:
+            tree = store.index.newer_than(tree)
+    return False
+
+
+def take_over_active(store: WorkflowStore, manager_id: str, *, now: float) -> None:
+    """Look at the workflows that a dead manager held, as far as the index knows: their ends may be missing."""
+    tree = store.index.load()
+    if tree is None:
+        return
+    held = [
+        Change(seq=0, segment=value["segment"])
+        for status in WorkflowStatus.non_terminating_status()
+        for _, value in tree.scan(low=by_status(status), high=index_row.behind(by_status(status)))
+        if value.get("manager_id") == manager_id
+    ]
+    if held:
+        take_over(store, held, now=now)
+
+
+def rebuild(store: WorkflowStore, *, now: float) -> int:
+    """Make the index anew from all statuses; returns how many workflows it has.
+
+    One listing, and a read for each workflow. What changes meanwhile stands in change logs that are taken
+    over later; where another one has changed the index meanwhile, it is made once more. Watchers are given the ends of the last day once more, and know them.
+
+    :param now: seconds since the epoch.
+    """
+    while True:
+        after = store.index.last_version()
+        rows = list(_all_rows(store))
+        items = _sorted_items(rows, now, after + 1)
+        if not store.index.rebuild(items, is_sorted=True, after=after):
+            return len(rows)
+
+
+def _sorted_items(rows: Sequence[IndexRow], now: float, version: int) -> Iterator[tuple[str, Json]]:
+    """All items of an index, one order after the other, so that the keys of one are held at a time."""
+    keyed = {prefix: list[tuple[str, int]]() for prefix in sorted(ORDERS)}
+    for prefix, keys in keyed.items():
+        for number, row in enumerate(rows):
+            own = [key for key in index_keys(row) if key.startswith(prefix)]
+            if prefix == FEED and not row.status.is_active:
+                is_recent = row.last_at > now - _DAY_S
+                own = [feed_key(version if is_recent else 0, row.segment)]
+            keys += [(key, number) for key in own]
+        keys.sort()
+        for key, number in keys:
+            row = rows[number]
+            yield key, feed_value(row, now) if prefix == FEED else row.to_json()
+        keys.clear()
+
+
+def _all_rows(store: WorkflowStore) -> Iterator[IndexRow]:
+    found = store.list_segments()
+    with ThreadPoolExecutor(max(1, store.bytes.reads_at_once)) as threads:
+        segments = iter(found)
+        while batch := [segment for segment, _ in zip(segments, range(1000), strict=False)]:
+            for row in threads.map(lambda segment: _read(store, segment), batch):
+                if row is not None:
+                    yield row
+
+
+def _read(store: WorkflowStore, segment: str) -> IndexRow | None:
+    """A workflow as it is stored; of a damaged status what its name says."""
+    try:
+        return store.read_row(segment)
+    except DataLoadError as exc:
+        if exc.is_transient:
+            raise
+        log.warning("Of a workflow's status the index has only the name: %s", exc)
+        key = store.latest_of_segment(segment)
+        return _row_of_name(key) if key else None
+
+
+def _row_of_name(key: StatusKey) -> IndexRow:
+    return IndexRow(
+        segment=key.segment,
+        workflow_id=unquote_id(key.segment) or key.segment,
+        status=key.status,
+        epoch=key.epoch,
+        number=key.number,
+        manager_id=key.manager_id,
+    )
+
+
+def _updates(
+    store: WorkflowStore, tree: Tree, changes: Sequence[Change], now: float
+) -> dict[str, Json | None]:
+    found = tree.get_all([id_key(change.segment) for change in changes])
+    stored = {change.segment: _parsed(found.get(id_key(change.segment))) for change in changes}
+    rows = {change.segment: change.row for change in changes}
+    uncertain = [segment for segment, row in rows.items() if not _is_certain(row, stored[segment])]
+    rows |= _read_all(lambda segment: _read(store, segment), uncertain, store.bytes.reads_at_once)
+    updates: dict[str, Json | None] = dict.fromkeys(_forgotten(tree, now))
+    for segment, row in rows.items():
+        before = stored[segment]
+        if row is None and before is not None:
+            row = IndexRow(
+                segment=segment, workflow_id=before.workflow_id, status=WorkflowStatus.NONE
+            )
+        if row is None:
+            continue
+        if row.status is WorkflowStatus.NONE:
+            row = IndexRow(
+                segment=segment, workflow_id=row.workflow_id, status=row.status, created_at=now
+            )
+        updates |= _update(before, row)
+        updates[feed_key(tree.version + 1, segment)] = feed_value(row, now)
+    return updates
+
+
+def _update(before: IndexRow | None, row: IndexRow) -> dict[str, Json | None]:
+    value = row.to_json()
+    updates: dict[str, Json | None] = dict.fromkeys(index_keys(before) if before else ())
+    updates |= dict.fromkeys(index_keys(row), value)
+    return updates
+
+
+def _is_certain(row: IndexRow | None, stored: IndexRow | None) -> bool:
+    """True if a change is later than what the index has, whatever others have done meanwhile."""
+    if row is None:
+        return False
+    if stored is None:
+        return True
+    # Another manager, or a deletion in between: its epochs may count from 1 again.
+    return stored.manager_id == row.manager_id and stored.position <= row.position
+
+
+def _forgotten(tree: Tree, now: float) -> Iterator[str]:
+    """Keys of deletions, and of ends in the feed, that are too old to be of use."""
+    for _, (key, _value) in zip(
+        range(_MOST_FORGOTTEN),
+        tree.scan(low=DELETIONS, high=DELETIONS + time_key(now - _DELETION_S)),
+        strict=False,
+    ):
+        yield key
+        yield id_key(key.rpartition("/")[2])
+    for _, (key, value) in zip(range(_MOST_FORGOTTEN), tree.scan(low=FEED), strict=False):
+        if not key.startswith(FEED) or value["at"] > now - FEED_S:
+            return
+        yield key
+
+
+def _parsed(value: Json | None) -> IndexRow | None:
+    return None if value is None else IndexRow.from_json(value)
+
+
+def _read_all(
+    read: Callable[[str], IndexRow | None], segments: Collection[str], at_once: int
+) -> dict[str, IndexRow | None]:
+    if at_once == 1 or len(segments) < 2:
+        return {segment: read(segment) for segment in segments}
+    with ThreadPoolExecutor(at_once) as threads:
+        return dict(zip(segments, threads.map(read, segments), strict=True))
