@@ -43,6 +43,11 @@ class IndexKeeper:
             with suppress(TimeoutError):
                 await asyncio.wait_for(changes.is_full.wait(), intervals.left_logs_s)
 
+    async def close(self) -> None:
+        """Let the index have the manager's log, which has been closed: no reader needs it then."""
+        left = LeftLogs(self._known.store)
+        await self._in_peace(lambda: self._known.in_thread(left.take_over, self._known.clock()))
+
     async def take_over(self) -> None:
         """Let the index have all that this manager has changed."""
         own = self._known.changes

@@ -8,6 +8,7 @@ from typing import Any
 
 from airflow_provider_rayworkflow.workflow.exceptions import DataLoadError, KeyNotFoundError
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
+from airflow_provider_rayworkflow.workflow.format.signing import or_environment
 from airflow_provider_rayworkflow.workflow.model import index_row
 from airflow_provider_rayworkflow.workflow.model.index_row import (
     DELETIONS,
@@ -123,6 +124,9 @@ def _read(store: WorkflowStore, segment: str) -> IndexRow | None:
     except DataLoadError as exc:
         if exc.is_transient:
             raise
+        if or_environment(store.signing):
+            log.warning("The index leaves a workflow out: %s", exc)
+            return None  # without its signature, the name says nothing
         log.warning("Of a workflow's status the index has only the name: %s", exc)
         key = store.latest_of_segment(segment)
         return _row_of_name(key) if key else None

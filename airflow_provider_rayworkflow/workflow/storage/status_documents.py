@@ -74,7 +74,7 @@ class StatusDocuments:
                 return IndexRow.of(self._load_status(key), segment)
             except KeyNotFoundError:
                 continue  # replaced between the listing and the read
-        raise CorruptedDataError(f"{keys.STATUSES}/{segment}", "its documents keep vanishing")
+        raise CorruptedDataError(keys.status_folder_of(segment), "its documents keep vanishing")
 
     def read_status_at(self, key: keys.StatusKey) -> StatusRecord:
         """The status document that a listing has found; one read.
