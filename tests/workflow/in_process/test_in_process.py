@@ -30,6 +30,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     WorkflowAlreadyExistsError,
     WorkflowTaskTimeoutError,
 )
+from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 from airflow_provider_rayworkflow.workflow.testing import InProcessWorkflows, MemoryStore
 
 
