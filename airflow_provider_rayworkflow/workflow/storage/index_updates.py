@@ -90,12 +90,12 @@ def rebuild(store: WorkflowStore, *, now: float) -> int:
     while True:
         after = store.index.last_version()
         rows = list(_all_rows(store))
-        items = _sorted_items(rows, now, after + 1)
+        items = sorted_items(rows, now, after + 1)
         if not store.index.rebuild(items, is_sorted=True, after=after):
             return len(rows)
 
 
-def _sorted_items(rows: Sequence[IndexRow], now: float, version: int) -> Iterator[tuple[str, Json]]:
+def sorted_items(rows: Sequence[IndexRow], now: float, version: int) -> Iterator[tuple[str, Json]]:
     """All items of an index, one order after the other, so that the keys of one are held at a time."""
     keyed = {prefix: list[tuple[str, int]]() for prefix in sorted(ORDERS)}
     for prefix, keys in keyed.items():
