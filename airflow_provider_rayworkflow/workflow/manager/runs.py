@@ -330,14 +330,15 @@ class WorkflowRuns:
         self._known.changes.note(IndexRow.of(record, quote_id(record.workflow_id)))
         live.replaced.append(status_key(before))
         if not status.is_active:
-            await self._delete_replaced(live)
+            await _delete_replaced(self._known, live)
         log.info("Workflow status [%s]\t[%s]", status, record.workflow_id)
 
-    async def _delete_replaced(self, live: HeldWorkflow) -> None:
-        deletions = map(self._known.writes.delete, live.replaced)
-        for error in await asyncio.gather(*deletions, return_exceptions=True):
-            if error is not None:  # the later status counts, also beside those
-                log.warning("Workflow %s: %s", live.claim.workflow_id, error)
+
+async def _delete_replaced(known: Registry, live: HeldWorkflow) -> None:
+    deletions = map(known.writes.delete, live.replaced)
+    for error in await asyncio.gather(*deletions, return_exceptions=True):
+        if error is not None:  # the later status counts, also beside those
+            log.warning("Workflow %s: %s", live.claim.workflow_id, error)
 
 
 def _is_being_cancelled() -> bool:
