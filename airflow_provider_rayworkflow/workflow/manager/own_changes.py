@@ -114,6 +114,14 @@ class OwnChanges:
         self._add(row.segment, row)
         self._flush()
 
+    async def note_end(self, row: IndexRow) -> None:
+        """Note how a workflow ended. Returns when that is durable: a list that is asked next has it.
+
+        Where it can't be written yet, that is tried again.
+        """
+        self._add(row.segment, row)
+        await asyncio.wait([self._written()])
+
     @contextmanager
     def changing(self, segments: Collection[str]) -> Iterator[None]:
         """As :class:`ChangeNotes` has it, for calls in threads."""

@@ -327,10 +327,13 @@ class WorkflowRuns:
             lambda: status_put(record, signing=self._known.store.signing), guard=live.ownership
         )
         live.record = record
-        self._known.changes.note(IndexRow.of(record, quote_id(record.workflow_id)))
         live.replaced.append(status_key(before))
-        if not status.is_active:
-            await _delete_replaced(self._known, live)
+        row = IndexRow.of(record, quote_id(record.workflow_id))
+        if status.is_active:
+            self._known.changes.note(row)
+        else:
+            noted = self._known.changes.note_end(row)
+            await asyncio.gather(noted, _delete_replaced(self._known, live))
         log.info("Workflow status [%s]\t[%s]", status, record.workflow_id)
 
 
