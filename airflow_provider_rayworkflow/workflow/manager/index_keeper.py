@@ -50,15 +50,15 @@ class IndexKeeper:
 
     async def take_over(self) -> None:
         """Let the index have all that this manager has changed."""
-        own = self._known.changes
-        version = await self._known.in_thread(self._known.store.index.last_version)
+        own, last_version = self._known.changes, self._known.store.index.last_version
+        before = await self._known.in_thread(last_version)
         changes = [
             change
             for change in own.untaken
             if change.row is not None or not own.is_open(change.segment)
         ]
         if await self._known.in_thread(self._take_over, changes):
-            own.took(changes, version)
+            own.took(changes, before=before, after=await self._known.in_thread(last_version))
 
     async def _take_over_left(self) -> None:
         rows = await self._known.in_thread(self._left.take_over, self._known.clock())

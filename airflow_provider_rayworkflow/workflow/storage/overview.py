@@ -321,7 +321,7 @@ class Overview:
         found = []
         for writer in self.store.changes.writers(self._report):
             try:
-                found.append(self.store.changes.read(writer))
+                found.append(self.store.changes.read(writer, only_untaken=True))
             except KeyNotFoundError:
                 continue  # taken over since the listing: the index is read later
         return found
@@ -354,6 +354,8 @@ class Overview:
     def _came_since(self, version: int) -> dict[str, list[tuple[int, Json]]]:
         """What the feed has since a version, by segment: each with the version in which it came."""
         found: dict[str, list[tuple[int, Json]]] = {}
+        if version >= self._index.version:
+            return found
         for key, value in self._index.items(feed_key(version + 1, ""), behind(FEED)):
             came = int(key.removeprefix(FEED).partition("/")[0])
             found.setdefault(str(value["segment"]), []).append((came, value))
