@@ -101,9 +101,8 @@ def sorted_items(rows: Sequence[IndexRow], now: float, version: int) -> Iterator
     for prefix, keys in keyed.items():
         for number, row in enumerate(rows):
             own = [key for key in index_keys(row) if key.startswith(prefix)]
-            if prefix == FEED and not row.status.is_active:
-                is_recent = row.last_at > now - _DAY_S
-                own = [feed_key(version if is_recent else 0, row.segment)]
+            if prefix == FEED and not row.status.is_active and row.last_at > now - _DAY_S:
+                own = [feed_key(version, row.segment)]
             keys += [(key, number) for key in own]
         keys.sort()
         for key, number in keys:
