@@ -47,6 +47,7 @@ class Intervals:
     :ivar look_s: how long a look at the claims is good where each look is a request.
     :ivar poll_s: between looks for stop requests, while there is a workflow to be stopped.
     :ivar progress_s: between writes of a run's progress; only changes are written.
+    :ivar retention_s: between rounds in which old workflows are deleted, where there is a retention.
     :ivar retry_s: between attempts to write a status whose write has failed.
     :ivar stop_timeout_s: how long a run that is replaced may take to stop; a manager obeys in two seconds.
     :ivar submissions_s: between looks for submissions, while none is open.
@@ -62,6 +63,7 @@ class Intervals:
     look_s: float = 1.0
     poll_s: float = 2.0
     progress_s: float = 5.0
+    retention_s: float = 3600.0
     retry_s: float = 5.0
     stop_timeout_s: float = 60.0
     submissions_s: float = 1.0
