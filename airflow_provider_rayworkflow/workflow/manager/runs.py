@@ -268,6 +268,8 @@ class WorkflowRuns:
         lost = live.lost or OwnershipLostError(live.claim.workflow_id, live.claim.epoch)
         live.lost = lost
         log.error("Workflow %s: %s", live.claim.workflow_id, lost)
+        # What it wrote last may have come after a deletion, or after its log was taken over.
+        self._known.changes.doubt(quote_id(live.claim.workflow_id))
         if not lost.is_deleted or self._known.tenure.is_over:
             return
         late = _next(live.record, WorkflowStatus.RESUMABLE, failure=system_failure(lost))
@@ -277,12 +279,14 @@ class WorkflowRuns:
             earlier, latest = status_key(live.record), store.latest_status(late.workflow_id)
             if latest is None or latest.key != earlier:
                 return
-            store.write_status(late)
-            try:
-                store.bytes.get(earlier, 0, 1)
-            except KeyNotFoundError:  # who deletes the workflow has taken it away meanwhile
-                earlier = status_key(late)
-            store.bytes.delete([earlier])
+            with store.notes.changing([quote_id(late.workflow_id)]):
+                put = status_put(late, signing=store.signing)
+                store.bytes.put(put.key, put.data)
+                try:
+                    store.bytes.get(earlier, 0, 1)
+                except KeyNotFoundError:  # who deletes the workflow has taken it away meanwhile
+                    earlier = status_key(late)
+                store.bytes.delete([earlier])
 
         try:
             await self._known.in_thread(write)
