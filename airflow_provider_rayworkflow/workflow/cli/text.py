@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
-from airflow_provider_rayworkflow.workflow.format.columns import columns
+from airflow_provider_rayworkflow.workflow.format.columns import column_widths, columns
 from airflow_provider_rayworkflow.workflow.format.shown_text import one_line
 from airflow_provider_rayworkflow.workflow.model.graph import DEFAULT_MAX_RETRIES
 
@@ -18,9 +19,24 @@ _DEFAULTS = {
 }
 
 
+# As many rows are held until their columns have widths.
+_ROWS_AT_ONCE = 1000
+
+
 def table(titles: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """Rows under their titles."""
-    return "\n".join(columns([titles, *([one_line(str(cell)) for cell in row] for row in rows)]))
+    return "\n".join(table_lines(titles, rows))
+
+
+def table_lines(titles: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[str]:
+    """The same line by line, as the rows come. After a thousand rows, columns may become wider."""
+    cells = ([one_line(str(cell)) for cell in row] for row in rows)
+    block: list[Sequence[str]] = [titles, *islice(cells, _ROWS_AT_ONCE)]
+    widths: Sequence[int] = ()
+    while block:
+        widths = column_widths(block, widths)
+        yield from columns(block, widths)
+        block = list(islice(cells, _ROWS_AT_ONCE))
 
 
 def fields(rows: Sequence[tuple[str, Any]]) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from airflow_provider_rayworkflow.workflow.format.shown_text import escaped
@@ -97,6 +99,29 @@ def duration_s(text: str) -> float:
     if text[-1:] not in _UNITS_S or not text[:-1].isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is no duration: give 90s, 15m, 12h or 30d")
     return float(text[:-1]) * _UNITS_S[text[-1]]
+
+
+def point_in_time(text: str, *, now: float | None = None) -> float:
+    """Seconds since the epoch, of ``2026-07-01T12:00+02:00``, or of an age such as ``36h``.
+
+    :param text: a time without a zone is of the zone of this machine.
+    :param now: seconds since the epoch; None for the time of now.
+    """
+    if text[-1:] in _UNITS_S and text[:-1].isdecimal():
+        return (time.time() if now is None else now) - duration_s(text)
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError, OSError):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no time: give 2026-07-01, 2026-07-01T12:00+02:00, or an age such as 36h"
+        ) from None
+
+
+def count(text: str) -> int:
+    """A whole number of at least 1."""
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
+    return int(text)
 
 
 def json_object(text: str) -> Json:

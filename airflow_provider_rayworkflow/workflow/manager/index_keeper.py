@@ -43,6 +43,11 @@ class IndexKeeper:
             with suppress(TimeoutError):
                 await asyncio.wait_for(changes.is_full.wait(), intervals.left_logs_s)
 
+    async def close(self) -> None:
+        """Let the index have the manager's log, which has been closed: no reader needs it then."""
+        left = LeftLogs(self._known.store)
+        await self._in_peace(lambda: self._known.in_thread(left.take_over, self._known.clock()))
+
     async def take_over(self) -> None:
         """Let the index have all that this manager has changed."""
         own = self._known.changes
@@ -56,9 +61,11 @@ class IndexKeeper:
             own.took(changes, version)
 
     async def _take_over_left(self) -> None:
-        await self._known.in_thread(self._left.take_over, self._known.clock())
+        rows = await self._known.in_thread(self._left.take_over, self._known.clock())
+        # Who watches these workflows may not have read those logs.
+        self._known.changes.relay(rows)
 
-    async def _in_peace(self, call: Callable[[], Awaitable[None]]) -> None:
+    async def _in_peace(self, call: Callable[[], Awaitable[object]]) -> None:
         try:
             await call()
         except Exception as exc:
@@ -68,11 +75,11 @@ class IndexKeeper:
         """True if these stand in the index now."""
         store, now = self._known.store, self._known.clock()
         try:
-            if changes and take_over(store, changes, now=now):
+            if changes and take_over(store, changes, now=now) is not None:
                 return True
             if not changes and store.index.load() is not None:
                 return False
         except CorruptedDataError as exc:
             log.warning("The index is damaged, and made anew from all statuses: %s", exc)
         rebuild(store, now=now)
-        return bool(changes) and take_over(store, changes, now=now)
+        return bool(changes) and take_over(store, changes, now=now) is not None

@@ -202,6 +202,7 @@ class Manager:
         await asyncio.gather(*ended, return_exceptions=True)
         await self._known.changes.close()
         await self._known.in_thread(self._known.store.leases.delete, self._known.manager_id)
+        await self._index.close()
 
     def fence(self) -> None:
         """Stop all work without writing anything: the lease could not be renewed in time."""

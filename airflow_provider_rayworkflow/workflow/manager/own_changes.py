@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import Collection, Coroutine, Iterator
+from collections.abc import Callable, Collection, Coroutine, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -19,6 +20,7 @@ from airflow_provider_rayworkflow.workflow.storage.change_logs import (
     ChangeLog,
     change_log_put,
 )
+from airflow_provider_rayworkflow.workflow.storage.leases import since_boot
 from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
 
 log = get_logger(__name__)
@@ -28,8 +30,18 @@ _GATHER_S = 0.2
 _RETRY_S = 2.0
 # A thread that waits for the loop looks so often whether there is still one.
 _LOOK_S = 1.0
-#: How many changes that stand in the index stay in the log, for those who watch it.
-KEPT = 200
+#: How long changes that stand in the index stay in the log, for those who watch it, and how many of them.
+KEPT_S = 60.0
+MOST_KEPT = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class _Noted:
+    """A change with its text, and since when it is noted."""
+
+    change: Change
+    text: str
+    since: float
 
 
 class OwnChanges:
@@ -38,14 +50,23 @@ class OwnChanges:
     :param store: where the log is kept.
     :param writes: of the manager.
     :param manager_id: whose log it is.
+    :param clock: seconds that never jump.
     :ivar is_full: set while there are many changes that do not stand in the index.
     """
 
-    def __init__(self, store: WorkflowStore, writes: Writes, *, manager_id: str) -> None:
+    def __init__(
+        self,
+        store: WorkflowStore,
+        writes: Writes,
+        *,
+        manager_id: str,
+        clock: Callable[[], float] = since_boot,
+    ) -> None:
+        self._clock = clock
         self._signing = store.signing
         self._writes = writes
         self._manager_id = manager_id
-        self._changes: dict[str, tuple[Change, str]] = {}
+        self._changes: dict[str, _Noted] = {}
         self._seq = self._taken = self._forgotten = 0
         self._version = 0
         self._open: Counter[str] = Counter()
@@ -103,14 +124,21 @@ class OwnChanges:
 
         :param has_begun: the caller has called :meth:`begin`.
         """
-        is_shared = self._open.get(row.segment, 0) > has_begun
-        self._add(row.segment, None if is_shared else row)
+        self._note(row, has_begun=has_begun)
         self._flush()
 
     def doubt(self, segment: str) -> None:
         """Note that a workflow may stand otherwise than was noted: who asks reads its status."""
         self._add(segment, None)
         self._flush()
+
+    async def note_end(self, row: IndexRow) -> None:
+        """Note how a workflow ended. Returns when that is durable: a list that is asked next has it.
+
+        Where it can't be written yet, that is tried again.
+        """
+        self._note(row, has_begun=False)
+        await asyncio.wait([self._written()])
 
     @contextmanager
     def changing(self, segments: Collection[str]) -> Iterator[None]:
@@ -147,7 +175,8 @@ class OwnChanges:
     @property
     def untaken(self) -> list[Change]:
         """What does not stand in the index yet, in the order in which it came."""
-        return [change for change, _ in self._changes.values() if change.seq > self._taken]
+        changes = [noted.change for noted in self._changes.values()]
+        return [change for change in changes if change.seq > self._taken]
 
     def is_open(self, segment: str) -> bool:
         """True if a workflow's status may be about to be written, or has been and is not noted yet."""
@@ -165,16 +194,32 @@ class OwnChanges:
             if change.seq <= last and change.seq not in taken:
                 self._add(change.segment, change.row)  # behind those that are taken
         self._taken = max(self._taken, last)
-        kept = [change for change, _ in self._changes.values() if change.seq <= self._taken]
-        for change in kept:
-            if change.row is None or change.seq <= kept[-1].seq - KEPT:
-                self._forgotten = max(self._forgotten, change.seq)
-                del self._changes[change.segment]
+        self._forget()
         self._flush()
+
+    def relay(self, rows: Collection[IndexRow]) -> None:
+        """Tell who watches this log of changes that others made, and that stand in the index."""
+        for row in rows:
+            known = self._changes.get(row.segment)
+            is_untaken = known is not None and known.change.seq > self._taken
+            # What this manager has yet to say of a workflow, it says once more: then that is looked at.
+            self._add(row.segment, known.change.row if known and is_untaken else row)
+        if rows:
+            self._flush()
+
+    def _forget(self) -> None:
+        """Drop what stands in the index and was to be seen for long enough."""
+        now = self._clock()
+        kept = [kept for kept in self._changes.values() if kept.change.seq <= self._taken]
+        for number, one in enumerate(kept, start=1):
+            is_seen = now - one.since >= KEPT_S or len(kept) - number >= MOST_KEPT
+            if one.change.row is None or is_seen:
+                self._forgotten = max(self._forgotten, one.change.seq)
+                del self._changes[one.change.segment]
 
     def _is_look(self, segment: str) -> bool:
         known = self._changes.get(segment)
-        return known is not None and known[0].row is None
+        return known is not None and known.change.row is None
 
     def _in_loop(self, call: Coroutine[Any, Any, None]) -> None:
         loop = self._loop
@@ -196,11 +241,15 @@ class OwnChanges:
                 if loop.is_closed():
                     raise RuntimeError("The manager has ended.") from None
 
+    def _note(self, row: IndexRow, *, has_begun: bool) -> None:
+        is_shared = self._open.get(row.segment, 0) > has_begun
+        self._add(row.segment, None if is_shared else row)
+
     def _add(self, segment: str, row: IndexRow | None) -> None:
         self._seq += 1
         change = Change(seq=self._seq, segment=segment, row=row)
         self._changes.pop(segment, None)
-        self._changes[segment] = change, change.to_text()
+        self._changes[segment] = _Noted(change, change.to_text(), self._clock())
         if self._seq - self._taken >= _MANY:
             self.is_full.set()
 
@@ -242,14 +291,14 @@ class OwnChanges:
         waiting, self._waiting = self._waiting, []
         changed = ChangeLog(
             writer=self._manager_id,
-            changes=[change for change, _ in self._changes.values()],
+            changes=[noted.change for noted in self._changes.values()],
             seq=self._seq,
             forgotten=self._forgotten,
             taken=self._taken,
             version=self._version,
             is_done=self._is_done and not self._open,
         )
-        texts = [text for _, text in self._changes.values()]
+        texts = [noted.text for noted in self._changes.values()]
         try:
             await self._writes.put(partial(change_log_put, changed, texts, signing=self._signing))
         except Exception as exc:  # the next write has it all

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from airflow_provider_rayworkflow.workflow.exceptions import KeyNotFoundError, StorageError
@@ -28,10 +28,13 @@ class News:
 
     :ivar changes: of all workflows; those of one writer in their order.
     :ivar is_whole: False if there may have been changes that are not among them.
+    :ivar incomplete: the writers that made such changes, as far as that is known, each with the segments of
+        which the latest change is among :attr:`changes`.
     """
 
     changes: Sequence[Change]
     is_whole: bool
+    incomplete: Mapping[str, Collection[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,17 @@ class _Followed:
     def least_seq(self) -> int:
         """What has to be read stands behind this one."""
         return min([self.seq, *(look.seq - 1 for look in self.looks.values())])
+
+    def note_looks(self, changes: Sequence[Change], now: float) -> dict[str, _LookRow]:
+        """Note the look rows that a log has now; returns those without a later change that it had."""
+        known_looks, self.looks = self.looks, {}
+        for change in changes:
+            known = known_looks.pop(change.segment, None)
+            if change.row is None:
+                if known is None or known.seq != change.seq:
+                    known = _LookRow(change.seq, now)
+                self.looks[change.segment] = known
+        return known_looks
 
 
 _NEW = _Followed()
@@ -98,13 +112,15 @@ class ChangeFollower:
         found = map_at_once(self._bytes, self._read, due)
         # From here on nothing fails: what is noted as read has been given out.
         is_late = self._followed_at is not None and now - self._followed_at > LATE_S
-        vanished = [writer for writer in self._followed if writer not in sizes]
-        are_whole = [self._forget(writer) for writer in vanished]
+        self._followed_at = now
+        incomplete: dict[str, Collection[str]] = {}
+        for writer in [writer for writer in self._followed if writer not in sizes]:
+            self._forget(writer, incomplete)
         changes: list[Change] = []
         for writer, read in zip(due, found, strict=True):
-            are_whole.append(self._take(writer, read, now, changes))
-        self._followed_at = now
-        return News(changes=changes, is_whole=all(are_whole) and not is_late)
+            changes += self._take(writer, read, now, incomplete)
+        is_whole = not incomplete and not is_late
+        return News(changes=changes, is_whole=is_whole, incomplete=incomplete)
 
     @property
     def looks(self) -> Mapping[str, float]:
@@ -142,36 +158,37 @@ class ChangeFollower:
             return exc
 
     def _take(
-        self, writer: str, found: ChangeLog | StorageError, now: float, changes: list[Change]
-    ) -> bool:
-        """Note what a log says. True if nothing of it has been missed."""
+        self,
+        writer: str,
+        found: ChangeLog | StorageError,
+        now: float,
+        incomplete: dict[str, Collection[str]],
+    ) -> Sequence[Change]:
+        """Note what a log says; returns what is new."""
         if isinstance(found, KeyNotFoundError):
-            return self._forget(writer)
+            self._forget(writer, incomplete)
+            return ()
         followed = self._followed.setdefault(writer, _Followed())
         if isinstance(found, StorageError):
-            was_readable, followed.is_readable = followed.is_readable, False
-            if was_readable:
+            if followed.is_readable:
+                followed.is_readable = False
+                incomplete[writer] = ()
                 log.warning("What %s changes is found slowly: %s", writer, found)
-            return not was_readable
-        has_begun_anew = found.seq < followed.seq
-        known_seq = 0 if has_begun_anew else followed.seq
-        known_looks, followed.looks = followed.looks, {}
-        for change in found.changes:
-            known = known_looks.pop(change.segment, None)
-            if change.row is None:
-                if known is None or known.seq != change.seq:
-                    known = _LookRow(change.seq, now)
-                followed.looks[change.segment] = known
-        # What is not there any more has to be read as well, once.
-        changes += [
-            Change(seq=known.seq, segment=segment) for segment, known in known_looks.items()
-        ]
-        changes += [change for change in found.changes if change.seq > known_seq]
+            return ()
+        known_seq = followed.seq
+        has_begun_anew = found.seq < known_seq
+        if has_begun_anew or found.forgotten > known_seq:
+            known_seq = 0
+            incomplete[writer] = {change.segment for change in found.changes}
+        known_looks = followed.note_looks(found.changes, now)
         followed.seq, followed.size = found.seq, found.size
         followed.is_done, followed.is_readable = found.is_done, True
-        return not has_begun_anew and found.forgotten <= known_seq
+        # What is not there any more has to be read as well, once.
+        gone = [Change(seq=known.seq, segment=segment) for segment, known in known_looks.items()]
+        return [*gone, *(change for change in found.changes if change.seq > known_seq)]
 
-    def _forget(self, writer: str) -> bool:
-        """A log is gone. True if it was read to its end."""
+    def _forget(self, writer: str, incomplete: dict[str, Collection[str]]) -> None:
+        """A log is gone."""
         followed = self._followed.pop(writer, None)
-        return followed is not None and followed.is_at_end
+        if followed is None or not followed.is_at_end:
+            incomplete[writer] = ()

@@ -136,7 +136,8 @@ class ChangeLogs:
     def read(self, writer: str, *, since: int = 0) -> ChangeLog:
         """One log; one read.
 
-        :param since: leave out changes up to this ``seq``, which the caller knows.
+        :param since: leave out changes up to this ``seq``, which the caller knows; unless later ones have left
+            the log, then all changes are there that it has.
         :raises KeyNotFoundError: when the writer has no log (any more).
         :raises DataLoadError: when it is damaged.
         """
@@ -146,6 +147,7 @@ class ChangeLogs:
         with understanding(key, "changes"):
             if body["writer"] != writer or body["rest"] != rest_sum(rest):
                 raise CorruptedDataError(key, "its changes are not whole, or another writer's")
+            since = since if body["forgotten"] <= since else 0
             has_news = body["seq"] > since
             found = json.loads(_unpacked(key, rest)) if has_news else ()
             changes = tuple(Change.from_json(change) for change in found if change[0] > since)

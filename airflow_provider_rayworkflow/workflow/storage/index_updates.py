@@ -8,6 +8,7 @@ from typing import Any
 
 from airflow_provider_rayworkflow.workflow.exceptions import DataLoadError, KeyNotFoundError
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
+from airflow_provider_rayworkflow.workflow.format.signing import or_environment
 from airflow_provider_rayworkflow.workflow.model import index_row
 from airflow_provider_rayworkflow.workflow.model.index_row import (
     DELETIONS,
@@ -39,38 +40,43 @@ _DELETION_S = _DAY_S
 _MOST_FORGOTTEN = 1000
 
 
-def take_over(store: WorkflowStore, changes: Sequence[Change], *, now: float) -> bool:
+def take_over(
+    store: WorkflowStore, changes: Sequence[Change], *, now: float
+) -> dict[str, IndexRow] | None:
     """Let the index have what a change log says; where it is not certain, what the status document says.
 
     :param now: seconds since the epoch.
-    :returns: False where there is no index.
+    :returns: what the index has of these workflows now, by segment; None where there is no index.
     :raises CorruptedDataError: when a part of the index is damaged.
     """
     tree = store.index.load()
     while tree is not None:
         try:
-            if store.index.commit(tree, _updates(store, tree, changes, now)):
-                return True
+            rows, updates = _updates(store, tree, changes, now)
+            if store.index.commit(tree, updates):
+                return rows
         except KeyNotFoundError:
             tree = store.index.newer_than(tree)
         else:
             tree = store.index.load()  # another one was first
-    return False
+    return None
 
 
-def take_over_active(store: WorkflowStore, manager_id: str, *, now: float) -> None:
-    """Look at the workflows that a dead manager held, as far as the index knows: their ends may be missing."""
+def take_over_active(store: WorkflowStore, manager_id: str, *, now: float) -> dict[str, IndexRow]:
+    """Look at the workflows that a dead manager held, as far as the index knows: their ends may be missing.
+
+    Returns what :func:`take_over` does.
+    """
     tree = store.index.load()
     if tree is None:
-        return
+        return {}
     held = [
         Change(seq=0, segment=value["segment"])
         for status in WorkflowStatus.non_terminating_status()
         for _, value in tree.scan(low=by_status(status), high=index_row.behind(by_status(status)))
         if value.get("manager_id") == manager_id
     ]
-    if held:
-        take_over(store, held, now=now)
+    return take_over(store, held, now=now) or {} if held else {}
 
 
 def rebuild(store: WorkflowStore, *, now: float) -> int:
@@ -123,6 +129,9 @@ def _read(store: WorkflowStore, segment: str) -> IndexRow | None:
     except DataLoadError as exc:
         if exc.is_transient:
             raise
+        if or_environment(store.signing):
+            log.warning("The index leaves a workflow out: %s", exc)
+            return None  # without its signature, the name says nothing
         log.warning("Of a workflow's status the index has only the name: %s", exc)
         key = store.latest_of_segment(segment)
         return _row_of_name(key) if key else None
@@ -141,12 +150,13 @@ def _row_of_name(key: StatusKey) -> IndexRow:
 
 def _updates(
     store: WorkflowStore, tree: Tree, changes: Sequence[Change], now: float
-) -> dict[str, Json | None]:
+) -> tuple[dict[str, IndexRow], dict[str, Json | None]]:
     found = tree.get_all([id_key(change.segment) for change in changes])
     stored = {change.segment: _parsed(found.get(id_key(change.segment))) for change in changes}
     rows = {change.segment: change.row for change in changes}
     uncertain = [segment for segment, row in rows.items() if not _is_certain(row, stored[segment])]
     rows |= _read_all(lambda segment: _read(store, segment), uncertain, store.bytes.reads_at_once)
+    settled: dict[str, IndexRow] = {}
     updates: dict[str, Json | None] = dict.fromkeys(_forgotten(tree, now))
     for segment, row in rows.items():
         before = stored[segment]
@@ -160,9 +170,10 @@ def _updates(
             row = IndexRow(
                 segment=segment, workflow_id=row.workflow_id, status=row.status, created_at=now
             )
+        settled[segment] = row
         updates |= _update(before, row)
         updates[feed_key(tree.version + 1, segment)] = feed_value(row, now)
-    return updates
+    return settled, updates
 
 
 def _update(before: IndexRow | None, row: IndexRow) -> dict[str, Json | None]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from airflow_provider_rayworkflow.workflow.exceptions import CorruptedDataError, KeyNotFoundError
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
+from airflow_provider_rayworkflow.workflow.model.index_row import IndexRow
 from airflow_provider_rayworkflow.workflow.storage.change_logs import Change, ChangeLog
 from airflow_provider_rayworkflow.workflow.storage.change_notes import is_visitor
 from airflow_provider_rayworkflow.workflow.storage.index_updates import (
@@ -63,10 +64,11 @@ class LeftLogs:
         self._times = times
         self._seen: dict[str, _Seen] = {}
 
-    def take_over(self, now: float) -> None:
+    def take_over(self, now: float) -> list[IndexRow]:
         """Take over all logs that are left. Blocks. One listing, and what there is to do.
 
         :param now: seconds since the epoch.
+        :returns: what the index has of the workflows in these logs.
         :raises StorageError: when the storage does not answer, or the index is damaged.
         """
         writers = self._store.changes.writers()
@@ -77,14 +79,16 @@ class LeftLogs:
             if writer != self._own and (changed := self._read_left(writer, size, now)) is not None
         ]
         if not left:
-            return
+            return []
         changes = list(_together(left))
-        if changes and not take_over(self._store, changes, now=now):
-            return  # there is no index yet
+        rows = take_over(self._store, changes, now=now) if changes else {}
+        if rows is None:
+            return []  # there is no index yet
         for changed in left:
             if not is_visitor(changed.writer):
-                take_over_active(self._store, changed.writer, now=now)
+                rows |= take_over_active(self._store, changed.writer, now=now)
             self._store.changes.delete(changed.writer)
+        return list(rows.values())
 
     def _read_left(self, writer: str, size: int, now: float) -> ChangeLog | None:
         """A log whose writer is gone; None for any other one."""

@@ -298,9 +298,9 @@ class Overview:
         """
         first, end = prefix + low, behind(prefix)
         counts = self._index.count(first, end)
-        for row in filter(None, self._newer.values()):
-            # By its creation: the rows of one day lie together.
-            before = self._index.get_by_creation(row)
+        for segment, row in self._newer.items():
+            # By its creation: the rows of one day lie together. Of a deleted one that is not known.
+            before = self._index.get_by_creation(row) if row else self._index.get(segment)
             for one, number in ((before, -1), (row, 1)):
                 if one is not None and any(first <= key < end for key in index_keys(one)):
                     counts[one.status] += number

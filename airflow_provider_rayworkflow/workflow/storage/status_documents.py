@@ -18,7 +18,7 @@ from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
 from airflow_provider_rayworkflow.workflow.storage import keys
 from airflow_provider_rayworkflow.workflow.storage.byte_store import ByteStore
 from airflow_provider_rayworkflow.workflow.storage.left_out import Report, log_left_out
-from airflow_provider_rayworkflow.workflow.storage.statuses import latest_key, status_key
+from airflow_provider_rayworkflow.workflow.storage.statuses import status_key
 
 
 class StatusDocuments:
@@ -60,7 +60,7 @@ class StatusDocuments:
 
     def latest_of_segment(self, segment: str) -> keys.StatusKey | None:
         """As :meth:`latest_status`, by :func:`quote_id` of the workflow's id."""
-        return latest_key(self.bytes, segment)
+        return max(self._status_keys(keys.status_folder_of(segment)), default=None)
 
     def read_row(self, segment: str) -> IndexRow | None:
         """A workflow as its status document has it now, None for nothing. One listing and one read.
@@ -74,7 +74,7 @@ class StatusDocuments:
                 return IndexRow.of(self._load_status(key), segment)
             except KeyNotFoundError:
                 continue  # replaced between the listing and the read
-        raise CorruptedDataError(f"{keys.STATUSES}/{segment}", "its documents keep vanishing")
+        raise CorruptedDataError(keys.status_folder_of(segment), "its documents keep vanishing")
 
     def read_status_at(self, key: keys.StatusKey) -> StatusRecord:
         """The status document that a listing has found; one read.

@@ -7,8 +7,8 @@ So nothing is shown that is not stored, and what a log says too late, or not at 
   shown as RESUMABLE, the status is read; then again every ten seconds, as late writes may arrive.
 - A look row comes before the first status of a run: from then on the status is read at each look,
   until the log has its row.
-- A log that forgot what was not read yet, that vanished before its end or can't be read: all
-  watched statuses are read once, and those of its manager every ten seconds.
+- A log that forgot what was not read yet, that vanished before its end or can't be read: the statuses of
+  its manager are read once, and those that no manager holds, and without a log then every ten seconds.
 - Beyond that, the status that was read longest ago is read every 30 s.
 """
 
@@ -32,7 +32,6 @@ from airflow_provider_rayworkflow.workflow.storage.change_logs import Change
 from airflow_provider_rayworkflow.workflow.storage.keys import StatusKey
 from airflow_provider_rayworkflow.workflow.storage.leases import since_boot
 from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader
-from airflow_provider_rayworkflow.workflow.storage.statuses import latest_key
 from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
 
 #: By segment: the honest status with what is written, or why that can't be read. Nothing is stored
@@ -162,9 +161,13 @@ class StatusWatch:
         for change in news.changes:
             if (watched := self._watched.get(change.segment)) is not None:
                 watched.note(change, now)
-        if not news.is_whole:
-            for watched in self._watched.values():
-                watched.is_due = True
+        if news.is_whole:
+            return
+        # Who runs a workflow is the only one to change it, while it is alive.
+        for segment, watched in self._watched.items():
+            owner = watched.owner
+            told = news.incomplete.get(owner) if owner is not None else ()
+            watched.is_due |= told is not None and segment not in told
 
     def _find_due(self, now: float) -> list[_Watched]:
         looks, are_logs_damaged = self._changes.looks, self._changes.has_unreadable
@@ -250,7 +253,7 @@ class StatusWatch:
 def _read_key(store: WorkflowStore, segment: str) -> StatusKey | None:
     """The latest status; with a signing key, only if the document says the same."""
     for _ in range(_MAX_READS):
-        key = latest_key(store.bytes, segment)
+        key = store.latest_of_segment(segment)
         if key is None:
             return None
         try:

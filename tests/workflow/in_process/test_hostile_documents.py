@@ -39,9 +39,9 @@ from airflow_provider_rayworkflow.workflow.storage.completions import Completion
 from airflow_provider_rayworkflow.workflow.storage.events import EventStore, StoredEvent
 from airflow_provider_rayworkflow.workflow.storage.leases import Lease, Process
 from airflow_provider_rayworkflow.workflow.storage.mailbox import Mailbox, Owner, StopRequest
+from airflow_provider_rayworkflow.workflow.storage.status_documents import MAX_STATUS_BYTES
 from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader
 from airflow_provider_rayworkflow.workflow.storage.statuses import status_key
-from airflow_provider_rayworkflow.workflow.storage.workflow_store import MAX_STATUS_BYTES
 
 Json = dict[str, Any]
 NOW = 1_000.0

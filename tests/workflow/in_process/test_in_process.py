@@ -30,6 +30,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     WorkflowAlreadyExistsError,
     WorkflowTaskTimeoutError,
 )
+from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 from airflow_provider_rayworkflow.workflow.testing import InProcessWorkflows, MemoryStore
 
 
@@ -713,6 +714,8 @@ def test_a_call_with_a_new_id_looks_nothing_up():
         ]
 
     with testing.in_process(store):
+        while WorkflowStore(store).index.load() is None:
+            time.sleep(0.01)  # a manager's first look at a storage makes the index
         made_for_it = run()
         of_the_caller = run(workflow_id="of the caller")
     written = [("put_if_absent", "workflows"), ("put", "status")]  # claimed, running

@@ -17,7 +17,7 @@ from test_submission_reader import GRAPH, managing, until
 from airflow_provider_rayworkflow.workflow.exceptions import DataSaveError, StorageError
 from airflow_provider_rayworkflow.workflow.execution.thread_pool import ThreadPool
 from airflow_provider_rayworkflow.workflow.execution.writes import Writes
-from airflow_provider_rayworkflow.workflow.manager.own_changes import KEPT, OwnChanges
+from airflow_provider_rayworkflow.workflow.manager.own_changes import KEPT_S, MOST_KEPT, OwnChanges
 from airflow_provider_rayworkflow.workflow.model.index_row import IndexRow
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus as Status
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, keys
@@ -65,9 +65,10 @@ class LogStore(NotingStore):
 
 
 @asynccontextmanager
-async def opened(store: LogStore) -> AsyncIterator[OwnChanges]:
+async def opened(store: LogStore, **given: Any) -> AsyncIterator[OwnChanges]:
     with ThreadPool(4) as threads:
-        changes = OwnChanges(WorkflowStore(store), Writes(store, threads), manager_id="m")
+        writes = Writes(store, threads)
+        changes = OwnChanges(WorkflowStore(store), writes, manager_id="m", **given)
         await changes.open(0)
         yield changes
         store.gate.set()
@@ -244,7 +245,6 @@ def test_open_announcements_keep_later_changes_from_no_index():
         changes.end("slow")
         take(changes)
         assert changes.untaken == []
-        await until(lambda: len(store.rows()) <= KEPT + 1)
 
     run(check)
 
@@ -278,13 +278,28 @@ def test_an_announcement_without_a_status_leaves_the_log_with_the_next_take_over
 
 
 def test_rows_of_long_ago_are_forgotten_and_the_log_says_so():
+    async def check() -> None:
+        store, now = LogStore(), [0.0]
+        async with opened(store, clock=lambda: now[0]) as changes:
+            changes.note(row("old"))
+            now[0] = KEPT_S
+            changes.note(row("new"))
+            take(changes)
+            await until(lambda: store.read().taken == 2)
+            assert store.rows() == {"new": Status.RUNNING}
+            assert store.read().forgotten == 1
+
+    asyncio.run(check())
+
+
+def test_a_log_keeps_no_more_than_so_many_rows_that_stand_in_the_index():
     async def check(store: LogStore, changes: OwnChanges) -> None:
-        for number in range(KEPT + 50):
+        for number in range(MOST_KEPT + 50):
             changes.note(row(f"w{number}"))
         take(changes)
-        await until(lambda: store.read().taken == KEPT + 50)
+        await until(lambda: store.read().taken == MOST_KEPT + 50)
         found = store.read()
-        assert len(found.changes) == KEPT
+        assert len(found.changes) == MOST_KEPT
         assert found.forgotten == 50
 
     run(check)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from change_log_rows import LogWriter, write_with_log
+from change_log_rows import LogWriter, NoNotes, write_with_log
 from noting_store import NotingStore
 from sample_records import lease, status_record
 
@@ -57,7 +57,7 @@ class World:
     def __init__(self, bytes_: NotingStore | None = None, *, check_s: float = 1e9) -> None:
         self.now = 100.0
         self.bytes = bytes_ or FailingStore()
-        self.store = WorkflowStore(self.bytes)
+        self.store = WorkflowStore(self.bytes).with_notes(NoNotes())
         self.store.leases.write(lease(ttl_s=1e6))
         self.log = LogWriter(self.store)
         self.log.flush()
@@ -283,6 +283,38 @@ def test_what_a_log_forgot_before_it_was_read_is_found(world: World) -> None:
     assert world.read == [], "once"
 
 
+def test_a_log_that_forgot_something_costs_a_read_of_those_alone_whose_row_it_lacks(
+    world: World,
+) -> None:
+    world.write(Status.FAILED, "gone")
+    world.write(Status.RUNNING, "x", "y", "moved")
+    world.look("x", "y", "moved", "gone")
+    seq = world.log.log.seq
+    world.log.note(status_record(Status.RUNNING, "y", tasks_done=1))
+    world.log.forget(world.log.log.seq - 1)
+    world.write(Status.FAILED, "moved", number=1)
+    world.log.forget(seq + 1)
+    world.log.note(status_record(Status.RUNNING, "x", tasks_done=1))
+    world.log.flush()
+    standings = world.look("x", "y", "moved", "gone", after_s=1)
+    assert standings == {"x": "RUNNING", "y": "RUNNING", "moved": "FAILED", "gone": "FAILED"}
+    assert sorted(world.read) == ["gone", "moved", "y"]
+
+
+def test_a_log_that_forgot_something_costs_no_read_of_what_another_manager_runs(
+    world: World,
+) -> None:
+    world.store.leases.write(lease("busy", ttl_s=1e6))
+    busy = LogWriter(world.store, "busy")
+    world.write(Status.RUNNING, "w")
+    world.look("w", "none")
+    busy.note(*(status_record(Status.SUCCESSFUL, name, manager_id="busy") for name in names(9)))
+    busy.forget(5)
+    busy.flush()
+    world.look("w", "none", after_s=1)
+    assert world.read == ["none"], "it may have run and ended unseen"
+
+
 def test_what_stood_in_a_log_that_was_deleted_before_it_was_read_is_found(world: World) -> None:
     world.write(Status.FAILED, "w")
     visitor = LogWriter(world.store, "visitor")
@@ -390,7 +422,7 @@ def test_what_is_known_is_kept_over_another_connection_to_the_same_storage(world
     known, world.bytes = world.bytes, FailingStore()
     for entry in known.list("v1"):
         world.bytes.put(entry.key, known.get(entry.key))
-    world.store = WorkflowStore(world.bytes)
+    world.store = WorkflowStore(world.bytes).with_notes(NoNotes())
     world.log = LogWriter(world.store)
     world.watch.use(StatusReader(world.store, patient=True))
     world.write(Status.FAILED, "w", number=1)

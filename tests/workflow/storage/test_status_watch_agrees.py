@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pytest
-from change_log_rows import LogWriter
+from change_log_rows import LogWriter, NoNotes
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -54,7 +54,7 @@ class Agreement(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now = 1000.0
-        self.store = WorkflowStore(MemoryStore())
+        self.store = WorkflowStore(MemoryStore()).with_notes(NoNotes())
         self.reader = StatusReader(self.store, patient=True)
         # Without the check of one status every 30 s, which would find everything in the end.
         self.watch = StatusWatch(self.reader, lambda: self.now, check_s=float("inf"))
