@@ -17,11 +17,12 @@ from airflow_provider_rayworkflow.workflow.checks import (
     check_from_task,
     check_metadata,
     check_on_change,
-    check_status_filter,
 )
 from airflow_provider_rayworkflow.workflow.event_listener import EventListener
 from airflow_provider_rayworkflow.workflow.execution import context
 from airflow_provider_rayworkflow.workflow.execution.trace_context import current_traceparent
+from airflow_provider_rayworkflow.workflow.lists import iter_all as iter_all
+from airflow_provider_rayworkflow.workflow.lists import list_all as list_all
 from airflow_provider_rayworkflow.workflow.model.ids import check_workflow_id
 from airflow_provider_rayworkflow.workflow.model.limits import check_limits
 from airflow_provider_rayworkflow.workflow.model.records import OnChange, OnExisting, StartOptions
@@ -237,20 +238,6 @@ def resume_each(include_failed: bool = False) -> list[tuple[str, Exception | Non
     return resumed
 
 
-def list_all(
-    status_filter: WorkflowStatus | str | set[WorkflowStatus | str] | None = None,
-) -> list[tuple[str, WorkflowStatus]]:
-    """Ids and statuses of all workflows, or of those with the given statuses.
-
-    :raises ValueError: for a status that does not exist, and for NONE.
-    :raises TypeError: for anything but a status, a string, or a set of them.
-    """
-    found: list[tuple[str, WorkflowStatus]] = _ask(
-        "queries.list_all", check_status_filter(status_filter)
-    )
-    return found
-
-
 def get_output(workflow_id: str, *, task_id: str | None = None) -> Any:
     """The output of a workflow, or of one of its tasks; waits while it is running.
 
@@ -455,7 +442,7 @@ def _resume(workflow_id: str, from_task: Any, *, is_awaited: bool = False) -> No
 def _ask(method: str, *args: Any, **kwargs: Any) -> Any:
     from airflow_provider_rayworkflow.workflow.runtime.service import connect
 
-    return connect.call(connect.manager().ask.remote(method, *args, **kwargs))
+    return connect.ask(method, *args, **kwargs)
 
 
 def _wait(workflow_id: str, task_id: str | None = None, *, was_waiting: bool = True) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -12,10 +13,13 @@ from airflow_provider_rayworkflow.workflow.execution.writes import Writes
 from airflow_provider_rayworkflow.workflow.manager.held_workflow import HeldWorkflow
 from airflow_provider_rayworkflow.workflow.manager.own_changes import OwnChanges
 from airflow_provider_rayworkflow.workflow.model.graph import Graph
+from airflow_provider_rayworkflow.workflow.model.index_row import IndexRow
 from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.storage.keys import quote_id
 from airflow_provider_rayworkflow.workflow.storage.leases import Tenure
-from airflow_provider_rayworkflow.workflow.storage.overview import Overview
+from airflow_provider_rayworkflow.workflow.storage.listing import ListFilter, read_page
+from airflow_provider_rayworkflow.workflow.storage.overview import HeldRows, Overview
 from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader, StoredWorkflow
 from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
 
@@ -157,6 +161,30 @@ class Registry:
                 found.append((listed.workflow_id, status, listed.row.status))
         found.sort(key=lambda item: (item[2] is WorkflowStatus.PENDING, item[0]))
         return [(workflow_id, status) for workflow_id, status, _ in found if status in wanted]
+
+    def list_page(
+        self, chosen: ListFilter, *, size: int, after: str = ""
+    ) -> tuple[list[tuple[str, WorkflowStatus]], str]:
+        """One page of the workflows that a filter selects, as :func:`read_page` orders them. Blocks.
+
+        Without an index, one page has all.
+
+        :returns: ids and honest statuses, and where the next page begins; ``""`` for the last one.
+        """
+        rows = [
+            IndexRow.of(live.record, quote_id(workflow_id))
+            for workflow_id, live in dict(self.live).items()
+        ]
+        held = HeldRows(manager_id=self.manager_id, rows={row.segment: row for row in rows})
+        overview = Overview(self.store, self.clock, held=held)
+        page = read_page(
+            overview,
+            chosen,
+            size=size if overview.load() else sys.maxsize,
+            after=after,
+            most_read=sys.maxsize,
+        )
+        return [(listed.workflow_id, listed.status) for listed in page.rows], page.next
 
     def list_held_by(self, manager_ids: Collection[str]) -> list[str]:
         """Ids of the workflows that these managers held when they died. Blocks."""

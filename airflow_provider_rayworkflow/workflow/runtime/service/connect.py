@@ -174,6 +174,11 @@ def call(ref: Any) -> Any:
     raise error  # not inside of the except clause: the error has a cause of its own
 
 
+def ask(method: str, *args: Any, **kwargs: Any) -> Any:
+    """Call a method of the manager: :meth:`.WorkflowManagementActor.ask`."""
+    return call(manager().ask.remote(method, *args, **kwargs))
+
+
 @contextmanager
 def stand_in(handle: Any) -> Iterator[None]:
     """While this lasts, all calls of this process go to this handle, whatever storage they want."""
