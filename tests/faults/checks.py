@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, keys
 from airflow_provider_rayworkflow.workflow.storage.backends.local import LocalStore
+from airflow_provider_rayworkflow.workflow.storage.overview import Overview
+from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader
 
 
 @dataclass(kw_only=True, slots=True)
@@ -95,6 +98,23 @@ def check_submissions(
                 f"{workflow_id}: its submission was run as {early[0].epoch}, and again as {begun}"
             )
     return problems
+
+
+def check_lists(store: WorkflowStore, *, within_s: float = 30.0) -> list[str]:
+    """Lists, which read change logs and the index, agree with a listing of all statuses; what does not.
+
+    :param within_s: how long a manager may take to note what it has written, on a busy machine.
+    """
+    everything = [status for status in WorkflowStatus if status is not WorkflowStatus.NONE]
+    until = time.monotonic() + within_s
+    while True:
+        listed = {one.workflow_id: one.status for one in Overview(store).find(everything)}
+        stored = {name: status for name, status, _ in StatusReader(store).list_workflows()}
+        if listed == stored:
+            return []
+        if time.monotonic() > until:
+            return [f"lists differ: {listed.items() ^ stored.items()}"]
+        time.sleep(0.2)
 
 
 # ---- nothing is lost, and statuses tell the truth

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from checks import Findings, check, check_submissions
+from checks import Findings, check, check_lists, check_submissions
 from clusters import ClusterIsGone, RayCluster
 from ledgers import Ledger
 from reports import Report
@@ -167,6 +167,7 @@ class Run:
             may_be_stopped=self.may_be_stopped,
         )
         findings.problems += check_submissions(self.world.store(), self.submitted, self.ledger)
+        findings.problems += check_lists(self.world.store())
         return findings
 
     def forget(self, workflow_id: str) -> None:

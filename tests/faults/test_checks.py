@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from checks import Findings, check, check_submissions
+from checks import Findings, check, check_lists, check_submissions
 from ledgers import Ledger
 from sample_records import status_record
 from shapes import Plan
@@ -27,7 +27,9 @@ from airflow_provider_rayworkflow.workflow.model.task_record import TaskRecord
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, keys
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
 from airflow_provider_rayworkflow.workflow.storage.claims import claim_put, next_claim
+from airflow_provider_rayworkflow.workflow.storage.index_updates import rebuild
 from airflow_provider_rayworkflow.workflow.storage.journal import JournalWriter
+from airflow_provider_rayworkflow.workflow.storage.statuses import status_put
 
 PLAN = Plan(workflow_id="w", shape="chain", size=1, pause_s=0)
 GRAPH = Graph(tasks=[Task(name="t", function=0, arguments=1)], blobs=[b"f", b"a"])
@@ -183,3 +185,20 @@ def test_a_run_of_another_submission_is_found(problems: Callable[..., list[str]]
     store = WorkflowStore(MemoryStore())
     claim_for(store, 1, "old")
     assert problems(store, ["old", "new"], 1) == ["w runs for the submission 'old'"]
+
+
+# ---- lists
+
+
+def test_lists_of_a_run_that_is_well_have_no_problems(store: WorkflowStore):
+    rebuild(store, now=40)
+    assert check_lists(store, within_s=0) == []
+
+
+def test_a_workflow_that_lists_know_as_it_was_is_found(store: WorkflowStore):
+    rebuild(store, now=40)
+    failed = status_record(WorkflowStatus.FAILED, epoch=2, number=2, manager_id="b")
+    put = status_put(failed)  # as a manager that notes nothing
+    store.bytes.put(put.key, put.data)
+    (problem,) = check_lists(store, within_s=0)
+    assert "FAILED" in problem

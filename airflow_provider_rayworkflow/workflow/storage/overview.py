@@ -221,12 +221,17 @@ class Overview:
                 yield listed
 
     def held_by(self, manager_ids: Collection[str]) -> list[str]:
-        """Ids of the workflows that these managers hold, or held when they died; sorted."""
-        return sorted(
-            listed.workflow_id
+        """Ids of the workflows that these managers hold, or held when they died.
+
+        Sorted by id, those that wait or waited for a slot last.
+        """
+        held = [
+            listed.row
             for listed in self.find((*_ACTIVE, WorkflowStatus.RESUMABLE))
             if listed.row.status.is_active and listed.row.manager_id in manager_ids
-        )
+        ]
+        held.sort(key=lambda row: (row.status is WorkflowStatus.PENDING, row.workflow_id))
+        return [row.workflow_id for row in held]
 
     def find_ended(
         self, statuses: Collection[WorkflowStatus], *, before: float

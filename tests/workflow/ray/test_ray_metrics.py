@@ -12,6 +12,7 @@ from witness import wait_until
 
 from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.workflow.scheduling.attempts import AttemptEnd
+from airflow_provider_rayworkflow.workflow.storage.keys import Kind
 
 pytestmark = pytest.mark.slow
 
@@ -161,7 +162,7 @@ def test_tags_have_few_values(fresh_manager, figures, new_id):
     known = {
         "status": {"RUNNING", "PENDING", "SUCCESSFUL", "FAILED", "RESUMABLE", "CANCELED"},
         "outcome": {completion.__name__ for completion in get_args(AttemptEnd)},
-        "kind": {"lease", "status", "graph", "checkpoints", "value", "log", "other"},
+        "kind": set(get_args(Kind)),
     }
     unknown = {
         (name, value)
