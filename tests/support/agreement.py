@@ -13,7 +13,12 @@ from airflow_provider_rayworkflow.workflow.storage.byte_store import ByteStore
 from airflow_provider_rayworkflow.workflow.storage.completions import Completion, Completions
 from airflow_provider_rayworkflow.workflow.storage.keys import quote_id
 from airflow_provider_rayworkflow.workflow.storage.leases import LeaseWatch, Tenure
-from airflow_provider_rayworkflow.workflow.storage.listing import LISTED, ListFilter, Sort, read_page
+from airflow_provider_rayworkflow.workflow.storage.listing import (
+    LISTED,
+    ListFilter,
+    Sort,
+    read_page,
+)
 from airflow_provider_rayworkflow.workflow.storage.overview import Overview
 from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader
 from airflow_provider_rayworkflow.workflow.storage.status_watch import StatusWatch

@@ -106,9 +106,7 @@ class LeftLogs:
         ]
         last = len(changes)
         self._store.changes.write(
-            ChangeLog(
-                writer=new_visitor_id(), changes=changes, seq=last, taken=last, is_done=True
-            )
+            ChangeLog(writer=new_visitor_id(), changes=changes, seq=last, taken=last, is_done=True)
         )
 
     def _read_left(self, writer: str, size: int, now: float) -> ChangeLog | None:
