@@ -18,12 +18,10 @@ from typing import Any
 from airflow_provider_rayworkflow.workflow.exceptions import DataLoadError, KeyNotFoundError
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.model.index_row import (
-    FEED,
     IndexRow,
     behind,
     by_end,
     by_status,
-    feed_key,
     index_keys,
     time_key,
 )
@@ -310,7 +308,7 @@ class Overview:
         :raises StorageError: when the storage does not answer, or the index is damaged.
         """
         found = set(self._newer)
-        found.update(self._came_since(version))
+        found.update(self._index.came_since(version))
         for status in _ACTIVE:
             found.update(
                 listed.row.segment
@@ -366,7 +364,7 @@ class Overview:
             for change in changed.untaken:
                 found.setdefault(change.segment, []).append((changed.version, change.row))
         since = min((version for rows in found.values() for version, _ in rows), default=None)
-        later = {} if since is None else self._came_since(since)
+        later = {} if since is None else self._index.came_since(since)
         unsettled = []
         for segment, rows in found.items():
             version, row = rows[0]
@@ -375,14 +373,6 @@ class Overview:
             else:
                 self._newer[segment] = None if row.status is WorkflowStatus.NONE else row
         self._newer |= self._rows.read(unsettled, instead=_none)
-
-    def _came_since(self, version: int) -> dict[str, list[tuple[int, Json]]]:
-        """What the feed has since a version, by segment: each with the version in which it came."""
-        found: dict[str, list[tuple[int, Json]]] = {}
-        for key, value in self._index.items(feed_key(version + 1, ""), behind(FEED)):
-            came = int(key.removeprefix(FEED).partition("/")[0])
-            found.setdefault(str(value["segment"]), []).append((came, value))
-        return found
 
     def _honest(self, row: IndexRow) -> Listed | None:
         status = self._status_of(row)
