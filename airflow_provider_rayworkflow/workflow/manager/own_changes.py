@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +15,6 @@ from airflow_provider_rayworkflow.workflow.exceptions import text_of
 from airflow_provider_rayworkflow.workflow.execution.writes import Writes
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.model.index_row import IndexRow
-from airflow_provider_rayworkflow.workflow.storage.byte_store import Put
 from airflow_provider_rayworkflow.workflow.storage.change_logs import (
     Change,
     ChangeLog,
@@ -25,9 +25,9 @@ from airflow_provider_rayworkflow.workflow.storage.workflow_store import Workflo
 
 log = get_logger(__name__)
 
-# What is not awaited waits for others so long. A poll looks once a second.
-_GATHER_S = 0.2
 _RETRY_S = 2.0
+# A thread that waits for the loop looks so often whether there is still one.
+_LOOK_S = 1.0
 #: How long changes that stand in the index stay in the log, for those who watch it, and how many of them.
 KEPT_S = 60.0
 MOST_KEPT = 2000
@@ -49,6 +49,7 @@ class OwnChanges:
     :param writes: of the manager.
     :param manager_id: whose log it is.
     :param clock: seconds that never jump.
+    :param gather_s: what no caller awaits waits for others so long. A poll looks once a second.
     :ivar is_full: set while there are many changes that do not stand in the index.
     """
 
@@ -59,8 +60,10 @@ class OwnChanges:
         *,
         manager_id: str,
         clock: Callable[[], float] = since_boot,
+        gather_s: float = 0.2,
     ) -> None:
         self._clock = clock
+        self._gather_s = gather_s
         self._signing = store.signing
         self._writes = writes
         self._manager_id = manager_id
@@ -73,6 +76,7 @@ class OwnChanges:
         self._flushing: asyncio.Task[None] | None = None
         self._now = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._announced = threading.local()
         self.is_full = asyncio.Event()
 
     async def open(self, version: int) -> None:
@@ -86,7 +90,7 @@ class OwnChanges:
         await self._written()
 
     async def close(self) -> None:
-        """Write what is noted; nothing comes after that."""
+        """Write what is noted; nothing comes after that but what has begun, after whose end the log is done."""
         self._is_done = True
         await self._written()
 
@@ -98,20 +102,35 @@ class OwnChanges:
             changed.
         """
         self._open[segment] += 1
-        known = self._changes.get(segment)
-        if known is None or known.change.row is not None or known.change.seq <= self._taken:
-            self._add(segment, None)
+        # With a number of its own: an earlier look row may be on the way into the index.
+        self._add(segment, None)
         return self._written()
 
     def end(self, segment: str) -> None:
-        """For each :meth:`begin`, also one that has failed: what was to be written is, and noted."""
+        """For each :meth:`begin`, also one that has failed: what was to be written is, and noted.
+
+        Where nothing was noted, it may be written all the same. Then the look row stays, and is written once
+        more: a log that was left alone for too long has been taken over, and deleted.
+        """
         self._open[segment] -= 1
         if not self._open[segment]:
             del self._open[segment]
+        if self._is_done or self._is_look(segment):
+            self._flush()
 
-    def note(self, row: IndexRow) -> None:
-        """Note how a workflow's status was written. It is durable soon after."""
-        self._add(row.segment, row)
+    def note(self, row: IndexRow, *, has_begun: bool = False) -> None:
+        """Note how a workflow's status was written. It is durable soon after.
+
+        While another call is about to change the status as well, the look row stays.
+
+        :param has_begun: the caller has called :meth:`begin`.
+        """
+        self._note(row, has_begun=has_begun)
+        self._flush()
+
+    def doubt(self, segment: str) -> None:
+        """Note that a workflow may stand otherwise than was noted: who asks reads its status."""
+        self._add(segment, None)
         self._flush()
 
     async def note_end(self, row: IndexRow) -> None:
@@ -119,31 +138,38 @@ class OwnChanges:
 
         Where it can't be written yet, that is tried again.
         """
-        self._add(row.segment, row)
+        self._note(row, has_begun=False)
         await asyncio.wait([self._written()])
 
     @contextmanager
     def changing(self, segments: Collection[str]) -> Iterator[None]:
-        """As :class:`ChangeNotes` has it, for calls in threads."""
+        """As :class:`ChangeNotes` has it, for calls in threads. In one of its own it is a part of that."""
+        outer: frozenset[str] = getattr(self._announced, "segments", frozenset())
+        new = [one for one in segments if one not in outer or not self._is_look(one)]
 
         async def begin_all() -> None:
-            await asyncio.gather(*map(self.begin, segments))
+            await asyncio.gather(*map(self.begin, new))
 
         async def end_all() -> None:
-            for segment in segments:
+            for segment in new:
                 self.end(segment)
 
+        if not new:
+            yield
+            return
         try:
             self._in_loop(begin_all())
+            self._announced.segments = outer.union(new)
             yield
         finally:
+            self._announced.segments = outer
             self._in_loop(end_all())
 
     def wrote(self, row: IndexRow) -> None:
         """As :class:`ChangeNotes` has it, for calls in threads."""
 
         async def note() -> None:
-            self.note(row)
+            self.note(row, has_begun=True)
 
         self._in_loop(note())
 
@@ -175,14 +201,22 @@ class OwnChanges:
         self._flush()
 
     def relay(self, rows: Collection[IndexRow]) -> None:
-        """Tell who watches this log of changes that others made, and that stand in the index."""
-        for row in rows:
-            known = self._changes.get(row.segment)
-            is_untaken = known is not None and known.change.seq > self._taken
-            # What this manager has yet to say of a workflow, it says once more: then that is looked at.
-            self._add(row.segment, known.change.row if known and is_untaken else row)
-        if rows:
-            self._flush()
+        """Tell who watches this log of changes that others made, and that stand in the index.
+
+        For calls in threads. Blocks until that is durable.
+
+        :raises StorageError: when it can't be written.
+        """
+
+        async def relay() -> None:
+            for row in rows:
+                known = self._changes.get(row.segment)
+                is_untaken = known is not None and known.change.seq > self._taken
+                # What this manager has yet to say of a workflow, it says once more: then that is looked at.
+                self._add(row.segment, known.change.row if known and is_untaken else row)
+            await self._written()
+
+        self._in_loop(relay())
 
     def _forget(self) -> None:
         """Drop what stands in the index and was to be seen for long enough."""
@@ -194,10 +228,33 @@ class OwnChanges:
                 self._forgotten = max(self._forgotten, one.change.seq)
                 del self._changes[one.change.segment]
 
+    def _is_look(self, segment: str) -> bool:
+        known = self._changes.get(segment)
+        return known is not None and known.change.row is None
+
     def _in_loop(self, call: Coroutine[Any, Any, None]) -> None:
-        if self._loop is None:
-            raise RuntimeError("Open the change log first.")
-        asyncio.run_coroutine_threadsafe(call, self._loop).result()
+        loop = self._loop
+        problem = ""
+        if loop is None or loop.is_closed():
+            problem = "The change log is not open."
+        elif _is_running_here(loop):
+            problem = "Call this in a thread: it waits for the event loop."
+        if loop is None or problem:
+            call.close()
+            raise RuntimeError(problem)
+        called = asyncio.run_coroutine_threadsafe(call, loop)
+        while True:
+            try:
+                return called.result(_LOOK_S)
+            except TimeoutError:
+                if called.done():
+                    raise
+                if loop.is_closed():
+                    raise RuntimeError("The manager has ended.") from None
+
+    def _note(self, row: IndexRow, *, has_begun: bool) -> None:
+        is_shared = self._open.get(row.segment, 0) > has_begun
+        self._add(row.segment, None if is_shared else row)
 
     def _add(self, segment: str, row: IndexRow | None) -> None:
         self._seq += 1
@@ -222,45 +279,64 @@ class OwnChanges:
             self._flushing = asyncio.ensure_future(self._flush_all())
 
     async def _flush_all(self) -> None:
-        pause_s = _GATHER_S
-        while self._is_dirty:
-            if not self._waiting:
-                self._now.clear()
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._now.wait(), pause_s)
-            if error := await self._write():
-                log.warning("The manager's change log can't be written: %s", text_of(error))
-            self._is_dirty = self._is_dirty or error is not None
-            pause_s = _RETRY_S if error else _GATHER_S
-        self._flushing = None
+        pause_s = self._gather_s
+        try:
+            while self._is_dirty:
+                if not self._waiting:
+                    self._now.clear()
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(self._now.wait(), pause_s)
+                if error := await self._write():
+                    log.warning("The manager's change log can't be written: %s", text_of(error))
+                self._is_dirty = self._is_dirty or error is not None
+                pause_s = _RETRY_S if error else self._gather_s
+        except BaseException as exc:  # the next change tries again; those who wait hear of it now
+            self._tell(exc)
+            raise
+        finally:
+            self._flushing = None
 
     async def _write(self) -> Exception | None:
         """Write the log as it is now; returns what went wrong, which those who wait are told."""
         self._is_dirty = False
         waiting, self._waiting = self._waiting, []
-        error: BaseException | None = None
-        try:
-            await self._writes.put(partial(self._put, list(self._changes.values()), self._seq))
-        except BaseException as exc:
-            error = exc
-        for written in waiting:
-            if not written.done():
-                written.set_exception(error) if error else written.set_result(None)
-        if error is None or isinstance(error, Exception):
-            return error  # the next write has it all
-        raise error
-
-    def _put(self, found: Sequence[_Noted], seq: int) -> Put:
         changed = ChangeLog(
             writer=self._manager_id,
-            changes=[noted.change for noted in found],
-            seq=seq,
+            changes=[noted.change for noted in self._changes.values()],
+            seq=self._seq,
             forgotten=self._forgotten,
             taken=self._taken,
             version=self._version,
-            is_done=self._is_done,
+            is_done=self._is_done and not self._open,
         )
-        return change_log_put(changed, [noted.text for noted in found], signing=self._signing)
+        texts = [noted.text for noted in self._changes.values()]
+        try:
+            await self._writes.put(partial(change_log_put, changed, texts, signing=self._signing))
+        except Exception as exc:  # the next write has it all
+            _tell(waiting, exc)
+            return exc
+        except BaseException as exc:
+            _tell(waiting, exc)
+            raise
+        _tell(waiting, None)
+        return None
+
+    def _tell(self, error: BaseException) -> None:
+        waiting, self._waiting = self._waiting, []
+        _tell(waiting, error)
+
+
+def _tell(waiting: Collection[asyncio.Future[None]], error: BaseException | None) -> None:
+    for written in waiting:
+        if not written.done():
+            written.set_exception(error) if error else written.set_result(None)
+
+
+def _is_running_here(loop: asyncio.AbstractEventLoop) -> bool:
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:
+        return False
 
 
 def _heard(written: asyncio.Future[None]) -> None:

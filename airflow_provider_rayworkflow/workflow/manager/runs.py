@@ -33,6 +33,7 @@ from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus, c
 from airflow_provider_rayworkflow.workflow.scheduling.attempts import Runner
 from airflow_provider_rayworkflow.workflow.storage.keys import quote_id
 from airflow_provider_rayworkflow.workflow.storage.statuses import status_key, status_put
+from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
 
 log = get_logger(__name__)
 
@@ -268,24 +269,13 @@ class WorkflowRuns:
         lost = live.lost or OwnershipLostError(live.claim.workflow_id, live.claim.epoch)
         live.lost = lost
         log.error("Workflow %s: %s", live.claim.workflow_id, lost)
+        # What it wrote last may have come after a deletion, or after its log was taken over.
+        self._known.changes.doubt(quote_id(live.claim.workflow_id))
         if not lost.is_deleted or self._known.tenure.is_over:
             return
         late = _next(live.record, WorkflowStatus.RESUMABLE, failure=system_failure(lost))
-
-        def write() -> None:
-            store = self._known.store
-            earlier, latest = status_key(live.record), store.latest_status(late.workflow_id)
-            if latest is None or latest.key != earlier:
-                return
-            store.write_status(late)
-            try:
-                store.bytes.get(earlier, 0, 1)
-            except KeyNotFoundError:  # who deletes the workflow has taken it away meanwhile
-                earlier = status_key(late)
-            store.bytes.delete([earlier])
-
         try:
-            await self._known.in_thread(write)
+            await self._known.in_thread(_leave_word, self._known.store, live.record, late)
         except Exception as exc:
             log.warning("Workflow %s: that can't be written: %s", late.workflow_id, exc)
 
@@ -347,6 +337,21 @@ async def _delete_replaced(known: Registry, live: HeldWorkflow) -> None:
 def _is_being_cancelled() -> bool:
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+def _leave_word(store: WorkflowStore, before: StatusRecord, late: StatusRecord) -> None:
+    """Write a status in the place of one, if that is still there. Blocks."""
+    earlier, latest = status_key(before), store.latest_status(late.workflow_id)
+    if latest is None or latest.key != earlier:
+        return
+    with store.notes.changing([quote_id(late.workflow_id)]):
+        put = status_put(late, signing=store.signing)
+        store.bytes.put(put.key, put.data)
+        try:
+            store.bytes.get(earlier, 0, 1)
+        except KeyNotFoundError:  # who deletes the workflow has taken it away meanwhile
+            earlier = status_key(late)
+        store.bytes.delete([earlier])
 
 
 def _next(before: StatusRecord, status: WorkflowStatus, **changes: Any) -> StatusRecord:
