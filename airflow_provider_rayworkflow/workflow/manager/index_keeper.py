@@ -26,7 +26,12 @@ class IndexKeeper:
 
     def __init__(self, known: Registry) -> None:
         self._known = known
-        self._left = LeftLogs(known.store, own=known.manager_id, elapsed=known.tenure.clock)
+        self._left = LeftLogs(
+            known.store,
+            own=known.manager_id,
+            elapsed=known.tenure.clock,
+            tell=known.changes.relay,
+        )
 
     async def watch(self) -> None:
         """Take over what has changed: when it is much, and now and then."""
@@ -61,9 +66,7 @@ class IndexKeeper:
             own.took(changes, version)
 
     async def _take_over_left(self) -> None:
-        rows = await self._known.in_thread(self._left.take_over, self._known.clock())
-        # Who watches these workflows may not have read those logs.
-        self._known.changes.relay(rows)
+        await self._known.in_thread(self._left.take_over, self._known.clock())
 
     async def _in_peace(self, call: Callable[[], Awaitable[object]]) -> None:
         try:

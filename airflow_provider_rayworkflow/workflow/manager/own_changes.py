@@ -25,8 +25,6 @@ from airflow_provider_rayworkflow.workflow.storage.workflow_store import Workflo
 
 log = get_logger(__name__)
 
-# What is not awaited waits for others so long. A poll looks once a second.
-_GATHER_S = 0.2
 _RETRY_S = 2.0
 # A thread that waits for the loop looks so often whether there is still one.
 _LOOK_S = 1.0
@@ -51,6 +49,7 @@ class OwnChanges:
     :param writes: of the manager.
     :param manager_id: whose log it is.
     :param clock: seconds that never jump.
+    :param gather_s: what no caller awaits waits for others so long. A poll looks once a second.
     :ivar is_full: set while there are many changes that do not stand in the index.
     """
 
@@ -61,8 +60,10 @@ class OwnChanges:
         *,
         manager_id: str,
         clock: Callable[[], float] = since_boot,
+        gather_s: float = 0.2,
     ) -> None:
         self._clock = clock
+        self._gather_s = gather_s
         self._signing = store.signing
         self._writes = writes
         self._manager_id = manager_id
@@ -198,14 +199,22 @@ class OwnChanges:
         self._flush()
 
     def relay(self, rows: Collection[IndexRow]) -> None:
-        """Tell who watches this log of changes that others made, and that stand in the index."""
-        for row in rows:
-            known = self._changes.get(row.segment)
-            is_untaken = known is not None and known.change.seq > self._taken
-            # What this manager has yet to say of a workflow, it says once more: then that is looked at.
-            self._add(row.segment, known.change.row if known and is_untaken else row)
-        if rows:
-            self._flush()
+        """Tell who watches this log of changes that others made, and that stand in the index.
+
+        For calls in threads. Blocks until that is durable.
+
+        :raises StorageError: when it can't be written.
+        """
+
+        async def relay() -> None:
+            for row in rows:
+                known = self._changes.get(row.segment)
+                is_untaken = known is not None and known.change.seq > self._taken
+                # What this manager has yet to say of a workflow, it says once more: then that is looked at.
+                self._add(row.segment, known.change.row if known and is_untaken else row)
+            await self._written()
+
+        self._in_loop(relay())
 
     def _forget(self) -> None:
         """Drop what stands in the index and was to be seen for long enough."""
@@ -268,7 +277,7 @@ class OwnChanges:
             self._flushing = asyncio.ensure_future(self._flush_all())
 
     async def _flush_all(self) -> None:
-        pause_s = _GATHER_S
+        pause_s = self._gather_s
         try:
             while self._is_dirty:
                 if not self._waiting:
@@ -278,7 +287,7 @@ class OwnChanges:
                 if error := await self._write():
                     log.warning("The manager's change log can't be written: %s", text_of(error))
                 self._is_dirty = self._is_dirty or error is not None
-                pause_s = _RETRY_S if error else _GATHER_S
+                pause_s = _RETRY_S if error else self._gather_s
         except BaseException as exc:  # the next change tries again; those who wait hear of it now
             self._tell(exc)
             raise

@@ -39,6 +39,8 @@ class Intervals:
     :ivar build_s: between looks whether a graph that is being built is still wanted.
     :ivar build_timeout_s: how long a graph may take to be built; that takes seconds, with an environment
         minutes, and one that hangs keeps a place from others.
+    :ivar changes_s: how long a change waits for others until it is written into the manager's change log,
+        where no caller waits for that.
     :ivar index_s: between times at which what has changed is taken over into the index.
     :ivar left_logs_s: between looks for the change logs of others that are gone.
     :ivar log_close_s: how long the end of a run waits for the last piece of its log.
@@ -56,6 +58,7 @@ class Intervals:
 
     build_s: float = 10.0
     build_timeout_s: float = 3600.0
+    changes_s: float = 0.2
     index_s: float = 600.0
     left_logs_s: float = 60.0
     log_close_s: float = 10.0
@@ -98,7 +101,9 @@ class Registry:
         self.live: dict[str, HeldWorkflow] = {}
         self.threads = ThreadPool(_STORAGE_THREADS, thread_name_prefix="storage")
         self.writes = Writes(store.bytes, self.threads)
-        self.changes = OwnChanges(store, self.writes, manager_id=manager_id)
+        self.changes = OwnChanges(
+            store, self.writes, manager_id=manager_id, gather_s=self.intervals.changes_s
+        )
         self.store = store.with_notes(self.changes)
         self.statuses = StatusReader(self.store, clock)
 

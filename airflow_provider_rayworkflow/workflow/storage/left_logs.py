@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 
 from airflow_provider_rayworkflow.workflow.exceptions import CorruptedDataError, KeyNotFoundError
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.model.index_row import IndexRow
 from airflow_provider_rayworkflow.workflow.storage.change_logs import Change, ChangeLog
-from airflow_provider_rayworkflow.workflow.storage.change_notes import is_visitor
+from airflow_provider_rayworkflow.workflow.storage.change_notes import (
+    is_visitor,
+    new_visitor_id,
+)
 from airflow_provider_rayworkflow.workflow.storage.index_updates import (
     rebuild,
     take_over,
@@ -28,10 +31,12 @@ class LeftLogTimes:
 
     :ivar manager_s: of a manager that has no lease: it may be about to take one.
     :ivar visitor_s: of a visitor, which has none.
+    :ivar hints_s: of one that has only what stands in the index.
     """
 
     manager_s: float = 60.0
     visitor_s: float = 600.0
+    hints_s: float = 60.0
 
 
 @dataclass(slots=True)
@@ -47,6 +52,8 @@ class LeftLogs:
 
     :param own: the writer whose log is its own business.
     :param elapsed: seconds that never jump.
+    :param tell: tells those who watch workflows what the index has of them, before the logs are deleted, which
+        they may not have read. By default that is a log of its own, which is deleted some time later.
     """
 
     def __init__(
@@ -56,19 +63,20 @@ class LeftLogs:
         own: str = "",
         elapsed: Callable[[], float] = since_boot,
         times: LeftLogTimes = LeftLogTimes(),
+        tell: Callable[[Collection[IndexRow]], None] | None = None,
     ) -> None:
         self._store = store
         self._reader = StatusReader(store)
         self._own = own
         self._elapsed = elapsed
         self._times = times
+        self._tell = tell or self._leave_hints
         self._seen: dict[str, _Seen] = {}
 
-    def take_over(self, now: float) -> list[IndexRow]:
+    def take_over(self, now: float) -> None:
         """Take over all logs that are left. Blocks. One listing, and what there is to do.
 
         :param now: seconds since the epoch.
-        :returns: what the index has of the workflows in these logs.
         :raises StorageError: when the storage does not answer, or the index is damaged.
         """
         writers = self._store.changes.writers()
@@ -79,16 +87,27 @@ class LeftLogs:
             if writer != self._own and (changed := self._read_left(writer, size, now)) is not None
         ]
         if not left:
-            return []
+            return
         changes = list(_together(left))
         rows = take_over(self._store, changes, now=now) if changes else {}
         if rows is None:
-            return []  # there is no index yet
+            return  # there is no index yet
         for changed in left:
             if not is_visitor(changed.writer):
                 rows |= take_over_active(self._store, changed.writer, now=now)
+        if rows:
+            self._tell(rows.values())
+        for changed in left:
             self._store.changes.delete(changed.writer)
-        return list(rows.values())
+
+    def _leave_hints(self, rows: Collection[IndexRow]) -> None:
+        changes = [
+            Change(seq=seq, segment=row.segment, row=row) for seq, row in enumerate(rows, start=1)
+        ]
+        last = len(changes)
+        self._store.changes.write(
+            ChangeLog(writer=new_visitor_id(), changes=changes, seq=last, taken=last, is_done=True)
+        )
 
     def _read_left(self, writer: str, size: int, now: float) -> ChangeLog | None:
         """A log whose writer is gone; None for any other one."""
@@ -107,7 +126,8 @@ class LeftLogs:
             rebuild(self._store, now=now)
             return ChangeLog(writer=writer)
         if changed.is_done:
-            return changed
+            is_hint = is_visitor(writer) and not changed.untaken
+            return changed if not is_hint or unchanged_s >= self._times.hints_s else None
         if not self._is_gone(writer, unchanged_s):
             return None
         # What it was about to write, or wrote as the last, is not in the log.
