@@ -179,6 +179,11 @@ class OwnChanges:
         changes = [noted.change for noted in self._changes.values()]
         return [change for change in changes if change.seq > self._taken]
 
+    @property
+    def version(self) -> int:
+        """Of the index, when none of :attr:`untaken` was made yet."""
+        return self._version
+
     def is_open(self, segment: str) -> bool:
         """True if a workflow's status may be about to be written, or has been and is not noted yet."""
         return segment in self._open
@@ -196,9 +201,10 @@ class OwnChanges:
                 self._add(change.segment, change.row)  # behind those that are taken
         self._taken = max(self._taken, last)
         # All that is noted from now on is made later: its readers need not look what came in by then.
-        self._version = before if self.untaken else after
+        version, self._version = self._version, before if self.untaken else after
         self._forget()
-        self._flush()
+        if changes or version != self._version:
+            self._flush()
 
     def relay(self, rows: Collection[IndexRow]) -> None:
         """Tell who watches this log of changes that others made, and that stand in the index.

@@ -368,7 +368,9 @@ class Overview:
         unsettled = []
         for segment, rows in found.items():
             version, row = rows[0]
-            if len(rows) > 1 or row is None or not _is_newer(row, version, later.get(segment, ())):
+            is_whole = self._index.rebuilt <= version
+            came = later.get(segment, ())
+            if len(rows) > 1 or row is None or not (is_whole and _is_newer(row, version, came)):
                 unsettled.append(segment)
             else:
                 self._newer[segment] = None if row.status is WorkflowStatus.NONE else row
