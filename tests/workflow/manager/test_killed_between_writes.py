@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 from agreement import Reader
 from faulty import FaultyStore, Killed
-from sample_records import store_run, status_record
+from sample_records import status_record, store_run
 from test_submission_reader import GONE, GRAPH, INTERVALS, InstantRunner, manager_on, until
 
 from airflow_provider_rayworkflow.workflow.manager.manager import Manager
