@@ -9,10 +9,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import CorruptedDataError,
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.model.index_row import IndexRow
 from airflow_provider_rayworkflow.workflow.storage.change_logs import Change, ChangeLog
-from airflow_provider_rayworkflow.workflow.storage.change_notes import (
-    is_visitor,
-    new_visitor_id,
-)
+from airflow_provider_rayworkflow.workflow.storage.change_notes import is_visitor, new_visitor_id
 from airflow_provider_rayworkflow.workflow.storage.index_updates import (
     rebuild,
     take_over,
@@ -106,9 +103,7 @@ class LeftLogs:
         ]
         last = len(changes)
         self._store.changes.write(
-            ChangeLog(
-                writer=new_visitor_id(), changes=changes, seq=last, taken=last, is_done=True
-            )
+            ChangeLog(writer=new_visitor_id(), changes=changes, seq=last, taken=last, is_done=True)
         )
 
     def _read_left(self, writer: str, size: int, now: float) -> ChangeLog | None:
