@@ -85,6 +85,12 @@ _CONNECTION_TYPE: Json = {
             "without its signature. A cluster's nodes have it as RAY_WORKFLOW_SIGNING_KEY.",
             "schema": {"type": ["string", "null"], "format": "password"},
         },
+        "retention": {
+            "label": "Retention (days by status)",
+            "description": 'A JSON object such as {"SUCCESSFUL": 30, "FAILED": 90}: managers delete '
+            "workflows that ended longer ago by themselves. Empty: nothing is deleted.",
+            "schema": {"type": ["string", "null"]},
+        },
         "num_cpus": {
             "label": "CPUs",
             "description": "How many CPUs the local Ray may use, which all tasks of a machine "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,11 +26,18 @@ class Wire:
     def __init__(self, target: int, delay_s: float) -> None:
         self.counts: Counter[str] = Counter()
         self.port = 0
-        self._target = target
+        self.target = target
         self._delay_s = delay_s
         self._ready = threading.Event()
-        threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True).start()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
+        self._thread.start()
         self._ready.wait()
+
+    @property
+    def cpu_s(self) -> float:
+        """CPU time that it has taken of this process, in seconds."""
+        assert self._thread.ident is not None
+        return time.clock_gettime(time.pthread_getcpuclockid(self._thread.ident))
 
     async def _serve(self) -> None:
         server = await asyncio.start_server(self._connected, "127.0.0.1", 0, limit=2**20)
@@ -38,7 +46,7 @@ class Wire:
         await server.serve_forever()
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        to_server = await asyncio.open_connection("127.0.0.1", self._target)
+        to_server = await asyncio.open_connection("127.0.0.1", self.target)
         await asyncio.gather(
             self._requests(reader, to_server[1]),
             _copy(to_server[0], writer),

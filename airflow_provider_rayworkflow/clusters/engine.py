@@ -255,6 +255,7 @@ class RayEngine:
             package_version=self._package_version,
             max_running_workflows=self._spec.limits.max_running,
             max_pending_workflows=self._spec.limits.max_pending,
+            retention=dict(self._hook.settings.retention),
             graph=self._graph,
             runtime_env=self._environment.runtime_env,
             traceparent=current_traceparent(),

@@ -14,6 +14,7 @@ from airflow.sdk import Connection
 from airflow.sdk.log import mask_secret
 
 from airflow_provider_rayworkflow.exceptions import RayWorkflowConnectionError
+from airflow_provider_rayworkflow.workflow.model.retention import PRUNABLE, check_retention
 from airflow_provider_rayworkflow.workflow.storage import shown
 
 Json = dict[str, Any]
@@ -58,6 +59,7 @@ class ConnectionSettings:
     :ivar storage: absolute path or URI where workflows are stored.
     :ivar storage_conn_id: another connection, with whose credentials Airflow's side reaches it.
     :ivar namespace: stands before the ids of workflows that are made from task instances.
+    :ivar retention: for how many days managers keep ended workflows, by status; empty for ever.
     :ivar num_cpus: how many CPUs the local Ray may use.
     :ivar num_gpus: how many GPUs the local Ray may use.
     :ivar object_store_memory_mb: shared memory of the local Ray for values that pass between
@@ -70,6 +72,7 @@ class ConnectionSettings:
     storage: str | None = field(default=None, repr=False)
     storage_conn_id: str | None = None
     namespace: str | None = None
+    retention: Mapping[str, float] = field(default_factory=dict)
     num_cpus: int | None = None
     num_gpus: int | None = None
     object_store_memory_mb: int | None = None
@@ -154,7 +157,9 @@ def _read_extras(conn_id: str, given: Json) -> Json:
             try:
                 values[name] = read(value)
             except (TypeError, ValueError):
-                is_shown = name not in _SECRET and isinstance(value, (str, int, float))
+                is_shown = name == "retention" or (
+                    name not in _SECRET and isinstance(value, (str, int, float))
+                )
                 raise RayWorkflowConnectionError(
                     f"The connection {conn_id!r} has the extra "
                     f"{name}={f'{value!r:.200}' if is_shown else '***'}; it must be {expected}."
@@ -288,6 +293,10 @@ def _seconds_from_zero(value: Any) -> float:
     return seconds
 
 
+def _retention(value: Any) -> dict[str, float]:
+    return check_retention(json.loads(value) if isinstance(value, str) else value)
+
+
 def _headers(value: Any) -> dict[str, str]:
     headers = json.loads(value) if isinstance(value, str) else value
     if not isinstance(headers, dict):
@@ -310,6 +319,11 @@ EXTRAS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "storage_conn_id": ("the name of a connection", _text),
     "namespace": ("text", _text),
     "signing_secret": ("text", _text),
+    "retention": (
+        f"a JSON object of days above 0 by status ({', '.join(PRUNABLE)}), such as "
+        '{"SUCCESSFUL": 30, "FAILED": 90}',
+        _retention,
+    ),
     "num_cpus": ("a whole number of at least 1", _whole_number(1)),
     "num_gpus": ("a whole number of at least 0", _whole_number(0)),
     "object_store_memory_mb": (

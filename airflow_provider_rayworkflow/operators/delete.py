@@ -12,8 +12,9 @@ from airflow_provider_rayworkflow.exceptions import RayWorkflowNotFoundError
 from airflow_provider_rayworkflow.names import DEFAULT_CONN_ID
 from airflow_provider_rayworkflow.operators.selection import check_selection, select
 from airflow_provider_rayworkflow.workflow.format.shown_text import escaped
+from airflow_provider_rayworkflow.workflow.model.retention import PRUNABLE
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
-from airflow_provider_rayworkflow.workflow.offline.prune import PRUNABLE, PRUNED_BY_DEFAULT
+from airflow_provider_rayworkflow.workflow.offline.prune import PRUNED_BY_DEFAULT
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         get_output_async,
         get_status,
         init,
+        iter_all,
         list_all,
         plan,
         prune,
@@ -53,7 +54,7 @@ else:
         {
             "api": [
                 *("init", "run", "run_async", "resume", "resume_async", "resume_all", "plan"),
-                *("fork", "list_all", "get_output", "get_output_async", "get_status"),
+                *("fork", "list_all", "iter_all", "get_output", "get_output_async", "get_status"),
                 *("get_metadata", "cancel", "suspend", "delete", "prune"),
                 *("continuation", "sleep", "wait_for_event"),
             ],
@@ -84,6 +85,7 @@ __all__ = [
     "fork",
     # Asking
     "list_all",
+    "iter_all",
     "get_output",
     "get_output_async",
     "get_status",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, get_args
@@ -17,14 +17,16 @@ from airflow_provider_rayworkflow.workflow.checks import (
     check_from_task,
     check_metadata,
     check_on_change,
-    check_status_filter,
 )
 from airflow_provider_rayworkflow.workflow.event_listener import EventListener
 from airflow_provider_rayworkflow.workflow.execution import context
 from airflow_provider_rayworkflow.workflow.execution.trace_context import current_traceparent
+from airflow_provider_rayworkflow.workflow.lists import iter_all as iter_all
+from airflow_provider_rayworkflow.workflow.lists import list_all as list_all
 from airflow_provider_rayworkflow.workflow.model.ids import check_workflow_id
 from airflow_provider_rayworkflow.workflow.model.limits import check_limits
 from airflow_provider_rayworkflow.workflow.model.records import OnChange, OnExisting, StartOptions
+from airflow_provider_rayworkflow.workflow.model.retention import check_retention
 from airflow_provider_rayworkflow.workflow.model.retry import seconds
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.offline.plan import Plan, make_plan
@@ -45,6 +47,7 @@ def init(
     max_pending_workflows: int | None = None,
     storage: str | FileSystem | None = None,
     sharing: bool | None = None,
+    retention: Mapping[str, float] | None = None,
 ) -> None:
     """Start the manager of this Ray cluster, or check that it is as asked for.
 
@@ -55,8 +58,12 @@ def init(
         ``RAY_WORKFLOW_STORAGE``, and without it ``/tmp/ray/workflow_data`` with a warning.
     :param sharing: False: every workflow task gets a Ray task of its own. By default short ones
         share, unless the environment variable ``RAY_WORKFLOW_SHARING`` is ``0``.
-    :raises TypeError: for a limit that is not a whole number, and ``sharing`` that is not a bool.
-    :raises ValueError: for a limit that makes no sense, or if the manager runs with others, or
+    :param retention: for how many days ended workflows are kept, by status, as ``{"SUCCESSFUL": 30,
+        "FAILED": 90}``: the manager deletes older ones by itself, up to 500 an hour. None keeps what
+        was set, ``{}`` turns it off. By default nothing is deleted.
+    :raises TypeError: for a limit that is not a whole number, ``sharing`` that is not a bool, and days
+        that are no number.
+    :raises ValueError: for a retention of other statuses or of no time; for a limit that makes no sense, or if the manager runs with others, or
         with the other ``sharing``.
     :raises DataSaveError: when the storage can't be written.
     """
@@ -65,7 +72,8 @@ def init(
         raise TypeError(f"'sharing' must be True, False or None, not {sharing!r}.")
     from airflow_provider_rayworkflow.workflow.runtime.service import connect
 
-    connect.manager(storage=storage, limits=limits, sharing=sharing)
+    kept = None if retention is None else check_retention(retention)
+    connect.manager(storage=storage, limits=limits, sharing=sharing, retention=kept)
 
 
 def run(
@@ -235,20 +243,6 @@ def resume_each(include_failed: bool = False) -> list[tuple[str, Exception | Non
     for workflow_id, _ in resumed:
         task_logs.print_logs_of(workflow_id)
     return resumed
-
-
-def list_all(
-    status_filter: WorkflowStatus | str | set[WorkflowStatus | str] | None = None,
-) -> list[tuple[str, WorkflowStatus]]:
-    """Ids and statuses of all workflows, or of those with the given statuses.
-
-    :raises ValueError: for a status that does not exist, and for NONE.
-    :raises TypeError: for anything but a status, a string, or a set of them.
-    """
-    found: list[tuple[str, WorkflowStatus]] = _ask(
-        "queries.list_all", check_status_filter(status_filter)
-    )
-    return found
 
 
 def get_output(workflow_id: str, *, task_id: str | None = None) -> Any:
@@ -455,7 +449,7 @@ def _resume(workflow_id: str, from_task: Any, *, is_awaited: bool = False) -> No
 def _ask(method: str, *args: Any, **kwargs: Any) -> Any:
     from airflow_provider_rayworkflow.workflow.runtime.service import connect
 
-    return connect.call(connect.manager().ask.remote(method, *args, **kwargs))
+    return connect.ask(method, *args, **kwargs)
 
 
 def _wait(workflow_id: str, task_id: str | None = None, *, was_waiting: bool = True) -> Any:

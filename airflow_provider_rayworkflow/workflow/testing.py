@@ -51,6 +51,7 @@ class InProcessWorkflows:
     fork = staticmethod(api.fork)
     resume_all = staticmethod(api.resume_all)
     list_all = staticmethod(api.list_all)
+    iter_all = staticmethod(api.iter_all)
     get_output = staticmethod(api.get_output)
     get_output_async = staticmethod(api.get_output_async)
     get_status = staticmethod(api.get_status)

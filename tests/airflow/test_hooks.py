@@ -57,6 +57,14 @@ def test_a_connection_gives_its_extras(connect):
     assert hook.settings == ConnectionSettings(storage="/data", local_idle_s=0, **size)
 
 
+@pytest.mark.parametrize(
+    "given", [{"SUCCESSFUL": 30, "FAILED": 1.5}, '{"SUCCESSFUL": 30, "FAILED": 1.5}']
+)
+def test_a_retention_is_an_object_or_its_json_as_the_form_gives_it(connect, given):
+    assert connect({"retention": given}).settings.retention == {"SUCCESSFUL": 30, "FAILED": 1.5}
+    assert connect({"retention": ""}).settings.retention == {}
+
+
 def test_how_long_the_local_ray_stays_may_stand_as_the_form_gives_it(connect):
     assert connect(REMOTE | {"local_idle_s": 120}, host="https://h").settings.local_idle_s == 120
 
@@ -126,6 +134,17 @@ def test_the_connections_storage_comes_before_the_environments(connect, monkeypa
         ({"num_gpus": -1}, "num_gpus=-1; it must be a whole number of at least 0"),
         ({"local_idle_s": -1}, "local_idle_s=-1; it must be a number of seconds of at least 0"),
         ({"local_idle_s": "soon"}, "local_idle_s='soon'; it must be a number of seconds"),
+        (
+            {"retention": {"RUNNING": 30}},
+            r"retention=\{'RUNNING': 30\}; it must be a JSON object of days above 0 by status "
+            r"\(SUCCESSFUL, FAILED, RESUMABLE, CANCELED\), such as",
+        ),
+        (
+            {"retention": '{"FAILED": 0}'},
+            r"retention='\{\"FAILED\": 0\}'; it must be a JSON object",
+        ),
+        ({"retention": 30}, "retention=30; it must be a JSON object of days"),
+        ({"retention": "30 days"}, "retention='30 days'; it must be a JSON object of days"),
     ],
 )
 def test_extras_are_checked(connect, extra: dict, message: str):
@@ -192,6 +211,7 @@ def test_test_connection_says_what_works(connect, tmp_path):
         ({"storage": "/proc/nothing/here"}, "can't be written"),
         ({"storage": "relative"}, "can't be used"),
         ({"unknown": 1}, "unknown extra"),
+        ({"retention": {"FAILED": -1}}, "retention={'FAILED': -1}; it must be a JSON object"),
     ],
 )
 def test_test_connection_never_raises(connect, extra: dict, message: str):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from airflow_provider_rayworkflow.workflow.exceptions import LeaseLostError, StorageError
@@ -46,6 +46,7 @@ class LeaseKeeper:
             cluster=cluster,
         )
         self._limits = self._lease.limits
+        self._retention = self._lease.retention
         self._renewing = threading.Lock()
 
     def renew(self) -> None:
@@ -65,6 +66,7 @@ class LeaseKeeper:
                 renewed_at=self._known.clock(),
                 renewals=self._lease.renewals + 1,
                 limits=self._limits,
+                retention=self._retention,
             )
             self._known.store.leases.write(self._lease)
             tenure.extend(begun)
@@ -72,6 +74,10 @@ class LeaseKeeper:
     def set_limits(self, limits: Limits) -> None:
         """Have the next renewal write these limits, for the manager after this one."""
         self._limits = limits.to_json()
+
+    def set_retention(self, retention: Mapping[str, float]) -> None:
+        """Have the next renewal write this retention, for the manager after this one."""
+        self._retention = dict(retention)
 
     def earlier(self) -> list[Lease]:
         """The leases of earlier managers of the same actor. Blocks."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from airflow_provider_rayworkflow.workflow.exceptions import LeaseLostError, text_of
@@ -22,6 +22,7 @@ from airflow_provider_rayworkflow.workflow.manager.index_keeper import IndexKeep
 from airflow_provider_rayworkflow.workflow.manager.lease_keeper import LeaseKeeper
 from airflow_provider_rayworkflow.workflow.manager.locks import Locks
 from airflow_provider_rayworkflow.workflow.manager.log_writer import MAX_LOG_BYTES, LogWriter
+from airflow_provider_rayworkflow.workflow.manager.pruner import Pruner
 from airflow_provider_rayworkflow.workflow.manager.queries import Queries
 from airflow_provider_rayworkflow.workflow.manager.registry import Intervals, Registry
 from airflow_provider_rayworkflow.workflow.manager.runs import WorkflowRuns
@@ -66,12 +67,14 @@ class Manager:
     :param cluster: the id that submissions for this manager carry, with its ``package_version``.
     :param builder: makes the graphs of submissions; None for a manager that takes none.
     :param max_log_bytes: how much is kept of what the tasks of a workflow print and log.
+    :ivar pruner: deletes what a retention does not keep.
     :ivar queries: what callers ask.
     :ivar runs: the runs of the workflows that it holds.
     :ivar submissions: finds what to run, if there is a builder.
     """
 
     _loop: asyncio.AbstractEventLoop | None = None
+    _watching: Sequence[asyncio.Task[None]] = ()
 
     def __init__(
         self,
@@ -114,15 +117,15 @@ class Manager:
             known, on_lost=lambda live, exc: self.runs.stop(live, Stop.FENCED, lost=exc)
         )
         self._requests = StopRequests(known, stop=self._stop_as_requested)
-        takes = (cluster, package_version)
-        self.submissions = SubmissionReader(
-            known, self._admission, builder, takes=takes, set_limits=self.set_limits
-        )
-        self._index = IndexKeeper(known)
-        self._watching: list[asyncio.Task[None]] = []
         self._lease = LeaseKeeper(
             known, limits, actor_id, process=process, version=package_version, cluster=cluster
         )
+        pruner = self.pruner = Pruner(known, self._lease, forget=self.http_events.forget)
+        takes = (cluster, package_version)
+        self.submissions = SubmissionReader(
+            known, self._admission, builder, takes=takes, pruner=pruner, set_limits=self.set_limits
+        )
+        self._index = IndexKeeper(known)
 
     # ---- the manager itself
 
@@ -139,8 +142,8 @@ class Manager:
         await self._known.changes.open(version)
         await self._known.in_thread(self.renew_lease)
         await self._recover()
-        for part in (self._requests, self.submissions, self._index):
-            self._watching.append(asyncio.create_task(part.watch()))
+        parts = (self._requests, self.submissions, self._index, self.pruner)
+        self._watching = [asyncio.create_task(part.watch()) for part in parts]
 
     async def _recover(self) -> None:
         earlier = await self._known.in_thread(self._lease.earlier)
@@ -150,6 +153,7 @@ class Manager:
         self._known.store.leases.watch.know_dead(dead)
         latest = max(earlier, key=lambda lease: lease.renewed_at)
         self.set_limits(Limits(**latest.limits))
+        self.pruner.set_retention(latest.retention)
         for workflow_id in await self._known.in_thread(self._known.list_held_by, dead):
             log.info("Workflow %s is recovered after a restart of the manager", workflow_id)
             await self._try_resume(workflow_id)
@@ -194,6 +198,7 @@ class Manager:
         """Suspend everything and give the lease back."""
         for watching in self._watching:
             watching.cancel()
+        await self.pruner.close()
         await self.submissions.close()
         self._claim_watch.close()
         for live in list(self._known.live.values()):

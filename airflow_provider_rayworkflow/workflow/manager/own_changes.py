@@ -181,24 +181,32 @@ class OwnChanges:
         changes = [noted.change for noted in self._changes.values()]
         return [change for change in changes if change.seq > self._taken]
 
+    @property
+    def version(self) -> int:
+        """Of the index, when none of :attr:`untaken` was made yet."""
+        return self._version
+
     def is_open(self, segment: str) -> bool:
         """True if a workflow's status may be about to be written, or has been and is not noted yet."""
         return segment in self._open
 
-    def took(self, changes: Collection[Change], version: int) -> None:
+    def took(self, changes: Collection[Change], *, before: int, after: int) -> None:
         """These stand in the index now. Those that have done so for long leave the log.
 
-        :param version: of the index, before :attr:`untaken` was asked for them.
+        :param before: the version of the index before :attr:`untaken` was asked for them.
+        :param after: the version since.
         """
-        self._version = version
         last = max((change.seq for change in changes), default=0)
         taken = {change.seq for change in changes}
         for change in self.untaken:
             if change.seq <= last and change.seq not in taken:
                 self._add(change.segment, change.row)  # behind those that are taken
         self._taken = max(self._taken, last)
+        # All that is noted from now on is made later: its readers need not look what came in by then.
+        version, self._version = self._version, before if self.untaken else after
         self._forget()
-        self._flush()
+        if changes or version != self._version:
+            self._flush()
 
     def relay(self, rows: Collection[IndexRow]) -> None:
         """Tell who watches this log of changes that others made, and that stand in the index.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import replace
 from typing import Any
@@ -17,6 +18,7 @@ from airflow_provider_rayworkflow.workflow.manager.registry import Registry
 from airflow_provider_rayworkflow.workflow.model.records import Result, StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.offline.describe import describe_task, describe_workflow
+from airflow_provider_rayworkflow.workflow.storage.listing import ListFilter
 from airflow_provider_rayworkflow.workflow.storage.snapshot import read_snapshot
 
 Json = dict[str, Any]
@@ -62,6 +64,16 @@ class Queries:
         Of the RESUMABLE ones, those that were running come before those that were waiting.
         """
         return await self._known.in_thread(self._known.list_with_status, statuses)
+
+    async def list_page(
+        self, chosen: ListFilter, *, size: int, after: str = ""
+    ) -> tuple[list[tuple[str, WorkflowStatus]], str]:
+        """One page of the workflows that a filter selects: :meth:`Registry.list_page`.
+
+        :raises ValueError: when ``after`` begins no page.
+        """
+        page = functools.partial(self._known.list_page, chosen, size=size, after=after)
+        return await self._known.in_thread(page)
 
     async def get_metadata(self, workflow_id: str, task_id: str | None = None) -> Json:
         """What :func:`describe_workflow` tells of a workflow, or :func:`describe_task` of one of its tasks.

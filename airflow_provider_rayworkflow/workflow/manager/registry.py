@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -12,10 +13,13 @@ from airflow_provider_rayworkflow.workflow.execution.writes import Writes
 from airflow_provider_rayworkflow.workflow.manager.held_workflow import HeldWorkflow
 from airflow_provider_rayworkflow.workflow.manager.own_changes import OwnChanges
 from airflow_provider_rayworkflow.workflow.model.graph import Graph
+from airflow_provider_rayworkflow.workflow.model.index_row import IndexRow
 from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.storage.keys import quote_id
 from airflow_provider_rayworkflow.workflow.storage.leases import Tenure
-from airflow_provider_rayworkflow.workflow.storage.overview import Overview
+from airflow_provider_rayworkflow.workflow.storage.listing import ListFilter, read_page
+from airflow_provider_rayworkflow.workflow.storage.overview import HeldRows, Overview
 from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader, StoredWorkflow
 from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
 
@@ -45,6 +49,7 @@ class Intervals:
     :ivar look_s: how long a look at the claims is good where each look is a request.
     :ivar poll_s: between looks for stop requests, while there is a workflow to be stopped.
     :ivar progress_s: between writes of a run's progress; only changes are written.
+    :ivar retention_s: between rounds in which old workflows are deleted, where there is a retention.
     :ivar retry_s: between attempts to write a status whose write has failed.
     :ivar stop_timeout_s: how long a run that is replaced may take to stop; a manager obeys in two seconds.
     :ivar submissions_s: between looks for submissions, while none is open.
@@ -61,6 +66,7 @@ class Intervals:
     look_s: float = 1.0
     poll_s: float = 2.0
     progress_s: float = 5.0
+    retention_s: float = 3600.0
     retry_s: float = 5.0
     stop_timeout_s: float = 60.0
     submissions_s: float = 1.0
@@ -162,6 +168,30 @@ class Registry:
                 found.append((listed.workflow_id, status, listed.row.status))
         found.sort(key=lambda item: (item[2] is WorkflowStatus.PENDING, item[0]))
         return [(workflow_id, status) for workflow_id, status, _ in found if status in wanted]
+
+    def list_page(
+        self, chosen: ListFilter, *, size: int, after: str = ""
+    ) -> tuple[list[tuple[str, WorkflowStatus]], str]:
+        """One page of the workflows that a filter selects, as :func:`read_page` orders them. Blocks.
+
+        Without an index, one page has all.
+
+        :returns: ids and honest statuses, and where the next page begins; ``""`` for the last one.
+        """
+        rows = [
+            IndexRow.of(live.record, quote_id(workflow_id))
+            for workflow_id, live in dict(self.live).items()
+        ]
+        held = HeldRows(manager_id=self.manager_id, rows={row.segment: row for row in rows})
+        overview = Overview(self.store, self.clock, held=held)
+        page = read_page(
+            overview,
+            chosen,
+            size=size if overview.load() else sys.maxsize,
+            after=after,
+            most_read=sys.maxsize,
+        )
+        return [(listed.workflow_id, listed.status) for listed in page.rows], page.next
 
     def list_held_by(self, manager_ids: Collection[str]) -> list[str]:
         """Ids of the workflows that these managers held when they died. Blocks."""

@@ -33,6 +33,7 @@ from airflow_provider_rayworkflow.workflow.format.shortening import shorten
 from airflow_provider_rayworkflow.workflow.format.signing import SigningKeys
 from airflow_provider_rayworkflow.workflow.manager.admission import Admission
 from airflow_provider_rayworkflow.workflow.manager.demands import Demands
+from airflow_provider_rayworkflow.workflow.manager.pruner import Pruner
 from airflow_provider_rayworkflow.workflow.manager.registry import Registry
 from airflow_provider_rayworkflow.workflow.model.graph import Graph
 from airflow_provider_rayworkflow.workflow.model.limits import Limits, check_limits
@@ -77,6 +78,7 @@ class SubmissionReader:
     :param builder: None for a manager that takes none.
     :param takes: the cluster and the version of the package that a submission must name: others wait
         for a manager of theirs.
+    :param pruner: of the manager; the retention of the latest submission counts.
     :param set_limits: as :meth:`Manager.set_limits`; what it changes is in the next renewal of the lease.
     """
 
@@ -87,12 +89,14 @@ class SubmissionReader:
         builder: Builder | None,
         *,
         takes: tuple[str, str],
+        pruner: Pruner,
         set_limits: Callable[[Limits], bool],
     ) -> None:
         self._known = known
         self._admission = admission
         self._builder = builder
         self._takes = takes
+        self._pruner = pruner
         self._set_limits = set_limits
         self._mailbox = Mailbox(known.store.bytes, signing=known.store.signing)
         self._demands = Demands(known, self._mailbox)
@@ -286,7 +290,7 @@ class SubmissionReader:
         """
         loop = asyncio.get_running_loop()
         try:
-            await self._take_limits(submission)
+            await self._take_settings(submission)
             metadata = submission.user_metadata if graph is not None else {}
             options = _start_options(submission, has_graph=graph is not None)
             await self._admission.begin(submission.workflow_id, graph, metadata, options)
@@ -300,8 +304,8 @@ class SubmissionReader:
             return False
         return True
 
-    async def _take_limits(self, submission: Submission) -> None:
-        """Set the limits that are still unset.
+    async def _take_settings(self, submission: Submission) -> None:
+        """Set the limits that are still unset, and the retention.
 
         :raises BuildError: when other limits are in force.
         """
@@ -309,6 +313,7 @@ class SubmissionReader:
             self._set_limits(
                 check_limits(submission.max_running_workflows, submission.max_pending_workflows)
             )
+            self._pruner.set_retention(submission.retention)
         except ValueError as exc:  # they may be others later
             raise BuildError(f"ValueError: {exc}") from exc
 

@@ -4,8 +4,8 @@ A node is a leaf (items) or an inner node (children). A node refers to its child
 the caller gives out when it writes a node; the root stands for the tree, and the caller keeps it
 itself. All leaves have the same depth.
 
-A node has at most :data:`NODE_SIZE` items or children, and at least a quarter of that when it is
-written; with fewer it is merged with a neighbour of the same parent, and a parent that is left with
+A leaf has at most :data:`NODE_SIZE` items, an inner node :data:`FAN_OUT` times as many children, and at least a
+quarter of that when it is written; with fewer it is merged with a neighbour of the same parent, and a parent that is left with
 one child is merged with its own neighbour first. The root alone may have fewer. What is full is cut
 in equal parts, so a batch of any size is one pass. :func:`build` fills nodes to three quarters: the
 first insertion into one does not cut it.
@@ -33,8 +33,11 @@ Tally = Callable[[Json], str]
 Ahead = Callable[[Sequence[str]], None]
 T = TypeVar("T")
 
-#: How many items a leaf has at most, and an inner node children.
+#: How many items a leaf has at most.
 NODE_SIZE = 200
+#: How many times as many children an inner node has at most. A child takes much less than an item, and each level is a
+#: request more for a reader that knows no node yet.
+FAN_OUT = 3
 # Less than any tree of ours can have: a damaged node may be its own child.
 _MAX_DEPTH = 32
 
@@ -264,7 +267,7 @@ def apply(
     :param write: keeps a node and gives its ref; children come before their parent.
     :param dropped: gets the ref of each node that the new tree does not have any more, once.
     :param ahead: gets the refs of the nodes that are read next, before the first of them.
-    :param node_size: at least 8; smaller ones are for tests.
+    :param node_size: of leaves, at least 8; smaller ones are for tests.
     :returns: the new root, not written; the given one if nothing changes.
     :raises ValueError: when the tree is deeper than any tree can be.
     """
@@ -283,12 +286,11 @@ def build(
     :raises ValueError: when a key does not come after the one before.
     """
     making = _Making(_read_none, write, _drop_none, tally, None, node_size)
-    fill, least = node_size * 3 // 4, node_size // 4
-    drafts = (_Draft(items=part) for part in _packed(_ascending(items), fill, least))
+    drafts = (_Draft(items=part) for part in _packed(_ascending(items), node_size))
     # The first one is a draft still: alone, it is the root.
     slots: list[_Slot] = [*islice(drafts, 1), *map(making.written, drafts)]
-    while len(slots) > node_size:
-        parts = _packed(slots, fill, least)
+    while len(slots) > node_size * FAN_OUT:
+        parts = _packed(slots, node_size * FAN_OUT)
         slots = [making.written(_Draft(slots=part)) for part in parts]
     return making.root(_Draft(slots=slots)) if slots else EMPTY
 
@@ -302,8 +304,9 @@ def _ascending(items: Iterable[Item]) -> Iterator[Item]:
         yield item
 
 
-def _packed(entries: Iterable[T], fill: int, least: int) -> Iterator[list[T]]:
-    """Lists of ``fill`` entries; the last one has more or fewer, but at least ``least`` if it can."""
+def _packed(entries: Iterable[T], most: int) -> Iterator[list[T]]:
+    """Lists of three quarters of ``most`` entries; the last one has more or fewer, but a quarter if it can."""
+    fill, least = most * 3 // 4, most // 4
     part: list[T] = []
     for entry in entries:
         part.append(entry)
@@ -333,9 +336,13 @@ class _Draft:
     def size(self) -> int:
         return len(self.items) + len(self.slots)
 
-    def cut(self, most: int) -> list[_Draft]:
-        """Itself, or as few drafts as have ``most`` entries at most, of equal size."""
-        if self.size <= most:
+    def most(self, node_size: int) -> int:
+        """How many entries it may have."""
+        return node_size * FAN_OUT if self.slots else node_size
+
+    def cut(self, node_size: int) -> list[_Draft]:
+        """Itself, or as few drafts as are not too large, of equal size."""
+        if self.size <= (most := self.most(node_size)):
             return [self]
         parts = -(-self.size // most)
         cuts = [self.size * part // parts for part in range(parts + 1)]
@@ -360,7 +367,7 @@ class _Making:
         """The node of a root; its children are written."""
         while len(draft.slots) == 1:
             draft = self.opened(draft.slots[0])
-        while draft.size > self.node_size:
+        while draft.size > draft.most(self.node_size):
             draft = _Draft(slots=[*draft.cut(self.node_size)])
         return self.node(draft) if draft.size else EMPTY
 
@@ -409,7 +416,7 @@ class _Making:
         return [self.written(slot) if not self._is_small(slot) else slot for slot in found]
 
     def _is_small(self, slot: _Slot) -> bool:
-        return isinstance(slot, _Draft) and slot.size < self.node_size // 4
+        return isinstance(slot, _Draft) and slot.size < slot.most(self.node_size) // 4
 
     def _left_of_pair(self, slots: Sequence[_Slot], at: int) -> int:
         """Where the small node and the neighbour begin with which it is merged.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from airflow_provider_rayworkflow.workflow.exceptions import (
     CorruptedDataError,
@@ -17,6 +18,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
 )
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
+from airflow_provider_rayworkflow.workflow.model.retention import PRUNABLE
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.model.task_record import TaskRecord
 from airflow_provider_rayworkflow.workflow.offline import lifecycle
@@ -38,8 +40,6 @@ from airflow_provider_rayworkflow.workflow.storage.workflow_store import Workflo
 
 log = get_logger(__name__)
 
-#: The statuses by which workflows may be pruned.
-PRUNABLE = ("SUCCESSFUL", "FAILED", "RESUMABLE", "CANCELED")
 #: Those that are pruned by default: all but the ones that wait for a resume.
 PRUNED_BY_DEFAULT = ("SUCCESSFUL", "FAILED", "CANCELED")
 # Each has been tried for a minute.
@@ -107,17 +107,33 @@ def prune(
     before = math.inf if older_than_s is None else now - older_than_s
     reader = StatusReader(store, lambda: now)
     pruning = _Pruning(store, reader, check_statuses(statuses), now, before, keep_outputs, dry_run)
-    done = list[Pruned]()
-    candidates = pruning.candidates(id_prefix, report)
-    for start in range(0, len(candidates), _AT_ONCE):
-        batch = candidates[start : start + _AT_ONCE]
-        # One note for many.
-        noted = store.notes.changing(() if dry_run else [quote_id(one) for one in batch])
-        with noted:
-            done += pruning.prune_all(batch, report)
+    candidates = sorted({one for one in pruning.candidates(report) if one.startswith(id_prefix)})
+    done = [one for batch in pruning.prune_batches(candidates, _AT_ONCE, report) for one in batch]
     if not dry_run and not id_prefix and older_than_s is not None:
         _prune_orphans(store, before, now=now, report=report)
     return done
+
+
+def prune_few_by_few(
+    store: WorkflowStore,
+    status: str,
+    *,
+    older_than_s: float,
+    now: float,
+    few: int,
+    report: Callable[[str], None] = log.warning,
+) -> Iterator[list[Pruned]]:
+    """As :func:`prune` of one status, a few workflows at a time: each list is made when it is asked for.
+
+    The oldest first. One whose owner only looks gone is left for a later call. Orphans are left alone.
+
+    :param few: how many are looked at for a list.
+    :returns: what was deleted of each few; an empty list where none of them was.
+    """
+    reader = StatusReader(store, lambda: now)
+    statuses = check_statuses([status])
+    pruning = _Pruning(store, reader, statuses, now, now - older_than_s, False, False, waits=False)
+    yield from pruning.prune_batches(pruning.candidates(report), few, report)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +145,7 @@ class _Pruning:
     :ivar before: it takes workflows that ended before; seconds since the epoch.
     :ivar keep_outputs: it cuts them down to their outputs, and deletes none.
     :ivar dry_run: it says what it would do, and does nothing.
+    :ivar waits: where an owner only looks gone, it waits until that is certain.
     """
 
     store: WorkflowStore
@@ -138,19 +155,31 @@ class _Pruning:
     before: float
     keep_outputs: bool
     dry_run: bool
+    waits: bool = True
 
-    def candidates(self, id_prefix: str, report: Callable[[str], None]) -> list[str]:
-        """The workflows that have one of the statuses, and may be old enough."""
+    def candidates(self, report: Callable[[str], None]) -> Iterator[str]:
+        """Ids of workflows that have one of the statuses, and may be old enough. One may come twice."""
 
         def left_out(problem: WorkflowError) -> None:
             report(f"Something is not looked at: {problem}")
 
         overview = Overview(self.store, lambda: self.now, report=left_out)
         wanted = [WorkflowStatus(status) for status in self.statuses]
-        found = overview.find_ended(wanted, before=self.before)
-        return sorted(
-            {listed.workflow_id for listed in found if listed.workflow_id.startswith(id_prefix)}
-        )
+        for listed in overview.find_ended(wanted, before=self.before):
+            yield listed.workflow_id
+
+    def prune_batches(
+        self, workflow_ids: Iterable[str], size: int, report: Callable[[str], None]
+    ) -> Iterator[list[Pruned]]:
+        """Prune several with one note for each batch of this size: :meth:`prune_all`."""
+        left = iter(workflow_ids)
+        while batch := list(islice(left, size)):
+            noted = self.store.notes.changing(
+                () if self.dry_run else [quote_id(one) for one in batch]
+            )
+            with noted:
+                pruned = list(self.prune_all(batch, report))
+            yield pruned
 
     def prune_all(
         self, workflow_ids: Iterable[str], report: Callable[[str], None]
@@ -189,7 +218,7 @@ class _Pruning:
         if pruned.kept_output:
             _cut_down(self.store, found, manager_id=visitor, now=self.now)
         else:
-            lifecycle.delete(self.store, found, manager_id=visitor, now=self.now, waits=True)
+            lifecycle.delete(self.store, found, manager_id=visitor, now=self.now, waits=self.waits)
         return pruned
 
     def _decide(self, found: StoredWorkflow) -> Pruned | None:

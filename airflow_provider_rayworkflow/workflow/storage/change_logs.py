@@ -133,11 +133,12 @@ class ChangeLogs:
                 found[writer] = entry.size
         return found
 
-    def read(self, writer: str, *, since: int = 0) -> ChangeLog:
+    def read(self, writer: str, *, since: int = 0, only_untaken: bool = False) -> ChangeLog:
         """One log; one read.
 
         :param since: leave out changes up to this ``seq``, which the caller knows; unless later ones have left
             the log, then all changes are there that it has.
+        :param only_untaken: leave out changes that stand in the index, as most of them do.
         :raises KeyNotFoundError: when the writer has no log (any more).
         :raises DataLoadError: when it is damaged.
         """
@@ -148,6 +149,8 @@ class ChangeLogs:
             if body["writer"] != writer or body["rest"] != rest_sum(rest):
                 raise CorruptedDataError(key, "its changes are not whole, or another writer's")
             since = since if body["forgotten"] <= since else 0
+            if only_untaken:
+                since = max(since, body["taken"])
             has_news = body["seq"] > since
             found = json.loads(_unpacked(key, rest)) if has_news else ()
             changes = tuple(Change.from_json(change) for change in found if change[0] > since)

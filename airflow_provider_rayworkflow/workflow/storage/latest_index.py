@@ -8,7 +8,14 @@ from typing import Any, TypeVar
 
 from airflow_provider_rayworkflow.workflow.exceptions import KeyNotFoundError
 from airflow_provider_rayworkflow.workflow.format.documents import understanding
-from airflow_provider_rayworkflow.workflow.model.index_row import IndexRow, creation_key, id_key
+from airflow_provider_rayworkflow.workflow.model.index_row import (
+    FEED,
+    IndexRow,
+    behind,
+    creation_key,
+    feed_key,
+    id_key,
+)
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import keys
 from airflow_provider_rayworkflow.workflow.storage.index import Index, Tree
@@ -37,6 +44,11 @@ class LatestIndex:
     def version(self) -> int:
         """0 without an index."""
         return self._tree.version if self._tree is not None else 0
+
+    @property
+    def rebuilt(self) -> int:
+        """The version that was made anew last; 0 for none."""
+        return self._tree.rebuilt if self._tree is not None else 0
 
     def get(self, segment: str) -> IndexRow | None:
         """The row of a workflow, or of its deletion; None for an unknown one."""
@@ -68,6 +80,16 @@ class LatestIndex:
                 return
             except KeyNotFoundError:
                 self._tree = self._index.newer_than(self._tree)
+
+    def came_since(self, version: int) -> dict[str, list[tuple[int, Json]]]:
+        """What the feed has since a version, by segment: each with the version in which it came."""
+        found: dict[str, list[tuple[int, Json]]] = {}
+        if version >= self.version:
+            return found
+        for key, value in self.items(feed_key(version + 1, ""), behind(FEED)):
+            came = int(key.removeprefix(FEED).partition("/")[0])
+            found.setdefault(str(value["segment"]), []).append((came, value))
+        return found
 
     def count(self, first: str, end: str) -> Counter[WorkflowStatus]:
         """How many rows there are from one key up to and without another, by status."""

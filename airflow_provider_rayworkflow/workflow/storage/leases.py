@@ -33,6 +33,7 @@ from airflow_provider_rayworkflow.workflow.format.documents import (
 )
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.format.signing import SigningKeys
+from airflow_provider_rayworkflow.workflow.model.retention import check_retention
 from airflow_provider_rayworkflow.workflow.storage import keys
 from airflow_provider_rayworkflow.workflow.storage.byte_store import ByteStore
 
@@ -94,6 +95,7 @@ class Lease:
     :ivar renewed_at: seconds since the epoch, for people.
     :ivar renewals: how often it was written; a clock may show the same time twice.
     :ivar limits: how many workflows may run and wait, for the manager after it.
+    :ivar retention: days by status (:func:`check_retention`), for the manager after it.
     :ivar cluster: the id that submissions for this manager carry; ``""`` for a manager that takes none.
     """
 
@@ -106,6 +108,7 @@ class Lease:
     package_version: str = ""
     limits: dict[str, int | None] = field(default_factory=dict)
     cluster: str = ""
+    retention: dict[str, float] = field(default_factory=dict)
 
     def looks_alive(self, now: float) -> bool:
         """How it looks at first sight, by the clock. Good for display, not for a decision.
@@ -119,7 +122,9 @@ class Lease:
 
     @classmethod
     def from_json(cls, value: Json) -> Lease:
-        return well_typed(cls(**value | {"process": well_typed(Process(**value["process"]))}))
+        lease = well_typed(cls(**value | {"process": well_typed(Process(**value["process"]))}))
+        check_retention(lease.retention)
+        return lease
 
 
 Liveness = Literal["alive", "doubtful", "dead"]

@@ -34,6 +34,7 @@ from airflow_provider_rayworkflow.workflow.format.documents import (
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.format.signing import SigningKeys
 from airflow_provider_rayworkflow.workflow.model.records import OnChange
+from airflow_provider_rayworkflow.workflow.model.retention import check_retention
 from airflow_provider_rayworkflow.workflow.storage import keys
 from airflow_provider_rayworkflow.workflow.storage.byte_store import ByteStore
 
@@ -70,6 +71,8 @@ class Submission:
     :ivar graph: of a function that the cluster can't import.
     :ivar on_change: and ``from_task``: as for ``run``; ``""`` for no task.
     :ivar traceparent: the trace of who submits it, ``""`` for none.
+    :ivar retention: days by status (:func:`check_retention`) for which the manager keeps ended workflows from now
+        on; empty for ever.
     :ivar epoch: the workflow's latest one when it was first submitted; 0 for none. One of :data:`ANYBODY` is
         void once the workflow has a later one, and an hour after ``submitted_at`` (seconds since the epoch).
     """
@@ -93,6 +96,7 @@ class Submission:
     cluster: str = ""
     epoch: int = 0
     runtime_env: Json = field(default_factory=dict)
+    retention: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -207,6 +211,7 @@ class Mailbox:
         graph = next((bytes(payload) for _, payload in frames), None)
         with understanding(key, "submission"):
             submission = well_typed(Submission(**body, graph=graph))
+            check_retention(submission.retention)
         own_key = keys.submission_key(submission.workflow_id, submission.submission_id)
         if key != own_key:
             raise CorruptedDataError(key, f"it is the submission of {own_key!r}")

@@ -11,19 +11,17 @@ import heapq
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_provider_rayworkflow.workflow.exceptions import DataLoadError, KeyNotFoundError
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.model.index_row import (
-    FEED,
     IndexRow,
     behind,
     by_end,
     by_status,
-    feed_key,
     index_keys,
     time_key,
 )
@@ -81,6 +79,24 @@ class Listed:
         return keys.StatusKey(row.epoch, row.number, row.status, row.manager_id, row.segment)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HeldRows:
+    """The workflows that a manager holds, which it knows better than the storage.
+
+    What it has written as active and does not hold is RESUMABLE: its start or its end failed.
+
+    :ivar rows: by segment.
+    """
+
+    manager_id: str = ""
+    rows: Mapping[str, IndexRow] = field(default_factory=dict)
+
+    def has_dropped(self, row: IndexRow) -> bool:
+        """True for a row of this manager that is active and not held."""
+        is_own = row.status.is_active and row.manager_id == self.manager_id
+        return is_own and row.segment not in self.rows
+
+
 class Overview:
     """One look at all workflows of a storage.
 
@@ -88,6 +104,7 @@ class Overview:
     :param patient: as for :class:`StatusReader`.
     :param report: told why a workflow is left out; by default that is logged.
     :param in_threads: reads several documents at once; by default threads of its own do.
+    :param held: what the caller holds; it counts for :meth:`load` and what reads orders, names or documents.
     """
 
     def __init__(
@@ -98,8 +115,10 @@ class Overview:
         patient: bool = False,
         report: Report | None = None,
         in_threads: InThreads | None = None,
+        held: HeldRows = HeldRows(),
     ) -> None:
         self.store = store
+        self._held = held
         self._report = report or log_left_out
         self._reader = StatusReader(store, clock, patient=patient)
         self.look: StatusLook = self._reader.look(report)
@@ -124,6 +143,7 @@ class Overview:
             logs = self._read_logs()
             has_index = self._index.load()
             self._settle(logs)
+            self._newer |= self._held.rows
             if not has_index or not self._is_complete({one.writer for one in logs}):
                 return False
         except DataLoadError as exc:
@@ -199,12 +219,17 @@ class Overview:
                 yield listed
 
     def held_by(self, manager_ids: Collection[str]) -> list[str]:
-        """Ids of the workflows that these managers hold, or held when they died; sorted."""
-        return sorted(
-            listed.workflow_id
+        """Ids of the workflows that these managers hold, or held when they died.
+
+        Sorted by id, those that wait or waited for a slot last.
+        """
+        held = [
+            listed.row
             for listed in self.find((*_ACTIVE, WorkflowStatus.RESUMABLE))
             if listed.row.status.is_active and listed.row.manager_id in manager_ids
-        )
+        ]
+        held.sort(key=lambda row: (row.status is WorkflowStatus.PENDING, row.workflow_id))
+        return [row.workflow_id for row in held]
 
     def find_ended(
         self, statuses: Collection[WorkflowStatus], *, before: float
@@ -239,10 +264,11 @@ class Overview:
         for entry in self.store.bytes.list(keys.STATUSES):
             if entry.problem is not None:
                 self._report(entry.problem)
-            if (key := keys.parse_status_key(entry.key)) is not None:
+            key = keys.parse_status_key(entry.key)
+            if key is not None and key.segment not in self._held.rows:
                 row = _row_of(key, keys.unquote_id(key.segment) or key.segment)
-                status = self.look.of(key.status, key.manager_id)
-                yield Listed(row=row, status=status, has_times=False)
+                yield Listed(row=row, status=self._status_of(row), has_times=False)
+        yield from map(self._as_read, self._held.rows.values())
 
     def read(self, found: Sequence[Listed]) -> list[Listed]:
         """The same as their status documents have them; without those that are deleted by now.
@@ -250,7 +276,9 @@ class Overview:
         One whose document can't be read stays as its name tells. Each takes a listing and a read.
         """
         named = {listed.row.segment: listed for listed in found}
-        rows = self._rows.read(named, instead=lambda segment: named[segment].row)
+        stored = [segment for segment in named if segment not in self._held.rows]
+        rows = self._rows.read(stored, instead=lambda segment: named[segment].row)
+        rows |= {segment: named[segment].row for segment in named if segment not in rows}
         return [
             named[segment] if row is named[segment].row else self._as_read(row)
             for segment, row in rows.items()
@@ -280,7 +308,7 @@ class Overview:
         :raises StorageError: when the storage does not answer, or the index is damaged.
         """
         found = set(self._newer)
-        found.update(self._came_since(version))
+        found.update(self._index.came_since(version))
         for status in _ACTIVE:
             found.update(
                 listed.row.segment
@@ -316,7 +344,7 @@ class Overview:
         found = []
         for writer in self.store.changes.writers(self._report):
             try:
-                found.append(self.store.changes.read(writer))
+                found.append(self.store.changes.read(writer, only_untaken=True))
             except KeyNotFoundError:
                 continue  # taken over since the listing: the index is read later
         return found
@@ -336,26 +364,20 @@ class Overview:
             for change in changed.untaken:
                 found.setdefault(change.segment, []).append((changed.version, change.row))
         since = min((version for rows in found.values() for version, _ in rows), default=None)
-        later = {} if since is None else self._came_since(since)
+        later = {} if since is None else self._index.came_since(since)
         unsettled = []
         for segment, rows in found.items():
             version, row = rows[0]
-            if len(rows) > 1 or row is None or not _is_newer(row, version, later.get(segment, ())):
+            is_whole = self._index.rebuilt <= version
+            came = later.get(segment, ())
+            if len(rows) > 1 or row is None or not (is_whole and _is_newer(row, version, came)):
                 unsettled.append(segment)
             else:
                 self._newer[segment] = None if row.status is WorkflowStatus.NONE else row
         self._newer |= self._rows.read(unsettled, instead=_none)
 
-    def _came_since(self, version: int) -> dict[str, list[tuple[int, Json]]]:
-        """What the feed has since a version, by segment: each with the version in which it came."""
-        found: dict[str, list[tuple[int, Json]]] = {}
-        for key, value in self._index.items(feed_key(version + 1, ""), behind(FEED)):
-            came = int(key.removeprefix(FEED).partition("/")[0])
-            found.setdefault(str(value["segment"]), []).append((came, value))
-        return found
-
     def _honest(self, row: IndexRow) -> Listed | None:
-        status = self.look.of(row.status, row.manager_id)
+        status = self._status_of(row)
         if status is row.status:
             return Listed(row=row, status=status)
         # Its last word may have come after the index, or its log, was written.
@@ -365,7 +387,12 @@ class Overview:
         return None if now is None else self._as_read(now)
 
     def _as_read(self, row: IndexRow) -> Listed:
-        return Listed(row=row, status=self.look.of(row.status, row.manager_id))
+        return Listed(row=row, status=self._status_of(row))
+
+    def _status_of(self, row: IndexRow) -> WorkflowStatus:
+        if self._held.has_dropped(row):
+            return WorkflowStatus.RESUMABLE
+        return self.look.of(row.status, row.manager_id)
 
 
 def _is_newer(row: IndexRow, version: int, came: Iterable[tuple[int, Json]]) -> bool:

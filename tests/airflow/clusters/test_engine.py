@@ -130,6 +130,19 @@ def patient(hook: RayWorkflowHook, host: Outage, *, patience_s: float = 60) -> R
     )
 
 
+@pytest.mark.parametrize("retention", [{}, {"SUCCESSFUL": 30, "FAILED": 0.5}])
+def test_a_submission_brings_the_retention_of_its_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, retention: dict[str, float]
+) -> None:
+    extra = {"storage": str(tmp_path), "retention": retention}
+    connection = {"conn_type": "ray_workflow", "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_RAY_WORKFLOW_DEFAULT", json.dumps(connection))
+    hook = RayWorkflowHook()
+    patient(hook, Outage(None)).submit(StartOptions())
+    [key] = hook.mailbox.list_submissions()
+    assert hook.mailbox.read_submission(key).retention == retention
+
+
 def test_a_storage_that_is_down_when_a_try_submits_is_asked_again(hook: RayWorkflowHook):
     patient(hook, Outage(AWAY, AWAY, None)).submit(StartOptions())
     assert len(hook.mailbox.list_submissions()) == 1

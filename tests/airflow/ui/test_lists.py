@@ -128,7 +128,7 @@ def test_the_list_is_filtered_and_sorted_as_its_url_says(hook: Hook):
     assert show(hook, sort="id", order="asc") == ["Flights.daily", "Flights.hourly", "trips"]
 
 
-@pytest.mark.parametrize("after", ["x", seal("x"), "é"])
+@pytest.mark.parametrize("after", ["x", seal("x"), "é"], ids=["no seal", "sealed", "no ASCII"])
 def test_a_page_that_is_not_known_is_the_first_one_and_says_so(hook: Hook, after: str):
     hook.add("w")
     page = listed(hook, after=after)

@@ -845,6 +845,39 @@ def test_a_submission_sets_limits_that_are_unset(memory):
     asyncio.run(check())
 
 
+def test_the_retention_of_the_latest_submission_counts_and_survives_a_restart(memory):
+    async def retention(manager: Manager) -> dict[str, float]:
+        await asyncio.to_thread(manager.renew_lease)
+        lease = WorkflowStore(memory).leases.read(manager.manager_id)
+        assert lease is not None
+        return lease.retention
+
+    async def check() -> None:
+        mailbox = Mailbox(memory)
+        first = manager_on(memory)
+        await first.start()
+        mailbox.submit(replace(SUBMISSION, retention={"SUCCESSFUL": 30}))
+        assert (await answered(memory)).outcome == "accepted"
+        assert await retention(first) == {"SUCCESSFUL": 30}
+        first.fence()
+        async with managing(memory, "m2") as second:  # of the same actor
+            assert await retention(second) == {"SUCCESSFUL": 30}
+            later = replace(SUBMISSION, submission_id="try-2")
+            mailbox.submit(later)
+            assert (await answered(memory, later)).outcome == "accepted"
+            assert await retention(second) == {}
+
+    asyncio.run(check())
+
+
+def test_a_submission_whose_retention_makes_no_sense_is_damaged(memory):
+    mailbox = Mailbox(memory)
+    mailbox.submit(replace(SUBMISSION, retention={"RUNNING": 1}))
+    [key] = mailbox.list_submissions()
+    with pytest.raises(DataLoadError, match="RUNNING"):
+        mailbox.read_submission(key)
+
+
 def test_a_damaged_submission_stops_no_other_one_and_is_read_once(memory):
     async def check() -> None:
         bad = keys.submission_key("bad", "s")

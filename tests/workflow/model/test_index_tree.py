@@ -80,12 +80,16 @@ def check(forest: Forest) -> None:
     """What every tree keeps to: sizes, equal depth, first keys, counts, and the refs that are gone."""
     reachable = forest.reachable()
     assert forest.dropped == Counter(set(forest.nodes) - reachable)
-    smallest = forest.node_size // 4
     for ref in reachable:
-        assert smallest <= size(forest.nodes[ref]) <= forest.node_size
-    assert size(forest.root) <= forest.node_size
+        node, largest = forest.nodes[ref], most(forest, forest.nodes[ref])
+        assert largest // 4 <= size(node) <= largest
+    assert size(forest.root) <= most(forest, forest.root)
     assert forest.root.children is None or len(forest.root.children) > 1
     check_below(forest, forest.root, forest.depth())
+
+
+def most(forest: Forest, node: IndexNode) -> int:
+    return forest.node_size * (index_tree.FAN_OUT if node.children else 1)
 
 
 def size(node: IndexNode) -> int:

@@ -280,10 +280,10 @@ def test_of_two_winners_on_a_weak_store_the_one_that_was_written_over_has_lost()
 
 def test_a_commit_costs_its_nodes_and_its_root():
     store = NotingStore()
-    index_on(store).commit(None, rows(*range(50_000)))
+    index_on(store).commit(None, rows(*range(150_000)))
     tree = loaded(store)
     store.calls.clear()
-    index_on(store).commit(tree, rows(15_000, 15_001, 29_000, name="FAILED"))
+    index_on(store).commit(tree, rows(15_000, 15_001, 129_000, name="FAILED"))
     assert (store.count("get"), store.count("put"), store.count("put_if_absent")) == (4, 4, 1)
     assert store.count("list") == 1
 
@@ -439,16 +439,16 @@ def test_a_node_of_another_content_is_damaged(content: bytes):
     [
         ({}, b'{"node":{"items":[]},"replaced":[]}'),
         (
-            {"version": 2, "token": "", "base": "", "is_rebuilt": False},
+            {"version": 2, "token": "", "base": "", "rebuilt": 0},
             b'{"node":{"items":[]},"replaced":[]}',
         ),
-        ({"version": 1, "token": "", "base": "", "is_rebuilt": False}, b'{"node":{"items":[]}}'),
+        ({"version": 1, "token": "", "base": "", "rebuilt": 0}, b'{"node":{"items":[]}}'),
         (
-            {"version": 1, "token": "", "base": "", "is_rebuilt": False},
+            {"version": 1, "token": "", "base": "", "rebuilt": 0},
             b'{"node":{"items":[]},"replaced":["../x"]}',
         ),
         (
-            {"version": 1, "token": 3, "base": "", "is_rebuilt": False},
+            {"version": 1, "token": 3, "base": "", "rebuilt": 0},
             b'{"node":{"items":[]},"replaced":[]}',
         ),
     ],

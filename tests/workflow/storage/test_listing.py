@@ -26,7 +26,7 @@ from airflow_provider_rayworkflow.workflow.storage.listing import (
     iterate,
     read_page,
 )
-from airflow_provider_rayworkflow.workflow.storage.overview import Listed, Overview
+from airflow_provider_rayworkflow.workflow.storage.overview import HeldRows, Listed, Overview
 
 SUCCESSFUL, FAILED = WorkflowStatus.SUCCESSFUL, WorkflowStatus.FAILED
 RUNNING, RESUMABLE = WorkflowStatus.RUNNING, WorkflowStatus.RESUMABLE
@@ -419,3 +419,33 @@ def test_a_name_is_quoted_as_in_segments(storage: Storage):
     storage.index_all()
     assert quote_id("Äpfel/1") != "Äpfel/1"
     assert ids(page(storage, ListFilter(text="Äpfel/"), most_looked_at=1).rows) == ["Äpfel/1"]
+
+
+# ---- what a manager holds
+
+
+def test_what_a_manager_holds_stands_in_lists_as_it_knows_it(
+    filled: Callable[[], Storage], storage: Storage
+) -> None:
+    storage.let_manager_live()
+    storage.add("ended", RUNNING, created_at=3.0)
+    storage.add("dropped", RUNNING, created_at=2.0)
+    storage.add("done", created_at=1.0)
+    filled()
+    known = [
+        status_record(FAILED, "ended", number=1, created_at=3.0),
+        status_record(RUNNING, "begins", created_at=4.0),
+    ]
+    rows = {record.workflow_id: IndexRow.of(record, record.workflow_id) for record in known}
+    held = HeldRows(manager_id="m", rows=rows)
+    found = read_page(Overview(storage.store, held=held), ALL, size=9).rows
+    assert [(one.workflow_id, one.status) for one in found] == [
+        ("begins", RUNNING),
+        ("ended", FAILED),
+        ("dropped", RESUMABLE),
+        ("done", SUCCESSFUL),
+    ]
+    running = ListFilter(statuses=frozenset({RUNNING}))
+    assert ids(read_page(Overview(storage.store, held=held), running, size=9).rows) == ["begins"]
+    resumable = ListFilter(statuses=frozenset({RESUMABLE}))
+    assert ids(read_page(Overview(storage.store, held=held), resumable, size=9).rows) == ["dropped"]

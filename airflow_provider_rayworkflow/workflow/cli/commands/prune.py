@@ -8,7 +8,8 @@ from typing import Any
 from airflow_provider_rayworkflow.workflow.cli.stored import open_stored
 from airflow_provider_rayworkflow.workflow.cli.usage import Answer, Commands, add_status, duration_s
 from airflow_provider_rayworkflow.workflow.format.shown_text import one_line
-from airflow_provider_rayworkflow.workflow.offline.prune import PRUNABLE, PRUNED_BY_DEFAULT, prune
+from airflow_provider_rayworkflow.workflow.model.retention import PRUNABLE
+from airflow_provider_rayworkflow.workflow.offline.prune import PRUNED_BY_DEFAULT, prune
 
 
 def add_to(commands: Commands) -> None:

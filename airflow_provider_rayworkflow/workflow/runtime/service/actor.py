@@ -90,11 +90,18 @@ class WorkflowManagementActor:
                 self._manager = manager
             return self._manager
 
-    async def configure(self, uri: str | None, limits: Limits, sharing: bool | None) -> str:
+    async def configure(
+        self,
+        uri: str | None,
+        limits: Limits,
+        sharing: bool | None,
+        retention: dict[str, float] | None = None,
+    ) -> str:
         """Check that the manager is as the caller wants it, and set limits that are still unset.
 
         :param uri: None for any storage.
         :param sharing: None for either.
+        :param retention: set in place of what was; None for no change.
         :returns: :attr:`ByteStore.weakness` of its storage, ``""`` for none.
         :raises ValueError: when it has another storage, other limits or another ``sharing``.
         """
@@ -110,7 +117,10 @@ class WorkflowManagementActor:
                 "Ray cluster."
             )
         manager = await self._ready()
-        if manager.set_limits(limits):
+        has_changed = manager.set_limits(limits)
+        if retention is not None:
+            has_changed |= manager.pruner.set_retention(retention)
+        if has_changed:
             await asyncio.to_thread(manager.renew_lease)
         return store_at(self._uri).bytes.weakness
 

@@ -41,20 +41,25 @@ _MAX_CALL_RETRIES = 10
 
 
 def manager(
-    *, storage: Any = None, limits: Limits | None = None, sharing: bool | None = None
+    *,
+    storage: Any = None,
+    limits: Limits | None = None,
+    sharing: bool | None = None,
+    retention: dict[str, float] | None = None,
 ) -> Any:
     """The actor handle of a storage's manager; Ray and the manager are started if need be.
 
     :param storage: see :func:`to_location`. None: that of the task which runs here, else the one
         that this driver has named before, else that of the cluster's only manager.
     :param sharing: short tasks may share a Ray task; None: as it is, or as the environment says.
+    :param retention: days by status, in place of those that were set; None: as it is.
     :raises ValueError: when the manager runs with other limits or sharing.
     :raises DataSaveError: when the storage can't be written.
     """
     if _stand_ins:
         handle = _stand_ins[-1]
-        if storage is not None or limits is not None or sharing is not None:
-            _configure(handle, None, limits or Limits(), sharing)
+        if any(given is not None for given in (storage, limits, sharing, retention)):
+            _configure(handle, None, limits or Limits(), sharing, retention)
         return handle
     if not ray.is_initialized():
         ray.init()
@@ -62,9 +67,9 @@ def manager(
     handle = find_manager(location)
     if handle is None:
         location = location or to_location(None)
-        handle = _start(location, limits or Limits(), sharing)
-    elif storage is not None or limits is not None or sharing is not None:
-        _configure(handle, location, limits or Limits(), sharing)
+        handle = _start(location, limits or Limits(), sharing, retention)
+    elif any(given is not None for given in (storage, limits, sharing, retention)):
+        _configure(handle, location, limits or Limits(), sharing, retention)
     if storage is not None:
         _choose(location)
     return handle
@@ -94,14 +99,23 @@ def asker() -> Asker | None:
 
 
 def _configure(
-    handle: Any, location: str | None, limits: Limits, sharing: bool | None = None
+    handle: Any,
+    location: str | None,
+    limits: Limits,
+    sharing: bool | None = None,
+    retention: dict[str, float] | None = None,
 ) -> None:
-    weakness = call(handle.configure.remote(location, limits, sharing))
+    weakness = call(handle.configure.remote(location, limits, sharing, retention))
     if weakness:
         warnings.warn(f"The workflow storage is not safe against races: {weakness}", stacklevel=5)
 
 
-def _start(location: str, limits: Limits, sharing: bool | None) -> Any:
+def _start(
+    location: str,
+    limits: Limits,
+    sharing: bool | None,
+    retention: dict[str, float] | None = None,
+) -> Any:
     if sharing is None:
         sharing = os.environ.get(SHARING_VARIABLE) != "0"
     if location == DEFAULT_STORAGE:
@@ -125,7 +139,7 @@ def _start(location: str, limits: Limits, sharing: bool | None) -> Any:
         .remote(location, limits, sharing)
     )
     try:
-        _configure(handle, location, limits)
+        _configure(handle, location, limits, retention=retention)
     except StorageError:
         ray.kill(handle)  # it can't start; the next one may be given a storage that works
         raise
@@ -172,6 +186,11 @@ def call(ref: Any) -> Any:
     except RaySystemError as exc:  # what comes of loading the value in this process
         error = exc.client_exc if isinstance(exc.client_exc, StorageError) else exc
     raise error  # not inside of the except clause: the error has a cause of its own
+
+
+def ask(method: str, *args: Any, **kwargs: Any) -> Any:
+    """Call a method of the manager: :meth:`.WorkflowManagementActor.ask`."""
+    return call(manager().ask.remote(method, *args, **kwargs))
 
 
 @contextmanager
