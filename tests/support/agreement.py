@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Collection
 from typing import get_args
 
 from airflow_provider_rayworkflow.workflow.manager.registry import Registry
@@ -102,20 +103,22 @@ class Reader:
         stored = self._stored()
         statuses = {workflow_id: status for workflow_id, status, _ in stored}
         found = self.look()
-        assert found == {one: statuses[one] for one in statuses if one in self._watched.values()}
+        watched = {one: statuses[one] for one in statuses if one in self._watched.values()}
+        assert found == watched, f"the poll finds {found}, stored are {watched}"
         check_lists(self._open(), statuses)
         self._check_ends(stored)
         return statuses
 
     def _check_ends(self, stored: list[tuple[str, WorkflowStatus, str]]) -> None:
         for given in (self.given, self.given_anew):
-            assert {one: times for one, times in given.items() if times > 1} == {}
+            twice = {one for one, times in given.items() if times > 1}
+            assert not twice, f"given twice: {twice}"
             missed = {
                 (key, status)
                 for _, status, key in stored
                 if not status.is_active and (key, status) not in given
             }
-            assert missed <= self._before
+            assert missed <= self._before, f"never given: {missed - self._before}"
 
 
 def check_lists(store: WorkflowStore, statuses: Statuses) -> None:
@@ -123,23 +126,29 @@ def check_lists(store: WorkflowStore, statuses: Statuses) -> None:
 
     :param statuses: that there are, by id.
     """
-    assert _found(Overview(store, patient=True), *LISTED) == sorted(statuses.items())
+    _check_same(_found(Overview(store, patient=True), *LISTED), statuses.items())
     for status in LISTED:
-        wanted = sorted(one for one in statuses.items() if one[1] is status)
-        assert _found(Overview(store, patient=True), status) == wanted
+        wanted = [one for one in statuses.items() if one[1] is status]
+        _check_same(_found(Overview(store, patient=True), status), wanted)
         chosen = ListFilter(statuses=frozenset({status}))
-        assert sorted(_listed(store, chosen, "created", descending=True)) == wanted
+        _check_same(_listed(store, chosen, "created", descending=True), wanted)
     for sort in get_args(Sort):
         for descending in (False, True):
             listed = _listed(store, ListFilter(), sort, descending=descending)
-            assert sorted(listed) == sorted(statuses.items())
+            _check_same(listed, statuses.items())
     known = Registry(store, manager_id="reader", clock=time.time, tenure=Tenure())
     resumable = [one for one in statuses.items() if one[1] is WorkflowStatus.RESUMABLE]
-    assert sorted(known.list_with_status([WorkflowStatus.RESUMABLE])) == sorted(resumable)
+    _check_same(known.list_with_status([WorkflowStatus.RESUMABLE]), resumable)
+
+
+def _check_same(
+    found: Collection[tuple[str, WorkflowStatus]], stored: Collection[tuple[str, WorkflowStatus]]
+) -> None:
+    assert sorted(found) == sorted(stored), f"found {sorted(found)}, stored {sorted(stored)}"
 
 
 def _found(overview: Overview, *statuses: WorkflowStatus) -> list[tuple[str, WorkflowStatus]]:
-    return sorted((one.workflow_id, one.status) for one in overview.find(statuses))
+    return [(one.workflow_id, one.status) for one in overview.find(statuses)]
 
 
 def _listed(

@@ -62,8 +62,10 @@ class IndexKeeper:
             for change in own.untaken
             if change.row is not None or not own.is_open(change.segment)
         ]
-        if await self._known.in_thread(self._take_over, changes):
-            own.took(changes, before=before, after=await self._known.in_thread(last_version))
+        is_new = await self._known.in_thread(self._take_over, changes, own.version)
+        own.took(changes, before=before, after=await self._known.in_thread(last_version))
+        if is_new and own.untaken:
+            own.is_full.set()  # of what came meanwhile, lists read the statuses until it is taken over
 
     async def _take_over_left(self) -> None:
         await self._known.in_thread(self._left.take_over, self._known.clock())
@@ -74,15 +76,20 @@ class IndexKeeper:
         except Exception as exc:
             log.warning("The index is not brought up to date: %s", text_of(exc))
 
-    def _take_over(self, changes: Sequence[Change]) -> bool:
-        """True if these stand in the index now."""
+    def _take_over(self, changes: Sequence[Change], since: int) -> bool:
+        """Returns True if there was no index that serves, and it was made anew first."""
         store, now = self._known.store, self._known.clock()
+
+        def take() -> bool:
+            if not changes:
+                return store.index.load() is not None
+            return take_over(store, changes, since=since, now=now) is not None
+
         try:
-            if changes and take_over(store, changes, now=now) is not None:
-                return True
-            if not changes and store.index.load() is not None:
+            if take():
                 return False
         except CorruptedDataError as exc:
             log.warning("The index is damaged, and made anew from all statuses: %s", exc)
         rebuild(store, now=now)
-        return bool(changes) and take_over(store, changes, now=now) is not None
+        take()
+        return True

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Coroutine, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from airflow_provider_rayworkflow.workflow.exceptions import text_of
 from airflow_provider_rayworkflow.workflow.execution.writes import Writes
@@ -147,37 +147,44 @@ class OwnChanges:
         outer: frozenset[str] = getattr(self._announced, "segments", frozenset())
         new = [one for one in segments if one not in outer or not self._is_look(one)]
 
-        async def begin_all() -> None:
-            await asyncio.gather(*map(self.begin, new))
+        def begin_all() -> Iterable[asyncio.Future[None]]:
+            return [self.begin(segment) for segment in new]
 
-        async def end_all() -> None:
+        def end_all() -> Iterable[asyncio.Future[None]]:
             for segment in new:
                 self.end(segment)
+            return ()
 
         if not new:
             yield
             return
         try:
-            self._in_loop(begin_all())
+            self._in_loop(begin_all)
             self._announced.segments = outer.union(new)
             yield
         finally:
             self._announced.segments = outer
-            self._in_loop(end_all())
+            self._in_loop(end_all)
 
     def wrote(self, row: IndexRow) -> None:
         """As :class:`ChangeNotes` has it, for calls in threads."""
 
-        async def note() -> None:
+        def note() -> Iterable[asyncio.Future[None]]:
             self.note(row, has_begun=True)
+            return ()
 
-        self._in_loop(note())
+        self._in_loop(note)
 
     @property
     def untaken(self) -> list[Change]:
         """What does not stand in the index yet, in the order in which it came."""
         changes = [noted.change for noted in self._changes.values()]
         return [change for change in changes if change.seq > self._taken]
+
+    @property
+    def version(self) -> int:
+        """Of the index, when none of :attr:`untaken` was made yet."""
+        return self._version
 
     def is_open(self, segment: str) -> bool:
         """True if a workflow's status may be about to be written, or has been and is not noted yet."""
@@ -196,9 +203,10 @@ class OwnChanges:
                 self._add(change.segment, change.row)  # behind those that are taken
         self._taken = max(self._taken, last)
         # All that is noted from now on is made later: its readers need not look what came in by then.
-        self._version = before if self.untaken else after
+        version, self._version = self._version, before if self.untaken else after
         self._forget()
-        self._flush()
+        if changes or version != self._version:
+            self._flush()
 
     def relay(self, rows: Collection[IndexRow]) -> None:
         """Tell who watches this log of changes that others made, and that stand in the index.
@@ -208,15 +216,15 @@ class OwnChanges:
         :raises StorageError: when it can't be written.
         """
 
-        async def relay() -> None:
+        def relay() -> Iterable[asyncio.Future[None]]:
             for row in rows:
                 known = self._changes.get(row.segment)
                 is_untaken = known is not None and known.change.seq > self._taken
                 # What this manager has yet to say of a workflow, it says once more: then that is looked at.
                 self._add(row.segment, known.change.row if known and is_untaken else row)
-            await self._written()
+            return [self._written()]
 
-        self._in_loop(relay())
+        self._in_loop(relay)
 
     def _forget(self) -> None:
         """Drop what stands in the index and was to be seen for long enough."""
@@ -232,17 +240,27 @@ class OwnChanges:
         known = self._changes.get(segment)
         return known is not None and known.change.row is None
 
-    def _in_loop(self, call: Coroutine[Any, Any, None]) -> None:
+    def _in_loop(self, call: Callable[[], Iterable[asyncio.Future[None]]]) -> None:
+        """Call this in the event loop, and wait for what it returns. Blocks."""
         loop = self._loop
-        problem = ""
-        if loop is None or loop.is_closed():
-            problem = "The change log is not open."
-        elif _is_running_here(loop):
-            problem = "Call this in a thread: it waits for the event loop."
-        if loop is None or problem:
-            call.close()
-            raise RuntimeError(problem)
-        called = asyncio.run_coroutine_threadsafe(call, loop)
+        if loop is None:
+            raise RuntimeError("The change log is not open.")
+        if _is_running_here(loop):
+            raise RuntimeError("Call this in a thread: it waits for the event loop.")
+        called: Future[None] = Future()
+
+        def tell(done: asyncio.Future[list[None]]) -> None:
+            error = asyncio.CancelledError() if done.cancelled() else done.exception()
+            called.set_exception(error) if error else called.set_result(None)
+
+        def begin() -> None:
+            try:
+                asyncio.gather(*call()).add_done_callback(tell)
+            except BaseException as exc:
+                called.set_exception(exc)
+                raise
+
+        loop.call_soon_threadsafe(begin)  # an error where it is closed
         while True:
             try:
                 return called.result(_LOOK_S)

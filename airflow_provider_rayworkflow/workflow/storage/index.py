@@ -66,14 +66,14 @@ class _Root:
 
     :ivar token: of its writer, and so of the nodes that were written for it.
     :ivar base: the token of the root that it goes on from, ``""`` for none.
-    :ivar is_rebuilt: no node of an earlier version is in it.
+    :ivar rebuilt: the version that was made anew last; no node of an earlier one is in it. 0 for none.
     :ivar replaced: the refs of the nodes that the version before has, and this one has not.
     """
 
     version: int
     token: str
     base: str
-    is_rebuilt: bool
+    rebuilt: int
     replaced: tuple[str, ...]
 
 
@@ -107,6 +107,11 @@ class Tree:
     def version(self) -> int:
         """Rises with each commit."""
         return self.root.version
+
+    @property
+    def rebuilt(self) -> int:
+        """The version that was made anew last: it says nothing of deletions before. 0 for none."""
+        return self.root.rebuilt
 
     def get(self, key: str) -> Json | None:
         """The value of a key, None if there is no such item."""
@@ -230,7 +235,7 @@ class Index:
             version=1 if tree is None else tree.version + 1,
             token=writer.token,
             base="" if tree is None else tree.root.token,
-            is_rebuilt=False,
+            rebuilt=0 if tree is None else tree.rebuilt,
             replaced=tuple(replaced),
         )
         # If this raises, the root may be there: its nodes stay.
@@ -268,7 +273,7 @@ class Index:
         outcome = _Outcome(has_won=False, is_unused=False)
         while not outcome.has_won:
             version = max([version, *self._versions()]) + 1
-            root = _Root(version=version, token=writer.token, base="", is_rebuilt=True, replaced=())
+            root = _Root(version=version, token=writer.token, base="", rebuilt=version, replaced=())
             outcome = self._put(root, node)
         self._clean(version, outcome.versions, None)
         return version - begun - 1
@@ -303,7 +308,7 @@ class Index:
             "version": root.version,
             "token": root.token,
             "base": root.base,
-            "is_rebuilt": root.is_rebuilt,
+            "rebuilt": root.rebuilt,
         }
         content = {"node": node.to_json(), "replaced": root.replaced}
         data, _ = dump_packed(key, "index", body, content, signing=self._signing)
@@ -340,7 +345,7 @@ class Index:
         if base is not None:
             old += [index_node_key(ref) for ref in base.replaced]
         try:
-            if base is not None and base.is_rebuilt:
+            if base is not None and base.rebuilt == base.version:
                 old += self._before(base)
         except StorageError as exc:
             log.warning("Old parts of the index are still there: %s", exc)

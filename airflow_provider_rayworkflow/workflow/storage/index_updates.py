@@ -41,10 +41,11 @@ _MOST_FORGOTTEN = 1000
 
 
 def take_over(
-    store: WorkflowStore, changes: Sequence[Change], *, now: float
+    store: WorkflowStore, changes: Sequence[Change], *, since: int, now: float
 ) -> dict[str, IndexRow] | None:
     """Let the index have what a change log says; where it is not certain, what the status document says.
 
+    :param since: a version of the index when none of the changes was made yet.
     :param now: seconds since the epoch.
     :returns: what the index has of these workflows now, by segment; None where there is no index.
     :raises CorruptedDataError: when a part of the index is damaged.
@@ -52,7 +53,7 @@ def take_over(
     tree = store.index.load()
     while tree is not None:
         try:
-            rows, updates = _updates(store, tree, changes, now)
+            rows, updates = _updates(store, tree, changes, since, now)
             if store.index.commit(tree, updates):
                 return rows
         except KeyNotFoundError:
@@ -76,7 +77,7 @@ def take_over_active(store: WorkflowStore, manager_id: str, *, now: float) -> di
         for _, value in tree.scan(low=by_status(status), high=index_row.behind(by_status(status)))
         if value.get("manager_id") == manager_id
     ]
-    return take_over(store, held, now=now) or {} if held else {}
+    return take_over(store, held, since=tree.version, now=now) or {} if held else {}
 
 
 def rebuild(store: WorkflowStore, *, now: float) -> int:
@@ -148,12 +149,18 @@ def _row_of_name(key: StatusKey) -> IndexRow:
 
 
 def _updates(
-    store: WorkflowStore, tree: Tree, changes: Sequence[Change], now: float
+    store: WorkflowStore, tree: Tree, changes: Sequence[Change], since: int, now: float
 ) -> tuple[dict[str, IndexRow], dict[str, Json | None]]:
     found = tree.get_all([id_key(change.segment) for change in changes])
     stored = {change.segment: _parsed(found.get(id_key(change.segment))) for change in changes}
     rows = {change.segment: change.row for change in changes}
-    uncertain = [segment for segment, row in rows.items() if not _is_certain(row, stored[segment])]
+    # An index that was made anew has forgotten what was deleted before.
+    is_whole = tree.rebuilt <= since
+    uncertain = [
+        segment
+        for segment, row in rows.items()
+        if not (is_whole and _is_certain(row, stored[segment]))
+    ]
     rows |= _read_all(lambda segment: _read(store, segment), uncertain, store.bytes.reads_at_once)
     settled: dict[str, IndexRow] = {}
     updates: dict[str, Json | None] = dict.fromkeys(_forgotten(tree, now))

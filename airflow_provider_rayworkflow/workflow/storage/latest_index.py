@@ -45,6 +45,11 @@ class LatestIndex:
         """0 without an index."""
         return self._tree.version if self._tree is not None else 0
 
+    @property
+    def rebuilt(self) -> int:
+        """The version that was made anew last; 0 for none."""
+        return self._tree.rebuilt if self._tree is not None else 0
+
     def get(self, segment: str) -> IndexRow | None:
         """The row of a workflow, or of its deletion; None for an unknown one."""
         value = self._ask(lambda tree: tree.get(id_key(segment)))

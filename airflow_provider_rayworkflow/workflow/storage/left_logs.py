@@ -86,7 +86,8 @@ class LeftLogs:
         if not left:
             return
         changes = list(_together(left))
-        rows = take_over(self._store, changes, now=now) if changes else {}
+        since = min(changed.version for changed in left)
+        rows = take_over(self._store, changes, since=since, now=now) if changes else {}
         if rows is None:
             return  # there is no index yet
         for changed in left:

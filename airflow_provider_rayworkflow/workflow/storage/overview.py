@@ -144,12 +144,10 @@ class Overview:
             has_index = self._index.load()
             self._settle(logs)
             self._newer |= self._held.rows
-            if not has_index or not self._is_complete({one.writer for one in logs}):
-                return False
+            return has_index and self._is_complete({one.writer for one in logs})
         except DataLoadError as exc:
             self.warn_or_raise(exc)
             return False
-        return True
 
     def scan(
         self, prefix: str, *, low: str = "", high: str = "", reverse: bool = False
@@ -368,7 +366,9 @@ class Overview:
         unsettled = []
         for segment, rows in found.items():
             version, row = rows[0]
-            if len(rows) > 1 or row is None or not _is_newer(row, version, later.get(segment, ())):
+            is_whole = self._index.rebuilt <= version
+            came = later.get(segment, ())
+            if len(rows) > 1 or row is None or not (is_whole and _is_newer(row, version, came)):
                 unsettled.append(segment)
             else:
                 self._newer[segment] = None if row.status is WorkflowStatus.NONE else row

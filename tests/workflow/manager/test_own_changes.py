@@ -198,7 +198,7 @@ def test_those_who_wait_hear_of_a_write_that_ends_with_the_process():
 
 def take(changes: OwnChanges, version: int = 1) -> None:
     """Let the index have what it may, as its keeper does."""
-    changes.took(taken(changes), version)
+    changes.took(taken(changes), before=version, after=version)
 
 
 def taken(changes: OwnChanges) -> list[Any]:
@@ -258,7 +258,7 @@ def test_an_announcement_that_comes_while_the_one_before_goes_into_the_index_is_
         going = taken(changes)
         assert [one.segment for one in going] == ["w"]
         await changes.begin("w")
-        changes.took(going, 1)
+        changes.took(going, before=1, after=1)
         assert [one.segment for one in changes.untaken] == ["w"]
         await until(lambda: store.read().taken == 1)
         assert [one.segment for one in store.read().untaken] == ["w"]

@@ -439,16 +439,16 @@ def test_a_node_of_another_content_is_damaged(content: bytes):
     [
         ({}, b'{"node":{"items":[]},"replaced":[]}'),
         (
-            {"version": 2, "token": "", "base": "", "is_rebuilt": False},
+            {"version": 2, "token": "", "base": "", "rebuilt": 0},
             b'{"node":{"items":[]},"replaced":[]}',
         ),
-        ({"version": 1, "token": "", "base": "", "is_rebuilt": False}, b'{"node":{"items":[]}}'),
+        ({"version": 1, "token": "", "base": "", "rebuilt": 0}, b'{"node":{"items":[]}}'),
         (
-            {"version": 1, "token": "", "base": "", "is_rebuilt": False},
+            {"version": 1, "token": "", "base": "", "rebuilt": 0},
             b'{"node":{"items":[]},"replaced":["../x"]}',
         ),
         (
-            {"version": 1, "token": 3, "base": "", "is_rebuilt": False},
+            {"version": 1, "token": 3, "base": "", "rebuilt": 0},
             b'{"node":{"items":[]},"replaced":[]}',
         ),
     ],
