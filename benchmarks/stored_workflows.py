@@ -25,8 +25,8 @@ import ray
 
 from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.tries.identity import Origin, TaskInstanceKey, derive_workflow_id
-from airflow_provider_rayworkflow.workflow import testing
 from airflow_provider_rayworkflow.workflow.manager.manager import Manager
+from airflow_provider_rayworkflow.workflow.manager.registry import Intervals
 from airflow_provider_rayworkflow.workflow.model.index_row import IndexRow
 from airflow_provider_rayworkflow.workflow.model.records import (
     ORIGIN_KEY,
@@ -47,7 +47,7 @@ _DAY_S = 86_400.0
 #: Over how long the workflows began that are stored.
 SPAN_S = 3 * 365 * _DAY_S
 DAGS = 300
-#: How many changes the index does not have yet while workflows are held.
+#: How many workflows have changed that the index does not have yet, while workflows are held.
 UNTAKEN = 100
 _AT_ONCE = 32
 _LONG_S = 1e6
@@ -179,34 +179,32 @@ def _each(number: int, do: Callable[[int], object]) -> list[Any]:
 def hold(uri: str, *, watched: int, resumable: int) -> dict[str, list[str]]:
     """Begin workflows that run on, and some that can be resumed; gives their ids.
 
-    Then the index has all but some changes, which is how managers leave it most of the time.
+    Then the manager comes to rest, and makes some changes that the index does not have for a while.
     """
     now = time.time()
     running = _each(watched, lambda one: sleep_on(task_instance("dag_waiting", now + one)))
     suspended = _each(resumable, lambda one: sleep_on(task_instance("dag_suspended", now + one)))
     for workflow_id in suspended:
         workflow.suspend(workflow_id)
-    store, ran = WorkflowStore(open_store(uri)), 0
-
-    def run_some(number: int) -> None:
-        nonlocal ran
-        _each(number, lambda one: run_one(task_instance("dag_short", now + ran + one)))
-        ran += number
-        time.sleep(1.0)  # the change log is written a moment later
-
-    time.sleep(3.0)
-    # With 400 changes, the index takes them over at once.
-    while (untaken := _untaken(store)) > UNTAKEN:
-        run_some(50)
-    if untaken < UNTAKEN:
-        run_some(UNTAKEN - untaken)
+    store = WorkflowStore(open_store(uri))
+    while not _is_at_rest(store):
+        time.sleep(0.2)
+    _each(UNTAKEN, lambda one: run_one(task_instance("dag_short", now + one)))
+    time.sleep(1.0)  # the change log is written a moment later
     return {"running": running, "resumable": suspended}
 
 
-def _untaken(store: WorkflowStore) -> int:
-    while len(writers := store.changes.writers()) > 1:
-        time.sleep(0.2)  # those of earlier managers are taken over
-    return len(store.changes.read(*writers).untaken)
+def _is_at_rest(store: WorkflowStore) -> bool:
+    """True if the index has what all managers have changed."""
+    writers = store.changes.writers()
+    own = [store.changes.read(writer) for writer in writers]
+    return len(own) == 1 and not own[0].untaken and own[0].version == store.index.last_version()
+
+
+def _manager(watched: int) -> Callable[..., Manager]:
+    """One that comes to rest soon; then the reads are measured before the index takes the next changes."""
+    index_s = 30.0 if watched >= 1_000 else 10.0
+    return partial(Manager, intervals=Intervals(index_s=index_s, left_logs_s=1.0))
 
 
 # ---- the processes
@@ -248,7 +246,8 @@ def main(what: str, uri: str, first: str, second: str) -> None:
         generate(uri, int(first), now=now)
         run_earlier(uri, int(second), now=now)
         return
-    with testing.in_process(uri):
+    make = _manager(watched=int(first))
+    with InProcessManager(open_store(uri), make_manager=make).running():
         print(json.dumps(hold(uri, watched=int(first), resumable=int(second))), flush=True)
         sys.stdin.read()
 
