@@ -141,6 +141,10 @@ class OwnChanges:
         self._note(row, has_begun=False)
         await asyncio.wait([self._written()])
 
+    def write_anew(self) -> None:
+        """Write the log soon, as it is: the one that is stored may be lost, or damaged."""
+        self._flush()
+
     @contextmanager
     def changing(self, segments: Collection[str]) -> Iterator[None]:
         """As :class:`ChangeNotes` has it, for calls in threads. In one of its own it is a part of that."""
@@ -241,34 +245,9 @@ class OwnChanges:
         return known is not None and known.change.row is None
 
     def _in_loop(self, call: Callable[[], Iterable[asyncio.Future[None]]]) -> None:
-        """Call this in the event loop, and wait for what it returns. Blocks."""
-        loop = self._loop
-        if loop is None:
+        if self._loop is None:
             raise RuntimeError("The change log is not open.")
-        if _is_running_here(loop):
-            raise RuntimeError("Call this in a thread: it waits for the event loop.")
-        called: Future[None] = Future()
-
-        def tell(done: asyncio.Future[list[None]]) -> None:
-            error = asyncio.CancelledError() if done.cancelled() else done.exception()
-            called.set_exception(error) if error else called.set_result(None)
-
-        def begin() -> None:
-            try:
-                asyncio.gather(*call()).add_done_callback(tell)
-            except BaseException as exc:
-                called.set_exception(exc)
-                raise
-
-        loop.call_soon_threadsafe(begin)  # an error where it is closed
-        while True:
-            try:
-                return called.result(_LOOK_S)
-            except TimeoutError:
-                if called.done():
-                    raise
-                if loop.is_closed():
-                    raise RuntimeError("The manager has ended.") from None
+        _call_in(self._loop, call)
 
     def _note(self, row: IndexRow, *, has_begun: bool) -> None:
         is_shared = self._open.get(row.segment, 0) > has_begun
@@ -348,6 +327,36 @@ def _tell(waiting: Collection[asyncio.Future[None]], error: BaseException | None
     for written in waiting:
         if not written.done():
             written.set_exception(error) if error else written.set_result(None)
+
+
+def _call_in(
+    loop: asyncio.AbstractEventLoop, call: Callable[[], Iterable[asyncio.Future[None]]]
+) -> None:
+    """Call this in the event loop, and wait for what it returns. Blocks."""
+    if _is_running_here(loop):
+        raise RuntimeError("Call this in a thread: it waits for the event loop.")
+    called: Future[None] = Future()
+
+    def tell(done: asyncio.Future[list[None]]) -> None:
+        error = asyncio.CancelledError() if done.cancelled() else done.exception()
+        called.set_exception(error) if error else called.set_result(None)
+
+    def begin() -> None:
+        try:
+            asyncio.gather(*call()).add_done_callback(tell)
+        except BaseException as exc:
+            called.set_exception(exc)
+            raise
+
+    loop.call_soon_threadsafe(begin)  # an error where it is closed
+    while True:
+        try:
+            return called.result(_LOOK_S)
+        except TimeoutError:
+            if called.done():
+                raise
+            if loop.is_closed():
+                raise RuntimeError("The manager has ended.") from None
 
 
 def _is_running_here(loop: asyncio.AbstractEventLoop) -> bool:

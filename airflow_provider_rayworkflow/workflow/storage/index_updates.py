@@ -166,20 +166,23 @@ def _updates(
     updates: dict[str, Json | None] = dict.fromkeys(_forgotten(tree, now))
     for segment, row in rows.items():
         before = stored[segment]
-        if row is None and before is not None:
-            row = IndexRow(
-                segment=segment, workflow_id=before.workflow_id, status=WorkflowStatus.NONE
-            )
-        if row is None:
-            continue
-        if row.status is WorkflowStatus.NONE:
-            row = IndexRow(
-                segment=segment, workflow_id=row.workflow_id, status=row.status, created_at=now
-            )
+        if row is None or row.status is WorkflowStatus.NONE:
+            row = _gone(segment, row or before, now)
         settled[segment] = row
         updates |= _update(before, row)
         updates[feed_key(tree.version + 1, segment)] = feed_value(row, now)
     return settled, updates
+
+
+def _gone(segment: str, known: IndexRow | None, now: float) -> IndexRow:
+    """That nothing is stored of a workflow. Also of one that was never in the index: a log may have its end yet.
+
+    :param known: its row, if one is known.
+    """
+    workflow_id = known.workflow_id if known else unquote_id(segment) or segment
+    return IndexRow(
+        segment=segment, workflow_id=workflow_id, status=WorkflowStatus.NONE, created_at=now
+    )
 
 
 def _update(before: IndexRow | None, row: IndexRow) -> dict[str, Json | None]:
