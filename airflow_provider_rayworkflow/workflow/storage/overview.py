@@ -144,12 +144,10 @@ class Overview:
             has_index = self._index.load()
             self._settle(logs)
             self._newer |= self._held.rows
-            if not has_index or not self._is_complete({one.writer for one in logs}):
-                return False
+            return has_index and self._is_complete({one.writer for one in logs})
         except DataLoadError as exc:
             self.warn_or_raise(exc)
             return False
-        return True
 
     def scan(
         self, prefix: str, *, low: str = "", high: str = "", reverse: bool = False
