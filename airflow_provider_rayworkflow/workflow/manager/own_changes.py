@@ -224,8 +224,9 @@ class OwnChanges:
             for row in rows:
                 known = self._changes.get(row.segment)
                 is_untaken = known is not None and known.change.seq > self._taken
-                # What this manager has yet to say of a workflow, it says once more: then that is looked at.
-                self._add(row.segment, known.change.row if known and is_untaken else row)
+                # Of what the index does not have yet it is not known which is newer: its readers look.
+                is_news = known is not None and is_untaken and known.change.row != row
+                self._add(row.segment, None if is_news else row)
             return [self._written()]
 
         self._in_loop(relay)

@@ -38,6 +38,8 @@ FEED_S = 90 * _DAY_S
 # A manager's changes are taken over sooner than that; then a deletion must not be forgotten.
 _DELETION_S = _DAY_S
 _MOST_FORGOTTEN = 1000
+# Versions have ten digits.
+_MOST_BY_TIME = 5_000_000_000
 
 
 def take_over(
@@ -84,15 +86,18 @@ def rebuild(store: WorkflowStore, *, now: float) -> int:
     """Make the index anew from all statuses; returns how many workflows it has.
 
     One listing, and a read for each workflow. What changes meanwhile stands in change logs that are taken
-    over later; where another one has changed the index meanwhile, it is made once more. Watchers are given the ends of the last day once more, and know them.
+    over later; where another one has changed the index meanwhile, it is made once more. Watchers are given the
+    ends of the last day once more, and know them.
 
     :param now: seconds since the epoch.
     """
     while True:
         after = store.index.last_version()
+        # Change logs and watchers know versions, also where the index was lost: none comes twice.
+        version = max(after + 1, min(int(now), _MOST_BY_TIME))
         rows = list(_all_rows(store))
-        items = sorted_items(rows, now, after + 1)
-        if not store.index.rebuild(items, is_sorted=True, after=after):
+        items = sorted_items(rows, now, version)
+        if not store.index.rebuild(items, is_sorted=True, after=after, least=version):
             return len(rows)
 
 
