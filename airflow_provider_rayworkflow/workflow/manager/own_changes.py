@@ -18,6 +18,7 @@ from airflow_provider_rayworkflow.workflow.model.index_row import IndexRow
 from airflow_provider_rayworkflow.workflow.storage.change_logs import (
     Change,
     ChangeLog,
+    PackedChanges,
     change_log_put,
 )
 from airflow_provider_rayworkflow.workflow.storage.leases import since_boot
@@ -35,10 +36,9 @@ MOST_KEPT = 2000
 
 @dataclass(frozen=True, slots=True)
 class _Noted:
-    """A change with its text, and since when it is noted."""
+    """A change, and since when it is noted."""
 
     change: Change
-    text: str
     since: float
 
 
@@ -68,6 +68,7 @@ class OwnChanges:
         self._writes = writes
         self._manager_id = manager_id
         self._changes: dict[str, _Noted] = {}
+        self._packed = PackedChanges()
         self._seq = self._taken = self._forgotten = 0
         self._version = 0
         self._open: Counter[str] = Counter()
@@ -240,6 +241,7 @@ class OwnChanges:
             if one.change.row is None or is_seen:
                 self._forgotten = max(self._forgotten, one.change.seq)
                 del self._changes[one.change.segment]
+                self._packed.remove(one.change)
 
     def _is_look(self, segment: str) -> bool:
         known = self._changes.get(segment)
@@ -257,8 +259,10 @@ class OwnChanges:
     def _add(self, segment: str, row: IndexRow | None) -> None:
         self._seq += 1
         change = Change(seq=self._seq, segment=segment, row=row)
-        self._changes.pop(segment, None)
-        self._changes[segment] = _Noted(change, change.to_text(), self._clock())
+        if (earlier := self._changes.pop(segment, None)) is not None:
+            self._packed.remove(earlier.change)
+        self._changes[segment] = _Noted(change, self._clock())
+        self._packed.add(change)
         if self._seq - self._taken >= _MANY:
             self.is_full.set()
 
@@ -300,16 +304,15 @@ class OwnChanges:
         waiting, self._waiting = self._waiting, []
         changed = ChangeLog(
             writer=self._manager_id,
-            changes=[noted.change for noted in self._changes.values()],
             seq=self._seq,
             forgotten=self._forgotten,
             taken=self._taken,
             version=self._version,
             is_done=self._is_done and not self._open,
         )
-        texts = [noted.text for noted in self._changes.values()]
+        blocks = self._packed.blocks()
         try:
-            await self._writes.put(partial(change_log_put, changed, texts, signing=self._signing))
+            await self._writes.put(partial(change_log_put, changed, blocks, signing=self._signing))
         except Exception as exc:  # the next write has it all
             _tell(waiting, exc)
             return exc
