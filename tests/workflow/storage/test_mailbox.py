@@ -117,7 +117,9 @@ def test_deleting_a_workflow_deletes_what_was_handed_over(mailbox: Mailbox, stor
         StopRequest(workflow_id="Dag.task", token="try", how="cancel", requested_at=1.0)
     )
     WorkflowStore(store).delete("Dag.task")
-    assert list(store.list("v1")) == []
+    left = [entry.key for entry in store.list("v1")]
+    # The change log tells of the deletion until it is taken over.
+    assert [key for key in left if not key.startswith("v1/changes/")] == []
 
 
 ANSWER = SubmissionAnswer(
