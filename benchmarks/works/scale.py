@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -118,17 +118,35 @@ Costs = dict[str, Cost]
 
 def measure(quick: bool) -> list[Row]:
     sizes = QUICK if quick else FULL
-    found: dict[str, dict[int, Costs]] = {}
-    for places, stored in ((_on_files, sizes.stored), (_on_s3, sizes.stored_on_s3)):
-        for number in stored:
-            with tempfile.TemporaryDirectory() as folder, places(folder, sizes) as place:
-                begun = time.monotonic()
-                fill(place.uri, generated=number, ran=sizes.ran)
-                _say(f"{place.name}: filled with {number:,} in {time.monotonic() - begun:.0f} s")
-                found.setdefault(place.name, {})[number] = measure_place(place, number, sizes)
+    found = measure_files(sizes) | measure_s3(sizes)
     if not quick:
         TABLE.write_text(table(found))
     return [row for name, by_size in found.items() for row in rows_of(name, by_size)]
+
+
+def measure_files(sizes: Sizes) -> dict[str, dict[int, Costs]]:
+    """The costs on local files, by the name of the place and how many are stored."""
+    return _measure(_on_files, sizes.stored, sizes)
+
+
+def measure_s3(sizes: Sizes) -> dict[str, dict[int, Costs]]:
+    """The same on S3."""
+    return _measure(_on_s3, sizes.stored_on_s3, sizes)
+
+
+def _measure(
+    empty: Callable[[str, Sizes], AbstractContextManager[Place]],
+    stored: Sequence[int],
+    sizes: Sizes,
+) -> dict[str, dict[int, Costs]]:
+    found: dict[str, dict[int, Costs]] = {}
+    for number in stored:
+        with tempfile.TemporaryDirectory() as folder, empty(folder, sizes) as place:
+            begun = time.monotonic()
+            fill(place.uri, generated=number, ran=sizes.ran)
+            _say(f"{place.name}: filled with {number:,} in {time.monotonic() - begun:.0f} s")
+            found.setdefault(place.name, {})[number] = measure_place(place, number, sizes)
+    return found
 
 
 @contextmanager
