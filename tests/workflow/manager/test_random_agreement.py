@@ -60,10 +60,12 @@ class PausingStore(FaultyStore):
         self.pause_at = -1
         self._may_go_on.set()
 
-    def die(self) -> None:
-        if not self.died.done():
+    def stop(self) -> None:
+        """Let it die, with the write at which it stands still."""
+        if self.is_paused and not self.died.done():
             self.died.set_result(None)
         self.go_on()
+        self.die()
 
     def _check_alive(self) -> None:
         assert self._may_go_on.wait(60)
@@ -184,7 +186,7 @@ class World:
             await self.do(lambda: manager.inactive.delete(workflow_id))
         elif chosen < 0.65:
             self.said.append(f"{manager.manager_id} dies")
-            store.die()
+            store.stop()
         elif chosen < 0.75:
             self.said.append(f"{manager.manager_id} stands still at its next write")
             store.pause()
@@ -232,7 +234,7 @@ class World:
         for manager, store in self.managers:
             if not store.died.done() and not manager.tenure.is_over:
                 await self.do(manager.close)
-            store.die()
+            store.stop()
         await self.check()
         left = LeftLogs(self.open(PausingStore(self.bytes)), elapsed=lambda: self.now)
         for number in range(5):
@@ -265,7 +267,7 @@ async def live(seed: int) -> None:
         raise
     finally:
         for _, store in world.managers:
-            store.die()
+            store.stop()
 
 
 async def live_all(seeds: Iterable[int]) -> None:
