@@ -197,6 +197,8 @@ def test_lists_of_a_run_that_is_well_have_no_problems(store: WorkflowStore):
 
 def test_a_workflow_that_lists_know_as_it_was_is_found(store: WorkflowStore):
     rebuild(store, now=40)
+    for writer in store.changes.writers():
+        store.changes.delete(writer)
     failed = status_record(WorkflowStatus.FAILED, epoch=2, number=2, manager_id="b")
     put = status_put(failed)  # as a manager that notes nothing
     store.bytes.put(put.key, put.data)

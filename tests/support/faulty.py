@@ -42,6 +42,12 @@ class FaultyStore:
         self.writes = 0
         self.died: Future[None] = Future()
 
+    def die(self) -> None:
+        """Let the process die between two writes, if it lives."""
+        with self._lock:
+            if not self.died.done():
+                self.died.set_result(None)
+
     @property
     def uri(self) -> str:
         return self._store.uri

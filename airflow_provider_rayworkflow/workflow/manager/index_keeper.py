@@ -34,17 +34,22 @@ class IndexKeeper:
         )
 
     async def watch(self) -> None:
-        """Take over what has changed: when it is much, and now and then."""
-        intervals, changes = self._known.intervals, self._known.changes
+        """Take over what has changed: when it is much, and now and then. Others do so when the lease is lost."""
+        intervals, changes, tenure = self._known.intervals, self._known.changes, self._known.tenure
         last = float("-inf")
-        while True:
-            now = self._known.tenure.clock()
-            is_due = changes.is_full.is_set() or now - last >= intervals.index_s
-            changes.is_full.clear()
-            if is_due and not self._known.tenure.is_over:
+        while not tenure.is_over:
+            now = tenure.clock()
+            is_old, has_failed = now - last >= intervals.index_s, False
+            if is_old or changes.is_full.is_set():
+                changes.is_full.clear()
                 last = now
-                await self._in_peace(self.take_over)
+                has_failed = not await self._in_peace(self.take_over)
+                if is_old:  # it may be damaged, or lost
+                    changes.write_anew()
             await self._in_peace(self._take_over_left)
+            if has_failed:
+                await asyncio.sleep(intervals.left_logs_s)
+                continue
             with suppress(TimeoutError):
                 await asyncio.wait_for(changes.is_full.wait(), intervals.left_logs_s)
 
@@ -69,12 +74,16 @@ class IndexKeeper:
 
     async def _take_over_left(self) -> None:
         await self._known.in_thread(self._left.take_over, self._known.clock())
+        if self._left.misses_own and not self._known.tenure.is_over:
+            self._known.changes.write_anew()
 
-    async def _in_peace(self, call: Callable[[], Awaitable[object]]) -> None:
+    async def _in_peace(self, call: Callable[[], Awaitable[object]]) -> bool:
         try:
             await call()
         except Exception as exc:
             log.warning("The index is not brought up to date: %s", text_of(exc))
+            return False
+        return True
 
     def _take_over(self, changes: Sequence[Change], since: int) -> bool:
         """Returns True if there was no index that serves, and it was made anew first."""

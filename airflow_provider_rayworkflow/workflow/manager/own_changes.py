@@ -18,6 +18,7 @@ from airflow_provider_rayworkflow.workflow.model.index_row import IndexRow
 from airflow_provider_rayworkflow.workflow.storage.change_logs import (
     Change,
     ChangeLog,
+    PackedChanges,
     change_log_put,
 )
 from airflow_provider_rayworkflow.workflow.storage.leases import since_boot
@@ -35,10 +36,9 @@ MOST_KEPT = 2000
 
 @dataclass(frozen=True, slots=True)
 class _Noted:
-    """A change with its text, and since when it is noted."""
+    """A change, and since when it is noted."""
 
     change: Change
-    text: str
     since: float
 
 
@@ -68,6 +68,7 @@ class OwnChanges:
         self._writes = writes
         self._manager_id = manager_id
         self._changes: dict[str, _Noted] = {}
+        self._packed = PackedChanges()
         self._seq = self._taken = self._forgotten = 0
         self._version = 0
         self._open: Counter[str] = Counter()
@@ -140,6 +141,10 @@ class OwnChanges:
         """
         self._note(row, has_begun=False)
         await asyncio.wait([self._written()])
+
+    def write_anew(self) -> None:
+        """Write the log soon, as it is: the one that is stored may be lost, or damaged."""
+        self._flush()
 
     @contextmanager
     def changing(self, segments: Collection[str]) -> Iterator[None]:
@@ -220,8 +225,9 @@ class OwnChanges:
             for row in rows:
                 known = self._changes.get(row.segment)
                 is_untaken = known is not None and known.change.seq > self._taken
-                # What this manager has yet to say of a workflow, it says once more: then that is looked at.
-                self._add(row.segment, known.change.row if known and is_untaken else row)
+                # Of what the index does not have yet it is not known which is newer: its readers look.
+                is_news = known is not None and is_untaken and known.change.row != row
+                self._add(row.segment, None if is_news else row)
             return [self._written()]
 
         self._in_loop(relay)
@@ -235,40 +241,16 @@ class OwnChanges:
             if one.change.row is None or is_seen:
                 self._forgotten = max(self._forgotten, one.change.seq)
                 del self._changes[one.change.segment]
+                self._packed.remove(one.change)
 
     def _is_look(self, segment: str) -> bool:
         known = self._changes.get(segment)
         return known is not None and known.change.row is None
 
     def _in_loop(self, call: Callable[[], Iterable[asyncio.Future[None]]]) -> None:
-        """Call this in the event loop, and wait for what it returns. Blocks."""
-        loop = self._loop
-        if loop is None:
+        if self._loop is None:
             raise RuntimeError("The change log is not open.")
-        if _is_running_here(loop):
-            raise RuntimeError("Call this in a thread: it waits for the event loop.")
-        called: Future[None] = Future()
-
-        def tell(done: asyncio.Future[list[None]]) -> None:
-            error = asyncio.CancelledError() if done.cancelled() else done.exception()
-            called.set_exception(error) if error else called.set_result(None)
-
-        def begin() -> None:
-            try:
-                asyncio.gather(*call()).add_done_callback(tell)
-            except BaseException as exc:
-                called.set_exception(exc)
-                raise
-
-        loop.call_soon_threadsafe(begin)  # an error where it is closed
-        while True:
-            try:
-                return called.result(_LOOK_S)
-            except TimeoutError:
-                if called.done():
-                    raise
-                if loop.is_closed():
-                    raise RuntimeError("The manager has ended.") from None
+        _call_in(self._loop, call)
 
     def _note(self, row: IndexRow, *, has_begun: bool) -> None:
         is_shared = self._open.get(row.segment, 0) > has_begun
@@ -277,8 +259,10 @@ class OwnChanges:
     def _add(self, segment: str, row: IndexRow | None) -> None:
         self._seq += 1
         change = Change(seq=self._seq, segment=segment, row=row)
-        self._changes.pop(segment, None)
-        self._changes[segment] = _Noted(change, change.to_text(), self._clock())
+        if (earlier := self._changes.pop(segment, None)) is not None:
+            self._packed.remove(earlier.change)
+        self._changes[segment] = _Noted(change, self._clock())
+        self._packed.add(change)
         if self._seq - self._taken >= _MANY:
             self.is_full.set()
 
@@ -320,16 +304,15 @@ class OwnChanges:
         waiting, self._waiting = self._waiting, []
         changed = ChangeLog(
             writer=self._manager_id,
-            changes=[noted.change for noted in self._changes.values()],
             seq=self._seq,
             forgotten=self._forgotten,
             taken=self._taken,
             version=self._version,
             is_done=self._is_done and not self._open,
         )
-        texts = [noted.text for noted in self._changes.values()]
+        blocks = self._packed.blocks()
         try:
-            await self._writes.put(partial(change_log_put, changed, texts, signing=self._signing))
+            await self._writes.put(partial(change_log_put, changed, blocks, signing=self._signing))
         except Exception as exc:  # the next write has it all
             _tell(waiting, exc)
             return exc
@@ -348,6 +331,36 @@ def _tell(waiting: Collection[asyncio.Future[None]], error: BaseException | None
     for written in waiting:
         if not written.done():
             written.set_exception(error) if error else written.set_result(None)
+
+
+def _call_in(
+    loop: asyncio.AbstractEventLoop, call: Callable[[], Iterable[asyncio.Future[None]]]
+) -> None:
+    """Call this in the event loop, and wait for what it returns. Blocks."""
+    if _is_running_here(loop):
+        raise RuntimeError("Call this in a thread: it waits for the event loop.")
+    called: Future[None] = Future()
+
+    def tell(done: asyncio.Future[list[None]]) -> None:
+        error = asyncio.CancelledError() if done.cancelled() else done.exception()
+        called.set_exception(error) if error else called.set_result(None)
+
+    def begin() -> None:
+        try:
+            asyncio.gather(*call()).add_done_callback(tell)
+        except BaseException as exc:
+            called.set_exception(exc)
+            raise
+
+    loop.call_soon_threadsafe(begin)  # an error where it is closed
+    while True:
+        try:
+            return called.result(_LOOK_S)
+        except TimeoutError:
+            if called.done():
+                raise
+            if loop.is_closed():
+                raise RuntimeError("The manager has ended.") from None
 
 
 def _is_running_here(loop: asyncio.AbstractEventLoop) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,8 +33,10 @@ Json = dict[str, Any]
 #: How long a log stays at least after its latest change, for those who look again and again.
 KEPT_S = 600.0
 
-# More than ten thousand workflows that begin at once take.
-_MAX_ROWS_BYTES = 256 * 1024 * 1024
+# How many numbers of changes a block has.
+_BLOCK = 64
+# More than rows of the largest origins and ids take.
+_MAX_BLOCK_BYTES = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,14 +91,45 @@ class ChangeLog:
         return [change for change in self.changes if change.seq > self.taken]
 
 
+class PackedChanges:
+    """The changes of a log as bytes, in blocks by their ``seq``: a write packs those blocks anew that changed."""
+
+    def __init__(self) -> None:
+        self._texts: dict[int, dict[int, str]] = {}
+        self._packed: dict[int, bytes] = {}
+
+    def add(self, change: Change) -> None:
+        """Add a change, whose ``seq`` is greater than all others."""
+        block = change.seq // _BLOCK
+        self._texts.setdefault(block, {})[change.seq] = change.to_text()
+        self._packed.pop(block, None)
+
+    def remove(self, change: Change) -> None:
+        """Remove one that was added."""
+        block = change.seq // _BLOCK
+        texts = self._texts[block]
+        del texts[change.seq]
+        self._packed.pop(block, None)
+        if not texts:
+            del self._texts[block]
+
+    def blocks(self) -> dict[int, bytes]:
+        """The packed blocks by number, in their order."""
+        for block, texts in self._texts.items():
+            if block not in self._packed:
+                content = f"[{','.join(texts.values())}]"
+                self._packed[block] = zlib.compress(content.encode(), 1)
+        return {block: self._packed[block] for block in self._texts}
+
+
 def change_log_put(
-    log: ChangeLog, texts: Sequence[str], *, signing: SigningKeys | None = None
+    log: ChangeLog, blocks: Mapping[int, bytes], *, signing: SigningKeys | None = None
 ) -> Put:
     """The write of a log.
 
-    :param texts: :meth:`Change.to_text` of its changes, which its writer keeps.
+    :param blocks: of :class:`PackedChanges`: its changes, in place of those of the log.
     """
-    rest = zlib.compress(f"[{','.join(texts)}]".encode(), 1)
+    rest = b"".join(blocks.values())
     body = {
         "writer": log.writer,
         "seq": log.seq,
@@ -104,6 +137,7 @@ def change_log_put(
         "taken": log.taken,
         "version": log.version,
         "is_done": log.is_done,
+        "blocks": [[block, len(packed)] for block, packed in blocks.items()],
         "rest": rest_sum(rest),
     }
     key = keys.change_log_key(log.writer)
@@ -151,8 +185,7 @@ class ChangeLogs:
             since = since if body["forgotten"] <= since else 0
             if only_untaken:
                 since = max(since, body["taken"])
-            has_news = body["seq"] > since
-            found = json.loads(_unpacked(key, rest)) if has_news else ()
+            found = _unpacked(key, body["blocks"], rest, since)
             changes = tuple(Change.from_json(change) for change in found if change[0] > since)
             return well_typed(
                 ChangeLog(
@@ -172,8 +205,10 @@ class ChangeLogs:
 
         :raises DataSaveError: when that fails.
         """
-        texts = [change.to_text() for change in log.changes]
-        put = change_log_put(log, texts, signing=self._signing)
+        packed = PackedChanges()
+        for change in log.changes:
+            packed.add(change)
+        put = change_log_put(log, packed.blocks(), signing=self._signing)
         self._bytes.put(put.key, put.data)
 
     def delete(self, writer: str) -> None:
@@ -181,10 +216,21 @@ class ChangeLogs:
         self._bytes.delete([keys.change_log_key(writer)])
 
 
-def _unpacked(key: str, rest: memoryview) -> bytes:
+def _unpacked(
+    key: str, blocks: Sequence[tuple[int, int]], rest: memoryview, since: int
+) -> Iterator[Any]:
+    """The changes in blocks that may have one after a ``seq``, as JSON."""
+    start = 0
+    for block, length in blocks:
+        packed, start = rest[start : start + length], start + length
+        if (block + 1) * _BLOCK - 1 > since:
+            yield from json.loads(_unpacked_block(key, packed))
+
+
+def _unpacked_block(key: str, packed: memoryview) -> bytes:
     unpacking = zlib.decompressobj()
     try:
-        data = unpacking.decompress(rest, _MAX_ROWS_BYTES)
+        data = unpacking.decompress(packed, _MAX_BLOCK_BYTES)
     except zlib.error as exc:
         raise CorruptedDataError(key, f"its changes can't be unpacked: {exc}") from exc
     if not unpacking.eof:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
@@ -13,10 +13,13 @@ from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.model.index_row import IndexRow
 from airflow_provider_rayworkflow.workflow.storage.change_logs import Change, ChangeLog, ChangeLogs
 from airflow_provider_rayworkflow.workflow.storage.index import Index
+from airflow_provider_rayworkflow.workflow.storage.leases import since_boot
 
 log = get_logger(__name__)
 
 _VISITOR = "visitor-"
+# A log that stays as it is for ten minutes counts as left (`LeftLogTimes`).
+_WRITTEN_ANEW_S = 60.0
 
 
 class ChangeNotes(Protocol):
@@ -46,18 +49,24 @@ def is_visitor(writer: str) -> bool:
 class VisitorNotes:
     """The notes of processes that act without a manager: one change log for each action.
 
-    An action inside of another one, in the same thread, is a part of it.
+    An action inside of another one, in the same thread, is a part of it: each part of one that takes long says
+    that it is still under way.
+
+    :param elapsed: seconds that never jump.
     """
 
-    def __init__(self, logs: ChangeLogs, index: Index) -> None:
+    def __init__(
+        self, logs: ChangeLogs, index: Index, elapsed: Callable[[], float] = since_boot
+    ) -> None:
         self._logs = logs
         self._index = index
+        self._elapsed = elapsed
         self._actions = threading.local()
 
     @contextmanager
     def changing(self, segments: Collection[str]) -> Iterator[None]:
         outer: _Action | None = getattr(self._actions, "now", None)
-        action = outer or _Action(self._logs, self._index)
+        action = outer or _Action(self._logs, self._index, self._elapsed)
         action.announce(segments)
         if outer is not None:
             yield
@@ -74,19 +83,27 @@ class VisitorNotes:
 
 
 class _Action:
-    def __init__(self, logs: ChangeLogs, index: Index) -> None:
+    def __init__(self, logs: ChangeLogs, index: Index, elapsed: Callable[[], float]) -> None:
         self._logs = logs
+        self._elapsed = elapsed
         self._version = index.last_version()
         self._writer = new_visitor_id()
         self._changes: dict[str, Change] = {}
         self._seq = 0
+        self._written_at = elapsed()
 
     def announce(self, segments: Collection[str]) -> None:
-        new = [segment for segment in segments if segment not in self._changes]
+        new = [segment for segment in segments if not self._is_look(segment)]
         for segment in new:
             self._add(segment, None)
-        if new:
+        if new or (self._changes and self._elapsed() - self._written_at >= _WRITTEN_ANEW_S):
+            self._seq += 1  # so that it is another one
             self._logs.write(self._log(is_done=False))
+            self._written_at = self._elapsed()
+
+    def _is_look(self, segment: str) -> bool:
+        known = self._changes.get(segment)
+        return known is not None and known.row is None
 
     def wrote(self, row: IndexRow) -> None:
         self._add(row.segment, row)

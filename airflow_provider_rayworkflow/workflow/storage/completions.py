@@ -23,6 +23,8 @@ Json = dict[str, Any]
 
 # An index that is made anew gives the ends of the last day once more.
 _REMEMBERED_S = 2 * 86_400.0
+# Where nothing ends, the ledger is stored after so many versions of the index: the next process looks from there.
+_MOST_BEHIND = 100
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -112,6 +114,7 @@ class Completions:
         self._ledger: _Ledger | None = None
         self._given: dict[str, _Given] = {}
         self._looked_to = 0
+        self._behind = 0
         self._seen: set[str] = set()
 
     def look(self) -> list[Completion]:
@@ -120,10 +123,12 @@ class Completions:
         :raises StorageError: when that can't be read, or the first look not be noted.
         """
         overview = Overview(self._store, patient=True)
-        overview.load()
+        is_whole = overview.load()
         ledger = self._ledger or self._read()
         is_first = ledger is None
         ledger = ledger or _Ledger(version=overview.version)
+        if is_first and not is_whole:
+            return self._begin_without_index(overview)
         self._looked_to = overview.version
         changed = {
             segment: overview.get(segment)
@@ -142,7 +147,28 @@ class Completions:
         if is_first:
             ledger = self._write(self._with(ledger, ended))
         self._ledger = ledger
-        return [end for end in ended if self._give(end, ledger)]
+        given = [end for end in ended if self._give(end, ledger)]
+        if not self._given:
+            self._go_on(ledger)
+        return given
+
+    def _begin_without_index(self, overview: Overview) -> list[Completion]:
+        """What has ended by now must not be given when there is an index again."""
+        self._looked_to = self._store.index.last_version()
+        ended = [
+            Completion.of(listed)
+            for listed in overview.list_all()
+            if listed.status in self._statuses and listed.row.segment.startswith(self._prefix)
+        ]
+        self._ledger = self._write(self._with(_Ledger(version=self._looked_to), ended))
+        return []
+
+    def _go_on(self, ledger: _Ledger) -> None:
+        """All that was found is passed on: what came into the index by now need not be looked at again."""
+        self._ledger = self._with(ledger, ())
+        self._behind += self._ledger.version - ledger.version
+        if self._behind >= _MOST_BEHIND:
+            self._write(self._ledger)
 
     def confirm(self, passed_on: Iterable[Completion]) -> None:
         """Note that these need not be given again. One write.
@@ -207,4 +233,5 @@ class Completions:
         body = {"version": ledger.version, "confirmed": ledger.confirmed}
         signing = self._store.signing
         self._store.bytes.put(self._key, dump_document(self._key, "watcher", body, signing=signing))
+        self._behind = 0
         return ledger

@@ -247,7 +247,12 @@ class Index:
         return outcome.has_won
 
     def rebuild(
-        self, items: Iterable[Item], *, is_sorted: bool = False, after: int | None = None
+        self,
+        items: Iterable[Item],
+        *,
+        is_sorted: bool = False,
+        after: int | None = None,
+        least: int = 0,
     ) -> int:
         """Make the next version of these items alone, whatever is there and whether or not it is whole.
 
@@ -256,13 +261,14 @@ class Index:
         :param is_sorted: they come in the order of their keys: then few are held at the same time.
         :param after: the version that was the latest when the items were read, None for when the call
             began.
+        :param least: the version that it has at least, where roots that readers know may be lost.
         :returns: how many commits of others came since then.
         :raises ValueError: when two items have the same key, or they are not sorted.
         :raises StorageError: when the index can't be written.
         """
-        version = self.last_version()
-        begun = version if after is None else after
-        writer = NodeWriter(self.nodes, version + 1)
+        latest = self.last_version()
+        begun = latest if after is None else after
+        writer = NodeWriter(self.nodes, latest + 1)
         ordered = items if is_sorted else sorted(items, key=lambda item: item[0])
         try:
             node = index_tree.build(ordered, write=writer.write, tally=self.nodes.tally)
@@ -272,11 +278,12 @@ class Index:
             raise
         outcome = _Outcome(has_won=False, is_unused=False)
         while not outcome.has_won:
-            version = max([version, *self._versions()]) + 1
+            latest = max([latest, *self._versions()])
+            version = max(latest + 1, least)
             root = _Root(version=version, token=writer.token, base="", rebuilt=version, replaced=())
             outcome = self._put(root, node)
         self._clean(version, outcome.versions, None)
-        return version - begun - 1
+        return latest - begun
 
     def last_version(self) -> int:
         """The latest version, whether or not it is whole; 0 for no index. One listing."""

@@ -38,6 +38,8 @@ FEED_S = 90 * _DAY_S
 # A manager's changes are taken over sooner than that; then a deletion must not be forgotten.
 _DELETION_S = _DAY_S
 _MOST_FORGOTTEN = 1000
+# Versions have ten digits.
+_MOST_BY_TIME = 5_000_000_000
 
 
 def take_over(
@@ -84,15 +86,18 @@ def rebuild(store: WorkflowStore, *, now: float) -> int:
     """Make the index anew from all statuses; returns how many workflows it has.
 
     One listing, and a read for each workflow. What changes meanwhile stands in change logs that are taken
-    over later; where another one has changed the index meanwhile, it is made once more. Watchers are given the ends of the last day once more, and know them.
+    over later; where another one has changed the index meanwhile, it is made once more. Watchers are given the
+    ends of the last day once more, and know them.
 
     :param now: seconds since the epoch.
     """
     while True:
         after = store.index.last_version()
+        # Change logs and watchers know versions, also where the index was lost: none comes twice.
+        version = max(after + 1, min(int(now), _MOST_BY_TIME))
         rows = list(_all_rows(store))
-        items = sorted_items(rows, now, after + 1)
-        if not store.index.rebuild(items, is_sorted=True, after=after):
+        items = sorted_items(rows, now, version)
+        if not store.index.rebuild(items, is_sorted=True, after=after, least=version):
             return len(rows)
 
 
@@ -166,20 +171,23 @@ def _updates(
     updates: dict[str, Json | None] = dict.fromkeys(_forgotten(tree, now))
     for segment, row in rows.items():
         before = stored[segment]
-        if row is None and before is not None:
-            row = IndexRow(
-                segment=segment, workflow_id=before.workflow_id, status=WorkflowStatus.NONE
-            )
-        if row is None:
-            continue
-        if row.status is WorkflowStatus.NONE:
-            row = IndexRow(
-                segment=segment, workflow_id=row.workflow_id, status=row.status, created_at=now
-            )
+        if row is None or row.status is WorkflowStatus.NONE:
+            row = _gone(segment, row or before, now)
         settled[segment] = row
         updates |= _update(before, row)
         updates[feed_key(tree.version + 1, segment)] = feed_value(row, now)
     return settled, updates
+
+
+def _gone(segment: str, known: IndexRow | None, now: float) -> IndexRow:
+    """That nothing is stored of a workflow. Also of one that was never in the index: a log may have its end yet.
+
+    :param known: its row, if one is known.
+    """
+    workflow_id = known.workflow_id if known else unquote_id(segment) or segment
+    return IndexRow(
+        segment=segment, workflow_id=workflow_id, status=WorkflowStatus.NONE, created_at=now
+    )
 
 
 def _update(before: IndexRow | None, row: IndexRow) -> dict[str, Json | None]:

@@ -38,6 +38,12 @@ class LeftLogTimes:
 
 @dataclass(slots=True)
 class _Seen:
+    """A log as it was found, and since when it is so.
+
+    :ivar size: in bytes; 0 for one that could not be read.
+    """
+
+    seq: int
     size: int
     since: float
 
@@ -45,7 +51,7 @@ class _Seen:
 class LeftLogs:
     """Takes over into the index what others have left, and deletes their logs.
 
-    A writer that was only held up writes its whole log again.
+    A writer that was only held up writes its whole log again. While it does what takes long, it writes it now and then.
 
     :param own: the writer whose log is its own business.
     :param elapsed: seconds that never jump.
@@ -69,6 +75,8 @@ class LeftLogs:
         self._times = times
         self._tell = tell or self._leave_hints
         self._seen: dict[str, _Seen] = {}
+        #: True if the writer's own log was missing at the last look.
+        self.misses_own = False
 
     def take_over(self, now: float) -> None:
         """Take over all logs that are left. Blocks. One listing, and what there is to do.
@@ -77,11 +85,12 @@ class LeftLogs:
         :raises StorageError: when the storage does not answer, or the index is damaged.
         """
         writers = self._store.changes.writers()
+        self.misses_own = bool(self._own) and self._own not in writers
         self._seen = {writer: seen for writer, seen in self._seen.items() if writer in writers}
         left = [
             changed
-            for writer, size in writers.items()
-            if writer != self._own and (changed := self._read_left(writer, size, now)) is not None
+            for writer in writers
+            if writer != self._own and (changed := self._read_left(writer, now)) is not None
         ]
         if not left:
             return
@@ -96,7 +105,18 @@ class LeftLogs:
         if rows:
             self._tell(rows.values())
         for changed in left:
-            self._store.changes.delete(changed.writer)
+            if self._is_as_it_was(changed):
+                self._store.changes.delete(changed.writer)
+
+    def _is_as_it_was(self, changed: ChangeLog) -> bool:
+        """False for one whose writer has only been held up, and has written it again: that is taken over later."""
+        try:
+            now = self._store.changes.read(changed.writer, since=changed.seq)
+        except KeyNotFoundError:
+            return False
+        except CorruptedDataError:
+            return changed.size == 0
+        return (now.seq, now.size) == (changed.seq, changed.size)
 
     def _leave_hints(self, rows: Collection[IndexRow]) -> None:
         changes = [
@@ -107,38 +127,44 @@ class LeftLogs:
             ChangeLog(writer=new_visitor_id(), changes=changes, seq=last, taken=last, is_done=True)
         )
 
-    def _read_left(self, writer: str, size: int, now: float) -> ChangeLog | None:
+    def _read_left(self, writer: str, now: float) -> ChangeLog | None:
         """A log whose writer is gone; None for any other one."""
-        seen = self._seen.get(writer)
-        if seen is None or seen.size != size:
-            seen = self._seen[writer] = _Seen(size, self._elapsed())
-        unchanged_s = self._elapsed() - seen.since
         try:
             changed = self._store.changes.read(writer)
         except KeyNotFoundError:
             return None
         except CorruptedDataError as exc:
-            if not self._is_gone(writer, unchanged_s):
+            changed = ChangeLog(writer=writer)
+            if not self._is_gone(changed):
                 return None
             log.warning("A change log is damaged, so the index is made anew: %s", exc)
             rebuild(self._store, now=now)
-            return ChangeLog(writer=writer)
+            return changed
         if changed.is_done:
             is_hint = is_visitor(writer) and not changed.untaken
-            return changed if not is_hint or unchanged_s >= self._times.hints_s else None
-        if not self._is_gone(writer, unchanged_s):
+            is_seen = self._unchanged_s(changed) >= self._times.hints_s
+            return changed if not is_hint or is_seen else None
+        if not self._is_gone(changed):
             return None
         # What it was about to write, or wrote as the last, is not in the log.
         return replace(
             changed, taken=0, changes=[replace(change, row=None) for change in changed.changes]
         )
 
-    def _is_gone(self, writer: str, unchanged_s: float) -> bool:
-        if is_visitor(writer):
+    def _unchanged_s(self, changed: ChangeLog) -> float:
+        seen = self._seen.get(changed.writer)
+        if seen is None or (seen.seq, seen.size) != (changed.seq, changed.size):
+            seen = _Seen(changed.seq, changed.size, self._elapsed())
+            self._seen[changed.writer] = seen
+        return self._elapsed() - seen.since
+
+    def _is_gone(self, changed: ChangeLog) -> bool:
+        unchanged_s = self._unchanged_s(changed)
+        if is_visitor(changed.writer):
             return unchanged_s >= self._times.visitor_s
-        if not self._reader.look().may_be_replaced(writer):
+        if not self._reader.look().may_be_replaced(changed.writer):
             return False
-        has_lease = self._store.leases.read(writer) is not None
+        has_lease = self._store.leases.read(changed.writer) is not None
         return has_lease or unchanged_s >= self._times.manager_s
 
 

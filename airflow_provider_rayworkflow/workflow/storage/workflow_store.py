@@ -232,7 +232,8 @@ class WorkflowStore(StatusDocuments):
         self.logs.delete(workflow_id)
         self.bytes.delete([keys.owner_key(workflow_id)])
         folder = keys.status_folder(workflow_id)
-        self.bytes.delete_folder(folder)
+        with self.notes.changing([keys.quote_id(workflow_id)]):  # all before may have taken long
+            self.bytes.delete_folder(folder)
         # A manager that runs it may have written its last word meanwhile. From now on it finds that the
         # earlier one is gone, and takes it back itself.
         if any(True for _ in self.bytes.list(folder)):

@@ -155,10 +155,12 @@ def test_only_the_latest_try_may_stop_the_workflow(begin: Begin, tmp_path: Path)
 def test_a_try_that_is_stopped_before_its_workflow_begins_never_starts_it(
     begin: Begin, tmp_path: Path
 ):
-    what = {"workflow_id": "early", "function": "gated", "arguments": {"folder": str(tmp_path)}}
+    arguments = {"folder": str(tmp_path)}
+    what = {"workflow_id": "early", "function": "built_late", "arguments": arguments}
     attempt = begin(Action.RUN, token="early", **what)
-    wait_for(lambda: attempt.run._hook.mailbox.read_owner("early"), "the submission")
+    wait_for((tmp_path / "builds").exists, "the manager that takes the submission")
     attempt.run.stop("suspend")
+    (tmp_path / "build").touch()
     with pytest.raises(Exception, match="its owner has asked to suspend it"):
         attempt.wait()
     assert attempt.run._hook.find("early") is None

@@ -158,6 +158,7 @@ async def die_at(store: ByteStore, at: int, how: str, act: Act, **given) -> bool
         acting.cancel()
         return True
     await acting
+    faulty.die()
     return False
 
 

@@ -115,7 +115,7 @@ def test_delete_leaves_nothing(store):
     # Change logs tell of it until they are taken over.
     assert [key for key in left if not key.startswith("v1/changes/")] == []
     assert rebuild(store, now=NOW) == 0
-    LeftLogs(store).take_over(NOW)
+    LeftLogs(store, tell=lambda rows: None).take_over(NOW)
     assert store.changes.writers() == {}
 
 

@@ -1,6 +1,9 @@
 """Each end of a workflow is given once, and after a restart again until it is confirmed."""
 
+import time
+
 import pytest
+from noting_store import NotingStore
 from sample_records import status_record
 
 from airflow_provider_rayworkflow.workflow.exceptions import DataSaveError
@@ -9,6 +12,8 @@ from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
 from airflow_provider_rayworkflow.workflow.storage.byte_store import Data
 from airflow_provider_rayworkflow.workflow.storage.completions import Completions
+from airflow_provider_rayworkflow.workflow.storage.index_updates import rebuild
+from airflow_provider_rayworkflow.workflow.storage.left_logs import LeftLogs
 
 
 @pytest.fixture
@@ -137,6 +142,39 @@ def test_deleted_workflows_are_forgotten_and_count_when_they_come_again(store: W
     assert ends.look() == []
     write(store, "w", Status.SUCCESSFUL)
     assert ids(ends.look()) == ["w"]
+
+
+def test_a_first_look_at_a_damaged_index_gives_nothing_that_had_ended_before(store: WorkflowStore):
+    write(store, "before", Status.SUCCESSFUL)
+    rebuild(store, now=time.time())
+    for entry in list(store.bytes.list("v1/index")):
+        store.bytes.put(entry.key, b"torn")
+    ends = watcher(store)
+    assert ends.look() == []
+    write(store, "after", Status.SUCCESSFUL)
+    rebuild(store, now=time.time())
+    assert ids(ends.look()) == ["after"]
+    assert ids(watcher(store).look()) == ["after"]
+
+
+def test_what_came_into_the_index_is_looked_at_once_also_where_nothing_is_confirmed():
+    noting = NotingStore()
+    store = WorkflowStore(noting)
+    rebuild(store, now=1.0)
+    ends = watcher(store, prefix="mine.")
+    ends.look()
+    left = LeftLogs(store, tell=lambda rows: None)
+    reads = []
+    for number in range(300):
+        write(store, f"w{number}", Status.SUCCESSFUL)
+        left.take_over(2.0)
+        noting.calls.clear()
+        ends.look()
+        reads.append(len(noting.calls))
+    assert max(reads) <= min(reads) + 4
+    noting.calls.clear()
+    assert watcher(store, prefix="mine.").look() == []
+    assert len(noting.calls) <= max(reads) + 4
 
 
 def test_a_prefix_that_is_too_long_is_refused(store: WorkflowStore):

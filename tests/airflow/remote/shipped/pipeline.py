@@ -105,6 +105,15 @@ def gated(folder: str):
     return after.bind(folder, gate.bind(folder, a.bind(folder)))
 
 
+def built_late(folder: str):
+    """Built when there is a file ``build``."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    Path(folder, "builds").touch()
+    while not Path(folder, "build").exists():
+        time.sleep(0.05)
+    return gated(folder)
+
+
 def gated_for_once(folder: str):
     Path(folder).mkdir(parents=True, exist_ok=True)
     return after.bind(folder, gate_for_once.bind(folder, a.bind(folder)))
