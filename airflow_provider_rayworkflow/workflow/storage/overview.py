@@ -298,6 +298,11 @@ class Overview:
         """Of the index; 0 without one."""
         return self._index.version
 
+    @property
+    def rebuilt(self) -> int:
+        """The version of the index that was made anew last; 0 for none."""
+        return self._index.rebuilt
+
     def changed_since(self, version: int) -> set[str]:
         """The segments of workflows that may have ended since a version of the index.
 
