@@ -34,6 +34,7 @@ from airflow_provider_rayworkflow.workflow.storage.listing import (
     LISTED,
     ListFilter,
     ListPage,
+    check_begin,
     read_page,
 )
 from airflow_provider_rayworkflow.workflow.storage.overview import Listed, Overview
@@ -194,6 +195,12 @@ def act_on_batch(
         raise HTTPException(422, f"{body.action.value} is done to one workflow at a time.")
     chosen = body.chosen.filter
     until = min(body.before, chosen.until) if chosen.until is not None else body.before
+    # Before the connection is opened: a refusal tells nothing of it.
+    try:
+        after = unseal(body.after)
+        check_begin(after, chosen)
+    except ValueError as exc:
+        raise HTTPException(422, str(exc)) from exc
     try:
         hook = open_hook(body.conn_id)
         page = _read(
@@ -203,12 +210,10 @@ def act_on_batch(
             replace(chosen, until=until),
             body.action,
             size=body.most,
-            after=unseal(body.after),
+            after=after,
         )
     except NoAnswerError:
         raise
-    except ValueError as exc:
-        raise HTTPException(422, str(exc)) from exc
     except Exception as exc:  # any error: an answer, and the details to the log only
         log.warning("The workflows of connection %r can't be listed: %s", body.conn_id, exc)
         if access.allows_connection("GET", body.conn_id):

@@ -23,6 +23,7 @@ from airflow_provider_rayworkflow.plugin.web.bulk import (
 )
 from airflow_provider_rayworkflow.plugin.web.chosen import Chosen
 from airflow_provider_rayworkflow.plugin.web.lists import list_page
+from airflow_provider_rayworkflow.plugin.web.seals import seal
 from airflow_provider_rayworkflow.plugin.web.storages import open_hook
 from airflow_provider_rayworkflow.workflow.model.graph import Graph, Task
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
@@ -251,6 +252,18 @@ def test_a_broken_filter_or_begin_is_refused():
         do(DELETE, since="yesterday")
     with pytest.raises(HTTPException, match="begin with the first page"):
         do(DELETE, after="x")
+
+
+@pytest.mark.usefixtures("store")
+@pytest.mark.parametrize("after", ["x", seal("of no order")])
+@pytest.mark.parametrize("conn_id", ["local", "missing"])
+def test_a_broken_begin_is_refused_alike_for_connections_that_exist_and_that_do_not(
+    conn_id: str, after: str
+):
+    body = BulkBody(conn_id=conn_id, action=DELETE, before=1.0, most=1, after=after)
+    with pytest.raises(HTTPException) as raised:
+        act_on_batch(Rights(GET={"mine"}), body)
+    assert raised.value.status_code == 422
 
 
 @pytest.mark.parametrize("most", [0, 101])
