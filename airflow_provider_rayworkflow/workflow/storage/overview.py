@@ -339,13 +339,14 @@ class Overview:
         log.warning("The index is of no use, all statuses are listed: %s", problem)
 
     def _read_logs(self) -> list[ChangeLog]:
-        found = []
-        for writer in self.store.changes.writers(self._report):
+        def read(writer: str) -> ChangeLog | None:
             try:
-                found.append(self.store.changes.read(writer, only_untaken=True))
+                return self.store.changes.read(writer, only_untaken=True)
             except KeyNotFoundError:
-                continue  # taken over since the listing: the index is read later
-        return found
+                return None  # taken over since the listing: the index is read later
+
+        found = self._rows.each(read, self.store.changes.writers(self._report))
+        return [one for one in found if one is not None]
 
     def _is_complete(self, writers: set[str]) -> bool:
         """False if a manager that lives has no change log."""
