@@ -174,6 +174,14 @@ class Overview:
     def _order(
         self, prefix: str, low: str, high: str, reverse: bool
     ) -> Iterator[tuple[str, Listed]]:
+        for key, row in self._written(prefix, low, high, reverse):
+            if (listed := self._honest(row)) is not None:
+                yield key.removeprefix(prefix), listed
+
+    def _written(
+        self, prefix: str, low: str, high: str, reverse: bool
+    ) -> Iterator[tuple[str, IndexRow]]:
+        """The rows of one order with their keys, as the change logs and the index have them."""
         first, end = prefix + low, prefix + high if high else behind(prefix)
         newer = sorted(
             (key, row)
@@ -187,12 +195,9 @@ class Overview:
             for key, row in self._index.scan(first, end, reverse=reverse)
             if row.segment not in self._newer and row.status is not WorkflowStatus.NONE
         )
-        merged = heapq.merge(
+        return heapq.merge(
             stored, reversed(newer) if reverse else newer, key=_key_of, reverse=reverse
         )
-        for key, row in merged:
-            if (listed := self._honest(row)) is not None:
-                yield key.removeprefix(prefix), listed
 
     def find(self, statuses: Collection[WorkflowStatus]) -> Iterator[Listed]:
         """The workflows that have one of these statuses; the newest first, where there is an index.
@@ -307,12 +312,17 @@ class Overview:
         """
         found = set(self._newer)
         found.update(self._index.came_since(version))
-        for status in _ACTIVE:
-            found.update(
-                listed.row.segment
-                for listed in self.scan(by_status(status))
-                if not listed.status.is_active
-            )
+        lost = [
+            row
+            for status in _ACTIVE
+            for _, row in self._written(by_status(status), "", "", reverse=False)
+            if self._status_of(row) is not row.status
+        ]
+        self._read_lost(lost)
+        for row in lost:
+            listed = self._honest(row)
+            if listed is not None and not listed.status.is_active:
+                found.add(row.segment)
         return found
 
     def count_by_status(self, prefix: str, *, low: str = "") -> Counter[WorkflowStatus]:
@@ -380,10 +390,15 @@ class Overview:
         if status is row.status:
             return Listed(row=row, status=status)
         # Its last word may have come after the index, or its log, was written.
-        if row.segment not in self._read_again:
-            self._read_again |= self._rows.read([row.segment], instead=_none)
+        self._read_lost([row])
         now = self._read_again[row.segment]
         return None if now is None else self._as_read(now)
+
+    def _read_lost(self, rows: Iterable[IndexRow]) -> None:
+        """Read the status documents of workflows whose manager is gone, several at once; each document once."""
+        wanted = {row.segment for row in rows} - self._read_again.keys()
+        if wanted:
+            self._read_again |= self._rows.read(sorted(wanted), instead=_none)
 
     def _as_read(self, row: IndexRow) -> Listed:
         return Listed(row=row, status=self._status_of(row))

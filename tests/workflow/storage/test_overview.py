@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from noting_store import NotingStore
-from sample_records import lease
+from sample_records import lease, status_record
 
+from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 from airflow_provider_rayworkflow.workflow.storage.change_logs import ChangeLog
+from airflow_provider_rayworkflow.workflow.storage.index_updates import rebuild
 from airflow_provider_rayworkflow.workflow.storage.overview import Overview
 
 S = TypeVar("S")
@@ -36,3 +38,15 @@ def test_all_change_logs_are_read_at_the_same_time():
         store.leases.write(lease(manager_id))
     Overview(store, in_threads=together).load()
     assert together.sizes == [3]
+
+
+def test_a_watcher_reads_all_workflows_of_dead_managers_at_the_same_time():
+    store, together = WorkflowStore(NotingStore()), Together()
+    for number in range(5):
+        store.write_status(status_record(WorkflowStatus.RUNNING, f"w{number}", manager_id="gone"))
+    rebuild(store, now=0.0)
+    store.bytes.delete_folder("v1/changes")
+    overview = Overview(store, in_threads=together)
+    assert overview.load()
+    assert overview.changed_since(overview.version) == {f"w{number}" for number in range(5)}
+    assert together.sizes == [5]
