@@ -335,12 +335,23 @@ class Overview:
         first, end = prefix + low, behind(prefix)
         counts = self._index.count(first, end)
         for segment, row in self._newer.items():
-            # By its creation: the rows of one day lie together. Of a deleted one that is not known.
-            before = self._index.get_by_creation(row) if row else self._index.get(segment)
+            before = self._indexed(segment, row)
             for one, number in ((before, -1), (row, 1)):
                 if one is not None and any(first <= key < end for key in index_keys(one)):
                     counts[one.status] += number
         return counts
+
+    def _indexed(self, segment: str, row: IndexRow | None) -> IndexRow | None:
+        """What the index has of a workflow that a change log knows better.
+
+        :param row: what the change log has, None for a deleted one.
+        """
+        if row is None:
+            return self._index.get(segment)
+        # By its creation: the rows of one day lie together.
+        found = self._index.get_by_creation(row)
+        # A restart has given it another creation. A workflow of the first epoch is new.
+        return self._index.get(segment) if found is None and row.epoch > 1 else found
 
     def warn_or_raise(self, problem: DataLoadError) -> None:
         """Return where the index is damaged, so that the caller has to read statuses instead."""

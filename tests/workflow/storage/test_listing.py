@@ -399,6 +399,15 @@ def test_the_workflows_of_the_last_day_are_counted_by_status(storage: Storage):
     assert counts == {FAILED: 3, RUNNING: 1, RESUMABLE: 1, SUCCESSFUL: 1}
 
 
+def test_a_workflow_that_was_restarted_is_counted_once(storage: Storage):
+    now = 10 * DAY_S
+    storage.let_manager_live()
+    storage.add("again", FAILED, created_at=now - 100)
+    storage.index_all()
+    storage.add("again", SUCCESSFUL, created_at=now - 1, epoch=2)
+    assert count_last_day(storage.overview(), now) == {SUCCESSFUL: 1}
+
+
 def test_counts_cost_a_few_reads(storage: Storage):
     storage.let_manager_live()
     storage.index_rows(
