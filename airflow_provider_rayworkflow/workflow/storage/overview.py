@@ -26,7 +26,7 @@ from airflow_provider_rayworkflow.workflow.model.index_row import (
     time_key,
 )
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
-from airflow_provider_rayworkflow.workflow.storage import keys
+from airflow_provider_rayworkflow.workflow.storage import keys, shown
 from airflow_provider_rayworkflow.workflow.storage.change_logs import ChangeLog
 from airflow_provider_rayworkflow.workflow.storage.latest_index import LatestIndex
 from airflow_provider_rayworkflow.workflow.storage.left_out import Report, log_left_out
@@ -142,7 +142,7 @@ class Overview:
         try:
             logs = self._read_logs()
             has_index = self._index.load()
-            self._settle(logs)
+            self._newer |= _settled(logs, self._index, self._rows)
             self._newer |= self._held.rows
             return has_index and self._is_complete({one.writer for one in logs})
         except DataLoadError as exc:
@@ -335,29 +335,22 @@ class Overview:
         first, end = prefix + low, behind(prefix)
         counts = self._index.count(first, end)
         for segment, row in self._newer.items():
-            before = self._indexed(segment, row)
+            before = _indexed(self._index, segment, row)
             for one, number in ((before, -1), (row, 1)):
                 if one is not None and any(first <= key < end for key in index_keys(one)):
                     counts[one.status] += number
         return counts
 
-    def _indexed(self, segment: str, row: IndexRow | None) -> IndexRow | None:
-        """What the index has of a workflow that a change log knows better.
-
-        :param row: what the change log has, None for a deleted one.
-        """
-        if row is None:
-            return self._index.get(segment)
-        # By its creation: the rows of one day lie together.
-        found = self._index.get_by_creation(row)
-        # A restart has given it another creation. A workflow of the first epoch is new.
-        return self._index.get(segment) if found is None and row.epoch > 1 else found
-
     def warn_or_raise(self, problem: DataLoadError) -> None:
         """Return where the index is damaged, so that the caller has to read statuses instead."""
         if problem.is_transient:
             raise problem
-        log.warning("The index is of no use, all statuses are listed: %s", problem)
+        log.warning(
+            "Storage %s: a list reads all statuses, because a part of its index or a change log can't be read. "
+            "If this goes on, run `rayworkflow reindex`. %s",
+            shown(self.store.bytes.uri),
+            problem,
+        )
 
     def _read_logs(self) -> list[ChangeLog]:
         def read(writer: str) -> ChangeLog | None:
@@ -376,25 +369,6 @@ class Overview:
                 log.warning("Manager %s has no change log: all statuses are listed", manager_id)
                 return False
         return True
-
-    def _settle(self, logs: Sequence[ChangeLog]) -> None:
-        """Decide of each workflow in a change log what counts."""
-        found: dict[str, list[tuple[int, IndexRow | None]]] = {}
-        for changed in logs:
-            for change in changed.untaken:
-                found.setdefault(change.segment, []).append((changed.version, change.row))
-        since = min((version for rows in found.values() for version, _ in rows), default=None)
-        later = {} if since is None else self._index.came_since(since)
-        unsettled = []
-        for segment, rows in found.items():
-            version, row = rows[0]
-            is_whole = self._index.rebuilt <= version
-            came = later.get(segment, ())
-            if len(rows) > 1 or row is None or not (is_whole and _is_newer(row, version, came)):
-                unsettled.append(segment)
-            else:
-                self._newer[segment] = None if row.status is WorkflowStatus.NONE else row
-        self._newer |= self._rows.read(unsettled, instead=_none)
 
     def _honest(self, row: IndexRow) -> Listed | None:
         status = self._status_of(row)
@@ -418,6 +392,42 @@ class Overview:
         if self._held.has_dropped(row):
             return WorkflowStatus.RESUMABLE
         return self.look.of(row.status, row.manager_id)
+
+
+def _indexed(index: LatestIndex, segment: str, row: IndexRow | None) -> IndexRow | None:
+    """What an index has of a workflow that a change log knows better.
+
+    :param row: what the change log has, None for a deleted one.
+    """
+    if row is None:
+        return index.get(segment)
+    # By its creation: the rows of one day lie together.
+    found = index.get_by_creation(row)
+    # A restart has given it another creation. A workflow of the first epoch is new.
+    return index.get(segment) if found is None and row.epoch > 1 else found
+
+
+def _settled(
+    logs: Sequence[ChangeLog], index: LatestIndex, reader: RowReader
+) -> dict[str, IndexRow | None]:
+    """What counts of each workflow in the change logs, by segment; None for a deleted one."""
+    found: dict[str, list[tuple[int, IndexRow | None]]] = {}
+    for changed in logs:
+        for change in changed.untaken:
+            found.setdefault(change.segment, []).append((changed.version, change.row))
+    since = min((version for rows in found.values() for version, _ in rows), default=None)
+    later = {} if since is None else index.came_since(since)
+    settled: dict[str, IndexRow | None] = {}
+    unsettled = []
+    for segment, rows in found.items():
+        version, row = rows[0]
+        is_whole = index.rebuilt <= version
+        came = later.get(segment, ())
+        if len(rows) > 1 or row is None or not (is_whole and _is_newer(row, version, came)):
+            unsettled.append(segment)
+        else:
+            settled[segment] = None if row.status is WorkflowStatus.NONE else row
+    return settled | reader.read(unsettled, instead=_none)
 
 
 def _is_newer(row: IndexRow, version: int, came: Iterable[tuple[int, Json]]) -> bool:

@@ -367,7 +367,9 @@ def test_a_damaged_status_hides_no_other_workflow(storage: Storage):
 
 
 @pytest.mark.parametrize("folder", [INDEX_ROOTS, INDEX_NODES])
-def test_a_damaged_index_gives_the_same_page(storage: Storage, folder: str):
+def test_a_damaged_index_gives_the_same_page_and_a_warning_with_the_remedy(
+    storage: Storage, folder: str, caplog: pytest.LogCaptureFixture
+):
     storage.add_many(300)
     storage.index_all()
     expected = all_pages(storage)
@@ -377,6 +379,8 @@ def test_a_damaged_index_gives_the_same_page(storage: Storage, folder: str):
     assert all_pages(storage) == expected
     assert ids([*iterate(storage.overview(), ListFilter())]) == expected
     assert count_last_day(storage.overview(), now=100.0) == {}
+    assert "Storage memory://: a list reads all statuses" in caplog.text
+    assert "run `rayworkflow reindex`" in caplog.text
 
 
 # ---- counts
