@@ -237,7 +237,7 @@ class Overview:
     def find_ended(
         self, statuses: Collection[WorkflowStatus], *, before: float
     ) -> Iterator[Listed]:
-        """As :meth:`find`, of those that were active before a time for the last time, as far as that is known.
+        """As :meth:`find`, of those whose last activity came before a time. Others may be among them.
 
         :param before: seconds since the epoch.
         """
