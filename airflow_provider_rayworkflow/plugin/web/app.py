@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import re
-import time
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlencode
@@ -167,7 +166,6 @@ def show_bulk(
     """What has to be confirmed before something is done to all workflows that a filter selects."""
     if action not in OFFERS:
         raise HTTPException(404, "There is no such page.")
-    before = time.time()
     may_see_all = access.allows_connection("GET", conn_id)
     selected = Selected()
     try:
@@ -187,7 +185,6 @@ def show_bulk(
         "offer": OFFERS[action],
         "statuses": statuses_for(chosen, action),
         "selected": selected,
-        "before": before,
     }
     return _page(request, "bulk.html", context)
 

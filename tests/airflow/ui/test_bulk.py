@@ -146,6 +146,19 @@ def test_what_the_user_may_do_is_offered(store: WorkflowStore):
 # ---- what is done
 
 
+@pytest.mark.parametrize("created_at", [1_000.123456789, 4_000_000_000.000001])
+def test_a_workflow_that_begins_after_the_confirmation_is_not_acted_on_whatever_the_servers_clock(
+    store: WorkflowStore, created_at: float
+):
+    add(store, "counted", created_at=created_at)
+    add(store, "older", created_at=1.0)
+    selected = count(Chosen(), CANCEL)
+    add(store, "later", created_at=created_at + 0.001)
+    assert selected == Selected(count=2)
+    assert do(CANCEL, before=selected.before)["done"] == selected.count
+    assert statuses(store) == {"counted": "CANCELED", "older": "CANCELED", "later": "FAILED"}
+
+
 def test_all_that_the_filter_selects_is_deleted_and_nothing_else(store: WorkflowStore):
     add(store, "old", dag_id="d", created_at=1.0)
     add(store, "older", dag_id="d", created_at=0.5)
