@@ -268,7 +268,7 @@ def test_a_broken_filter_or_begin_is_refused():
 
 
 @pytest.mark.usefixtures("store")
-@pytest.mark.parametrize("after", ["x", seal("of no order")])
+@pytest.mark.parametrize("after", ["x", seal("of no order")], ids=["no seal", "of no order"])
 @pytest.mark.parametrize("conn_id", ["local", "missing"])
 def test_a_broken_begin_is_refused_alike_for_connections_that_exist_and_that_do_not(
     conn_id: str, after: str
