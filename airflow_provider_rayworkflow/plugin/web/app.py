@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import re
-import time
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlencode
@@ -38,7 +37,12 @@ from airflow_provider_rayworkflow.plugin.web.bulk import (
 )
 from airflow_provider_rayworkflow.plugin.web.chosen import STATUSES, ChosenDep
 from airflow_provider_rayworkflow.plugin.web.lanes import NoAnswerError
-from airflow_provider_rayworkflow.plugin.web.lists import ShownPage, count_page, list_page
+from airflow_provider_rayworkflow.plugin.web.lists import (
+    ShownPage,
+    count_page,
+    list_page,
+    visible_part,
+)
 from airflow_provider_rayworkflow.plugin.web.logs import log_after
 from airflow_provider_rayworkflow.plugin.web.responses import SafeJson, on_storage, on_task_instance
 from airflow_provider_rayworkflow.plugin.web.shown import (
@@ -129,9 +133,7 @@ def show_workflows(
     except Exception as exc:  # any error: an answer, and the details to the log only
         log.warning("The workflows of connection %r can't be listed: %s", conn_id, exc)
     problem = "" if page or not may_see_all else UNREADABLE
-    # A user who may not see the connection learns no more than of one without workflows of theirs.
-    if not may_see_all and (page is None or not (page.rows or chosen.after)):
-        page = ShownPage()
+    page = visible_part(page, may_see_connection=may_see_all)
     context = {
         "conn_id": conn_id,
         "connections": access.connections,
@@ -164,7 +166,6 @@ def show_bulk(
     """What has to be confirmed before something is done to all workflows that a filter selects."""
     if action not in OFFERS:
         raise HTTPException(404, "There is no such page.")
-    before = time.time()
     may_see_all = access.allows_connection("GET", conn_id)
     selected = Selected()
     try:
@@ -184,7 +185,6 @@ def show_bulk(
         "offer": OFFERS[action],
         "statuses": statuses_for(chosen, action),
         "selected": selected,
-        "before": before,
     }
     return _page(request, "bulk.html", context)
 

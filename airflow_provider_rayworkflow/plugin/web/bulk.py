@@ -6,9 +6,10 @@ again, and needs the rights that it would need alone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from fastapi import HTTPException
@@ -34,6 +35,7 @@ from airflow_provider_rayworkflow.workflow.storage.listing import (
     LISTED,
     ListFilter,
     ListPage,
+    check_begin,
     read_page,
 )
 from airflow_provider_rayworkflow.workflow.storage.overview import Listed, Overview
@@ -91,7 +93,7 @@ OFFERS = {
 class BulkBody(BaseModel):
     """What the page's script sends, a batch at a time: :class:`.Chosen` is the filter.
 
-    :ivar before: when the user saw how many there are, in seconds since the epoch: later ones are not meant.
+    :ivar before: :attr:`Selected.before` of what the user has confirmed: later workflows are not meant.
     :ivar most: how many it acts on, at most.
     """
 
@@ -123,10 +125,13 @@ class Selected:
 
     :ivar count: at most :data:`MOST`.
     :ivar is_more: there are more, or may be: not all were looked at.
+    :ivar before: the first time after the newest creation among them, in seconds since the epoch by the clocks of
+        the managers that created them. This server's clock may differ from those.
     """
 
     count: int = 0
     is_more: bool = False
+    before: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -170,13 +175,18 @@ def count_selected(
 
     :raises StorageError: when the storage can't be read.
     """
-    overview, count, after = open_overview(hook), 0, ""
+    overview, count, after, before = open_overview(hook), 0, "", 0.0
     for _ in range(_MOST_PAGES):
         page = _read(overview, hook, access, chosen.filter, action, size=most - count, after=after)
         count, after = count + len(page.rows), page.next
+        before = max([before, *(_behind(listed.row.created_at) for listed in page.rows)])
         if not after or count == most:
             break
-    return Selected(count=count, is_more=bool(after))
+    return Selected(count=count, is_more=bool(after), before=before)
+
+
+def _behind(seconds: float) -> float:
+    return math.nextafter(seconds, math.inf)
 
 
 def act_on_batch(
@@ -194,6 +204,12 @@ def act_on_batch(
         raise HTTPException(422, f"{body.action.value} is done to one workflow at a time.")
     chosen = body.chosen.filter
     until = min(body.before, chosen.until) if chosen.until is not None else body.before
+    # Before the connection is opened: a refusal tells nothing of it.
+    try:
+        after = unseal(body.after)
+        check_begin(after, chosen)
+    except ValueError as exc:
+        raise HTTPException(422, str(exc)) from exc
     try:
         hook = open_hook(body.conn_id)
         page = _read(
@@ -203,12 +219,10 @@ def act_on_batch(
             replace(chosen, until=until),
             body.action,
             size=body.most,
-            after=unseal(body.after),
+            after=after,
         )
     except NoAnswerError:
         raise
-    except ValueError as exc:
-        raise HTTPException(422, str(exc)) from exc
     except Exception as exc:  # any error: an answer, and the details to the log only
         log.warning("The workflows of connection %r can't be listed: %s", body.conn_id, exc)
         if access.allows_connection("GET", body.conn_id):

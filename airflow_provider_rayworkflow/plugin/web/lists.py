@@ -17,7 +17,7 @@ from airflow_provider_rayworkflow.workflow.model.index_row import IndexRow
 from airflow_provider_rayworkflow.workflow.model.records import ORIGIN_KEY
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage.listing import (
-    ListPage,
+    check_begin,
     count_last_day,
     read_page,
 )
@@ -91,28 +91,44 @@ def list_page(hook: RayWorkflowHook, access: Access, chosen: Chosen) -> ShownPag
     def is_shown(listed: Listed) -> bool:
         return access.allows("GET", conn_id, origin_of(listed))
 
-    def read(after: str) -> ListPage:
-        return read_page(
-            overview,
-            chosen.filter,
-            size=PAGE_SIZE,
-            after=after,
-            sort=chosen.sort,
-            descending=chosen.is_descending,
-            is_shown=is_shown,
-        )
-
-    is_lost = False
-    try:
-        page = read(unseal(chosen.after))
-    except ValueError:  # of another order, or sealed with another key
-        page, is_lost = read(""), True
+    after, is_lost = _begin_of(chosen)
+    page = read_page(
+        overview,
+        chosen.filter,
+        size=PAGE_SIZE,
+        after=after,
+        sort=chosen.sort,
+        descending=chosen.is_descending,
+        is_shown=is_shown,
+    )
     return ShownPage(
         rows=[Row(listed=listed, origin=origin_of(listed)) for listed in page.rows],
         next=seal(page.next),
         is_cut=page.is_cut,
         is_lost=is_lost,
     )
+
+
+def visible_part(page: ShownPage | None, *, may_see_connection: bool) -> ShownPage | None:
+    """What the user may know of a page.
+
+    A user without rights on the connection learns no more than of an unknown connection, unless rows are shown.
+
+    :param page: None when the connection can't be read.
+    """
+    if may_see_connection or (page is not None and page.rows):
+        return page
+    return ShownPage()
+
+
+def _begin_of(chosen: Chosen) -> tuple[str, bool]:
+    """The begin of the page, and whether what was asked for is the begin of no page."""
+    try:
+        after = unseal(chosen.after)
+        check_begin(after, chosen.filter, sort=chosen.sort, descending=chosen.is_descending)
+    except ValueError:  # of another order, or sealed with another key
+        return "", True
+    return after, False
 
 
 def count_page(

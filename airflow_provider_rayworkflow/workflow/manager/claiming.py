@@ -237,6 +237,7 @@ class Claiming:
             number=0,
             manager_id=self._known.manager_id,
             created_at=continued.created_at if continued else now,
+            changed_at=now,
             started_at=now if status is WorkflowStatus.RUNNING else None,
             user_metadata=continued.user_metadata if continued else start.user_metadata,
             tasks_total=len(graph.tasks),

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from airflow_provider_rayworkflow.workflow.exceptions import LeaseLostError, text_of
+from airflow_provider_rayworkflow.workflow.exceptions import LeaseLostError, StorageError, text_of
 from airflow_provider_rayworkflow.workflow.execution.attempt_table import AttemptTable
 from airflow_provider_rayworkflow.workflow.execution.metrics import Metrics
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
@@ -205,7 +205,10 @@ class Manager:
             self.runs.stop(live, Stop.SUSPEND)
         ended = [live.ended for live in self._known.live.values()]
         await asyncio.gather(*ended, return_exceptions=True)
-        await self._known.changes.close()
+        try:
+            await self._known.changes.close()
+        except StorageError as exc:  # the statuses say the same
+            log.warning("The change log could not be closed: %s", exc)
         await self._known.in_thread(self._known.store.leases.delete, self._known.manager_id)
         await self._index.close()
 

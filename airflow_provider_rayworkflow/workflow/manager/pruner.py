@@ -10,6 +10,7 @@ from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.manager.lease_keeper import LeaseKeeper
 from airflow_provider_rayworkflow.workflow.manager.registry import Registry
 from airflow_provider_rayworkflow.workflow.offline.prune import Pruned, prune_few_by_few
+from airflow_provider_rayworkflow.workflow.storage.overview import Overview
 
 log = get_logger(__name__)
 
@@ -129,7 +130,8 @@ class Pruner:
         return await asyncio.shield(self._few)
 
     def _has_index(self) -> bool:
-        return self._known.store.index.last_version() > 0
+        # Without one, each round would read all that is stored.
+        return Overview(self._known.store, self._known.clock).load()
 
 
 def _shown(retention: Mapping[str, float]) -> str:

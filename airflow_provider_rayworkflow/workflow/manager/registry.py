@@ -101,8 +101,10 @@ class Registry:
         self.live: dict[str, HeldWorkflow] = {}
         self.threads = ThreadPool(_STORAGE_THREADS, thread_name_prefix="storage")
         self.writes = Writes(store.bytes, self.threads)
+        # A thread of its own: those of the others may wait for it, all of them.
+        log_writes = Writes(store.bytes, ThreadPool(1, thread_name_prefix="change log"))
         self.changes = OwnChanges(
-            store, self.writes, manager_id=manager_id, gather_s=self.intervals.changes_s
+            store, log_writes, manager_id=manager_id, gather_s=self.intervals.changes_s
         )
         self.store = store.with_notes(self.changes)
         self.statuses = StatusReader(self.store, clock)
@@ -153,21 +155,9 @@ class Registry:
         This manager knows those that it holds better than the storage. Sorted by id, those that wait or waited
         for a slot last.
         """
-        wanted, held = set(statuses), dict(self.live)
-        found = [
-            (workflow_id, live.record.status, live.record.status)
-            for workflow_id, live in held.items()
-        ]
-        # What was written as active and runs nowhere is RESUMABLE, also if this manager wrote it.
-        asked = wanted | ({*_ACTIVE} if WorkflowStatus.RESUMABLE in wanted else set())
-        for listed in Overview(self.store, self.clock).find(asked):
-            if listed.workflow_id not in held:
-                status = listed.status
-                if listed.row.manager_id == self.manager_id:
-                    status = self._own_status(listed.workflow_id, status)
-                found.append((listed.workflow_id, status, listed.row.status))
-        found.sort(key=lambda item: (item[2] is WorkflowStatus.PENDING, item[0]))
-        return [(workflow_id, status) for workflow_id, status, _ in found if status in wanted]
+        found = list(Overview(self.store, self.clock, held=self._held()).find(statuses))
+        found.sort(key=lambda one: (one.row.status is WorkflowStatus.PENDING, one.workflow_id))
+        return [(listed.workflow_id, listed.status) for listed in found]
 
     def list_page(
         self, chosen: ListFilter, *, size: int, after: str = ""
@@ -178,12 +168,7 @@ class Registry:
 
         :returns: ids and honest statuses, and where the next page begins; ``""`` for the last one.
         """
-        rows = [
-            IndexRow.of(live.record, quote_id(workflow_id))
-            for workflow_id, live in dict(self.live).items()
-        ]
-        held = HeldRows(manager_id=self.manager_id, rows={row.segment: row for row in rows})
-        overview = Overview(self.store, self.clock, held=held)
+        overview = Overview(self.store, self.clock, held=self._held())
         page = read_page(
             overview,
             chosen,
@@ -192,6 +177,13 @@ class Registry:
             most_read=sys.maxsize,
         )
         return [(listed.workflow_id, listed.status) for listed in page.rows], page.next
+
+    def _held(self) -> HeldRows:
+        rows = [
+            IndexRow.of(live.record, quote_id(workflow_id))
+            for workflow_id, live in dict(self.live).items()
+        ]
+        return HeldRows(manager_id=self.manager_id, rows={row.segment: row for row in rows})
 
     def list_held_by(self, manager_ids: Collection[str]) -> list[str]:
         """Ids of the workflows that these managers held when they died. Blocks."""

@@ -253,6 +253,7 @@ class WorkflowRuns:
         late = _next(
             live.record,
             status,
+            changed_at=self._known.clock(),
             failure=failure,
             ended_at=None if status is WorkflowStatus.CANCELED else self._known.clock(),
             stopped_by=live.stopped_by,
@@ -273,7 +274,12 @@ class WorkflowRuns:
         self._known.changes.doubt(quote_id(live.claim.workflow_id))
         if not lost.is_deleted or self._known.tenure.is_over:
             return
-        late = _next(live.record, WorkflowStatus.RESUMABLE, failure=system_failure(lost))
+        late = _next(
+            live.record,
+            WorkflowStatus.RESUMABLE,
+            changed_at=self._known.clock(),
+            failure=system_failure(lost),
+        )
         try:
             await self._known.in_thread(_leave_word, self._known.store, live.record, late)
         except Exception as exc:
@@ -312,7 +318,7 @@ class WorkflowRuns:
         self, live: HeldWorkflow, status: WorkflowStatus, **changes: Any
     ) -> None:
         before = live.record
-        record = _next(before, status, **changes)
+        record = _next(before, status, changed_at=self._known.clock(), **changes)
         await self._known.writes.put(
             lambda: status_put(record, signing=self._known.store.signing), guard=live.ownership
         )

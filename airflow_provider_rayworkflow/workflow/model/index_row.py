@@ -59,6 +59,7 @@ class IndexRow:
     :ivar status: as written; NONE: it was deleted.
     :ivar epoch: with ``number`` and ``manager_id`` the rest of the name of its status document.
     :ivar created_at: seconds since the epoch, as the others; of a deleted one, when it was deleted.
+    :ivar changed_at: when it got its status; 0 where that is not known.
     :ivar tasks_done: as the status was written, with ``tasks_total``.
     :ivar origin: the task instance that started it, as its metadata has it; None for none.
     """
@@ -70,6 +71,7 @@ class IndexRow:
     number: int = 0
     manager_id: str = ""
     created_at: float = 0.0
+    changed_at: float = 0.0
     started_at: float | None = None
     ended_at: float | None = None
     tasks_done: int = 0
@@ -88,6 +90,7 @@ class IndexRow:
             number=record.number,
             manager_id=record.manager_id,
             created_at=record.created_at,
+            changed_at=record.changed_at,
             started_at=record.started_at,
             ended_at=record.ended_at,
             tasks_done=record.tasks_done,
@@ -102,8 +105,8 @@ class IndexRow:
 
     @property
     def last_at(self) -> float:
-        """When it was last active: its end, else its start, else its creation."""
-        return self.ended_at or self.started_at or self.created_at
+        """When it got its status, else its end, its start, or its creation."""
+        return self.changed_at or self.ended_at or self.started_at or self.created_at
 
     @property
     def dag_id(self) -> str:
@@ -132,6 +135,7 @@ _DEFAULTS: Json = {
     "number": 0,
     "manager_id": "",
     "created_at": 0.0,
+    "changed_at": 0.0,
     "started_at": None,
     "ended_at": None,
     "tasks_done": 0,

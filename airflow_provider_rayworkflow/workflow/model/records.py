@@ -256,6 +256,7 @@ class StatusRecord:
 
     :ivar epoch: the claim under which it was written.
     :ivar number: rises with each status of an epoch.
+    :ivar changed_at: when it got this status, in seconds since the epoch; 0 where that is not known.
     :ivar manager_id: who wrote it.
     :ivar tasks_total: tasks known so far, continuations included.
     :ivar tasks_done: of these, how many have a checkpoint or have ended.
@@ -272,6 +273,7 @@ class StatusRecord:
     number: int
     manager_id: str
     created_at: float
+    changed_at: float = 0.0
     started_at: float | None = None
     ended_at: float | None = None
     user_metadata: Json = field(default_factory=dict)

@@ -115,6 +115,7 @@ def _write_status(store: WorkflowStore, claim: Claim, *, total: int, now: float)
             number=0,
             manager_id=claim.manager_id,
             created_at=now,
+            changed_at=now,
             user_metadata=claim.user_metadata,
             tasks_total=total,
         )

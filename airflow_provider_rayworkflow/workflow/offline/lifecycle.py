@@ -61,7 +61,13 @@ def change_status(
         waits=waits,
     )
     changed = replace(
-        record, status=status, epoch=taken.epoch, number=0, manager_id=manager_id, ended_at=None
+        record,
+        status=status,
+        epoch=taken.epoch,
+        number=0,
+        manager_id=manager_id,
+        changed_at=now,
+        ended_at=None,
     )
     store.write_status(changed, replaces=record)
 
@@ -100,6 +106,7 @@ def forget_from(
         epoch=taken.epoch,
         number=0,
         manager_id=manager_id,
+        changed_at=now,
         failure=None,
         output=None,
         reuse=None,

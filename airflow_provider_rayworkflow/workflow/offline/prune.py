@@ -95,7 +95,7 @@ def prune(
     long ago (a day at least), and what was submitted so long ago (three days at least) for a cluster that has no manager,
     unless only some ids or ended workflows of any age are meant.
 
-    :param older_than_s: seconds since it ended (or began, if it has no end); None for any time.
+    :param older_than_s: seconds since it got its status; None for any time.
     :param now: seconds since the epoch.
     :param id_prefix: only ids that begin so.
     :param keep_outputs: of successful ones keep the status, the graph and the output, and delete
@@ -125,7 +125,8 @@ def prune_few_by_few(
 ) -> Iterator[list[Pruned]]:
     """As :func:`prune` of one status, a few workflows at a time: each list is made when it is asked for.
 
-    The oldest first. One whose owner only looks gone is left for a later call. Orphans are left alone.
+    The oldest first. One whose owner is gone, or looks so, is left: since when it does not run is not known.
+    Orphans are left alone.
 
     :param few: how many are looked at for a list.
     :returns: what was deleted of each few; an empty list where none of them was.
@@ -223,9 +224,11 @@ class _Pruning:
 
     def _decide(self, found: StoredWorkflow) -> Pruned | None:
         record = found.record
-        last = record.ended_at or record.started_at or record.created_at
+        last = record.changed_at or record.ended_at or record.started_at or record.created_at
         if found.status not in self.statuses or last > self.before:
             return None
+        if found.has_lost_owner and not self.waits:
+            return None  # since when it does not run is not known
         keeps = self.keep_outputs and found.status is WorkflowStatus.SUCCESSFUL
         if keeps and _is_cut_down(self.store, record):
             return None

@@ -68,21 +68,27 @@ class VisitorNotes:
         outer: _Action | None = getattr(self._actions, "now", None)
         action = outer or _Action(self._logs, self._index, self._elapsed)
         action.announce(segments)
-        if outer is not None:
-            yield
-            return
         self._actions.now = action
         try:
             yield
+        except BaseException:
+            action.has_failed = True
+            raise
         finally:
-            self._actions.now = None
-            action.end()
+            self._actions.now = outer
+            if outer is None:
+                action.end()
 
     def wrote(self, row: IndexRow) -> None:
         self._actions.now.wrote(row)
 
 
 class _Action:
+    """One action with its log.
+
+    :ivar has_failed: a part of it has raised: a write whose answer is missing may come late.
+    """
+
     def __init__(self, logs: ChangeLogs, index: Index, elapsed: Callable[[], float]) -> None:
         self._logs = logs
         self._elapsed = elapsed
@@ -91,6 +97,7 @@ class _Action:
         self._changes: dict[str, Change] = {}
         self._seq = 0
         self._written_at = elapsed()
+        self.has_failed = False
 
     def announce(self, segments: Collection[str]) -> None:
         new = [segment for segment in segments if not self._is_look(segment)]
@@ -109,8 +116,10 @@ class _Action:
         self._add(row.segment, row)
 
     def end(self) -> None:
+        # Else the log stays, and has the statuses read, until it counts as left.
+        has_all_rows = all(change.row is not None for change in self._changes.values())
         try:
-            self._logs.write(self._log(is_done=True))
+            self._logs.write(self._log(is_done=has_all_rows or not self.has_failed))
         except StorageError as exc:
             # What was announced stands there: readers look at the statuses themselves.
             log.warning("The end of a change can't be noted: %s", exc)

@@ -21,8 +21,10 @@ from airflow_provider_rayworkflow.workflow.storage.workflow_store import Workflo
 
 Json = dict[str, Any]
 
-# An index that is made anew gives the ends of the last day once more.
-_REMEMBERED_S = 2 * 86_400.0
+_DAY_S = 86_400.0
+# Longer than the clocks of a manager and a watcher differ: of an index that was made anew, ends of a day before
+# the watcher's last note are looked at once more.
+_REMEMBERED_S = 2 * _DAY_S
 # Where nothing ends, the ledger is stored after so many versions of the index: the next process looks from there.
 _MOST_BEHIND = 100
 
@@ -56,10 +58,12 @@ class _Ledger:
     """What is stored of a watcher.
 
     :ivar version: of the index: all ends that came into it by then are passed on.
+    :ivar at: when that was noted, in seconds since the epoch.
     :ivar confirmed: by workflow, the name of its status document whose end was passed on last, and when.
     """
 
     version: int = 0
+    at: float = 0.0
     confirmed: dict[str, Any] = field(default_factory=dict)
 
     def name_of(self, segment: str) -> str:
@@ -137,10 +141,14 @@ class Completions:
         }
         for segment in [segment for segment, listed in changed.items() if listed is None]:
             ledger.confirmed.pop(segment, None)  # deleted: it may come again
+        # An index that was made anew gives earlier ends once more.
+        earliest = ledger.at - _DAY_S if overview.rebuilt > ledger.version else 0.0
         ended = [
             Completion.of(listed)
             for listed in changed.values()
-            if listed is not None and listed.status in self._statuses
+            if listed is not None
+            and listed.status in self._statuses
+            and listed.row.last_at >= earliest
         ]
         self._seen = {end.key.segment for end in ended}
         self._given = {one: given for one, given in self._given.items() if one in self._seen}
@@ -209,6 +217,7 @@ class Completions:
         waiting = [given.since for given in self._given.values()]
         return _Ledger(
             version=max(ledger.version, min(waiting, default=self._looked_to)),
+            at=now,
             confirmed={
                 segment: (name, at)
                 for segment, (name, at) in confirmed.items()
@@ -230,7 +239,7 @@ class Completions:
             return ledger
 
     def _write(self, ledger: _Ledger) -> _Ledger:
-        body = {"version": ledger.version, "confirmed": ledger.confirmed}
+        body = {"version": ledger.version, "at": ledger.at, "confirmed": ledger.confirmed}
         signing = self._store.signing
         self._store.bytes.put(self._key, dump_document(self._key, "watcher", body, signing=signing))
         self._behind = 0

@@ -253,22 +253,20 @@ class Index:
         is_sorted: bool = False,
         after: int | None = None,
         least: int = 0,
-    ) -> int:
-        """Make the next version of these items alone, whatever is there and whether or not it is whole.
-
-        What others commit meanwhile is lost, and the caller has to commit it again.
+    ) -> bool:
+        """Make the next version of these items alone, whether or not what is there is whole.
 
         :param is_sorted: they come in the order of their keys: then few are held at the same time.
         :param after: the version that was the latest when the items were read, None for when the call
             began.
         :param least: the version that it has at least, where roots that readers know may be lost.
-        :returns: how many commits of others came since then.
+        :returns: False if another one has come since then: then nothing has changed.
         :raises ValueError: when two items have the same key, or they are not sorted.
         :raises StorageError: when the index can't be written.
         """
-        latest = self.last_version()
-        begun = latest if after is None else after
-        writer = NodeWriter(self.nodes, latest + 1)
+        begun = self.last_version() if after is None else after
+        version = max(begun + 1, least)
+        writer = NodeWriter(self.nodes, version)
         ordered = items if is_sorted else sorted(items, key=lambda item: item[0])
         try:
             node = index_tree.build(ordered, write=writer.write, tally=self.nodes.tally)
@@ -276,14 +274,16 @@ class Index:
         except BaseException:
             writer.discard()
             raise
-        outcome = _Outcome(has_won=False, is_unused=False)
-        while not outcome.has_won:
-            latest = max([latest, *self._versions()])
-            version = max(latest + 1, least)
-            root = _Root(version=version, token=writer.token, base="", rebuilt=version, replaced=())
-            outcome = self._put(root, node)
-        self._clean(version, outcome.versions, None)
-        return latest - begun
+        if self.last_version() != begun:
+            writer.discard()
+            return False
+        root = _Root(version=version, token=writer.token, base="", rebuilt=version, replaced=())
+        outcome = self._put(root, node)
+        if outcome.is_unused:
+            writer.discard()
+        if outcome.has_won:
+            self._clean(version, outcome.versions, None)
+        return outcome.has_won
 
     def last_version(self) -> int:
         """The latest version, whether or not it is whole; 0 for no index. One listing."""

@@ -6,7 +6,11 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from airflow_provider_rayworkflow.workflow.exceptions import DataLoadError, KeyNotFoundError
+from airflow_provider_rayworkflow.workflow.exceptions import (
+    CorruptedDataError,
+    DataLoadError,
+    KeyNotFoundError,
+)
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.format.signing import or_environment
 from airflow_provider_rayworkflow.workflow.model import index_row
@@ -85,20 +89,40 @@ def take_over_active(store: WorkflowStore, manager_id: str, *, now: float) -> di
 def rebuild(store: WorkflowStore, *, now: float) -> int:
     """Make the index anew from all statuses; returns how many workflows it has.
 
-    One listing, and a read for each workflow. What changes meanwhile stands in change logs that are taken
-    over later; where another one has changed the index meanwhile, it is made once more. Watchers are given the
-    ends of the last day once more, and know them.
+    One listing, and a read for each workflow. What comes into the index meanwhile is read once more. Watchers are
+    given earlier ends once more, and know them.
 
     :param now: seconds since the epoch.
     """
+    after = store.index.last_version()
+    rows = {row.segment: row for row in _all_rows(store)}
     while True:
-        after = store.index.last_version()
         # Change logs and watchers know versions, also where the index was lost: none comes twice.
         version = max(after + 1, min(int(now), _MOST_BY_TIME))
-        rows = list(_all_rows(store))
-        items = sorted_items(rows, now, version)
-        if not store.index.rebuild(items, is_sorted=True, after=after, least=version):
+        items = sorted_items([*rows.values()], now, version)
+        if store.index.rebuild(items, is_sorted=True, after=after, least=version):
             return len(rows)
+        before, after = after, store.index.last_version()
+        try:
+            _read_changed(store, rows, before)
+        except (CorruptedDataError, KeyNotFoundError):
+            rows = {row.segment: row for row in _all_rows(store)}
+
+
+def _read_changed(store: WorkflowStore, rows: dict[str, IndexRow], since: int) -> None:
+    """Read again what came into the index after a version."""
+    tree = store.index.load()
+    if tree is None or tree.rebuilt > since:
+        raise KeyNotFoundError(FEED)  # the feed does not tell
+    changed = {
+        value["segment"]
+        for _, value in tree.scan(low=feed_key(since + 1, ""), high=index_row.behind(FEED))
+    }
+    found = _read_all(lambda segment: _read(store, segment), changed, store.bytes.reads_at_once)
+    for segment, row in found.items():
+        rows.pop(segment, None)
+        if row is not None:
+            rows[segment] = row
 
 
 def sorted_items(rows: Sequence[IndexRow], now: float, version: int) -> Iterator[tuple[str, Json]]:
@@ -107,7 +131,7 @@ def sorted_items(rows: Sequence[IndexRow], now: float, version: int) -> Iterator
     for prefix, keys in keyed.items():
         for number, row in enumerate(rows):
             own = [key for key in index_keys(row) if key.startswith(prefix)]
-            if prefix == FEED and not row.status.is_active and row.last_at > now - _DAY_S:
+            if prefix == FEED and not row.status.is_active and row.last_at > now - FEED_S:
                 own = [feed_key(version, row.segment)]
             keys += [(key, number) for key in own]
         keys.sort()

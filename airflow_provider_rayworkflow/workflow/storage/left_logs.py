@@ -53,7 +53,7 @@ class LeftLogs:
 
     A writer that was only held up writes its whole log again. While it does what takes long, it writes it now and then.
 
-    :param own: the writer whose log is its own business.
+    :param own: the caller's own writer, whose log it leaves alone; ``""`` for none.
     :param elapsed: seconds that never jump.
     :param tell: tells those who watch workflows what the index has of them, before the logs are deleted, which
         they may not have read. By default that is a log of its own, which is deleted some time later.

@@ -137,6 +137,16 @@ def read_page(
     return replace(page, is_cut=page.is_cut or source.is_cut)
 
 
+def check_begin(
+    after: str, chosen: ListFilter, *, sort: Sort = "created", descending: bool = True
+) -> None:
+    """Return if :func:`read_page` takes this begin of a page. Reads nothing.
+
+    :raises ValueError: when ``after`` is not of this order.
+    """
+    _Start.of(after, chosen, sort, descending)
+
+
 def iterate(
     overview: Overview, chosen: ListFilter, *, sort: Sort = "created", descending: bool = True
 ) -> Iterator[Listed]:

@@ -26,7 +26,7 @@ from airflow_provider_rayworkflow.workflow.model.index_row import (
     time_key,
 )
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
-from airflow_provider_rayworkflow.workflow.storage import keys
+from airflow_provider_rayworkflow.workflow.storage import keys, shown
 from airflow_provider_rayworkflow.workflow.storage.change_logs import ChangeLog
 from airflow_provider_rayworkflow.workflow.storage.latest_index import LatestIndex
 from airflow_provider_rayworkflow.workflow.storage.left_out import Report, log_left_out
@@ -142,7 +142,7 @@ class Overview:
         try:
             logs = self._read_logs()
             has_index = self._index.load()
-            self._settle(logs)
+            self._newer |= _settled(logs, self._index, self._rows)
             self._newer |= self._held.rows
             return has_index and self._is_complete({one.writer for one in logs})
         except DataLoadError as exc:
@@ -174,6 +174,14 @@ class Overview:
     def _order(
         self, prefix: str, low: str, high: str, reverse: bool
     ) -> Iterator[tuple[str, Listed]]:
+        for key, row in self._written(prefix, low, high, reverse):
+            if (listed := self._honest(row)) is not None:
+                yield key.removeprefix(prefix), listed
+
+    def _written(
+        self, prefix: str, low: str, high: str, reverse: bool
+    ) -> Iterator[tuple[str, IndexRow]]:
+        """The rows of one order with their keys, as the change logs and the index have them."""
         first, end = prefix + low, prefix + high if high else behind(prefix)
         newer = sorted(
             (key, row)
@@ -187,12 +195,9 @@ class Overview:
             for key, row in self._index.scan(first, end, reverse=reverse)
             if row.segment not in self._newer and row.status is not WorkflowStatus.NONE
         )
-        merged = heapq.merge(
+        return heapq.merge(
             stored, reversed(newer) if reverse else newer, key=_key_of, reverse=reverse
         )
-        for key, row in merged:
-            if (listed := self._honest(row)) is not None:
-                yield key.removeprefix(prefix), listed
 
     def find(self, statuses: Collection[WorkflowStatus]) -> Iterator[Listed]:
         """The workflows that have one of these statuses; the newest first, where there is an index.
@@ -232,7 +237,7 @@ class Overview:
     def find_ended(
         self, statuses: Collection[WorkflowStatus], *, before: float
     ) -> Iterator[Listed]:
-        """As :meth:`find`, of those that were active before a time for the last time, as far as that is known.
+        """As :meth:`find`, of those whose last activity came before a time. Others may be among them.
 
         :param before: seconds since the epoch.
         """
@@ -298,6 +303,11 @@ class Overview:
         """Of the index; 0 without one."""
         return self._index.version
 
+    @property
+    def rebuilt(self) -> int:
+        """The version of the index that was made anew last; 0 for none."""
+        return self._index.rebuilt
+
     def changed_since(self, version: int) -> set[str]:
         """The segments of workflows that may have ended since a version of the index.
 
@@ -307,12 +317,17 @@ class Overview:
         """
         found = set(self._newer)
         found.update(self._index.came_since(version))
-        for status in _ACTIVE:
-            found.update(
-                listed.row.segment
-                for listed in self.scan(by_status(status))
-                if not listed.status.is_active
-            )
+        lost = [
+            row
+            for status in _ACTIVE
+            for _, row in self._written(by_status(status), "", "", reverse=False)
+            if self._status_of(row) is not row.status
+        ]
+        self._read_lost(lost)
+        for row in lost:
+            listed = self._honest(row)
+            if listed is not None and not listed.status.is_active:
+                found.add(row.segment)
         return found
 
     def count_by_status(self, prefix: str, *, low: str = "") -> Counter[WorkflowStatus]:
@@ -325,8 +340,7 @@ class Overview:
         first, end = prefix + low, behind(prefix)
         counts = self._index.count(first, end)
         for segment, row in self._newer.items():
-            # By its creation: the rows of one day lie together. Of a deleted one that is not known.
-            before = self._index.get_by_creation(row) if row else self._index.get(segment)
+            before = _indexed(self._index, segment, row)
             for one, number in ((before, -1), (row, 1)):
                 if one is not None and any(first <= key < end for key in index_keys(one)):
                     counts[one.status] += number
@@ -336,16 +350,22 @@ class Overview:
         """Return where the index is damaged, so that the caller has to read statuses instead."""
         if problem.is_transient:
             raise problem
-        log.warning("The index is of no use, all statuses are listed: %s", problem)
+        log.warning(
+            "Storage %s: a list reads all statuses, because a part of its index or a change log can't be read. "
+            "If this goes on, run `rayworkflow reindex`. %s",
+            shown(self.store.bytes.uri),
+            problem,
+        )
 
     def _read_logs(self) -> list[ChangeLog]:
-        found = []
-        for writer in self.store.changes.writers(self._report):
+        def read(writer: str) -> ChangeLog | None:
             try:
-                found.append(self.store.changes.read(writer, only_untaken=True))
+                return self.store.changes.read(writer, only_untaken=True)
             except KeyNotFoundError:
-                continue  # taken over since the listing: the index is read later
-        return found
+                return None  # taken over since the listing: the index is read later
+
+        found = self._rows.each(read, self.store.changes.writers(self._report))
+        return [one for one in found if one is not None]
 
     def _is_complete(self, writers: set[str]) -> bool:
         """False if a manager that lives has no change log."""
@@ -355,34 +375,20 @@ class Overview:
                 return False
         return True
 
-    def _settle(self, logs: Sequence[ChangeLog]) -> None:
-        """Decide of each workflow in a change log what counts."""
-        found: dict[str, list[tuple[int, IndexRow | None]]] = {}
-        for changed in logs:
-            for change in changed.untaken:
-                found.setdefault(change.segment, []).append((changed.version, change.row))
-        since = min((version for rows in found.values() for version, _ in rows), default=None)
-        later = {} if since is None else self._index.came_since(since)
-        unsettled = []
-        for segment, rows in found.items():
-            version, row = rows[0]
-            is_whole = self._index.rebuilt <= version
-            came = later.get(segment, ())
-            if len(rows) > 1 or row is None or not (is_whole and _is_newer(row, version, came)):
-                unsettled.append(segment)
-            else:
-                self._newer[segment] = None if row.status is WorkflowStatus.NONE else row
-        self._newer |= self._rows.read(unsettled, instead=_none)
-
     def _honest(self, row: IndexRow) -> Listed | None:
         status = self._status_of(row)
         if status is row.status:
             return Listed(row=row, status=status)
         # Its last word may have come after the index, or its log, was written.
-        if row.segment not in self._read_again:
-            self._read_again |= self._rows.read([row.segment], instead=_none)
+        self._read_lost([row])
         now = self._read_again[row.segment]
         return None if now is None else self._as_read(now)
+
+    def _read_lost(self, rows: Iterable[IndexRow]) -> None:
+        """Read the status documents of workflows whose manager is gone, several at once; each document once."""
+        wanted = {row.segment for row in rows} - self._read_again.keys()
+        if wanted:
+            self._read_again |= self._rows.read(sorted(wanted), instead=_none)
 
     def _as_read(self, row: IndexRow) -> Listed:
         return Listed(row=row, status=self._status_of(row))
@@ -391,6 +397,42 @@ class Overview:
         if self._held.has_dropped(row):
             return WorkflowStatus.RESUMABLE
         return self.look.of(row.status, row.manager_id)
+
+
+def _indexed(index: LatestIndex, segment: str, row: IndexRow | None) -> IndexRow | None:
+    """What an index has of a workflow that a change log knows better.
+
+    :param row: what the change log has, None for a deleted one.
+    """
+    if row is None:
+        return index.get(segment)
+    # By its creation: the rows of one day lie together.
+    found = index.get_by_creation(row)
+    # A restart has given it another creation. A workflow of the first epoch is new.
+    return index.get(segment) if found is None and row.epoch > 1 else found
+
+
+def _settled(
+    logs: Sequence[ChangeLog], index: LatestIndex, reader: RowReader
+) -> dict[str, IndexRow | None]:
+    """What counts of each workflow in the change logs, by segment; None for a deleted one."""
+    found: dict[str, list[tuple[int, IndexRow | None]]] = {}
+    for changed in logs:
+        for change in changed.untaken:
+            found.setdefault(change.segment, []).append((changed.version, change.row))
+    since = min((version for rows in found.values() for version, _ in rows), default=None)
+    later = {} if since is None else index.came_since(since)
+    settled: dict[str, IndexRow | None] = {}
+    unsettled = []
+    for segment, rows in found.items():
+        version, row = rows[0]
+        is_whole = index.rebuilt <= version
+        came = later.get(segment, ())
+        if len(rows) > 1 or row is None or not (is_whole and _is_newer(row, version, came)):
+            unsettled.append(segment)
+        else:
+            settled[segment] = None if row.status is WorkflowStatus.NONE else row
+    return settled | reader.read(unsettled, instead=_none)
 
 
 def _is_newer(row: IndexRow, version: int, came: Iterable[tuple[int, Json]]) -> bool:

@@ -53,9 +53,10 @@ class RowReader:
                 self._report(exc)
                 return instead(segment)
 
-        return dict(zip(segments, self._each(read, segments), strict=True))
+        return dict(zip(segments, self.each(read, segments), strict=True))
 
-    def _each(self, call: Callable[[S], T], items: Collection[S]) -> list[T]:
+    def each(self, call: Callable[[S], T], items: Collection[S]) -> list[T]:
+        """What the call returns for each item, in their order; several at once where the storage gains by it."""
         if self._in_threads is not None:
             return self._in_threads(call, items)
         at_once = self._store.bytes.reads_at_once

@@ -170,7 +170,7 @@ _MAX_BELIEVED = 100_000
 
 @contextmanager
 def advising(way_out: str) -> Iterator[None]:
-    """Around reads without which a workflow can't go on: who hears of damage hears what to do.
+    """Around reads without which a workflow can't go on: adds a remedy to the message about damage.
 
     :param way_out: for those who have no copy of the object.
     """

@@ -23,6 +23,7 @@ from airflow_provider_rayworkflow.plugin.web.bulk import (
 )
 from airflow_provider_rayworkflow.plugin.web.chosen import Chosen
 from airflow_provider_rayworkflow.plugin.web.lists import list_page
+from airflow_provider_rayworkflow.plugin.web.seals import seal
 from airflow_provider_rayworkflow.plugin.web.storages import open_hook
 from airflow_provider_rayworkflow.workflow.model.graph import Graph, Task
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
@@ -145,6 +146,19 @@ def test_what_the_user_may_do_is_offered(store: WorkflowStore):
 # ---- what is done
 
 
+@pytest.mark.parametrize("created_at", [1_000.123456789, 4_000_000_000.000001])
+def test_a_workflow_that_begins_after_the_confirmation_is_not_acted_on_whatever_the_servers_clock(
+    store: WorkflowStore, created_at: float
+):
+    add(store, "counted", created_at=created_at)
+    add(store, "older", created_at=1.0)
+    selected = count(Chosen(), CANCEL)
+    add(store, "later", created_at=created_at + 0.001)
+    assert selected == Selected(count=2)
+    assert do(CANCEL, before=selected.before)["done"] == selected.count
+    assert statuses(store) == {"counted": "CANCELED", "older": "CANCELED", "later": "FAILED"}
+
+
 def test_all_that_the_filter_selects_is_deleted_and_nothing_else(store: WorkflowStore):
     add(store, "old", dag_id="d", created_at=1.0)
     add(store, "older", dag_id="d", created_at=0.5)
@@ -251,6 +265,18 @@ def test_a_broken_filter_or_begin_is_refused():
         do(DELETE, since="yesterday")
     with pytest.raises(HTTPException, match="begin with the first page"):
         do(DELETE, after="x")
+
+
+@pytest.mark.usefixtures("store")
+@pytest.mark.parametrize("after", ["x", seal("of no order")], ids=["no seal", "of no order"])
+@pytest.mark.parametrize("conn_id", ["local", "missing"])
+def test_a_broken_begin_is_refused_alike_for_connections_that_exist_and_that_do_not(
+    conn_id: str, after: str
+):
+    body = BulkBody(conn_id=conn_id, action=DELETE, before=1.0, most=1, after=after)
+    with pytest.raises(HTTPException) as raised:
+        act_on_batch(Rights(GET={"mine"}), body)
+    assert raised.value.status_code == 422
 
 
 @pytest.mark.parametrize("most", [0, 101])

@@ -10,7 +10,13 @@ from noting_store import NotingStore
 from sample_records import lease, status_record
 
 from airflow_provider_rayworkflow.plugin.web.chosen import Chosen
-from airflow_provider_rayworkflow.plugin.web.lists import Counts, ShownPage, count_page, list_page
+from airflow_provider_rayworkflow.plugin.web.lists import (
+    Counts,
+    ShownPage,
+    count_page,
+    list_page,
+    visible_part,
+)
 from airflow_provider_rayworkflow.plugin.web.seals import seal, unseal
 from airflow_provider_rayworkflow.workflow.model.index_row import IndexRow, index_keys, status_of
 from airflow_provider_rayworkflow.workflow.model.records import JsonOutput
@@ -234,6 +240,18 @@ def test_counts_take_at_most_twelve_requests(hook: Hook):
     hook.index(many())
     assert sum(counted(hook).numbers.values()) == 1441
     assert hook.requests <= 12
+
+
+def test_a_page_without_rows_tells_nothing_to_a_user_without_rights_on_the_connection(hook: Hook):
+    hook.add("w", dag_id="theirs")
+    lost = listed(hook, Rights("mine"), after="x")
+    cut = ShownPage(next="x", is_cut=True)
+    assert lost.is_lost
+    for page in (lost, cut, None):
+        assert visible_part(page, may_see_connection=False) == ShownPage()
+        assert visible_part(page, may_see_connection=True) == page
+    own = listed(hook, Rights("theirs"))
+    assert visible_part(own, may_see_connection=False) == own
 
 
 def many() -> list[IndexRow]:

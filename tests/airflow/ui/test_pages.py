@@ -167,6 +167,15 @@ def test_other_connections_are_as_if_they_were_not_there(client: Client, conn_id
     assert expected in unescape(listed)
 
 
+@pytest.mark.parametrize("conn_id", ["in_database", "missing"])
+def test_a_begin_of_no_page_does_not_tell_whether_a_connection_exists(client: Client, conn_id: str):
+    path = f"workflows?conn_id={conn_id}&text=flights&after=x"
+    answer = unescape(client("trips").get(path).text)
+    assert "There are no such workflows on this connection, or none that you may see." in answer
+    for telling in ("not known any more", "Not all workflows were looked at", "Next page"):
+        assert telling not in answer
+
+
 def test_connections_of_airflows_database_are_offered_to_those_who_may_see_them(client: Client):
     offered = {
         user: set(re.findall(r'<option value="([^"]+)"', client(user).get("workflows").text))

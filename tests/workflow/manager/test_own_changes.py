@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -18,11 +19,14 @@ from airflow_provider_rayworkflow.workflow.exceptions import DataSaveError, Stor
 from airflow_provider_rayworkflow.workflow.execution.thread_pool import ThreadPool
 from airflow_provider_rayworkflow.workflow.execution.writes import Writes
 from airflow_provider_rayworkflow.workflow.manager.own_changes import KEPT_S, MOST_KEPT, OwnChanges
+from airflow_provider_rayworkflow.workflow.manager.registry import Registry
 from airflow_provider_rayworkflow.workflow.model.index_row import IndexRow
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus as Status
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, keys
+from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
 from airflow_provider_rayworkflow.workflow.storage.byte_store import Data
 from airflow_provider_rayworkflow.workflow.storage.change_logs import ChangeLog
+from airflow_provider_rayworkflow.workflow.storage.leases import Tenure
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -485,5 +489,26 @@ def test_a_run_costs_few_writes_of_the_log_and_a_burst_hardly_more(runs: int, mo
                 )
             )
             assert store.count("put", "v1/changes/") - before <= most
+
+    asyncio.run(check())
+
+
+def test_more_changes_in_threads_than_a_manager_has_threads_come_to_their_end():
+    """Each of these threads waits until its announcement is written."""
+
+    async def check() -> None:
+        known = Registry(
+            WorkflowStore(MemoryStore()), manager_id="m", clock=time.time, tenure=Tenure()
+        )
+        await known.changes.open(0)
+
+        def change(number: int) -> int:
+            with known.store.notes.changing([f"w{number}"]):
+                return number
+
+        numbers = range(300)
+        async with asyncio.timeout(60):
+            done = await asyncio.gather(*(known.in_thread(change, number) for number in numbers))
+        assert done == [*numbers]
 
     asyncio.run(check())

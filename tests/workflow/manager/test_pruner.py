@@ -93,15 +93,18 @@ def test_what_ended_longer_ago_than_its_status_is_kept_is_deleted(
         assert storage.ids == kept - {"failed of late"}
 
 
-def test_what_was_interrupted_is_deleted_if_the_retention_names_it_and_what_runs_never(
+def test_what_was_suspended_is_deleted_if_the_retention_names_it_and_what_runs_or_ran_never(
     fresh: None, storage: Storage
 ) -> None:
-    storage.add("interrupted", "RUNNING", days_old=2)
+    """Since when a workflow does not run whose manager is gone is not known."""
+    storage.add("suspended", "RESUMABLE", days_old=2)
+    storage.add("interrupted", "RUNNING", days_old=20)
     storage.add("resumed", "RUNNING", days_old=2)
     with hurried.in_process(storage.bytes, **OFTEN):
         workflow.run_async(wait_at_gate.bind(), workflow_id="resumed")
         workflow.init(retention={"RESUMABLE": 1, "SUCCESSFUL": 1})
-        wait_until(lambda: "interrupted" not in storage.ids)
+        wait_until(lambda: "suspended" not in storage.ids)
+        assert workflow.get_status("interrupted") == "RESUMABLE"
         assert workflow.get_status("resumed") == "RUNNING"
         effects.gate.set()
         assert workflow.get_output("resumed") is None

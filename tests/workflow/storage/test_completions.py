@@ -22,7 +22,8 @@ def store() -> WorkflowStore:
 
 
 def write(store: WorkflowStore, workflow_id: str, status: Status, *, epoch: int = 1) -> None:
-    store.write_status(status_record(status, workflow_id, epoch=epoch, number=1, manager_id="gone"))
+    fields = {"epoch": epoch, "number": 1, "manager_id": "gone", "changed_at": time.time()}
+    store.write_status(status_record(status, workflow_id, **fields))
 
 
 def watcher(store: WorkflowStore, *statuses: Status, prefix: str = "") -> Completions:
@@ -180,3 +181,19 @@ def test_what_came_into_the_index_is_looked_at_once_also_where_nothing_is_confir
 def test_a_prefix_that_is_too_long_is_refused(store: WorkflowStore):
     with pytest.raises(ValueError, match="give a shorter one"):
         watcher(store, prefix="x" * 101)
+
+
+@pytest.mark.parametrize("days", [3, 60])
+def test_an_end_that_a_watcher_missed_while_the_index_was_made_anew_is_given(
+    store: WorkflowStore, days: int
+):
+    """And none that it has passed on before."""
+    now = time.time()
+    rebuild(store, now=now)
+    write(store, "passed on", Status.SUCCESSFUL)
+    ends = watcher(store)
+    ends.look()
+    write(store, "missed", Status.SUCCESSFUL)
+    LeftLogs(store).take_over(now)
+    rebuild(store, now=now + days * 86_400)
+    assert ids(watcher(store).look()) == ["missed"]

@@ -367,7 +367,9 @@ def test_a_damaged_status_hides_no_other_workflow(storage: Storage):
 
 
 @pytest.mark.parametrize("folder", [INDEX_ROOTS, INDEX_NODES])
-def test_a_damaged_index_gives_the_same_page(storage: Storage, folder: str):
+def test_a_damaged_index_gives_the_same_page_and_a_warning_with_the_remedy(
+    storage: Storage, folder: str, caplog: pytest.LogCaptureFixture
+):
     storage.add_many(300)
     storage.index_all()
     expected = all_pages(storage)
@@ -377,6 +379,8 @@ def test_a_damaged_index_gives_the_same_page(storage: Storage, folder: str):
     assert all_pages(storage) == expected
     assert ids([*iterate(storage.overview(), ListFilter())]) == expected
     assert count_last_day(storage.overview(), now=100.0) == {}
+    assert "Storage memory://: a list reads all statuses" in caplog.text
+    assert "run `rayworkflow reindex`" in caplog.text
 
 
 # ---- counts
@@ -397,6 +401,15 @@ def test_the_workflows_of_the_last_day_are_counted_by_status(storage: Storage):
     storage.store.delete("failed0")
     counts = count_last_day(storage.overview(), now)
     assert counts == {FAILED: 3, RUNNING: 1, RESUMABLE: 1, SUCCESSFUL: 1}
+
+
+def test_a_workflow_that_was_restarted_is_counted_once(storage: Storage):
+    now = 10 * DAY_S
+    storage.let_manager_live()
+    storage.add("again", FAILED, created_at=now - 100)
+    storage.index_all()
+    storage.add("again", SUCCESSFUL, created_at=now - 1, epoch=2)
+    assert count_last_day(storage.overview(), now) == {SUCCESSFUL: 1}
 
 
 def test_counts_cost_a_few_reads(storage: Storage):
