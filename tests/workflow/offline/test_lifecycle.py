@@ -13,6 +13,7 @@ from airflow_provider_rayworkflow.workflow.model.graph import Graph, Task
 from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.offline import lifecycle
+from airflow_provider_rayworkflow.workflow.offline.prune import prune
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
 from airflow_provider_rayworkflow.workflow.storage.index_updates import rebuild
@@ -142,3 +143,15 @@ def test_a_start_that_died_before_its_status_hinders_no_deletion(store):
     write(store, WorkflowStatus.RESUMABLE)
     claim(store, after=1, manager_id="dead")
     assert lifecycle.cancel(store, "w", now=NOW) is WorkflowStatus.CANCELED
+
+
+def test_the_age_of_what_was_canceled_counts_from_then(store):
+    write(store, WorkflowStatus.RESUMABLE)
+    lifecycle.cancel(store, "w", now=NOW + 1000)
+
+    def pruned(after_s: float) -> list[str]:
+        done = prune(store, older_than_s=100, now=NOW + after_s, statuses=["CANCELED"])
+        return [one.workflow_id for one in done]
+
+    assert pruned(1050) == []
+    assert pruned(1150) == ["w"]
