@@ -30,8 +30,8 @@ _RETRY_S = 2.0
 # A thread that waits for the loop looks so often whether there is still one.
 _LOOK_S = 1.0
 #: How long changes that stand in the index stay in the log, for those who watch it, and how many of them.
-KEPT_S = 60.0
-MOST_KEPT = 2000
+ROWS_KEPT_S = 60.0
+MOST_ROWS_KEPT = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +237,7 @@ class OwnChanges:
         now = self._clock()
         kept = [kept for kept in self._changes.values() if kept.change.seq <= self._taken]
         for number, one in enumerate(kept, start=1):
-            is_seen = now - one.since >= KEPT_S or len(kept) - number >= MOST_KEPT
+            is_seen = now - one.since >= ROWS_KEPT_S or len(kept) - number >= MOST_ROWS_KEPT
             if one.change.row is None or is_seen:
                 self._forgotten = max(self._forgotten, one.change.seq)
                 del self._changes[one.change.segment]

@@ -30,7 +30,7 @@ from airflow_provider_rayworkflow.workflow.storage.left_out import Report
 
 Json = dict[str, Any]
 
-#: How long a log stays at least after its latest change, for those who look again and again.
+#: How long a log of what stands in the index stays, for those who look again and again.
 KEPT_S = 600.0
 
 # How many numbers of changes a block has.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +20,7 @@ from airflow_provider_rayworkflow.workflow.format.documents import (
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.format.signing import SigningKeys
 from airflow_provider_rayworkflow.workflow.storage import keys
+from airflow_provider_rayworkflow.workflow.storage.at_once import map_at_once
 from airflow_provider_rayworkflow.workflow.storage.byte_store import ByteStore, Data
 
 log = get_logger(__name__)
@@ -83,11 +83,7 @@ class EventStore:
         """The events of a workflow; those that can't be read are left out, and logged."""
         entries = self._bytes.list(keys.events_folder(workflow_id))
         found = [entry.key for entry in entries if keys.segment_of_event(entry.key) is not None]
-        if (at_once := min(self._bytes.reads_at_once, len(found))) <= 1:
-            events = [self._load_or_warn(key) for key in found]
-        else:
-            with ThreadPoolExecutor(at_once, thread_name_prefix="events") as threads:
-                events = list(threads.map(self._load_or_warn, found))
+        events = map_at_once(self._bytes, self._load_or_warn, found)
         return [event for event in events if event is not None]
 
     def delete_given_out(self, workflow_id: str) -> None:

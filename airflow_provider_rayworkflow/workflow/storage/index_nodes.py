@@ -8,8 +8,7 @@ from __future__ import annotations
 import json
 import secrets
 import zlib
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from airflow_provider_rayworkflow.workflow.exceptions import (
@@ -26,6 +25,7 @@ from airflow_provider_rayworkflow.workflow.format.documents import (
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.format.signing import SigningKeys, or_environment
 from airflow_provider_rayworkflow.workflow.model.index_tree import IndexNode, Tally
+from airflow_provider_rayworkflow.workflow.storage.at_once import map_at_once
 from airflow_provider_rayworkflow.workflow.storage.bounded_cache import BoundedCache
 from airflow_provider_rayworkflow.workflow.storage.byte_store import ByteStore, Data, Put
 from airflow_provider_rayworkflow.workflow.storage.index_keys import index_node_key, index_node_ref
@@ -135,7 +135,7 @@ class NodeReader:
     def ahead(self, refs: Sequence[str]) -> None:
         """Read nodes that are asked for next."""
         if self._nodes.store.reads_at_once > 1 and len(refs) > 1:
-            found = _each_at_once(self._nodes.store, self._nodes.read, refs)
+            found = map_at_once(self._nodes.store, self._nodes.read, refs)
             self._ahead.update(zip(refs, found, strict=True))
 
 
@@ -184,7 +184,7 @@ class NodeWriter(NodeReader):
                 if put.error is not None:
                     store.put(put.key, put.data)  # which tries again
         else:
-            _each_at_once(store, lambda put: store.put(put.key, put.data), puts)
+            map_at_once(store, lambda put: store.put(put.key, put.data), puts)
         self._waiting.clear()
 
     def discard(self) -> None:
@@ -200,14 +200,6 @@ def delete_nodes(store: ByteStore, keys: Sequence[str]) -> None:
             store.delete(keys)
     except StorageError as exc:
         log.warning("Old parts of the index are still there: %s", exc)
-
-
-def _each_at_once(store: ByteStore, call: Callable[[A], B], values: Sequence[A]) -> list[B]:
-    at_once = min(store.reads_at_once, len(values))
-    if at_once <= 1:
-        return [call(value) for value in values]
-    with ThreadPoolExecutor(at_once, thread_name_prefix="index") as threads:
-        return list(threads.map(call, values))
 
 
 def dump_packed(

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from airflow_provider_rayworkflow.workflow.exceptions import (
@@ -27,6 +26,7 @@ from airflow_provider_rayworkflow.workflow.model.index_row import (
     time_key,
 )
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.storage.at_once import map_at_once
 from airflow_provider_rayworkflow.workflow.storage.change_logs import Change
 from airflow_provider_rayworkflow.workflow.storage.index import Tree
 from airflow_provider_rayworkflow.workflow.storage.keys import StatusKey, unquote_id
@@ -42,6 +42,7 @@ FEED_S = 90 * _DAY_S
 # A manager's changes are taken over sooner than that; then a deletion must not be forgotten.
 _DELETION_S = _DAY_S
 _MOST_FORGOTTEN = 1000
+_MOST_READ = 1000
 # Versions have ten digits.
 _MOST_BY_TIME = 5_000_000_000
 
@@ -118,7 +119,7 @@ def _read_changed(store: WorkflowStore, rows: dict[str, IndexRow], since: int) -
         value["segment"]
         for _, value in tree.scan(low=feed_key(since + 1, ""), high=index_row.behind(FEED))
     }
-    found = _read_all(lambda segment: _read(store, segment), changed, store.bytes.reads_at_once)
+    found = _read_all(store, changed)
     for segment, row in found.items():
         rows.pop(segment, None)
         if row is not None:
@@ -142,13 +143,14 @@ def sorted_items(rows: Sequence[IndexRow], now: float, version: int) -> Iterator
 
 
 def _all_rows(store: WorkflowStore) -> Iterator[IndexRow]:
-    found = store.list_segments()
-    with ThreadPoolExecutor(max(1, store.bytes.reads_at_once)) as threads:
-        segments = iter(found)
-        while batch := [segment for segment, _ in zip(segments, range(1000), strict=False)]:
-            for row in threads.map(lambda segment: _read(store, segment), batch):
-                if row is not None:
-                    yield row
+    segments = list(store.list_segments())
+    for start in range(0, len(segments), _MOST_READ):  # no more than these are held at once
+        yield from filter(None, _read_all(store, segments[start : start + _MOST_READ]).values())
+
+
+def _read_all(store: WorkflowStore, segments: Collection[str]) -> dict[str, IndexRow | None]:
+    rows = map_at_once(store.bytes, lambda segment: _read(store, segment), list(segments))
+    return dict(zip(segments, rows, strict=True))
 
 
 def _read(store: WorkflowStore, segment: str) -> IndexRow | None:
@@ -190,7 +192,7 @@ def _updates(
         for segment, row in rows.items()
         if not (is_whole and _is_certain(row, stored[segment]))
     ]
-    rows |= _read_all(lambda segment: _read(store, segment), uncertain, store.bytes.reads_at_once)
+    rows |= _read_all(store, uncertain)
     settled: dict[str, IndexRow] = {}
     updates: dict[str, Json | None] = dict.fromkeys(_forgotten(tree, now))
     for segment, row in rows.items():
@@ -248,12 +250,3 @@ def _forgotten(tree: Tree, now: float) -> Iterator[str]:
 
 def _parsed(value: Json | None) -> IndexRow | None:
     return None if value is None else IndexRow.from_json(value)
-
-
-def _read_all(
-    read: Callable[[str], IndexRow | None], segments: Collection[str], at_once: int
-) -> dict[str, IndexRow | None]:
-    if at_once == 1 or len(segments) < 2:
-        return {segment: read(segment) for segment in segments}
-    with ThreadPoolExecutor(at_once) as threads:
-        return dict(zip(segments, threads.map(read, segments), strict=True))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from airflow_provider_rayworkflow.workflow.exceptions import CorruptedDataError, KeyNotFoundError
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.model.index_row import IndexRow
-from airflow_provider_rayworkflow.workflow.storage.change_logs import Change, ChangeLog
+from airflow_provider_rayworkflow.workflow.storage.change_logs import KEPT_S, Change, ChangeLog
 from airflow_provider_rayworkflow.workflow.storage.change_notes import is_visitor, new_visitor_id
 from airflow_provider_rayworkflow.workflow.storage.index_updates import (
     rebuild,
@@ -33,7 +33,7 @@ class LeftLogTimes:
 
     manager_s: float = 60.0
     visitor_s: float = 600.0
-    hints_s: float = 60.0
+    hints_s: float = KEPT_S
 
 
 @dataclass(slots=True)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
 from airflow_provider_rayworkflow.workflow.exceptions import DataLoadError
 from airflow_provider_rayworkflow.workflow.model.index_row import IndexRow
+from airflow_provider_rayworkflow.workflow.storage.at_once import map_at_once
 from airflow_provider_rayworkflow.workflow.storage.left_out import Report
 from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
 
@@ -59,8 +59,4 @@ class RowReader:
         """What the call returns for each item, in their order; several at once where the storage gains by it."""
         if self._in_threads is not None:
             return self._in_threads(call, items)
-        at_once = self._store.bytes.reads_at_once
-        if at_once == 1 or len(items) < 2:
-            return [call(item) for item in items]
-        with ThreadPoolExecutor(at_once) as threads:
-            return list(threads.map(call, items))
+        return map_at_once(self._store.bytes, call, list(items))

@@ -18,7 +18,11 @@ from test_submission_reader import GRAPH, managing, until
 from airflow_provider_rayworkflow.workflow.exceptions import DataSaveError, StorageError
 from airflow_provider_rayworkflow.workflow.execution.thread_pool import ThreadPool
 from airflow_provider_rayworkflow.workflow.execution.writes import Writes
-from airflow_provider_rayworkflow.workflow.manager.own_changes import KEPT_S, MOST_KEPT, OwnChanges
+from airflow_provider_rayworkflow.workflow.manager.own_changes import (
+    MOST_ROWS_KEPT,
+    ROWS_KEPT_S,
+    OwnChanges,
+)
 from airflow_provider_rayworkflow.workflow.manager.registry import Registry
 from airflow_provider_rayworkflow.workflow.model.index_row import IndexRow
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus as Status
@@ -286,7 +290,7 @@ def test_rows_of_long_ago_are_forgotten_and_the_log_says_so():
         store, now = LogStore(), [0.0]
         async with opened(store, clock=lambda: now[0]) as changes:
             changes.note(row("old"))
-            now[0] = KEPT_S
+            now[0] = ROWS_KEPT_S
             changes.note(row("new"))
             take(changes)
             await until(lambda: store.read().taken == 2)
@@ -298,12 +302,12 @@ def test_rows_of_long_ago_are_forgotten_and_the_log_says_so():
 
 def test_a_log_keeps_no_more_than_so_many_rows_that_stand_in_the_index():
     async def check(store: LogStore, changes: OwnChanges) -> None:
-        for number in range(MOST_KEPT + 50):
+        for number in range(MOST_ROWS_KEPT + 50):
             changes.note(row(f"w{number}"))
         take(changes)
-        await until(lambda: store.read().taken == MOST_KEPT + 50)
+        await until(lambda: store.read().taken == MOST_ROWS_KEPT + 50)
         found = store.read()
-        assert len(found.changes) == MOST_KEPT
+        assert len(found.changes) == MOST_ROWS_KEPT
         assert found.forgotten == 50
 
     run(check)

@@ -49,7 +49,7 @@ def replace_other_version(
         lease = handle and _lease_of(store, handle._actor_id.hex())
         if lease is None or lease.package_version == __version__:
             return
-        held = held_by(store, lease.manager_id)
+        held = Overview(store).held_by([lease.manager_id])
         if not held:
             _end(handle, lease)
             while find(store.bytes.uri) is not None:
@@ -69,11 +69,6 @@ def replace_other_version(
             len(held),
         )
         time.sleep(look_interval_s)
-
-
-def held_by(store: WorkflowStore, manager_id: str) -> list[str]:
-    """The workflows that a manager runs or has in its queue."""
-    return Overview(store).held_by([manager_id])
 
 
 def _lease_of(store: WorkflowStore, actor_id: str) -> Lease | None:
