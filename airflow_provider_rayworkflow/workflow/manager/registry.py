@@ -101,7 +101,7 @@ class Registry:
         self.live: dict[str, HeldWorkflow] = {}
         self.threads = ThreadPool(_STORAGE_THREADS, thread_name_prefix="storage")
         self.writes = Writes(store.bytes, self.threads)
-        # A thread of its own: those of the others may wait for it, all of them.
+        # All of the storage's threads may wait for the change log: a thread of its own writes it.
         log_writes = Writes(store.bytes, ThreadPool(1, thread_name_prefix="change log"))
         self.changes = OwnChanges(
             store, log_writes, manager_id=manager_id, gather_s=self.intervals.changes_s
@@ -188,6 +188,3 @@ class Registry:
     def list_held_by(self, manager_ids: Collection[str]) -> list[str]:
         """Ids of the workflows that these managers held when they died. Blocks."""
         return Overview(self.store, self.clock).held_by(manager_ids)
-
-
-_ACTIVE = WorkflowStatus.non_terminating_status()

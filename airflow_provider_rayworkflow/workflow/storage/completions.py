@@ -58,7 +58,7 @@ class _Ledger:
     """What is stored of a watcher.
 
     :ivar version: of the index: all ends that came into it by then are passed on.
-    :ivar at: when that was noted, in seconds since the epoch.
+    :ivar at: when that was so, in seconds since the epoch.
     :ivar confirmed: by workflow, the name of its status document whose end was passed on last, and when.
     """
 
@@ -217,7 +217,7 @@ class Completions:
         waiting = [given.since for given in self._given.values()]
         return _Ledger(
             version=max(ledger.version, min(waiting, default=self._looked_to)),
-            at=now,
+            at=ledger.at if waiting else now,
             confirmed={
                 segment: (name, at)
                 for segment, (name, at) in confirmed.items()

@@ -197,3 +197,23 @@ def test_an_end_that_a_watcher_missed_while_the_index_was_made_anew_is_given(
     LeftLogs(store).take_over(now)
     rebuild(store, now=now + days * 86_400)
     assert ids(watcher(store).look()) == ["missed"]
+
+
+def test_an_end_that_was_lost_on_the_way_is_given_again_also_after_the_index_was_made_anew(
+    store: WorkflowStore,
+):
+    """It is older than the note that the others were passed on."""
+    now = [time.time() - 3 * 86_400]
+    rebuild(store, now=now[0])
+    Completions(store, "watcher", statuses=(Status.SUCCESSFUL,), clock=lambda: now[0]).look()
+    for workflow_id in ("lost", "passed on"):
+        old = {"epoch": 1, "number": 1, "manager_id": "gone", "changed_at": now[0]}
+        store.write_status(status_record(Status.SUCCESSFUL, workflow_id, **old))
+    now[0] = time.time()
+    rebuild(store, now=now[0])
+    ends = Completions(store, "watcher", statuses=(Status.SUCCESSFUL,), clock=lambda: now[0])
+    lost, passed_on = ends.look()
+    assert (lost.workflow_id, passed_on.workflow_id) == ("lost", "passed on")
+    ends.confirm([passed_on])
+    ends.give_again(lost)
+    assert ids(ends.look()) == ["lost"]
