@@ -116,6 +116,8 @@ class _Action:
         self._add(row.segment, row)
 
     def end(self) -> None:
+        if not self._changes:
+            return
         # Else the log stays, and has the statuses read, until it counts as left.
         has_all_rows = all(change.row is not None for change in self._changes.values())
         try:

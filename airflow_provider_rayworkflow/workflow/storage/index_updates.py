@@ -98,8 +98,8 @@ def rebuild(store: WorkflowStore, *, now: float) -> int:
     after = store.index.last_version()
     rows = {row.segment: row for row in _all_rows(store)}
     while True:
-        # Change logs and watchers know versions, also where the index was lost: none comes twice.
-        version = max(after + 1, min(int(now), _MOST_BY_TIME))
+        # Change logs and watchers know versions of an index that was lost: none comes twice.
+        version = after + 1 if after else min(int(now), _MOST_BY_TIME)
         items = sorted_items([*rows.values()], now, version)
         if store.index.rebuild(items, is_sorted=True, after=after, least=version):
             return len(rows)

@@ -155,3 +155,11 @@ def test_the_age_of_what_was_canceled_counts_from_then(store):
 
     assert pruned(1050) == []
     assert pruned(1150) == ["w"]
+
+
+def test_a_dry_run_writes_nothing(store):
+    write(store, WorkflowStatus.CANCELED)
+    before = {entry.key for entry in store.bytes.list("v1")}
+    done = prune(store, older_than_s=None, now=NOW, statuses=["CANCELED"], dry_run=True)
+    assert [one.workflow_id for one in done] == ["w"]
+    assert {entry.key for entry in store.bytes.list("v1")} == before

@@ -85,3 +85,10 @@ def test_what_is_taken_over_while_an_index_is_made_anew_is_in_it():
     busy.then = meanwhile
     assert rebuild(store, now=3.0) == 2
     assert sorted(listed(store)) == ["before", "w"]
+
+
+def test_an_index_that_is_there_gets_the_next_version_when_it_is_made_anew(store: WorkflowStore):
+    """Of a commit that comes at the same time and this one, one is first: they want the same root."""
+    before = store.index.last_version()
+    rebuild(store, now=5_000_000.0)
+    assert store.index.last_version() == before + 1
