@@ -38,6 +38,7 @@ from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.runtime.testing.in_process import InProcessManager
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, local_folder, open_store
 from airflow_provider_rayworkflow.workflow.storage.byte_store import Put, buffers
+from airflow_provider_rayworkflow.workflow.storage.change_notes import is_visitor
 from airflow_provider_rayworkflow.workflow.storage.index_updates import sorted_items
 from airflow_provider_rayworkflow.workflow.storage.keys import quote_id
 from airflow_provider_rayworkflow.workflow.storage.statuses import status_put
@@ -196,9 +197,9 @@ def hold(uri: str, *, watched: int, resumable: int) -> dict[str, list[str]]:
 
 def _is_at_rest(store: WorkflowStore) -> bool:
     """True if the index has what all managers have changed."""
-    writers = store.changes.writers()
-    own = [store.changes.read(writer) for writer in writers]
-    return len(own) == 1 and not own[0].untaken and own[0].version == store.index.last_version()
+    logs = [store.changes.read(writer) for writer in store.changes.writers()]
+    versions = {log.version for log in logs if not is_visitor(log.writer)}
+    return versions == {store.index.last_version()} and not any(log.untaken for log in logs)
 
 
 def _manager(watched: int) -> Callable[..., Manager]:

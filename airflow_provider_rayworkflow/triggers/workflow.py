@@ -187,7 +187,8 @@ class RayWorkflowTrigger(BaseTrigger):
             return await watch.next()
         left_s = max(0.0, self.deadline - time.time())
         try:
-            return await asyncio.wait_for(watch.next(), left_s + self._times.last_look_s)
+            async with asyncio.timeout(left_s + self._times.last_look_s):
+                return await watch.next()
         except TimeoutError:
             return None
 
@@ -216,7 +217,8 @@ class RayWorkflowTrigger(BaseTrigger):
         if ti is None:  # Airflow runs the DAG without its processes
             return None
         try:
-            return await asyncio.wait_for(asyncio.to_thread(state_of_deferred, ti), _ASK_TIMEOUT_S)
+            async with asyncio.timeout(_ASK_TIMEOUT_S):
+                return await asyncio.to_thread(state_of_deferred, ti)
         except TimeoutError:
             return None
 

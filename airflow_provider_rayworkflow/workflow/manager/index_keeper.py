@@ -51,7 +51,8 @@ class IndexKeeper:
                 await asyncio.sleep(intervals.left_logs_s)
                 continue
             with suppress(TimeoutError):
-                await asyncio.wait_for(changes.is_full.wait(), intervals.left_logs_s)
+                async with asyncio.timeout(intervals.left_logs_s):
+                    await changes.is_full.wait()
 
     async def close(self) -> None:
         """Let the index have the manager's log, which has been closed: no reader needs it then."""

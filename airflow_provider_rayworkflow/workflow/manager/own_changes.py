@@ -287,7 +287,8 @@ class OwnChanges:
                 if not self._waiting:
                     self._now.clear()
                     with suppress(TimeoutError):
-                        await asyncio.wait_for(self._now.wait(), pause_s)
+                        async with asyncio.timeout(pause_s):
+                            await self._now.wait()
                 if error := await self._write():
                     log.warning("The manager's change log can't be written: %s", text_of(error))
                 self._is_dirty = self._is_dirty or error is not None

@@ -173,7 +173,8 @@ class WorkflowRuns:
         while not has_ended.is_set() and live.stop is None:
             await self._write_progress(live, executor)
             with suppress(TimeoutError):
-                await asyncio.wait_for(has_ended.wait(), self._known.intervals.progress_s)
+                async with asyncio.timeout(self._known.intervals.progress_s):
+                    await has_ended.wait()
 
     async def _write_progress(self, live: HeldWorkflow, executor: Executor) -> None:
         try:

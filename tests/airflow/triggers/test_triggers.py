@@ -370,13 +370,13 @@ def test_rounds_are_as_far_apart_as_the_shortest_interval(store, counted, monkey
     """The clock is turned: no round begins before its time."""
     write(store, "w", Status.RUNNING)
     slept: list[float] = []
-    wait_for = asyncio.wait_for
+    timeout = asyncio.timeout
 
-    async def noted(awaitable: object, timeout: float) -> object:
-        slept.append(timeout)
-        return await wait_for(awaitable, min(timeout, 0.01))
+    def noted(delay_s: float) -> asyncio.Timeout:
+        slept.append(delay_s)
+        return timeout(min(delay_s, 0.01))
 
-    monkeypatch.setattr(asyncio, "wait_for", noted)
+    monkeypatch.setattr(asyncio, "timeout", noted)
 
     async def wait() -> None:
         waiting = [

@@ -43,7 +43,8 @@ class Run:
         self.commits.commit(record, lambda: self.told.append(f"after {name}"))
 
     async def next_step(self) -> Step:
-        return await asyncio.wait_for(self._steps.get(), 30)
+        async with asyncio.timeout(30):
+            return await self._steps.get()
 
     def close(self) -> None:
         self._threads.shutdown()

@@ -63,7 +63,11 @@ class Busy(MemoryStore):
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(main, 30))
+    async def in_time() -> None:
+        async with asyncio.timeout(30):
+            await main
+
+    asyncio.run(in_time())
 
 
 def put(writes: Writes, key: str, **options: Any) -> asyncio.Future[bool]:

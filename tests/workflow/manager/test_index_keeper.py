@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -13,10 +14,13 @@ from sample_records import status_record
 from test_submission_reader import GRAPH, INTERVALS, managing, until
 
 from airflow_provider_rayworkflow.workflow.exceptions import CorruptedDataError, DataLoadError
+from airflow_provider_rayworkflow.workflow.manager.index_keeper import IndexKeeper
+from airflow_provider_rayworkflow.workflow.manager.registry import Registry
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus as Status
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, keys
 from airflow_provider_rayworkflow.workflow.storage.byte_store import Entry
 from airflow_provider_rayworkflow.workflow.storage.index_updates import rebuild
+from airflow_provider_rayworkflow.workflow.storage.leases import LEASE_TTL_S, Tenure
 from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader
 from airflow_provider_rayworkflow.workflow.storage.status_watch import StatusWatch
 
@@ -144,6 +148,29 @@ def test_an_idle_manager_writes_nothing_but_its_log_now_and_then():
             store.calls.clear()
             await asyncio.sleep(0.2)
             assert {call for call, _ in store.calls} == {"list"}
+
+    asyncio.run(check())
+
+
+def test_a_keeper_that_is_cancelled_just_as_it_gets_work_ends():
+    async def check() -> None:
+        known = Registry(
+            WorkflowStore(NotingStore()),
+            manager_id="m",
+            clock=time.time,
+            tenure=Tenure(LEASE_TTL_S, time.monotonic),
+        )
+        await known.changes.open(0)
+        known.tenure.extend(time.monotonic())
+        keeping = asyncio.create_task(IndexKeeper(known).watch())
+        await until(lambda: known.changes.version and not known.changes.is_full.is_set())
+        await asyncio.sleep(0.05)  # then it waits for the next change
+        known.changes.is_full.set()
+        keeping.cancel()
+        done, _ = await asyncio.wait([keeping], timeout=5)
+        assert done == {keeping}
+        assert keeping.cancelled()
+        known.threads.shutdown()
 
     asyncio.run(check())
 
