@@ -149,7 +149,7 @@ class Claiming:
                 return None
             ownership.is_held = True
             await self._write_first_status(start, ready, ownership, announced)
-            changes.note(IndexRow.of(ready.record, segment), has_begun=True)
+            changes.note_start(IndexRow.of(ready.record, segment))
         finally:
             changes.end(segment)
         found = start.seen.found

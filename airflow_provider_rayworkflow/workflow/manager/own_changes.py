@@ -27,6 +27,8 @@ from airflow_provider_rayworkflow.workflow.storage.workflow_store import Workflo
 log = get_logger(__name__)
 
 _RETRY_S = 2.0
+# A start waits so many times as long for others as what else no caller awaits.
+_PATIENCE = 10
 # A thread that waits for the loop looks so often whether there is still one.
 _LOOK_S = 1.0
 #: How long changes that stand in the index stay in the log, for those who watch it, and how many of them.
@@ -72,7 +74,7 @@ class OwnChanges:
         self._seq = self._taken = self._forgotten = 0
         self._version = 0
         self._open: Counter[str] = Counter()
-        self._is_done = self._is_dirty = False
+        self._is_done = self._is_dirty = self._has_unwritten = False
         self._waiting: list[asyncio.Future[None]] = []
         self._flushing: asyncio.Task[None] | None = None
         self._now = asyncio.Event()
@@ -128,6 +130,14 @@ class OwnChanges:
         """
         self._note(row, has_begun=has_begun)
         self._flush()
+
+    def note_start(self, row: IndexRow) -> None:
+        """Note the status with which a run has begun, after :meth:`begin`.
+
+        The look row is there until this is durable, which is with the next change: often that is the run's end.
+        """
+        self._note(row, has_begun=True)
+        asyncio.get_running_loop().call_later(_PATIENCE * self._gather_s, self._flush_waiting)
 
     def doubt(self, segment: str) -> None:
         """Note that a workflow may stand otherwise than was noted: who asks reads its status."""
@@ -258,6 +268,7 @@ class OwnChanges:
 
     def _add(self, segment: str, row: IndexRow | None) -> None:
         self._seq += 1
+        self._has_unwritten = True
         change = Change(seq=self._seq, segment=segment, row=row)
         if (earlier := self._changes.pop(segment, None)) is not None:
             self._packed.remove(earlier.change)
@@ -280,6 +291,10 @@ class OwnChanges:
         if self._flushing is None:
             self._flushing = asyncio.ensure_future(self._flush_all())
 
+    def _flush_waiting(self) -> None:
+        if self._has_unwritten:
+            self._flush()
+
     async def _flush_all(self) -> None:
         pause_s = self._gather_s
         try:
@@ -301,7 +316,7 @@ class OwnChanges:
 
     async def _write(self) -> Exception | None:
         """Write the log as it is now; returns what went wrong, which those who wait are told."""
-        self._is_dirty = False
+        self._is_dirty = self._has_unwritten = False
         waiting, self._waiting = self._waiting, []
         changed = ChangeLog(
             writer=self._manager_id,

@@ -84,10 +84,10 @@ async def opened(store: LogStore, **given: Any) -> AsyncIterator[OwnChanges]:
         await changes.close()
 
 
-def run(check: Callable[[LogStore, OwnChanges], Coroutine[Any, Any, None]]) -> None:
+def run(check: Callable[[LogStore, OwnChanges], Coroutine[Any, Any, None]], **given: Any) -> None:
     async def all_of_it() -> None:
         store = LogStore()
-        async with opened(store) as changes:
+        async with opened(store, **given) as changes:
             await check(store, changes)
 
     asyncio.run(all_of_it())
@@ -111,6 +111,30 @@ def test_a_look_row_is_durable_when_the_announcement_is_and_the_status_follows()
         assert store.rows() == {"w": None}
         changes.note(row(), has_begun=True)
         changes.end("w")
+        await until(lambda: store.rows() == {"w": Status.RUNNING})
+
+    run(check)
+
+
+def test_a_run_that_ends_soon_has_its_start_and_its_end_in_one_write_after_the_announcement():
+    async def check(store: LogStore, changes: OwnChanges) -> None:
+        before = store.writes
+        await changes.begin("w")
+        changes.note_start(row())
+        changes.end("w")
+        await changes.note_end(row(status=Status.SUCCESSFUL, number=1))
+        assert store.rows() == {"w": Status.SUCCESSFUL}
+        assert store.writes - before == 2
+
+    run(check, gather_s=5.0)
+
+
+def test_a_start_comes_into_the_log_by_itself_though_nothing_else_changes():
+    async def check(store: LogStore, changes: OwnChanges) -> None:
+        await changes.begin("w")
+        changes.note_start(row())
+        changes.end("w")
+        assert store.rows() == {"w": None}
         await until(lambda: store.rows() == {"w": Status.RUNNING})
 
     run(check)
