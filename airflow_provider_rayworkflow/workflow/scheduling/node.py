@@ -236,4 +236,5 @@ class Node:
             catches=self.catches,
             traceparent=claim.traceparent,
             code=code,
+            saved_since=claim.restarts.get(self.task_id, claim.base_epoch),
         )
