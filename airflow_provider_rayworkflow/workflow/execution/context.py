@@ -3,12 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 _current: ContextVar[WorkflowContext | None] = ContextVar("workflow_context", default=None)
+
+
+class TaskFolder(Protocol):
+    """A durable place for the files of one task: a model's checkpoint directory, for example.
+
+    It has whole versions. The latest one counts, as with saved states, and the earlier ones are deleted. All
+    are gone when the task is committed.
+    """
+
+    def writing(self) -> AbstractContextManager[Path]:
+        """Write the next version: a ``with`` block gets an empty local folder.
+
+        When the block ends, its files are stored; then they are the latest version, whole and durable. After
+        an exception, nothing is stored. Files are streamed, never whole in memory. Empty folders are left out,
+        and a link to a file of the folder becomes a file.
+
+        :raises ValueError: at the end of the block, for links that lead out of it and for what is no file.
+        :raises OwnershipLostError: when a later run of the workflow has begun.
+        :raises StorageError: when it can't be written.
+        """
+
+    def latest(self) -> Path | None:
+        """A local folder with the files of the latest whole version; None without one.
+
+        It is the attempt's own copy: deleted with it, and changes of it are not stored.
+
+        :raises StorageError: when it can't be read.
+        """
 
 
 class TaskServices(Protocol):
@@ -16,6 +45,8 @@ class TaskServices(Protocol):
 
     def saved(self) -> Any: ...
     def save(self, state: Any) -> None: ...
+    @property
+    def folder(self) -> TaskFolder: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,6 +91,11 @@ class WorkflowContext:
         :raises StorageError: when it can't be written.
         """
         self._services.save(state)
+
+    @property
+    def folder(self) -> TaskFolder:
+        """A durable place for files of this task, on whatever storage: see :class:`TaskFolder`."""
+        return self._services.folder
 
     @property
     def _services(self) -> TaskServices:

@@ -254,3 +254,40 @@ def test_each_task_has_a_state_of_its_own(run):
     dag = ignore.bind(count.bind(2), count.options(**workflow.options(task_id="other")).bind(3))
     assert run.run(dag, workflow_id="w") == 2
     assert calls.count(("begin", 0)) == 2
+
+
+# ---- the folder
+
+
+@ray.remote
+def write_files(until: int):
+    """A file more in each version; fails once on its way."""
+    folder = workflow.get_context().folder
+    latest = folder.latest()
+    numbers = sorted(int(file.name) for file in latest.iterdir()) if latest else []
+    calls.append(("begin", list(numbers)))
+    while len(numbers) < until:
+        numbers.append(len(numbers))
+        with folder.writing() as path:
+            for number in numbers:
+                (path / str(number)).write_text("x")
+        if len(calls) == 1 and len(numbers) == 2:
+            raise OSError("not yet")
+    return len(numbers)
+
+
+def test_a_resume_finds_the_files_of_the_latest_version(run, store):
+    with pytest.raises(WorkflowExecutionError):
+        run.run(write_files.bind(4), workflow_id="w")
+    assert len(saved_keys(store)) == 2
+    assert run.resume("w") == 4
+    assert calls == [("begin", []), ("begin", [0, 1])]
+    assert saved_keys(store) == []
+
+
+def test_local_folders_are_gone_when_the_attempt_has_ended(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with pytest.raises(WorkflowExecutionError):
+        run.run(write_files.bind(4), workflow_id="w")
+    run.resume("w")
+    assert list(tmp_path.glob("rayworkflow-*")) == []

@@ -14,9 +14,11 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     text_of,
 )
 from airflow_provider_rayworkflow.workflow.model.codec import decode
+from airflow_provider_rayworkflow.workflow.runtime.worker.scratch import Scratch
 from airflow_provider_rayworkflow.workflow.runtime.worker.storable import encode_for
 from airflow_provider_rayworkflow.workflow.scheduling.attempts import TaskRun
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
+from airflow_provider_rayworkflow.workflow.storage.saved_folder import SavedFolder
 from airflow_provider_rayworkflow.workflow.storage.saved_states import SavedStates
 from airflow_provider_rayworkflow.workflow.storage.saved_versions import SavingAttempt
 
@@ -57,9 +59,15 @@ class Services:
             self._states.write(encoded.encoding, encoded.parts)
 
     @property
+    def folder(self) -> SavedFolder:
+        """See :attr:`.WorkflowContext.folder`."""
+        with self._lock:
+            return self._folder
+
+    @property
     def has_saved(self) -> bool:
-        states = self.__dict__.get("_states")
-        return states is not None and states.versions.has_any
+        made = [self.__dict__[name] for name in ("_states", "_folder") if name in self.__dict__]
+        return any(one.versions.has_any for one in made)
 
     def close(self) -> None:
         """The attempt has ended: a thread of it that goes on can save nothing any more."""
@@ -67,6 +75,8 @@ class Services:
             with self._lock:
                 self._is_closed = True
         self._is_closed = True
+        if "_scratch" in self.__dict__:
+            self._scratch.close()
 
     def has_raised(self, exc: BaseException) -> bool:
         """True if this is how the storage, or a later run, has refused a call: no fault of the task."""
@@ -105,3 +115,17 @@ class Services:
     @cached_property
     def _states(self) -> SavedStates:
         return SavedStates(self._store.bytes, self._attempt, signing=self._store.signing)
+
+    @cached_property
+    def _folder(self) -> SavedFolder:
+        return SavedFolder(
+            self._store.bytes,
+            self._attempt,
+            self._scratch.new_folder,
+            using=self._using,
+            signing=self._store.signing,
+        )
+
+    @cached_property
+    def _scratch(self) -> Scratch:
+        return Scratch()
