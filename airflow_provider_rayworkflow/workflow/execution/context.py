@@ -47,6 +47,8 @@ class TaskServices(Protocol):
     def save(self, state: Any) -> None: ...
     @property
     def folder(self) -> TaskFolder: ...
+    @property
+    def should_stop(self) -> bool: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,6 +98,16 @@ class WorkflowContext:
     def folder(self) -> TaskFolder:
         """A durable place for files of this task, on whatever storage: see :class:`TaskFolder`."""
         return self._services.folder
+
+    @property
+    def should_stop(self) -> bool:
+        """True once this attempt is to be stopped; cheap enough for each step of a loop.
+
+        That is so when the workflow is suspended or canceled, when another task has failed it, or when a later
+        run of it has begun. Then save and raise any exception: it counts as stopped, not as failed. What the
+        task returns is its result as ever. The process is killed ``stop_grace_s`` later.
+        """
+        return self._services.should_stop
 
     @property
     def _services(self) -> TaskServices:

@@ -148,8 +148,14 @@ class Executor:
     # ---- telling
 
     def stop(self, reason: Stop) -> None:
-        """Stop the run: start no task any more, and stop the running ones."""
-        self._queue.put_nowait(lambda: self._end(Outcome(stopped=reason)))
+        """Stop the run: start no task any more, and stop the running ones; a second call gives them no time."""
+
+        def stop() -> None:
+            if self._outcome is not None:
+                self.attempts.stop_all(at_once=True)
+            self._end(Outcome(stopped=reason))
+
+        self._queue.put_nowait(stop)
 
     # ---- running
 
@@ -165,7 +171,7 @@ class Executor:
             await self._saved.close(is_successful=outcome.result is not None)
             return outcome
         except BaseException:
-            self.attempts.stop_all()  # nothing takes their results any more
+            self.attempts.stop_all(at_once=True)  # nothing takes their results any more
             raise
 
     async def _run(self) -> Outcome:
@@ -294,4 +300,4 @@ class Executor:
             return
         self._outcome = outcome
         self.attempts.cancel_waiting()
-        self.attempts.stop_all()
+        self.attempts.stop_all(at_once=fenced)

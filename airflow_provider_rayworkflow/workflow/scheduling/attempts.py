@@ -39,6 +39,8 @@ class TaskRun(NamedTuple):
     :ivar catches: those who take its result get ``(value, None)``.
     :ivar traceparent: the trace that its spans join, ``""`` for none.
     :ivar code: the code of the run, in place of that in ``ray_options`` (:func:`.with_code`).
+    :ivar stop_grace_s: how long the attempt may go on when it is to be stopped; None if its task does
+        not say.
     :ivar saved_since: what the task has saved under earlier epochs is of a run that was given up.
     """
 
@@ -60,6 +62,7 @@ class TaskRun(NamedTuple):
     traceparent: str = ""
     code: tuple[tuple[str, str], ...] = ()
     saved_since: int = 0
+    stop_grace_s: float | None = None
 
     @property
     def environment(self) -> tuple[bytes, tuple[tuple[str, str], ...]]:

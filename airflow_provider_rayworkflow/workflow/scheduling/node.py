@@ -237,4 +237,5 @@ class Node:
             traceparent=claim.traceparent,
             code=code,
             saved_since=claim.restarts.get(self.task_id, claim.base_epoch),
+            stop_grace_s=task.options.stop_grace_s,
         )

@@ -291,3 +291,86 @@ def test_local_folders_are_gone_when_the_attempt_has_ended(run, tmp_path, monkey
         run.run(write_files.bind(4), workflow_id="w")
     run.resume("w")
     assert list(tmp_path.glob("rayworkflow-*")) == []
+
+
+# ---- stopping gently
+
+
+@ray.remote
+def work_until_stopped(*, raises=True):
+    """Save once, when this is to be stopped."""
+    context = workflow.get_context()
+    begun = context.saved or 0
+    calls.append(("begin", begun))
+    if begun == 2:
+        return "done"
+    effects.wait_until(lambda: context.should_stop)
+    context.save(begun + 1)
+    calls.append("saved")
+    if raises:
+        raise InterruptedError
+    return "done"
+
+
+def patient(**options):
+    return work_until_stopped.options(**workflow.options(stop_grace_s=60, **options))
+
+
+def test_a_suspended_task_saves_and_a_resume_goes_on_with_that(run):
+    workflow.run_async(patient().bind(), workflow_id="w")
+    for number in range(2):
+        effects.wait_until(lambda number=number: calls.count(("begin", number)) == 1)
+        workflow.suspend("w")
+        assert workflow.get_status("w") == "RESUMABLE"
+        assert calls[-1] == "saved"
+        workflow.resume_async("w")
+    assert workflow.get_output("w") == "done"
+
+
+def test_a_canceled_task_is_told_and_the_cancel_waits_for_it(run):
+    workflow.run_async(patient().bind(), workflow_id="w")
+    effects.wait_until(lambda: len(calls) == 1)
+    workflow.cancel("w")
+    assert calls == [("begin", 0), "saved"]
+    assert workflow.get_status("w") == "CANCELED"
+
+
+def test_a_task_that_returns_when_it_should_stop_is_committed(run):
+    workflow.run_async(ignore.bind(patient().bind(raises=False)), workflow_id="w")
+    effects.wait_until(lambda: len(calls) == 1)
+    workflow.suspend("w")
+    assert workflow.get_output("w", task_id="test_saving.work_until_stopped") == "done"
+
+
+def test_a_task_is_told_when_another_one_has_failed(run):
+    @ray.remote
+    def fail_later():
+        effects.wait_until(lambda: len(calls) == 1)
+        raise OSError("broken")
+
+    with pytest.raises(WorkflowExecutionError, match="broken"):
+        run.run(ignore.bind(patient().bind(), fail_later.bind()), workflow_id="w")
+    assert calls == [("begin", 0), "saved"]
+
+
+def test_a_second_stop_does_not_wait_for_a_task_that_goes_on(run):
+    @ray.remote
+    def go_on():
+        effects.wait_until(lambda: workflow.get_context().should_stop)
+        calls.append("told")
+        effects.gate.wait()
+
+    workflow.run_async(go_on.options(**workflow.options(stop_grace_s=3600)).bind(), workflow_id="w")
+    effects.wait_until(lambda: run.get_status("w") == "RUNNING")
+    first = threading.Thread(target=workflow.suspend, args=("w",))
+    first.start()
+    effects.wait_until(lambda: calls == ["told"])
+    workflow.suspend("w")
+    first.join()
+    assert workflow.get_status("w") == "RESUMABLE"
+
+
+@pytest.mark.parametrize("value", [-1, "soon", True, float("nan")], ids=str)
+def test_a_grace_that_is_no_duration_is_refused(value):
+    with pytest.raises(ValueError, match="stop_grace_s"):
+        workflow.options(stop_grace_s=value)

@@ -14,6 +14,11 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     text_of,
 )
 from airflow_provider_rayworkflow.workflow.model.codec import decode
+from airflow_provider_rayworkflow.workflow.runtime.worker.manager_calls import (
+    Ask,
+    StopNotice,
+    manager_caller,
+)
 from airflow_provider_rayworkflow.workflow.runtime.worker.scratch import Scratch
 from airflow_provider_rayworkflow.workflow.runtime.worker.storable import encode_for
 from airflow_provider_rayworkflow.workflow.scheduling.attempts import TaskRun
@@ -26,12 +31,14 @@ from airflow_provider_rayworkflow.workflow.storage.saved_versions import SavingA
 class Services:
     """:class:`.context.TaskServices` of one attempt. Any thread may call it; calls that block wait for each other.
 
+    :param ask: calls the manager; by default that of the task which runs here.
     :ivar has_saved: something is stored for the task, which is of no use once it is committed.
     """
 
-    def __init__(self, store: WorkflowStore, run: TaskRun) -> None:
+    def __init__(self, store: WorkflowStore, run: TaskRun, ask: Ask | None = None) -> None:
         self._store = store
         self._run = run
+        self._ask = ask
         self._error: BaseException | None = None
         self._is_closed = False
 
@@ -65,6 +72,16 @@ class Services:
             return self._folder
 
     @property
+    def should_stop(self) -> bool:
+        """See :attr:`.WorkflowContext.should_stop`."""
+        return not self._run.is_event and self._notice.is_given
+
+    def begin(self) -> None:
+        """The attempt begins."""
+        if self._run.stop_grace_s is not None:
+            _ = self.should_stop  # the manager gets to know that it is of use to tell
+
+    @property
     def has_saved(self) -> bool:
         made = [self.__dict__[name] for name in ("_states", "_folder") if name in self.__dict__]
         return any(one.versions.has_any for one in made)
@@ -75,6 +92,8 @@ class Services:
             with self._lock:
                 self._is_closed = True
         self._is_closed = True
+        if "_notice" in self.__dict__:
+            self._notice.close()
         if "_scratch" in self.__dict__:
             self._scratch.close()
 
@@ -124,6 +143,13 @@ class Services:
             self._scratch.new_folder,
             using=self._using,
             signing=self._store.signing,
+        )
+
+    @cached_property
+    def _notice(self) -> StopNotice:
+        run, ask = self._run, self._ask or manager_caller()
+        return StopNotice(
+            lambda: ask("attempts.until_stop", run.workflow_id, run.task_id, run.epoch, run.attempt)
         )
 
     @cached_property

@@ -39,6 +39,7 @@ from airflow_provider_rayworkflow.workflow.runtime.graphs import functions
 from airflow_provider_rayworkflow.workflow.runtime.graphs.dag import encode_dag, is_dag
 from airflow_provider_rayworkflow.workflow.runtime.graphs.inputs import load_call
 from airflow_provider_rayworkflow.workflow.runtime.graphs.refs import RefPickling, put
+from airflow_provider_rayworkflow.workflow.runtime.worker.manager_calls import Ask
 from airflow_provider_rayworkflow.workflow.runtime.worker.reports import NODE
 from airflow_provider_rayworkflow.workflow.runtime.worker.services import Services
 from airflow_provider_rayworkflow.workflow.runtime.worker.storable import encode_for
@@ -71,14 +72,19 @@ def log_begin(run: TaskRun) -> None:
 
 
 def run_task(
-    store: WorkflowStore, run: TaskRun, results: Sequence[Result], values: Sequence[Any]
+    store: WorkflowStore,
+    run: TaskRun,
+    results: Sequence[Result],
+    values: Sequence[Any],
+    ask: Ask | None = None,
 ) -> AttemptEnd:
     """Run a task here.
 
     :param results: that it takes, in the place of its ``inputs``. One that comes by reference has
         its position among ``values`` in place of the reference.
+    :param ask: calls the manager; by default that of the cluster.
     """
-    attempt = TaskCall(store, run)
+    attempt = TaskCall(store, run, ask)
     if (lost := attempt.load(results, values)) is not None:
         return lost
     with attempt.current():
@@ -88,13 +94,13 @@ def run_task(
 class TaskCall:
     """One attempt of a task, in the steps that :func:`run_task` takes."""
 
-    def __init__(self, store: WorkflowStore, run: TaskRun) -> None:
+    def __init__(self, store: WorkflowStore, run: TaskRun, ask: Ask | None = None) -> None:
         self._store = store
         self._run = run
         self._inputs: list[Any] = []
         self._retryable: tuple[type[BaseException], ...] | None = None
         self._started_at = 0.0
-        self._services = Services(store, run)
+        self._services = Services(store, run, ask)
         self._context = context.WorkflowContext(
             workflow_id=run.workflow_id,
             task_id=run.task_id,
@@ -129,6 +135,7 @@ class TaskCall:
         try:
             function = functions.load(self._run.function)
             args, kwargs, self._retryable = load_call(self._run.arguments, self._inputs)
+            self._services.begin()
             with time_limit(self._run):
                 return function(*args, **kwargs), None
         except BaseException as exc:
