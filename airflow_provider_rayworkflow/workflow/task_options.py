@@ -28,12 +28,15 @@ class options:
         version has. A string or a whole number.
     :param on_change: what a resume does with the task if it has changed, whatever the call says.
     :param isolate: True: it shares no Ray task with others; see the page on performance.
+    :param stop_grace_s: how long it may go on when it is to be stopped (a suspend, a cancel, another
+        task that has failed), in seconds or as a timedelta: ``get_context().should_stop`` tells it. By
+        default half a second if it asks for that, else nothing.
     :raises ValueError: for other options and for values that can't be used.
     """
 
     _VALID = (
         *("task_id", "metadata", "catch_exceptions", "checkpoint", "retry", "timeout_s"),
-        *("isolate", "version", "on_change"),
+        *("isolate", "version", "on_change", "stop_grace_s"),
     )
 
     def __init__(self, **workflow_options: Any) -> None:
@@ -52,6 +55,9 @@ class options:
             raise ValueError(f"retry must be a workflow.Retry, not {retry!r}.")
         if timeout is not None:
             workflow_options["timeout_s"] = seconds("timeout_s", timeout)
+        for name in _DURATIONS:
+            if (duration := workflow_options.get(name)) is not None:
+                workflow_options[name] = seconds(name, duration)
         if (version := workflow_options.get("version")) is not None:
             if not isinstance(version, (str, int)) or isinstance(version, bool):
                 raise ValueError(f"version must be a string or a whole number, not {version!r}.")
@@ -76,6 +82,9 @@ class options:
         from airflow_provider_rayworkflow.workflow.runtime.graphs.options import apply
 
         return apply(function, self._options)
+
+
+_DURATIONS = ("stop_grace_s",)
 
 
 def _check_task_id(task_id: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from airflow_provider_rayworkflow.workflow.execution.stop_notices import StopNotices
 from airflow_provider_rayworkflow.workflow.model.records import (
     SHOWN_TASKS,
     FailedAttempt,
@@ -89,6 +90,7 @@ class AttemptTable:
         self.enqueue = enqueue
         self.ended: list[tuple[Attempt, AttemptEnd]] = []
         self._runner = runner
+        self._notices = StopNotices(runner)
         self._clock = clock
         self._attempts: dict[Node, Attempt] = {}
         self._timers: dict[Node, asyncio.TimerHandle] = {}
@@ -141,6 +143,7 @@ class AttemptTable:
         self._attempts.pop(attempt.node, None)
         if attempt.killer is not None:
             attempt.killer.cancel()
+        self._notices.ended(attempt)
         self._retried.pop(attempt.node.task_id, None)
 
     def has_begun(self, task: RunningTask) -> None:
@@ -173,10 +176,19 @@ class AttemptTable:
             attempt.is_useless = True
             self._runner.stop(attempt)
 
-    def stop_all(self) -> None:
-        """Stop all attempts; each one's end is still told."""
+    async def until_stop(self, task_id: str, attempt: int) -> bool:
+        """True as soon as an attempt is to be stopped, or if it is unknown; False when it has ended."""
+        for listening in self._of(task_id, attempt):
+            return await asyncio.shield(self._notices.listen(listening))
+        return True
+
+    def stop_all(self, *, at_once: bool = False) -> None:
+        """Stop all attempts; each one's end is still told.
+
+        :param at_once: also those that may go on for a while; see :class:`.StopNotices`.
+        """
         for attempt in list(self._attempts.values()):
-            self._runner.stop(attempt)
+            self._notices.stop(attempt, at_once=at_once)
 
     def stop_waiting(self) -> None:
         """Stop what only waits, for an event or for its next attempt: it would take any time."""

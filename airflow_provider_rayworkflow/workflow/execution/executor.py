@@ -20,6 +20,7 @@ from airflow_provider_rayworkflow.workflow.execution.attempt_ends import (
 from airflow_provider_rayworkflow.workflow.execution.attempt_table import Attempt, AttemptTable
 from airflow_provider_rayworkflow.workflow.execution.group_commit import GroupCommit
 from airflow_provider_rayworkflow.workflow.execution.metrics import Metrics
+from airflow_provider_rayworkflow.workflow.execution.saved_tasks import SavedTasks
 from airflow_provider_rayworkflow.workflow.execution.writes import Guard, Writes
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.model.claim import Claim
@@ -106,6 +107,7 @@ class Executor:
         self._files, self._known = files, known
         self._outcome: Outcome | None = None
         self._schedule: Schedule | None = None
+        self._saved = SavedTasks(claim.workflow_id, store.bytes, threads)
         self._queue: asyncio.Queue[Callable[[], None]] = asyncio.Queue()
         place = store.bytes, claim.workflow_id, claim.epoch
         journal = JournalWriter(*place, signing=store.signing, segment_bytes=store.segment_bytes)
@@ -146,8 +148,14 @@ class Executor:
     # ---- telling
 
     def stop(self, reason: Stop) -> None:
-        """Stop the run: start no task any more, and stop the running ones."""
-        self._queue.put_nowait(lambda: self._end(Outcome(stopped=reason)))
+        """Stop the run: start no task any more, and stop the running ones; a second call gives them no time."""
+
+        def stop() -> None:
+            if self._outcome is not None:
+                self.attempts.stop_all(at_once=True)
+            self._end(Outcome(stopped=reason))
+
+        self._queue.put_nowait(stop)
 
     # ---- running
 
@@ -159,9 +167,11 @@ class Executor:
         :raises StorageError: when what is stored can't be read.
         """
         try:
-            return await self._run()
+            outcome = await self._run()
+            await self._saved.close(is_successful=outcome.result is not None)
+            return outcome
         except BaseException:
-            self.attempts.stop_all()  # nothing takes their results any more
+            self.attempts.stop_all(at_once=True)  # nothing takes their results any more
             raise
 
     async def _run(self) -> Outcome:
@@ -191,13 +201,9 @@ class Executor:
         files, self._files = self._files, None  # later there is more
 
         def build() -> tuple[Snapshot, Schedule]:
+            checkpoints = Checkpoints() if is_new else self._read_committed(files)
             snapshot = Snapshot(
-                claim=self._claim,
-                graph=self._graph,
-                checkpoints=Checkpoints()
-                if is_new
-                else read_committed(self._store, self._claim, files=files),
-                known=self._known,
+                claim=self._claim, graph=self._graph, checkpoints=checkpoints, known=self._known
             )
             return snapshot, Schedule(snapshot, tried)
 
@@ -222,6 +228,12 @@ class Executor:
         self._schedule = schedule
         self._ends.begin(schedule, snapshot.committed_json)
         return schedule
+
+    def _read_committed(self, files: Sequence[WorkflowFile] | None) -> Checkpoints:
+        files = self._store.list_files(self.workflow_id) if files is None else files
+        checkpoints = read_committed(self._store, self._claim, files=files)
+        self._saved.found(files, checkpoints.records)
+        return checkpoints
 
     def _start_ready(self, schedule: Schedule) -> None:
         while (node := schedule.take_ready()) is not None:
@@ -260,11 +272,13 @@ class Executor:
         ended, self.attempts.ended = self.attempts.ended, []
         self._metrics.tasks_ended([end for _, end in ended])
         for attempt, end in ended:
+            self._saved.ended(attempt.node.task_id, end)
             self._ends.handle(attempt, end)
 
     def _on_written(self, records: Sequence[TaskRecord], error: BaseException | None) -> None:
         if error is None:
             self._log_successful(records)
+            self._saved.committed(records)
             return
         if isinstance(error, OwnershipLostError):
             self._end(Outcome(stopped=Stop.FENCED, lost=error))
@@ -286,4 +300,4 @@ class Executor:
             return
         self._outcome = outcome
         self.attempts.cancel_waiting()
-        self.attempts.stop_all()
+        self.attempts.stop_all(at_once=fenced)

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from airflow_provider_rayworkflow.workflow.exceptions import LeaseLostError, StorageError, text_of
-from airflow_provider_rayworkflow.workflow.execution.attempt_table import AttemptTable
 from airflow_provider_rayworkflow.workflow.execution.metrics import Metrics
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.manager.admission import Admission
@@ -25,6 +24,7 @@ from airflow_provider_rayworkflow.workflow.manager.log_writer import MAX_LOG_BYT
 from airflow_provider_rayworkflow.workflow.manager.pruner import Pruner
 from airflow_provider_rayworkflow.workflow.manager.queries import Queries
 from airflow_provider_rayworkflow.workflow.manager.registry import Intervals, Registry
+from airflow_provider_rayworkflow.workflow.manager.running_attempts import RunningAttempts
 from airflow_provider_rayworkflow.workflow.manager.runs import WorkflowRuns
 from airflow_provider_rayworkflow.workflow.manager.status_backlog import StatusBacklog
 from airflow_provider_rayworkflow.workflow.manager.stop_requests import StopRequests
@@ -35,7 +35,7 @@ from airflow_provider_rayworkflow.workflow.manager.submission_reader import (
 from airflow_provider_rayworkflow.workflow.model.event_posts import EventSettings
 from airflow_provider_rayworkflow.workflow.model.limits import Limits
 from airflow_provider_rayworkflow.workflow.model.outcome import Stop
-from airflow_provider_rayworkflow.workflow.model.records import RunningTask, StartOptions
+from airflow_provider_rayworkflow.workflow.model.records import StartOptions
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.scheduling.attempts import Runner
 from airflow_provider_rayworkflow.workflow.storage.leases import (
@@ -67,6 +67,7 @@ class Manager:
     :param cluster: the id that submissions for this manager carry, with its ``package_version``.
     :param builder: makes the graphs of submissions; None for a manager that takes none.
     :param max_log_bytes: how much is kept of what the tasks of a workflow print and log.
+    :ivar attempts: what workers tell and ask of those that they run.
     :ivar pruner: deletes what a retention does not keep.
     :ivar queries: what callers ask.
     :ivar runs: the runs of the workflows that it holds.
@@ -125,7 +126,7 @@ class Manager:
         self.submissions = SubmissionReader(
             known, self._admission, builder, takes=takes, pruner=pruner, set_limits=self.set_limits
         )
-        self._index = IndexKeeper(known)
+        self.attempts, self._index = RunningAttempts(known), IndexKeeper(known)
 
     # ---- the manager itself
 
@@ -282,6 +283,8 @@ class Manager:
     async def cancel(self, workflow_id: str) -> None:
         """Stop a workflow for good. Returns when its tasks are stopped and the status is written.
 
+        Tasks that ask for time to stop get it; a second call, or a suspend, ends that.
+
         :raises WorkflowNotFoundError: when there is no such workflow.
         :raises IllegalTransitionError: when it is SUCCESSFUL.
         :raises StorageError: when the status can't be written now; that is tried again.
@@ -306,6 +309,9 @@ class Manager:
         return live.lost is None and (request.how == "suspend" or is_final)
 
     async def _stop_and_wait(self, workflow_id: str, reason: Stop) -> None:
+        stopping = self._known.live.get(workflow_id)
+        if stopping is not None and stopping.stop is not None:
+            self.runs.stop(stopping, reason)  # a second call: its tasks get no more time
         async with self._locks.of(workflow_id):
             live = self._known.live.get(workflow_id)
             if live is not None:
@@ -324,24 +330,3 @@ class Manager:
         live = self._known.live.get(workflow_id)
         epoch = live.claim.epoch if live else 0
         return await self.http_events.take(workflow_id, event_key, epoch=epoch)
-
-    def kill_overdue(
-        self, workflow_id: str, task_id: str, epoch: int, attempt: int, after_s: float
-    ) -> None:
-        """Stop one task if it has not ended by then: its time is over, and it can't be interrupted.
-
-        :param after_s: from now, in seconds.
-        """
-        if (attempts := self._attempts_of(workflow_id, epoch)) is not None:
-            attempts.kill_overdue(task_id, attempt, after_s)
-
-    def has_begun(self, workflow_id: str, epoch: int, task: RunningTask) -> None:
-        """A worker has begun an attempt of a task."""
-        if (attempts := self._attempts_of(workflow_id, epoch)) is not None:
-            attempts.has_begun(task)
-
-    def _attempts_of(self, workflow_id: str, epoch: int) -> AttemptTable | None:
-        """Those of a run that goes on here, None for any other one."""
-        live = self._known.live.get(workflow_id)
-        executor = live.executor if live and live.claim.epoch == epoch else None
-        return executor.attempts if executor else None

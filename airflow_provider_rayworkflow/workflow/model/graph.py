@@ -65,6 +65,7 @@ class TaskOptions:
     :ivar is_event: it waits for something, and so runs beside the workers.
     :ivar isolate: it shares no Ray task with others.
     :ivar on_change: what a resume does if it has changed; None = as the call says.
+    :ivar stop_grace_s: how long an attempt may go on when it is to be stopped; None = as is usual.
     """
 
     catch_exceptions: bool = False
@@ -77,6 +78,7 @@ class TaskOptions:
     is_event: bool = False
     isolate: bool = False
     on_change: OnChange | None = None
+    stop_grace_s: float | None = None
 
     def to_json(self) -> Json:
         if self is DEFAULT_OPTIONS:

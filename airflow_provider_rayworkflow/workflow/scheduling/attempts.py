@@ -39,6 +39,9 @@ class TaskRun(NamedTuple):
     :ivar catches: those who take its result get ``(value, None)``.
     :ivar traceparent: the trace that its spans join, ``""`` for none.
     :ivar code: the code of the run, in place of that in ``ray_options`` (:func:`.with_code`).
+    :ivar stop_grace_s: how long the attempt may go on when it is to be stopped; None if its task does
+        not say.
+    :ivar saved_since: what the task has saved under earlier epochs is of a run that was given up.
     """
 
     workflow_id: str
@@ -58,6 +61,8 @@ class TaskRun(NamedTuple):
     catches: bool = False
     traceparent: str = ""
     code: tuple[tuple[str, str], ...] = ()
+    saved_since: int = 0
+    stop_grace_s: float | None = None
 
     @property
     def environment(self) -> tuple[bytes, tuple[tuple[str, str], ...]]:
@@ -71,18 +76,23 @@ class TaskRun(NamedTuple):
 
 
 class Returned(NamedTuple):
-    """The task returned a value."""
+    """The task returned a value.
+
+    :ivar has_saved: something that it has saved while it ran is stored.
+    """
 
     result: Result
     times: TaskTimes
     json_output: JsonOutput | None = None
+    has_saved: bool = False
 
 
 class Continued(NamedTuple):
-    """The task returned a graph, whose output becomes its result."""
+    """The task returned a graph, whose output becomes its result; ``has_saved`` as of :class:`Returned`."""
 
     graph: bytes
     times: TaskTimes
+    has_saved: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,12 +101,14 @@ class Raised:
 
     :ivar exception: encoded, for ``__cause__`` and ``catch_exceptions``.
     :ivar retryable: one of those that the author wants retried.
+    :ivar has_saved: as of :class:`Returned`.
     """
 
     failure: TaskFailure
     exception: bytes
     retryable: bool
     times: TaskTimes
+    has_saved: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

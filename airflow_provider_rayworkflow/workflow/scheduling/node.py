@@ -236,4 +236,6 @@ class Node:
             catches=self.catches,
             traceparent=claim.traceparent,
             code=code,
+            saved_since=claim.restarts.get(self.task_id, claim.base_epoch),
+            stop_grace_s=task.options.stop_grace_s,
         )

@@ -1,4 +1,4 @@
-"""Where everything lies. The only module that makes or reads keys, with :mod:`.index_keys`.
+"""Where everything lies. The only module that makes or reads keys, with :mod:`.index_keys` and :mod:`.saved_keys`.
 
 Keys are ``/``-separated, relative to the storage root. Epochs and pieces of a log count from 1; events, journal
 segments and statuses from 0; attempts count from 1, and 0 stands for a value that a fork has
@@ -10,6 +10,7 @@ copied. Sizes are in bytes.
     v1/workflows/<workflow>/<epoch>.epoch                       a claim, with the graph if new
     v1/workflows/<workflow>/<epoch>-<segment>.journal           small checkpoints
     v1/workflows/<workflow>/<epoch>-<task hash>-<attempt>-<size>.value   one large checkpoint
+    v1/workflows/<workflow>/saved/<task hash>/...      what its unfinished tasks have saved
     v1/workflows/<workflow>/<owner token>.cancel   empty: there is a request to cancel it
     v1/leases/<manager>.json
     v1/changes/<writer>.json                            what a manager or a visitor has changed lately
@@ -69,10 +70,11 @@ _HASHED_SEGMENT = re.compile(f"[^/]{{{_CUT}}}{_HASHED}[0-9a-f]{{64}}")
 
 #: What is in an object, as far as its key tells.
 Kind = Literal[
-    "lease", "status", "graph", "checkpoints", "value", "log", "index", "change", "other"
+    "lease", "status", "graph", "checkpoints", "value", "saved", "log", "index", "change", "other"
 ]
 
 _KINDS: dict[str, Kind] = {"epoch": "graph", "journal": "checkpoints", "value": "value"}
+_KINDS |= {"state": "saved", "files": "saved", "piece": "saved"}
 _FOLDERS: dict[str, Kind] = {
     f"{LEASES}/": "lease",
     f"{STATUSES}/": "status",
@@ -455,10 +457,10 @@ class WorkflowFile:
     """What the name of an object in a workflow's folder says.
 
     :ivar epoch: 0 for a cancel, which is of no epoch.
-    :ivar kind: ``"epoch"``, ``"journal"``, ``"value"`` or ``"cancel"``.
-    :ivar number: the segment of a journal, the attempt of a value, else 0.
+    :ivar kind: ``"epoch"``, ``"journal"``, ``"value"``, ``"saved"`` or ``"cancel"``.
+    :ivar number: the segment of a journal, the attempt of a value or of what is saved, else 0.
     :ivar size: as the listing says.
-    :ivar task_hash: of a value (:func:`task_hash`), else ``""``.
+    :ivar task_hash: of a value or of what is saved (:func:`task_hash`), else ``""``.
     """
 
     epoch: int

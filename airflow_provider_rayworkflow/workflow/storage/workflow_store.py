@@ -40,6 +40,7 @@ from airflow_provider_rayworkflow.workflow.storage.journal import SEGMENT_BYTES,
 from airflow_provider_rayworkflow.workflow.storage.leases import LeaseStore
 from airflow_provider_rayworkflow.workflow.storage.log_pieces import LogPieces
 from airflow_provider_rayworkflow.workflow.storage.mailbox import Mailbox
+from airflow_provider_rayworkflow.workflow.storage.saved_keys import saved_workflow_file
 from airflow_provider_rayworkflow.workflow.storage.status_documents import StatusDocuments, advising
 from airflow_provider_rayworkflow.workflow.storage.statuses import status_key, status_put
 from airflow_provider_rayworkflow.workflow.storage.values import ValueStore
@@ -191,7 +192,7 @@ class WorkflowStore(StatusDocuments):
     # ---- checkpoints
 
     def list_files(self, workflow_id: str) -> list[keys.WorkflowFile]:
-        """Claims, journals and values of a workflow, in the order in which they count."""
+        """Claims, journals, values and what tasks saved, in the order in which they count."""
         return sorted(self._files(workflow_id))
 
     def read_checkpoints(
@@ -250,13 +251,14 @@ class WorkflowStore(StatusDocuments):
     def delete_files(
         self, workflow_id: str, *, unless: Callable[[keys.WorkflowFile], bool]
     ) -> None:
-        """Delete claims, journals and values of a workflow, except those that the caller keeps."""
+        """Delete what :meth:`list_files` gives, except what the caller keeps."""
         files = list(self._files(workflow_id))
         self.bytes.delete(file.key for file in files if not unless(file))
 
     def _files(self, workflow_id: str) -> Iterable[keys.WorkflowFile]:
         for entry in self.bytes.list(keys.workflow_folder(workflow_id)):
-            if (file := keys.parse_workflow_file(entry.key, entry.size)) is not None:
+            file = keys.parse_workflow_file(entry.key, entry.size)
+            if (file := file or saved_workflow_file(entry.key, entry.size)) is not None:
                 yield file
 
 

@@ -74,7 +74,7 @@ def test_it_says_what_is_done_running_and_tried_again():
             )
             begun = RunningTask(task_id="b", attempt=2, started_at=50.0, node="pod-2")
             await run.wait_for(lambda progress: bool(progress.retried))
-            run.manager.has_begun("w", 1, begun)
+            run.manager.attempts.has_begun("w", 1, begun)
             record = await run.wait_for(lambda progress: progress.running_total == 1)
         assert record.status == "RUNNING"
         assert (record.tasks_total, record.tasks_done, record.tasks_reused) == (3, 1, 0)
@@ -93,9 +93,15 @@ def test_a_task_that_begins_in_an_attempt_that_is_over_does_not_count():
     async def check() -> None:
         async with running() as run:
             await run.wait_for(lambda progress: progress.submitted == 2)
-            run.manager.has_begun("w", 1, RunningTask(task_id="b", attempt=7, started_at=50.0))
-            run.manager.has_begun("w", 9, RunningTask(task_id="b", attempt=1, started_at=50.0))
-            run.manager.has_begun("v", 1, RunningTask(task_id="b", attempt=1, started_at=50.0))
+            run.manager.attempts.has_begun(
+                "w", 1, RunningTask(task_id="b", attempt=7, started_at=50.0)
+            )
+            run.manager.attempts.has_begun(
+                "w", 9, RunningTask(task_id="b", attempt=1, started_at=50.0)
+            )
+            run.manager.attempts.has_begun(
+                "v", 1, RunningTask(task_id="b", attempt=1, started_at=50.0)
+            )
             await run.runner.end("a")
             record = await run.wait_for(lambda progress: progress.submitted == 1)
         assert record.progress is not None

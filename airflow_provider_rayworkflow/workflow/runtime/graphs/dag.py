@@ -353,8 +353,9 @@ class _Encoder:
             retry=ours["retry"].to_options() if ours.get("retry") else None,
             timeout_s=ours.get("timeout_s"),
             is_event=ours.get("is_event", False),
-            isolate=bool(ours.get("isolate", False)),
+            isolate=bool(ours.get("isolate", False)) or ours.get("stop_grace_s") is not None,
             on_change=ours.get("on_change"),
+            stop_grace_s=ours.get("stop_grace_s"),
         )
         return Task(
             name=name or default_task_id(node._body),

@@ -35,6 +35,7 @@ from airflow_provider_rayworkflow.workflow.runtime.testing.local_refs import (
     outcome_of,
 )
 from airflow_provider_rayworkflow.workflow.runtime.worker import log_capture
+from airflow_provider_rayworkflow.workflow.runtime.worker.manager_calls import Ask
 from airflow_provider_rayworkflow.workflow.runtime.worker.reports import INTERVAL_S, send_waiting
 from airflow_provider_rayworkflow.workflow.runtime.worker.task import log_begin, run_task
 from airflow_provider_rayworkflow.workflow.runtime.worker.task_log import TaskLog
@@ -199,6 +200,7 @@ class _Actor(WorkflowManagementActor):
                     store=store_at(self._uri),
                     runner=_ThreadRunner(
                         self._uri,
+                        ask=self._ask_from_thread,
                         on_overdue=lambda run: _kill_overdue(manager, run),
                         on_lines=lambda lines: manager.logs.add(lines),
                     ),
@@ -208,13 +210,17 @@ class _Actor(WorkflowManagementActor):
                     package_version=__version__,
                     process=Process.current_thread(),
                 )
+                self._loop = asyncio.get_running_loop()
                 await manager.start()
                 self._manager = manager
             return self._manager
 
+    def _ask_from_thread(self, method: str, *args: Any) -> Future[Any]:
+        return asyncio.run_coroutine_threadsafe(self.ask(method, *args), self._loop)
+
 
 def _kill_overdue(manager: Manager, run: TaskRun) -> None:
-    manager.kill_overdue(run.workflow_id, run.task_id, run.epoch, run.attempt, 0)
+    manager.attempts.kill_overdue(run.workflow_id, run.task_id, run.epoch, run.attempt, 0)
 
 
 @dataclass(slots=True, eq=False)
@@ -231,6 +237,7 @@ class _ThreadRunner:
 
     A thread can't be killed: a task that is stopped goes on to its end, and is ignored.
 
+    :param ask: calls the manager, from any thread.
     :param on_overdue: told of a task whose time limit is over.
     :param on_lines: told what tasks have printed and logged.
     """
@@ -239,10 +246,12 @@ class _ThreadRunner:
         self,
         location: str,
         *,
+        ask: Ask,
         on_overdue: Callable[[TaskRun], None],
         on_lines: Callable[[Sequence[TaskLines]], None],
     ) -> None:
         self._location = location
+        self._ask = ask
         self._on_overdue = on_overdue
         self._on_lines = on_lines
         self._sending: asyncio.TimerHandle | None = None
@@ -317,7 +326,7 @@ class _ThreadRunner:
         # References of its own: it may outlive the manager, and `ray.put` would start a Ray.
         with local_refs(), log_capture.into(started.log):
             values = [ray.get(ref) for ref in refs]
-            return run_task(store_at(self._location), run, run.results, values)
+            return run_task(store_at(self._location), run, run.results, values, self._ask)
 
     def _send_later(self) -> None:
         if self._sending is None and self._started:

@@ -103,7 +103,7 @@ def _tell(one: _Running) -> None:
     )
     # While the manager is being restarted: what is shown is not worth an error.
     with suppress(ValueError, ray.exceptions.RayError):
-        manager_of(one.location).ask.remote("has_begun", run.workflow_id, run.epoch, task)
+        manager_of(one.location).ask.remote("attempts.has_begun", run.workflow_id, run.epoch, task)
 
 
 def _send(location: str | None, lines: Sequence[TaskLines]) -> bool:

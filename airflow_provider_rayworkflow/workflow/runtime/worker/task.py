@@ -7,7 +7,6 @@ the system, not of the task.
 from __future__ import annotations
 
 import errno
-import os
 import time
 import traceback
 from collections.abc import Iterator, Sequence
@@ -37,14 +36,13 @@ from airflow_provider_rayworkflow.workflow.model.records import (
     TaskTimes,
 )
 from airflow_provider_rayworkflow.workflow.runtime.graphs import functions
-from airflow_provider_rayworkflow.workflow.runtime.graphs.dag import (
-    encode_dag,
-    is_dag,
-    refuse_nodes,
-)
+from airflow_provider_rayworkflow.workflow.runtime.graphs.dag import encode_dag, is_dag
 from airflow_provider_rayworkflow.workflow.runtime.graphs.inputs import load_call
 from airflow_provider_rayworkflow.workflow.runtime.graphs.refs import RefPickling, put
+from airflow_provider_rayworkflow.workflow.runtime.worker.manager_calls import Ask
 from airflow_provider_rayworkflow.workflow.runtime.worker.reports import NODE
+from airflow_provider_rayworkflow.workflow.runtime.worker.services import Services
+from airflow_provider_rayworkflow.workflow.runtime.worker.storable import encode_for
 from airflow_provider_rayworkflow.workflow.runtime.worker.timeouts import time_limit
 from airflow_provider_rayworkflow.workflow.scheduling.attempts import (
     AttemptEnd,
@@ -64,9 +62,6 @@ INLINE_BYTES = 32 * 1024
 # What stands at the top of each traceback and is not the author's.
 _OUR_MODULES = frozenset({__name__, f"{__package__}.waits"})
 
-#: The largest value that a task may return, in bytes; by default there is no limit.
-MAX_VALUE_VARIABLE = "RAY_WORKFLOW_MAX_VALUE_BYTES"
-
 #: What a function gave: a value, or an exception of any class, which no future could hold.
 Given = tuple[Any, BaseException | None]
 
@@ -77,14 +72,19 @@ def log_begin(run: TaskRun) -> None:
 
 
 def run_task(
-    store: WorkflowStore, run: TaskRun, results: Sequence[Result], values: Sequence[Any]
+    store: WorkflowStore,
+    run: TaskRun,
+    results: Sequence[Result],
+    values: Sequence[Any],
+    ask: Ask | None = None,
 ) -> AttemptEnd:
     """Run a task here.
 
     :param results: that it takes, in the place of its ``inputs``. One that comes by reference has
         its position among ``values`` in place of the reference.
+    :param ask: calls the manager; by default that of the cluster.
     """
-    attempt = TaskCall(store, run)
+    attempt = TaskCall(store, run, ask)
     if (lost := attempt.load(results, values)) is not None:
         return lost
     with attempt.current():
@@ -94,14 +94,19 @@ def run_task(
 class TaskCall:
     """One attempt of a task, in the steps that :func:`run_task` takes."""
 
-    def __init__(self, store: WorkflowStore, run: TaskRun) -> None:
+    def __init__(self, store: WorkflowStore, run: TaskRun, ask: Ask | None = None) -> None:
         self._store = store
         self._run = run
         self._inputs: list[Any] = []
         self._retryable: tuple[type[BaseException], ...] | None = None
         self._started_at = 0.0
+        self._services = Services(store, run, ask)
         self._context = context.WorkflowContext(
-            workflow_id=run.workflow_id, task_id=run.task_id, attempt=run.attempt, epoch=run.epoch
+            workflow_id=run.workflow_id,
+            task_id=run.task_id,
+            attempt=run.attempt,
+            epoch=run.epoch,
+            services=self._services,
         )
 
     def load(self, results: Sequence[Result], values: Sequence[Any]) -> AttemptEnd | None:
@@ -130,6 +135,7 @@ class TaskCall:
         try:
             function = functions.load(self._run.function)
             args, kwargs, self._retryable = load_call(self._run.arguments, self._inputs)
+            self._services.begin()
             with time_limit(self._run):
                 return function(*args, **kwargs), None
         except BaseException as exc:
@@ -141,6 +147,7 @@ class TaskCall:
         Not called while the error is handled: it would be the context of errors in between, and
         whatever shows those, as ``logging`` does when a handler fails, would call its methods.
         """
+        self._services.close()
         if error is not None:
             return self.raised(error)
         times = self._times()
@@ -157,8 +164,9 @@ class TaskCall:
         run = self._run
         try:
             if is_dag(value):
-                return Continued(graph=encode_dag(value).to_bytes(), times=times)
-            return _encode(run, value)
+                graph = encode_dag(value).to_bytes()
+                return Continued(graph=graph, times=times, has_saved=self._services.has_saved)
+            return encode_for(run.task_id, value)
         except MemoryError as exc:
             return Lost(failure=_system_failure(run, exc))
         except BaseException as exc:
@@ -172,6 +180,7 @@ class TaskCall:
                 result=_store(self._store, run, value, encoded),
                 times=times,
                 json_output=json_output(value) if run.wants_json else None,
+                has_saved=self._services.has_saved,
             )
         except StorageError as exc:
             return _lost_by(run, exc)
@@ -182,6 +191,8 @@ class TaskCall:
             raise exc  # Ray ends this process, and tells why: no doing of the task
         if self._run.is_event and _is_lack(exc):
             return Lost(failure=_system_failure(self._run, exc))  # the process is not its own
+        if self._services.has_raised(exc):
+            return Lost(failure=_system_failure(self._run, exc), retryable=False)
         failure = describe(self._run.task_id, exc)
         return Raised(
             failure=failure,
@@ -189,6 +200,7 @@ class TaskCall:
             retryable=not (failure.asks_to_skip or failure.asks_not_to_retry)
             and _is_one_of(exc, self._retryable),
             times=self._times(),
+            has_saved=self._services.has_saved,
         )
 
     def _times(self) -> TaskTimes:
@@ -221,42 +233,6 @@ def _lost_by(run: TaskRun, exc: StorageError) -> Lost:
 
 def _system_failure(run: TaskRun, exc: BaseException) -> TaskFailure:
     return replace(describe(run.task_id, exc), system=True)
-
-
-def _encode(run: TaskRun, value: Any) -> Encoded:
-    """A value as it is stored.
-
-    :raises TypeError: when it can't be stored, or not be read again: that is found out here, where
-        the task that made it is known.
-    """
-    limit = int(os.environ.get(MAX_VALUE_VARIABLE) or 0)
-    refs = RefPickling(also=refuse_nodes)
-    try:
-        encoded = encode(value, override=refs)
-        if limit and encoded.size > limit:
-            raise ValueError(f"it has {encoded.size} bytes, and {MAX_VALUE_VARIABLE} is {limit}")
-        if encoded.has_objects:
-            _read_back(encoded, refs)
-        return encoded
-    except MemoryError:
-        raise
-    except BaseException as exc:
-        raise TypeError(
-            f"Task[id={run.task_id}] returned a {type(value).__name__} that can't be stored: "
-            f"{text_of(exc) or type(exc).__qualname__}. Return plain data, or where the data is."
-        ) from exc
-
-
-def _read_back(encoded: Encoded, refs: RefPickling) -> None:
-    try:
-        with refs.reading_back():
-            encoded.read()
-    except MemoryError:
-        raise
-    except BaseException as exc:
-        raise ValueError(
-            f"it can be pickled, but not unpickled ({type(exc).__qualname__}: {text_of(exc)})"
-        ) from exc
 
 
 def _store(store: WorkflowStore, run: TaskRun, value: Any, encoded: Encoded) -> Result:

@@ -47,5 +47,5 @@ def _limited(run: TaskRun, limit: float) -> Iterator[None]:
 def _ask_to_be_killed(run: TaskRun, after_s: float) -> None:
     manager = manager_of()
     manager.ask.remote(
-        "kill_overdue", run.workflow_id, run.task_id, run.epoch, run.attempt, after_s
+        "attempts.kill_overdue", run.workflow_id, run.task_id, run.epoch, run.attempt, after_s
     )

@@ -1,0 +1,157 @@
+"""What a running task asks of the runtime by its context."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+
+from airflow_provider_rayworkflow.workflow.exceptions import (
+    OwnershipLostError,
+    StorageError,
+    text_of,
+)
+from airflow_provider_rayworkflow.workflow.model.codec import decode
+from airflow_provider_rayworkflow.workflow.runtime.worker.manager_calls import (
+    Ask,
+    StopNotice,
+    manager_caller,
+)
+from airflow_provider_rayworkflow.workflow.runtime.worker.scratch import Scratch
+from airflow_provider_rayworkflow.workflow.runtime.worker.storable import encode_for
+from airflow_provider_rayworkflow.workflow.scheduling.attempts import TaskRun
+from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
+from airflow_provider_rayworkflow.workflow.storage.saved_folder import SavedFolder
+from airflow_provider_rayworkflow.workflow.storage.saved_states import SavedStates
+from airflow_provider_rayworkflow.workflow.storage.saved_versions import SavingAttempt
+
+
+class Services:
+    """:class:`.context.TaskServices` of one attempt. Any thread may call it; calls that block wait for each other.
+
+    :param ask: calls the manager; by default that of the task which runs here.
+    :ivar has_saved: something is stored for the task, which is of no use once it is committed.
+    """
+
+    def __init__(self, store: WorkflowStore, run: TaskRun, ask: Ask | None = None) -> None:
+        self._store = store
+        self._run = run
+        self._ask = ask
+        self._error: BaseException | None = None
+        self._is_closed = False
+
+    def saved(self) -> Any:
+        """See :attr:`.WorkflowContext.saved`."""
+        with self._using():
+            found = self._states.read()
+        if found is None:
+            return None
+        try:
+            return decode(*found)
+        except MemoryError:
+            raise
+        except BaseException as exc:
+            raise ValueError(
+                f"The saved state of Task[id={self._run.task_id}] can't be unpickled: "
+                f"{type(exc).__qualname__}: {text_of(exc)}. Run its code as it was, or restart the "
+                "workflow from this task."
+            ) from exc
+
+    def save(self, state: Any) -> None:
+        """See :meth:`.WorkflowContext.save`."""
+        encoded = encode_for(self._run.task_id, state, verb="saved")
+        with self._using():
+            self._states.write(encoded.encoding, encoded.parts)
+
+    @property
+    def folder(self) -> SavedFolder:
+        """See :attr:`.WorkflowContext.folder`."""
+        with self._lock:
+            return self._folder
+
+    @property
+    def should_stop(self) -> bool:
+        """See :attr:`.WorkflowContext.should_stop`."""
+        return not self._run.is_event and self._notice.is_given
+
+    def begin(self) -> None:
+        """The attempt begins."""
+        if self._run.stop_grace_s is not None:
+            _ = self.should_stop  # the manager gets to know that it is of use to tell
+
+    @property
+    def has_saved(self) -> bool:
+        made = [self.__dict__[name] for name in ("_states", "_folder") if name in self.__dict__]
+        return any(one.versions.has_any for one in made)
+
+    def close(self) -> None:
+        """The attempt has ended: a thread of it that goes on can save nothing any more."""
+        if "_lock" in self.__dict__:
+            with self._lock:
+                self._is_closed = True
+        self._is_closed = True
+        if "_notice" in self.__dict__:
+            self._notice.close()
+        if "_scratch" in self.__dict__:
+            self._scratch.close()
+
+    def has_raised(self, exc: BaseException) -> bool:
+        """True if this is how the storage, or a later run, has refused a call: no fault of the task."""
+        return exc is self._error
+
+    @contextmanager
+    def _using(self) -> Iterator[None]:
+        with self._lock:
+            if self._is_closed:
+                raise RuntimeError(
+                    f"This attempt of Task[id={self._run.task_id}] has ended: it can't save or load."
+                )
+            try:
+                yield
+            except (StorageError, OwnershipLostError) as exc:
+                self._error = exc
+                raise
+
+    # Made when they are needed: most tasks need none of them.
+
+    @cached_property
+    def _lock(self) -> threading.RLock:
+        return threading.RLock()
+
+    @cached_property
+    def _attempt(self) -> SavingAttempt:
+        run = self._run
+        return SavingAttempt(
+            workflow_id=run.workflow_id,
+            task_id=run.task_id,
+            epoch=run.epoch,
+            attempt=run.attempt,
+            since_epoch=run.saved_since,
+        )
+
+    @cached_property
+    def _states(self) -> SavedStates:
+        return SavedStates(self._store.bytes, self._attempt, signing=self._store.signing)
+
+    @cached_property
+    def _folder(self) -> SavedFolder:
+        return SavedFolder(
+            self._store.bytes,
+            self._attempt,
+            self._scratch.new_folder,
+            using=self._using,
+            signing=self._store.signing,
+        )
+
+    @cached_property
+    def _notice(self) -> StopNotice:
+        run, ask = self._run, self._ask or manager_caller()
+        return StopNotice(
+            lambda: ask("attempts.until_stop", run.workflow_id, run.task_id, run.epoch, run.attempt)
+        )
+
+    @cached_property
+    def _scratch(self) -> Scratch:
+        return Scratch()
