@@ -38,6 +38,7 @@ class TaskRun(NamedTuple):
     :ivar can_share: it may run in one Ray task with others.
     :ivar catches: those who take its result get ``(value, None)``.
     :ivar traceparent: the trace that its spans join, ``""`` for none.
+    :ivar asks: amounts in place of those in ``ray_options``; see :func:`.with_amounts`.
     :ivar code: the code of the run, in place of that in ``ray_options`` (:func:`.with_code`).
     """
 
@@ -58,6 +59,7 @@ class TaskRun(NamedTuple):
     catches: bool = False
     traceparent: str = ""
     code: tuple[tuple[str, str], ...] = ()
+    asks: tuple[tuple[str, float], ...] = ()
 
     @property
     def environment(self) -> tuple[bytes, tuple[tuple[str, str], ...]]:

@@ -23,6 +23,7 @@ from ray.remote_function import RemoteFunction
 
 from airflow_provider_rayworkflow.workflow.model import fingerprints
 from airflow_provider_rayworkflow.workflow.model.codec import dumps, is_plain_scalar
+from airflow_provider_rayworkflow.workflow.model.escalation import escalation_of
 from airflow_provider_rayworkflow.workflow.model.graph import (
     DEFAULT_MAX_RETRIES,
     DEFAULT_OPTIONS,
@@ -355,6 +356,10 @@ class _Encoder:
             is_event=ours.get("is_event", False),
             isolate=bool(ours.get("isolate", False)),
             on_change=ours.get("on_change"),
+            max_preemptions=ours.get("max_preemptions"),
+            max_oom_retries=ours.get("max_oom_retries"),
+            max_crashes=ours.get("max_crashes"),
+            escalation=escalation_of(name or default_task_id(node._body), ours, rays),
         )
         return Task(
             name=name or default_task_id(node._body),

@@ -25,6 +25,12 @@ WORKFLOW_OPTIONS = (
     "isolate",
     "version",
     "on_change",
+    "max_preemptions",
+    "max_oom_retries",
+    "max_crashes",
+    "escalate",
+    "limit",
+    "escalate_on",
     "is_event",  # ours alone: runs on the event host
 )
 _PREFIX = "_workflow_"
