@@ -111,6 +111,7 @@ class RayWorkflowFailedError(RayWorkflowError):
     :ivar task_id: the workflow task.
     :ivar error_type: the type of its exception, ``module.name``.
     :ivar error_message: the exception's text.
+    :ivar cause: ``"application"``, or ``"timeout"`` where its time was over.
     """
 
     def __init__(self, workflow_id: str, failure: TaskFailure) -> None:
@@ -122,6 +123,7 @@ class RayWorkflowFailedError(RayWorkflowError):
         self.task_id = failure.task_id
         self.error_type = failure.type
         self.error_message = failure.message
+        self.cause = failure.cause.value
 
 
 class RayWorkflowFailedForGoodError(RayWorkflowFailedError, AirflowFailException):
@@ -141,14 +143,19 @@ class RayWorkflowOutputError(RayWorkflowError, AirflowFailException):
 
 
 class RayWorkflowInterruptedError(RayWorkflowError):
-    """The workflow was stopped before its end; what it has committed is kept."""
+    """The workflow was stopped before its end; what it has committed is kept.
 
-    def __init__(self, workflow_id: str, reason: str) -> None:
+    :ivar cause: what its task has failed of, if it was that: ``"node_lost"``, ``"out_of_memory"``,
+        ``"crashed"``, ``"system"``; else ``""``.
+    """
+
+    def __init__(self, workflow_id: str, reason: str, *, cause: str = "") -> None:
         super().__init__(
             f"Workflow {workflow_id!r} is RESUMABLE: {shown_text(reason)}. "
             "The next try resumes it; committed tasks don't run again."
         )
         self.workflow_id = workflow_id
+        self.cause = cause
 
 
 class RayWorkflowNotResumedError(RayWorkflowError):

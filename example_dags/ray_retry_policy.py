@@ -1,4 +1,7 @@
-"""Retries that know what failed: bad input is not tried again, an outage is, after a while."""
+"""Retries that know what failed: bad input is not tried again, an outage is, after a while.
+
+A workflow that ran out of memory more often than its task may, would again.
+"""
 
 from datetime import timedelta
 
@@ -12,7 +15,9 @@ with DAG("ray_retry_policy", schedule=None, params={"line": "One fish"}):
         retries=5,
         retry_delay=timedelta(minutes=1),
         retry_policy=RayWorkflowRetryPolicy(
-            fail_on=["ValueError"], outage_delay=timedelta(minutes=5)
+            fail_on=["ValueError"],
+            fail_on_causes=["out_of_memory"],
+            outage_delay=timedelta(minutes=5),
         ),
     )
     def first_word(line: str):

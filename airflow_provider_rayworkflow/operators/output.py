@@ -44,15 +44,16 @@ def output_of(ended: StoredWorkflow, *, log: Logger, multiple_outputs: bool = Fa
         raise RayWorkflowCanceledError(record.workflow_id)
     if ended.status is WorkflowStatus.FAILED and failure is not None:
         raise _error_of(record.workflow_id, failure, log)
+    cause = ""
     if ended.has_lost_owner:
         reason = "the process that ran it is gone"
     elif failure is not None:
-        reason = str(failure)
+        reason, cause = str(failure), failure.cause.value
     elif record.stopped_by == ANYBODY:
         raise RayWorkflowSuspendedError(record.workflow_id)
     else:
         reason = "it was suspended"
-    raise RayWorkflowInterruptedError(record.workflow_id, reason)
+    raise RayWorkflowInterruptedError(record.workflow_id, reason, cause=cause)
 
 
 def _error_of(workflow_id: str, failure: TaskFailure, log: Logger) -> Exception:

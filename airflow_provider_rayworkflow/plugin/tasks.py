@@ -140,7 +140,7 @@ class ShownTasks:
 
     def _with_times(self, view: TaskView, times: TaskTimes | None) -> TaskView:
         if (failed := self._retried.get(view.task_id)) is not None:
-            view = replace(view, attempt=failed.attempt, error=failed.error)
+            view = replace(view, attempt=failed.attempt, error=failed.text)
         if (running := self._running.get(view.task_id)) is not None:
             return replace(
                 view,

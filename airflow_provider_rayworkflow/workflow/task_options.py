@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from airflow_provider_rayworkflow.workflow.checks import check_metadata, check_on_change
 from airflow_provider_rayworkflow.workflow.format.shortening import MAX_NAME_BYTES
+from airflow_provider_rayworkflow.workflow.model.escalation import (
+    check_causes,
+    check_factors,
+    check_limits,
+)
 from airflow_provider_rayworkflow.workflow.model.retry import Retry, seconds
+
+#: How often a task is tried again, by cause; the defaults depend on Ray's ``max_retries``.
+BUDGET_OPTIONS = ("max_preemptions", "max_oom_retries", "max_crashes")
+
+
+_CHECKS: dict[str, Callable[[Any], Any]] = {
+    "escalate": check_factors,
+    "limit": check_limits,
+    "escalate_on": check_causes,
+}
 
 
 class options:
@@ -24,6 +39,17 @@ class options:
     :param retry: a :class:`Retry`: how its exceptions are retried.
     :param timeout_s: an attempt that takes longer, in seconds (or a timedelta), is stopped and
         fails with a :class:`WorkflowTaskTimeoutError`.
+    :param max_preemptions: how often it is tried again after its node died, was drained or
+        preempted; by default without end (-1). These three are 0 for a task with Ray's
+        ``max_retries=0``, unless they are given.
+    :param max_oom_retries: how often after its worker was killed because memory ran short; 2.
+    :param max_crashes: how often after its worker ended otherwise (a segmentation fault,
+        ``os._exit``); as Ray's ``max_retries``, which is 3 by default.
+    :param escalate: by which factor the next attempt asks for more than the last one, by resource:
+        ``{"memory": 2.0, "num_cpus": 1.5}``, or a custom resource. The task must ask for each.
+    :param limit: what it never asks more than: ``{"memory": "64GiB"}``; bytes, or a size.
+    :param escalate_on: the causes after which it asks for more: ``("out_of_memory",)``; see the page
+        on failures.
     :param version: stands for the task's code where that is compared: it has changed if the
         version has. A string or a whole number.
     :param on_change: what a resume does with the task if it has changed, whatever the call says.
@@ -37,6 +63,8 @@ class options:
     _VALID = (
         *("task_id", "metadata", "catch_exceptions", "checkpoint", "retry", "timeout_s"),
         *("isolate", "version", "on_change", "stop_grace_s"),
+        *BUDGET_OPTIONS,
+        *_CHECKS,
     )
 
     def __init__(self, **workflow_options: Any) -> None:
@@ -58,6 +86,11 @@ class options:
         for name in _DURATIONS:
             if (duration := workflow_options.get(name)) is not None:
                 workflow_options[name] = seconds(name, duration)
+        for budget in BUDGET_OPTIONS:
+            _check_budget(budget, workflow_options.get(budget))
+        for option, check in _CHECKS.items():
+            if workflow_options.get(option) is not None:
+                workflow_options[option] = check(workflow_options[option])
         if (version := workflow_options.get("version")) is not None:
             if not isinstance(version, (str, int)) or isinstance(version, bool):
                 raise ValueError(f"version must be a string or a whole number, not {version!r}.")
@@ -85,6 +118,13 @@ class options:
 
 
 _DURATIONS = ("stop_grace_s",)
+
+
+def _check_budget(option: str, number: Any) -> None:
+    if number is None:
+        return
+    if type(number) is not int or not -1 <= number < 2**31:
+        raise ValueError(f"{option} must be a whole number, or -1 for no end, not {number!r:.100}.")
 
 
 def _check_task_id(task_id: Any) -> None:

@@ -8,7 +8,9 @@ from airflow_provider_rayworkflow import exceptions as errors
 from airflow_provider_rayworkflow.retry_policy import RayWorkflowRetryPolicy
 from airflow_provider_rayworkflow.workflow.model.records import TaskFailure
 
-POLICY = RayWorkflowRetryPolicy(fail_on=["ValueError", "pipelines.errors.BadInput"])
+POLICY = RayWorkflowRetryPolicy(
+    fail_on=["ValueError", "pipelines.errors.BadInput"], fail_on_causes=["out_of_memory"]
+)
 
 
 def failed(error_type: str) -> errors.RayWorkflowFailedError:
@@ -23,6 +25,8 @@ def failed(error_type: str) -> errors.RayWorkflowFailedError:
         (failed("pipelines.errors.BadInput"), "fail", None),
         (failed("OSError"), "default", None),
         (errors.RayWorkflowInterruptedError("w", "x"), "retry", 10),
+        (errors.RayWorkflowInterruptedError("w", "x", cause="node_lost"), "retry", 10),
+        (errors.RayWorkflowInterruptedError("w", "x", cause="out_of_memory"), "fail", None),
         (errors.RayWorkflowUnreachableError("x"), "retry", 300),
         (errors.RayWorkflowStorageError("x"), "retry", 300),
         (errors.RayWorkflowQueueFullError("w"), "retry", 300),
@@ -43,9 +47,17 @@ def test_each_error_has_its_own_way(error: Exception, action: str, delay_s: floa
 
 def test_it_survives_airflows_serialisation():
     policy = RayWorkflowRetryPolicy(
-        fail_on=["b", "a"], resume_delay=timedelta(seconds=1), outage_delay=timedelta(hours=1)
+        fail_on=["b", "a"],
+        fail_on_causes=["system"],
+        resume_delay=timedelta(seconds=1),
+        outage_delay=timedelta(hours=1),
     )
-    assert policy.serialize() == {"fail_on": ["a", "b"], "resume_delay": 1, "outage_delay": 3600}
+    assert policy.serialize() == {
+        "fail_on": ["a", "b"],
+        "fail_on_causes": ["system"],
+        "resume_delay": 1,
+        "outage_delay": 3600,
+    }
     again = RayWorkflowRetryPolicy.deserialize(policy.serialize())
     assert again.serialize() == policy.serialize()
 
@@ -53,3 +65,9 @@ def test_it_survives_airflows_serialisation():
 def test_a_single_name_is_refused():
     with pytest.raises(ValueError, match="fail_on must be a list of names, not 'ValueError'"):
         RayWorkflowRetryPolicy(fail_on="ValueError")
+
+
+@pytest.mark.parametrize("causes", ["crashed", ["oom"], ["application"]], ids=repr)
+def test_what_is_no_cause_of_an_interruption_is_refused(causes: object):
+    with pytest.raises(ValueError, match="fail_on_causes must be a list of"):
+        RayWorkflowRetryPolicy(fail_on_causes=causes)

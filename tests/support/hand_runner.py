@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from airflow_provider_rayworkflow.workflow.manager.manager import Manager
+from airflow_provider_rayworkflow.workflow.model.causes import Cause
 from airflow_provider_rayworkflow.workflow.model.limits import Limits
 from airflow_provider_rayworkflow.workflow.model.records import (
     Encoding,
@@ -48,7 +49,9 @@ class HandRunner:
     def stop(self, errand: Errand) -> None:
         task_id = errand.run.task_id
         if self.errands.pop(task_id, None) is not None:
-            gone = TaskFailure(task_id=task_id, type="", message="", traceback="", system=True)
+            gone = TaskFailure(
+                task_id=task_id, type="", message="", traceback="", cause=Cause.SYSTEM
+            )
             asyncio.get_running_loop().call_soon(errand.on_done, Lost(failure=gone))
 
     async def end(self, task_id: str, end: AttemptEnd = RETURNED) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from concurrent.futures import Executor as ThreadPool
 from concurrent.futures import Future
 from dataclasses import replace
 from random import Random
+from typing import Any
 
 from faulty import FaultyStore, Killed
 from plans import Plan, call, from_result, to_graph, to_result
@@ -16,6 +17,7 @@ from plans import Plan, call, from_result, to_graph, to_result
 from airflow_provider_rayworkflow.workflow.execution.executor import Executor
 from airflow_provider_rayworkflow.workflow.execution.metrics import Metrics
 from airflow_provider_rayworkflow.workflow.execution.writes import Writes
+from airflow_provider_rayworkflow.workflow.model.causes import Cause
 from airflow_provider_rayworkflow.workflow.model.claim import Claim
 from airflow_provider_rayworkflow.workflow.model.outcome import Outcome
 from airflow_provider_rayworkflow.workflow.model.records import Form, Result, TaskFailure, TaskTimes
@@ -38,6 +40,13 @@ from airflow_provider_rayworkflow.workflow.storage.claims import next_claim
 from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
 
 ID = "w"
+#: What the letters of a plan's failures stand for, but for "A" of the task itself.
+CAUSES = {
+    "S": Cause.SYSTEM,
+    "N": Cause.NODE_LOST,
+    "O": Cause.OUT_OF_MEMORY,
+    "C": Cause.CRASHED,
+}
 TIMES = TaskTimes(started_at=1.0, ended_at=2.0, attempt=1)
 
 
@@ -115,8 +124,8 @@ class PlanRunner:
             return Continued(graph=graph.to_bytes(), times=TIMES)
         if did == "value":
             return Returned(result=to_result(called.value(run.inputs)), times=TIMES)
-        if did == "S":
-            return Lost(failure=failure(run, system=True))
+        if did in CAUSES:
+            return Lost(failure=replace(failure(run, system=True), cause=CAUSES[did]))
         failed = failure(run, system=False)
         return Raised(failure=failed, exception=b"!", retryable=True, times=TIMES)
 
@@ -143,13 +152,15 @@ def with_results(run: TaskRun, results: dict[str, Result]) -> TaskRun | None:
 
 
 def failure(run: TaskRun, *, system: bool) -> TaskFailure:
-    return TaskFailure(task_id=run.task_id, type="E", message="", traceback="", system=system)
+    cause = Cause.SYSTEM if system else Cause.APPLICATION
+    return TaskFailure(task_id=run.task_id, type="E", message="", traceback="", cause=cause)
 
 
 def execute(
     plan: Plan,
     store: ByteStore,
     random: Random,
+    /,
     *,
     epoch: int = 1,
     at: int = -1,
@@ -157,10 +168,14 @@ def execute(
     runner_type: type[PlanRunner] = PlanRunner,
     claim: Claim | None = None,
     known: Collection[str] | None = None,
+    new_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop,
+    **options: Any,
 ) -> tuple[Outcome | None, PlanRunner]:
     """Run a workflow to its end, or to the death of the process at a write.
 
     :param changed: tasks whose arguments are others.
+    :param new_loop: makes the event loop of the run.
+    :param options: of :class:`Executor`.
     :param claim: by default one of the epoch that brings the graph.
     """
     if claim is None:
@@ -180,9 +195,9 @@ def execute(
             threads=AtOnce(),
             writes=Writes(faulty, AtOnce()),
             on_result=lambda task_id, result: None,
-            metrics=Metrics(),
             clock=lambda: 1.0,
             known=known,
+            **{"metrics": Metrics()} | options,
         )
         run = asyncio.ensure_future(executor.run())
         died = asyncio.wrap_future(faulty.died)
@@ -194,7 +209,8 @@ def execute(
         return None
 
     try:
-        return asyncio.run(main()), runner
+        with asyncio.Runner(loop_factory=new_loop) as loop:
+            return loop.run(main()), runner
     except Killed:
         return None, runner
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from airflow_provider_rayworkflow.workflow.execution.attempt_table import Attempt, AttemptTable
 from airflow_provider_rayworkflow.workflow.execution.group_commit import GroupCommit
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
+from airflow_provider_rayworkflow.workflow.model.causes import Cause
 from airflow_provider_rayworkflow.workflow.model.graph import Graph
 from airflow_provider_rayworkflow.workflow.model.log_line import Level
 from airflow_provider_rayworkflow.workflow.model.outcome import Outcome
@@ -27,6 +29,7 @@ from airflow_provider_rayworkflow.workflow.scheduling.attempts import (
     Raised,
     Returned,
 )
+from airflow_provider_rayworkflow.workflow.scheduling.budgets import Failed
 from airflow_provider_rayworkflow.workflow.scheduling.commit_records import (
     as_found,
     caught_record,
@@ -39,6 +42,8 @@ from airflow_provider_rayworkflow.workflow.scheduling.failures import (
     MAX_REBUILDS,
     FailureAction,
     failed_attempt,
+    failed_of,
+    final_failure,
     timed_out,
     too_many_rebuilds,
 )
@@ -68,7 +73,9 @@ class AttemptEnds:
     :param clock: seconds since the epoch.
     :param random: a number between 0 and 1, for the backoff of retries.
     :param on_remark: told what the workflow's log says of its tasks besides what they print.
+    :param on_failed: told the cause of each attempt that has failed.
     :ivar must_rebuild: the run has lost results: it needs a new schedule from what is stored.
+    :ivar failed_attempts: how many have failed, by cause.
     :ivar json_output: the workflow's output as JSON, as far as known.
     """
 
@@ -86,8 +93,10 @@ class AttemptEnds:
         clock: Callable[[], float],
         random: Callable[[], float],
         on_remark: Remark,
+        on_failed: Callable[[Cause], None],
     ) -> None:
         self.must_rebuild = False
+        self.failed_attempts: Counter[str] = Counter()
         self.json_output: JsonOutput | None = None
         self._workflow_id = workflow_id
         self._table = table
@@ -98,6 +107,7 @@ class AttemptEnds:
         self._clock = clock
         self._random = random
         self._on_remark = on_remark
+        self._on_failed = on_failed
         self._rebuilds = 0
 
     def begin(self, schedule: Schedule, json_output: JsonOutput | None) -> None:
@@ -138,7 +148,7 @@ class AttemptEnds:
             case Raised():
                 self._failed(node, end.failure, retryable=end.retryable, raised=end)
             case Lost():
-                self._failed(node, end.failure, retryable=end.retryable)
+                self._failed(node, end.failure, retryable=end.retryable, ran_s=attempt.ran_s)
             case InputsLost():
                 self._inputs_lost(node, end)
 
@@ -177,39 +187,52 @@ class AttemptEnds:
     # ---- failures
 
     def _failed(
-        self, node: Node, failure: TaskFailure, *, retryable: bool, raised: Raised | None = None
+        self,
+        node: Node,
+        failure: TaskFailure,
+        *,
+        retryable: bool,
+        raised: Raised | None = None,
+        ran_s: float = 0.0,
     ) -> None:
-        action = self._schedule.attempt_failed(node, system=raised is None, retryable=retryable)
+        cause = failure.cause
+        action = self._schedule.attempt_failed(node, Failed(cause, retryable, ran_s))
         if self._is_ended() or action is FailureAction.IGNORE:
             # It failed because it was stopped, or too late to matter.
             log.info("Task status [STOPPED]\t[%s@%s]", self._workflow_id, node.task_id)
             self._on_remark("INFO", node.task_id, node.attempts, "The task was stopped")
             return
         log.info("Task status [FAILED]\t[%s@%s]", self._workflow_id, node.task_id)
+        self.failed_attempts[cause.value] += 1
+        self._on_failed(cause)
         if action is FailureAction.RETRY:
             self._retry(node, failure)
         elif action is FailureAction.CATCH:
             self._catch(node, failure, raised)
         else:
+            failure = final_failure(node, failure)
             if raised is not None and raised.exception:
                 self._commits.commit(failed_record(node, failure, raised), lambda: None)
             exception = raised.exception if raised else b""
-            self._on_remark("ERROR", node.task_id, node.attempts, f"The task failed: {failure}")
+            text = f"The task failed ({failed_of(node, failure)}): {failure}"
+            self._on_remark("ERROR", node.task_id, node.attempts, text)
             self._end(Outcome(failure=failure, exception=exception))
 
     def _retry(self, node: Node, failure: TaskFailure) -> None:
+        failed = failed_attempt(node, failure)
         log.warning(
-            "Task status [RETRY]\t[%s@%s] attempt %d failed: %s",
-            *(self._workflow_id, node.task_id, node.attempts, failure),
+            "Task status [RETRY]\t[%s@%s] attempt %d failed (%s; %s): %s",
+            *(self._workflow_id, node.task_id, node.attempts, failure.cause, failed.note, failure),
         )
         self._on_remark(
             "WARNING",
             node.task_id,
             node.attempts,
-            f"The attempt failed, and the task is tried again: {failure}",
+            f"The attempt failed ({failed.cause}), and the task is tried again ({failed.note}): "
+            f"{failure}",
         )
-        self._table.note_retried(failed_attempt(node, failure))
-        self.retry_after(node, 0 if failure.system else node.wait_s(self._random()))
+        self._table.note_retried(failed)
+        self.retry_after(node, node.wait_s(failure.cause, self._random()))
 
     def retry_after(self, node: Node, wait_s: float) -> None:
         """Make a task ready after a while.

@@ -31,10 +31,12 @@ class Attempt(Errand):
     :ivar is_useless: its result is of no use any more.
     :ivar is_put_off: it was stopped and begins anew, unless it had its result already.
     :ivar is_overdue: it was stopped because its time was over.
+    :ivar begun_at: when a worker has begun it, by the clock of the event loop; None until it says so.
     """
 
     __slots__ = (
         "_table",
+        "begun_at",
         "follows",
         "is_overdue",
         "is_put_off",
@@ -54,6 +56,14 @@ class Attempt(Errand):
         self.is_put_off = False
         self.is_overdue = False
         self.killer: asyncio.TimerHandle | None = None
+        self.begun_at: float | None = None
+
+    @property
+    def ran_s(self) -> float:
+        """How long it is known to have run, in seconds: workers report after a second only."""
+        if self.begun_at is None:
+            return 0.0
+        return asyncio.get_running_loop().time() - self.begun_at
 
     def on_done(self, completion: AttemptEnd) -> None:
         table = self._table
@@ -150,6 +160,7 @@ class AttemptTable:
         """A worker has begun an attempt."""
         for attempt in self._of(task.task_id, task.attempt):
             attempt.running = task
+            attempt.begun_at = asyncio.get_running_loop().time()
 
     def kill_overdue(self, task_id: str, attempt: int, after_s: float) -> None:
         """Stop an attempt that has not ended after that time: it can't be interrupted.

@@ -128,6 +128,7 @@ class Executor:
             clock=clock,
             random=random,
             on_remark=on_remark,
+            on_failed=metrics.attempt_failed,
         )
 
     # ---- asking
@@ -138,6 +139,11 @@ class Executor:
         if (schedule := self._schedule) is None:
             return TaskCounts(len(self._graph.tasks), 0, 0)
         return TaskCounts(schedule.total, min(schedule.done, schedule.total), schedule.reused)
+
+    @property
+    def failed_attempts(self) -> dict[str, int]:
+        """How many attempts have failed, by cause."""
+        return dict(self._ends.failed_attempts)
 
     def result_of(self, task_id: str) -> Result | None:
         """The output, if the task gives it: it may be in memory only."""

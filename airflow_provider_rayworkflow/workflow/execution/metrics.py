@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from airflow_provider_rayworkflow.workflow.model.causes import Cause
 from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
 from airflow_provider_rayworkflow.workflow.scheduling.attempts import AttemptEnd
 
@@ -22,3 +23,6 @@ class Metrics:
 
     def tasks_ended(self, completions: Sequence[AttemptEnd]) -> None:
         """Attempts of tasks have come back."""
+
+    def attempt_failed(self, cause: Cause) -> None:
+        """An attempt of a task has failed, and was not stopped; it may be tried again."""

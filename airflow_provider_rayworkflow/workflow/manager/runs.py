@@ -228,6 +228,7 @@ class WorkflowRuns:
             failure=outcome.failure,
             output=outcome.json_output,
             reuse=live.executor.reuse if live.executor else None,
+            failed_attempts=live.executor.failed_attempts if live.executor else {},
             ended_at=None if status is WorkflowStatus.CANCELED else self._known.clock(),
             tasks_total=total or live.record.tasks_total,
             tasks_done=done,
@@ -379,4 +380,5 @@ def _with_progress(record: StatusRecord, executor: Executor, now: float) -> Stat
         tasks_reused=reused,
         progress=progress,
         reuse=executor.reuse,
+        failed_attempts=executor.failed_attempts,
     )

@@ -18,6 +18,7 @@ from airflow_provider_rayworkflow.workflow.format.documents import (
     load_frames,
     understanding,
 )
+from airflow_provider_rayworkflow.workflow.model.escalation import Escalation
 from airflow_provider_rayworkflow.workflow.model.ids import TaskIds
 from airflow_provider_rayworkflow.workflow.model.records import OnChange
 
@@ -30,7 +31,7 @@ DEFAULT_MAX_RETRIES = 3
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RetryOptions:
-    """How a task's exceptions are retried. Lost workers have their own budget, ``max_retries``.
+    """How a task's exceptions are retried. Lost workers and nodes have their own :mod:`.budgets`.
 
     The wait before attempt *n* + 1 is ``wait_initial_s * wait_factor ** (n - 1)``, at most
     ``wait_max_s``, and of that a random part between half and all.
@@ -57,7 +58,7 @@ class TaskOptions:
     """What the author asked for, as far as the scheduler decides by it.
 
     :ivar checkpoint: None = as the task that created it, True at the top.
-    :ivar max_retries: how often to try again; -1 = without end.
+    :ivar max_retries: how often to try again after failures of the system; -1 = without end.
     :ivar retry_exceptions: True if an exception may be retried; which ones, the worker knows.
     :ivar metadata: the author's JSON.
     :ivar retry: how exceptions are retried, in place of ``retry_exceptions``.
@@ -66,6 +67,11 @@ class TaskOptions:
     :ivar isolate: it shares no Ray task with others.
     :ivar on_change: what a resume does if it has changed; None = as the call says.
     :ivar stop_grace_s: how long an attempt may go on when it is to be stopped; None = as is usual.
+    :ivar max_preemptions: how often to try again after a lost node; -1 = without end; None, as for
+        the next two, is the default, see :func:`.budget_of`.
+    :ivar max_oom_retries: the same after a lack of memory.
+    :ivar max_crashes: the same after the end of the worker.
+    :ivar escalation: how its demands grow with its attempts; None = they do not.
     """
 
     catch_exceptions: bool = False
@@ -79,6 +85,10 @@ class TaskOptions:
     isolate: bool = False
     on_change: OnChange | None = None
     stop_grace_s: float | None = None
+    max_preemptions: int | None = None
+    max_oom_retries: int | None = None
+    max_crashes: int | None = None
+    escalation: Escalation | None = None
 
     def to_json(self) -> Json:
         if self is DEFAULT_OPTIONS:
@@ -88,14 +98,23 @@ class TaskOptions:
             for name in self.__slots__
             if (value := getattr(self, name)) != getattr(DEFAULT_OPTIONS, name)
         }
-        return changed | {"retry": asdict(self.retry)} if self.retry else changed
+        if self.retry:
+            changed["retry"] = asdict(self.retry)
+        if self.escalation:
+            changed["escalation"] = self.escalation.to_json()
+        return changed
 
     @classmethod
     def from_json(cls, value: Json) -> TaskOptions:
         if not value:
             return DEFAULT_OPTIONS
         retry = value.get("retry")
-        return cls(**value | {"retry": retry and RetryOptions(**retry)})
+        escalation = value.get("escalation")
+        typed = {
+            "retry": retry and RetryOptions(**retry),
+            "escalation": escalation and Escalation.from_json(escalation),
+        }
+        return cls(**value | typed)
 
 
 DEFAULT_OPTIONS = TaskOptions()

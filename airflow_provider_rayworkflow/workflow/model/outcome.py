@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from airflow_provider_rayworkflow.workflow.exceptions import OwnershipLostError, text_of
+from airflow_provider_rayworkflow.workflow.model.causes import Cause
 from airflow_provider_rayworkflow.workflow.model.records import (
     Encoding,
     Form,
@@ -53,7 +54,9 @@ def status_after(outcome: Outcome) -> WorkflowStatus:
     return WorkflowStatus.SUCCESSFUL
 
 
-def system_failure(exc: BaseException, *, task_id: str = "", remedy: str = "") -> TaskFailure:
+def system_failure(
+    exc: BaseException, *, task_id: str = "", remedy: str = "", cause: Cause = Cause.SYSTEM
+) -> TaskFailure:
     """An error of the system as a failure.
 
     :param task_id: of the task that it kept from running to its end, ``""`` for none.
@@ -64,7 +67,7 @@ def system_failure(exc: BaseException, *, task_id: str = "", remedy: str = "") -
         type=type(exc).__name__,
         message=remedy + text_of(exc),
         traceback="",
-        system=True,
+        cause=cause,
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 from airflow_provider_rayworkflow.workflow.format.documents import well_typed
 from airflow_provider_rayworkflow.workflow.format.pickling import pickled_by_fields
 from airflow_provider_rayworkflow.workflow.format.shortening import MAX_NAME_BYTES, shorten
+from airflow_provider_rayworkflow.workflow.model.causes import Cause
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 
 Json = dict[str, Any]
@@ -77,7 +78,7 @@ class TaskFailure:
     :ivar type: the exception's type, ``module.name``.
     :ivar message: its text.
     :ivar traceback: its traceback, as Python prints it.
-    :ivar system: True for a lost worker, node or object, False for an exception of the task.
+    :ivar cause: what it failed of.
     :ivar bases: the names of the exception's type and of those that it is derived from; of the
         first cause, where Ray or a workflow in the task has wrapped that.
 
@@ -88,8 +89,13 @@ class TaskFailure:
     type: str
     message: str
     traceback: str
-    system: bool = False
+    cause: Cause = Cause.APPLICATION
     bases: tuple[str, ...] = ()
+
+    @property
+    def system(self) -> bool:
+        """True for a lost worker, node or object, False for an exception of the task."""
+        return not self.cause.is_of_task
 
     @property
     def asks_to_skip(self) -> bool:
@@ -120,7 +126,8 @@ class TaskFailure:
 
     @classmethod
     def from_json(cls, value: Json) -> TaskFailure:
-        return well_typed(cls(**value | {"bases": tuple(value["bases"])}))
+        typed = {"bases": tuple(value["bases"]), "cause": Cause(value["cause"])}
+        return well_typed(cls(**value | typed))
 
 
 @pickled_by_fields
@@ -168,11 +175,24 @@ class FailedAttempt:
 
     :ivar attempt: the one that failed.
     :ivar error: type and message, shortened.
+    :ivar note: which budget has paid for it, what is left of that, and what the next attempt asks for
+        if that is more, as text.
     """
 
     task_id: str
     attempt: int
     error: str
+    cause: Cause = Cause.APPLICATION
+    note: str = ""
+
+    @property
+    def text(self) -> str:
+        """The error with its cause and the note."""
+        return f"{self.error} ({'; '.join(filter(None, [self.cause, self.note]))})"
+
+    @classmethod
+    def from_json(cls, value: Json) -> FailedAttempt:
+        return well_typed(cls(**value | {"cause": Cause(value["cause"])}))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -201,7 +221,7 @@ class Progress:
     @classmethod
     def from_json(cls, value: Json) -> Progress:
         running = tuple(well_typed(RunningTask(**task)) for task in value.pop("running"))
-        retried = tuple(well_typed(FailedAttempt(**attempt)) for attempt in value.pop("retried"))
+        retried = tuple(map(FailedAttempt.from_json, value.pop("retried")))
         return well_typed(cls(**value, running=running, retried=retried))
 
 
@@ -261,6 +281,7 @@ class StatusRecord:
     :ivar tasks_total: tasks known so far, continuations included.
     :ivar tasks_done: of these, how many have a checkpoint or have ended.
     :ivar tasks_reused: of these, how many an earlier run had committed.
+    :ivar failed_attempts: of the latest run, by :class:`.Cause`; those that were tried again, too.
     :ivar reuse: what the latest run found of earlier ones; None for a first run, and in a run's
         first seconds.
     :ivar stopped_by: whose stop request ended it, the token of an owner; ``""`` for none.
@@ -285,6 +306,7 @@ class StatusRecord:
     stopped_by: str = ""
     progress: Progress | None = None
     reuse: ReuseCounts | None = None
+    failed_attempts: dict[str, int] = field(default_factory=dict)
 
     def to_json(self) -> Json:
         value = {name: getattr(self, name) for name in self.__slots__}

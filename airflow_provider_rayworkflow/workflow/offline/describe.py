@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from airflow_provider_rayworkflow.workflow.model.graph import TaskOptions
 from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
 from airflow_provider_rayworkflow.workflow.scheduling.snapshot import Placed
 from airflow_provider_rayworkflow.workflow.storage.snapshot import read_snapshot
@@ -15,6 +16,7 @@ Json = dict[str, Any]
 def describe_workflow(record: StatusRecord) -> Json:
     """``{"status", "user_metadata", "stats": {"start_time", "end_time"}}``; times where known.
 
+    ``"failed_attempts"`` says how many attempts of tasks have failed in the latest run, by cause.
     A failed workflow has ``"failure"`` besides: task, type, message and traceback as text.
     """
     stats = {"start_time": record.started_at, "end_time": record.ended_at}
@@ -23,6 +25,8 @@ def describe_workflow(record: StatusRecord) -> Json:
         "user_metadata": record.user_metadata,
         "stats": {name: time for name, time in stats.items() if time is not None},
     }
+    if record.failed_attempts:
+        description["failed_attempts"] = record.failed_attempts
     if record.failure is not None:
         description["failure"] = record.failure.to_json()
     return description
@@ -73,6 +77,7 @@ def _describe(placed: Placed) -> Json:
             "max_retries": options.max_retries,
             "catch_exceptions": options.catch_exceptions,
             "retry_exceptions": options.retry_exceptions,
+            **_budgets(options),
             # A stored continuation is of a task with a checkpoint, which its tasks inherit.
             "checkpoint": True if options.checkpoint is None else options.checkpoint,
             "ray_options": dict(placed.task.shown_options),
@@ -81,3 +86,13 @@ def _describe(placed: Placed) -> Json:
         "workflow_refs": list(placed.takes),
         "stats": {"start_time": times.started_at, "end_time": times.ended_at} if times else {},
     }
+
+
+def _budgets(options: TaskOptions) -> Json:
+    """Those that the author gave."""
+    budgets = {
+        "max_preemptions": options.max_preemptions,
+        "max_oom_retries": options.max_oom_retries,
+        "max_crashes": options.max_crashes,
+    }
+    return {name: limit for name, limit in budgets.items() if limit is not None}

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from ray.util.metrics import Counter, Gauge, Histogram
 
 from airflow_provider_rayworkflow.workflow.execution.metrics import Metrics
+from airflow_provider_rayworkflow.workflow.model.causes import Cause
 from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.scheduling.attempts import (
@@ -56,6 +57,11 @@ class RayMetrics(Metrics):
             "Raised, Lost with their worker; or did not run (InputsLost, NotBegun, Interrupted).",
             tag_keys=("outcome",),
         )
+        self._failed_attempts = Counter(
+            "workflow_failed_attempts",
+            "Attempts of tasks that have failed, by cause; those that were tried again, too.",
+            tag_keys=("cause",),
+        )
         self._task_seconds = Histogram(
             "workflow_task_seconds",
             "How long the function of a task ran in its worker.",
@@ -83,6 +89,9 @@ class RayMetrics(Metrics):
             if isinstance(completion, (Returned, Continued, Raised)):
                 times, tags = completion.times, {"outcome": type(completion).__name__}
                 self._task_seconds.observe(max(0.0, times.ended_at - times.started_at), tags)
+
+    def attempt_failed(self, cause: Cause) -> None:
+        self._failed_attempts.inc(1, {"cause": cause.value})
 
 
 def count_write(write: Write) -> None:

@@ -38,6 +38,7 @@ class TaskRun(NamedTuple):
     :ivar can_share: it may run in one Ray task with others.
     :ivar catches: those who take its result get ``(value, None)``.
     :ivar traceparent: the trace that its spans join, ``""`` for none.
+    :ivar asks: amounts in place of those in ``ray_options``; see :func:`.with_amounts`.
     :ivar code: the code of the run, in place of that in ``ray_options`` (:func:`.with_code`).
     :ivar stop_grace_s: how long the attempt may go on when it is to be stopped; None if its task does
         not say.
@@ -63,6 +64,7 @@ class TaskRun(NamedTuple):
     code: tuple[tuple[str, str], ...] = ()
     saved_since: int = 0
     stop_grace_s: float | None = None
+    asks: tuple[tuple[str, float], ...] = ()
 
     @property
     def environment(self) -> tuple[bytes, tuple[tuple[str, str], ...]]:

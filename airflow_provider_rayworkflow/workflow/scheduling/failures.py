@@ -6,13 +6,20 @@ from dataclasses import replace
 from enum import Enum, auto
 
 from airflow_provider_rayworkflow.workflow.exceptions import WorkflowTaskTimeoutError
+from airflow_provider_rayworkflow.workflow.model.causes import Cause
 from airflow_provider_rayworkflow.workflow.model.codec import encode
+from airflow_provider_rayworkflow.workflow.model.escalation import amounts_text
 from airflow_provider_rayworkflow.workflow.model.records import (
     FailedAttempt,
     TaskFailure,
     TaskTimes,
 )
 from airflow_provider_rayworkflow.workflow.scheduling.attempts import InputsLost, Lost, Raised
+from airflow_provider_rayworkflow.workflow.scheduling.budgets import (
+    budget_of,
+    killer_text,
+    seems_to_kill_nodes,
+)
 from airflow_provider_rayworkflow.workflow.scheduling.node import Node
 
 #: How often a run may lose results that it had, before it is left for a later resume.
@@ -40,7 +47,7 @@ def timed_out(node: Node, lost: Lost, now: float) -> Raised:
     error = WorkflowTaskTimeoutError(node.task_id, node.task.options.timeout_s or 0)
     return Raised(
         failure=replace(
-            lost.failure, type=type(error).__qualname__, message=str(error), system=False
+            lost.failure, type=type(error).__qualname__, message=str(error), cause=Cause.TIMEOUT
         ),
         exception=b"".join(encode(error).parts),
         retryable=True,
@@ -54,7 +61,29 @@ def failed_attempt(node: Node, failure: TaskFailure) -> FailedAttempt:
         task_id=node.task_id,
         attempt=node.attempts,
         error=str(failure)[:_MAX_ERROR_LENGTH],
+        cause=failure.cause,
+        note=_note(node, failure.cause),
     )
+
+
+def _note(node: Node, cause: Cause) -> str:
+    paid = node.paid(cause)
+    if not node.spent.asks:
+        return paid
+    return f"{paid}; the next attempt asks for {amounts_text(node.spent.asks)}"
+
+
+def failed_of(node: Node, failure: TaskFailure) -> str:
+    """What the last attempt of a task failed of, and whose budget is used up, if one is."""
+    pays = budget_of(failure.cause, node.task.options).limit and node.spent.used
+    return f"{failure.cause}; {node.paid(failure.cause)}" if pays else str(failure.cause)
+
+
+def final_failure(node: Node, failure: TaskFailure) -> TaskFailure:
+    """The failure of an attempt that is the last one, with what to do where its own text can't say."""
+    if seems_to_kill_nodes(node.spent, failure.cause, node.task.options):
+        return replace(failure, message=killer_text() + failure.message)
+    return failure
 
 
 def too_many_rebuilds(node: Node, lost: InputsLost, task_ids: list[str]) -> TaskFailure:
@@ -68,5 +97,5 @@ def too_many_rebuilds(node: Node, lost: InputsLost, task_ids: list[str]) -> Task
         message=f"{lost.reason} These are results of {task_ids}, which have run again "
         f"{MAX_REBUILDS} times.",
         traceback="",
-        system=True,
+        cause=Cause.SYSTEM,
     )

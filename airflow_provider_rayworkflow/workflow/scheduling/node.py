@@ -5,11 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
+from airflow_provider_rayworkflow.workflow.model.causes import Cause
 from airflow_provider_rayworkflow.workflow.model.claim import Claim
 from airflow_provider_rayworkflow.workflow.model.fingerprints import combine
 from airflow_provider_rayworkflow.workflow.model.graph import Graph, Task
 from airflow_provider_rayworkflow.workflow.model.records import Fingerprints, Form, Result
 from airflow_provider_rayworkflow.workflow.scheduling.attempts import Earlier, TaskRun
+from airflow_provider_rayworkflow.workflow.scheduling.budgets import (
+    NOTHING_SPENT,
+    Failed,
+    Spent,
+    budget_of,
+    charge,
+    may_run_twice,
+    wait_s,
+)
 from airflow_provider_rayworkflow.workflow.scheduling.decision import Decision, TaskAction
 from airflow_provider_rayworkflow.workflow.scheduling.task_fingerprints import (
     TaskInput,
@@ -35,8 +45,7 @@ class Tried:
     """How a task has fared that has no result yet; the fields are those of :class:`Node`."""
 
     attempts: int
-    failures: int
-    errors: int
+    spent: Spent
     is_alone: bool
 
 
@@ -49,8 +58,7 @@ class Node:
     :ivar is_tail: its result is also the result of its creator.
     :ivar checkpoint: as its options say, or else as its creator.
     :ivar attempts: how often it was started in this run.
-    :ivar failures: how often it failed of what ``max_retries`` allows.
-    :ivar errors: how often it failed of what ``retry`` allows.
+    :ivar spent: what its failed attempts in this run have used up of its budgets.
     :ivar is_caught: an exception is its result, or will be once that is committed.
     :ivar users: dependents that have not ended; the result is dropped with the last one.
     :ivar is_alone: it shares no Ray task any more.
@@ -75,8 +83,7 @@ class Node:
     users: int = 0
     result: Result | None = None
     attempts: int = 0
-    failures: int = 0
-    errors: int = 0
+    spent: Spent = NOTHING_SPENT
     is_caught: bool = False
     is_alone: bool = False
     linear_run: object = None
@@ -143,13 +150,19 @@ class Node:
 
     def take_over(self, tried: Tried) -> None:
         """Go on counting where the task's node in a former schedule stopped."""
-        self.attempts, self.failures = tried.attempts, tried.failures
-        self.errors, self.is_alone = tried.errors, tried.is_alone
+        self.attempts, self.spent, self.is_alone = tried.attempts, tried.spent, tried.is_alone
 
-    def wait_s(self, random: float) -> float:
-        """How long to wait before the next attempt after an exception."""
-        retry = self.task.options.retry
-        return retry.wait_s(self.errors, random) if retry else 0.0
+    def wait_s(self, cause: Cause, random: float) -> float:
+        """How long to wait before the next attempt, in seconds.
+
+        :param cause: of the failure of the last one.
+        """
+        return wait_s(self.spent, cause, self.task.options, random)
+
+    def paid(self, cause: Cause) -> str:
+        """Which budget has paid for a failed attempt and what is left of it, for people."""
+        budget = budget_of(cause, self.task.options)
+        return budget.text(self.spent.used_of(budget))
 
     @property
     def can_share(self) -> bool:
@@ -160,7 +173,7 @@ class Node:
         """
         options = self.task.options
         asks = self.is_alone or options.isolate or options.is_event or self.task.shown_options
-        return not asks and options.max_retries != 0
+        return not asks and may_run_twice(options)
 
     @property
     def catcher(self) -> Node | None:
@@ -183,20 +196,13 @@ class Node:
             return result.identity
         return derived_identity(self.made_of())
 
-    def count_failure(self, *, system: bool, retryable: bool) -> bool:
-        """Count a failed attempt; True if another one is due.
-
-        :param system: a lost worker, node or object; else an exception of the task.
-        :param retryable: another attempt may get further.
-        """
+    def count_failure(self, failed: Failed) -> bool:
+        """Count a failed attempt; True if another one is due."""
         options = self.task.options
-        if options.retry is not None and not system:
-            self.errors += 1
-            return retryable and self.errors < options.retry.attempts
-        if retryable and (system or options.retry_exceptions):
-            self.failures += 1
-            return options.max_retries < 0 or self.failures <= options.max_retries
-        return False
+        spent, is_due = charge(self.spent, failed, options)
+        self.spent = spent.escalated(failed, options) if is_due else spent
+        self.is_alone = self.is_alone or bool(self.spent.asks)
+        return is_due
 
     def release_inputs(self) -> None:
         """Drop the results that it takes: it has ended, or a continuation replaces it."""
@@ -238,4 +244,5 @@ class Node:
             code=code,
             saved_since=claim.restarts.get(self.task_id, claim.base_epoch),
             stop_grace_s=task.options.stop_grace_s,
+            asks=tuple(self.spent.asks.items()),
         )

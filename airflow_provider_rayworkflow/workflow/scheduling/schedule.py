@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from airflow_provider_rayworkflow.workflow.exceptions import WorkflowTaskNotRecoverableError
 from airflow_provider_rayworkflow.workflow.model.graph import Graph, allocate_ids
 from airflow_provider_rayworkflow.workflow.model.records import Result
+from airflow_provider_rayworkflow.workflow.scheduling.budgets import Failed
 from airflow_provider_rayworkflow.workflow.scheduling.decision import Decision, TaskAction, needed
 from airflow_provider_rayworkflow.workflow.scheduling.failures import FailureAction
 from airflow_provider_rayworkflow.workflow.scheduling.node import Node, NodeState, Tried
@@ -127,20 +128,15 @@ class Schedule:
         self._expand(node, graph, task_ids)
         return self._settle()
 
-    def attempt_failed(self, node: Node, *, system: bool, retryable: bool = True) -> FailureAction:
-        """An attempt failed; decide what follows and count it.
-
-        :param system: a lost worker, node or object; else an exception of the task.
-        :param retryable: the exception is one that the author wants retried; what the system
-            lacked may be there at another attempt.
-        """
+    def attempt_failed(self, node: Node, failed: Failed) -> FailureAction:
+        """An attempt failed; decide what follows and count it. Only the task's own are ever caught."""
         self.running.discard(node)
         if self.is_needless(node):
             return FailureAction.IGNORE
-        if node.count_failure(system=system, retryable=retryable):
+        if node.count_failure(failed):
             self.note(node)
             return FailureAction.RETRY
-        catcher = None if system else node.catcher
+        catcher = node.catcher if failed.cause.is_of_task else None
         if catcher is None:
             return FailureAction.FAIL
         # By this exception, whatever fails beside it until that is committed.
@@ -170,7 +166,7 @@ class Schedule:
 
     def note(self, node: Node) -> None:
         """Keep how often a task was tried, for the schedule that replaces this one."""
-        self.tried[node.task_id] = Tried(node.attempts, node.failures, node.errors, node.is_alone)
+        self.tried[node.task_id] = Tried(node.attempts, node.spent, node.is_alone)
 
     def _put_back(self, node: Node) -> None:
         self.running.discard(node)

@@ -372,7 +372,9 @@ def test_a_running_workflow_shows_what_runs_where_and_keeps_up(window, stored: S
     page.locator(".node", has_text="fit").click()
     panel = page.locator("#panel")
     expect(panel).to_contain_text("ray-worker-2")
-    expect(panel).to_contain_text("The last attempt failed: OSError: no route to host")
+    expect(panel).to_contain_text(
+        "The last attempt failed: OSError: no route to host (application)"
+    )
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
     shoot(page, "ui-running-dark")
     page.locator(".node", has_text="download").click()

@@ -168,20 +168,23 @@ def test_status_of_a_failed_workflow_shows_the_task_and_its_traceback(
         tasks_reused=1,
         reuse=ReuseCounts(reused=1, changed=1, unfinished=1),
         failure=FAILURE,
+        failed_attempts={"crashed": 2, "application": 1},
         user_metadata={"day": "2013-01-01"},
     )
     assert printed(capsys, "status", "w") == (
-        "workflow     w\n"
-        "status       FAILED\n"
-        "created      1970-01-01 00:16:40 UTC\n"
-        "started      1970-01-01 00:16:41 UTC\n"
-        "ended        1970-01-01 00:16:42 UTC\n"
-        "epoch        1\n"
-        "tasks        3, of which 2 are done (1 reused from earlier runs)\n"
-        "went on      1 task reused, 1 changed, 0 new, 0 dropped, 1 not finished before\n"
-        'metadata     {"day": "2013-01-01"}\n'
-        "failed task  fit\n"
-        "error        ValueError: no flights\n"
+        "workflow         w\n"
+        "status           FAILED\n"
+        "created          1970-01-01 00:16:40 UTC\n"
+        "started          1970-01-01 00:16:41 UTC\n"
+        "ended            1970-01-01 00:16:42 UTC\n"
+        "epoch            1\n"
+        "tasks            3, of which 2 are done (1 reused from earlier runs)\n"
+        "went on          1 task reused, 1 changed, 0 new, 0 dropped, 1 not finished before\n"
+        "failed attempts  1 application, 2 crashed\n"
+        'metadata         {"day": "2013-01-01"}\n'
+        "failed task      fit\n"
+        "cause            application\n"
+        "error            ValueError: no flights\n"
         "\n"
         "Traceback …\n"
         "ValueError\n"

@@ -29,7 +29,11 @@ PROGRESS = Progress(
     submitted=2,
     running_total=1,
     running=(RunningTask(task_id="clean", attempt=2, started_at=1_030.0, node="pod-7"),),
-    retried=(FailedAttempt(task_id="fit", attempt=1, error="ValueError: no flights"),),
+    retried=(
+        FailedAttempt(
+            task_id="fit", attempt=1, error="ValueError: no flights", note="retry pays, 2 of 3 left"
+        ),
+    ),
 )
 RUNNING = status_record(
     WorkflowStatus.RUNNING,
@@ -58,7 +62,7 @@ def test_the_picture_shows_progress_and_what_runs_where():
         "1 waits for a worker or just began, 1 tried again (fit: ValueError: no flights)",
         "",
         "clean  attempt 2  1 min 10 s  pod-7",
-        "fit: attempt 1 failed: ValueError: no flights",
+        "fit: attempt 1 failed: ValueError: no flights (application; retry pays, 2 of 3 left)",
     ]
 
 

@@ -35,7 +35,7 @@ def test_a_failure_never_has_a_long_text():
     made = TaskFailure(task_id="t", type=long, message=long, traceback=long)
     assert len(json.dumps(made.to_json())) < 3 * MAX_TEXT_BYTES
     body = {"task_id": "t", "type": long, "message": long, "traceback": long}
-    assert TaskFailure.from_json(body | {"system": False, "bases": []}) == made
+    assert TaskFailure.from_json(body | {"cause": "application", "bases": []}) == made
     assert len(JsonOutput(problem=long).problem) < 2_000
 
 

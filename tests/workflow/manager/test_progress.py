@@ -77,13 +77,21 @@ def test_it_says_what_is_done_running_and_tried_again():
             run.manager.attempts.has_begun("w", 1, begun)
             record = await run.wait_for(lambda progress: progress.running_total == 1)
         assert record.status == "RUNNING"
+        assert record.failed_attempts == {"application": 1}
         assert (record.tasks_total, record.tasks_done, record.tasks_reused) == (3, 1, 0)
         assert record.progress == Progress(
             at=100.0,
             submitted=1,
             running_total=1,
             running=(begun,),
-            retried=(FailedAttempt(task_id="b", attempt=1, error="ValueError: boom"),),
+            retried=(
+                FailedAttempt(
+                    task_id="b",
+                    attempt=1,
+                    error="ValueError: boom",
+                    note="retry pays, 0 of 1 left",
+                ),
+            ),
         )
 
     asyncio.run(check())

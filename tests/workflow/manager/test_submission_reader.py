@@ -30,6 +30,7 @@ from airflow_provider_rayworkflow.workflow.manager.submission_reader import (
     BuildError,
     RefusedError,
 )
+from airflow_provider_rayworkflow.workflow.model.causes import Cause
 from airflow_provider_rayworkflow.workflow.model.graph import Graph, Task
 from airflow_provider_rayworkflow.workflow.model.limits import Limits
 from airflow_provider_rayworkflow.workflow.model.records import (
@@ -87,7 +88,9 @@ class InstantRunner:
     def stop(self, errand: Errand) -> None:
         if self._is_endless:
             task_id = errand.run.task_id
-            gone = TaskFailure(task_id=task_id, type="", message="", traceback="", system=True)
+            gone = TaskFailure(
+                task_id=task_id, type="", message="", traceback="", cause=Cause.SYSTEM
+            )
             asyncio.get_running_loop().call_soon(errand.on_done, Lost(failure=gone))
 
 
@@ -261,7 +264,7 @@ class CodeRunner(InstantRunner):
         if task_id != "b" or not self.loses_b:
             super().start(errand)
             return
-        gone = TaskFailure(task_id=task_id, type="", message="", traceback="", system=True)
+        gone = TaskFailure(task_id=task_id, type="", message="", traceback="", cause=Cause.SYSTEM)
         lost = Lost(failure=gone, retryable=False)
         asyncio.get_running_loop().call_soon(errand.on_done, lost)
 

@@ -14,6 +14,7 @@ from hurried import in_process
 from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.workflow.execution.metrics import Metrics
 from airflow_provider_rayworkflow.workflow.manager.manager import Manager
+from airflow_provider_rayworkflow.workflow.model.causes import Cause
 from airflow_provider_rayworkflow.workflow.model.graph import Graph, Task
 from airflow_provider_rayworkflow.workflow.model.limits import Limits
 from airflow_provider_rayworkflow.workflow.model.records import StatusRecord, TaskFailure
@@ -217,7 +218,7 @@ class EndlessRunner:
         self.end(errand.run.task_id)
 
     def end(self, task_id: str) -> None:
-        lost = TaskFailure(task_id=task_id, type="", message="", traceback="", system=True)
+        lost = TaskFailure(task_id=task_id, type="", message="", traceback="", cause=Cause.SYSTEM)
         asyncio.get_running_loop().call_soon(self.errands[task_id].on_done, Lost(failure=lost))
 
 

@@ -198,15 +198,15 @@ def unsteady(ledger, failures, value="value"):
     return value
 
 
-@pytest.mark.parametrize("failures", ["ee", "cc", "ec"])
-def test_exceptions_and_crashes_share_one_budget(manager, ledger, failures):
+@pytest.mark.parametrize("failures", ["ee", "cc", "eecc", "cece"])
+def test_exceptions_and_crashes_have_a_budget_each(manager, ledger, failures):
     dag = unsteady.options(max_retries=2, retry_exceptions=True).bind(ledger, failures)
     assert workflow.run(dag) == "value"
-    assert ledger.count() == 3
+    assert ledger.count() == len(failures) + 1
 
 
 @pytest.mark.parametrize(
-    ("failures", "status"), [("ee", "FAILED"), ("cc", "RESUMABLE"), ("ec", "RESUMABLE")]
+    ("failures", "status"), [("ee", "FAILED"), ("cc", "RESUMABLE"), ("ecc", "RESUMABLE")]
 )
 def test_one_failure_more_than_the_retries_ends_the_workflow(
     manager, new_id, ledger, failures, status
@@ -214,7 +214,7 @@ def test_one_failure_more_than_the_retries_ends_the_workflow(
     dag = unsteady.options(max_retries=1, retry_exceptions=True).bind(ledger, failures)
     with pytest.raises(workflow.WorkflowExecutionError):
         workflow.run(dag, workflow_id=new_id)
-    assert ledger.count() == 2
+    assert ledger.count() == len(failures)
     assert workflow.get_status(new_id) == status
     assert workflow.resume(new_id) == "value"
 

@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from witness import wait_until
 
 from airflow_provider_rayworkflow import workflow
+from airflow_provider_rayworkflow.workflow.model.causes import Cause
 from airflow_provider_rayworkflow.workflow.scheduling.attempts import AttemptEnd
 from airflow_provider_rayworkflow.workflow.storage.keys import Kind
 
@@ -58,7 +59,7 @@ class Figures:
         found = defaultdict(float)
         for sample in self._samples():
             if sample.labels["WorkerId"] == worker_id:
-                tags = [sample.labels.get(tag) for tag in ("status", "outcome", "kind")]
+                tags = [sample.labels.get(tag) for tag in ("status", "outcome", "kind", "cause")]
                 (tag,) = [tag for tag in tags if tag is not None] or [""]
                 found[sample.name, tag] += sample.value
         return found
@@ -69,7 +70,7 @@ class Figures:
             (name, value)
             for sample in self._samples()
             for name, value in sample.labels.items()
-            if name in ("status", "outcome", "kind") or not name[0].isupper()
+            if name in ("status", "outcome", "kind", "cause") or not name[0].isupper()
         }
 
     def _samples(self):
@@ -104,6 +105,7 @@ def test_ends_of_workflows_and_tasks_are_counted(fresh_manager, figures, new_id)
     assert found["ray_workflow_run_seconds_count", "SUCCESSFUL"] == 1
     assert found["ray_workflow_task_ends_total", "Returned"] == 3
     assert found["ray_workflow_task_ends_total", "Raised"] == 1
+    assert found["ray_workflow_failed_attempts_total", "application"] == 1
     assert found["ray_workflow_task_seconds_count", "Returned"] == 3
     assert found["ray_workflow_held", "RUNNING"] == 0
     assert found["ray_workflow_storage_written_bytes_total", "graph"] > 0
@@ -163,6 +165,7 @@ def test_tags_have_few_values(fresh_manager, figures, new_id):
         "status": {"RUNNING", "PENDING", "SUCCESSFUL", "FAILED", "RESUMABLE", "CANCELED"},
         "outcome": {completion.__name__ for completion in get_args(AttemptEnd)},
         "kind": set(get_args(Kind)),
+        "cause": {cause.value for cause in Cause},
     }
     unknown = {
         (name, value)

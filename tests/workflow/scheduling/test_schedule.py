@@ -23,10 +23,12 @@ from plans import (
     to_result,
 )
 
+from airflow_provider_rayworkflow.workflow.model.causes import Cause
 from airflow_provider_rayworkflow.workflow.model.graph import Graph, Task, TaskOptions, allocate_ids
 from airflow_provider_rayworkflow.workflow.model.ids import TaskIds
 from airflow_provider_rayworkflow.workflow.model.records import Fingerprints, Form, Result
 from airflow_provider_rayworkflow.workflow.model.task_record import Checkpoints, TaskRecord
+from airflow_provider_rayworkflow.workflow.scheduling.budgets import Failed
 from airflow_provider_rayworkflow.workflow.scheduling.failures import FailureAction
 from airflow_provider_rayworkflow.workflow.scheduling.node import Node
 from airflow_provider_rayworkflow.workflow.scheduling.schedule import Schedule
@@ -125,7 +127,9 @@ class Run:
         self.commit(node, record, lambda: self.schedule.continued(node, graph, task_ids))
 
     def failed(self, node: Node, *, is_system: bool) -> None:
-        action = self.schedule.attempt_failed(node, system=is_system)
+        action = self.schedule.attempt_failed(
+            node, Failed(Cause.SYSTEM if is_system else Cause.APPLICATION)
+        )
         if action is FailureAction.RETRY:
             self.waiting.append(node)
         elif action is FailureAction.CATCH:

@@ -9,6 +9,7 @@ from airflow_provider_rayworkflow.workflow.cli.stored import open_stored, read_r
 from airflow_provider_rayworkflow.workflow.cli.text import fields, task_options
 from airflow_provider_rayworkflow.workflow.cli.usage import Answer, Commands, Json
 from airflow_provider_rayworkflow.workflow.format.times import utc_time
+from airflow_provider_rayworkflow.workflow.model.causes import counts_text
 from airflow_provider_rayworkflow.workflow.model.progress import progress_line
 from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
 from airflow_provider_rayworkflow.workflow.offline.describe import describe_task, describe_workflow
@@ -65,6 +66,8 @@ def _describe_status(record: StatusRecord, value: Json) -> str:
         rows.append(("tasks", tasks.format(**value["tasks"])))
     if record.reuse is not None:
         rows.append(("went on", record.reuse))
+    if record.failed_attempts:
+        rows.append(("failed attempts", counts_text(record.failed_attempts)))
     if "progress" in value:
         rows.append(("progress", progress_line(record)))
     if record.user_metadata:
@@ -73,6 +76,7 @@ def _describe_status(record: StatusRecord, value: Json) -> str:
     if failure is None:
         return fields(rows)
     rows.append(("failed task", failure.task_id or "none"))
+    rows.append(("cause", failure.cause))
     rows.append(("error", failure))
     return f"{fields(rows)}\n\n{failure.traceback}".rstrip()
 

@@ -100,7 +100,7 @@ def picture(record: StatusRecord, now: float) -> list[str]:
         if progress.running_total > len(rows):
             lines.append(f"… and {progress.running_total - len(rows)} more running")
         lines += [
-            f"{failed.task_id}: attempt {failed.attempt} failed: {failed.error}"
+            f"{failed.task_id}: attempt {failed.attempt} failed: {failed.text}"
             for failed in progress.retried[:_SHOWN_ROWS]
         ]
     if record.failure is not None:

@@ -23,6 +23,7 @@ from ray.remote_function import RemoteFunction
 
 from airflow_provider_rayworkflow.workflow.model import fingerprints
 from airflow_provider_rayworkflow.workflow.model.codec import dumps, is_plain_scalar
+from airflow_provider_rayworkflow.workflow.model.escalation import escalation_of
 from airflow_provider_rayworkflow.workflow.model.graph import (
     DEFAULT_MAX_RETRIES,
     DEFAULT_OPTIONS,
@@ -356,6 +357,10 @@ class _Encoder:
             isolate=bool(ours.get("isolate", False)) or ours.get("stop_grace_s") is not None,
             on_change=ours.get("on_change"),
             stop_grace_s=ours.get("stop_grace_s"),
+            max_preemptions=ours.get("max_preemptions"),
+            max_oom_retries=ours.get("max_oom_retries"),
+            max_crashes=ours.get("max_crashes"),
+            escalation=escalation_of(name or default_task_id(node._body), ours, rays),
         )
         return Task(
             name=name or default_task_id(node._body),

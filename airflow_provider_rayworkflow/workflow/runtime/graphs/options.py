@@ -26,6 +26,12 @@ WORKFLOW_OPTIONS = (
     "version",
     "on_change",
     "stop_grace_s",
+    "max_preemptions",
+    "max_oom_retries",
+    "max_crashes",
+    "escalate",
+    "limit",
+    "escalate_on",
     "is_event",  # ours alone: runs on the event host
 )
 _PREFIX = "_workflow_"

@@ -16,12 +16,14 @@ import ray
 
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.model.code_variables import with_code, without_base
+from airflow_provider_rayworkflow.workflow.model.escalation import with_amounts
 from airflow_provider_rayworkflow.workflow.model.log_line import TaskLines
 from airflow_provider_rayworkflow.workflow.model.outcome import system_failure
 from airflow_provider_rayworkflow.workflow.model.records import Result
 from airflow_provider_rayworkflow.workflow.runtime import private_ray
 from airflow_provider_rayworkflow.workflow.runtime.graphs.environments import base_of_workers
 from airflow_provider_rayworkflow.workflow.runtime.service.event_hosts import EventHosts, UsedHost
+from airflow_provider_rayworkflow.workflow.runtime.service.loss_causes import cause_of, memory_text
 from airflow_provider_rayworkflow.workflow.runtime.worker.packs import (
     HAND_BACK_S,
     Done,
@@ -227,11 +229,11 @@ class RayRunner:
             runs = [with_positions(errand.run, refs) for errand in pack.errands]
             pack.used_refs = bool(refs)
             payload = pickle.dumps((self._uri, pack.number, runs), protocol=5)
-            # Not a name of its own for each task: Ray keeps metrics of every name for good, in this
-            # process and in the workers. What tells tasks apart in the logs is `label_output`.
-            options: dict[str, Any] = {"name": run.name or run.task_id}
+            options: dict[str, Any] = {"name": _ray_name(run)}
             if run.ray_options:
                 options |= pickle.loads(run.ray_options)
+            if run.asks:
+                options = with_amounts(options, run.asks)
             if given := with_code(options.pop("runtime_env", None) or {}, dict(run.code)):
                 options["runtime_env"] = without_base(given, self._base_code) or None
             once = options.pop("max_calls", None) or options.get("num_gpus")
@@ -366,7 +368,15 @@ def _is_input_lost(error: BaseException) -> bool:
 
 def lost_to(exc: BaseException, run: TaskRun) -> Lost:
     """The end of an attempt that a system error kept from running to its own."""
-    return Lost(failure=system_failure(exc, task_id=run.task_id, remedy=_missing_package(exc)))
+    remedy = _missing_package(exc) or memory_text(exc, _ray_name(run))
+    failure = system_failure(exc, task_id=run.task_id, remedy=remedy, cause=cause_of(exc))
+    return Lost(failure=failure)
+
+
+def _ray_name(run: TaskRun) -> str:
+    # Not a name of its own for each task: Ray keeps metrics of every name for good, in this
+    # process and in the workers. What tells tasks apart in the logs is `label_output`.
+    return run.name or run.task_id
 
 
 def _missing_package(exc: BaseException) -> str:

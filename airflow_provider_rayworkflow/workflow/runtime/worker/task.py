@@ -22,11 +22,13 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     DataLoadError,
     StorageError,
     WorkflowExecutionError,
+    WorkflowTaskTimeoutError,
     text_of,
 )
 from airflow_provider_rayworkflow.workflow.execution import context as context
 from airflow_provider_rayworkflow.workflow.execution.trace_context import join, joining
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
+from airflow_provider_rayworkflow.workflow.model.causes import Cause
 from airflow_provider_rayworkflow.workflow.model.codec import Encoded, decode, encode, json_output
 from airflow_provider_rayworkflow.workflow.model.records import (
     Encoding,
@@ -168,7 +170,7 @@ class TaskCall:
                 return Continued(graph=graph, times=times, has_saved=self._services.has_saved)
             return encode_for(run.task_id, value)
         except MemoryError as exc:
-            return Lost(failure=_system_failure(run, exc))
+            return Lost(failure=_system_failure(run, exc, Cause.OUT_OF_MEMORY))
         except BaseException as exc:
             return exc
 
@@ -231,8 +233,8 @@ def _lost_by(run: TaskRun, exc: StorageError) -> Lost:
     return Lost(failure=_system_failure(run, exc), retryable=False)
 
 
-def _system_failure(run: TaskRun, exc: BaseException) -> TaskFailure:
-    return replace(describe(run.task_id, exc), system=True)
+def _system_failure(run: TaskRun, exc: BaseException, cause: Cause = Cause.SYSTEM) -> TaskFailure:
+    return replace(describe(run.task_id, exc), cause=cause)
 
 
 def _store(store: WorkflowStore, run: TaskRun, value: Any, encoded: Encoded) -> Result:
@@ -308,6 +310,7 @@ def describe(task_id: str, exc: BaseException) -> TaskFailure:
         type=name,
         message=message,
         traceback=_traceback(exc, f"{name}: {message}"),
+        cause=Cause.TIMEOUT if kind is WorkflowTaskTimeoutError else Cause.APPLICATION,
         bases=tuple(map(_name_of, type(_original(exc)).__mro__)),
     )
 
