@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 from airflow_provider_rayworkflow.workflow.checks import check_metadata, check_on_change
 from airflow_provider_rayworkflow.workflow.format.shortening import MAX_NAME_BYTES
+from airflow_provider_rayworkflow.workflow.model.records import When
 from airflow_provider_rayworkflow.workflow.model.retry import Retry, seconds
 
 
@@ -27,13 +28,17 @@ class options:
     :param version: stands for the task's code where that is compared: it has changed if the
         version has. A string or a whole number.
     :param on_change: what a resume does with the task if it has changed, whatever the call says.
+    :param when: when it runs. ``"all_success"``: once all tasks whose results it takes have given one;
+        ``"all_done"``: once all have ended, also by a failure; ``"any_failed"``: then, if one of them
+        has failed or could not run, and else it is skipped and its result is None. It gets the
+        exception of a task that failed, and None for one that did not run.
     :param isolate: True: it shares no Ray task with others; see the page on performance.
     :raises ValueError: for other options and for values that can't be used.
     """
 
     _VALID = (
         *("task_id", "metadata", "catch_exceptions", "checkpoint", "retry", "timeout_s"),
-        *("isolate", "version", "on_change"),
+        *("isolate", "version", "on_change", "when"),
     )
 
     def __init__(self, **workflow_options: Any) -> None:
@@ -58,6 +63,8 @@ class options:
             workflow_options["version"] = str(version)
         if (on_change := workflow_options.get("on_change")) is not None:
             check_on_change(on_change)
+        if (when := workflow_options.get("when")) is not None and when not in get_args(When):
+            raise ValueError(f"when must be one of {get_args(When)}, not {when!r}.")
         check_metadata(workflow_options.get("metadata"))
         self._options = workflow_options
 

@@ -173,6 +173,19 @@ class AttemptTable:
             attempt.is_useless = True
             self._runner.stop(attempt)
 
+    def stop_where(self, is_meant: Callable[[Node], bool]) -> list[Node]:
+        """Stop the attempts of certain tasks, each one's end is still told; and let none of them wait.
+
+        :returns: those that waited for their next attempt.
+        """
+        for node, attempt in list(self._attempts.items()):
+            if is_meant(node):
+                self._runner.stop(attempt)
+        waiting = [node for node in self._timers if is_meant(node)]
+        for node in waiting:
+            self._timers.pop(node).cancel()
+        return waiting
+
     def stop_all(self) -> None:
         """Stop all attempts; each one's end is still told."""
         for attempt in list(self._attempts.values()):

@@ -117,7 +117,7 @@ class Executor:
             runner, take_back=self.take_back, follow=self._follow, enqueue=later, clock=clock
         )
         self._ends = AttemptEnds(
-            claim.workflow_id,
+            claim,
             table=self.attempts,
             commits=self._commits,
             on_result=on_result,
@@ -220,11 +220,13 @@ class Executor:
                 *(self.workflow_id, len(dropped), sorted(dropped)[:20]),
             )
         self._schedule = schedule
-        self._ends.begin(schedule, snapshot.committed_json)
+        self._ends.begin(schedule, snapshot)
         return schedule
 
     def _start_ready(self, schedule: Schedule) -> None:
         while (node := schedule.take_ready()) is not None:
+            if not self._ends.failures.admits(node):
+                continue
             if wait_s := self.attempts.wait_left_s(node):
                 schedule.put_off(node)
                 self._ends.retry_after(node, wait_s)
@@ -239,7 +241,7 @@ class Executor:
         node, schedule = attempt.node, self._schedule
         if schedule is None or (follower := follower_of(node)) is None:
             return None
-        if self.attempts.wait_left_s(follower):
+        if self.attempts.wait_left_s(follower) or not self._ends.failures.may_follow(follower):
             return None
         run = follower.task_run(self._claim, follower.attempts + 1, code=self._code)
         if not accept(run):
@@ -248,7 +250,12 @@ class Executor:
         return self.attempts.add(follower, run, follows=True)
 
     def _check_finished(self, schedule: Schedule) -> None:
-        if schedule.is_finished and not self._commits.is_busy:
+        failures = self._ends.failures
+        if self._commits.is_busy or (failures.any and not self.attempts.is_empty):
+            return
+        if (failed := failures.outcome()) is not None:
+            self._end(failed)
+        elif schedule.is_finished:
             result = schedule.output.result
             json_output = describe_output(result, self._ends.json_output)
             self._end(Outcome(result=result, json_output=json_output))

@@ -240,19 +240,15 @@ class Manager:
     async def resume(
         self,
         workflow_id: str,
-        *,
-        from_task: str = "",
-        traceparent: str = "",
-        is_awaited: bool = False,
+        **options: Any,
     ) -> None:
         """Go on with a workflow from its stored graph and checkpoints.
 
-        The options are those of :class:`StartOptions`, and errors those of :func:`.api.resume_async`.
+        :param options: of :class:`StartOptions`; errors are those of :func:`.api.resume_async`.
 
         :raises CorruptedDataError: when its stored graph is damaged.
         """
-        options = StartOptions(from_task=from_task, traceparent=traceparent, is_awaited=is_awaited)
-        await self._admission.begin(workflow_id, None, {}, options)
+        await self._admission.begin(workflow_id, None, {}, StartOptions(**options))
 
     async def resume_all(self, *, include_failed: bool) -> list[tuple[str, Exception | None]]:
         """Resume every RESUMABLE workflow, and the FAILED ones if asked for.

@@ -19,7 +19,7 @@ from airflow_provider_rayworkflow.workflow.format.documents import (
     understanding,
 )
 from airflow_provider_rayworkflow.workflow.model.ids import TaskIds
-from airflow_provider_rayworkflow.workflow.model.records import OnChange
+from airflow_provider_rayworkflow.workflow.model.records import OnChange, When
 
 Json = dict[str, Any]
 T = TypeVar("T")
@@ -65,6 +65,7 @@ class TaskOptions:
     :ivar is_event: it waits for something, and so runs beside the workers.
     :ivar isolate: it shares no Ray task with others.
     :ivar on_change: what a resume does if it has changed; None = as the call says.
+    :ivar when: when it runs, by how the tasks upstream have ended.
     """
 
     catch_exceptions: bool = False
@@ -77,6 +78,12 @@ class TaskOptions:
     is_event: bool = False
     isolate: bool = False
     on_change: OnChange | None = None
+    when: When = "all_success"
+
+    @property
+    def takes_failures(self) -> bool:
+        """True if it may run though a task upstream has failed."""
+        return self.when != "all_success"
 
     def to_json(self) -> Json:
         if self is DEFAULT_OPTIONS:

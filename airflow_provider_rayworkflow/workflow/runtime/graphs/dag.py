@@ -355,6 +355,7 @@ class _Encoder:
             is_event=ours.get("is_event", False),
             isolate=bool(ours.get("isolate", False)),
             on_change=ours.get("on_change"),
+            when=ours.get("when") or "all_success",
         )
         return Task(
             name=name or default_task_id(node._body),

@@ -25,6 +25,7 @@ WORKFLOW_OPTIONS = (
     "isolate",
     "version",
     "on_change",
+    "when",
     "is_event",  # ours alone: runs on the event host
 )
 _PREFIX = "_workflow_"
