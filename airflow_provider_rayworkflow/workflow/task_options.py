@@ -32,13 +32,16 @@ class options:
         ``"all_done"``: once all have ended, also by a failure; ``"any_failed"``: then, if one of them
         has failed or could not run, and else it is skipped and its result is None. It gets the
         exception of a task that failed, and None for one that did not run.
+    :param cleanup_s: with ``when="all_done"``: the task runs also after the workflow is canceled. All
+        such tasks together get the longest of their times, in seconds (or a timedelta); then they
+        are stopped. A second cancel stops them at once.
     :param isolate: True: it shares no Ray task with others; see the page on performance.
     :raises ValueError: for other options and for values that can't be used.
     """
 
     _VALID = (
         *("task_id", "metadata", "catch_exceptions", "checkpoint", "retry", "timeout_s"),
-        *("isolate", "version", "on_change", "when"),
+        *("isolate", "version", "on_change", "when", "cleanup_s"),
     )
 
     def __init__(self, **workflow_options: Any) -> None:
@@ -65,6 +68,12 @@ class options:
             check_on_change(on_change)
         if (when := workflow_options.get("when")) is not None and when not in get_args(When):
             raise ValueError(f"when must be one of {get_args(When)}, not {when!r}.")
+        if (cleanup := workflow_options.get("cleanup_s")) is not None:
+            workflow_options["cleanup_s"] = seconds("cleanup_s", cleanup)
+            if when != "all_done" or not workflow_options["cleanup_s"]:
+                raise ValueError(
+                    'cleanup_s is more than 0, and for a task that runs with when="all_done".'
+                )
         check_metadata(workflow_options.get("metadata"))
         self._options = workflow_options
 

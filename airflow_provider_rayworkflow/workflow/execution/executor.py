@@ -9,6 +9,7 @@ import asyncio
 import random
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Executor as ThreadPool
+from functools import partial
 from typing import NamedTuple
 
 from airflow_provider_rayworkflow.workflow.exceptions import OwnershipLostError
@@ -78,6 +79,8 @@ class Executor:
     :ivar reuse: what was found of earlier runs; None until they are read, and in a first run.
     """
 
+    _cleanup_end: asyncio.TimerHandle | None = None
+
     def __init__(
         self,
         *,
@@ -146,8 +149,16 @@ class Executor:
     # ---- telling
 
     def stop(self, reason: Stop) -> None:
-        """Stop the run: start no task any more, and stop the running ones."""
-        self._queue.put_nowait(lambda: self._end(Outcome(stopped=reason)))
+        """Stop the run: start no task any more, and stop the running ones.
+
+        A cancel leaves those that clean up to run for a while; a second one does not.
+        """
+        self._queue.put_nowait(lambda: self._stop(reason))
+
+    @property
+    def cleans_up(self) -> bool:
+        """True if a cancel would leave tasks to run for a while."""
+        return self._schedule is not None and self._schedule.cleanup_s > 0
 
     # ---- running
 
@@ -287,10 +298,21 @@ class Executor:
         if text := "\n".join(lines):
             log.info("%s", text)
 
+    def _stop(self, reason: Stop) -> None:
+        end = partial(self._end, Outcome(stopped=reason))
+        is_cancel = reason is Stop.CANCEL and self._outcome is None
+        if is_cancel and (cleanup_s := self._ends.failures.begin_cleanup()):
+            loop = asyncio.get_running_loop()
+            self._cleanup_end = loop.call_later(cleanup_s, self._queue.put_nowait, end)
+        else:
+            end()
+
     def _end(self, outcome: Outcome) -> None:
         fenced = outcome.stopped is Stop.FENCED
         if self._outcome is not None and not fenced:
             return
         self._outcome = outcome
+        if self._cleanup_end is not None:
+            self._cleanup_end.cancel()
         self.attempts.cancel_waiting()
         self.attempts.stop_all()

@@ -12,7 +12,7 @@ from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.model.claim import Claim
 from airflow_provider_rayworkflow.workflow.model.codec import encode
 from airflow_provider_rayworkflow.workflow.model.failed_tasks import FailedTask, FailedTasks
-from airflow_provider_rayworkflow.workflow.model.outcome import Outcome
+from airflow_provider_rayworkflow.workflow.model.outcome import Outcome, Stop
 from airflow_provider_rayworkflow.workflow.model.records import JsonOutput, Result, TaskFailure
 from airflow_provider_rayworkflow.workflow.model.task_record import TaskRecord
 from airflow_provider_rayworkflow.workflow.scheduling.attempts import Raised
@@ -27,6 +27,7 @@ from airflow_provider_rayworkflow.workflow.scheduling.snapshot import Snapshot
 from airflow_provider_rayworkflow.workflow.scheduling.trigger_rules import (
     NOTHING,
     is_skipped,
+    outlives_cancel,
     outlives_failures,
 )
 
@@ -59,7 +60,8 @@ class RunFailures:
     :param commits: of the run.
     :param tell: told the tasks that have their result.
     :param end: ends the run.
-    :ivar is_stopping: a failure has stopped all tasks without a rule.
+    :ivar is_stopping: a failure, or a cancel, has stopped all tasks without a rule for that.
+    :ivar is_cleaning_up: that was a cancel.
     """
 
     _schedule: Schedule
@@ -74,6 +76,7 @@ class RunFailures:
         end: Callable[[Outcome], None],
     ) -> None:
         self.is_stopping = False
+        self.is_cleaning_up = False
         self._claim = claim
         self._table = table
         self._commits = commits
@@ -110,7 +113,7 @@ class RunFailures:
             failed_record(node, failure, given, raised),
             lambda: self._end_without_value(node, Result(inline=given)),
         )
-        if stops:
+        if stops and not self.is_stopping:
             self._stop_others()
 
     def _note(self, node: Node, failure: TaskFailure, exception: bytes) -> None:
@@ -134,15 +137,27 @@ class RunFailures:
         return b"".join(encode(error).parts)
 
     def _stop_others(self) -> None:
-        if self.is_stopping:
-            return
         self.is_stopping = True
-        for node in self._table.stop_where(lambda node: not outlives_failures(node)):
+        for node in self._table.stop_where(lambda node: not self._goes_on(node)):
             self._end_without_value(node, None)
+
+    def _goes_on(self, node: Node) -> bool:
+        return outlives_cancel(node) if self.is_cleaning_up else outlives_failures(node)
+
+    def begin_cleanup(self) -> float:
+        """The workflow is canceled: stop all tasks but those that clean up.
+
+        :returns: how long these may take, in seconds; 0 where there are none, and for a second cancel.
+        """
+        if self.is_cleaning_up or not self._schedule.cleanup_s:
+            return 0.0
+        self.is_cleaning_up = True
+        self._stop_others()
+        return self._schedule.cleanup_s
 
     def gives_up(self, node: Node) -> bool:
         """True for a task whose attempt has failed after all were stopped: it is not run any more."""
-        if not self.is_stopping or outlives_failures(node):
+        if not self.is_stopping or self._goes_on(node):
             return False
         self._end_without_value(node, None)
         return True
@@ -188,11 +203,16 @@ class RunFailures:
 
     @property
     def any(self) -> bool:
-        """True if a task has failed: then all that runs comes to its end before the run does."""
-        return bool(self._found)
+        """True if a task has failed, or a cancel is being cleaned up after.
+
+        Then all that runs comes to its end before the run does.
+        """
+        return self.is_cleaning_up or bool(self._found)
 
     def outcome(self) -> Outcome | None:
         """How the run ends once nothing of it is under way; None if nothing has failed it."""
+        if self.is_cleaning_up:
+            return Outcome(stopped=Stop.CANCEL)
         found = [
             failed for node, failed in self._found.items() if not self._schedule.is_caught(node)
         ]

@@ -22,6 +22,7 @@ from airflow_provider_rayworkflow.workflow.manager.index_keeper import IndexKeep
 from airflow_provider_rayworkflow.workflow.manager.lease_keeper import LeaseKeeper
 from airflow_provider_rayworkflow.workflow.manager.locks import Locks
 from airflow_provider_rayworkflow.workflow.manager.log_writer import MAX_LOG_BYTES, LogWriter
+from airflow_provider_rayworkflow.workflow.manager.pending_cancel import requesting_cancel
 from airflow_provider_rayworkflow.workflow.manager.pruner import Pruner
 from airflow_provider_rayworkflow.workflow.manager.queries import Queries
 from airflow_provider_rayworkflow.workflow.manager.registry import Intervals, Registry
@@ -278,6 +279,8 @@ class Manager:
     async def cancel(self, workflow_id: str) -> None:
         """Stop a workflow for good. Returns when its tasks are stopped and the status is written.
 
+        Tasks that clean up after a cancel run first; a second cancel meanwhile stops them, too.
+
         :raises WorkflowNotFoundError: when there is no such workflow.
         :raises IllegalTransitionError: when it is SUCCESSFUL.
         :raises StorageError: when the status can't be written now; that is tried again.
@@ -295,18 +298,23 @@ class Manager:
     async def _stop_as_requested(self, request: StopRequest) -> bool:
         if (live := self._known.live.get(request.workflow_id)) is None:
             return True
-        live.stopped_by = request.token
-        self.runs.stop(live, Stop(request.how))
+        if request != live.pending_cancel:
+            live.stopped_by = request.token
+            self.runs.stop(live, Stop(request.how))
         await asyncio.wait([live.ended])
         is_final = not (live.record.status.is_active or live.record.status.can_be_resumed)
         return live.lost is None and (request.how == "suspend" or is_final)
 
     async def _stop_and_wait(self, workflow_id: str, reason: Stop) -> None:
+        live = self._known.live.get(workflow_id)
+        if live is not None and live.stop is not None:
+            self.runs.stop(live, reason)  # a second one ends the cleanup of the first
         async with self._locks.of(workflow_id):
             live = self._known.live.get(workflow_id)
             if live is not None:
-                self.runs.stop(live, reason)
-                await asyncio.wait([live.ended])
+                async with requesting_cancel(self._known, live, reason):
+                    self.runs.stop(live, reason)
+                    await asyncio.wait([live.ended])
                 if live.unwritten is not None:
                     raise live.unwritten
                 return

@@ -66,6 +66,7 @@ class TaskOptions:
     :ivar isolate: it shares no Ray task with others.
     :ivar on_change: what a resume does if it has changed; None = as the call says.
     :ivar when: when it runs, by how the tasks upstream have ended.
+    :ivar cleanup_s: it runs also after a cancel, for so long at most; None = not then.
     """
 
     catch_exceptions: bool = False
@@ -79,6 +80,7 @@ class TaskOptions:
     isolate: bool = False
     on_change: OnChange | None = None
     when: When = "all_success"
+    cleanup_s: float | None = None
 
     @property
     def takes_failures(self) -> bool:

@@ -39,6 +39,8 @@ class Schedule:
         self._has_caught = False
         #: True if a task of it may run though a task upstream has failed.
         self.has_rules = False
+        #: How long its tasks may run after a cancel, in seconds.
+        self.cleanup_s = 0.0
         self.running: set[Node] = set()
         self.total = 0
         self.done = 0
@@ -225,6 +227,7 @@ class Schedule:
         decisions = [self._reuse.take(task_id) for task_id in task_ids]
         nodes = _make_nodes(graph, task_ids, decisions, creator, self.tried)
         self.has_rules = self.has_rules or any(kind.options.takes_failures for kind in kinds)
+        self.cleanup_s = max([self.cleanup_s, *[kind.options.cleanup_s or 0 for kind in kinds]])
         self.total += len(graph.tasks)
         self.done += len(graph.tasks) - len(nodes)
         self.reused += sum(found.action is TaskAction.REUSED for found in decisions)

@@ -8,8 +8,10 @@ and of one that did not run, None.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
 from airflow_provider_rayworkflow.workflow.model.fingerprints import combine, of_text
+from airflow_provider_rayworkflow.workflow.model.graph import TaskOptions
 from airflow_provider_rayworkflow.workflow.model.records import Encoding, Fingerprints, Result
 from airflow_provider_rayworkflow.workflow.scheduling.node import Node, NodeState
 
@@ -67,9 +69,16 @@ def is_skipped(node: Node) -> bool:
 
 def outlives_failures(node: Node) -> bool:
     """True for a task that runs also when a failure stops all others: it, or its creator, has a rule."""
+    return _is_of_one(node, lambda options: options.takes_failures)
+
+
+def outlives_cancel(node: Node) -> bool:
+    """True for a task that runs also after a cancel: it, or its creator, says so."""
+    return _is_of_one(node, lambda options: options.cleanup_s is not None)
+
+
+def _is_of_one(node: Node, is_meant: Callable[[TaskOptions], bool]) -> bool:
     current: Node | None = node
-    while current is not None:
-        if current.task.options.takes_failures:
-            return True
+    while current is not None and not is_meant(current.task.options):
         current = current.creator
-    return False
+    return current is not None

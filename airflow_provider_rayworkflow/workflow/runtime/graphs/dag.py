@@ -356,6 +356,7 @@ class _Encoder:
             isolate=bool(ours.get("isolate", False)),
             on_change=ours.get("on_change"),
             when=ours.get("when") or "all_success",
+            cleanup_s=ours.get("cleanup_s"),
         )
         return Task(
             name=name or default_task_id(node._body),

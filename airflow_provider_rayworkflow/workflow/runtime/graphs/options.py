@@ -26,6 +26,7 @@ WORKFLOW_OPTIONS = (
     "version",
     "on_change",
     "when",
+    "cleanup_s",
     "is_event",  # ours alone: runs on the event host
 )
 _PREFIX = "_workflow_"
