@@ -249,6 +249,7 @@ class RayEngine:
             user_metadata=self._spec.metadata,
             on_existing="restart" if self._options.on_existing == "restart" else "resume",
             on_change=self._options.on_change or "reuse",
+            on_failure=self._options.on_failure,
             from_task=self._options.from_task,
             submitted_at=time.time(),
             python=python_version(),

@@ -43,17 +43,25 @@ def output_of(ended: StoredWorkflow, *, log: Logger, multiple_outputs: bool = Fa
     if ended.status is WorkflowStatus.CANCELED:
         raise RayWorkflowCanceledError(record.workflow_id)
     if ended.status is WorkflowStatus.FAILED and failure is not None:
+        _log_failed_tasks(record, log)
         raise _error_of(record.workflow_id, failure, log)
     cause = ""
     if ended.has_lost_owner:
         reason = "the process that ran it is gone"
     elif failure is not None:
+        _log_failed_tasks(record, log)
         reason, cause = str(failure), failure.cause.value
     elif record.stopped_by == ANYBODY:
         raise RayWorkflowSuspendedError(record.workflow_id)
     else:
         reason = "it was suspended"
     raise RayWorkflowInterruptedError(record.workflow_id, reason, cause=cause)
+
+
+def _log_failed_tasks(record: StatusRecord, log: Logger) -> None:
+    if (failed := record.failed_tasks) is not None:
+        table = "\n".join(map(shown_text, failed.table()))
+        log.error("Workflow %s: %d tasks failed\n%s", record.workflow_id, failed.total, table)
 
 
 def _error_of(workflow_id: str, failure: TaskFailure, log: Logger) -> Exception:

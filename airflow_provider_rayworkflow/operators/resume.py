@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from airflow_provider_rayworkflow.exceptions import RayWorkflowNotFoundError
-from airflow_provider_rayworkflow.operators.base import RayWorkflowBaseOperator
+from airflow_provider_rayworkflow.operators.base import RayWorkflowBaseOperator, check_choice
 from airflow_provider_rayworkflow.tries.decision import go_on
 from airflow_provider_rayworkflow.tries.definition import check_id
 from airflow_provider_rayworkflow.tries.run_spec import RunSpec
 from airflow_provider_rayworkflow.tries.task_instance import read_memory
+from airflow_provider_rayworkflow.workflow.model.records import OnFailure
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -45,6 +46,8 @@ class RayWorkflowResumeOperator(RayWorkflowBaseOperator):
     :param from_task: the id of a workflow task that runs again, with all that depend on it, in the
         first try and after each clear; retries go on from there. The conf of the DAG run goes
         before it, as for ``RayWorkflowRunOperator``. (templated)
+    :param on_failure: what becomes of the other workflow tasks when one has failed for good:
+        ``"stop"`` or ``"finish"``, as for ``RayWorkflowRunOperator``; None: as in the run before.
     :param on_queue_full: if so many workflows run and wait already: ``"wait"`` or ``"fail"``.
     :param unreachable_timeout_s: how long to keep retrying a cluster or storage that can't be
         reached.
@@ -52,9 +55,14 @@ class RayWorkflowResumeOperator(RayWorkflowBaseOperator):
 
     template_fields: Sequence[str] = ("workflow_id", "ray_workflow_conn_id", "from_task")
 
-    def __init__(self, *, workflow_id: str, **kwargs: Any) -> None:
+    def __init__(
+        self, *, workflow_id: str, on_failure: OnFailure | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
+        if on_failure is not None:
+            check_choice("on_failure", on_failure, get_args(OnFailure))
         self.workflow_id = workflow_id
+        self.on_failure = on_failure
 
     def execute(self, context: Context) -> Any:
         """Bring the workflow to its end and return its output.
@@ -86,4 +94,6 @@ class RayWorkflowResumeOperator(RayWorkflowBaseOperator):
         return self._try_of(self._connect(), workflow_id, context)
 
     def _try_of(self, hook: RayWorkflowHook, workflow_id: str, context: Context) -> WorkflowTry:
-        return self._make_try(hook, RunSpec(workflow_id=workflow_id), context)
+        return self._make_try(
+            hook, RunSpec(workflow_id=workflow_id, on_failure=self.on_failure), context
+        )

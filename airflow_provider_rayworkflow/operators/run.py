@@ -24,7 +24,7 @@ from airflow_provider_rayworkflow.tries.task_instance import (
     write_memory,
 )
 from airflow_provider_rayworkflow.workflow.model.limits import check_limits
-from airflow_provider_rayworkflow.workflow.model.records import ORIGIN_KEY, OnChange
+from airflow_provider_rayworkflow.workflow.model.records import ORIGIN_KEY, OnChange, OnFailure
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 
 if TYPE_CHECKING:
@@ -69,6 +69,9 @@ class RayWorkflowRunOperator(RayWorkflowBaseOperator):
     :param on_change: what a resume does with committed tasks that have changed since. ``"reuse"``:
         one whose arguments or inputs have changed runs again, one whose code has changed does not;
         ``"rerun_changed"``: both run again; ``"refuse"``: the try fails if anything has changed.
+    :param on_failure: what becomes of the other workflow tasks when one has failed for good.
+        ``"stop"``: they are stopped; ``"finish"``: whatever does not depend on it still runs before
+        the try fails, and the log has a table of all failures.
     :param from_task: the id of a workflow task that runs again, with all that depend on it, in the
         first try and after each clear; retries go on from there. The conf of the DAG run goes
         before it: ``{"from_task": "clean"}``, or ``{"from_task": {"flights": "clean"}}`` for the
@@ -116,6 +119,7 @@ class RayWorkflowRunOperator(RayWorkflowBaseOperator):
         runtime_env: Json | None = None,
         on_clear: OnClear = "auto",
         on_change: OnChange = "reuse",
+        on_failure: OnFailure = "stop",
         dry_run: bool = False,
         max_running_workflows: int | None = None,
         max_pending_workflows: int | None = None,
@@ -125,6 +129,7 @@ class RayWorkflowRunOperator(RayWorkflowBaseOperator):
         check_workflow(workflow)
         check_choice("on_clear", on_clear, get_args(OnClear))
         check_choice("on_change", on_change, get_args(OnChange))
+        check_choice("on_failure", on_failure, get_args(OnFailure))
         check_limits(max_running_workflows, max_pending_workflows)
         self.workflow = workflow
         self.arguments = arguments
@@ -133,6 +138,7 @@ class RayWorkflowRunOperator(RayWorkflowBaseOperator):
         self.runtime_env = runtime_env
         self.on_clear = on_clear
         self.on_change = on_change
+        self.on_failure = on_failure
         self.only_plans = dry_run  # BaseOperator has a method dry_run
         self.max_running_workflows = max_running_workflows
         self.max_pending_workflows = max_pending_workflows
@@ -240,5 +246,6 @@ class RayWorkflowRunOperator(RayWorkflowBaseOperator):
             runtime_env=self.runtime_env,
             limits=check_limits(self.max_running_workflows, self.max_pending_workflows),
             on_change=self.on_change,
+            on_failure=self.on_failure,
         )
         return self._make_try(hook, spec, context)

@@ -10,6 +10,7 @@ from airflow_provider_rayworkflow.workflow.model.graph import Task
 from airflow_provider_rayworkflow.workflow.model.records import Form, TaskFailure, TaskTimes
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.model.task_record import TaskRecord
+from airflow_provider_rayworkflow.workflow.scheduling.failed_ends import FailedEnd, failed_ends
 from airflow_provider_rayworkflow.workflow.scheduling.snapshot import Placed
 from airflow_provider_rayworkflow.workflow.storage.snapshot import read_snapshot
 from airflow_provider_rayworkflow.workflow.storage.status_reader import StoredWorkflow
@@ -24,8 +25,10 @@ STATES = (
     "submitted",
     "waiting",
     "idle",
+    "not_run",
     "continued",
     "done",
+    "skipped",
     "reused",
 )
 #: More tasks than this are left out: endless recursion makes millions.
@@ -39,6 +42,7 @@ class TaskView:
     :ivar name: what it asked to be called; tasks of a loop share it.
     :ivar state: one of :data:`STATES`. ``"submitted"``: handed to Ray, may wait for a worker;
         ``"waiting"``: for other tasks; ``"idle"``: has not run and no manager runs the workflow;
+        ``"not_run"``: and will not, as a task upstream has failed; ``"skipped"``: as its rule says;
         ``"caught"``: its result is an exception; ``"continued"``: it returned a graph;
         ``"reused"``: an earlier run committed it.
     :ivar takes: ids of the tasks whose results it takes.
@@ -87,6 +91,7 @@ class ShownTasks:
         self._snapshot = read_snapshot(store, record)
         if not self._snapshot.graph.tasks:
             raise WorkflowNotFoundError(record.workflow_id)
+        self._failed = failed_ends(self._snapshot, self._failed_without_record)
         self._placed = {
             placed.task_id: placed for placed in islice(self._snapshot.tasks(), MAX_TASKS)
         }
@@ -164,6 +169,8 @@ class ShownTasks:
             return self._state_of_committed(placed.record)
         if failure is not None:
             return "failed"
+        if self._failed.get(task_id) is FailedEnd.NOT_RUN:
+            return "not_run"
         if self._status is WorkflowStatus.SUCCESSFUL:
             return "done"  # without a checkpoint
         if not self._status.is_active:
@@ -178,9 +185,16 @@ class ShownTasks:
     def _state_of_committed(self, record: TaskRecord) -> str:
         if record.graph is not None:
             return "done" if self._snapshot.has_finished(record.task_id) else "continued"
+        if record.is_skipped:
+            return "skipped"
         if record.result is not None and record.result.form is Form.CAUGHT_ERROR:
             return "caught"
         return "reused" if record.epoch < self._record.epoch else "done"
+
+    @property
+    def _failed_without_record(self) -> list[str]:
+        failure = None if self._status.is_active else self._record.failure
+        return [failure.task_id] if failure else []
 
     def _failure_of(self, task_id: str) -> TaskFailure | None:
         """Of a task whose exception, or loss, ended the latest run."""

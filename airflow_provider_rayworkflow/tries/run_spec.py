@@ -7,7 +7,7 @@ from typing import Any
 
 from airflow_provider_rayworkflow.tries.definition import WorkflowDefinition
 from airflow_provider_rayworkflow.workflow.model.limits import Limits
-from airflow_provider_rayworkflow.workflow.model.records import OnChange
+from airflow_provider_rayworkflow.workflow.model.records import OnChange, OnFailure
 
 Json = dict[str, Any]
 
@@ -21,6 +21,7 @@ class RunSpec:
     :ivar runtime_env: Ray's, for the workflow's tasks; None for none.
     :ivar limits: of the cluster's manager; what is unset stays as it is there.
     :ivar on_change: what a resume does with committed tasks that have changed.
+    :ivar on_failure: what becomes of the other tasks when one has failed; None: as in the run before.
     """
 
     workflow_id: str
@@ -29,3 +30,4 @@ class RunSpec:
     runtime_env: Json | None = None
     limits: Limits = field(default_factory=Limits)
     on_change: OnChange = "reuse"
+    on_failure: OnFailure | None = None

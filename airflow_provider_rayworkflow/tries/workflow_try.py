@@ -74,7 +74,7 @@ class WorkflowTry:
         self._hook = hook
         self._engine = engine
         self.workflow_id = spec.workflow_id
-        self._on_change = spec.on_change
+        self._on_change, self._on_failure = spec.on_change, spec.on_failure
         self._poll_interval_s = poll_interval_s
         self._backoff = backoff
         self._is_stopping = False
@@ -185,7 +185,12 @@ class WorkflowTry:
         return found
 
     def _options(self, on_existing: OnExisting, from_task: str = "") -> StartOptions:
-        return StartOptions(on_existing=on_existing, on_change=self._on_change, from_task=from_task)
+        return StartOptions(
+            on_existing=on_existing,
+            on_change=self._on_change,
+            on_failure=self._on_failure,
+            from_task=from_task,
+        )
 
     def _wait_for_begin(self) -> StoredWorkflow:
         """Wait until what is stored is of what was submitted, and return it."""

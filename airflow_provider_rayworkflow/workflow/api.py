@@ -11,12 +11,14 @@ import uuid
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_rayworkflow.workflow.checks import (
     check_from_task,
     check_metadata,
     check_on_change,
+    check_on_failure,
+    start_options,
 )
 from airflow_provider_rayworkflow.workflow.event_listener import EventListener
 from airflow_provider_rayworkflow.workflow.execution import context
@@ -25,7 +27,12 @@ from airflow_provider_rayworkflow.workflow.lists import iter_all as iter_all
 from airflow_provider_rayworkflow.workflow.lists import list_all as list_all
 from airflow_provider_rayworkflow.workflow.model.ids import check_workflow_id
 from airflow_provider_rayworkflow.workflow.model.limits import check_limits
-from airflow_provider_rayworkflow.workflow.model.records import OnChange, OnExisting, StartOptions
+from airflow_provider_rayworkflow.workflow.model.records import (
+    OnChange,
+    OnExisting,
+    OnFailure,
+    StartOptions,
+)
 from airflow_provider_rayworkflow.workflow.model.retention import check_retention
 from airflow_provider_rayworkflow.workflow.model.retry import seconds
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
@@ -83,6 +90,7 @@ def run(
     metadata: Json | None = None,
     on_existing: OnExisting = "resume",
     on_change: OnChange = "reuse",
+    on_failure: OnFailure = "stop",
     from_task: str | None = None,
     **kwargs: Any,
 ) -> Any:
@@ -91,7 +99,7 @@ def run(
     :raises WorkflowExecutionError: when a task failed; ``__cause__`` is its exception.
     :raises WorkflowCancellationError: when it was canceled meanwhile.
     """
-    options = _start_options(on_existing, on_change, from_task)
+    options = start_options(on_existing, on_change, on_failure, from_task)
     options = replace(options, is_awaited=_is_awaited())
     return _wait(_submit(dag, args, kwargs, workflow_id, metadata, options))
 
@@ -103,6 +111,7 @@ def run_async(
     metadata: Json | None = None,
     on_existing: OnExisting = "resume",
     on_change: OnChange = "reuse",
+    on_failure: OnFailure = "stop",
     from_task: str | None = None,
     **kwargs: Any,
 ) -> ray.ObjectRef[Any]:
@@ -122,6 +131,9 @@ def run_async(
     :param on_change: what a resume does with committed tasks that have changed. ``"reuse"``: one
         whose arguments or inputs have changed runs again, one whose code has changed does not;
         ``"rerun_changed"``: both run again; ``"refuse"``: raise if anything has changed.
+    :param on_failure: what becomes of the other tasks when one has failed for good. ``"stop"``: they
+        are stopped; ``"finish"``: whatever does not depend on it still runs before the workflow is
+        FAILED, with all failures. A running workflow that is attached to goes on as it was started.
     :param from_task: the id of a task that runs again, with all that depend on it.
     :raises TypeError: for anything but a graph of functions.
     :raises ValueError: for an id, metadata or option that can't be used.
@@ -131,17 +143,21 @@ def run_async(
     :raises WorkflowChangedError: when tasks have changed that refuse that; nothing is written.
     :raises WorkflowStillActiveError: with ``from_task``, when it is running or pending.
     """
-    options = _start_options(on_existing, on_change, from_task)
+    options = start_options(on_existing, on_change, on_failure, from_task)
     return _reference(_submit(dag, args, kwargs, workflow_id, metadata, options))
 
 
-def resume(workflow_id: str, *, from_task: str | None = None) -> Any:
+def resume(
+    workflow_id: str, *, from_task: str | None = None, on_failure: OnFailure | None = None
+) -> Any:
     """Go on with a workflow where it stopped, and return its output. See :func:`resume_async`."""
-    _resume(workflow_id, from_task, is_awaited=_is_awaited())
+    _resume(workflow_id, from_task, on_failure, is_awaited=_is_awaited())
     return _wait(workflow_id)
 
 
-def resume_async(workflow_id: str, *, from_task: str | None = None) -> ray.ObjectRef[Any]:
+def resume_async(
+    workflow_id: str, *, from_task: str | None = None, on_failure: OnFailure | None = None
+) -> ray.ObjectRef[Any]:
     """Go on with a workflow where it stopped, from its stored graph, in the background.
 
     Tasks with a checkpoint don't run again. A running workflow is attached to; of a successful
@@ -149,12 +165,13 @@ def resume_async(workflow_id: str, *, from_task: str | None = None) -> ray.Objec
 
     :param from_task: the id of a task that runs again, with all that depend on it; also of a
         successful workflow. Their checkpoints don't count any more from now on.
+    :param on_failure: as for :func:`run_async`; None: as in the run before.
     :raises ValueError: when the workflow has no such task.
     :raises WorkflowStillActiveError: with ``from_task``, when it is running or pending.
     :raises WorkflowNotResumableError: when it does not exist or was canceled.
     :raises queue.Full: when no slot and no place in the queue is free.
     """
-    _resume(workflow_id, from_task)
+    _resume(workflow_id, from_task, on_failure)
     return _reference(workflow_id)
 
 
@@ -401,6 +418,7 @@ def _submit(
     if workflow_id is None:
         workflow_id, options = new_workflow_id(), replace(options, is_new=True)
     check_workflow_id(workflow_id)
+    options = replace(options, traceparent=current_traceparent())
     user_metadata = check_metadata(metadata)
     from airflow_provider_rayworkflow.workflow.runtime.graphs import dag as dags
 
@@ -421,29 +439,17 @@ def _submit(
     return workflow_id
 
 
-def _start_options(on_existing: Any, on_change: Any, from_task: Any) -> StartOptions:
-    if on_existing not in get_args(OnExisting):
-        raise ValueError(f"on_existing must be 'resume', 'fail' or 'restart', not {on_existing!r}.")
-    check_on_change(on_change)
-    if on_existing == "restart" and from_task is not None:
-        raise ValueError('from_task makes no sense with on_existing="restart": all tasks run.')
-    return StartOptions(
-        on_existing=on_existing,
-        on_change=on_change,
-        from_task=check_from_task(from_task),
-        traceparent=current_traceparent(),
-    )
-
-
-def _resume(workflow_id: str, from_task: Any, *, is_awaited: bool = False) -> None:
+def _resume(workflow_id: str, from_task: Any, on_failure: Any, *, is_awaited: bool = False) -> None:
     check_workflow_id(workflow_id)
+    if on_failure is not None:
+        check_on_failure(on_failure)
     since = check_from_task(from_task)
     from airflow_provider_rayworkflow.workflow.runtime.service import connect, task_logs
 
     connect.manager()
     task_logs.print_logs_of(workflow_id)
-    trace = current_traceparent()
-    _ask("resume", workflow_id, from_task=since, traceparent=trace, is_awaited=is_awaited)
+    options = {"from_task": since, "on_failure": on_failure, "traceparent": current_traceparent()}
+    _ask("resume", workflow_id, **options, is_awaited=is_awaited)
 
 
 def _ask(method: str, *args: Any, **kwargs: Any) -> Any:

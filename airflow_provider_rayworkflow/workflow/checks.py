@@ -5,7 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any, get_args
 
-from airflow_provider_rayworkflow.workflow.model.records import MAX_METADATA_BYTES, OnChange
+from airflow_provider_rayworkflow.workflow.model.records import (
+    MAX_METADATA_BYTES,
+    OnChange,
+    OnExisting,
+    OnFailure,
+    StartOptions,
+)
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 
 Json = dict[str, Any]
@@ -18,6 +24,36 @@ def check_on_change(on_change: Any) -> None:
     """
     if on_change not in get_args(OnChange):
         raise ValueError(f"on_change must be one of {get_args(OnChange)}, not {on_change!r}.")
+
+
+def start_options(
+    on_existing: Any, on_change: Any, on_failure: Any, from_task: Any
+) -> StartOptions:
+    """What a caller of ``run`` has asked for.
+
+    :raises ValueError: for a value that can't be used.
+    """
+    if on_existing not in get_args(OnExisting):
+        raise ValueError(f"on_existing must be 'resume', 'fail' or 'restart', not {on_existing!r}.")
+    check_on_change(on_change)
+    check_on_failure(on_failure)
+    if on_existing == "restart" and from_task is not None:
+        raise ValueError('from_task makes no sense with on_existing="restart": all tasks run.')
+    return StartOptions(
+        on_existing=on_existing,
+        on_change=on_change,
+        on_failure=on_failure,
+        from_task=check_from_task(from_task),
+    )
+
+
+def check_on_failure(on_failure: Any) -> None:
+    """Return if it is a policy for what goes on when a task has failed.
+
+    :raises ValueError: if not.
+    """
+    if on_failure not in get_args(OnFailure):
+        raise ValueError(f"on_failure must be one of {get_args(OnFailure)}, not {on_failure!r}.")
 
 
 def check_from_task(from_task: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, get_args
 
 from airflow_provider_rayworkflow.workflow.checks import check_metadata, check_on_change
 from airflow_provider_rayworkflow.workflow.format.shortening import MAX_NAME_BYTES
@@ -12,17 +12,8 @@ from airflow_provider_rayworkflow.workflow.model.escalation import (
     check_factors,
     check_limits,
 )
+from airflow_provider_rayworkflow.workflow.model.records import When
 from airflow_provider_rayworkflow.workflow.model.retry import Retry, seconds
-
-#: How often a task is tried again, by cause; the defaults depend on Ray's ``max_retries``.
-BUDGET_OPTIONS = ("max_preemptions", "max_oom_retries", "max_crashes")
-
-
-_CHECKS: dict[str, Callable[[Any], Any]] = {
-    "escalate": check_factors,
-    "limit": check_limits,
-    "escalate_on": check_causes,
-}
 
 
 class options:
@@ -53,6 +44,13 @@ class options:
     :param version: stands for the task's code where that is compared: it has changed if the
         version has. A string or a whole number.
     :param on_change: what a resume does with the task if it has changed, whatever the call says.
+    :param when: when it runs. ``"all_success"``: once all tasks whose results it takes have given one;
+        ``"all_done"``: once all have ended, also by a failure; ``"any_failed"``: then, if one of them
+        has failed or could not run, and else it is skipped and its result is None. It gets the
+        exception of a task that failed, and None for one that did not run.
+    :param cleanup_s: with ``when="all_done"``: the task runs also after the workflow is canceled. All
+        such tasks together get the longest of their times, in seconds (or a timedelta); then they
+        are stopped. A second cancel stops them at once.
     :param isolate: True: it shares no Ray task with others; see the page on performance.
     :param stop_grace_s: how long it may go on when it is to be stopped (a suspend, a cancel, another
         task that has failed), in seconds or as a timedelta: ``get_context().should_stop`` tells it. By
@@ -60,45 +58,20 @@ class options:
     :raises ValueError: for other options and for values that can't be used.
     """
 
-    _VALID = (
-        *("task_id", "metadata", "catch_exceptions", "checkpoint", "retry", "timeout_s"),
-        *("isolate", "version", "on_change", "stop_grace_s"),
-        *BUDGET_OPTIONS,
-        *_CHECKS,
-    )
-
     def __init__(self, **workflow_options: Any) -> None:
-        unknown = sorted(set(workflow_options) - set(self._VALID))
-        if unknown:
+        if unknown := sorted(set(workflow_options) - set(_CHECKS)):
             raise ValueError(
                 f"Invalid option keywords {unknown} for workflow tasks. "
-                f"Valid ones are {list(self._VALID)}."
+                f"Valid ones are {list(_CHECKS)}."
             )
-        _check_task_id(workflow_options.get("task_id"))
-        for flag in ("catch_exceptions", "checkpoint", "isolate"):
-            if not isinstance(workflow_options.get(flag), (bool, type(None))):
-                raise ValueError(f"{flag} must be True or False, not {workflow_options[flag]!r}.")
-        retry, timeout = workflow_options.get("retry"), workflow_options.get("timeout_s")
-        if not isinstance(retry, (Retry, type(None))):
-            raise ValueError(f"retry must be a workflow.Retry, not {retry!r}.")
-        if timeout is not None:
-            workflow_options["timeout_s"] = seconds("timeout_s", timeout)
-        for name in _DURATIONS:
-            if (duration := workflow_options.get(name)) is not None:
-                workflow_options[name] = seconds(name, duration)
-        for budget in BUDGET_OPTIONS:
-            _check_budget(budget, workflow_options.get(budget))
-        for option, check in _CHECKS.items():
-            if workflow_options.get(option) is not None:
-                workflow_options[option] = check(workflow_options[option])
-        if (version := workflow_options.get("version")) is not None:
-            if not isinstance(version, (str, int)) or isinstance(version, bool):
-                raise ValueError(f"version must be a string or a whole number, not {version!r}.")
-            workflow_options["version"] = str(version)
-        if (on_change := workflow_options.get("on_change")) is not None:
-            check_on_change(on_change)
-        check_metadata(workflow_options.get("metadata"))
-        self._options = workflow_options
+        given = workflow_options.items()
+        # None is the default of each.
+        options = {
+            key: value if value is None else _CHECKS[key](key, value) for key, value in given
+        }
+        if options.get("cleanup_s") is not None and options.get("when") != "all_done":
+            raise ValueError('cleanup_s is for a task that runs with when="all_done".')
+        self._options = options
 
     def keys(self) -> Iterator[str]:
         return iter(self._carried())
@@ -117,22 +90,80 @@ class options:
         return apply(function, self._options)
 
 
-_DURATIONS = ("stop_grace_s",)
+def _flag(option: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"{option} must be True or False, not {value!r}.")
+    return value
 
 
-def _check_budget(option: str, number: Any) -> None:
-    if number is None:
-        return
-    if type(number) is not int or not -1 <= number < 2**31:
-        raise ValueError(f"{option} must be a whole number, or -1 for no end, not {number!r:.100}.")
+def _retry(option: str, value: Any) -> Retry:
+    if not isinstance(value, Retry):
+        raise ValueError(f"{option} must be a workflow.Retry, not {value!r}.")
+    return value
 
 
-def _check_task_id(task_id: Any) -> None:
-    if task_id is None:
-        return
-    if not isinstance(task_id, str) or not task_id:
-        raise ValueError(f"task_id must be a string that is not empty, not {task_id!r:.100}.")
-    if len(task_id) > MAX_NAME_BYTES:
+def _version(option: str, value: Any) -> str:
+    if not isinstance(value, (str, int)) or isinstance(value, bool):
+        raise ValueError(f"{option} must be a string or a whole number, not {value!r}.")
+    return str(value)
+
+
+def _on_change(option: str, value: Any) -> Any:
+    check_on_change(value)
+    return value
+
+
+def _metadata(option: str, value: Any) -> Any:
+    check_metadata(value)
+    return value
+
+
+def _when(option: str, value: Any) -> Any:
+    if value not in get_args(When):
+        raise ValueError(f"{option} must be one of {get_args(When)}, not {value!r}.")
+    return value
+
+
+def _positive_seconds(option: str, value: Any) -> float:
+    if not (found := seconds(option, value)):
+        raise ValueError(f"{option} must be more than 0, not {value!r}.")
+    return found
+
+
+def _budget(option: str, value: Any) -> int:
+    if type(value) is not int or not -1 <= value < 2**31:
+        raise ValueError(f"{option} must be a whole number, or -1 for no end, not {value!r:.100}.")
+    return value
+
+
+def _task_id(option: str, value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{option} must be a string that is not empty, not {value!r:.100}.")
+    if len(value) > MAX_NAME_BYTES:
         raise ValueError(
-            f"task_id {task_id!r:.80}… has {len(task_id)} characters, and may have {MAX_NAME_BYTES}."
+            f"{option} {value!r:.80}… has {len(value)} characters, and may have {MAX_NAME_BYTES}."
         )
+    return value
+
+
+#: What checks an option: takes its name and its value, and returns the value that is kept.
+_CHECKS: dict[str, Callable[[str, Any], Any]] = {
+    "task_id": _task_id,
+    "metadata": _metadata,
+    "catch_exceptions": _flag,
+    "checkpoint": _flag,
+    "retry": _retry,
+    "timeout_s": seconds,
+    "max_preemptions": _budget,
+    "max_oom_retries": _budget,
+    "max_crashes": _budget,
+    "escalate": lambda _, value: check_factors(value),
+    "limit": lambda _, value: check_limits(value),
+    "escalate_on": lambda _, value: check_causes(value),
+    "version": _version,
+    "on_change": _on_change,
+    "when": _when,
+    "cleanup_s": _positive_seconds,
+    "stop_grace_s": seconds,
+    "isolate": _flag,
+}

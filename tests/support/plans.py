@@ -185,6 +185,8 @@ def to_result(value: int) -> Result:
 def from_result(result: Result) -> Expected:
     if result.form is Form.CAUGHT_ERROR:
         return Expected(Form.CAUGHT_ERROR)
+    if result.encoding is Encoding.PICKLE:  # of a task that failed, for one that takes failures
+        return Expected(Form.CAUGHT_ERROR)
     assert result.inline is not None
     return Expected(result.form, json.loads(result.inline))
 

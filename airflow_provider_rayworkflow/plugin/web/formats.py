@@ -21,8 +21,10 @@ STATE_TITLES = {
     "submitted": "waits for a worker, or has just begun",
     "waiting": "waits for other tasks",
     "idle": "has not run",
+    "not_run": "did not run, as a task upstream has failed",
     "continued": "returned a graph, which runs",
     "done": "done",
+    "skipped": "skipped, as no task upstream has failed",
     "reused": "done by an earlier run",
 }
 

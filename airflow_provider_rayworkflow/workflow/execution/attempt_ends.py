@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 
 from airflow_provider_rayworkflow.workflow.execution.attempt_table import Attempt, AttemptTable
 from airflow_provider_rayworkflow.workflow.execution.group_commit import GroupCommit
+from airflow_provider_rayworkflow.workflow.execution.run_failures import RunFailures
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.model.causes import Cause
+from airflow_provider_rayworkflow.workflow.model.claim import Claim
 from airflow_provider_rayworkflow.workflow.model.graph import Graph
 from airflow_provider_rayworkflow.workflow.model.log_line import Level
 from airflow_provider_rayworkflow.workflow.model.outcome import Outcome
@@ -34,7 +36,6 @@ from airflow_provider_rayworkflow.workflow.scheduling.commit_records import (
     as_found,
     caught_record,
     continued_record,
-    failed_record,
     returned_record,
     revoked_record,
 )
@@ -49,6 +50,7 @@ from airflow_provider_rayworkflow.workflow.scheduling.failures import (
 )
 from airflow_provider_rayworkflow.workflow.scheduling.node import Node
 from airflow_provider_rayworkflow.workflow.scheduling.schedule import Schedule
+from airflow_provider_rayworkflow.workflow.scheduling.snapshot import Snapshot
 
 log = get_logger(__name__)
 
@@ -66,6 +68,7 @@ class AttemptEnds:
 
     The schedule is told of a result after its commit.
 
+    :param claim: of the run.
     :param commits: of the run.
     :param on_result: told each task id that has its result, with the result.
     :param end: ends the run.
@@ -74,6 +77,7 @@ class AttemptEnds:
     :param random: a number between 0 and 1, for the backoff of retries.
     :param on_remark: told what the workflow's log says of its tasks besides what they print.
     :param on_failed: told the cause of each attempt that has failed.
+    :ivar failures: the tasks that have failed for good, and what follows from that.
     :ivar must_rebuild: the run has lost results: it needs a new schedule from what is stored.
     :ivar failed_attempts: how many have failed, by cause.
     :ivar json_output: the workflow's output as JSON, as far as known.
@@ -83,7 +87,7 @@ class AttemptEnds:
 
     def __init__(
         self,
-        workflow_id: str,
+        claim: Claim,
         *,
         table: AttemptTable,
         commits: GroupCommit,
@@ -98,7 +102,8 @@ class AttemptEnds:
         self.must_rebuild = False
         self.failed_attempts: Counter[str] = Counter()
         self.json_output: JsonOutput | None = None
-        self._workflow_id = workflow_id
+        self.failures = RunFailures(claim, table=table, commits=commits, tell=self._tell, end=end)
+        self._workflow_id = claim.workflow_id
         self._table = table
         self._commits = commits
         self._on_result = on_result
@@ -110,10 +115,11 @@ class AttemptEnds:
         self._on_failed = on_failed
         self._rebuilds = 0
 
-    def begin(self, schedule: Schedule, json_output: JsonOutput | None) -> None:
+    def begin(self, schedule: Schedule, snapshot: Snapshot) -> None:
         """Go on with a new schedule. No attempt of the one before is under way."""
         self._schedule = schedule
-        self.json_output = json_output
+        self.failures.begin(schedule, snapshot)
+        self.json_output = snapshot.committed_json
         self.must_rebuild = False
 
     def handle(self, attempt: Attempt, end: AttemptEnd) -> None:
@@ -125,7 +131,7 @@ class AttemptEnds:
             attempt.follows = False
             self._commits.commit(None, lambda: self.handle(attempt, end))
             return
-        if attempt.is_useless:
+        if attempt.is_useless or node.has_no_value:
             return
         if attempt.is_put_off and not isinstance(end, Returned | Continued):
             self._schedule.note(node)
@@ -196,7 +202,11 @@ class AttemptEnds:
         ran_s: float = 0.0,
     ) -> None:
         cause = failure.cause
-        action = self._schedule.attempt_failed(node, Failed(cause, retryable, ran_s))
+        if self.failures.gives_up(node):
+            action = FailureAction.IGNORE
+        else:
+            failed = Failed(cause, retryable, ran_s)
+            action = self._schedule.attempt_failed(node, failed)
         if self._is_ended() or action is FailureAction.IGNORE:
             # It failed because it was stopped, or too late to matter.
             log.info("Task status [STOPPED]\t[%s@%s]", self._workflow_id, node.task_id)
@@ -211,12 +221,9 @@ class AttemptEnds:
             self._catch(node, failure, raised)
         else:
             failure = final_failure(node, failure)
-            if raised is not None and raised.exception:
-                self._commits.commit(failed_record(node, failure, raised), lambda: None)
-            exception = raised.exception if raised else b""
             text = f"The task failed ({failed_of(node, failure)}): {failure}"
             self._on_remark("ERROR", node.task_id, node.attempts, text)
-            self._end(Outcome(failure=failure, exception=exception))
+            self.failures.fail(node, failure, raised)
 
     def _retry(self, node: Node, failure: TaskFailure) -> None:
         failed = failed_attempt(node, failure)
@@ -262,6 +269,8 @@ class AttemptEnds:
         self._commits.commit(self._as_stored(catcher, record), then)
 
     def _inputs_lost(self, node: Node, lost: InputsLost) -> None:
+        if self.failures.gives_up(node):
+            return
         upstream = [node.upstream[position] for position in lost.positions]
         names = [other.task_id for other in upstream]
         log.warning(

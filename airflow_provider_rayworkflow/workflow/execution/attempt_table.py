@@ -193,6 +193,19 @@ class AttemptTable:
             return await asyncio.shield(self._notices.listen(listening))
         return True
 
+    def stop_where(self, is_meant: Callable[[Node], bool]) -> list[Node]:
+        """Stop the attempts of certain tasks, each one's end is still told; and let none of them wait.
+
+        :returns: those that waited for their next attempt.
+        """
+        for node, attempt in list(self._attempts.items()):
+            if is_meant(node):
+                self._notices.stop(attempt)
+        waiting = [node for node in self._timers if is_meant(node)]
+        for node in waiting:
+            self._timers.pop(node).cancel()
+        return waiting
+
     def stop_all(self, *, at_once: bool = False) -> None:
         """Stop all attempts; each one's end is still told.
 

@@ -9,6 +9,7 @@ import asyncio
 import random
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Executor as ThreadPool
+from functools import partial
 from typing import NamedTuple
 
 from airflow_provider_rayworkflow.workflow.exceptions import OwnershipLostError
@@ -79,6 +80,8 @@ class Executor:
     :ivar reuse: what was found of earlier runs; None until they are read, and in a first run.
     """
 
+    _cleanup_end: asyncio.TimerHandle | None = None
+
     def __init__(
         self,
         *,
@@ -119,7 +122,7 @@ class Executor:
             runner, take_back=self.take_back, follow=self._follow, enqueue=later, clock=clock
         )
         self._ends = AttemptEnds(
-            claim.workflow_id,
+            claim,
             table=self.attempts,
             commits=self._commits,
             on_result=on_result,
@@ -154,14 +157,16 @@ class Executor:
     # ---- telling
 
     def stop(self, reason: Stop) -> None:
-        """Stop the run: start no task any more, and stop the running ones; a second call gives them no time."""
+        """Stop the run: start no task any more, and stop the running ones; a second call gives them no time.
 
-        def stop() -> None:
-            if self._outcome is not None:
-                self.attempts.stop_all(at_once=True)
-            self._end(Outcome(stopped=reason))
+        A cancel leaves those that clean up to run for a while; a second one does not.
+        """
+        self._queue.put_nowait(lambda: self._stop(reason))
 
-        self._queue.put_nowait(stop)
+    @property
+    def cleans_up(self) -> bool:
+        """True if a cancel would leave tasks to run for a while."""
+        return self._schedule is not None and self._schedule.cleanup_s > 0
 
     # ---- running
 
@@ -232,7 +237,7 @@ class Executor:
                 *(self.workflow_id, len(dropped), sorted(dropped)[:20]),
             )
         self._schedule = schedule
-        self._ends.begin(schedule, snapshot.committed_json)
+        self._ends.begin(schedule, snapshot)
         return schedule
 
     def _read_committed(self, files: Sequence[WorkflowFile] | None) -> Checkpoints:
@@ -243,6 +248,8 @@ class Executor:
 
     def _start_ready(self, schedule: Schedule) -> None:
         while (node := schedule.take_ready()) is not None:
+            if not self._ends.failures.admits(node):
+                continue
             if wait_s := self.attempts.wait_left_s(node):
                 schedule.put_off(node)
                 self._ends.retry_after(node, wait_s)
@@ -257,7 +264,7 @@ class Executor:
         node, schedule = attempt.node, self._schedule
         if schedule is None or (follower := follower_of(node)) is None:
             return None
-        if self.attempts.wait_left_s(follower):
+        if self.attempts.wait_left_s(follower) or not self._ends.failures.may_follow(follower):
             return None
         run = follower.task_run(self._claim, follower.attempts + 1, code=self._code)
         if not accept(run):
@@ -266,7 +273,12 @@ class Executor:
         return self.attempts.add(follower, run, follows=True)
 
     def _check_finished(self, schedule: Schedule) -> None:
-        if schedule.is_finished and not self._commits.is_busy:
+        failures = self._ends.failures
+        if self._commits.is_busy or (failures.any and not self.attempts.is_empty):
+            return
+        if (failed := failures.outcome()) is not None:
+            self._end(failed)
+        elif schedule.is_finished:
             result = schedule.output.result
             json_output = describe_output(result, self._ends.json_output)
             self._end(Outcome(result=result, json_output=json_output))
@@ -300,10 +312,24 @@ class Executor:
         if text := "\n".join(lines):
             log.info("%s", text)
 
+    def _stop(self, reason: Stop) -> None:
+        end = partial(self._end, Outcome(stopped=reason))
+        is_again = self._outcome is not None or self._cleanup_end is not None
+        is_first_cancel = reason is Stop.CANCEL and not is_again
+        if is_first_cancel and (cleanup_s := self._ends.failures.begin_cleanup()):
+            loop = asyncio.get_running_loop()
+            self._cleanup_end = loop.call_later(cleanup_s, self._queue.put_nowait, end)
+            return
+        end()
+        if is_again:
+            self.attempts.stop_all(at_once=True)
+
     def _end(self, outcome: Outcome) -> None:
         fenced = outcome.stopped is Stop.FENCED
         if self._outcome is not None and not fenced:
             return
         self._outcome = outcome
+        if self._cleanup_end is not None:
+            self._cleanup_end.cancel()
         self.attempts.cancel_waiting()
         self.attempts.stop_all(at_once=fenced)

@@ -226,6 +226,7 @@ class Claiming:
             has_graph=start.graph is not None,
             continues=earlier,
             on_change=options.on_change,
+            on_failure=options.on_failure,
             from_task=options.from_task,
             traceparent=options.traceparent,
             submission_id=options.submission_id,

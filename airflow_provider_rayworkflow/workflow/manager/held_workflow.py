@@ -17,6 +17,7 @@ from airflow_provider_rayworkflow.workflow.model.outcome import Stop
 from airflow_provider_rayworkflow.workflow.model.records import Result, StatusRecord, TaskFailure
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage.keys import WorkflowFile
+from airflow_provider_rayworkflow.workflow.storage.mailbox import StopRequest
 
 if TYPE_CHECKING:
     from airflow_provider_rayworkflow.workflow.manager.log_writer import RunLog
@@ -47,6 +48,7 @@ class HeldWorkflow:
     :ivar unwritten: why its final status is not in the storage yet.
     :ivar known: ids of the tasks of the graph that it ran before, None if they are not known.
     :ivar files: what lay in its folder when it was claimed, None if that has to be asked.
+    :ivar pending_cancel: the request that has it canceled if this manager dies during its cleanup.
     :ivar needs_no_slot: an actor or a plain Ray task waits for it: it does not wait for a slot.
     :ivar log: takes what its tasks print and log, while it runs.
     :ivar replaced: keys of status documents that count no more; deleted when the run ends.
@@ -64,6 +66,7 @@ class HeldWorkflow:
     log: RunLog | None = None
     stop: Stop | None = None
     stopped_by: str = ""
+    pending_cancel: StopRequest | None = None
     lost: OwnershipLostError | None = None
     unwritten: Exception | None = None
     task: asyncio.Task[None] | None = None

@@ -21,6 +21,7 @@ from airflow_provider_rayworkflow.workflow.manager.index_keeper import IndexKeep
 from airflow_provider_rayworkflow.workflow.manager.lease_keeper import LeaseKeeper
 from airflow_provider_rayworkflow.workflow.manager.locks import Locks
 from airflow_provider_rayworkflow.workflow.manager.log_writer import MAX_LOG_BYTES, LogWriter
+from airflow_provider_rayworkflow.workflow.manager.pending_cancel import requesting_cancel
 from airflow_provider_rayworkflow.workflow.manager.pruner import Pruner
 from airflow_provider_rayworkflow.workflow.manager.queries import Queries
 from airflow_provider_rayworkflow.workflow.manager.registry import Intervals, Registry
@@ -241,19 +242,15 @@ class Manager:
     async def resume(
         self,
         workflow_id: str,
-        *,
-        from_task: str = "",
-        traceparent: str = "",
-        is_awaited: bool = False,
+        **options: Any,
     ) -> None:
         """Go on with a workflow from its stored graph and checkpoints.
 
-        The options are those of :class:`StartOptions`, and errors those of :func:`.api.resume_async`.
+        :param options: of :class:`StartOptions`; errors are those of :func:`.api.resume_async`.
 
         :raises CorruptedDataError: when its stored graph is damaged.
         """
-        options = StartOptions(from_task=from_task, traceparent=traceparent, is_awaited=is_awaited)
-        await self._admission.begin(workflow_id, None, {}, options)
+        await self._admission.begin(workflow_id, None, {}, StartOptions(**options))
 
     async def resume_all(self, *, include_failed: bool) -> list[tuple[str, Exception | None]]:
         """Resume every RESUMABLE workflow, and the FAILED ones if asked for.
@@ -283,7 +280,8 @@ class Manager:
     async def cancel(self, workflow_id: str) -> None:
         """Stop a workflow for good. Returns when its tasks are stopped and the status is written.
 
-        Tasks that ask for time to stop get it; a second call, or a suspend, ends that.
+        Tasks that ask for time to stop get it, and those that clean up after a cancel run; a second call
+        meanwhile, or a suspend, stops them, too.
 
         :raises WorkflowNotFoundError: when there is no such workflow.
         :raises IllegalTransitionError: when it is SUCCESSFUL.
@@ -302,21 +300,25 @@ class Manager:
     async def _stop_as_requested(self, request: StopRequest) -> bool:
         if (live := self._known.live.get(request.workflow_id)) is None:
             return True
-        live.stopped_by = request.token
-        self.runs.stop(live, Stop(request.how))
+        if request != live.pending_cancel:
+            live.stopped_by = request.token
+            self.runs.stop(live, Stop(request.how))
         await asyncio.wait([live.ended])
         is_final = not (live.record.status.is_active or live.record.status.can_be_resumed)
         return live.lost is None and (request.how == "suspend" or is_final)
 
     async def _stop_and_wait(self, workflow_id: str, reason: Stop) -> None:
-        stopping = self._known.live.get(workflow_id)
-        if stopping is not None and stopping.stop is not None:
-            self.runs.stop(stopping, reason)  # a second call: its tasks get no more time
+        live = self._known.live.get(workflow_id)
+        if live is not None and live.stop is not None:
+            self.runs.stop(
+                live, reason
+            )  # a second one: its tasks get no more time, nor those that clean up
         async with self._locks.of(workflow_id):
             live = self._known.live.get(workflow_id)
             if live is not None:
-                self.runs.stop(live, reason)
-                await asyncio.wait([live.ended])
+                async with requesting_cancel(self._known, live, reason):
+                    self.runs.stop(live, reason)
+                    await asyncio.wait([live.ended])
                 if live.unwritten is not None:
                     raise live.unwritten
                 return

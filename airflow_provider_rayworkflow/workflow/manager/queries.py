@@ -171,6 +171,9 @@ class Queries:
             return replace(output, result=snapshot.output)
         if record.failure is None:
             return output
-        failed = snapshot.checkpoints.failures.get(record.failure.task_id)
+        failures = snapshot.checkpoints.failures
+        own = failures.get(task_id) if task_id else None
+        failed = own or failures.get(record.failure.task_id)
         exception = failed.result.inline if failed and failed.result else None
-        return replace(output, failure=record.failure, exception=exception or b"")
+        failure = own.failure if own else record.failure
+        return replace(output, failure=failure or record.failure, exception=exception or b"")

@@ -226,6 +226,7 @@ class WorkflowRuns:
             live,
             status,
             failure=outcome.failure,
+            failed_tasks=outcome.failed_tasks,
             output=outcome.json_output,
             reuse=live.executor.reuse if live.executor else None,
             failed_attempts=live.executor.failed_attempts if live.executor else {},

@@ -349,6 +349,7 @@ class SubmissionReader:
 def _start_options(submission: Submission, *, has_graph: bool) -> StartOptions:
     options = StartOptions(
         from_task=submission.from_task,
+        on_failure=submission.on_failure,
         traceparent=submission.traceparent,
         submission_id=submission.submission_id,
     )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_provider_rayworkflow.workflow.model.records import OnChange
+from airflow_provider_rayworkflow.workflow.model.records import OnChange, OnFailure
 
 Json = dict[str, Any]
 
@@ -18,6 +18,7 @@ class Claim:
     :ivar graph_epoch: the epoch whose document has the graph.
     :ivar base_epoch: checkpoints of earlier epochs are of a run that was given up.
     :ivar on_change: what becomes of committed tasks that have changed.
+    :ivar on_failure: what becomes of the other tasks when one has failed.
     :ivar restarts: from which tasks the workflow was started again, each with the epoch of that:
         earlier checkpoints of the task, and of what depends on it, don't count.
     :ivar traceparent: the trace that its tasks' spans join, ``""`` for none.
@@ -34,6 +35,7 @@ class Claim:
     base_epoch: int
     user_metadata: Json
     on_change: OnChange = "reuse"
+    on_failure: OnFailure = "stop"
     restarts: Mapping[str, int] = field(default_factory=dict)
     traceparent: str = ""
     submission_id: str = ""

@@ -20,7 +20,7 @@ from airflow_provider_rayworkflow.workflow.format.documents import (
 )
 from airflow_provider_rayworkflow.workflow.model.escalation import Escalation
 from airflow_provider_rayworkflow.workflow.model.ids import TaskIds
-from airflow_provider_rayworkflow.workflow.model.records import OnChange
+from airflow_provider_rayworkflow.workflow.model.records import OnChange, When
 
 Json = dict[str, Any]
 T = TypeVar("T")
@@ -72,6 +72,8 @@ class TaskOptions:
     :ivar max_oom_retries: the same after a lack of memory.
     :ivar max_crashes: the same after the end of the worker.
     :ivar escalation: how its demands grow with its attempts; None = they do not.
+    :ivar when: when it runs, by how the tasks upstream have ended.
+    :ivar cleanup_s: it runs also after a cancel, for so long at most; None = not then.
     """
 
     catch_exceptions: bool = False
@@ -89,6 +91,13 @@ class TaskOptions:
     max_oom_retries: int | None = None
     max_crashes: int | None = None
     escalation: Escalation | None = None
+    when: When = "all_success"
+    cleanup_s: float | None = None
+
+    @property
+    def takes_failures(self) -> bool:
+        """True if it may run though a task upstream has failed."""
+        return self.when != "all_success"
 
     def to_json(self) -> Json:
         if self is DEFAULT_OPTIONS:

@@ -8,6 +8,7 @@ from enum import Enum
 
 from airflow_provider_rayworkflow.workflow.exceptions import OwnershipLostError, text_of
 from airflow_provider_rayworkflow.workflow.model.causes import Cause
+from airflow_provider_rayworkflow.workflow.model.failed_tasks import FailedTasks
 from airflow_provider_rayworkflow.workflow.model.records import (
     Encoding,
     Form,
@@ -32,6 +33,7 @@ class Outcome:
     """How a run ended: by an output, a failure, or a stop.
 
     :ivar exception: the encoded exception of the failure, ``b""`` without one.
+    :ivar failed_tasks: all that failed, where there are several; the failure is of the first one.
     :ivar lost: why the manager may not go on, where the run has found that out.
     """
 
@@ -39,6 +41,7 @@ class Outcome:
     json_output: JsonOutput | None = None
     failure: TaskFailure | None = None
     exception: bytes = b""
+    failed_tasks: FailedTasks | None = None
     stopped: Stop | None = None
     lost: OwnershipLostError | None = None
 

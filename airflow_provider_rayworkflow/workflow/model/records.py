@@ -11,6 +11,7 @@ from airflow_provider_rayworkflow.workflow.format.documents import well_typed
 from airflow_provider_rayworkflow.workflow.format.pickling import pickled_by_fields
 from airflow_provider_rayworkflow.workflow.format.shortening import MAX_NAME_BYTES, shorten
 from airflow_provider_rayworkflow.workflow.model.causes import Cause
+from airflow_provider_rayworkflow.workflow.model.failed_tasks import FailedTasks
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 
 Json = dict[str, Any]
@@ -30,6 +31,13 @@ MAX_METADATA_BYTES = 256 * 1024
 #: changed, run it again, or raise.
 OnChange = Literal["reuse", "rerun_changed", "refuse"]
 
+#: What a run does when a task has failed for good: end, or run whatever does not depend on it first.
+OnFailure = Literal["stop", "finish"]
+
+#: When a task runs: when all tasks upstream have given a value, or when all have ended, or then if
+#: one of them has failed or could not run.
+When = Literal["all_success", "all_done", "any_failed"]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StartOptions:
@@ -38,6 +46,7 @@ class StartOptions:
     :ivar on_existing: what to do if the id exists.
     :ivar on_change: what to do with committed tasks that have changed; None: as in the run before,
         else ``"reuse"``.
+    :ivar on_failure: what to do when a task has failed; None: as in the run before, else ``"stop"``.
     :ivar from_task: a task whose checkpoint, with those of all that depend on it, does not count;
         ``""`` for none.
     :ivar is_new: the id was made for this start and is unique: the manager skips the look at what is
@@ -51,6 +60,7 @@ class StartOptions:
 
     on_existing: OnExisting = "resume"
     on_change: OnChange | None = None
+    on_failure: OnFailure | None = None
     from_task: str = ""
     is_new: bool = False
     traceparent: str = ""
@@ -284,6 +294,7 @@ class StatusRecord:
     :ivar failed_attempts: of the latest run, by :class:`.Cause`; those that were tried again, too.
     :ivar reuse: what the latest run found of earlier ones; None for a first run, and in a run's
         first seconds.
+    :ivar failed_tasks: all tasks that failed it, where there are several; ``failure`` is of the first.
     :ivar stopped_by: whose stop request ended it, the token of an owner; ``""`` for none.
     :ivar progress: while it runs, and when it has run for some seconds.
     """
@@ -302,6 +313,7 @@ class StatusRecord:
     tasks_done: int = 0
     tasks_reused: int = 0
     failure: TaskFailure | None = None
+    failed_tasks: FailedTasks | None = None
     output: JsonOutput | None = None
     stopped_by: str = ""
     progress: Progress | None = None
@@ -312,6 +324,7 @@ class StatusRecord:
         value = {name: getattr(self, name) for name in self.__slots__}
         value["status"] = self.status.value
         value["failure"] = self.failure and self.failure.to_json()
+        value["failed_tasks"] = self.failed_tasks and self.failed_tasks.to_json()
         value["output"] = self.output and self.output.to_json()
         value["progress"] = self.progress and self.progress.to_json()
         value["reuse"] = self.reuse and self.reuse.to_json()
@@ -321,10 +334,12 @@ class StatusRecord:
     def from_json(cls, value: Json) -> StatusRecord:
         failure, output = value.pop("failure"), value.pop("output")
         progress, reuse = value.pop("progress"), value.pop("reuse")
+        failed_tasks = value.pop("failed_tasks")
         return well_typed(
             cls(
                 **value | {"status": WorkflowStatus(value["status"])},
                 failure=failure and TaskFailure.from_json(failure),
+                failed_tasks=failed_tasks and FailedTasks.from_json(failed_tasks),
                 output=output and JsonOutput.from_json(output),
                 progress=progress and Progress.from_json(progress),
                 reuse=reuse and ReuseCounts.from_json(reuse),

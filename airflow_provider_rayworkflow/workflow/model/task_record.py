@@ -34,6 +34,7 @@ class TaskRecord(NamedTuple):
         people and ``__cause__``; it is no checkpoint.
     :ivar is_revoked: the blob of the result proved to be damaged. The task that made it, this one
         or one of its continuation, has to run again.
+    :ivar is_skipped: the task did not run, as its rule says, and its result is None.
     :ivar json_output: of the task that gave the workflow's output.
     :ivar failure: with an exception as the result: the same as text, for readers that must not
         unpickle.
@@ -50,6 +51,7 @@ class TaskRecord(NamedTuple):
     catches: bool = False
     is_failure: bool = False
     is_revoked: bool = False
+    is_skipped: bool = False
     json_output: JsonOutput | None = None
     failure: TaskFailure | None = None
     fingerprints: Fingerprints | None = None
@@ -64,6 +66,8 @@ class TaskRecord(NamedTuple):
             header["failure"] = True
         if self.is_revoked:
             header["revoked"] = True
+        if self.is_skipped:
+            header["skipped"] = True
         if self.json_output:
             header["json_output"] = self.json_output.to_json()
         if self.failure:
@@ -104,6 +108,7 @@ class TaskRecord(NamedTuple):
             times=times and TaskTimes.from_json(times),
             is_failure=header.get("failure", False),
             is_revoked=header.get("revoked", False),
+            is_skipped=header.get("skipped", False),
             json_output=output and JsonOutput.from_json(output),
             failure=error and TaskFailure.from_json(error),
             fingerprints=fingerprints,

@@ -6,6 +6,7 @@ from typing import Any
 
 from airflow_provider_rayworkflow.workflow.model.graph import TaskOptions
 from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
+from airflow_provider_rayworkflow.workflow.scheduling.failed_ends import failed_ends
 from airflow_provider_rayworkflow.workflow.scheduling.snapshot import Placed
 from airflow_provider_rayworkflow.workflow.storage.snapshot import read_snapshot
 from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
@@ -17,7 +18,8 @@ def describe_workflow(record: StatusRecord) -> Json:
     """``{"status", "user_metadata", "stats": {"start_time", "end_time"}}``; times where known.
 
     ``"failed_attempts"`` says how many attempts of tasks have failed in the latest run, by cause.
-    A failed workflow has ``"failure"`` besides: task, type, message and traceback as text.
+    A failed workflow has ``"failure"`` besides: task, type, message and traceback as text; and where
+    several tasks have failed, ``"failed_tasks"``: how many, and the first ones.
     """
     stats = {"start_time": record.started_at, "end_time": record.ended_at}
     description: Json = {
@@ -29,6 +31,8 @@ def describe_workflow(record: StatusRecord) -> Json:
         description["failed_attempts"] = record.failed_attempts
     if record.failure is not None:
         description["failure"] = record.failure.to_json()
+    if record.failed_tasks is not None:
+        description["failed_tasks"] = record.failed_tasks.to_json()
     return description
 
 
@@ -49,11 +53,13 @@ def describe_graph(store: WorkflowStore, record: StatusRecord) -> Json:
     Tasks come inputs first, each as :func:`describe_task` has it. ``"checkpoint"`` is there
     besides: ``"committed"``, or ``"continued"`` for a task that returned a graph
     (``"continuation"`` has the ids of its tasks), ``"damaged"`` where it is known whose checkpoint
-    that was, or None where none counts. ``"damaged"`` has a sentence for each object, with its key.
+    that was, ``"skipped"``, or None where none counts. ``"ended"`` is ``"failed"`` or ``"not run"`` for
+    a task that has no value because of a failure in the latest run, else None. ``"damaged"`` has a sentence for each object, with its key.
     """
     snapshot = read_snapshot(store, record)
     lost = snapshot.checkpoints.lost
-    tasks = []
+    failure = record.failure.task_id if record.failure else ""
+    tasks, ended = [], failed_ends(snapshot, [failure])
     for placed in snapshot.tasks():
         description, committed = _describe(placed), placed.record
         description["checkpoint"] = None if committed is None else "committed"
@@ -62,6 +68,9 @@ def describe_graph(store: WorkflowStore, record: StatusRecord) -> Json:
         if committed is not None and committed.graph is not None:
             description["checkpoint"] = "continued"
             description["continuation"] = list(committed.task_ids)
+        if committed is not None and committed.is_skipped:
+            description["checkpoint"] = "skipped"
+        description["ended"] = ended.get(placed.task_id)
         tasks.append(description)
     damaged = [str(damage) for damage in snapshot.checkpoints.damaged]
     return {"tasks": tasks, "damaged": damaged}

@@ -80,6 +80,7 @@ def _claim(
         },
         graph=source.graph,
         on_change=source.claim.on_change,
+        on_failure=source.claim.on_failure,
     )
     if claim is None:
         raise WorkflowStillActiveError("FORK", new_workflow_id)

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from airflow_provider_rayworkflow.workflow.model.records import Form, Result, TaskFailure
+from airflow_provider_rayworkflow.workflow.model.records import (
+    Form,
+    JsonOutput,
+    Result,
+    TaskFailure,
+)
 from airflow_provider_rayworkflow.workflow.model.task_record import TaskRecord
 from airflow_provider_rayworkflow.workflow.scheduling.attempts import Continued, Raised, Returned
 from airflow_provider_rayworkflow.workflow.scheduling.node import Node
@@ -52,14 +57,31 @@ def caught_record(
     )
 
 
-def failed_record(node: Node, failure: TaskFailure, raised: Raised) -> TaskRecord:
-    """An exception has failed the workflow."""
+def failed_record(
+    node: Node, failure: TaskFailure, exception: bytes, raised: Raised | None
+) -> TaskRecord:
+    """A task has failed for good.
+
+    :param exception: encoded, also of a failure of the system.
+    :param raised: None for one of those.
+    """
     return TaskRecord(
         task_id=node.task_id,
-        times=raised.times,
-        result=Result(form=Form.CAUGHT_ERROR, inline=raised.exception),
+        times=raised.times if raised else None,
+        result=Result(form=Form.CAUGHT_ERROR, inline=exception),
         is_failure=True,
         failure=failure,
+    )
+
+
+def skipped_record(node: Node, result: Result, json_output: JsonOutput | None) -> TaskRecord:
+    """A task did not run, as its rule says: its result is None."""
+    return TaskRecord(
+        task_id=node.task_id,
+        result=result,
+        json_output=json_output,
+        fingerprints=node.made_of(),
+        is_skipped=True,
     )
 
 

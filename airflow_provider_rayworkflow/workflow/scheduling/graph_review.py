@@ -73,6 +73,7 @@ class GraphReview:
             result=result,
             identity=result.identity if result else "",
             is_suspect=last.is_suspect,
+            is_open=last.is_open,
         )
 
     # ---- one task
@@ -116,7 +117,9 @@ class GraphReview:
         if is_strict and code is Comparison.CHANGED:
             return TaskAction.RUNS, "its code has changed"
         reused = _SAME_INPUTS + (", its code has changed" if code is Comparison.CHANGED else "")
-        if self.since is not None and record.epoch >= self.since:
+        if task.options.takes_failures:
+            return self._judge_by_ends(task, then, now, reused)
+        if self._is_of_now(task, record):
             return TaskAction.REUSED, reused  # it was committed by a run of this very graph
         if is_strict and Comparison.UNKNOWN in (arguments, code):
             what = "arguments" if arguments is Comparison.UNKNOWN else "code"
@@ -136,6 +139,21 @@ class GraphReview:
         if code is not Comparison.CHANGED and arguments is Comparison.UNKNOWN:
             return TaskAction.REUSED, "its checkpoint does not say what it was made of"
         return TaskAction.REUSED, reused
+
+    def _judge_by_ends(
+        self, task: Task, then: Fingerprints, now: Fingerprints, reused: str
+    ) -> tuple[TaskAction, str]:
+        """Judge a task that has run by how those that it takes have ended, with or without a value."""
+        if then.taken == now.taken != "":
+            return TaskAction.REUSED, reused
+        if all(self.decided[index].result is not None for index in task.upstream):
+            return TaskAction.RUNS, "the tasks that it takes have ended otherwise"
+        return TaskAction.CHECKED, "the tasks that it takes may end otherwise"
+
+    def _is_of_now(self, task: Task, record: TaskRecord) -> bool:
+        """True if the task took just what the tasks upstream give in this graph."""
+        is_open = any(self.decided[index].is_open for index in task.upstream)
+        return not is_open and self.since is not None and record.epoch >= self.since
 
     def as_taken(self, result: Result, task: Task) -> Result | None:
         """A committed result of the next task, in the form that its options ask for now.
@@ -159,14 +177,19 @@ class GraphReview:
         """
         keeps = self.keeps(task)
         is_suspect = bool(self.suspects(task))
+        is_open = task.options.takes_failures or any(
+            self.decided[index].is_open for index in task.upstream
+        )
         if decision.action is TaskAction.REUSED and decision.result is not None:
             return TaskInput(recipe=now.recipe, result=decision.result, identity=decision.identity)
         if keeps:  # else what stands for its result is what it is made of, which is known
             is_suspect |= decision.kind in ("changed", "checked", "new")
+        is_suspect |= is_open
         return TaskInput(
             recipe=now.recipe,
             identity="" if keeps or is_suspect else derived_identity(now),
             code="" if keeps else now.code,
             keeps=keeps,
             is_suspect=is_suspect,
+            is_open=is_open,
         )

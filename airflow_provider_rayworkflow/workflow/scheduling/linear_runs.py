@@ -20,7 +20,9 @@ def follower_of(node: Node) -> Node | None:
         dependent.covered += 1
         if dependent.covered == dependent.waiting_for and dependent.state is NodeState.WAITING:
             ready.append(dependent)
-    # One that is checked may turn out to need no run.
+    # One that is checked may turn out to need no run, and one that takes failures may have to wait.
     if len(ready) != 1 or ready[0].decision.action is not TaskAction.RUNS:
+        return None
+    if ready[0].task.options.takes_failures:
         return None
     return ready[0]

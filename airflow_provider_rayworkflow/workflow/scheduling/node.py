@@ -38,6 +38,8 @@ class NodeState(Enum):
     RUNNING = auto()
     REPLACED = auto()  # by a continuation, whose output will be its result
     DONE = auto()
+    FAILED = auto()  # for good, and nothing catches that
+    NOT_RUN = auto()  # and will not in this run: a failure stands in its way
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,22 @@ class Node:
         return self.task.options.catch_exceptions
 
     @property
+    def has_ended(self) -> bool:
+        """True if nothing more happens to it in this run."""
+        return self.state is NodeState.DONE or self.has_no_value
+
+    @property
+    def has_no_value(self) -> bool:
+        """True if it has ended without a value: it failed, or could not run."""
+        return self.state in (NodeState.FAILED, NodeState.NOT_RUN)
+
+    @property
+    def took_failures(self) -> bool:
+        """True if a task that it takes has ended without a value."""
+        takes_them = self.task.options.takes_failures
+        return takes_them and any(other.has_no_value for other in self.upstream)
+
+    @property
     def is_output(self) -> bool:
         """True if its result is the workflow's output."""
         node = self
@@ -134,7 +152,7 @@ class Node:
         """What goes into its checkpoint's fingerprints. It has all that it takes."""
         if self.fingerprints is None:
             decided = self.decision.fingerprints
-            if decided is None:
+            if decided is None or self.took_failures:
                 inputs = [other.as_input for other in self.upstream]
                 self.fingerprints = made_of(self.task, self.task_id, literals_of(self.task), inputs)
             else:
@@ -145,7 +163,7 @@ class Node:
     @property
     def as_input(self) -> TaskInput:
         """The task as its dependents see it. It has its result."""
-        now = self.made_of()
+        now = self.made_of()  # of a failed task, a mark of that
         return TaskInput(now.recipe, identity=self.identity, code=now.code, keeps=self.checkpoint)
 
     def take_over(self, tried: Tried) -> None:

@@ -10,13 +10,14 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 
 from airflow_provider_rayworkflow.workflow.exceptions import WorkflowTaskNotRecoverableError
-from airflow_provider_rayworkflow.workflow.model.graph import Graph, allocate_ids
+from airflow_provider_rayworkflow.workflow.model.graph import Graph, Tasks, allocate_ids
 from airflow_provider_rayworkflow.workflow.model.records import Result
 from airflow_provider_rayworkflow.workflow.scheduling.budgets import Failed
 from airflow_provider_rayworkflow.workflow.scheduling.decision import Decision, TaskAction, needed
 from airflow_provider_rayworkflow.workflow.scheduling.failures import FailureAction
 from airflow_provider_rayworkflow.workflow.scheduling.node import Node, NodeState, Tried
 from airflow_provider_rayworkflow.workflow.scheduling.snapshot import Snapshot
+from airflow_provider_rayworkflow.workflow.scheduling.trigger_rules import end_without_value
 
 
 class Schedule:
@@ -37,6 +38,10 @@ class Schedule:
         self._added: deque[Node] = deque()
         self._to_check: deque[Node] = deque()
         self._has_caught = False
+        #: True if a task of it may run though a task upstream has failed.
+        self.has_rules = False
+        #: How long its tasks may run after a cancel, in seconds.
+        self.cleanup_s = 0.0
         self.running: set[Node] = set()
         self.total = 0
         self.done = 0
@@ -59,6 +64,10 @@ class Schedule:
         return self.output.state is NodeState.DONE
 
     def is_needless(self, node: Node) -> bool:
+        """True if the task ended without a value, or an exception was caught by it or in its place."""
+        return node.has_no_value or self.is_caught(node)
+
+    def is_caught(self, node: Node) -> bool:
         """True if the task belongs to a continuation whose exception was caught, or caught one."""
         current = node if self._has_caught else None
         while current is not None:
@@ -137,11 +146,24 @@ class Schedule:
             self.note(node)
             return FailureAction.RETRY
         catcher = node.catcher if failed.cause.is_of_task else None
-        if catcher is None:
+        if catcher is None or catcher.has_no_value:
             return FailureAction.FAIL
         # By this exception, whatever fails beside it until that is committed.
         self._has_caught = catcher.is_caught = True
         return FailureAction.CATCH
+
+    def ended_without_value(self, node: Node, error: Result | None) -> list[Node]:
+        """A task failed for good, and that is committed, or it is not to run.
+
+        :param error: its exception as a value; None if it does not run.
+        :returns: the tasks that have their result now: checkpoints that hold.
+        """
+        self.running.discard(node)
+        if self.is_needless(node):
+            return []
+        for ready in end_without_value(node, error):
+            self._begin(ready)
+        return self._settle()
 
     def retry(self, node: Node) -> None:
         """Make a task ready again after a failed attempt."""
@@ -197,32 +219,17 @@ class Schedule:
 
     def _add(self, graph: Graph, task_ids: Sequence[str], *, creator: Node | None) -> Node:
         """Add those tasks of a graph whose results are needed; returns the last one's node."""
-        inherited = creator.checkpoint if creator else True
-        last = len(graph.tasks) - 1
+        kinds = Tasks.of(graph.tasks).kinds
         decisions = [self._reuse.take(task_id) for task_id in task_ids]
-        # In the order of the graph, so that a run and a resume start things in the same order.
-        nodes: dict[int, Node] = {}
-        for index in sorted(needed(graph, decisions)):
-            task = graph.tasks[index]
-            own = task.options.checkpoint
-            node = nodes[index] = Node(
-                task_id=task_ids[index],
-                task=task,
-                graph=graph,
-                creator=creator,
-                is_tail=index == last,
-                checkpoint=inherited if own is None else own,
-                decision=decisions[index],
-            )
-            if (tried := self.tried.get(node.task_id)) is not None:
-                node.take_over(tried)
-        _connect(nodes)
+        nodes = _make_nodes(graph, task_ids, decisions, creator, self.tried)
+        self.has_rules = self.has_rules or any(kind.options.takes_failures for kind in kinds)
+        self.cleanup_s = max([self.cleanup_s, *[kind.options.cleanup_s or 0 for kind in kinds]])
         self.total += len(graph.tasks)
         self.done += len(graph.tasks) - len(nodes)
         self.reused += sum(found.action is TaskAction.REUSED for found in decisions)
         self._dropped.difference_update(task_ids)
         self._added.extend(nodes.values())
-        return nodes[last]
+        return nodes[len(graph.tasks) - 1]
 
     def _settle(self) -> list[Node]:
         """Begin with what was added, and use checkpoints; returns the tasks that have their result."""
@@ -275,16 +282,7 @@ class Schedule:
         node.state = NodeState.REPLACED
         node.release_inputs()
         self.done += 1
-        holder = node
-        creator = node.creator
-        if (
-            creator is not None
-            and node.is_tail
-            and not node.catches
-            and node.checkpoint == creator.checkpoint
-        ):
-            holder = creator
-        self._add(graph, task_ids, creator=holder)
+        self._add(graph, task_ids, creator=_holder_of(node))
 
     def _make_ready(self, node: Node) -> None:
         node.state = NodeState.READY
@@ -316,6 +314,51 @@ class Schedule:
 
 
 _USED = {action: Decision(action=action, reason="it is used") for action in TaskAction}
+
+
+def _make_nodes(
+    graph: Graph,
+    task_ids: Sequence[str],
+    decisions: Sequence[Decision],
+    creator: Node | None,
+    known: Mapping[str, Tried],
+) -> dict[int, Node]:
+    """The nodes of those tasks of a graph whose results are needed, by their positions.
+
+    :param known: how tasks have fared so far.
+    """
+    inherited = creator.checkpoint if creator else True
+    last = len(graph.tasks) - 1
+    nodes: dict[int, Node] = {}
+    # In the order of the graph, so that a run and a resume start things in the same order.
+    for index in sorted(needed(graph, decisions)):
+        task = graph.tasks[index]
+        own = task.options.checkpoint
+        nodes[index] = Node(
+            task_id=task_ids[index],
+            task=task,
+            graph=graph,
+            creator=creator,
+            is_tail=index == last,
+            checkpoint=inherited if own is None else own,
+            decision=decisions[index],
+        )
+        if (tried := known.get(task_ids[index])) is not None:
+            nodes[index].take_over(tried)
+    _connect(nodes)
+    return nodes
+
+
+def _holder_of(node: Node) -> Node:
+    """The node that a continuation's result goes to: the task's own, or its creator's if that is the same."""
+    creator = node.creator
+    is_same = (
+        creator is not None
+        and node.is_tail
+        and not (node.catches or node.task.options.takes_failures)
+        and node.checkpoint == creator.checkpoint
+    )
+    return creator if creator is not None and is_same else node
 
 
 def _connect(nodes: Mapping[int, Node]) -> None:

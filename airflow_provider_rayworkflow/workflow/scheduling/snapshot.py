@@ -124,12 +124,21 @@ class Snapshot:
         return self.record_of(task_id) is not None
 
     def record_of(self, task_id: str) -> TaskRecord | None:
-        """The checkpoint of a task, if it has one that counts."""
+        """The checkpoint of a task, if it has one that counts.
+
+        Also one whose task took failures: for the run that committed it, it counts, whatever the next
+        one finds.
+        """
         if task_id not in self.checkpoints.records:
             return None  # nothing needs to be decided for that
         decision = self.decisions.get(task_id)
-        is_reused = decision is not None and decision.action is TaskAction.REUSED
-        return decision.record if decision and is_reused else None
+        record = decision.record if decision else None
+        if decision is None or record is None:
+            return None
+        if decision.action is TaskAction.CHECKED:
+            is_of_this_run = record.epoch == self.claim.epoch and record.graph is None
+            return record if is_of_this_run else None
+        return record if decision.action is TaskAction.REUSED else None
 
     def result_of(self, task_id: str) -> Result | None:
         """The result of a task, through its continuations; None if none counts."""

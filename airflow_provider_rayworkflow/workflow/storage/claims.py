@@ -9,7 +9,7 @@ from airflow_provider_rayworkflow.workflow.format.documents import dump_document
 from airflow_provider_rayworkflow.workflow.format.signing import SigningKeys
 from airflow_provider_rayworkflow.workflow.model.claim import Claim
 from airflow_provider_rayworkflow.workflow.model.graph import Graph
-from airflow_provider_rayworkflow.workflow.model.records import OnChange
+from airflow_provider_rayworkflow.workflow.model.records import OnChange, OnFailure
 from airflow_provider_rayworkflow.workflow.storage import keys
 from airflow_provider_rayworkflow.workflow.storage.byte_store import Put
 
@@ -32,6 +32,7 @@ def next_claim(
     has_graph: bool,
     continues: Claim | None = None,
     on_change: OnChange | None = None,
+    on_failure: OnFailure | None = None,
     from_task: str = "",
     traceparent: str = "",
     submission_id: str = "",
@@ -41,6 +42,7 @@ def next_claim(
     :param has_graph: it is written with a graph.
     :param continues: the claim whose checkpoints count (and whose graph, if none is given).
     :param on_change: None: as in that claim, else ``"reuse"``.
+    :param on_failure: None: as in that claim, else ``"stop"``.
     :param from_task: a task whose checkpoint does not count any more.
     :param traceparent: ``""``: as in that claim.
     :param submission_id: of the submission that it is made for; ``""``: as in that claim.
@@ -58,6 +60,7 @@ def next_claim(
         base_epoch=continues.base_epoch if continues else after + 1,
         user_metadata=user_metadata,
         on_change=on_change or (continues.on_change if continues else "reuse"),
+        on_failure=on_failure or (continues.on_failure if continues else "stop"),
         restarts=restarts | ({from_task: after + 1} if from_task else {}),
         traceparent=traceparent or (continues.traceparent if continues else ""),
         submission_id=submission[0],

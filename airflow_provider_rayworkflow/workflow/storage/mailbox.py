@@ -33,7 +33,7 @@ from airflow_provider_rayworkflow.workflow.format.documents import (
 )
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.format.signing import SigningKeys
-from airflow_provider_rayworkflow.workflow.model.records import OnChange
+from airflow_provider_rayworkflow.workflow.model.records import OnChange, OnFailure
 from airflow_provider_rayworkflow.workflow.model.retention import check_retention
 from airflow_provider_rayworkflow.workflow.storage import keys
 from airflow_provider_rayworkflow.workflow.storage.byte_store import ByteStore
@@ -70,6 +70,7 @@ class Submission:
     :ivar package_version: of the submitting side.
     :ivar graph: of a function that the cluster can't import.
     :ivar on_change: and ``from_task``: as for ``run``; ``""`` for no task.
+    :ivar on_failure: as for ``run``; None: as in the run before, else ``"stop"``.
     :ivar traceparent: the trace of who submits it, ``""`` for none.
     :ivar retention: days by status (:func:`check_retention`) for which the manager keeps ended workflows from now
         on; empty for ever.
@@ -91,6 +92,7 @@ class Submission:
     max_pending_workflows: int | None = None
     graph: bytes | None = None
     on_change: OnChange = "reuse"
+    on_failure: OnFailure | None = None
     from_task: str = ""
     traceparent: str = ""
     cluster: str = ""

@@ -25,7 +25,7 @@ from airflow_provider_rayworkflow.workflow.format.signing import SigningKeys
 from airflow_provider_rayworkflow.workflow.model.claim import Claim
 from airflow_provider_rayworkflow.workflow.model.graph import Graph, read_graph
 from airflow_provider_rayworkflow.workflow.model.index_row import IndexRow, status_of
-from airflow_provider_rayworkflow.workflow.model.records import OnChange, StatusRecord
+from airflow_provider_rayworkflow.workflow.model.records import OnChange, OnFailure, StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.model.task_record import Checkpoints
 from airflow_provider_rayworkflow.workflow.storage import keys
@@ -107,6 +107,7 @@ class WorkflowStore(StatusDocuments):
         graph: Graph | None = None,
         continues: Claim | None = None,
         on_change: OnChange | None = None,
+        on_failure: OnFailure | None = None,
         from_task: str = "",
     ) -> Claim | None:
         """Claim the epoch after ``after``; None if another manager claimed it first.
@@ -123,6 +124,7 @@ class WorkflowStore(StatusDocuments):
             has_graph=graph is not None,
             continues=continues,
             on_change=on_change,
+            on_failure=on_failure,
             from_task=from_task,
         )
         put = claim_put(claim, graph, signing=self.signing)

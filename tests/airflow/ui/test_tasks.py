@@ -61,7 +61,7 @@ def test_after_a_failure_each_task_says_how_it_stands():
     assert {name: view.state for name, view in views.items()} == {
         "good": "done",
         "bad": "failed",
-        "end": "idle",
+        "end": "not_run",
     }
     assert views["bad"].error == "ValueError: boom"
     assert views["bad"].started_at is not None
@@ -81,6 +81,18 @@ def test_a_caught_exception_is_shown_as_text():
     assert details is not None
     assert details.failure is not None
     assert (details.failure.type, details.failure.message) == ("ValueError", "boom")
+
+
+def test_tasks_with_a_rule_say_whether_they_ran_or_were_skipped():
+    bad, good = task("bad", fails).bind(), task("good", one).bind()
+    skipped = task("skipped", one, when="any_failed").bind(good)
+    views = views_of(ran(task("told", one, when="all_done").bind(bad, skipped)))
+    assert {name: view.state for name, view in views.items()} == {
+        "bad": "failed",
+        "good": "done",
+        "skipped": "skipped",
+        "told": "done",
+    }
 
 
 def test_tasks_of_a_returned_graph_come_after_their_maker():

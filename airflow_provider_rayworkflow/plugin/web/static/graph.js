@@ -14,8 +14,10 @@ const graph = (() => {
     ["submitted", "waits for a worker"],
     ["waiting", "waits for tasks"],
     ["idle", "has not run"],
+    ["not_run", "upstream failed"],
     ["continued", "returned a graph"],
     ["done", "done"],
+    ["skipped", "skipped"],
     ["reused", "done by an earlier run"],
   ];
 

@@ -22,11 +22,10 @@ def _graph(options: Any) -> Answer:
     record = read_record(store, options.workflow_id)
     described = describe_graph(store, record)
     tasks = described["tasks"]
-    failed = record.failure.task_id if record.failure else None
     rows = [
         (
             task["task_id"],
-            "failed" if task["task_id"] == failed else task["checkpoint"] or "-",
+            task["checkpoint"] or task["ended"] or "-",
             _seconds(task["stats"]),
             ", ".join(task["workflow_refs"]) or "-",
             task_options(task) or "-",

@@ -78,7 +78,11 @@ def _describe_status(record: StatusRecord, value: Json) -> str:
     rows.append(("failed task", failure.task_id or "none"))
     rows.append(("cause", failure.cause))
     rows.append(("error", failure))
-    return f"{fields(rows)}\n\n{failure.traceback}".rstrip()
+    text = fields(rows)
+    if record.failed_tasks is not None:
+        rows.append(("failures", record.failed_tasks.total))
+        text = "\n".join([fields(rows), "", *record.failed_tasks.table()])
+    return f"{text}\n\n{failure.traceback}".rstrip()
 
 
 def _describe_task(task: Json) -> str:

@@ -361,6 +361,8 @@ class _Encoder:
             max_oom_retries=ours.get("max_oom_retries"),
             max_crashes=ours.get("max_crashes"),
             escalation=escalation_of(name or default_task_id(node._body), ours, rays),
+            when=ours.get("when") or "all_success",
+            cleanup_s=ours.get("cleanup_s"),
         )
         return Task(
             name=name or default_task_id(node._body),

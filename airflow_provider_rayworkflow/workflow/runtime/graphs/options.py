@@ -32,6 +32,8 @@ WORKFLOW_OPTIONS = (
     "escalate",
     "limit",
     "escalate_on",
+    "when",
+    "cleanup_s",
     "is_event",  # ours alone: runs on the event host
 )
 _PREFIX = "_workflow_"

@@ -1,0 +1,227 @@
+"""What a run does about the tasks that failed for good: what still runs, and how it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from airflow_provider_rayworkflow.workflow.exceptions import WorkflowExecutionError
+from airflow_provider_rayworkflow.workflow.execution.attempt_table import AttemptTable
+from airflow_provider_rayworkflow.workflow.execution.group_commit import GroupCommit
+from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
+from airflow_provider_rayworkflow.workflow.model.claim import Claim
+from airflow_provider_rayworkflow.workflow.model.codec import encode
+from airflow_provider_rayworkflow.workflow.model.failed_tasks import FailedTask, FailedTasks
+from airflow_provider_rayworkflow.workflow.model.outcome import Outcome, Stop
+from airflow_provider_rayworkflow.workflow.model.records import JsonOutput, Result, TaskFailure
+from airflow_provider_rayworkflow.workflow.model.task_record import TaskRecord
+from airflow_provider_rayworkflow.workflow.scheduling.attempts import Raised
+from airflow_provider_rayworkflow.workflow.scheduling.commit_records import (
+    as_found,
+    failed_record,
+    skipped_record,
+)
+from airflow_provider_rayworkflow.workflow.scheduling.node import Node
+from airflow_provider_rayworkflow.workflow.scheduling.schedule import Schedule
+from airflow_provider_rayworkflow.workflow.scheduling.snapshot import Snapshot
+from airflow_provider_rayworkflow.workflow.scheduling.trigger_rules import (
+    NOTHING,
+    is_skipped,
+    outlives_cancel,
+    outlives_failures,
+)
+
+log = get_logger(__name__)
+
+#: Of so many failed tasks the exception and the traceback are kept in memory.
+_MAX_DETAILS = 1_000
+
+
+class _Failed(NamedTuple):
+    failure: TaskFailure
+    exception: bytes
+    attempt: int
+
+
+def _weight(failed: _Failed) -> int:
+    """Which failure of several decides about the status, and is raised: the lowest, and of these the first."""
+    failure = failed.failure
+    if failure.system:
+        return 1  # RESUMABLE, if there are no others than those that ask to be skipped
+    return 2 if failure.asks_to_skip else 0
+
+
+class RunFailures:
+    """The failed tasks of one run, and what follows from them.
+
+    With ``on_failure="stop"``, the first one stops all others but those whose author has given them
+    another rule than ``when="all_success"``. Where there are no such tasks, the run ends at once.
+
+    :param commits: of the run.
+    :param tell: told the tasks that have their result.
+    :param end: ends the run.
+    :ivar is_stopping: a failure, or a cancel, has stopped all tasks without a rule for that.
+    :ivar is_cleaning_up: that was a cancel.
+    """
+
+    _schedule: Schedule
+
+    def __init__(
+        self,
+        claim: Claim,
+        *,
+        table: AttemptTable,
+        commits: GroupCommit,
+        tell: Callable[[Sequence[Node]], None],
+        end: Callable[[Outcome], None],
+    ) -> None:
+        self.is_stopping = False
+        self.is_cleaning_up = False
+        self._claim = claim
+        self._table = table
+        self._commits = commits
+        self._tell = tell
+        self._end = end
+        self._found: dict[Node, _Failed] = {}
+        self._earlier: Mapping[str, TaskRecord] = {}
+
+    def begin(self, schedule: Schedule, snapshot: Snapshot) -> None:
+        """Go on with a new schedule: what failed in this run before is not tried again."""
+        self._schedule = schedule
+        self._found.clear()
+        failures = snapshot.checkpoints.failures
+        epoch = self._claim.epoch
+        self._earlier = {name: one for name, one in failures.items() if one.epoch == epoch}
+
+    # ---- failures
+
+    def fail(self, node: Node, failure: TaskFailure, raised: Raised | None) -> None:
+        """A task failed for good, and nothing catches that.
+
+        :param raised: None for a failure of the system.
+        """
+        exception = raised.exception if raised else b""
+        stops = self._claim.on_failure == "stop"
+        if stops and not self._schedule.has_rules:
+            if exception:
+                self._commits.commit(failed_record(node, failure, exception, raised), lambda: None)
+            self._end(Outcome(failure=failure, exception=exception))
+            return
+        self._note(node, failure, exception)
+        given = exception or self._as_exception(failure)
+        self._commits.commit(
+            failed_record(node, failure, given, raised),
+            lambda: self._end_without_value(node, Result(inline=given)),
+        )
+        if stops and not self.is_stopping:
+            self._stop_others()
+
+    def _note(self, node: Node, failure: TaskFailure, exception: bytes) -> None:
+        if len(self._found) < _MAX_DETAILS:
+            self._found[node] = _Failed(failure, exception, node.attempts)
+        else:
+            short = TaskFailure(
+                task_id=failure.task_id,
+                type=failure.type,
+                message=str(failure)[:300],
+                traceback="",
+                cause=failure.cause,
+            )
+            self._found[node] = _Failed(short, b"", node.attempts)
+
+    def _as_exception(self, failure: TaskFailure) -> bytes:
+        """A failure of the system, for tasks that take it."""
+        error = WorkflowExecutionError(
+            self._claim.workflow_id, task_id=failure.task_id, reason=str(failure)
+        )
+        return b"".join(encode(error).parts)
+
+    def _stop_others(self) -> None:
+        self.is_stopping = True
+        for node in self._table.stop_where(lambda node: not self._goes_on(node)):
+            self._end_without_value(node, None)
+
+    def _goes_on(self, node: Node) -> bool:
+        return outlives_cancel(node) if self.is_cleaning_up else outlives_failures(node)
+
+    def begin_cleanup(self) -> float:
+        """The workflow is canceled: stop all tasks but those that clean up.
+
+        :returns: how long these may take, in seconds; 0 where there are none, and for a second cancel.
+        """
+        if self.is_cleaning_up or not self._schedule.cleanup_s:
+            return 0.0
+        self.is_cleaning_up = True
+        self._stop_others()
+        return self._schedule.cleanup_s
+
+    def gives_up(self, node: Node) -> bool:
+        """True for a task whose attempt has failed after all were stopped: it is not run any more."""
+        if not self.is_stopping or self._goes_on(node):
+            return False
+        self._end_without_value(node, None)
+        return True
+
+    def _end_without_value(self, node: Node, error: Result | None) -> None:
+        self._tell(self._schedule.ended_without_value(node, error))
+
+    # ---- what may start
+
+    def admits(self, node: Node) -> bool:
+        """False for a task that is ready and does not run, which is taken care of."""
+        if not (self.is_stopping or self._earlier or self._schedule.has_rules):
+            return True
+        if self.gives_up(node):
+            return False
+        if (record := self._earlier.get(node.task_id)) is not None and record.failure is not None:
+            exception = (record.result.inline if record.result else b"") or b""
+            self._note(node, record.failure, exception)
+            self._end_without_value(node, Result(inline=exception))
+            return False
+        if is_skipped(node):
+            self._skip(node)
+            return False
+        return True
+
+    def may_follow(self, node: Node) -> bool:
+        """True for a task that may run right after another one, in the same Ray task."""
+        return not (self.is_stopping or node.task_id in self._earlier)
+
+    def _skip(self, node: Node) -> None:
+        result = node.as_result(NOTHING)
+        log.info("Task status [SKIPPED]\t[%s@%s]", self._claim.workflow_id, node.task_id)
+        self._schedule.returned(node, result)
+        json_output = JsonOutput() if node.is_output else None
+        record = skipped_record(node, result, json_output)
+        keeps = node.checkpoint or node.is_output
+        self._commits.commit(
+            as_found(record, node, self._schedule.output) if keeps else None,
+            lambda: self._tell(self._schedule.finished(node, result)),
+        )
+
+    # ---- the end
+
+    @property
+    def any(self) -> bool:
+        """True if a task has failed, or a cancel is being cleaned up after.
+
+        Then all that runs comes to its end before the run does.
+        """
+        return self.is_cleaning_up or bool(self._found)
+
+    def outcome(self) -> Outcome | None:
+        """How the run ends once nothing of it is under way; None if nothing has failed it."""
+        if self.is_cleaning_up:
+            return Outcome(stopped=Stop.CANCEL)
+        found = [
+            failed for node, failed in self._found.items() if not self._schedule.is_caught(node)
+        ]
+        if not found:
+            return None
+        first = min(found, key=_weight)
+        failed = FailedTasks.of([FailedTask.of(one.failure, one.attempt) for one in found])
+        return Outcome(
+            failure=first.failure,
+            exception=first.exception,
+            failed_tasks=failed if failed.total > 1 else None,
+        )
