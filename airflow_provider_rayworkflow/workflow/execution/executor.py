@@ -100,12 +100,10 @@ class Executor:
         known: Collection[str] | None = None,
         on_remark: Remark = no_remark,
     ) -> None:
-        self.workflow_id = claim.workflow_id
+        self.workflow_id, self._claim = claim.workflow_id, claim
         self.reuse: ReuseCounts | None = None
-        self._claim = claim
         self._graph, self._code = graph, tuple(graph.code.items())
-        self._store = store
-        self._threads = threads
+        self._store, self._threads = store, threads
         self._metrics = metrics
         self._files, self._known = files, known
         self._outcome: Outcome | None = None
