@@ -31,12 +31,15 @@ class options:
     :param stop_grace_s: how long it may go on when it is to be stopped (a suspend, a cancel, another
         task that has failed), in seconds or as a timedelta: ``get_context().should_stop`` tells it. By
         default half a second if it asks for that, else nothing.
+    :param heartbeat_timeout_s: an attempt that has not saved, printed, logged or called
+        ``get_context().heartbeat()`` for so long, in seconds or as a timedelta, is stopped and fails with a
+        :class:`WorkflowTaskTimeoutError`.
     :raises ValueError: for other options and for values that can't be used.
     """
 
     _VALID = (
         *("task_id", "metadata", "catch_exceptions", "checkpoint", "retry", "timeout_s"),
-        *("isolate", "version", "on_change", "stop_grace_s"),
+        *("isolate", "version", "on_change", "stop_grace_s", "heartbeat_timeout_s"),
     )
 
     def __init__(self, **workflow_options: Any) -> None:
@@ -84,7 +87,7 @@ class options:
         return apply(function, self._options)
 
 
-_DURATIONS = ("stop_grace_s",)
+_DURATIONS = ("stop_grace_s", "heartbeat_timeout_s")
 
 
 def _check_task_id(task_id: Any) -> None:

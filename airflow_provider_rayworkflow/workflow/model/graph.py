@@ -66,6 +66,7 @@ class TaskOptions:
     :ivar isolate: it shares no Ray task with others.
     :ivar on_change: what a resume does if it has changed; None = as the call says.
     :ivar stop_grace_s: how long an attempt may go on when it is to be stopped; None = as is usual.
+    :ivar heartbeat_timeout_s: an attempt that is silent for longer is stopped; None = no limit.
     """
 
     catch_exceptions: bool = False
@@ -79,6 +80,7 @@ class TaskOptions:
     isolate: bool = False
     on_change: OnChange | None = None
     stop_grace_s: float | None = None
+    heartbeat_timeout_s: float | None = None
 
     def to_json(self) -> Json:
         if self is DEFAULT_OPTIONS:

@@ -238,4 +238,5 @@ class Node:
             code=code,
             saved_since=claim.restarts.get(self.task_id, claim.base_epoch),
             stop_grace_s=task.options.stop_grace_s,
+            heartbeat_timeout_s=task.options.heartbeat_timeout_s,
         )

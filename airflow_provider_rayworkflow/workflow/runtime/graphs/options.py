@@ -26,6 +26,7 @@ WORKFLOW_OPTIONS = (
     "version",
     "on_change",
     "stop_grace_s",
+    "heartbeat_timeout_s",
     "is_event",  # ours alone: runs on the event host
 )
 _PREFIX = "_workflow_"
