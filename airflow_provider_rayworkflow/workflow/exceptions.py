@@ -12,7 +12,7 @@
     ├── WorkflowNotFoundError             nothing is stored under the id
     ├── WorkflowNotResumableError         nothing to resume, or a final status
     │   └── WorkflowTaskNotRecoverableError
-    ├── WorkflowTaskTimeoutError          a task took longer than its ``timeout_s``
+    ├── WorkflowTaskTimeoutError          a task took longer than its ``timeout_s``, or was silent
     ├── WorkflowEventHandleError          an HTTP event could not be handled
     ├── WorkflowStillActiveError          the call needs a workflow that is not running or pending
     ├── WorkflowChangedError              ``on_change="refuse"`` met tasks that have changed (also a ValueError)
@@ -169,12 +169,22 @@ class WorkflowTaskNotRecoverableError(WorkflowNotResumableError):
 
 
 class WorkflowTaskTimeoutError(WorkflowError, TimeoutError):
-    """A task took longer than its ``timeout_s`` and was stopped."""
+    """A task took longer than its ``timeout_s``, or was silent for its ``heartbeat_timeout_s``, and was stopped.
 
-    def __init__(self, task_id: str, timeout_s: float) -> None:
-        super().__init__(f"Task[id={task_id}] took longer than its timeout_s of {timeout_s:g} s.")
+    :ivar timeout_s: the one of them, in seconds.
+    :ivar is_silent: it was the latter.
+    """
+
+    def __init__(self, task_id: str, timeout_s: float, *, is_silent: bool = False) -> None:
+        super().__init__(
+            f"Task[id={task_id}] was silent for longer than its heartbeat_timeout_s of {timeout_s:g} s: "
+            "it has not saved, printed, logged or called heartbeat()."
+            if is_silent
+            else f"Task[id={task_id}] took longer than its timeout_s of {timeout_s:g} s."
+        )
         self.task_id = task_id
         self.timeout_s = timeout_s
+        self.is_silent = is_silent
 
 
 class WorkflowEventHandleError(WorkflowError):

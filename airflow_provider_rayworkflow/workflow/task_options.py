@@ -55,6 +55,9 @@ class options:
     :param stop_grace_s: how long it may go on when it is to be stopped (a suspend, a cancel, another
         task that has failed), in seconds or as a timedelta: ``get_context().should_stop`` tells it. By
         default half a second if it asks for that, else nothing.
+    :param heartbeat_timeout_s: an attempt that has not saved, printed, logged or called
+        ``get_context().heartbeat()`` for so long, in seconds or as a timedelta, is stopped and fails with a
+        :class:`WorkflowTaskTimeoutError`.
     :raises ValueError: for other options and for values that can't be used.
     """
 
@@ -165,5 +168,6 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "when": _when,
     "cleanup_s": _positive_seconds,
     "stop_grace_s": seconds,
+    "heartbeat_timeout_s": _positive_seconds,
     "isolate": _flag,
 }

@@ -137,7 +137,7 @@ class AttemptEnds:
             self._schedule.note(node)
             return
         if attempt.is_overdue and isinstance(end, Lost):
-            end = timed_out(node, end, self._clock())
+            end = timed_out(node, end, self._clock(), is_silent=attempt.is_silent)
         match end:
             case NotBegun():
                 self._schedule.not_begun(node)

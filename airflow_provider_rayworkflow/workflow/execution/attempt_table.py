@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from airflow_provider_rayworkflow.workflow.execution.heartbeats import Heartbeats
 from airflow_provider_rayworkflow.workflow.execution.stop_notices import StopNotices
 from airflow_provider_rayworkflow.workflow.model.records import (
     SHOWN_TASKS,
@@ -32,6 +33,7 @@ class Attempt(Errand):
     :ivar is_put_off: it was stopped and begins anew, unless it had its result already.
     :ivar is_overdue: it was stopped because its time was over.
     :ivar begun_at: when a worker has begun it, by the clock of the event loop; None until it says so.
+    :ivar is_silent: that of its silence.
     """
 
     __slots__ = (
@@ -40,6 +42,7 @@ class Attempt(Errand):
         "follows",
         "is_overdue",
         "is_put_off",
+        "is_silent",
         "is_useless",
         "killer",
         "node",
@@ -55,6 +58,7 @@ class Attempt(Errand):
         self.is_useless = False
         self.is_put_off = False
         self.is_overdue = False
+        self.is_silent = False
         self.killer: asyncio.TimerHandle | None = None
         self.begun_at: float | None = None
 
@@ -101,6 +105,7 @@ class AttemptTable:
         self.ended: list[tuple[Attempt, AttemptEnd]] = []
         self._runner = runner
         self._notices = StopNotices(runner)
+        self._heartbeats = Heartbeats(self._kill_silent)
         self._clock = clock
         self._attempts: dict[Node, Attempt] = {}
         self._timers: dict[Node, asyncio.TimerHandle] = {}
@@ -154,6 +159,7 @@ class AttemptTable:
         if attempt.killer is not None:
             attempt.killer.cancel()
         self._notices.ended(attempt)
+        self._heartbeats.ended(attempt)
         self._retried.pop(attempt.node.task_id, None)
 
     def has_begun(self, task: RunningTask) -> None:
@@ -170,6 +176,16 @@ class AttemptTable:
         for overdue in self._of(task_id, attempt):
             loop = asyncio.get_running_loop()
             overdue.killer = loop.call_later(after_s, self._kill, overdue)
+
+    def beat(self, task_id: str, attempt: int) -> None:
+        """An attempt has saved, printed, logged, or said that it is alive; it begins with a beat."""
+        known = self._heartbeats.known(task_id, attempt)
+        for alive in [known] if known else self._of(task_id, attempt):
+            self._heartbeats.beat(alive)
+
+    def _kill_silent(self, attempt: Attempt) -> None:
+        attempt.is_silent = True
+        self._kill(attempt)
 
     def _kill(self, overdue: Attempt) -> None:
         overdue.is_overdue = True

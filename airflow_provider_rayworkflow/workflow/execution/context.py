@@ -49,6 +49,7 @@ class TaskServices(Protocol):
     def folder(self) -> TaskFolder: ...
     @property
     def should_stop(self) -> bool: ...
+    def heartbeat(self) -> None: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,6 +109,13 @@ class WorkflowContext:
         task returns is its result as ever. The process is killed ``stop_grace_s`` later.
         """
         return self._services.should_stop
+
+    def heartbeat(self) -> None:
+        """Say that this attempt is alive, for its ``heartbeat_timeout_s``; cheap enough for each step of a loop.
+
+        To save, print or log something says the same.
+        """
+        self._services.heartbeat()
 
     @property
     def _services(self) -> TaskServices:

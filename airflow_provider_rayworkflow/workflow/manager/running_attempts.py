@@ -28,6 +28,11 @@ class RunningAttempts:
         if (attempts := self._of(workflow_id, epoch)) is not None:
             attempts.kill_overdue(task_id, attempt, after_s)
 
+    def beat(self, workflow_id: str, task_id: str, epoch: int, attempt: int) -> None:
+        """An attempt with a limit to its silence is not silent."""
+        if (attempts := self._of(workflow_id, epoch)) is not None:
+            attempts.beat(task_id, attempt)
+
     async def until_stop(self, workflow_id: str, task_id: str, epoch: int, attempt: int) -> bool:
         """True as soon as an attempt is to be stopped, or if it counts no more; False when it has ended."""
         attempts = self._of(workflow_id, epoch)

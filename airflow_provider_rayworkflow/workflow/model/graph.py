@@ -74,6 +74,7 @@ class TaskOptions:
     :ivar escalation: how its demands grow with its attempts; None = they do not.
     :ivar when: when it runs, by how the tasks upstream have ended.
     :ivar cleanup_s: it runs also after a cancel, for so long at most; None = not then.
+    :ivar heartbeat_timeout_s: an attempt that is silent for longer is stopped; None = no limit.
     """
 
     catch_exceptions: bool = False
@@ -98,6 +99,8 @@ class TaskOptions:
     def takes_failures(self) -> bool:
         """True if it may run though a task upstream has failed."""
         return self.when != "all_success"
+
+    heartbeat_timeout_s: float | None = None
 
     def to_json(self) -> Json:
         if self is DEFAULT_OPTIONS:

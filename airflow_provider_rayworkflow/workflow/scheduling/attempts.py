@@ -42,6 +42,7 @@ class TaskRun(NamedTuple):
     :ivar code: the code of the run, in place of that in ``ray_options`` (:func:`.with_code`).
     :ivar stop_grace_s: how long the attempt may go on when it is to be stopped; None if its task does
         not say.
+    :ivar heartbeat_timeout_s: the attempt is stopped when it is silent for longer.
     :ivar saved_since: what the task has saved under earlier epochs is of a run that was given up.
     """
 
@@ -65,6 +66,7 @@ class TaskRun(NamedTuple):
     saved_since: int = 0
     stop_grace_s: float | None = None
     asks: tuple[tuple[str, float], ...] = ()
+    heartbeat_timeout_s: float | None = None
 
     @property
     def environment(self) -> tuple[bytes, tuple[tuple[str, str], ...]]:

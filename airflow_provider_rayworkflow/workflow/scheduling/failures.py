@@ -39,12 +39,15 @@ class FailureAction(Enum):
     IGNORE = auto()
 
 
-def timed_out(node: Node, lost: Lost, now: float) -> Raised:
+def timed_out(node: Node, lost: Lost, now: float, *, is_silent: bool = False) -> Raised:
     """The end of an attempt that was stopped because its time was over.
 
     :param now: seconds since the epoch.
+    :param is_silent: it was silent for too long.
     """
-    error = WorkflowTaskTimeoutError(node.task_id, node.task.options.timeout_s or 0)
+    options = node.task.options
+    limit_s = options.heartbeat_timeout_s if is_silent else options.timeout_s
+    error = WorkflowTaskTimeoutError(node.task_id, limit_s or 0, is_silent=is_silent)
     return Raised(
         failure=replace(
             lost.failure, type=type(error).__qualname__, message=str(error), cause=Cause.TIMEOUT

@@ -263,4 +263,5 @@ class Node:
             saved_since=claim.restarts.get(self.task_id, claim.base_epoch),
             stop_grace_s=task.options.stop_grace_s,
             asks=tuple(self.spent.asks.items()),
+            heartbeat_timeout_s=task.options.heartbeat_timeout_s,
         )

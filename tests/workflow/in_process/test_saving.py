@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -374,3 +375,45 @@ def test_a_second_stop_does_not_wait_for_a_task_that_goes_on(run):
 def test_a_grace_that_is_no_duration_is_refused(value):
     with pytest.raises(ValueError, match="stop_grace_s"):
         workflow.options(stop_grace_s=value)
+
+
+# ---- silence
+
+
+@pytest.mark.parametrize("beat", ["heartbeat", "save"])
+def test_a_task_that_beats_goes_on_and_one_that_is_silent_is_tried_again(workflows, beat):
+    @ray.remote
+    def work():
+        context = workflow.get_context()
+        calls.append("begin")
+        if calls.count("begin") == 1:
+            effects.gate.wait()  # silent
+        begun = time.monotonic()
+        while time.monotonic() < begun + 4:
+            time.sleep(0.1)
+            if beat == "heartbeat":
+                context.heartbeat()
+            else:
+                context.save(1)
+        return "done"
+
+    watched = work.options(
+        **workflow.options(
+            heartbeat_timeout_s=1, retry=workflow.Retry(attempts=2, wait_initial=0, on=TimeoutError)
+        )
+    )
+    assert workflows.run(watched.bind(), workflow_id="w") == "done"
+    assert calls == ["begin", "begin"]
+
+
+def test_a_task_that_is_silent_fails_with_an_error_that_says_so(workflows):
+    @ray.remote
+    def be_silent():
+        effects.gate.wait()
+
+    watched = be_silent.options(**workflow.options(heartbeat_timeout_s=0.1))
+    with pytest.raises(WorkflowExecutionError) as caught:
+        workflows.run(watched.bind(), workflow_id="w")
+    assert isinstance(caught.value.__cause__, workflow.WorkflowTaskTimeoutError)
+    assert "silent for longer than its heartbeat_timeout_s of 0.1 s" in str(caught.value)
+    assert caught.value.__cause__.is_silent

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 
 import ray
 from witness import is_alive, wait_until
@@ -93,3 +94,33 @@ def test_a_task_that_does_not_ask_is_killed_at_once(manager, new_id, ledger):
     workflow.cancel(new_id)
     wait_until(lambda: not is_alive(int(ledger.lines()[0])))
     assert workflow.get_status(new_id) == "CANCELED"
+
+
+AGAIN = workflow.Retry(attempts=2, on=workflow.WorkflowTaskTimeoutError, wait_initial=0)
+
+
+def test_a_silent_task_is_stopped_and_tried_again_also_if_it_holds_the_interpreter(
+    manager, new_id, ledger
+):
+    @ray.remote
+    def hold_on():
+        ledger.write("begin")
+        if ledger.count("begin") == 1:
+            sum(range(10**12))  # in C: no other thread of the process runs meanwhile
+        return "done"
+
+    watched = hold_on.options(**workflow.options(heartbeat_timeout_s=1, retry=AGAIN))
+    assert workflow.run(watched.bind(), workflow_id=new_id) == "done"
+    assert ledger.count("begin") == 2
+
+
+def test_a_task_that_prints_is_not_silent(manager, new_id):
+    @ray.remote
+    def print_on():
+        for number in range(25):
+            print(number)
+            time.sleep(0.2)
+        return "done"
+
+    watched = print_on.options(**workflow.options(heartbeat_timeout_s=1))
+    assert workflow.run(watched.bind(), workflow_id=new_id) == "done"

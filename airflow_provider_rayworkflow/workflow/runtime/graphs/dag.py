@@ -11,7 +11,7 @@ import gc
 import inspect
 import json
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
@@ -354,7 +354,7 @@ class _Encoder:
             retry=ours["retry"].to_options() if ours.get("retry") else None,
             timeout_s=ours.get("timeout_s"),
             is_event=ours.get("is_event", False),
-            isolate=bool(ours.get("isolate", False)) or ours.get("stop_grace_s") is not None,
+            isolate=bool(ours.get("isolate", False)) or _is_watched(ours),
             on_change=ours.get("on_change"),
             stop_grace_s=ours.get("stop_grace_s"),
             max_preemptions=ours.get("max_preemptions"),
@@ -363,6 +363,7 @@ class _Encoder:
             escalation=escalation_of(name or default_task_id(node._body), ours, rays),
             when=ours.get("when") or "all_success",
             cleanup_s=ours.get("cleanup_s"),
+            heartbeat_timeout_s=ours.get("heartbeat_timeout_s"),
         )
         return Task(
             name=name or default_task_id(node._body),
@@ -452,6 +453,11 @@ def _retryable(node: DAGNode) -> tuple[type[BaseException], ...] | None:
         return on if isinstance(on, tuple) else (on,)
     named = rays.get("retry_exceptions")
     return tuple(named) if isinstance(named, (list, tuple)) else None
+
+
+def _is_watched(ours: Mapping[str, Any]) -> bool:
+    """True if what happens to the task's worker is a matter of the task alone."""
+    return not (ours.get("stop_grace_s") is None and ours.get("heartbeat_timeout_s") is None)
 
 
 def _or_default(max_retries: int | None) -> int:

@@ -34,6 +34,7 @@ WORKFLOW_OPTIONS = (
     "escalate_on",
     "when",
     "cleanup_s",
+    "heartbeat_timeout_s",
     "is_event",  # ours alone: runs on the event host
 )
 _PREFIX = "_workflow_"

@@ -35,6 +35,7 @@ from airflow_provider_rayworkflow.workflow.runtime.testing.local_refs import (
     outcome_of,
 )
 from airflow_provider_rayworkflow.workflow.runtime.worker import log_capture
+from airflow_provider_rayworkflow.workflow.runtime.worker.heartbeats import Beats, beats_of
 from airflow_provider_rayworkflow.workflow.runtime.worker.manager_calls import Ask
 from airflow_provider_rayworkflow.workflow.runtime.worker.reports import INTERVAL_S, send_waiting
 from airflow_provider_rayworkflow.workflow.runtime.worker.task import log_begin, run_task
@@ -228,6 +229,7 @@ class _Started:
     errand: Errand
     log: TaskLog
     done: asyncio.Future[AttemptEnd]
+    beats: Beats | None
     waiting: asyncio.Task[AttemptEnd] | None = None
     timer: asyncio.TimerHandle | None = None
 
@@ -262,7 +264,8 @@ class _ThreadRunner:
         self._waits = Waits()
 
     def start(self, errand: Errand) -> None:
-        started = _Started(errand, TaskLog(errand.run), self._loop.create_future())
+        log = TaskLog(errand.run)
+        started = _Started(errand, log, self._loop.create_future(), beats_of(log))
         self._started[errand] = started
         self._send_later()
         started.done.add_done_callback(lambda done: self._ended(started))
@@ -334,6 +337,10 @@ class _ThreadRunner:
 
     def _send(self) -> None:
         self._sending = None
+        for one in self._started.values():
+            if one.beats is not None and one.beats.is_due():
+                run = one.errand.run
+                self._ask("attempts.beat", run.workflow_id, run.task_id, run.epoch, run.attempt)
         send_waiting([started.log for started in self._started.values()], self._sent)
         self._send_later()
 

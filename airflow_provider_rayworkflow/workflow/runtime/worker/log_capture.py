@@ -34,6 +34,11 @@ _alone: TaskLog | None = None
 _is_of_task = False
 
 
+def current_log() -> TaskLog | None:
+    """Where what is printed here and now goes."""
+    return _target()
+
+
 def enter(task_log: TaskLog) -> None:
     """Let what this context prints and logs go there, for good: in a context of its own."""
     _current.set(task_log)

@@ -1,4 +1,4 @@
-"""Tells the manager, while tasks run here, which it has begun and what they print and log.
+"""Tells the manager, while tasks run here, which it has begun, that they are alive, and what they print and log.
 
 What the manager has handed to Ray may wait for a worker for long; only the worker knows when it
 begins. One thread for each worker process looks once a second, and sends the lines of all tasks of a
@@ -22,6 +22,7 @@ from airflow_provider_rayworkflow.workflow.model.log_line import TaskLines
 from airflow_provider_rayworkflow.workflow.model.records import RunningTask
 from airflow_provider_rayworkflow.workflow.runtime.manager_handle import manager_of
 from airflow_provider_rayworkflow.workflow.runtime.names import current_location
+from airflow_provider_rayworkflow.workflow.runtime.worker.heartbeats import Beats, beats_of
 from airflow_provider_rayworkflow.workflow.runtime.worker.log_capture import read_descriptors
 from airflow_provider_rayworkflow.workflow.runtime.worker.task_log import TaskLog
 
@@ -45,6 +46,7 @@ class _Running:
     is_told: bool
     location: str | None = field(default_factory=current_location)
     started_at: float = field(default_factory=time.time)
+    beats: Beats | None = None
 
 
 _running: set[_Running] = set()
@@ -55,7 +57,7 @@ def reported(task_log: TaskLog) -> Iterator[None]:
     """While this lasts, the task of this log runs here: the manager gets to know it, and its lines as they come."""
     _start_reporter()
     # Of one that waits for an event, the manager knows that it has begun.
-    running = _Running(task_log, is_told=task_log.run.is_event)
+    running = _Running(task_log, is_told=task_log.run.is_event, beats=beats_of(task_log))
     _running.add(running)
     try:
         yield
@@ -91,6 +93,9 @@ def _report() -> None:
                 _tell(one)
         if len(running) == 1:
             read_descriptors(running[0].task_log)
+        for one in running:
+            if one.beats is not None and one.beats.is_due():
+                _tell_beat(one)
         for location in {one.location for one in running}:
             there = [one.task_log for one in running if one.location == location]
             send_waiting(there, functools.partial(_send, location))
@@ -104,6 +109,14 @@ def _tell(one: _Running) -> None:
     # While the manager is being restarted: what is shown is not worth an error.
     with suppress(ValueError, ray.exceptions.RayError):
         manager_of(one.location).ask.remote("attempts.has_begun", run.workflow_id, run.epoch, task)
+
+
+def _tell_beat(one: _Running) -> None:
+    run = one.task_log.run
+    with suppress(ValueError, ray.exceptions.RayError):
+        manager_of(one.location).ask.remote(
+            "attempts.beat", run.workflow_id, run.task_id, run.epoch, run.attempt
+        )
 
 
 def _send(location: str | None, lines: Sequence[TaskLines]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import Any
 
@@ -14,6 +14,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     text_of,
 )
 from airflow_provider_rayworkflow.workflow.model.codec import decode
+from airflow_provider_rayworkflow.workflow.runtime.worker.log_capture import current_log
 from airflow_provider_rayworkflow.workflow.runtime.worker.manager_calls import (
     Ask,
     StopNotice,
@@ -39,6 +40,7 @@ class Services:
         self._store = store
         self._run = run
         self._ask = ask
+        self._log = current_log()
         self._error: BaseException | None = None
         self._is_closed = False
 
@@ -78,8 +80,18 @@ class Services:
 
     def begin(self) -> None:
         """The attempt begins."""
-        if self._run.stop_grace_s is not None:
+        run = self._run
+        if run.stop_grace_s is not None:
             _ = self.should_stop  # the manager gets to know that it is of use to tell
+        if run.heartbeat_timeout_s is not None and not run.is_event:
+            with suppress(Exception):  # the manager is being restarted, which ends this attempt
+                ask = self._ask or manager_caller()
+                ask("attempts.beat", run.workflow_id, run.task_id, run.epoch, run.attempt)
+
+    def heartbeat(self) -> None:
+        """See :meth:`.WorkflowContext.heartbeat`."""
+        if self._log is not None:
+            self._log.beats += 1
 
     @property
     def has_saved(self) -> bool:
@@ -109,10 +121,18 @@ class Services:
                     f"This attempt of Task[id={self._run.task_id}] has ended: it can't save or load."
                 )
             try:
+                self._is_busy(True)
                 yield
             except (StorageError, OwnershipLostError) as exc:
                 self._error = exc
                 raise
+            finally:
+                self._is_busy(False)
+
+    def _is_busy(self, is_busy: bool) -> None:
+        self.heartbeat()
+        if self._log is not None:
+            self._log.is_busy = is_busy
 
     # Made when they are needed: most tasks need none of them.
 

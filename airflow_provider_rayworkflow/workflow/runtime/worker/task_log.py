@@ -31,10 +31,14 @@ class TaskLog:
     """The lines of one attempt. Any thread may write.
 
     :param clock: seconds since the epoch.
+    :ivar beats: rises with what it prints and logs, and with each heartbeat.
+    :ivar is_busy: it beats all the time: it saves something.
     """
 
     def __init__(self, run: TaskRun, clock: Callable[[], float] = time.time) -> None:
         self.run = run
+        self.beats = 0
+        self.is_busy = False
         self._clock = clock
         self._lock = threading.Lock()
         self._lines: list[LogLine] = []
@@ -50,6 +54,7 @@ class TaskLog:
 
     def print(self, stream: StreamName, text: str) -> None:
         """The task has printed this: any part of a line, or several lines."""
+        self.beats += 1
         with self._lock:
             *lines, partial = (self._partial.pop(stream, "") + text).split("\n")
             for line in lines:
@@ -61,6 +66,7 @@ class TaskLog:
 
     def log(self, level: Level, text: str) -> None:
         """The task has logged this."""
+        self.beats += 1
         with self._lock:
             self._add(level, text)
 
