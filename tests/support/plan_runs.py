@@ -67,7 +67,11 @@ class PlanRunner:
 
     Of a linear run, any number share a Ray task. It hands back what it has not begun at any place,
     and sometimes it is lost.
+
+    :ivar executor: the one that it runs for.
     """
+
+    executor: Executor
 
     def __init__(self, plan: Plan, random: Random) -> None:
         self.plan = plan
@@ -199,6 +203,7 @@ def execute(
             known=known,
             **{"metrics": Metrics()} | options,
         )
+        runner.executor = executor
         run = asyncio.ensure_future(executor.run())
         died = asyncio.wrap_future(faulty.died)
         await asyncio.wait([run, died], return_when=asyncio.FIRST_COMPLETED)

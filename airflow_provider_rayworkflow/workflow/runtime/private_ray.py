@@ -6,6 +6,8 @@ breaks then. What is read of ``.bind()`` graphs is in :mod:`.dag`.
 
 from __future__ import annotations
 
+import json
+import re
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +22,9 @@ __all__ = [
     "accept_option",
     "has_local_node_ended",
     "is_client_handle",
+    "may_autoscale",
     "print_logs_of_other_jobs",
+    "scales",
     "set_default_options",
     "when_completed",
 ]
@@ -102,3 +106,37 @@ class _PrintMore:
         # Ray has shut down, which drops its handlers. It filters by itself again.
         if self._worker._filter_logs_by_job is _FILTERED_BY_US:
             self._worker._filter_logs_by_job = True
+
+
+def may_autoscale() -> bool:
+    """False if it is known that no autoscaler adds nodes to this cluster. Blocks.
+
+    Every head runs a monitor, which calls the nodes of a cluster that it does not scale
+    ``node_<id>``; a real autoscaler has types of nodes. There is no public way to ask.
+    """
+    try:
+        from ray._private.ray_constants import DEBUG_AUTOSCALING_STATUS
+        from ray._raylet import GcsClient  # type: ignore[attr-defined]
+        from ray.core.generated.autoscaler_pb2 import GetClusterStatusReply  # type: ignore[attr-defined]
+
+        gcs = GcsClient(address=ray.get_runtime_context().gcs_address)
+        reply = GetClusterStatusReply()
+        reply.ParseFromString(gcs.get_cluster_status(timeout_s=10))
+        if reply.HasField("autoscaling_state"):  # of its second version
+            nodes = reply.cluster_resource_state.node_states
+            return any(node.ray_node_type_name for node in nodes)
+        report = gcs.internal_kv_get(DEBUG_AUTOSCALING_STATUS.encode(), None, timeout=10)
+        return report is not None and scales(report)
+    except Exception:  # another Ray: then tasks wait, as they do without us
+        return True
+
+
+def scales(report: bytes) -> bool:
+    """True unless the first version of the autoscaler reports that it only watches the nodes."""
+    found = json.loads(report)["autoscaler_report"]
+    types = {*(found["active_nodes"] or {}), *(found["idle_nodes"] or {})}
+    pending = found["pending_nodes"] or found["pending_launches"]
+    return bool(pending) or not types or not all(map(_WATCHED_NODE.fullmatch, types))
+
+
+_WATCHED_NODE = re.compile("node_[0-9a-f]{56}")

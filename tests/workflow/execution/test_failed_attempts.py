@@ -46,7 +46,7 @@ class TimedRunner(PlanRunner):
             running = RunningTask(
                 task_id=errand.run.task_id, attempt=errand.run.attempt, started_at=0
             )
-            errand._table.has_begun(running)  # as the worker reports
+            self.executor.attempts.has_begun(running)
         self.under_way.append([errand])
         loop.call_later(self.takes_s, self.end_one)
 

@@ -127,7 +127,7 @@ def test_the_failure_is_the_only_error(store: ByteStore):
             workflows.run(fail_once.bind(), workflow_id="w")
         assert [(line.level, line.text) for line in lines_of(store)] == [
             ("INFO", "try 1"),
-            ("ERROR", "The task failed: OSError: not yet"),
+            ("ERROR", "The task failed (application): OSError: not yet"),
         ]
 
 
@@ -143,7 +143,8 @@ def test_a_retry_is_told(store: ByteStore):
         (
             "WARNING",
             1,
-            "The attempt failed, and the task is tried again: OSError: not yet",
+            "The attempt failed (application), and the task is tried again "
+            "(retry pays, 0 of 1 left): OSError: not yet",
         ),
         ("INFO", 2, "try 2"),
     ]

@@ -5,6 +5,7 @@ import uuid
 
 import pytest
 import ray
+from witness import wait_until
 
 from airflow_provider_rayworkflow.workflow.runtime import private_ray
 
@@ -81,3 +82,8 @@ def test_lines_of_other_jobs_can_be_printed_too(ray_cluster, monkeypatch):
 def test_a_worker_tells_the_log_monitor_its_label():
     """Without it a driver can't tell the lines of its workflows from those of others."""
     assert private_ray.LOG_PREFIX_TASK_NAME == ":task_name:"
+
+
+def test_a_cluster_without_an_autoscaler_is_known_to_have_none(ray_cluster):
+    """Without it tasks wait for ever that no node can run."""
+    wait_until(lambda: not private_ray.may_autoscale())  # Ray's monitor reports every few seconds

@@ -21,6 +21,7 @@ from airflow_provider_rayworkflow.workflow.model.limits import Limits
 from airflow_provider_rayworkflow.workflow.runtime.locations import store_at
 from airflow_provider_rayworkflow.workflow.runtime.metrics import RayMetrics
 from airflow_provider_rayworkflow.workflow.runtime.service.builder import RayBuilder
+from airflow_provider_rayworkflow.workflow.runtime.service.infeasible import infeasible_after_s
 from airflow_provider_rayworkflow.workflow.runtime.service.runner import RayRunner
 from airflow_provider_rayworkflow.workflow.storage.leases import LEASE_TTL_S
 
@@ -34,7 +35,12 @@ def make_manager(uri: str, limits: Limits, *, sharing: bool) -> tuple[Manager, R
     :param sharing: short tasks may share a Ray task.
     """
     gc.freeze()  # what is imported stays: to look through it for garbage again and again takes 50 ms each
-    runner = RayRunner(uri, sharing=sharing, on_lines=lambda lines: manager.logs.add(lines))
+    runner = RayRunner(
+        uri,
+        sharing=sharing,
+        infeasible_after_s=infeasible_after_s(os.environ),
+        on_lines=lambda lines: manager.logs.add(lines),
+    )
     context = ray.get_runtime_context()
     manager = Manager(
         store=store_at(uri),

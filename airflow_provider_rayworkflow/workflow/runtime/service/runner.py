@@ -19,10 +19,11 @@ from airflow_provider_rayworkflow.workflow.model.code_variables import with_code
 from airflow_provider_rayworkflow.workflow.model.escalation import with_amounts
 from airflow_provider_rayworkflow.workflow.model.log_line import TaskLines
 from airflow_provider_rayworkflow.workflow.model.outcome import system_failure
-from airflow_provider_rayworkflow.workflow.model.records import Result
+from airflow_provider_rayworkflow.workflow.model.records import Result, TaskFailure
 from airflow_provider_rayworkflow.workflow.runtime import private_ray
 from airflow_provider_rayworkflow.workflow.runtime.graphs.environments import base_of_workers
 from airflow_provider_rayworkflow.workflow.runtime.service.event_hosts import EventHosts, UsedHost
+from airflow_provider_rayworkflow.workflow.runtime.service.infeasible import InfeasibleTasks
 from airflow_provider_rayworkflow.workflow.runtime.service.loss_causes import cause_of, memory_text
 from airflow_provider_rayworkflow.workflow.runtime.worker.packs import (
     HAND_BACK_S,
@@ -78,6 +79,7 @@ class RayRunner:
 
     :param uri: of the storage, for the workers.
     :param sharing: False: every task gets a Ray task of its own.
+    :param infeasible_after_s: see :class:`InfeasibleTasks`.
     :param on_lines: told what tasks have printed and logged, before it is told how they ended.
     """
 
@@ -86,6 +88,7 @@ class RayRunner:
         uri: str,
         *,
         sharing: bool = True,
+        infeasible_after_s: float = 0.0,
         on_lines: Callable[[Sequence[TaskLines]], None] = lambda lines: None,
     ) -> None:
         self._uri = uri
@@ -103,6 +106,9 @@ class RayRunner:
         self._packer = Packer(self._durations)
         self._packs: dict[int, _Submitted] = {}
         self._pack_of: dict[Errand, _Submitted] = {}
+        self._infeasible = InfeasibleTasks(
+            lambda: list(self._pack_of), self._fail, after_s=infeasible_after_s
+        )
         self._last_number = 0
         self._busy = 0
         self._cpus = 1.0
@@ -221,6 +227,14 @@ class RayRunner:
             pack.counts = True
             self._busy += 1
         self._send(pack)
+        self._infeasible.watch()
+
+    def _fail(self, errand: Errand, failure: TaskFailure) -> None:
+        """No node can run the Ray task of that attempt: it ends, with all that it was to run."""
+        if (pack := self._pack_of.get(errand)) is not None:
+            self._cancel(pack)
+            for position in list(pack.open):
+                self._answer(pack, position, Lost(failure=failure, retryable=False))
 
     def _send(self, pack: _Submitted) -> None:
         run = pack.errands[0].run
@@ -370,7 +384,10 @@ def lost_to(exc: BaseException, run: TaskRun) -> Lost:
     """The end of an attempt that a system error kept from running to its own."""
     remedy = _missing_package(exc) or memory_text(exc, _ray_name(run))
     failure = system_failure(exc, task_id=run.task_id, remedy=remedy, cause=cause_of(exc))
-    return Lost(failure=failure)
+    # The cluster itself may give up what no node can run.
+    return Lost(
+        failure=failure, retryable=not isinstance(exc, ray.exceptions.TaskUnschedulableError)
+    )
 
 
 def _ray_name(run: TaskRun) -> str:
