@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 HERE = Path(__file__).parent
+# The tests' own modules, and the package of this tree, whichever is installed.
+PATHS = os.pathsep.join([str(HERE), str(HERE.parents[2])])
 
 _START = """
 import os, sys, time
@@ -42,7 +44,7 @@ def start(text: str, folder: Path, **env: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [sys.executable, "-u", str(script)],
             # A program that names no cluster gets its own, also if others run on this machine.
-            env=os.environ | {"PYTHONPATH": str(HERE), "RAY_ADDRESS": "local"} | env,
+            env=os.environ | {"PYTHONPATH": PATHS, "RAY_ADDRESS": "local"} | env,
             stdout=output,
             stderr=subprocess.STDOUT,
             text=True,
