@@ -13,8 +13,8 @@ class Retry:
     """For ``workflow.options(retry=…)``: try a task again when it raises certain exceptions.
 
     The waits grow exponentially and have a random part, so that tasks that failed together don't
-    come back together. Lost workers and nodes don't count here; for them there is Ray's
-    ``max_retries``.
+    come back together. Lost workers and nodes don't count here; they have budgets
+    of their own.
 
     :param attempts: how often the task is tried in all, at least 1.
     :param on: the exceptions to retry on; by default all, also those that are no ``Exception``.

@@ -99,9 +99,12 @@ def _describe(placed: Placed) -> Json:
 
 def _budgets(options: TaskOptions) -> Json:
     """Those that the author gave."""
-    budgets = {
+    given: Json = {
         "max_preemptions": options.max_preemptions,
         "max_oom_retries": options.max_oom_retries,
         "max_crashes": options.max_crashes,
     }
-    return {name: limit for name, limit in budgets.items() if limit is not None}
+    if (escalation := options.escalation) is not None:
+        given["escalate"] = dict(escalation.factors)
+        given["limit"] = dict(escalation.limits) or None
+    return {name: value for name, value in given.items() if value is not None}

@@ -82,8 +82,15 @@ def test_the_budgets_that_were_given_are_shown(manager, new_id):
     def nothing():
         return None
 
-    options = workflow.options(max_preemptions=4, max_crashes=0, task_id="a")
+    options = workflow.options(
+        max_preemptions=4,
+        max_crashes=0,
+        task_id="a",
+        escalate={"num_cpus": 2},
+        limit={"num_cpus": 4},
+    )
     workflow.run(nothing.options(**options).bind(), workflow_id=new_id)
     shown = workflow.get_metadata(new_id, "a")["task_options"]
     assert (shown["max_preemptions"], shown["max_crashes"]) == (4, 0)
+    assert (shown["escalate"], shown["limit"]) == ({"num_cpus": 2.0}, {"num_cpus": 4.0})
     assert "max_oom_retries" not in shown
