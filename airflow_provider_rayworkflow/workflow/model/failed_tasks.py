@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_rayworkflow.workflow.format.columns import columns
 from airflow_provider_rayworkflow.workflow.format.documents import well_typed
+from airflow_provider_rayworkflow.workflow.format.shown_text import one_line
 
 if TYPE_CHECKING:
     from airflow_provider_rayworkflow.workflow.model.records import TaskFailure
@@ -64,8 +65,11 @@ class FailedTasks:
         return f"and {more} more" if more else ""
 
     def table(self) -> list[str]:
-        """A line for each task that is named, under a line of titles."""
-        rows = [(one.task_id, str(one.attempt), _first_line(one.error)) for one in self.first]
+        """A line for each task that is named, under a line of titles; safe for terminals."""
+        rows = [
+            (one_line(one.task_id), str(one.attempt), one_line(_first_line(one.error)))
+            for one in self.first
+        ]
         lines = list(columns([("FAILED TASK", "ATTEMPT", "ERROR"), *rows]))
         return [*lines, self.left_out] if self.left_out else lines
 

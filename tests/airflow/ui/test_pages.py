@@ -32,6 +32,8 @@ from stored import (
     origin,
 )
 
+from airflow_provider_rayworkflow.workflow.model.failed_tasks import FailedTask, FailedTasks
+from airflow_provider_rayworkflow.workflow.model.records import TaskFailure
 from airflow_provider_rayworkflow.workflow.storage.keys import quote_id
 from airflow_provider_rayworkflow.workflow.storage.mailbox import Mailbox
 
@@ -252,6 +254,21 @@ def test_values_that_are_not_json_are_not_shown_and_not_unpickled(client: Client
     task = client("admin").get(f"workflow/task?{of('pickled', task_id=node['task'])}").text
     assert "It is not JSON, and pages unpickle nothing." in task
     client("admin").post("workflow/action", json=body("pickled", "delete"), headers=OURS)
+
+
+def test_a_workflow_with_several_failures_has_a_table_of_them(client: Client, stored: Stored):
+    stored.run_again("failures", lambda: opaque.bind(), {})
+    failures = [
+        TaskFailure(task_id=f"day_{n}", type="E", message="<b>bad", traceback="") for n in (3, 7)
+    ]
+    failed = FailedTasks(total=60, first=tuple(FailedTask.of(one, 2) for one in failures))
+    stored.change("failures", "FAILED", failure=failures[0], failed_tasks=failed)
+    head = client("admin").get(f"workflow/live?{of('failures')}").json()["head"]
+    assert "60 tasks failed" in head
+    assert '<td class="id"><a href="#" data-task="day_7">day_7</a></td><td>2</td>' in head
+    assert "E: &lt;b&gt;bad" in head
+    assert "and 58 more" in head
+    client("admin").post("workflow/action", json=body("failures", "delete"), headers=OURS)
 
 
 # ---- in a browser
