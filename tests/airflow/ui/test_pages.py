@@ -371,7 +371,7 @@ def test_a_failed_workflow_shows_its_graph_and_the_failed_task(window):
     expect(panel.get_by_role("heading", level=2)).to_have_text("fit")  # by itself
     expect(panel).to_contain_text("ValueError: the delays of month 3 have no variance")
     shoot(page, "ui-workflow")
-    expect(resumed(page)).to_have_text("runs: it has no checkpoint yet")
+    expect(resumed(page)).to_have_text("runs: it failed")
     page.locator(".node", has_text="download_1").click()
     expect(panel.get_by_role("heading", level=2)).to_have_text("download_1")
     expect(panel).to_contain_text('"flights": 27006')
