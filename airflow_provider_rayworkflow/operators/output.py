@@ -60,7 +60,7 @@ def output_of(ended: StoredWorkflow, *, log: Logger, multiple_outputs: bool = Fa
 
 def _log_failed_tasks(record: StatusRecord, log: Logger) -> None:
     if (failed := record.failed_tasks) is not None:
-        table = "\n".join(map(shown_text, failed.table()))
+        table = "\n".join(failed.table())
         log.error("Workflow %s: %d tasks failed\n%s", record.workflow_id, failed.total, table)
 
 

@@ -38,6 +38,7 @@ _MAX_DETAILS = 1_000
 
 
 class _Failed(NamedTuple):
+    node: Node
     failure: TaskFailure
     exception: bytes
     attempt: int
@@ -82,13 +83,14 @@ class RunFailures:
         self._commits = commits
         self._tell = tell
         self._end = end
-        self._found: dict[Node, _Failed] = {}
+        self._found: dict[str, _Failed] = {}
         self._earlier: Mapping[str, TaskRecord] = {}
 
     def begin(self, schedule: Schedule, snapshot: Snapshot) -> None:
         """Go on with a new schedule: what failed in this run before is not tried again."""
         self._schedule = schedule
-        self._found.clear()
+        if not self.is_stopping:  # else what has failed may not be reached again
+            self._found.clear()
         failures = snapshot.checkpoints.failures
         epoch = self._claim.epoch
         self._earlier = {name: one for name, one in failures.items() if one.epoch == epoch}
@@ -118,7 +120,7 @@ class RunFailures:
 
     def _note(self, node: Node, failure: TaskFailure, exception: bytes) -> None:
         if len(self._found) < _MAX_DETAILS:
-            self._found[node] = _Failed(failure, exception, node.attempts)
+            self._found[node.task_id] = _Failed(node, failure, exception, node.attempts)
         else:
             short = TaskFailure(
                 task_id=failure.task_id,
@@ -127,7 +129,7 @@ class RunFailures:
                 traceback="",
                 cause=failure.cause,
             )
-            self._found[node] = _Failed(short, b"", node.attempts)
+            self._found[node.task_id] = _Failed(node, short, b"", node.attempts)
 
     def _as_exception(self, failure: TaskFailure) -> bytes:
         """A failure of the system, for tasks that take it."""
@@ -171,12 +173,12 @@ class RunFailures:
         """False for a task that is ready and does not run, which is taken care of."""
         if not (self.is_stopping or self._earlier or self._schedule.has_rules):
             return True
-        if self.gives_up(node):
-            return False
         if (record := self._earlier.get(node.task_id)) is not None and record.failure is not None:
             exception = (record.result.inline if record.result else b"") or b""
             self._note(node, record.failure, exception)
             self._end_without_value(node, Result(inline=exception))
+            return False
+        if self.gives_up(node):
             return False
         if is_skipped(node):
             self._skip(node)
@@ -213,9 +215,7 @@ class RunFailures:
         """How the run ends once nothing of it is under way; None if nothing has failed it."""
         if self.is_cleaning_up:
             return Outcome(stopped=Stop.CANCEL)
-        found = [
-            failed for node, failed in self._found.items() if not self._schedule.is_caught(node)
-        ]
+        found = [one for one in self._found.values() if not self._schedule.is_caught(one.node)]
         if not found:
             return None
         first = min(found, key=_weight)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_rayworkflow.workflow.format.columns import columns
 from airflow_provider_rayworkflow.workflow.format.documents import well_typed
+from airflow_provider_rayworkflow.workflow.format.shown_text import one_line
 from airflow_provider_rayworkflow.workflow.model.causes import Cause
 
 if TYPE_CHECKING:
@@ -65,13 +66,17 @@ class FailedTasks:
         return f"and {more} more" if more else ""
 
     def table(self) -> list[str]:
-        """A line for each task that is named, under a line of titles."""
-        titles = ("FAILED TASK", "ATTEMPT", "CAUSE", "ERROR")
+        """A line for each task that is named, under a line of titles; safe for terminals."""
         rows = [
-            (one.task_id, str(one.attempt), one.cause.value, _first_line(one.error))
+            (
+                one_line(one.task_id),
+                str(one.attempt),
+                one.cause.value,
+                one_line(_first_line(one.error)),
+            )
             for one in self.first
         ]
-        lines = list(columns([titles, *rows]))
+        lines = list(columns([("FAILED TASK", "ATTEMPT", "CAUSE", "ERROR"), *rows]))
         return [*lines, self.left_out] if self.left_out else lines
 
     def to_json(self) -> Json:

@@ -20,6 +20,7 @@ from airflow_provider_rayworkflow.workflow.model.records import OnChange, ReuseC
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.model.task_record import Checkpoints
 from airflow_provider_rayworkflow.workflow.scheduling.decision import TaskAction, needed
+from airflow_provider_rayworkflow.workflow.scheduling.failed_ends import FailedEnd, failed_ends
 from airflow_provider_rayworkflow.workflow.scheduling.snapshot import Snapshot, ids_of
 from airflow_provider_rayworkflow.workflow.storage.claims import next_claim
 from airflow_provider_rayworkflow.workflow.storage.keys import WorkflowFile
@@ -30,6 +31,10 @@ from airflow_provider_rayworkflow.workflow.storage.workflow_store import Workflo
 Json = dict[str, Any]
 
 _DROPPED = "it is not in the graph any more"
+_FAILED = {
+    FailedEnd.FAILED: "it failed",
+    FailedEnd.NOT_RUN: "it did not run, as a task upstream failed",
+}
 _ACTIONS = {TaskAction.REUSED: "reuse", TaskAction.CHECKED: "check", TaskAction.RUNS: "run"}
 
 
@@ -205,25 +210,28 @@ def make_plan(
     if from_task:
         snapshot.check_restart(from_task)
     status = found.status if found else WorkflowStatus.NONE
-    return _plan_of(snapshot, status, from_task, is_of_stored=graph is None)
+    epoch = earlier.epoch if earlier else 0
+    return _plan_of(snapshot, status, from_task, epoch, is_of_stored=graph is None)
 
 
 def _plan_of(
-    snapshot: Snapshot, status: WorkflowStatus, from_task: str, *, is_of_stored: bool
+    snapshot: Snapshot, status: WorkflowStatus, from_task: str, epoch: int, *, is_of_stored: bool
 ) -> Plan:
+    """The plan of a snapshot; ``epoch`` is that of the run before, 0 for none."""
     return Plan(
         workflow_id=snapshot.claim.workflow_id,
         status=status,
         on_change=snapshot.claim.on_change,
         from_task=from_task,
         is_of_stored=is_of_stored,
-        tasks=list(_planned(snapshot)),
+        tasks=list(_planned(snapshot, epoch)),
         dropped=sorted(snapshot.dropped),
     )
 
 
-def _planned(snapshot: Snapshot) -> Iterator[PlannedTask]:
+def _planned(snapshot: Snapshot, epoch: int) -> Iterator[PlannedTask]:
     decisions = snapshot.decisions
+    failed = failed_ends(snapshot, epoch=epoch)
     wanted: dict[str, bool] = {"": True}  # whether the result of a task is needed
     for level in snapshot.levels():
         indexes = (
@@ -235,11 +243,14 @@ def _planned(snapshot: Snapshot) -> Iterator[PlannedTask]:
             decision = decisions[task_id]
             wanted[task_id] = index in indexes
             is_planned = wanted[task_id] or decision.action is TaskAction.REUSED
+            reason = decision.reason
+            if decision.kind == "unfinished" and task_id in failed:
+                reason = _FAILED[failed[task_id]]
             yield PlannedTask(
                 task_id=task_id,
                 action=_ACTIONS[decision.action] if is_planned else "skip",
                 kind=decision.kind,
-                reason=decision.reason if is_planned else _not_needed(decision.reason),
+                reason=reason if is_planned else _not_needed(reason),
                 on_change=decision.on_change,
                 creator=level.creator,
                 is_forgotten=decision.is_forgotten,

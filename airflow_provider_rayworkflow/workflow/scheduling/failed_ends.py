@@ -17,14 +17,17 @@ class FailedEnd(StrEnum):
     NOT_RUN = "not run"
 
 
-def failed_ends(snapshot: Snapshot, also: Collection[str] = ()) -> Mapping[str, FailedEnd]:
-    """The tasks that have failed in the run of the snapshot's claim, and those that can't run for it.
+def failed_ends(
+    snapshot: Snapshot, also: Collection[str] = (), *, epoch: int = 0
+) -> Mapping[str, FailedEnd]:
+    """The tasks that have failed in a run, and those that could not run because of that.
 
     A task whose continuation has failed counts as failed.
 
     :param also: tasks that have failed and left no record of that.
+    :param epoch: of the run; 0 for that of the snapshot's claim.
     """
-    epoch = snapshot.claim.epoch
+    epoch = epoch or snapshot.claim.epoch
     failures = snapshot.checkpoints.failures
     failed = {task_id for task_id, record in failures.items() if record.epoch == epoch}
     failed.update(filter(None, also))

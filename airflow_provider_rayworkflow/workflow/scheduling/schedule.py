@@ -65,11 +65,11 @@ class Schedule:
 
     def is_needless(self, node: Node) -> bool:
         """True if the task ended without a value, or an exception was caught by it or in its place."""
-        return node.has_no_value or self.is_caught(node)
+        return node.has_no_value or (self._has_caught and self.is_caught(node))
 
     def is_caught(self, node: Node) -> bool:
         """True if the task belongs to a continuation whose exception was caught, or caught one."""
-        current = node if self._has_caught else None
+        current: Node | None = node
         while current is not None:
             if current.is_caught:
                 return True

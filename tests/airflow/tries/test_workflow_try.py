@@ -15,7 +15,7 @@ from airflow_provider_rayworkflow.tries.decision import Action
 from airflow_provider_rayworkflow.tries.run_spec import RunSpec
 from airflow_provider_rayworkflow.tries.workflow_log import WorkflowLog
 from airflow_provider_rayworkflow.tries.workflow_try import WorkflowTry
-from airflow_provider_rayworkflow.workflow.model.records import ReuseCounts, StartOptions
+from airflow_provider_rayworkflow.workflow.model.records import OnFailure, ReuseCounts, StartOptions
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
@@ -68,6 +68,7 @@ class Engine:
 
     def submit(self, options: StartOptions) -> None:
         start = f" from {options.from_task}" if options.from_task else ""
+        self.policy = options.on_failure
         self.calls.append(f"submit {options.on_existing}{start}")
 
     def attach(self) -> None:
@@ -87,11 +88,17 @@ class Engine:
         return found.record.stopped_by == "other"
 
 
-def new_run(stored: Stored, engine: Engine, *, patience_s: float = 0) -> WorkflowTry:
+def new_run(
+    stored: Stored,
+    engine: Engine,
+    *,
+    patience_s: float = 0,
+    on_failure: OnFailure | None = None,
+) -> WorkflowTry:
     return WorkflowTry(
         hook=stored,
         engine=engine,
-        spec=RunSpec(workflow_id="w"),
+        spec=RunSpec(workflow_id="w", on_failure=on_failure),
         poll_interval_s=0.001,
         backoff=Backoff(patience_s, first_wait_s=0.001),
         log=WorkflowLog("w"),
@@ -101,6 +108,14 @@ def new_run(stored: Stored, engine: Engine, *, patience_s: float = 0) -> Workflo
 def run(stored: Stored, engine: Engine, action: Action, *, patience_s: float = 0) -> StoredWorkflow:
     attempt = new_run(stored, engine, patience_s=patience_s)
     return attempt.wait(attempt.start(action, before=None))
+
+
+@pytest.mark.parametrize("policy", ["finish", None])
+def test_each_submission_of_a_try_says_what_becomes_of_other_tasks_after_a_failure(policy):
+    engine = Engine()
+    attempt = new_run(Stored(RUNNING, SUCCESSFUL), engine, on_failure=policy)
+    attempt.wait(attempt.start(Action.RUN, before=None))
+    assert engine.policy == policy
 
 
 def test_a_workflow_is_restarted_from_a_task_once():

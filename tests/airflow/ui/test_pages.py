@@ -32,6 +32,8 @@ from stored import (
     origin,
 )
 
+from airflow_provider_rayworkflow.workflow.model.failed_tasks import FailedTask, FailedTasks
+from airflow_provider_rayworkflow.workflow.model.records import TaskFailure
 from airflow_provider_rayworkflow.workflow.storage.keys import quote_id
 from airflow_provider_rayworkflow.workflow.storage.mailbox import Mailbox
 
@@ -254,6 +256,21 @@ def test_values_that_are_not_json_are_not_shown_and_not_unpickled(client: Client
     client("admin").post("workflow/action", json=body("pickled", "delete"), headers=OURS)
 
 
+def test_a_workflow_with_several_failures_has_a_table_of_them(client: Client, stored: Stored):
+    stored.run_again("failures", lambda: opaque.bind(), {})
+    failures = [
+        TaskFailure(task_id=f"day_{n}", type="E", message="<b>bad", traceback="") for n in (3, 7)
+    ]
+    failed = FailedTasks(total=60, first=tuple(FailedTask.of(one, 2) for one in failures))
+    stored.change("failures", "FAILED", failure=failures[0], failed_tasks=failed)
+    head = client("admin").get(f"workflow/live?{of('failures')}").json()["head"]
+    assert "60 tasks failed" in head
+    assert '<td class="id"><a href="#" data-task="day_7">day_7</a></td><td>2</td>' in head
+    assert "E: &lt;b&gt;bad" in head
+    assert "and 58 more" in head
+    client("admin").post("workflow/action", json=body("failures", "delete"), headers=OURS)
+
+
 # ---- in a browser
 
 
@@ -354,7 +371,7 @@ def test_a_failed_workflow_shows_its_graph_and_the_failed_task(window):
     expect(panel.get_by_role("heading", level=2)).to_have_text("fit")  # by itself
     expect(panel).to_contain_text("ValueError: the delays of month 3 have no variance")
     shoot(page, "ui-workflow")
-    expect(resumed(page)).to_have_text("runs: it has no checkpoint yet")
+    expect(resumed(page)).to_have_text("runs: it failed")
     page.locator(".node", has_text="download_1").click()
     expect(panel.get_by_role("heading", level=2)).to_have_text("download_1")
     expect(panel).to_contain_text('"flights": 27006')

@@ -71,7 +71,7 @@ def test_the_plan_of_a_resume_is_of_the_stored_graph(
         TASK    ACTION  WHY
         load    reuse   its inputs are the same
         clean   reuse   its inputs are the same
-        report  run     it has no checkpoint yet
+        report  run     it failed
         """)
     assert "clean   run     restarted from it" in printed(
         capsys, "plan", "daily", "--from-task", "clean"
@@ -97,7 +97,7 @@ def test_the_plan_of_a_run_compares_the_graph_that_a_function_returns(
     assert [(task["task_id"], task["action"], task["reason"]) for task in value["tasks"]] == [
         ("read", "run", "it is new"),
         ("clean", "check", "it takes what may change: read"),
-        ("report", "run", "it has no checkpoint yet"),
+        ("report", "run", "it failed"),
     ]
     assert value["dropped"] == ["load"]
     assert (value["status"], value["on_change"]) == ("FAILED", "reuse")
@@ -114,7 +114,7 @@ def test_the_table_says_that_a_run_would_be_refused(
         TASK    ACTION  WHY
         load    reuse   its inputs are the same
         clean   run     its arguments have changed
-        report  run     it has no checkpoint yet
+        report  run     it failed
         """)
     assert "refused" not in printed(capsys, *call)
 

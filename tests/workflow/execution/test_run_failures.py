@@ -179,6 +179,16 @@ def test_results_that_are_lost_change_nothing_of_how_a_run_ends_that_goes_on(pla
     assert status_after(outcome) is status_of(faults, found)
 
 
+@given(graphs(), FAULTS, SEEDS)
+def test_results_that_are_lost_keep_no_failure_from_stopping_a_run(plan, faults, seed):
+    runner = ForgetfulRunner
+    faulty = broken(plan, faults)
+    outcome, _ = execute_plan(faulty, MemoryStore(), seed, runner_type=runner, on_failure="stop")
+    fails = any(end.how == "failed" for end in ends(plan, faults).values())
+    assert (outcome.failure is not None) == fails
+    assert failed_names(outcome) <= names(faults)
+
+
 @pytest.mark.invariant(1)
 @given(graphs(), FAULTS, FAULTS, SEEDS)
 def test_a_resume_runs_what_failed_what_waited_and_what_took_another_end(plan, faults, later, seed):

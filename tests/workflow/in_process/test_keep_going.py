@@ -77,6 +77,9 @@ def test_a_run_that_goes_on_commits_all_that_it_can_and_one_resume_runs_the_rest
             **{f"p{n}": "committed" for n in range(8)},
             **{"p2": "failed", "p5": "failed", "test_keep_going.total": "not run"},
         }
+        reasons = {task.task_id: task.reason for task in workflows.plan(None, "w").tasks}
+        assert reasons["p2"] == reasons["p5"] == "it failed"
+        assert reasons["test_keep_going.total"] == "it did not run, as a task upstream failed"
         BAD.clear()
         calls.clear()
         assert workflows.resume("w") == sum(range(8))

@@ -140,7 +140,7 @@ def answers(store: WorkflowStore, record: StatusRecord) -> dict[str, set[str]]:
 
 def page(store: WorkflowStore, found: StoredWorkflow) -> set[str]:
     views = tasks_of_page(store, found)
-    return {view.task_id for view in views if view.state not in ("idle", "failed")}
+    return {view.task_id for view in views if view.state not in ("idle", "not_run", "failed")}
 
 
 def tasks_of_page(store: WorkflowStore, found: StoredWorkflow) -> list[TaskView]:
