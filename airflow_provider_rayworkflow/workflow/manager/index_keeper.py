@@ -10,7 +10,8 @@ from airflow_provider_rayworkflow.workflow.exceptions import CorruptedDataError,
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.manager.registry import Registry
 from airflow_provider_rayworkflow.workflow.storage.change_logs import Change
-from airflow_provider_rayworkflow.workflow.storage.index_updates import rebuild, take_over
+from airflow_provider_rayworkflow.workflow.storage.index_rebuild import rebuild
+from airflow_provider_rayworkflow.workflow.storage.index_updates import take_over
 from airflow_provider_rayworkflow.workflow.storage.left_logs import LeftLogs
 
 log = get_logger(__name__)

@@ -250,13 +250,12 @@ class Index:
         self,
         items: Iterable[Item],
         *,
-        is_sorted: bool = False,
         after: int | None = None,
         least: int = 0,
     ) -> bool:
         """Make the next version of these items alone, whether or not what is there is whole.
 
-        :param is_sorted: they come in the order of their keys: then few are held at the same time.
+        :param items: by key; few are held at the same time.
         :param after: the version that was the latest when the items were read, None for when the call
             began.
         :param least: the version that it has at least, where roots that readers know may be lost.
@@ -267,9 +266,8 @@ class Index:
         begun = self.last_version() if after is None else after
         version = max(begun + 1, least)
         writer = NodeWriter(self.nodes, version)
-        ordered = items if is_sorted else sorted(items, key=lambda item: item[0])
         try:
-            node = index_tree.build(ordered, write=writer.write, tally=self.nodes.tally)
+            node = index_tree.build(items, write=writer.write, tally=self.nodes.tally)
             writer.flush()
         except BaseException:
             writer.discard()

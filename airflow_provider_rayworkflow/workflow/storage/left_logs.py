@@ -10,11 +10,8 @@ from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.model.index_row import IndexRow
 from airflow_provider_rayworkflow.workflow.storage.change_logs import KEPT_S, Change, ChangeLog
 from airflow_provider_rayworkflow.workflow.storage.change_notes import is_visitor, new_visitor_id
-from airflow_provider_rayworkflow.workflow.storage.index_updates import (
-    rebuild,
-    take_over,
-    take_over_active,
-)
+from airflow_provider_rayworkflow.workflow.storage.index_rebuild import rebuild
+from airflow_provider_rayworkflow.workflow.storage.index_updates import take_over, take_over_active
 from airflow_provider_rayworkflow.workflow.storage.leases import since_boot
 from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader
 from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore

@@ -264,11 +264,8 @@ class Overview:
 
         A workflow comes once more for a status that was replaced, and a long id as its segment.
         """
-        for entry in self.store.bytes.list(keys.STATUSES):
-            if entry.problem is not None:
-                self._report(entry.problem)
-            key = keys.parse_status_key(entry.key)
-            if key is not None and key.segment not in self._held.rows:
+        for key in self.store.iter_names(self._report):
+            if key.segment not in self._held.rows:
                 row = _row_of(key, keys.unquote_id(key.segment) or key.segment)
                 yield Listed(row=row, status=self._status_of(row), has_times=False)
         yield from map(self._as_read, self._held.rows.values())

@@ -11,7 +11,7 @@ from sample_records import lease, status_record
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 from airflow_provider_rayworkflow.workflow.storage.change_logs import ChangeLog
-from airflow_provider_rayworkflow.workflow.storage.index_updates import rebuild
+from airflow_provider_rayworkflow.workflow.storage.index_rebuild import rebuild
 from airflow_provider_rayworkflow.workflow.storage.overview import Overview
 
 S = TypeVar("S")
