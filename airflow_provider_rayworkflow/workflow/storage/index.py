@@ -13,10 +13,15 @@ the nodes that a version has replaced are deleted by the commit after it, so a r
 
 What a process leaves that dies between two of these writes is in no tree. It stays until the index
 is rebuilt.
+
+An index that is rebuilt is the next version, too. Where all roots are lost, a version without items comes
+first (:meth:`Index.begin`), so that of several that rebuild it, and of those who commit to what one of them has
+made, one is first again.
 """
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -68,6 +73,7 @@ class _Root:
     :ivar base: the token of the root that it goes on from, ``""`` for none.
     :ivar rebuilt: the version that was made anew last; no node of an earlier one is in it. 0 for none.
     :ivar replaced: the refs of the nodes that the version before has, and this one has not.
+    :ivar is_made: False for :meth:`Index.begin`.
     """
 
     version: int
@@ -75,6 +81,7 @@ class _Root:
     base: str
     rebuilt: int
     replaced: tuple[str, ...]
+    is_made: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -181,7 +188,8 @@ class Index:
             if not (versions := self._versions()):
                 return None
             try:
-                return self._read(max(versions))
+                tree = self._read(max(versions))
+                return tree if tree.root.is_made else None
             except KeyNotFoundError:
                 continue  # two commits have come since the listing
         raise CorruptedDataError(INDEX_ROOTS, "its roots keep vanishing")
@@ -246,25 +254,38 @@ class Index:
             self._clean(root.version, outcome.versions, None if tree is None else tree.root)
         return outcome.has_won
 
+    def begin(self, version: int) -> int:
+        """Where no root is left: say that an index is going to be made. Returns the version, which has no items.
+
+        Readers find no index, and earlier versions get no commits any more. So what :meth:`rebuild` makes after
+        this version, of what is read from now on, has all that they had.
+
+        :raises StorageError: when it can't be written.
+        """
+        token = secrets.token_hex(8)
+        root = _Root(
+            version=version, token=token, base="", rebuilt=version, replaced=(), is_made=False
+        )
+        self._write(root, EMPTY)
+        return version
+
     def rebuild(
         self,
         items: Iterable[Item],
         *,
         after: int | None = None,
-        least: int = 0,
     ) -> bool:
         """Make the next version of these items alone, whether or not what is there is whole.
 
         :param items: by key; few are held at the same time.
         :param after: the version that was the latest when the items were read, None for when the call
             began.
-        :param least: the version that it has at least, where roots that readers know may be lost.
         :returns: False if another one has come since then: then nothing has changed.
         :raises ValueError: when two items have the same key, or they are not sorted.
         :raises StorageError: when the index can't be written.
         """
         begun = self.last_version() if after is None else after
-        version = max(begun + 1, least)
+        version = begun + 1
         writer = NodeWriter(self.nodes, version)
         try:
             node = index_tree.build(items, write=writer.write, tally=self.nodes.tally)
@@ -307,17 +328,21 @@ class Index:
 
     # ---- the write that decides
 
-    def _put(self, root: _Root, node: IndexNode) -> _Outcome:
+    def _write(self, root: _Root, node: IndexNode) -> bool:
         key = index_root_key(root.version)
         body = {
             "version": root.version,
             "token": root.token,
             "base": root.base,
             "rebuilt": root.rebuilt,
+            "is_made": root.is_made,
         }
         content = {"node": node.to_json(), "replaced": root.replaced}
         data, _ = dump_packed(key, "index", body, content, signing=self._signing)
-        if not self._store.put_if_absent(key, data):
+        return self._store.put_if_absent(key, data)
+
+    def _put(self, root: _Root, node: IndexNode) -> _Outcome:
+        if not self._write(root, node):
             return _Outcome(has_won=False, is_unused=True)
         if self._store.weakness and (token := self._token_of(root.version)) != root.token:
             return _Outcome(has_won=False, is_unused=token is not None)  # two won: the last one has

@@ -115,18 +115,14 @@ def rebuild(store: WorkflowStore, *, now: float, most: int = ROWS_HELD) -> int:
     :param most: how many workflows are held at a time.
     :raises StorageError: when the storage does not answer, or there is no room for temporary files.
     """
-    after = store.index.last_version()
+    after = _begun(store, now)
     while True:
         with SortedRows(now, most=most) as rows:
             for row in _all_rows(store, most):
                 rows.add(row)
             replaced: _Replaced = {}
-            version = _version(after, now)
-            while not store.index.rebuild(
-                rows.items(version, replaced), after=after, least=version
-            ):
-                before, after = after, store.index.last_version()
-                version = _version(after, now)
+            while not store.index.rebuild(rows.items(after + 1, replaced), after=after):
+                before, after = after, _begun(store, now)
                 try:
                     replaced |= _read_changed(store, before)
                 except (CorruptedDataError, KeyNotFoundError):
@@ -135,9 +131,12 @@ def rebuild(store: WorkflowStore, *, now: float, most: int = ROWS_HELD) -> int:
                 return rows.number
 
 
-def _version(after: int, now: float) -> int:
-    """Change logs and watchers know versions of an index that was lost: none comes twice."""
-    return after + 1 if after else min(int(now), _MOST_BY_TIME)
+def _begun(store: WorkflowStore, now: float) -> int:
+    """The version after which an index is made of what is read from now on.
+
+    Change logs and watchers know versions of an index that was lost: none comes twice.
+    """
+    return store.index.last_version() or store.index.begin(min(max(1, int(now)), _MOST_BY_TIME))
 
 
 def _read_changed(store: WorkflowStore, since: int) -> _Replaced:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+import pytest
 from agreement import check_lists, fresh
 from change_log_rows import NoNotes
 from sample_records import status_record
+from stepwise import Stepwise
 
 from airflow_provider_rayworkflow.workflow.model.index_row import IndexRow
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus as Status
 from airflow_provider_rayworkflow.workflow.storage import Entry, WorkflowStore
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
-from airflow_provider_rayworkflow.workflow.storage.byte_store import Put
+from airflow_provider_rayworkflow.workflow.storage.byte_store import ByteStore, Put
+from airflow_provider_rayworkflow.workflow.storage.change_logs import Change, ChangeLog
 from airflow_provider_rayworkflow.workflow.storage.index_rebuild import rebuild
+from airflow_provider_rayworkflow.workflow.storage.index_updates import take_over
+from airflow_provider_rayworkflow.workflow.storage.overview import Overview
 from airflow_provider_rayworkflow.workflow.storage.statuses import status_put
 
 ENDED = (Status.SUCCESSFUL, Status.FAILED, Status.CANCELED)
@@ -69,3 +74,52 @@ def test_an_index_of_many_is_the_same_as_one_of_few():
     trees = [WorkflowStore(store).index.load() for store in (few, many)]
     one, other = ([*tree.scan()] for tree in trees if tree)
     assert one == other
+
+
+def listed(store: MemoryStore) -> dict[str, Status]:
+    return {one.workflow_id: one.status for one in Overview(fresh(store)).find(ENDED)}
+
+
+def changes(store: MemoryStore, workflow_id: str, status: Status, *, now: float) -> None:
+    """A visitor changes a workflow, and a manager takes its log over where there is an index."""
+    opened = fresh(store).with_notes(NoNotes())
+    since = opened.index.last_version()
+    record = status_record(status, workflow_id, epoch=9, number=9)
+    opened.write_status(record)
+    change = Change(seq=1, segment=workflow_id, row=IndexRow.of(record, workflow_id))
+    visit = ChangeLog(writer="visitor-1", changes=[change], seq=1, version=since, is_done=True)
+    opened.changes.write(visit)
+    if take_over(opened, [change], since=since, now=now) is not None:
+        opened.changes.delete("visitor-1")
+
+
+def rebuilds(now: float) -> Callable[[ByteStore], object]:
+    return lambda store: rebuild(fresh(store), now=now)
+
+
+@pytest.mark.parametrize(("one_now", "other_now"), [(1000.0, 1005.0), (1005.0, 1000.0)])
+def test_two_that_make_a_lost_index_anew_at_the_same_time_lose_no_change(
+    one_now: float, other_now: float
+):
+    """Wherever both stand when one of them goes on, and a change comes in before the other one does."""
+    for of_other in range(40):
+        for of_one in range(40):
+            store = MemoryStore()
+            filled(store, 2)
+            one = Stepwise(store, rebuilds(one_now))
+            other = Stepwise(store, rebuilds(other_now))
+            other.step(of_other)
+            one.step(of_one)
+            is_other_done, is_one_done = other.is_done, one.is_done
+            one.finish()
+            changes(store, "w0000", Status.CANCELED, now=one_now)
+            there = {"w0000": Status.CANCELED, "w0001": Status.FAILED}
+            while not other.is_done:
+                other.step()
+                assert listed(store) == there, f"after {of_other} and {of_one} calls"
+            assert listed(store) == there
+            if is_one_done:
+                break
+        if is_other_done:
+            return
+    raise AssertionError("they take more calls than were tried")
