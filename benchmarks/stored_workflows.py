@@ -121,9 +121,9 @@ def generate(uri: str, number: int, *, now: float) -> None:
             rows.add(IndexRow.of(record, quote_id(record.workflow_id)))
             yield status_put(record)
 
-    with SortedRows(now) as rows:
+    with SortedRows() as rows:
         _write(uri, store, puts(rows))
-        store.index.rebuild(rows.items(1))
+        store.index.rebuild(rows.items())
 
 
 def _write(uri: str, store: WorkflowStore, puts: Iterator[Put]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -31,8 +32,6 @@ BY_END = "e/"
 BY_ID = "i/"
 #: The version of the index in which a change came in, and the segment.
 FEED = "l/"
-#: The time of a deletion, and the segment.
-DELETIONS = "g/"
 
 #: All of them.
 ORDERS = (
@@ -43,7 +42,6 @@ ORDERS = (
     BY_END,
     BY_ID,
     FEED,
-    DELETIONS,
 )
 
 # A larger origin than Airflow's ids make is not kept.
@@ -58,7 +56,7 @@ class IndexRow:
     :ivar segment: of its id, as :func:`.keys.quote_id` makes it.
     :ivar status: as written; NONE: it was deleted.
     :ivar epoch: with ``number`` and ``manager_id`` the rest of the name of its status document.
-    :ivar created_at: seconds since the epoch, as the others; of a deleted one, when it was deleted.
+    :ivar created_at: seconds since the epoch, as the others.
     :ivar changed_at: when it got its status; 0 where that is not known.
     :ivar tasks_done: as the status was written, with ``tasks_total``.
     :ivar origin: the task instance that started it, as its metadata has it; None for none.
@@ -145,9 +143,9 @@ _DEFAULTS: Json = {
 
 
 def index_keys(row: IndexRow) -> list[str]:
-    """All keys under which the index has a workflow, but for its place in the feed."""
+    """All keys under which the index has a workflow, but for its place in the feed; none for a deleted one."""
     if row.status is WorkflowStatus.NONE:
-        return [id_key(row.segment), f"{DELETIONS}{time_key(row.created_at)}/{row.segment}"]
+        return []
     created = f"{time_key(row.created_at)}/{row.segment}"
     found = [id_key(row.segment), creation_key(row), by_status(row.status) + created]
     if row.dag_id:
@@ -163,7 +161,7 @@ def status_of(value: Json) -> str:
 
 
 def id_key(segment: str) -> str:
-    """Where a workflow, or the note that it was deleted, stands by its id."""
+    """Where a workflow stands by its id."""
     return BY_ID + segment
 
 
@@ -209,6 +207,22 @@ def feed_key(version: int, segment: str) -> str:
     :param version: of the index, in which it comes in.
     """
     return f"{FEED}{version:010d}/{segment}"
+
+
+def is_newer(row: IndexRow, version: int, came: Iterable[tuple[int, Json]]) -> bool:
+    """True if a change is certainly later than what the index has.
+
+    :param version: of the index, when the change was not made yet.
+    :param came: what came into the index of the workflow, with the version in which it did.
+    """
+    return all(
+        at <= version
+        or (
+            value["manager_id"] == row.manager_id
+            and (value["epoch"], value["number"]) <= row.position
+        )
+        for at, value in came
+    )
 
 
 def time_key(seconds: float) -> str:

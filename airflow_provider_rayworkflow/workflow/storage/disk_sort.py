@@ -80,7 +80,8 @@ class DiskSort:
 
     def _read(self, run: Sequence[_Block]) -> Iterator[Item]:
         for block in run:
-            yield from json.loads(zlib.decompress(self._packed(block)))
+            for item in json.loads(zlib.decompress(self._packed(block))):
+                yield item[0], item[1]
 
     def _packed(self, block: _Block) -> bytes:
         assert self._file is not None

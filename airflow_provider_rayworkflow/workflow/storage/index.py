@@ -73,6 +73,7 @@ class _Root:
     :ivar base: the token of the root that it goes on from, ``""`` for none.
     :ivar rebuilt: the version that was made anew last; no node of an earlier one is in it. 0 for none.
     :ivar replaced: the refs of the nodes that the version before has, and this one has not.
+    :ivar forgotten: as :meth:`Index.commit` was told.
     :ivar is_made: False for :meth:`Index.begin`.
     """
 
@@ -81,6 +82,7 @@ class _Root:
     base: str
     rebuilt: int
     replaced: tuple[str, ...]
+    forgotten: int = 0
     is_made: bool = True
 
 
@@ -116,9 +118,9 @@ class Tree:
         return self.root.version
 
     @property
-    def rebuilt(self) -> int:
-        """The version that was made anew last: it says nothing of deletions before. 0 for none."""
-        return self.root.rebuilt
+    def told_since(self) -> int:
+        """What came into it after this version is all in its feed. It was made anew then, or has forgotten more."""
+        return max(self.root.rebuilt, self.root.forgotten)
 
     def get(self, key: str) -> Json | None:
         """The value of a key, None if there is no such item."""
@@ -204,11 +206,14 @@ class Index:
             raise CorruptedDataError(index_root_key(tree.version), "a node of it is missing")
         return latest
 
-    def commit(self, tree: Tree | None, changes: Mapping[str, Json | None]) -> bool:
+    def commit(
+        self, tree: Tree | None, changes: Mapping[str, Json | None], *, forgets: int = 0
+    ) -> bool:
         """Make the next version. A write for each node that it replaces, one of the root, and a listing.
 
         :param tree: as :meth:`load` gave it; None for no index.
         :param changes: the new values by key; None deletes the item, if there is one.
+        :param forgets: the latest version whose items in a feed are among what is deleted.
         :returns: False if another commit was first: then nothing has changed, unless three more came
             within the last moments of this one. True if all changes are in the index, also without a
             new version where they were before.
@@ -239,13 +244,7 @@ class Index:
             raise
         if node is before and tree is not None:
             return True
-        root = _Root(
-            version=1 if tree is None else tree.version + 1,
-            token=writer.token,
-            base="" if tree is None else tree.root.token,
-            rebuilt=0 if tree is None else tree.rebuilt,
-            replaced=tuple(replaced),
-        )
+        root = _next_root(tree, writer.token, replaced, forgets)
         # If this raises, the root may be there: its nodes stay.
         outcome = self._put(root, node)
         if outcome.is_unused:
@@ -335,6 +334,7 @@ class Index:
             "token": root.token,
             "base": root.base,
             "rebuilt": root.rebuilt,
+            "forgotten": root.forgotten,
             "is_made": root.is_made,
         }
         content = {"node": node.to_json(), "replaced": root.replaced}
@@ -388,3 +388,22 @@ class Index:
             found = parse_index_node(entry.key)
             if found is not None and found[0] <= root.version and root.token not in found[1]:
                 yield entry.key
+
+
+def _next_root(tree: Tree | None, token: str, replaced: Sequence[str], forgets: int) -> _Root:
+    """The root of the version that a commit makes.
+
+    :param forgets: as for :meth:`Index.commit`.
+    """
+    before = _NO_ROOT if tree is None else tree.root
+    return _Root(
+        version=before.version + 1,
+        token=token,
+        base=before.token,
+        rebuilt=before.rebuilt,
+        replaced=tuple(replaced),
+        forgotten=max(forgets, before.forgotten),
+    )
+
+
+_NO_ROOT = _Root(version=0, token="", base="", rebuilt=0, replaced=())

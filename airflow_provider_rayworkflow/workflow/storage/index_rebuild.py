@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from itertools import islice
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from airflow_provider_rayworkflow.workflow.exceptions import (
     CorruptedDataError,
@@ -24,24 +24,25 @@ from airflow_provider_rayworkflow.workflow.model.index_row import (
     ORDERS,
     IndexRow,
     feed_key,
-    feed_value,
     index_keys,
 )
 from airflow_provider_rayworkflow.workflow.model.index_tree import Item
 from airflow_provider_rayworkflow.workflow.storage.at_once import map_at_once
+from airflow_provider_rayworkflow.workflow.storage.completions import known_versions
 from airflow_provider_rayworkflow.workflow.storage.disk_sort import DiskSort
 from airflow_provider_rayworkflow.workflow.storage.keys import StatusKey, unquote_id
 from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
 
 log = get_logger(__name__)
 
-#: How long the feed keeps a change. A watcher that was away for longer misses what came before.
-FEED_S = 90 * 86_400.0
 #: So many workflows are held at a time.
 ROWS_HELD = 10_000
 _MOST_READ = 1000
 # Versions have ten digits.
 _MOST_BY_TIME = 5_000_000_000
+_MOST_KNOWN = 9_000_000_000
+# A watcher stores how far it has come only now and then.
+_MORE_THAN_NOTED = 1000
 
 _Replaced = dict[str, IndexRow | None]
 
@@ -49,14 +50,11 @@ _Replaced = dict[str, IndexRow | None]
 class SortedRows:
     """All items of an index, of rows in any order, which are not held. A context manager: its end forgets them.
 
-    :param now: seconds since the epoch.
     :param most: how many rows are held.
     :ivar number: of the workflows of the last :meth:`items`.
     """
 
-    def __init__(self, now: float, *, most: int = ROWS_HELD) -> None:
-        self._now = now
-        self._most = most
+    def __init__(self, most: int = ROWS_HELD) -> None:
         self._orders = {prefix: DiskSort(most) for prefix in sorted(ORDERS)}
         self._open = ExitStack()
         self.number = 0
@@ -73,42 +71,39 @@ class SortedRows:
 
     def add(self, row: IndexRow) -> None:
         """Take one more."""
-        for prefix, key, value in self._items_of(row):
-            self._orders[prefix].add(key, value)
+        value = row.to_json()
+        for key in index_keys(row):
+            self._orders[_order_of(key)].add(key, value)
 
-    def items(self, version: int, replaced: Mapping[str, IndexRow | None] = {}) -> Iterator[Item]:
+    def items(self, replaced: Mapping[str, IndexRow | None] = {}) -> Iterator[Item]:
         """All items by key.
 
-        :param version: of the index.
         :param replaced: rows that take the place of those which were added, by segment; None for none.
         """
         self.number = 0
         for prefix, order in self._orders.items():
             kept = (item for item in order if item[1]["segment"] not in replaced)
             newer = [
-                (key, value)
+                (key, row.to_json())
                 for row in replaced.values()
                 if row is not None
-                for of, key, value in self._items_of(row)
-                if of == prefix
+                for key in index_keys(row)
+                if _order_of(key) == prefix
             ]
-            for key, value in heapq.merge(kept, sorted(newer, key=_key_of), key=_key_of):
+            for item in heapq.merge(kept, sorted(newer, key=_key_of), key=_key_of):
                 self.number += prefix == BY_ID
-                yield feed_key(version, key) if prefix == FEED else key, value
+                yield item
 
-    def _items_of(self, row: IndexRow) -> Iterator[tuple[str, str, Any]]:
-        value = row.to_json()
-        for key in index_keys(row):
-            yield key[:2], key, value
-        if not row.status.is_active and row.last_at > self._now - FEED_S:
-            yield FEED, row.segment, feed_value(row, self._now)
+
+def _order_of(key: str) -> str:
+    return key[: len(BY_ID)]
 
 
 def rebuild(store: WorkflowStore, *, now: float, most: int = ROWS_HELD) -> int:
     """Make the index anew from all statuses; returns how many workflows it has.
 
-    One listing, and a read for each workflow. What comes into the index meanwhile is read once more. Watchers are
-    given earlier ends once more, and know them. What is sorted meanwhile lies in temporary files, which take
+    One listing, and a read for each workflow. What comes into the index meanwhile is read once more. Its feed is
+    empty: watchers look at the ends of the last days instead. What is sorted meanwhile lies in temporary files, which take
     about as much as the index.
 
     :param now: seconds since the epoch.
@@ -117,11 +112,11 @@ def rebuild(store: WorkflowStore, *, now: float, most: int = ROWS_HELD) -> int:
     """
     after = _begun(store, now)
     while True:
-        with SortedRows(now, most=most) as rows:
+        with SortedRows(most) as rows:
             for row in _all_rows(store, most):
                 rows.add(row)
             replaced: _Replaced = {}
-            while not store.index.rebuild(rows.items(after + 1, replaced), after=after):
+            while not store.index.rebuild(rows.items(replaced), after=after):
                 before, after = after, _begun(store, now)
                 try:
                     replaced |= _read_changed(store, before)
@@ -134,15 +129,26 @@ def rebuild(store: WorkflowStore, *, now: float, most: int = ROWS_HELD) -> int:
 def _begun(store: WorkflowStore, now: float) -> int:
     """The version after which an index is made of what is read from now on.
 
-    Change logs and watchers know versions of an index that was lost: none comes twice.
+    Change logs and watchers know versions of an index that was lost: none comes twice, whatever the clock says.
     """
-    return store.index.last_version() or store.index.begin(min(max(1, int(now)), _MOST_BY_TIME))
+    if last := store.index.last_version():
+        return last
+    known = [version for version in _known_versions(store) if version < _MOST_KNOWN]
+    least = max(known, default=0) + _MORE_THAN_NOTED
+    return store.index.begin(max(least, min(int(now), _MOST_BY_TIME)))
+
+
+def _known_versions(store: WorkflowStore) -> Iterator[int]:
+    for writer in store.changes.writers():
+        with suppress(CorruptedDataError, KeyNotFoundError):
+            yield store.changes.read(writer).version
+    yield from known_versions(store)
 
 
 def _read_changed(store: WorkflowStore, since: int) -> _Replaced:
     """Read again what came into the index after a version."""
     tree = store.index.load()
-    if tree is None or tree.rebuilt > since:
+    if tree is None or tree.told_since > since:
         raise KeyNotFoundError(FEED)  # the feed does not tell
     changed = {
         value["segment"]

@@ -2,44 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 from airflow_provider_rayworkflow.workflow.exceptions import KeyNotFoundError
-from airflow_provider_rayworkflow.workflow.model import index_row
 from airflow_provider_rayworkflow.workflow.model.index_row import (
-    DELETIONS,
     FEED,
     IndexRow,
+    behind,
     by_status,
     feed_key,
     feed_value,
     id_key,
     index_keys,
-    time_key,
+    is_newer,
 )
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage.change_logs import Change
 from airflow_provider_rayworkflow.workflow.storage.index import Tree
-from airflow_provider_rayworkflow.workflow.storage.index_rebuild import FEED_S, read_rows
+from airflow_provider_rayworkflow.workflow.storage.index_rebuild import read_rows
 from airflow_provider_rayworkflow.workflow.storage.keys import unquote_id
+from airflow_provider_rayworkflow.workflow.storage.latest_index import came
 from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
 
 Json = dict[str, Any]
 
-_DAY_S = 86_400.0
-# A manager's changes are taken over sooner than that; then a deletion must not be forgotten.
-_DELETION_S = _DAY_S
+# How long the feed keeps a change at least. What it has forgotten costs its readers more, and nothing else:
+# so a wrong clock does no harm.
+_FEED_S = 90 * 86_400.0
+#: So many versions of the index are kept in its feed, whatever a clock says.
+VERSIONS_KEPT = 1000
 _MOST_FORGOTTEN = 1000
 
 
 def take_over(
-    store: WorkflowStore, changes: Sequence[Change], *, since: int, now: float
+    store: WorkflowStore,
+    changes: Sequence[Change],
+    *,
+    since: int,
+    now: float,
+    versions_kept: int = VERSIONS_KEPT,
 ) -> dict[str, IndexRow] | None:
     """Let the index have what a change log says; where it is not certain, what the status document says.
 
     :param since: a version of the index when none of the changes was made yet.
-    :param now: seconds since the epoch.
+    :param now: seconds since the epoch; decides what the feed forgets, and nothing else.
+    :param versions_kept: of the index in its feed, at least.
     :returns: what the index has of these workflows now, by segment; None where there is no index.
     :raises CorruptedDataError: when a part of the index is damaged.
     """
@@ -47,7 +56,8 @@ def take_over(
     while tree is not None:
         try:
             rows, updates = _updates(store, tree, changes, since, now)
-            if store.index.commit(tree, updates):
+            old, forgets = _forgotten(tree, now, tree.version - versions_kept)
+            if store.index.commit(tree, updates | old, forgets=forgets):
                 return rows
         except KeyNotFoundError:
             tree = store.index.newer_than(tree)
@@ -67,7 +77,7 @@ def take_over_active(store: WorkflowStore, manager_id: str, *, now: float) -> di
     held = [
         Change(seq=0, segment=value["segment"])
         for status in WorkflowStatus.non_terminating_status()
-        for _, value in tree.scan(low=by_status(status), high=index_row.behind(by_status(status)))
+        for _, value in tree.scan(low=by_status(status), high=behind(by_status(status)))
         if value.get("manager_id") == manager_id
     ]
     return take_over(store, held, since=tree.version, now=now) or {} if held else {}
@@ -77,37 +87,34 @@ def _updates(
     store: WorkflowStore, tree: Tree, changes: Sequence[Change], since: int, now: float
 ) -> tuple[dict[str, IndexRow], dict[str, Json | None]]:
     found = tree.get_all([id_key(change.segment) for change in changes])
-    stored = {change.segment: _parsed(found.get(id_key(change.segment))) for change in changes}
     rows = {change.segment: change.row for change in changes}
-    # An index that was made anew has forgotten what was deleted before.
-    is_whole = tree.rebuilt <= since
+    later = came(tree.scan(low=feed_key(since + 1, ""), high=behind(FEED)))
+    is_told = tree.told_since <= since <= tree.version
     uncertain = [
         segment
         for segment, row in rows.items()
-        if not (is_whole and _is_certain(row, stored[segment]))
+        if row is None or not (is_told and is_newer(row, since, later.get(segment, ())))
     ]
     rows |= read_rows(store, uncertain)
     settled: dict[str, IndexRow] = {}
-    updates: dict[str, Json | None] = dict.fromkeys(_forgotten(tree, now))
+    updates: dict[str, Json | None] = {}
     for segment, row in rows.items():
-        before = stored[segment]
+        before = _parsed(found.get(id_key(segment)))
         if row is None or row.status is WorkflowStatus.NONE:
-            row = _gone(segment, row or before, now)
+            row = _gone(segment, row or before)
         settled[segment] = row
         updates |= _update(before, row)
         updates[feed_key(tree.version + 1, segment)] = feed_value(row, now)
     return settled, updates
 
 
-def _gone(segment: str, known: IndexRow | None, now: float) -> IndexRow:
-    """That nothing is stored of a workflow. Also of one that was never in the index: a log may have its end yet.
+def _gone(segment: str, known: IndexRow | None) -> IndexRow:
+    """That nothing is stored of a workflow.
 
     :param known: its row, if one is known.
     """
     workflow_id = known.workflow_id if known else unquote_id(segment) or segment
-    return IndexRow(
-        segment=segment, workflow_id=workflow_id, status=WorkflowStatus.NONE, created_at=now
-    )
+    return IndexRow(segment=segment, workflow_id=workflow_id, status=WorkflowStatus.NONE)
 
 
 def _update(before: IndexRow | None, row: IndexRow) -> dict[str, Json | None]:
@@ -117,29 +124,19 @@ def _update(before: IndexRow | None, row: IndexRow) -> dict[str, Json | None]:
     return updates
 
 
-def _is_certain(row: IndexRow | None, stored: IndexRow | None) -> bool:
-    """True if a change is later than what the index has, whatever others have done meanwhile."""
-    if row is None:
-        return False
-    if stored is None:
-        return True
-    # Another manager, or a deletion in between: its epochs may count from 1 again.
-    return stored.manager_id == row.manager_id and stored.position <= row.position
+def _forgotten(tree: Tree, now: float, before: int) -> tuple[dict[str, None], int]:
+    """Keys of the feed that are old enough to be forgotten, and the last version of them.
 
-
-def _forgotten(tree: Tree, now: float) -> Iterator[str]:
-    """Keys of deletions, and of ends in the feed, that are too old to be of use."""
-    for _, (key, _value) in zip(
-        range(_MOST_FORGOTTEN),
-        tree.scan(low=DELETIONS, high=DELETIONS + time_key(now - _DELETION_S)),
-        strict=False,
-    ):
-        yield key
-        yield id_key(key.rpartition("/")[2])
-    for _, (key, value) in zip(range(_MOST_FORGOTTEN), tree.scan(low=FEED), strict=False):
-        if not key.startswith(FEED) or value["at"] > now - FEED_S:
-            return
-        yield key
+    :param before: a version; later ones are kept.
+    """
+    old: dict[str, None] = {}
+    last = 0
+    for key, value in islice(tree.scan(low=FEED, high=behind(FEED)), _MOST_FORGOTTEN):
+        version = int(key.removeprefix(FEED).partition("/")[0])
+        if version > before or value["at"] > now - _FEED_S:
+            break
+        old[key], last = None, version
+    return old, last
 
 
 def _parsed(value: Json | None) -> IndexRow | None:

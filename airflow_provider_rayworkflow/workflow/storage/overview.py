@@ -23,6 +23,7 @@ from airflow_provider_rayworkflow.workflow.model.index_row import (
     by_end,
     by_status,
     index_keys,
+    is_newer,
     time_key,
 )
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
@@ -193,7 +194,7 @@ class Overview:
         stored = (
             (key, row)
             for key, row in self._index.scan(first, end, reverse=reverse)
-            if row.segment not in self._newer and row.status is not WorkflowStatus.NONE
+            if row.segment not in self._newer
         )
         return heapq.merge(
             stored, reversed(newer) if reverse else newer, key=_key_of, reverse=reverse
@@ -300,15 +301,14 @@ class Overview:
         """Of the index; 0 without one."""
         return self._index.version
 
-    @property
-    def rebuilt(self) -> int:
-        """The version of the index that was made anew last; 0 for none."""
-        return self._index.rebuilt
+    def tells_since(self, version: int) -> bool:
+        """True if the index has all that came in after a version. Not if it was made anew, or has forgotten more."""
+        return self._index.told_since <= version <= self._index.version
 
     def changed_since(self, version: int) -> set[str]:
         """The segments of workflows that may have ended since a version of the index.
 
-        What came into the index since, what stands in change logs, and what has lost its manager.
+        What came into the index since, as far as it tells that, what stands in change logs, and what has lost its manager.
 
         :raises StorageError: when the storage does not answer, or the index is damaged.
         """
@@ -423,29 +423,13 @@ def _settled(
     unsettled = []
     for segment, rows in found.items():
         version, row = rows[0]
-        is_whole = index.rebuilt <= version
+        is_told = index.told_since <= version <= index.version
         came = later.get(segment, ())
-        if len(rows) > 1 or row is None or not (is_whole and _is_newer(row, version, came)):
+        if len(rows) > 1 or row is None or not (is_told and is_newer(row, version, came)):
             unsettled.append(segment)
         else:
             settled[segment] = None if row.status is WorkflowStatus.NONE else row
     return settled | reader.read(unsettled, instead=_none)
-
-
-def _is_newer(row: IndexRow, version: int, came: Iterable[tuple[int, Json]]) -> bool:
-    """True if a change is certainly later than what the index has.
-
-    :param version: of the index, when the change was not made yet.
-    :param came: what came into the index of the workflow, with the version in which it did.
-    """
-    return all(
-        at <= version
-        or (
-            value["manager_id"] == row.manager_id
-            and (value["epoch"], value["number"]) <= row.position
-        )
-        for at, value in came
-    )
 
 
 def _none(_: str) -> None:
