@@ -14,6 +14,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     CorruptedDataError,
     DataLoadError,
     KeyNotFoundError,
+    UntrustedDataError,
 )
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.format.signing import or_environment
@@ -109,6 +110,7 @@ def rebuild(store: WorkflowStore, *, now: float, most: int = ROWS_HELD) -> int:
     :param now: seconds since the epoch.
     :param most: how many workflows are held at a time.
     :raises StorageError: when the storage does not answer, or there is no room for temporary files.
+    :raises UntrustedDataError: when others, who sign with another key or none, make an index meanwhile.
     """
     after = _begun(store, now)
     while True:
@@ -120,6 +122,8 @@ def rebuild(store: WorkflowStore, *, now: float, most: int = ROWS_HELD) -> int:
                 before, after = after, _begun(store, now)
                 try:
                     replaced |= _read_changed(store, before)
+                except UntrustedDataError:
+                    raise  # another one is at work, which would be in the way again and again
                 except (CorruptedDataError, KeyNotFoundError):
                     break
             else:

@@ -15,8 +15,13 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_provider_rayworkflow.workflow.exceptions import DataLoadError, KeyNotFoundError
+from airflow_provider_rayworkflow.workflow.exceptions import (
+    DataLoadError,
+    KeyNotFoundError,
+    UntrustedDataError,
+)
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
+from airflow_provider_rayworkflow.workflow.format.signing import SIGNING_KEY_VARIABLE
 from airflow_provider_rayworkflow.workflow.model.index_row import (
     IndexRow,
     behind,
@@ -39,6 +44,7 @@ log = get_logger(__name__)
 
 Json = dict[str, Any]
 
+_SAME_KEY = f"give all processes the same {SIGNING_KEY_VARIABLE}, then "
 _ACTIVE = (WorkflowStatus.RUNNING, WorkflowStatus.PENDING)
 _ENDED = (
     WorkflowStatus.SUCCESSFUL,
@@ -349,8 +355,9 @@ class Overview:
             raise problem
         log.warning(
             "Storage %s: a list reads all statuses, because a part of its index or a change log can't be read. "
-            "If this goes on, run `rayworkflow reindex`. %s",
+            "If this goes on, %srun `rayworkflow reindex`. %s",
             shown(self.store.bytes.uri),
+            _SAME_KEY if isinstance(problem, UntrustedDataError) else "",
             problem,
         )
 
