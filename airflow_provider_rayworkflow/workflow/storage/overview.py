@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from airflow_provider_rayworkflow.workflow.exceptions import (
@@ -45,6 +46,8 @@ log = get_logger(__name__)
 Json = dict[str, Any]
 
 _SAME_KEY = f"give all processes the same {SIGNING_KEY_VARIABLE}, then "
+# Of workflows whose manager is gone, so many are read at the same time, and so many more than are shown.
+_MOST_AHEAD = 16
 _ACTIVE = (WorkflowStatus.RUNNING, WorkflowStatus.PENDING)
 _ENDED = (
     WorkflowStatus.SUCCESSFUL,
@@ -147,7 +150,7 @@ class Overview:
 
     def _load(self) -> bool:
         try:
-            logs = self._read_logs()
+            logs = _read_logs(self.store, self._rows, self._report)
             has_index = self._index.load()
             self._newer |= _settled(logs, self._index, self._rows)
             self._newer |= self._held.rows
@@ -181,9 +184,15 @@ class Overview:
     def _order(
         self, prefix: str, low: str, high: str, reverse: bool
     ) -> Iterator[tuple[str, Listed]]:
-        for key, row in self._written(prefix, low, high, reverse):
-            if (listed := self._honest(row)) is not None:
-                yield key.removeprefix(prefix), listed
+        found = self._written(prefix, low, high, reverse)
+        ahead = 1
+        while some := [*islice(found, ahead)]:
+            lost = [row for _, row in some if self._status_of(row) is not row.status]
+            ahead = min(2 * ahead, _MOST_AHEAD) if lost else 1
+            self._read_lost(lost)
+            for key, row in some:
+                if (listed := self._honest(row)) is not None:
+                    yield key.removeprefix(prefix), listed
 
     def _written(
         self, prefix: str, low: str, high: str, reverse: bool
@@ -361,16 +370,6 @@ class Overview:
             problem,
         )
 
-    def _read_logs(self) -> list[ChangeLog]:
-        def read(writer: str) -> ChangeLog | None:
-            try:
-                return self.store.changes.read(writer, only_untaken=True)
-            except KeyNotFoundError:
-                return None  # taken over since the listing: the index is read later
-
-        found = self._rows.each(read, self.store.changes.writers(self._report))
-        return [one for one in found if one is not None]
-
     def _is_complete(self, writers: set[str]) -> bool:
         """False if a manager that lives has no change log."""
         for manager_id in self.store.leases.list_names():
@@ -401,6 +400,17 @@ class Overview:
         if self._held.has_dropped(row):
             return WorkflowStatus.RESUMABLE
         return self.look.of(row.status, row.manager_id)
+
+
+def _read_logs(store: WorkflowStore, reader: RowReader, report: Report) -> list[ChangeLog]:
+    def read(writer: str) -> ChangeLog | None:
+        try:
+            return store.changes.read(writer, only_untaken=True)
+        except KeyNotFoundError:
+            return None  # taken over since the listing: the index is read later
+
+    found = reader.each(read, store.changes.writers(report))
+    return [one for one in found if one is not None]
 
 
 def _indexed(index: LatestIndex, segment: str, row: IndexRow | None) -> IndexRow | None:
