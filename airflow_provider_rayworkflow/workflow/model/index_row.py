@@ -20,14 +20,17 @@ from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 
 Json = dict[str, Any]
 
-#: Prefixes of the index's keys. Behind the first four come a name of what they select by, where there is
+#: Prefixes of the index's keys. The first one is the last of them all by key: so a count from some time on
+#: has one end to look at. Behind the first four come a name of what they select by, where there is
 #: one, a time, and the segment of the workflow's id.
-BY_CREATION = "t/"
+BY_CREATION = "z/"
 BY_STATUS = "s/"
 BY_DAG = "d/"
 BY_DAG_AND_STATUS = "x/"
 #: Ended workflows: the status, the time of the end, the segment.
 BY_END = "e/"
+#: The time of the end, of active ones of the creation, and the segment.
+BY_LAST = "a/"
 #: The segment alone.
 BY_ID = "i/"
 #: The version of the index in which a change came in, and the segment.
@@ -40,6 +43,7 @@ ORDERS = (
     BY_DAG,
     BY_DAG_AND_STATUS,
     BY_END,
+    BY_LAST,
     BY_ID,
     FEED,
 )
@@ -47,6 +51,7 @@ ORDERS = (
 # A larger origin than Airflow's ids make is not kept.
 _MAX_ORIGIN_BYTES = 16_384
 _MOST_TIME = 2**63
+_ACTIVE = frozenset(status.value for status in WorkflowStatus if status.is_active)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -150,14 +155,25 @@ def index_keys(row: IndexRow) -> list[str]:
     found = [id_key(row.segment), creation_key(row), by_status(row.status) + created]
     if row.dag_id:
         found += [by_dag(row.dag_id) + created, by_dag(row.dag_id, row.status) + created]
-    if not row.status.is_active:
-        found.append(f"{by_end(row.status)}{time_key(row.last_at)}/{row.segment}")
-    return found
+    ended = f"{time_key(row.last_at)}/{row.segment}"
+    if row.status.is_active:
+        return [*found, BY_LAST + created]
+    return [*found, BY_LAST + ended, by_end(row.status) + ended]
 
 
-def status_of(value: Json) -> str:
-    """What a row counts as: the name of its status, from :meth:`IndexRow.to_json`."""
-    return str(value["status"])
+def counted_as(value: Json) -> str:
+    """What a row counts as, from :meth:`IndexRow.to_json`: its status, for an active one with its manager."""
+    status = str(value["status"])
+    return f"{status} {value.get('manager_id', '')}" if status in _ACTIVE else status
+
+
+def count_of(name: str) -> tuple[WorkflowStatus, str]:
+    """The status that a name of :func:`counted_as` has, and the manager, ``""`` for one that is not active.
+
+    :raises ValueError: for what is no such name.
+    """
+    status, _, manager_id = name.partition(" ")
+    return WorkflowStatus(status), manager_id
 
 
 def id_key(segment: str) -> str:

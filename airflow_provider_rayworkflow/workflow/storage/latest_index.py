@@ -12,6 +12,7 @@ from airflow_provider_rayworkflow.workflow.model.index_row import (
     FEED,
     IndexRow,
     behind,
+    count_of,
     creation_key,
     feed_key,
     id_key,
@@ -87,11 +88,14 @@ class LatestIndex:
             return {}
         return came(self.items(feed_key(version + 1, ""), behind(FEED)))
 
-    def count(self, first: str, end: str) -> Counter[WorkflowStatus]:
-        """How many rows there are from one key up to and without another, by status."""
+    def count(self, first: str, end: str | None) -> Counter[tuple[WorkflowStatus, str]]:
+        """How many rows there are from one key up to and without another, by status and manager.
+
+        :param end: None for the end of the index.
+        """
         found = self._ask(lambda tree: tree.count(low=first, high=end)) or {}
         with understanding(keys.INDEX, "counts of the index"):
-            return Counter({WorkflowStatus(name): number for name, number in found.items()})
+            return Counter({count_of(name): number for name, number in found.items()})
 
     def _ask(self, question: Callable[[Tree], T]) -> T | None:
         while self._tree is not None:

@@ -24,10 +24,12 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.format.signing import SIGNING_KEY_VARIABLE
 from airflow_provider_rayworkflow.workflow.model.index_row import (
+    BY_CREATION,
     IndexRow,
     behind,
     by_end,
     by_status,
+    creation_key,
     index_keys,
     is_newer,
     time_key,
@@ -342,20 +344,20 @@ class Overview:
                 found.add(row.segment)
         return found
 
-    def count_by_status(self, prefix: str, *, low: str = "") -> Counter[WorkflowStatus]:
-        """How many workflows one order of the index has, by the status that was written.
+    def count_created(self, since: float) -> Counter[tuple[WorkflowStatus, str]]:
+        """How many workflows were created since a time, by the status that was written, active ones by manager.
 
         Reads a few nodes, and the rows of what stands in change logs.
 
-        :param prefix: as for :meth:`merge`, with ``low``.
+        :param since: seconds since the epoch.
         """
-        first, end = prefix + low, behind(prefix)
-        counts = self._index.count(first, end)
+        first = BY_CREATION + time_key(since)
+        counts = self._index.count(first, None)
         for segment, row in self._newer.items():
             before = _indexed(self._index, segment, row)
             for one, number in ((before, -1), (row, 1)):
-                if one is not None and any(first <= key < end for key in index_keys(one)):
-                    counts[one.status] += number
+                if one is not None and creation_key(one) >= first:
+                    counts[one.status, one.manager_id if one.status.is_active else ""] += number
         return counts
 
     def warn_or_raise(self, problem: DataLoadError) -> None:
