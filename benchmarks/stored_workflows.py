@@ -39,7 +39,7 @@ from airflow_provider_rayworkflow.workflow.runtime.testing.in_process import InP
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, local_folder, open_store
 from airflow_provider_rayworkflow.workflow.storage.byte_store import Put, buffers
 from airflow_provider_rayworkflow.workflow.storage.change_notes import is_visitor
-from airflow_provider_rayworkflow.workflow.storage.index_updates import sorted_items
+from airflow_provider_rayworkflow.workflow.storage.index_rebuild import SortedRows
 from airflow_provider_rayworkflow.workflow.storage.keys import quote_id
 from airflow_provider_rayworkflow.workflow.storage.statuses import status_put
 
@@ -114,16 +114,16 @@ def generate(uri: str, number: int, *, now: float) -> None:
     """Write the status document of each workflow, and an index that has all of them."""
     store = WorkflowStore(open_store(uri))
     store.bytes.check_writable()
-    rows: list[IndexRow] = []
 
-    def puts() -> Iterator[Put]:
+    def puts(rows: SortedRows) -> Iterator[Put]:
         for one in range(number):
             record = stored_record(one, number, now=now)
-            rows.append(IndexRow.of(record, quote_id(record.workflow_id)))
+            rows.add(IndexRow.of(record, quote_id(record.workflow_id)))
             yield status_put(record)
 
-    _write(uri, store, puts())
-    store.index.rebuild(sorted_items(rows, now, 1), is_sorted=True)
+    with SortedRows() as rows:
+        _write(uri, store, puts(rows))
+        store.index.rebuild(rows.items())
 
 
 def _write(uri: str, store: WorkflowStore, puts: Iterator[Put]) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.workflow import testing
-from airflow_provider_rayworkflow.workflow.model.index_row import status_of
+from airflow_provider_rayworkflow.workflow.model.index_row import counted_as
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.offline.prune import prune
 from airflow_provider_rayworkflow.workflow.storage import ByteStore, WorkflowStore, open_store
@@ -109,7 +109,7 @@ class Place:
     def store(self) -> WorkflowStore:
         """For a process that has read nothing yet."""
         store = WorkflowStore(self.open())
-        store.index = Index(store.bytes, tally=status_of, cache=node_cache(16 * 2**20))
+        store.index = Index(store.bytes, tally=counted_as, cache=node_cache(16 * 2**20))
         return store
 
 

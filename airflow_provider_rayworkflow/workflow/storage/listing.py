@@ -20,6 +20,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import DataLoadError
 from airflow_provider_rayworkflow.workflow.model.index_row import (
     BY_CREATION,
     BY_ID,
+    BY_LAST,
     behind,
     by_dag,
     by_end,
@@ -174,20 +175,22 @@ def iterate(
 def count_last_day(overview: Overview, now: float) -> dict[WorkflowStatus, int]:
     """How many workflows were created in the last 24 hours, by status; empty without an index.
 
-    Of a thousand active ones of each status, those whose manager is gone count as what they are.
+    Of a thousand active ones of a status whose manager is gone, those count as what they are.
 
     :param now: seconds since the epoch.
     :raises StorageError: when the storage does not answer.
     """
-    since = time_key(now - _DAY_S)
+    counts: Counter[WorkflowStatus] = Counter()
+    lost: set[WorkflowStatus] = set()
     try:
         if not overview.load():
             return {}
-        counts = Counter(overview.count_by_status(BY_CREATION, low=since))
-        for written in WorkflowStatus.non_terminating_status():
-            if not counts[written]:
-                continue
-            active = overview.scan(by_status(written), low=since, reverse=True)
+        for (written, manager_id), number in overview.count_created(now - _DAY_S).items():
+            counts[written] += number
+            if number and overview.look.of(written, manager_id) is not written:
+                lost.add(written)
+        for written in lost:
+            active = overview.scan(by_status(written), low=time_key(now - _DAY_S), reverse=True)
             for listed in islice(active, _MOST_ASKED):
                 counts[written] -= 1
                 counts[listed.status] += 1
@@ -334,10 +337,8 @@ def _orders(chosen: ListFilter, sort: Sort) -> list[str]:
         return [BY_ID]
     written = written_as(chosen.selected)
     if sort == "ended":
-        return [
-            by_status(status) if status.is_active else by_end(status)
-            for status in written or sorted(LISTED)
-        ]
+        ended = [by_status(one) if one.is_active else by_end(one) for one in written]
+        return ended or [BY_LAST]
     if chosen.dag_id:
         return [by_dag(chosen.dag_id, status) for status in written] or [by_dag(chosen.dag_id)]
     return [by_status(status) for status in written] or [BY_CREATION]

@@ -24,7 +24,7 @@ from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.format.signing import SigningKeys
 from airflow_provider_rayworkflow.workflow.model.claim import Claim
 from airflow_provider_rayworkflow.workflow.model.graph import Graph, read_graph
-from airflow_provider_rayworkflow.workflow.model.index_row import IndexRow, status_of
+from airflow_provider_rayworkflow.workflow.model.index_row import IndexRow, counted_as
 from airflow_provider_rayworkflow.workflow.model.records import OnChange, StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.model.task_record import Checkpoints
@@ -83,7 +83,7 @@ class WorkflowStore(StatusDocuments):
         self.events = EventStore(store, signing=signing)
         self.mailbox = Mailbox(store, signing=signing)
         self.changes = ChangeLogs(store, signing=signing)
-        self.index = Index(store, tally=status_of, signing=signing)
+        self.index = Index(store, tally=counted_as, signing=signing)
         self.notes: ChangeNotes = VisitorNotes(self.changes, self.index)
         self.segment_bytes = segment_bytes
 

@@ -18,7 +18,7 @@ from airflow_provider_rayworkflow.plugin.web.lists import (
     visible_part,
 )
 from airflow_provider_rayworkflow.plugin.web.seals import seal, unseal
-from airflow_provider_rayworkflow.workflow.model.index_row import IndexRow, index_keys, status_of
+from airflow_provider_rayworkflow.workflow.model.index_row import IndexRow, counted_as, index_keys
 from airflow_provider_rayworkflow.workflow.model.records import JsonOutput
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
@@ -65,7 +65,7 @@ class Hook:
         self.store.changes.write(ChangeLog(writer="m"))
         self.store.leases.write(lease("m"))
         # As in a process that has read nothing yet.
-        self.store.index = Index(self.bytes, tally=status_of, cache=node_cache(1_000_000))
+        self.store.index = Index(self.bytes, tally=counted_as, cache=node_cache(1_000_000))
         self.bytes.calls.clear()
 
     @property
