@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -88,10 +89,9 @@ def count(
 
 
 def do(action: PageAction, rights: Rights = EVERYTHING, **fields: Any) -> dict[str, Any]:
-    given = {"before": 100.0, "most": 100, "act_on": None} | fields
-    act_on = given.pop("act_on")
-    body = BulkBody(conn_id="local", action=action, **given)
-    return act_on_batch(rights, body, **({"act_on": act_on} if act_on else {}))
+    options = {name: fields.pop(name) for name in ("act_on", "at_once") if name in fields}
+    body = BulkBody(conn_id="local", action=action, **{"before": 100.0, "most": 100} | fields)
+    return act_on_batch(rights, body, **options)
 
 
 def statuses(store: WorkflowStore) -> dict[str, str]:
@@ -238,6 +238,24 @@ def test_a_cluster_that_is_away_is_asked_once(store: WorkflowStore):
     answer = do(RESUME, most=2, act_on=act_on)
     assert (len(asked), len(answer["failures"]), answer["next"]) == (1, 2, "")
     assert answer["failures"][1][1].startswith("Not tried. The Ray cluster does not answer.")
+
+
+def test_workflows_are_acted_on_at_the_same_time_where_the_storage_gains_by_it(
+    store: WorkflowStore,
+):
+    for number in range(8):
+        add(store, f"w{number}")
+    at_once = threading.Barrier(4)
+
+    def act_on(access: Any, body: Any, *, hook: Any) -> str:
+        at_once.wait(60)
+        return act(access, body, hook=hook)
+
+    assert do(CANCEL, act_on=act_on, at_once=4)["done"] == 8
+    assert set(statuses(store).values()) == {"CANCELED"}
+    # One for all of them, and those by which the test has made them.
+    logs = [store.changes.read(writer) for writer in store.changes.writers()]
+    assert sorted(len(changed.changes) for changed in logs) == [1] * 8 + [8]
 
 
 def test_many_deletions_take_one_change_log(store: WorkflowStore):

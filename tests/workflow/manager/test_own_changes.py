@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -367,6 +368,29 @@ def test_threads_note_what_they_change_and_parts_of_an_action_cost_no_write_each
         await until(lambda: set(store.rows().values()) == {Status.NONE})
         assert store.writes - before <= 5
         assert not any(map(changes.is_open, segments))
+
+    run(check)
+
+
+def test_a_part_of_an_action_in_a_thread_that_goes_on_in_its_context_is_not_announced_again():
+    async def check(store: LogStore, changes: OwnChanges) -> None:
+        def part(segment: str) -> None:
+            with changes.changing([segment]):
+                changes.wrote(row(segment, Status.NONE))
+
+        def act() -> None:
+            with changes.changing(["w", "v"]):
+                writes = store.writes
+                store.gate.clear()
+                part_of_it = contextvars.copy_context()
+                with ThreadPoolExecutor(1) as threads:
+                    # It would wait for the log otherwise.
+                    threads.submit(part_of_it.run, part, "w").result(timeout=30)
+                assert store.writes == writes
+                store.gate.set()
+
+        await asyncio.to_thread(act)
+        assert not changes.is_open("w")
 
     run(check)
 
