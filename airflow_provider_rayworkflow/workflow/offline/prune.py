@@ -34,7 +34,7 @@ from airflow_provider_rayworkflow.workflow.storage.at_once import map_at_once
 from airflow_provider_rayworkflow.workflow.storage.change_notes import new_visitor_id
 from airflow_provider_rayworkflow.workflow.storage.journal import JournalWriter
 from airflow_provider_rayworkflow.workflow.storage.keys import quote_id
-from airflow_provider_rayworkflow.workflow.storage.left_logs import LeftLogs, LeftLogTimes
+from airflow_provider_rayworkflow.workflow.storage.left_logs import LeftLogs
 from airflow_provider_rayworkflow.workflow.storage.overview import Overview
 from airflow_provider_rayworkflow.workflow.storage.snapshot import read_snapshot
 from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader, StoredWorkflow
@@ -48,8 +48,6 @@ PRUNED_BY_DEFAULT = ("SUCCESSFUL", "FAILED", "CANCELED")
 _AT_ONCE = 100
 _MOST_UNANSWERED = 3
 _DAY_S = 24 * 3600.0
-# Here no time passes until the next look.
-_AT_ONCE_TAKEN = LeftLogTimes(hints_s=0.0)
 # So long a submission waits for its cluster: a try gives up much sooner, and takes it back unless it is killed.
 _MOST_WAIT_S = 3 * _DAY_S
 
@@ -290,7 +288,7 @@ def _prune_orphans(
             "Submissions for clusters without a manager",
             lambda: delete_dead_submissions(store, min(before, given_up_before)),
         ),
-        ("Change logs", lambda: LeftLogs(store, times=_AT_ONCE_TAKEN).take_over(now)),
+        ("Change logs", lambda: LeftLogs(store).take_over(now)),
         ("Events of unknown workflows", lambda: delete_orphaned_events(store, before)),
         ("Submissions of unknown workflows", lambda: delete_orphaned_submissions(store, before)),
     ):

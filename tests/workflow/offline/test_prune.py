@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 import ray
@@ -23,6 +23,7 @@ from airflow_provider_rayworkflow.workflow.offline.prune import prune
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, keys
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
 from airflow_provider_rayworkflow.workflow.storage.byte_store import Data
+from airflow_provider_rayworkflow.workflow.storage.change_logs import KEPT_S, Change
 from airflow_provider_rayworkflow.workflow.storage.events import EventStore, StoredEvent
 from airflow_provider_rayworkflow.workflow.storage.index_updates import rebuild
 from airflow_provider_rayworkflow.workflow.storage.leases import Process
@@ -130,6 +131,32 @@ def test_events_of_unknown_workflows_are_pruned_by_their_age(workflows, store: M
     assert set(EventStore(store).list_segments()) == {"old", "new", "damaged"}
     workflows.prune(50)
     assert set(EventStore(store).list_segments()) == {"new"}
+
+
+# ---- what those who follow the logs of changes are told
+
+
+def test_what_an_earlier_prune_tells_watchers_stays_for_those_who_look_now_and_then():
+    with_ended_ones(store := NotingStore())
+    opened = WorkflowStore(store)
+    ended = status_record(WorkflowStatus.SUCCESSFUL, "w0", manager_id="gone", number=1)
+    opened.write_status(ended)  # the end of a run, in a log that the next prune takes over
+
+    def hints() -> set[str]:
+        return {one.segment for writer in opened.changes.writers() for one in rows(writer)}
+
+    def rows(writer: str) -> Sequence[Change]:
+        return opened.changes.read(writer).changes
+
+    def prune_at(now: float) -> None:
+        prune(WorkflowStore(store), older_than_s=1000.0, now=now, statuses=["CANCELED"])
+
+    prune_at(10_000.0)
+    assert hints() == {"w0"}
+    prune_at(10_000.0 + 1.5 * KEPT_S)
+    assert hints() == {"w0"}
+    prune_at(10_000.0 + 86_400)
+    assert hints() == set()
 
 
 # ---- several at the same time
