@@ -36,6 +36,7 @@ from airflow_provider_rayworkflow.workflow.storage.listing import (
     LISTED,
     ListFilter,
     ListPage,
+    UnknownPageError,
     check_begin,
     read_page,
 )
@@ -210,8 +211,8 @@ def act_on_batch(
     # Before the connection is opened: a refusal tells nothing of it.
     try:
         after = unseal(body.after)
-        check_begin(after, chosen)
-    except ValueError as exc:
+        check_begin(after, _for(body.action, chosen))
+    except UnknownPageError as exc:
         raise HTTPException(422, str(exc)) from exc
     if (opened := _open_batch(access, body, replace(chosen, until=until), after)) is None:
         return asdict(BatchDone())
@@ -231,7 +232,7 @@ def _open_batch(
 ) -> tuple[RayWorkflowHook, ListPage] | None:
     """The connection, and the workflows of a batch; None for a user who may not know that there is such a one.
 
-    :raises HTTPException: 502 where they can't be read.
+    :raises HTTPException: 422 where the begin is of another storage; 502 where they can't be read.
     """
     found = None
     try:
@@ -241,6 +242,9 @@ def _open_batch(
         found = hook, page
     except NoAnswerError:
         raise
+    except UnknownPageError as exc:  # of another storage
+        if access.allows_connection("GET", body.conn_id):
+            raise HTTPException(422, str(exc)) from exc
     except Exception as exc:  # any error: an answer, and the details to the log only
         log.warning("The workflows of connection %r can't be listed: %s", body.conn_id, exc)
         if access.allows_connection("GET", body.conn_id):
@@ -332,8 +336,8 @@ def _read(
 ) -> ListPage:
     """A page of those that the filter selects, and that the user may do this to."""
     conn_id = hook.ray_workflow_conn_id
-    statuses = OFFERS[action].statuses & (chosen.statuses or LISTED)
-    if not statuses:
+    chosen = _for(action, chosen)
+    if not chosen.statuses:
         return ListPage(rows=[])
 
     def may_act(listed: Listed) -> bool:
@@ -342,8 +346,13 @@ def _read(
 
     return read_page(
         overview,
-        replace(chosen, statuses=statuses),
+        chosen,
         size=size,
         after=after,
         is_shown=may_act,
     )
+
+
+def _for(action: PageAction, chosen: ListFilter) -> ListFilter:
+    """The filter with the statuses that allow the action; with no status where none does."""
+    return replace(chosen, statuses=OFFERS[action].statuses & (chosen.statuses or LISTED))

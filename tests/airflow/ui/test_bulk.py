@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from stored import origin
 
 from airflow_provider_rayworkflow.plugin.web.actions import ClusterAwayError, PageAction, act
 from airflow_provider_rayworkflow.plugin.web.bulk import (
+    BatchDone,
     BulkBody,
     Selected,
     act_on_batch,
@@ -295,6 +297,24 @@ def test_a_broken_begin_is_refused_alike_for_connections_that_exist_and_that_do_
     with pytest.raises(HTTPException) as raised:
         act_on_batch(Rights(GET={"mine"}), body)
     assert raised.value.status_code == 422
+
+
+def test_a_begin_of_another_connection_is_refused_to_those_who_may_see_that_and_tells_others_nothing(
+    store: WorkflowStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    add(store, "w1")
+    add(store, "w2")
+    after = do(CANCEL, most=1)["next"]
+    settings = {"conn_type": "ray_workflow", "extra": {"storage": str(tmp_path / "other")}}
+    monkeypatch.setenv("AIRFLOW_CONN_OTHER", json.dumps(settings))
+    add(WorkflowStore(open_store(str(tmp_path / "other"))), "w1")
+    body = BulkBody(conn_id="other", action=CANCEL, before=100.0, most=1, after=after)
+    with pytest.raises(HTTPException, match="another storage") as raised:
+        act_on_batch(EVERYTHING, body)
+    assert raised.value.status_code == 422
+    assert act_on_batch(Rights(GET={"mine"}), body) == asdict(BatchDone())
+    unknown = body.model_copy(update={"conn_id": "missing"})
+    assert act_on_batch(Rights(GET={"mine"}), unknown) == asdict(BatchDone())
 
 
 @pytest.mark.parametrize("most", [0, 101])
