@@ -153,7 +153,7 @@ class Manager:
         self._known.store.leases.watch.know_dead(dead)
         latest = max(earlier, key=lambda lease: lease.renewed_at)
         self.set_limits(Limits(**latest.limits))
-        self.pruner.set_retention(latest.retention)
+        self.pruner.set_retention(latest.retention, by="the manager before this one")
         held = await self._known.in_thread(self._known.list_held_by, dead)
         for workflow_id in held:
             log.info("Workflow %s is recovered after a restart of the manager", workflow_id)
