@@ -17,7 +17,8 @@ from airflow_provider_rayworkflow.workflow.model.index_row import IndexRow
 from airflow_provider_rayworkflow.workflow.model.records import ORIGIN_KEY
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage.listing import (
-    check_begin,
+    ListPage,
+    UnknownPageError,
     count_last_day,
     read_page,
 )
@@ -91,16 +92,22 @@ def list_page(hook: RayWorkflowHook, access: Access, chosen: Chosen) -> ShownPag
     def is_shown(listed: Listed) -> bool:
         return access.allows("GET", conn_id, origin_of(listed))
 
-    after, is_lost = _begin_of(chosen)
-    page = read_page(
-        overview,
-        chosen.filter,
-        size=PAGE_SIZE,
-        after=after,
-        sort=chosen.sort,
-        descending=chosen.is_descending,
-        is_shown=is_shown,
-    )
+    def read(after: str) -> ListPage:
+        return read_page(
+            overview,
+            chosen.filter,
+            size=PAGE_SIZE,
+            after=after,
+            sort=chosen.sort,
+            descending=chosen.is_descending,
+            is_shown=is_shown,
+        )
+
+    is_lost = False
+    try:
+        page = read(unseal(chosen.after))
+    except UnknownPageError:  # of another list, or sealed with another key
+        page, is_lost = read(""), True
     return ShownPage(
         rows=[Row(listed=listed, origin=origin_of(listed)) for listed in page.rows],
         next=seal(page.next),
@@ -119,16 +126,6 @@ def visible_part(page: ShownPage | None, *, may_see_connection: bool) -> ShownPa
     if may_see_connection or (page is not None and page.rows):
         return page
     return ShownPage()
-
-
-def _begin_of(chosen: Chosen) -> tuple[str, bool]:
-    """The begin of the page, and whether what was asked for is the begin of no page."""
-    try:
-        after = unseal(chosen.after)
-        check_begin(after, chosen.filter, sort=chosen.sort, descending=chosen.is_descending)
-    except ValueError:  # of another order, or sealed with another key
-        return "", True
-    return after, False
 
 
 def count_page(

@@ -32,11 +32,14 @@ class LeftLogTimes:
     :ivar manager_s: of a manager that has no lease: it may be about to take one.
     :ivar visitor_s: of a visitor, which has none.
     :ivar hints_s: of one that has only what stands in the index.
+    :ivar old_hints_s: the same by the clocks of its writer and of the caller, which may have begun to look just now.
+        They may differ by some minutes.
     """
 
     manager_s: float = 60.0
     visitor_s: float = 600.0
     hints_s: float = KEPT_S
+    old_hints_s: float = 3600.0
 
 
 @dataclass(slots=True)
@@ -78,7 +81,7 @@ class LeftLogs:
         self._own = own
         self._elapsed = elapsed
         self._times = times
-        self._tell = tell or self._leave_hints
+        self._tell = tell
         self._seen: dict[str, _Seen] = {}
         #: True if the writer's own log was missing at the last look.
         self.misses_own = False
@@ -107,8 +110,10 @@ class LeftLogs:
         for changed in left:
             if not is_visitor(changed.writer):
                 rows |= take_over_active(self._store, changed.writer, now=now)
-        if rows:
+        if rows and self._tell is not None:
             self._tell(rows.values())
+        elif rows:
+            self._leave_hints(rows.values(), now)
         for changed in left:
             if self._is_as_it_was(changed):
                 self._store.changes.delete(changed.writer)
@@ -143,14 +148,20 @@ class LeftLogs:
             return changed.size == 0
         return (now.seq, now.size) == (changed.seq, changed.size)
 
-    def _leave_hints(self, rows: Collection[IndexRow]) -> None:
+    def _leave_hints(self, rows: Collection[IndexRow], now: float) -> None:
         changes = [
             Change(seq=seq, segment=row.segment, row=row) for seq, row in enumerate(rows, start=1)
         ]
         last = len(changes)
-        self._store.changes.write(
-            ChangeLog(writer=new_visitor_id(), changes=changes, seq=last, taken=last, is_done=True)
+        hints = ChangeLog(
+            writer=new_visitor_id(),
+            changes=changes,
+            seq=last,
+            taken=last,
+            is_done=True,
+            left_at=now,
         )
+        self._store.changes.write(hints)
 
     def _read_left(self, writer: str, now: float) -> ChangeLog | None:
         """A log whose writer is gone; None for any other one."""
@@ -169,8 +180,7 @@ class LeftLogs:
             return changed
         if changed.is_done:
             is_hint = is_visitor(writer) and not changed.untaken
-            is_seen = self._unchanged_s(changed) >= self._times.hints_s
-            return changed if not is_hint or is_seen else None
+            return changed if not is_hint or self._is_seen(changed, now) else None
         return _looks_of(changed) if self._is_gone(changed, self._store) else None
 
     def _read_unchecked(self, writer: str, problem: UntrustedDataError) -> ChangeLog | None:
@@ -183,6 +193,11 @@ class LeftLogs:
             return None
         log.warning("Of a change log that was left, nothing is believed: %s", problem)
         return _looks_of(changed)
+
+    def _is_seen(self, hints: ChangeLog, now: float) -> bool:
+        """True if all who look again and again have read hints."""
+        is_old = now - hints.left_at >= self._times.old_hints_s
+        return is_old or self._unchanged_s(hints) >= self._times.hints_s
 
     def _unchanged_s(self, changed: ChangeLog) -> float:
         seen = self._seen.get(changed.writer)

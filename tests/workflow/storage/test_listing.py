@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,15 +14,19 @@ from airflow_provider_rayworkflow.workflow.model.index_row import IndexRow, coun
 from airflow_provider_rayworkflow.workflow.model.records import ORIGIN_KEY
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
+from airflow_provider_rayworkflow.workflow.storage.backends.local import LocalStore
 from airflow_provider_rayworkflow.workflow.storage.change_logs import ChangeLog
 from airflow_provider_rayworkflow.workflow.storage.index import Index
 from airflow_provider_rayworkflow.workflow.storage.index_keys import INDEX_NODES, INDEX_ROOTS
 from airflow_provider_rayworkflow.workflow.storage.index_nodes import node_cache
 from airflow_provider_rayworkflow.workflow.storage.keys import quote_id
 from airflow_provider_rayworkflow.workflow.storage.listing import (
+    LISTED,
     ListFilter,
     ListPage,
     Sort,
+    UnknownPageError,
+    check_begin,
     count_last_day,
     iterate,
     read_page,
@@ -307,6 +312,43 @@ def test_a_begin_of_another_order_is_refused(storage: Storage):
         page(storage, after=begin, sort="id")
     with pytest.raises(ValueError, match="begin with the first page"):
         page(storage, after=begin, descending=False)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        ListFilter(statuses=frozenset({FAILED})),
+        ListFilter(dag_id="d"),
+        ListFilter(text="w"),
+    ],
+    ids=["status", "DAG", "text"],
+)
+def test_a_begin_of_another_filter_is_refused(storage: Storage, other: ListFilter):
+    storage.add_many(3)
+    begin = page(storage, size=1).next
+    with pytest.raises(UnknownPageError, match="another storage, filter or order"):
+        page(storage, other, after=begin)
+    every = ListFilter(statuses=LISTED)
+    assert ids(page(storage, every, after=begin).rows) == ["w001", "w000"]
+
+
+def test_a_begin_of_another_storage_is_refused(storage: Storage, tmp_path: Path):
+    storage.add_many(3)
+    begin = page(storage, size=1).next
+    elsewhere = Overview(WorkflowStore(LocalStore(tmp_path)))
+    check_begin(begin, ALL)
+    with pytest.raises(UnknownPageError, match="another storage, filter or order"):
+        read_page(elsewhere, ALL, size=1, after=begin)
+
+
+def test_with_other_times_a_begin_goes_on_from_the_same_place(storage: Storage):
+    """An age is another time with each call."""
+    storage.add_many(5)
+    begin = page(storage, ListFilter(since=0.0), size=2).next
+    assert ids(page(storage, ListFilter(since=1.0, until=9.0), after=begin).rows) == [
+        "w002",
+        "w001",
+    ]
 
 
 # ---- what it costs

@@ -10,9 +10,11 @@ from noting_store import NotingStore
 from sample_records import lease, status_record
 
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
-from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
+from airflow_provider_rayworkflow.workflow.offline.prune import prune
+from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, keys
 from airflow_provider_rayworkflow.workflow.storage.change_logs import ChangeLog
 from airflow_provider_rayworkflow.workflow.storage.index_rebuild import rebuild
+from airflow_provider_rayworkflow.workflow.storage.left_logs import LeftLogs
 from airflow_provider_rayworkflow.workflow.storage.listing import ListFilter, read_page
 from airflow_provider_rayworkflow.workflow.storage.overview import Overview
 
@@ -81,3 +83,37 @@ def test_a_filter_that_looks_at_all_workflows_of_a_dead_manager_reads_several_at
     assert sum(together.sizes) == 300
     assert max(together.sizes) == 16
     assert len(together.sizes) <= 4 + 300 / 16 + 1
+
+
+# ---- what was deleted by hand
+
+
+def with_one_deleted_by_hand() -> WorkflowStore:
+    """Of three workflows that the index has, one has no status document any more."""
+    store = WorkflowStore(NotingStore())
+    for workflow_id in ("a", "b", "c"):
+        store.write_status(status_record(WorkflowStatus.FAILED, workflow_id, manager_id="gone"))
+    rebuild(store, now=0.0)
+    store.bytes.delete_folder("v1/changes")
+    store.bytes.delete_folder(keys.status_folder("b"))
+    return store
+
+
+def shown(store: WorkflowStore) -> list[str]:
+    return sorted(one.workflow_id for one in Overview(store).find({WorkflowStatus.FAILED}))
+
+
+def test_a_list_does_not_show_a_workflow_that_it_looks_at_and_that_is_gone():
+    store = with_one_deleted_by_hand()
+    assert shown(store) == ["a", "b", "c"]  # the index says enough: nothing is read
+    with store.notes.changing(["b"]):
+        assert shown(store) == ["a", "c"]
+
+
+def test_a_prune_takes_a_workflow_out_of_the_lists_whose_status_was_deleted_by_hand():
+    store = with_one_deleted_by_hand()
+    pruned = prune(store, older_than_s=0.0, now=100.0, statuses=["FAILED"], id_prefix="b")
+    assert pruned == []
+    assert shown(store) == ["a", "c"]
+    LeftLogs(store).take_over(100.0)
+    assert shown(store) == ["a", "c"]
