@@ -73,7 +73,9 @@ def read_outline(store: WorkflowStore, record: StatusRecord, *, value_of: str = 
     outlining = _Outlining(value_of, tasks=len(graph.tasks))
     files = store.list_files(workflow_id)
     if any(file.kind == "journal" and file.size > MOST_SEGMENT_BYTES for file in files):
-        raise TooLargeError(f"A segment of its journal has more than {MOST_SEGMENT_BYTES:,} bytes.")
+        raise TooLargeError(
+            f"A segment of its journal has more than {MOST_SEGMENT_BYTES >> 20} MiB."
+        )
     return Snapshot(
         claim=claim,
         graph=graph,
@@ -175,4 +177,4 @@ _MOST_UNUSED = 16
 
 
 def _too_large_graph() -> TooLargeError:
-    return TooLargeError(f"Its graph has more than {MOST_GRAPH_BYTES:,} bytes.")
+    return TooLargeError(f"Its graph has more than {MOST_GRAPH_BYTES >> 20} MiB.")

@@ -43,8 +43,10 @@
       isActive = live.is_active;
       put(head, live.head);
       const place = document.getElementById("graph");
-      if (live.too_large) place.replaceChildren(remark(live.too_large));
-      else graph.draw(place, document.querySelector(".legend"), live.graph, choose);
+      if (live.too_large) {
+        place.replaceChildren(remark(live.too_large));
+        if (!shown) panel.replaceChildren();
+      } else graph.draw(place, document.querySelector(".legend"), live.graph, choose);
       main.dataset.drawn = live.graph.nodes.length;
       const failed = live.graph.nodes.find((node) => node.state === "failed");
       if (failed && !shown) choose(failed);
