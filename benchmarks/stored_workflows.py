@@ -374,11 +374,17 @@ def main(what: str, uri: str, *arguments: str) -> None:
             _fill(uri, Filling(**json.loads(arguments[0])))
         else:
             renew(uri, int(arguments[0]))
-        # What the last manager has told others would cost each page a read, for some minutes.
-        left = LeftLogs(WorkflowStore(open_store(uri)), times=LeftLogTimes(hints_s=0.0))
-        left.take_over(time.time())
+        _leave(WorkflowStore(open_store(uri)))
     if local_folder(uri) is not None:
         os.sync()  # the disk is at rest when calls are measured
+
+
+def _leave(store: WorkflowStore) -> None:
+    """Nothing runs in it: delete what managers leave for some time, which would cost each page a read."""
+    left = LeftLogs(store, times=LeftLogTimes(hints_s=0.0))
+    left.take_over(time.time())
+    for manager_id in store.leases.list_names():
+        store.leases.delete(manager_id)
 
 
 def _fill(uri: str, filling: Filling) -> None:
