@@ -12,6 +12,7 @@ import os
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -84,7 +85,7 @@ class Sizes:
     watched: int = 1_000
     resumable: int = 10
     pruned: int = 1_000
-    pruned_on_s3: int = 100
+    pruned_on_s3: int = 1_000
     rounds: int = 41
     visits: int = 3
     visit_rounds: int = 6
@@ -204,7 +205,9 @@ def _reads(place: Place, watched: Sequence[str]) -> dict[str, Callable[[], objec
     if len(watch.look(segments)) != len(watched):
         raise RuntimeError("it should have found all that are watched")
     kept = place.store()
-    completions = Completions(place.store(), "bench", statuses=[WorkflowStatus.SUCCESSFUL])
+    # Under the name of an earlier run, it would be given all that has ended since.
+    name = f"bench-{uuid.uuid4().hex}"
+    completions = Completions(place.store(), name, statuses=[WorkflowStatus.SUCCESSFUL])
     return {
         POLL: lambda: watch.look(segments),
         PAGE: lambda: _page(place.store(), _ALL),
