@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
@@ -25,16 +26,18 @@ def read_journal(
     since_epoch: int,
     signing: SigningKeys | None,
     taken: Callable[[Checkpoints, TaskRecord], None] | None = None,
+    held_bytes: int = sys.maxsize,
 ) -> Checkpoints:
     """All committed records of a workflow; a read for each journal segment.
 
     :param files: what lies in the workflow's folder, in the order in which it counts.
     :param taken: told of each record when it is among the checkpoints; may put another one in its place.
+    :param held_bytes: no more segments are read, and so held, at the same time than have so many bytes, or one.
     """
     sizes = {file.key: file.size for file in files}
     found = Checkpoints()
     journals = [file for file in files if file.kind == "journal" and file.epoch >= since_epoch]
-    for file, data in zip(journals, _read_each(store, journals), strict=True):
+    for file, data in zip(journals, _read_each(store, journals, held_bytes), strict=True):
         try:
             for record in _records_of(file, data, signing):
                 found.take(record, sizes)
@@ -45,26 +48,25 @@ def read_journal(
     return found
 
 
-def _read_each(store: ByteStore, files: Sequence[keys.WorkflowFile]) -> Iterator[bytes]:
-    for batch in _batches(files, store.reads_at_once):
+def _read_each(
+    store: ByteStore, files: Sequence[keys.WorkflowFile], held_bytes: int
+) -> Iterator[bytes]:
+    for batch in _batches(files, store.reads_at_once, held_bytes):
         yield from map_at_once(store, store.get, batch)
 
 
-def _batches(files: Sequence[keys.WorkflowFile], most: int) -> Iterator[list[str]]:
-    """The keys of segments that are read, and so held, at the same time."""
+def _batches(files: Sequence[keys.WorkflowFile], most: int, most_bytes: int) -> Iterator[list[str]]:
+    """The keys of segments that are read at the same time."""
     batch: list[str] = []
     size = 0
     for file in files:
-        if batch and (len(batch) >= most or size + file.size > _HELD_BYTES):
+        if batch and (len(batch) >= most or size + file.size > most_bytes):
             yield batch
             batch, size = [], 0
         batch.append(file.key)
         size += file.size
     if batch:
         yield batch
-
-
-_HELD_BYTES = 4 * 1024 * 1024
 
 
 def _records_of(

@@ -41,9 +41,10 @@ MOST_TASKS = 10_000
 #: How large the JSON of its graph is at most, in bytes, with those of continuations.
 MOST_GRAPH_BYTES = 2 * 1024 * 1024
 #: How large a segment of its journal is at most, in bytes.
-MOST_SEGMENT_BYTES = 8 * 1024 * 1024
+MOST_SEGMENT_BYTES = 16 * 1024 * 1024
 
 _PIECE_BYTES = 1024 * 1024
+_HELD_BYTES = 4 * 1024 * 1024
 # A continuation that is smaller is kept as it is: to take it apart costs more than it takes.
 _SMALL_BYTES = 4096
 _MESSAGE_BYTES = 256
@@ -76,10 +77,13 @@ def read_outline(store: WorkflowStore, record: StatusRecord, *, value_of: str = 
         raise TooLargeError(
             f"A segment of its journal has more than {MOST_SEGMENT_BYTES >> 20} MiB."
         )
+    checkpoints = read_committed(
+        store, claim, files=files, taken=outlining.taken, held_bytes=_HELD_BYTES
+    )
     return Snapshot(
         claim=claim,
         graph=graph,
-        checkpoints=read_committed(store, claim, files=files, taken=outlining.taken),
+        checkpoints=checkpoints,
         is_successful=record.status is WorkflowStatus.SUCCESSFUL,
     )
 

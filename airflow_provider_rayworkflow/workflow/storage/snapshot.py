@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 
 from airflow_provider_rayworkflow.workflow.exceptions import CorruptedDataError
@@ -41,13 +42,18 @@ def read_committed(
     *,
     files: Sequence[WorkflowFile] | None = None,
     taken: Callable[[Checkpoints, TaskRecord], None] | None = None,
+    held_bytes: int = sys.maxsize,
 ) -> Checkpoints:
     """All that is committed of the run that a claim is of, whether or not it counts.
 
-    :param taken: as for :func:`.read_journal`.
+    :param taken: as for :func:`.read_journal`, with ``held_bytes``.
     """
     return store.read_checkpoints(
-        claim.workflow_id, since_epoch=claim.base_epoch, files=files, taken=taken
+        claim.workflow_id,
+        since_epoch=claim.base_epoch,
+        files=files,
+        taken=taken,
+        held_bytes=held_bytes,
     )
 
 

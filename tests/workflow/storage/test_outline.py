@@ -166,7 +166,7 @@ def test_too_large_a_segment_is_refused_and_not_read():
     record = store_run(known, status_record(WorkflowStatus.RUNNING), graph_of(1))
     large = TaskRecord(task_id="t", graph=b"x" * MOST_SEGMENT_BYTES, task_ids=("u",))
     JournalWriter(store, "w", 1).commit([large])
-    with pytest.raises(TooLargeError, match="segment of its journal has more than 8 MiB"):
+    with pytest.raises(TooLargeError, match="segment of its journal has more than 16 MiB"):
         read_outline(known, record)
     assert store.most < MOST_SEGMENT_BYTES
 
