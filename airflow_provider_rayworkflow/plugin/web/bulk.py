@@ -26,7 +26,12 @@ from airflow_provider_rayworkflow.plugin.web.actions import (
 )
 from airflow_provider_rayworkflow.plugin.web.chosen import STATUSES, Chosen, known_statuses
 from airflow_provider_rayworkflow.plugin.web.lanes import NoAnswerError
-from airflow_provider_rayworkflow.plugin.web.lists import Row, open_overview, origin_of
+from airflow_provider_rayworkflow.plugin.web.lists import (
+    Row,
+    open_overview,
+    origin_of,
+    read_in_turn,
+)
 from airflow_provider_rayworkflow.plugin.web.seals import seal, unseal
 from airflow_provider_rayworkflow.plugin.web.storages import open_hook
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
@@ -36,7 +41,6 @@ from airflow_provider_rayworkflow.workflow.storage.listing import (
     ListFilter,
     ListPage,
     check_begin,
-    read_page,
 )
 from airflow_provider_rayworkflow.workflow.storage.overview import Listed, Overview
 
@@ -308,7 +312,7 @@ def _read(
         origin = origin_of(listed)
         return all(access.allows(one, conn_id, origin) for one in ("GET", METHODS[action]))
 
-    return read_page(
+    return read_in_turn(
         overview,
         replace(chosen, statuses=statuses),
         size=size,

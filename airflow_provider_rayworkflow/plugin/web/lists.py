@@ -6,17 +6,20 @@ import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from airflow_provider_rayworkflow.hooks import RayWorkflowHook
 from airflow_provider_rayworkflow.plugin.web.access import Access
 from airflow_provider_rayworkflow.plugin.web.chosen import Chosen, utc_text
-from airflow_provider_rayworkflow.plugin.web.lanes import each
+from airflow_provider_rayworkflow.plugin.web.lanes import each, in_turn
 from airflow_provider_rayworkflow.plugin.web.seals import seal, unseal
 from airflow_provider_rayworkflow.tries.identity import Origin
 from airflow_provider_rayworkflow.workflow.model.index_row import IndexRow
 from airflow_provider_rayworkflow.workflow.model.records import ORIGIN_KEY
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage.listing import (
+    ListFilter,
+    ListPage,
     check_begin,
     count_last_day,
     read_page,
@@ -92,7 +95,7 @@ def list_page(hook: RayWorkflowHook, access: Access, chosen: Chosen) -> ShownPag
         return access.allows("GET", conn_id, origin_of(listed))
 
     after, is_lost = _begin_of(chosen)
-    page = read_page(
+    page = read_in_turn(
         overview,
         chosen.filter,
         size=PAGE_SIZE,
@@ -143,6 +146,12 @@ def count_page(
     may_know = access.allows_all(hook.ray_workflow_conn_id)
     numbers = count_last_day(open_overview(hook), now) if may_know else {}
     return Counts(since=utc_text(now - _DAY_S), numbers=numbers)
+
+
+def read_in_turn(overview: Overview, chosen: ListFilter, **page: Any) -> ListPage:
+    """:func:`read_page`; without an index, which takes memory and time, one after the other."""
+    read = functools.partial(read_page, overview, chosen, **page)
+    return read() if overview.load() else in_turn(read)
 
 
 def open_overview(hook: RayWorkflowHook) -> Overview:

@@ -124,24 +124,12 @@ class LocalStore:
             raise _list_error(folder, exc) from exc
 
     def _list(self, root: int, folder: str) -> Iterator[Entry]:
-        pending = [folder]
-        while pending:
-            current = pending.pop()
-            try:
-                found = _scan(root, current)
-            except DataLoadError as exc:
-                if current == folder:
-                    raise
-                yield Entry(f"{current}/", 0, problem=exc)
-                continue
-            for name, size in found:
-                if name.startswith("."):
-                    continue  # a write that has not finished
-                key = f"{current}/{name}"
-                if size is None:
-                    pending.append(key)
-                else:
-                    yield Entry(key, size)
+        # There may be a million folders in it: none of their names is held.
+        for key, size in _scan(root, folder):
+            if size is None:
+                yield from _list_below(root, key)
+            else:
+                yield Entry(key, size)
 
     def delete(self, keys: Iterable[str]) -> None:
         for key in keys:
@@ -176,13 +164,32 @@ class LocalStore:
         return error
 
 
-def _scan(root: int, folder: str) -> Sequence[tuple[str, int | None]]:
-    """Names and sizes of what is in a folder; a folder has none."""
+def _list_below(root: int, folder: str) -> Iterator[Entry]:
+    pending = [folder]
+    while pending:
+        current = pending.pop()
+        try:
+            found = list(_scan(root, current))
+        except DataLoadError as exc:
+            yield Entry(f"{current}/", 0, problem=exc)
+            continue
+        for key, size in found:
+            if size is None:
+                pending.append(key)
+            else:
+                yield Entry(key, size)
+
+
+def _scan(root: int, folder: str) -> Iterator[tuple[str, int | None]]:
+    """Keys and sizes of what is in a folder, on the way; a folder has no size."""
     try:
         with closing(open_folder(root, folder)) as descriptor, os.scandir(descriptor) as files:
-            return [found for file in files if (found := _name_and_size(file))]
+            for file in files:
+                is_finished = not file.name.startswith(".")  # else a write goes on
+                if is_finished and (found := _name_and_size(file)):
+                    yield f"{folder}/{found[0]}", found[1]
     except (FileNotFoundError, NotADirectoryError):
-        return ()
+        return
     except OSError as exc:
         raise _list_error(folder, exc) from exc
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import TypeVar
 
 from airflow_provider_rayworkflow.workflow.exceptions import KeyNotFoundError, StorageError
@@ -25,6 +26,8 @@ T = TypeVar("T")
 RETRY_FOR_S = 60.0
 _FIRST_WAIT_S = 0.1
 _LONGEST_WAIT_S = 5.0
+# Of a listing, so many entries are held.
+_BATCH = 10_000
 
 
 class RetryingStore:
@@ -99,8 +102,11 @@ class RetryingStore:
         self._try(lambda: self._store.copy(source, target))
 
     def list(self, folder: str) -> Iterator[Entry]:
-        # As a whole: what fails between two pages is tried again from the first one.
-        return iter(self._try(lambda: list(self._store.list(folder))))
+        listing = _Listing(self._store, folder)
+        while batch := self._try(listing.next_batch):
+            yield from batch
+        if listing.lost is not None:
+            raise listing.lost
 
     def delete(self, keys: Iterable[str]) -> None:
         wanted = list(keys)
@@ -124,3 +130,44 @@ class RetryingStore:
                 log.warning("Storage: %s Trying again in %.1f s.", exc, pause)
                 self._sleep(pause)
                 wait = min(2 * wait, _LONGEST_WAIT_S)
+
+
+class _Listing:
+    """A listing in batches, each of which may be tried again. It holds one of them.
+
+    Behind the first one, it goes on where it was if the entries come by name, as those of object stores do.
+
+    :ivar lost: why it can't go on; None if it can, or has come to its end.
+    """
+
+    def __init__(self, store: ByteStore, folder: str) -> None:
+        self._store = store
+        self._folder = folder
+        self._last = ""
+        self._is_sorted = True
+        self._entries = self._from_last()
+        self.lost: StorageError | None = None
+
+    def next_batch(self) -> list[Entry]:
+        """The next entries; none at the end, or where it is lost.
+
+        :raises StorageError: when the store does not answer; may be called again.
+        """
+        try:
+            batch = list(islice(self._entries, _BATCH))
+        except StorageError as exc:
+            if not self._is_sorted:
+                self.lost = exc
+                return []
+            self._entries = self._from_last()
+            raise
+        for entry in batch:
+            self._is_sorted = self._is_sorted and self._last < entry.key
+            self._last = entry.key
+        return batch
+
+    def _from_last(self) -> Iterator[Entry]:
+        last = self._last
+        for entry in self._store.list(self._folder):
+            if not last or entry.key > last:
+                yield entry
