@@ -5,16 +5,19 @@ from __future__ import annotations
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from airflow_provider_rayworkflow.workflow.storage.backends.local import LocalStore
 from airflow_provider_rayworkflow.workflow.storage.byte_store import Entry, Put
 
+K = TypeVar("K")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """The medians of some calls.
+    """Of one call, or the medians of some.
 
     :ivar requests: to the storage; on local files, as many as an object store would get.
     :ivar cpu_ms: of this process, in milliseconds.
@@ -37,29 +40,41 @@ class Meter:
     requests: Callable[[], int]
     cpu_s: Callable[[], float] = time.process_time
 
-    def cost(
-        self,
-        do: Callable[[], object],
-        *,
-        rounds: int,
-        prepare: Callable[[], object] = lambda: None,
-        settle_s: float = 0.0,
-    ) -> Cost:
-        """Call it some times, after once that warms up where there is more than one round.
+    def cost(self, do: Callable[[], object], *, settle_s: float = 0.0) -> Cost:
+        """Call it once.
 
-        :param prepare: called before each call, and not measured.
-        :param settle_s: after each call; what it goes on to do in that time counts, but not as time.
+        :param settle_s: after the call; what it goes on to do in that time counts, but not as time.
         """
-        found = []
-        for _ in range(rounds + (rounds > 1)):
-            prepare()
-            requests, cpu_s, begun = self.requests(), self.cpu_s(), time.perf_counter()
-            do()
-            wall_s = time.perf_counter() - begun
-            time.sleep(settle_s)
-            found.append((self.requests() - requests, self.cpu_s() - cpu_s, wall_s))
-        requests, cpu_s, wall_s = map(statistics.median, zip(*found[-rounds:], strict=True))
-        return Cost(requests=requests, cpu_ms=1000 * cpu_s, wall_ms=1000 * wall_s)
+        requests, cpu_s, begun = self.requests(), self.cpu_s(), time.perf_counter()
+        do()
+        wall_s = time.perf_counter() - begun
+        time.sleep(settle_s)
+        return Cost(
+            requests=self.requests() - requests,
+            cpu_ms=1000 * (self.cpu_s() - cpu_s),
+            wall_ms=1000 * wall_s,
+        )
+
+
+def median(costs: Sequence[Cost]) -> Cost:
+    """Of each figure by itself."""
+    return Cost(
+        requests=statistics.median(cost.requests for cost in costs),
+        cpu_ms=statistics.median(cost.cpu_ms for cost in costs),
+        wall_ms=statistics.median(cost.wall_ms for cost in costs),
+    )
+
+
+def in_turns(calls: Mapping[K, Callable[[], Cost]], *, rounds: int) -> dict[K, Cost]:
+    """The medians of several calls that take turns, so that what else the machine does meets them alike.
+
+    One more round warms up where there is more than one.
+    """
+    found: dict[K, list[Cost]] = {name: [] for name in calls}
+    for _ in range(rounds + (rounds > 1)):
+        for name, call in calls.items():
+            found[name].append(call())
+    return {name: median(costs[-rounds:]) for name, costs in found.items()}
 
 
 class CountingStore(LocalStore):

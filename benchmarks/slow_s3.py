@@ -12,7 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).parent.parent / "tests" / "support"))
-from servers import make_buckets, s3_address, seaweedfs
+from servers import BUCKET, SeaweedFS, make_buckets, s3_address, seaweedfs
+
+__all__ = ["BUCKET", "SeaweedFS", "Wire", "make_buckets", "s3_address", "slow_s3"]
 
 _METHODS = (b"GET ", b"PUT ", b"POST ", b"HEAD ", b"DELETE ")
 

@@ -1,7 +1,8 @@
-"""Storages with many workflows: some that really ran, and what the package reads of many others.
+"""Storages with many workflows: such as really ran, or what the package reads of them.
 
-As a program it fills a storage (``fill``), or holds workflows that run in it until its input ends (``hold``). Each
-is a process of its own: what it keeps in memory, and the clock of its manager, concern no measurement.
+As a program it fills a storage (``fill``), fills it up after measurements (``renew``), or holds workflows that run in
+it until its input ends (``hold``). Each is a process of its own: what it keeps in memory, and the clock of its
+manager, concern no measurement.
 """
 
 from __future__ import annotations
@@ -10,21 +11,27 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
+from http.client import HTTPConnection
 from itertools import count, islice
 from pathlib import Path
 from typing import Any
+from unittest import mock
+from urllib.parse import quote, urlsplit
 
 import ray
 
 from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.tries.identity import Origin, TaskInstanceKey, derive_workflow_id
+from airflow_provider_rayworkflow.workflow.exceptions import WorkflowExecutionError
 from airflow_provider_rayworkflow.workflow.manager.manager import Manager
 from airflow_provider_rayworkflow.workflow.manager.registry import Intervals
 from airflow_provider_rayworkflow.workflow.model.index_row import IndexRow
@@ -39,8 +46,9 @@ from airflow_provider_rayworkflow.workflow.runtime.testing.in_process import InP
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, local_folder, open_store
 from airflow_provider_rayworkflow.workflow.storage.byte_store import Put, buffers
 from airflow_provider_rayworkflow.workflow.storage.change_notes import is_visitor
-from airflow_provider_rayworkflow.workflow.storage.index_updates import sorted_items
+from airflow_provider_rayworkflow.workflow.storage.index_rebuild import SortedRows
 from airflow_provider_rayworkflow.workflow.storage.keys import quote_id
+from airflow_provider_rayworkflow.workflow.storage.left_logs import LeftLogs, LeftLogTimes
 from airflow_provider_rayworkflow.workflow.storage.statuses import status_put
 
 _ROOT = Path(__file__).parent.parent
@@ -50,7 +58,14 @@ SPAN_S = 3 * 365 * _DAY_S
 DAGS = 300
 #: How many workflows have changed that the index does not have yet, while workflows are held.
 UNTAKEN = 100
-_AT_ONCE = 32
+_AT_ONCE = 64
+#: The DAGs of what ran before all that is stored, and of what is begun while calls are measured.
+EARLIER = "dag_earlier"
+SUBMITTED = "dag_submitted"
+_WAITING = "dag_waiting"
+_SUSPENDED = "dag_suspended"
+_SHORT = "dag_short"
+_MEASURED = (_WAITING, _SUSPENDED, _SHORT, SUBMITTED)
 _LONG_S = 1e6
 
 
@@ -110,36 +125,57 @@ _TRACEBACK = "Traceback (most recent call last):\n" + 8 * (
 )
 
 
-def generate(uri: str, number: int, *, now: float) -> None:
-    """Write the status document of each workflow, and an index that has all of them."""
+def generate(uri: str, number: int, *, now: float, filer: str = "") -> None:
+    """Write the status document of each workflow, and an index that has all of them.
+
+    :param filer: of SeaweedFS, the same folder without S3: an HTTP address, ``""`` for none.
+    """
     store = WorkflowStore(open_store(uri))
     store.bytes.check_writable()
-    rows: list[IndexRow] = []
 
-    def puts() -> Iterator[Put]:
+    def puts(rows: SortedRows) -> Iterator[Put]:
         for one in range(number):
             record = stored_record(one, number, now=now)
-            rows.append(IndexRow.of(record, quote_id(record.workflow_id)))
+            rows.add(IndexRow.of(record, quote_id(record.workflow_id)))
             yield status_put(record)
 
-    _write(uri, store, puts())
-    store.index.rebuild(sorted_items(rows, now, 1), is_sorted=True)
-
-
-def _write(uri: str, store: WorkflowStore, puts: Iterator[Put]) -> None:
-    """Write new objects quickly: files without a sync, objects many at once."""
     folder = local_folder(uri)
-    if folder is not None:
-        os.makedirs(f"{folder}/v1/status", exist_ok=True)
-        for put in puts:
-            path = f"{folder}/{put.key}"
-            os.mkdir(path.rpartition("/")[0])
-            with open(path, "xb", buffering=0) as file:
-                file.write(b"".join(buffers(put.data)))
-        return
+    with SortedRows() as rows:
+        if folder is not None:
+            _write_files(folder, puts(rows))
+        else:
+            _write_objects(filer, puts(rows))
+        store.index.rebuild(rows.items())
+
+
+def _write_files(folder: str, puts: Iterator[Put]) -> None:
+    """Write new files without a sync."""
+    os.makedirs(f"{folder}/v1/status", exist_ok=True)
+    for put in puts:
+        path = f"{folder}/{put.key}"
+        os.mkdir(path.rpartition("/")[0])
+        with open(path, "xb", buffering=0) as file:
+            file.write(b"".join(buffers(put.data)))
+
+
+def _write_objects(filer: str, puts: Iterator[Put]) -> None:
+    """Write objects past the S3 server, which takes thrice the time."""
+    address = urlsplit(filer)
+    own = threading.local()
+
+    def write(put: Put) -> None:
+        if not hasattr(own, "connection"):
+            own.connection = HTTPConnection(address.netloc)
+        body = b"".join(buffers(put.data))
+        own.connection.request("PUT", f"{address.path}/{quote(put.key)}", body)
+        answer = own.connection.getresponse()
+        answer.read()
+        if answer.status >= 300:
+            raise OSError(f"{put.key} was not written: {answer.status} {answer.reason}")
+
     with ThreadPoolExecutor(_AT_ONCE) as threads:
         while batch := [*islice(puts, 1000)]:
-            list(threads.map(lambda put: store.bytes.put(put.key, put.data), batch))
+            list(threads.map(write, batch))
 
 
 # ---- what really runs
@@ -150,18 +186,60 @@ def double(number: int) -> int:
     return 2 * number
 
 
+@ray.remote
+def load(number: int) -> int:
+    raise ValueError("no rows")
+
+
+def run_stored(uri: str, number: int, *, now: float) -> None:
+    """Really run what :func:`generate` makes: the same ids and statuses, of one task each, about the same times."""
+    began, done = now - SPAN_S, count()
+    step = SPAN_S / number
+    passed = [began]  # it is later with each that is done
+    make = partial(Manager, clock=lambda: passed[0], elapsed=_standing)
+
+    def run(one: int) -> None:
+        record = stored_record(one, number, now=now)
+        if record.status is WorkflowStatus.CANCELED:
+            workflow_id = sleep_on(key_of(record))
+            workflow.cancel(workflow_id)
+        elif record.status is WorkflowStatus.FAILED:
+            with suppress(WorkflowExecutionError):
+                run_one(load.bind(one), key_of(record))
+        else:
+            run_one(double.bind(one), key_of(record))
+        passed[0] = began + step * (1 + next(done))
+
+    with InProcessManager(open_store(uri), make_manager=make).running():
+        _each(number, run)
+
+
+def _standing() -> float:
+    """The clock of a lease that does not end, however busy the machine is: nothing else wants it."""
+    return 0.0
+
+
+def key_of(record: StatusRecord) -> TaskInstanceKey:
+    origin = Origin.from_metadata(record.user_metadata)
+    assert origin is not None
+    return origin.key
+
+
 def run_earlier(uri: str, number: int, *, now: float) -> None:
-    """Run workflows with a manager whose clock stands before all that is generated."""
+    """Run workflows of two tasks with a manager whose clock stands before all that is stored."""
     began = now - SPAN_S - 30 * _DAY_S
     seconds = count()
-    make = partial(Manager, clock=lambda: began + next(seconds))
+    make = partial(Manager, clock=lambda: began + next(seconds), elapsed=_standing)
     with InProcessManager(open_store(uri), make_manager=make).running():
-        _each(number, lambda one: run_one(task_instance("dag_earlier", began + one)))
+        _each(number, lambda one: _run_two(task_instance(EARLIER, began + one)))
 
 
-def run_one(key: TaskInstanceKey) -> None:
-    """Run a workflow of two tasks to its end."""
-    graph = double.bind(double.bind(1))
+def _run_two(key: TaskInstanceKey) -> None:
+    run_one(double.bind(double.bind(1)), key)
+
+
+def run_one(graph: Any, key: TaskInstanceKey) -> None:
+    """Run a workflow to its end."""
     workflow.run(graph, workflow_id=derive_workflow_id(key), metadata=metadata(key))
 
 
@@ -177,21 +255,31 @@ def _each(number: int, do: Callable[[int], object]) -> list[Any]:
         return list(threads.map(do, range(number)))
 
 
-def hold(uri: str, *, watched: int, resumable: int) -> dict[str, list[str]]:
-    """Begin workflows that run on, and some that can be resumed; gives their ids.
+@contextmanager
+def holding(uri: str, *, watched: int, resumable: int) -> Iterator[dict[str, list[str]]]:
+    """While this lasts, workflows run, and some can be resumed; gives their ids.
 
-    Then the manager comes to rest, and makes some changes that the index does not have for a while.
+    Their manager has come to rest, and has then made some changes that the index does not have.
     """
+    intervals = Intervals(index_s=0.5, left_logs_s=0.5)
+    make = partial(Manager, intervals=intervals)
+    with InProcessManager(open_store(uri), make_manager=make).running():
+        found = _begin(uri, watched, resumable)
+        object.__setattr__(intervals, "index_s", _LONG_S)  # the manager reads it anew each time
+        _each(UNTAKEN, lambda one: _run_two(task_instance(_SHORT, time.time() + one)))
+        time.sleep(1.0)  # the change log is written a moment later
+        yield found
+
+
+def _begin(uri: str, watched: int, resumable: int) -> dict[str, list[str]]:
     now = time.time()
-    running = _each(watched, lambda one: sleep_on(task_instance("dag_waiting", now + one)))
-    suspended = _each(resumable, lambda one: sleep_on(task_instance("dag_suspended", now + one)))
+    running = _each(watched, lambda one: sleep_on(task_instance(_WAITING, now + one)))
+    suspended = _each(resumable, lambda one: sleep_on(task_instance(_SUSPENDED, now + one)))
     for workflow_id in suspended:
         workflow.suspend(workflow_id)
     store = WorkflowStore(open_store(uri))
     while not _is_at_rest(store):
         time.sleep(0.2)
-    _each(UNTAKEN, lambda one: run_one(task_instance("dag_short", now + one)))
-    time.sleep(1.0)  # the change log is written a moment later
     return {"running": running, "resumable": suspended}
 
 
@@ -202,34 +290,60 @@ def _is_at_rest(store: WorkflowStore) -> bool:
     return versions == {store.index.last_version()} and not any(log.untaken for log in logs)
 
 
-def _manager(watched: int) -> Callable[..., Manager]:
-    """One that comes to rest soon; then the reads are measured before the index takes the next changes."""
-    index_s = 30.0 if watched >= 1_000 else 10.0
-    return partial(Manager, intervals=Intervals(index_s=index_s, left_logs_s=1.0))
+def renew(uri: str, number: int) -> None:
+    """After measurements: delete what they have begun, and let there be as many earlier workflows again."""
+    with InProcessManager(open_store(uri)).running():
+        left = [found for dag_id in _MEASURED for found, _ in workflow.iter_all(dag_id=dag_id)]
+        _each(len(left), lambda one: workflow.delete(left[one]))
+        earlier = len(workflow.list_all(dag_id=EARLIER))
+    if earlier < number:
+        run_earlier(uri, number - earlier, now=time.time())
 
 
 # ---- the processes
 
 
-def fill(uri: str, *, generated: int, ran: int) -> None:
-    """Fill a storage: :func:`run_earlier` and :func:`generate`, in a process of its own."""
-    _program("fill", uri, generated, ran).communicate()
+@dataclass(frozen=True, kw_only=True)
+class Filling:
+    """What a storage is filled with.
+
+    :ivar stored: how many workflows.
+    :ivar have_run: all of them: :func:`run_stored`; otherwise they are generated.
+    :ivar earlier: how many ran before them: :func:`run_earlier`.
+    :ivar filer: see :func:`generate`.
+    """
+
+    stored: int
+    have_run: bool
+    earlier: int
+    filer: str = ""
+
+
+def fill(uri: str, filling: Filling) -> None:
+    """Fill an empty storage, in a process of its own."""
+    _end(_program("fill", uri, json.dumps(asdict(filling))))
+
+
+def fill_again(uri: str, filling: Filling) -> None:
+    """Bring a storage in which calls were measured back to what :func:`fill` has made of it: :func:`renew`."""
+    _end(_program("renew", uri, str(filling.earlier)))
 
 
 @contextmanager
-def held(uri: str, *, watched: int, resumable: int) -> Iterator[dict[str, list[str]]]:
-    """While this lasts, another process holds workflows: :func:`hold`."""
-    process = _program("hold", uri, watched, resumable)
+def held(uri: str, *, watched: int, resumable: int) -> Iterator[Callable[[], dict[str, list[str]]]]:
+    """While this lasts, another process holds workflows: :func:`holding`. Gives what waits for their ids."""
+    process = _program("hold", uri, str(watched), str(resumable))
     assert process.stdout is not None
+    output = process.stdout
     try:
-        yield json.loads(process.stdout.readline())
+        yield lambda: json.loads(output.readline())
     finally:
-        process.kill()  # what it has is thrown away anyhow
+        process.kill()  # what it has begun is deleted before it is measured again
         process.communicate()
 
 
-def _program(what: str, uri: str, *numbers: int) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "benchmarks.stored_workflows", what, uri, *map(str, numbers)]
+def _program(*arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "benchmarks.stored_workflows", *arguments]
     path = os.pathsep.join([str(_ROOT), os.environ.get("PYTHONPATH", "")])
     return subprocess.Popen(
         command,
@@ -241,16 +355,45 @@ def _program(what: str, uri: str, *numbers: int) -> subprocess.Popen[str]:
     )
 
 
-def main(what: str, uri: str, first: str, second: str) -> None:
-    now = time.time()
-    if what == "fill":
-        generate(uri, int(first), now=now)
-        run_earlier(uri, int(second), now=now)
+def _end(process: subprocess.Popen[str]) -> None:
+    process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"{process.args!r} has failed")
+
+
+def main(what: str, uri: str, *arguments: str) -> None:
+    if what == "hold":
+        watched, resumable = map(int, arguments)
+        with holding(uri, watched=watched, resumable=resumable) as found:
+            print(json.dumps(found), flush=True)
+            sys.stdin.read()
         return
-    make = _manager(watched=int(first))
-    with InProcessManager(open_store(uri), make_manager=make).running():
-        print(json.dumps(hold(uri, watched=int(first), resumable=int(second))), flush=True)
-        sys.stdin.read()
+    # After a power cut all is filled anew, so nothing waits for the disk.
+    with mock.patch.object(os, "fsync"):
+        if what == "fill":
+            _fill(uri, Filling(**json.loads(arguments[0])))
+        else:
+            renew(uri, int(arguments[0]))
+        _leave(WorkflowStore(open_store(uri)))
+    if local_folder(uri) is not None:
+        os.sync()  # the disk is at rest when calls are measured
+
+
+def _leave(store: WorkflowStore) -> None:
+    """Nothing runs in it: delete what managers leave for some time, which would cost each page a read."""
+    left = LeftLogs(store, times=LeftLogTimes(hints_s=0.0))
+    left.take_over(time.time())
+    for manager_id in store.leases.list_names():
+        store.leases.delete(manager_id)
+
+
+def _fill(uri: str, filling: Filling) -> None:
+    now = time.time()
+    if filling.have_run:
+        run_stored(uri, filling.stored, now=now)
+    else:
+        generate(uri, filling.stored, now=now, filer=filling.filer)
+    run_earlier(uri, filling.earlier, now=now)
 
 
 if __name__ == "__main__":

@@ -257,6 +257,7 @@ class RayEngine:
             max_running_workflows=self._spec.limits.max_running,
             max_pending_workflows=self._spec.limits.max_pending,
             retention=dict(self._hook.settings.retention),
+            connection=self._hook.ray_workflow_conn_id,
             graph=self._graph,
             runtime_env=self._environment.runtime_env,
             traceparent=current_traceparent(),

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import islice
 
 from airflow_provider_rayworkflow.workflow.exceptions import WorkflowNotFoundError
 from airflow_provider_rayworkflow.workflow.model.graph import Task
 from airflow_provider_rayworkflow.workflow.model.records import Form, TaskFailure, TaskTimes
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.model.task_record import TaskRecord
+from airflow_provider_rayworkflow.workflow.offline.plan import PlannedTask, planned_task
 from airflow_provider_rayworkflow.workflow.scheduling.failed_ends import FailedEnd, failed_ends
 from airflow_provider_rayworkflow.workflow.scheduling.snapshot import Placed
-from airflow_provider_rayworkflow.workflow.storage.snapshot import read_snapshot
+from airflow_provider_rayworkflow.workflow.storage.outline import read_outline
 from airflow_provider_rayworkflow.workflow.storage.status_reader import StoredWorkflow
 from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
 
@@ -31,8 +31,6 @@ STATES = (
     "skipped",
     "reused",
 )
-#: More tasks than this are left out: endless recursion makes millions.
-MAX_TASKS = 20_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,20 +79,20 @@ class TaskDetails:
 class ShownTasks:
     """The tasks of one workflow: one listing, and a read for its graph and each journal segment.
 
+    :param value_of: the task whose result and failure are kept whole.
+    :raises TooLargeError: when they are too many, or too large.
     :raises StorageError: when that can't be read.
     """
 
-    def __init__(self, store: WorkflowStore, found: StoredWorkflow) -> None:
+    def __init__(self, store: WorkflowStore, found: StoredWorkflow, *, value_of: str = "") -> None:
         record = found.record
         self._record = record
         self._status = found.status
-        self._snapshot = read_snapshot(store, record)
+        self._snapshot = read_outline(store, record, value_of=value_of)
         if not self._snapshot.graph.tasks:
             raise WorkflowNotFoundError(record.workflow_id)
         self._failed = failed_ends(self._snapshot, self._failed_without_record)
-        self._placed = {
-            placed.task_id: placed for placed in islice(self._snapshot.tasks(), MAX_TASKS)
-        }
+        self._placed = {placed.task_id: placed for placed in self._snapshot.tasks()}
         progress = record.progress if found.status.is_active else None
         self._running = {task.task_id: task for task in progress.running} if progress else {}
         self._retried = {task.task_id: task for task in progress.retried} if progress else {}
@@ -108,10 +106,11 @@ class ShownTasks:
         """What of the workflow's checkpoints is torn or changed, as text."""
         return [str(damage) for damage in self._snapshot.checkpoints.damaged]
 
-    @property
-    def is_cut(self) -> bool:
-        """True if there are more tasks than are shown."""
-        return len(self._placed) >= MAX_TASKS
+    def planned(self, task_id: str) -> PlannedTask | None:
+        """What becomes of a task if the workflow is resumed as it is stored; None if it can't be."""
+        if not self._status.can_be_resumed:
+            return None
+        return planned_task(self._snapshot, task_id)
 
     def details(self, task_id: str) -> TaskDetails | None:
         """The task of that id, None if the workflow has no such task."""

@@ -126,6 +126,11 @@ class LiveAirflow:
         self._local_ray.end()
         self._client.close()
 
+    @property
+    def api_server(self) -> int:
+        """The process of the API server."""
+        return self._processes["api-server"].pid
+
     def stop_one(self, name: str) -> None:
         """End ``"scheduler"`` or ``"triggerer"`` as an operator of Airflow does."""
         self._end(name)

@@ -48,9 +48,12 @@ class SeaweedFS:
     """An S3 server, which can be killed and started again with what it has.
 
     It checks signatures, but not for the open bucket.
+
+    :param flags: more of them, for the server.
+    :ivar filer_port: where files are written and read without S3, with buckets below ``/buckets``.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *flags: str) -> None:
         config = folder / "s3.json"
         admin = {"accessKey": S3_KEY, "secretKey": S3_SECRET}
         rights = [f"{right}:{OPEN_BUCKET}" for right in ("Read", "Write", "List")]
@@ -65,17 +68,19 @@ class SeaweedFS:
         config.write_text(json.dumps({"identities": identities}))
         self.port, *others = _free_ports(8)
         names = ("master", "volume", "filer", "master.grpc", "volume.grpc", "filer.grpc", "s3.grpc")
-        flags = [
+        self.filer_port = others[names.index("filer")]
+        ports = [
             f"-{name.replace('.', '.port.') if '.' in name else f'{name}.port'}={port}"
             for name, port in zip(names, others, strict=True)
         ]
         weed = Path(sysconfig.get_path("scripts"), "weed")
         self._command = [
-            *(str(weed), "server", "-s3", f"-s3.port={self.port}", *flags, f"-dir={folder}"),
+            *(str(weed), "server", "-s3", f"-s3.port={self.port}", *ports, f"-dir={folder}"),
             *("-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.config={config}", "-s3.port.iceberg=0"),
             "-s3.port.lance=0",
             "-s3.autoCreateBucket=false",
             *("-master.volumeSizeLimitMB=64", "-volume.max=40", "-master.electionTimeout=1s"),
+            *flags,
         ]
         self._log = folder / "weed.log"
         self._process: subprocess.Popen[bytes] | None = None

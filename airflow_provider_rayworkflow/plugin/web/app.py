@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlencode
@@ -17,6 +19,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from airflow_provider_rayworkflow.hooks import RayWorkflowHook
 from airflow_provider_rayworkflow.plugin import base_path
 from airflow_provider_rayworkflow.plugin.graphs import draw, members
+from airflow_provider_rayworkflow.plugin.tasks import TaskDetails
 from airflow_provider_rayworkflow.plugin.web import formats
 from airflow_provider_rayworkflow.plugin.web.access import (
     UNREADABLE,
@@ -36,7 +39,7 @@ from airflow_provider_rayworkflow.plugin.web.bulk import (
     statuses_for,
 )
 from airflow_provider_rayworkflow.plugin.web.chosen import STATUSES, ChosenDep
-from airflow_provider_rayworkflow.plugin.web.lanes import NoAnswerError
+from airflow_provider_rayworkflow.plugin.web.lanes import NoAnswerError, in_turn
 from airflow_provider_rayworkflow.plugin.web.lists import (
     ShownPage,
     count_page,
@@ -53,6 +56,8 @@ from airflow_provider_rayworkflow.plugin.web.shown import (
 from airflow_provider_rayworkflow.plugin.web.storages import open_hook
 from airflow_provider_rayworkflow.plugin.web.task_instances import workflow_of
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
+from airflow_provider_rayworkflow.workflow.offline.plan import PlannedTask
+from airflow_provider_rayworkflow.workflow.storage.outline import TooLargeError
 
 log = get_logger(__name__)
 
@@ -240,12 +245,24 @@ def _workflow_page(
 def show_changes(access: AccessDep, conn_id: ConnId, workflow_id: WorkflowId) -> dict[str, Any]:
     """What changes of a workflow's page: its head as HTML, its graph as data."""
     workflow = open_workflow(access, conn_id, workflow_id)
-    tasks = workflow.tasks()
-    context = _context(access, workflow) | {"damaged": tasks.damaged, "is_cut": tasks.is_cut}
+    graph: dict[str, Any] = {"nodes": [], "edges": []}
+    damaged: list[str] = []
+    too_large = ""
+
+    def read() -> tuple[dict[str, Any], list[str]]:
+        tasks = workflow.tasks()
+        return draw(tasks.views()), tasks.damaged
+
+    try:
+        graph, damaged = in_turn(read)
+    except TooLargeError as exc:
+        too_large = f"{exc} {_TOO_LARGE}"
+    context = _context(access, workflow) | {"damaged": damaged}
     head = _TEMPLATES.get_template("workflow_head.html").render(context)
     return {
         "head": head,
-        "graph": draw(tasks.views()),
+        "graph": graph,
+        "too_large": too_large,
         "is_active": workflow.found.status.is_active,
     }
 
@@ -262,24 +279,29 @@ def show_group(
     page: Annotated[int, Query(ge=1, le=10_000)] = 1,
 ) -> Response:
     """The tasks of a group, as a part of a page."""
-    found = members(open_workflow(access, conn_id, workflow_id).tasks().views(), label)
-    states = [name for name in formats.STATE_TITLES if any(task.state == name for task in found)]
-    chosen = [
-        task
-        for task in found
-        if (not state or task.state == state) and text.lower() in task.task_id.lower()
-    ]
-    context = {
-        "label": label,
-        "total": len(found),
-        "states": states,
-        "state_name": state,
-        "text": text,
-        "page": page,
-        "pages": max(1, -(-len(chosen) // _MEMBERS_SHOWN)),
-        "tasks": chosen[(page - 1) * _MEMBERS_SHOWN : page * _MEMBERS_SHOWN],
-    }
-    return _page(request, "group.html", context)
+    workflow = open_workflow(access, conn_id, workflow_id)
+
+    def read() -> dict[str, Any]:
+        found = members(workflow.tasks().views(), label)
+        states = {task.state for task in found}
+        chosen = [
+            task
+            for task in found
+            if (not state or task.state == state) and text.lower() in task.task_id.lower()
+        ]
+        return {
+            "label": label,
+            "total": len(found),
+            "states": [name for name in formats.STATE_TITLES if name in states],
+            "state_name": state,
+            "text": text,
+            "page": page,
+            "pages": max(1, -(-len(chosen) // _MEMBERS_SHOWN)),
+            "tasks": chosen[(page - 1) * _MEMBERS_SHOWN : page * _MEMBERS_SHOWN],
+        }
+
+    with _small_enough():
+        return _page(request, "group.html", in_turn(read))
 
 
 @on_storage
@@ -292,11 +314,17 @@ def show_task(
 ) -> Response:
     """One task, as a part of a page."""
     workflow = open_workflow(access, conn_id, workflow_id)
-    details = workflow.tasks().details(task_id)
+
+    def read() -> tuple[TaskDetails | None, PlannedTask | None]:
+        tasks = workflow.tasks(value_of=task_id)
+        return tasks.details(task_id), tasks.planned(task_id)
+
+    with _small_enough():
+        details, planned = in_turn(read)
     if details is None:
         raise HTTPException(404, "There is no such task.")
     context = {
-        "task": describe_task(workflow, details),
+        "task": describe_task(workflow, details, planned),
         "run_again": offered(access, workflow).get(PageAction.RUN_AGAIN),
         "origin": workflow.origin,
         "task_instance_path": workflow.task_instance_path(base_path()),
@@ -323,7 +351,24 @@ def show_log(
 ) -> dict[str, Any]:
     """What tasks have printed and logged: :func:`log_after`."""
     workflow = open_workflow(access, conn_id, workflow_id)
-    return log_after(workflow.hook.store, workflow.workflow_id, task_id=task_id, after=after)
+    return in_turn(
+        lambda: log_after(workflow.hook.store, workflow.workflow_id, task_id=task_id, after=after)
+    )
+
+
+@contextmanager
+def _small_enough() -> Iterator[None]:
+    """Around what reads tasks for a part of a page.
+
+    :raises HTTPException: 409 where they are too many or too large for that.
+    """
+    try:
+        yield
+    except TooLargeError as exc:
+        raise HTTPException(409, f"{exc} {_TOO_LARGE}") from exc
+
+
+_TOO_LARGE = "That is too large for a page; rayworkflow graph shows it in a terminal."
 
 
 # ---- actions

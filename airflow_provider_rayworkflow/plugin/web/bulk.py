@@ -7,6 +7,7 @@ again, and needs the rights that it would need alone.
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
@@ -25,8 +26,13 @@ from airflow_provider_rayworkflow.plugin.web.actions import (
     act,
 )
 from airflow_provider_rayworkflow.plugin.web.chosen import STATUSES, Chosen, known_statuses
-from airflow_provider_rayworkflow.plugin.web.lanes import NoAnswerError
-from airflow_provider_rayworkflow.plugin.web.lists import Row, open_overview, origin_of
+from airflow_provider_rayworkflow.plugin.web.lanes import NoAnswerError, each
+from airflow_provider_rayworkflow.plugin.web.lists import (
+    Row,
+    open_overview,
+    origin_of,
+    read_in_turn,
+)
 from airflow_provider_rayworkflow.plugin.web.seals import seal, unseal
 from airflow_provider_rayworkflow.plugin.web.storages import open_hook
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
@@ -35,8 +41,8 @@ from airflow_provider_rayworkflow.workflow.storage.listing import (
     LISTED,
     ListFilter,
     ListPage,
+    UnknownPageError,
     check_begin,
-    read_page,
 )
 from airflow_provider_rayworkflow.workflow.storage.overview import Listed, Overview
 
@@ -194,10 +200,12 @@ def act_on_batch(
     body: BulkBody,
     *,
     act_on: Callable[..., str] = act,
+    at_once: int | None = None,
 ) -> dict[str, Any]:
     """Do it to the next workflows of a filter. What goes wrong with one does not stop the others.
 
     :param act_on: :func:`.actions.act`.
+    :param at_once: on how many at the same time; by default on as many as the storage gains by.
     :raises HTTPException: 422 where the filter or the begin is none; 502 as for one workflow.
     """
     if body.action not in OFFERS:
@@ -207,30 +215,15 @@ def act_on_batch(
     # Before the connection is opened: a refusal tells nothing of it.
     try:
         after = unseal(body.after)
-        check_begin(after, chosen)
-    except ValueError as exc:
+        check_begin(after, _for(body.action, chosen))
+    except UnknownPageError as exc:
         raise HTTPException(422, str(exc)) from exc
-    try:
-        hook = open_hook(body.conn_id)
-        page = _read(
-            open_overview(hook),
-            hook,
-            access,
-            replace(chosen, until=until),
-            body.action,
-            size=body.most,
-            after=after,
-        )
-    except NoAnswerError:
-        raise
-    except Exception as exc:  # any error: an answer, and the details to the log only
-        log.warning("The workflows of connection %r can't be listed: %s", body.conn_id, exc)
-        if access.allows_connection("GET", body.conn_id):
-            access.fail(body.conn_id)
-        page = ListPage(rows=[])
-    if not page.rows and not access.allows_connection("GET", body.conn_id):
-        return asdict(BatchDone())  # as where there is no such connection
-    batch = _Batch(access, hook, body.action, act_on)
+    if (opened := _open_batch(access, body, replace(chosen, until=until), after)) is None:
+        return asdict(BatchDone())
+    hook, page = opened
+    batch = _Batch(
+        access, hook, body.action, act_on, at_once=at_once or hook.store.bytes.reads_at_once
+    )
     # One note for many.
     inactive = [one.row.segment for one in page.rows if not one.status.is_active]
     is_noted = body.action is not PageAction.RESUME and inactive
@@ -238,51 +231,98 @@ def act_on_batch(
         return asdict(batch.act(page))
 
 
+def _open_batch(
+    access: Access, body: BulkBody, chosen: ListFilter, after: str
+) -> tuple[RayWorkflowHook, ListPage] | None:
+    """The connection, and the workflows of a batch; None for a user who may not know that there is such a one.
+
+    :raises HTTPException: 422 where the begin is of another storage; 502 where they can't be read.
+    """
+    found = None
+    try:
+        hook = open_hook(body.conn_id)
+        overview = open_overview(hook)
+        page = _read(overview, hook, access, chosen, body.action, size=body.most, after=after)
+        found = hook, page
+    except NoAnswerError:
+        raise
+    except UnknownPageError as exc:  # of another storage
+        if access.allows_connection("GET", body.conn_id):
+            raise HTTPException(422, str(exc)) from exc
+    except Exception as exc:  # any error: an answer, and the details to the log only
+        log.warning("The workflows of connection %r can't be listed: %s", body.conn_id, exc)
+        if access.allows_connection("GET", body.conn_id):
+            access.fail(body.conn_id)
+    has_rows = found is not None and found[1].rows
+    return found if has_rows or access.allows_connection("GET", body.conn_id) else None
+
+
 class _Batch:
+    """Acts on the workflows of a batch."""
+
     def __init__(
-        self, access: Access, hook: RayWorkflowHook, action: PageAction, act_on: Callable[..., str]
+        self,
+        access: Access,
+        hook: RayWorkflowHook,
+        action: PageAction,
+        act_on: Callable[..., str],
+        *,
+        at_once: int,
     ) -> None:
         self._access = access
         self._hook = hook
         self._action = action
         self._act_on = act_on
-        self._failures: list[tuple[str, str]] = []
-        self._clears: list[dict[str, Any]] = []
-        self._done = 0
+        self._at_once = at_once
+        self._away = ""
+        self._cluster = threading.Lock()
 
     def act(self, page: ListPage) -> BatchDone:
         """Act on the workflows of a page. Where a cluster is needed that is away, on no more."""
-        away = ""
-        for listed in page.rows:
-            if away:
-                self._failures.append((listed.workflow_id, f"Not tried. {away}"))
-                continue
-            try:
-                self._act(listed)
-            except NoAnswerError:
-                raise
-            except HTTPException as exc:
-                self._failures.append((listed.workflow_id, str(exc.detail)))
-                away = str(exc.detail) if isinstance(exc, ClusterAwayError) else ""
-            except Exception:
-                log.exception("%s of workflow %r failed", self._action, listed.workflow_id)
-                self._failures.append((listed.workflow_id, _FAILED))
+        said = each(self._act_or_say, page.rows, at_once=self._at_once)
+        told = list(zip(page.rows, said, strict=True))
+        acted_on = [listed for listed, failure in told if not failure]
+        clears = [clear for listed in acted_on if (clear := self._clear_of(listed))]
         return BatchDone(
-            done=self._done,
-            clears=self._clears,
-            failures=self._failures,
-            next="" if away else seal(page.next),
+            done=len(acted_on) - len(clears),
+            clears=clears,
+            failures=[(listed.workflow_id, failure) for listed, failure in told if failure],
+            next="" if self._away else seal(page.next),
         )
+
+    def _act_or_say(self, listed: Listed) -> str:
+        """Act on one workflow; returns why that failed, for people, ``""`` if it did not."""
+        needs_cluster = self._action is PageAction.RESUME and origin_of(listed) is None
+        try:
+            # One that is away is asked once.
+            with self._cluster if needs_cluster else nullcontext():
+                if self._away:
+                    return f"Not tried. {self._away}"
+                self._act(listed)
+        except NoAnswerError:
+            raise
+        except HTTPException as exc:
+            return str(exc.detail)
+        except Exception:
+            log.exception("%s of workflow %r failed", self._action, listed.workflow_id)
+            return _FAILED
+        return ""
 
     def _act(self, listed: Listed) -> None:
         conn_id, workflow_id = self._hook.ray_workflow_conn_id, listed.workflow_id
         body = ActionBody(conn_id=conn_id, workflow_id=workflow_id, action=self._action)
-        self._act_on(self._access, body, hook=self._hook)
+        try:
+            self._act_on(self._access, body, hook=self._hook)
+        except ClusterAwayError as exc:
+            self._away = str(exc.detail)
+            raise
+
+    def _clear_of(self, listed: Listed) -> dict[str, Any] | None:
+        """The task instance that the page's script has to clear, None for none."""
         origin = origin_of(listed)
-        if self._action is PageAction.RESUME and origin is not None:
-            self._clears.append({"workflow_id": workflow_id, **asdict(origin.key)})
-        else:
-            self._done += 1
+        if self._action is not PageAction.RESUME or origin is None:
+            return None
+        return {"workflow_id": listed.workflow_id, **asdict(origin.key)}
 
 
 _FAILED = "It failed. The API server's log says why."
@@ -300,18 +340,23 @@ def _read(
 ) -> ListPage:
     """A page of those that the filter selects, and that the user may do this to."""
     conn_id = hook.ray_workflow_conn_id
-    statuses = OFFERS[action].statuses & (chosen.statuses or LISTED)
-    if not statuses:
+    chosen = _for(action, chosen)
+    if not chosen.statuses:
         return ListPage(rows=[])
 
     def may_act(listed: Listed) -> bool:
         origin = origin_of(listed)
         return all(access.allows(one, conn_id, origin) for one in ("GET", METHODS[action]))
 
-    return read_page(
+    return read_in_turn(
         overview,
-        replace(chosen, statuses=statuses),
+        chosen,
         size=size,
         after=after,
         is_shown=may_act,
     )
+
+
+def _for(action: PageAction, chosen: ListFilter) -> ListFilter:
+    """The filter with the statuses that allow the action; with no status where none does."""
+    return replace(chosen, statuses=OFFERS[action].statuses & (chosen.statuses or LISTED))

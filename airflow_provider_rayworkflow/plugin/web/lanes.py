@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -39,10 +41,65 @@ class NoAnswerError(Exception):
     """The storage did not answer in time, or too many calls wait for it already."""
 
 
+class _Turns:
+    """Calls one after the other, in one thread that stays.
+
+    The C library keeps for each thread what that has freed: in threads of their own, a few large pages would take
+    a multiple of the memory of one.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._has_thread = False
+
+    def run(self, call: Callable[[], T]) -> T:
+        """Call when its turn comes.
+
+        :raises NoAnswerError: when the job of the caller was abandoned before its end.
+        """
+        answer: Future[T] = Future()
+        context = contextvars.copy_context()
+
+        def work() -> None:
+            try:
+                stop_if_abandoned()
+                answer.set_result(call())
+            except BaseException as exc:
+                answer.set_exception(exc)
+
+        self._start()
+        self._waiting.put(lambda: context.run(work))
+        while not wait([answer], timeout=_LOOK_S).done:
+            stop_if_abandoned()
+        return answer.result()
+
+    def _start(self) -> None:
+        with self._lock:
+            if not self._has_thread:
+                thread = threading.Thread(
+                    target=self._work, daemon=True, name="ray-workflow-large-pages"
+                )
+                thread.start()
+                self._has_thread = True
+
+    def _work(self) -> None:
+        while True:
+            self._waiting.get()()
+
+
+_LOOK_S = 0.1
+
+
 @dataclass(eq=False, slots=True)
 class _Job:
-    """One call. ``is_abandoned``: no page waits for its answer any more."""
+    """One call.
 
+    :ivar turns: of the lane, see :func:`in_turn`.
+    :ivar is_abandoned: no page waits for its answer any more.
+    """
+
+    turns: _Turns
     is_abandoned: bool = False
 
 
@@ -81,6 +138,7 @@ class Lanes:
         self._threads_each = threads_each
         self._most_waiting = most_waiting
         self._lanes: dict[Hashable, _Lane] = {}
+        self._turns: dict[Hashable, _Turns] = {}
         self._lock = threading.Lock()
 
     def deadline(self, *, is_action: bool = False) -> float:
@@ -113,6 +171,7 @@ class Lanes:
             self._leave(name, job)
             with suppress(RuntimeError):  # the loop has ended
                 loop.call_soon_threadsafe(_settle, answer, found, error)
+            error = None  # else what its traceback holds stays until the garbage collector comes
 
         # A daemon: a storage that hangs must not keep the server from ending.
         thread = threading.Thread(
@@ -142,7 +201,7 @@ class Lanes:
         with self._lock:
             lane = self._lanes.setdefault(name, _Lane())
             if len(lane.running) + lane.given < self._threads_each:
-                lane.running.add(job := _Job())
+                lane.running.add(job := _Job(self._turns_of(name)))
                 return job
             if lane.hung >= self._threads_each or len(lane.waiting) >= self._most_waiting:
                 raise NoAnswerError
@@ -162,8 +221,11 @@ class Lanes:
             raise
         with self._lock:
             lane.given -= 1
-            lane.running.add(job := _Job())
+            lane.running.add(job := _Job(self._turns_of(name)))
         return job
+
+    def _turns_of(self, name: Hashable) -> _Turns:
+        return self._turns.setdefault(name, _Turns())
 
     def _leave(self, name: Hashable, job: _Job) -> None:
         with self._lock:
@@ -203,6 +265,15 @@ def stop_if_abandoned() -> None:
     job = _JOB.get()
     if job is not None and job.is_abandoned:
         raise NoAnswerError
+
+
+def in_turn(call: Callable[[], T]) -> T:
+    """Call what takes much memory: of the calls of a lane, one at a time does it.
+
+    :raises NoAnswerError: when the job was abandoned before its end.
+    """
+    job = _JOB.get()
+    return call() if job is None else job.turns.run(call)
 
 
 def each(call: Callable[[Item], T], items: Iterable[Item], *, at_once: int) -> list[T]:

@@ -6,18 +6,21 @@ import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from airflow_provider_rayworkflow.hooks import RayWorkflowHook
 from airflow_provider_rayworkflow.plugin.web.access import Access
 from airflow_provider_rayworkflow.plugin.web.chosen import Chosen, utc_text
-from airflow_provider_rayworkflow.plugin.web.lanes import each
+from airflow_provider_rayworkflow.plugin.web.lanes import each, in_turn
 from airflow_provider_rayworkflow.plugin.web.seals import seal, unseal
 from airflow_provider_rayworkflow.tries.identity import Origin
 from airflow_provider_rayworkflow.workflow.model.index_row import IndexRow
 from airflow_provider_rayworkflow.workflow.model.records import ORIGIN_KEY
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage.listing import (
-    check_begin,
+    ListFilter,
+    ListPage,
+    UnknownPageError,
     count_last_day,
     read_page,
 )
@@ -91,16 +94,22 @@ def list_page(hook: RayWorkflowHook, access: Access, chosen: Chosen) -> ShownPag
     def is_shown(listed: Listed) -> bool:
         return access.allows("GET", conn_id, origin_of(listed))
 
-    after, is_lost = _begin_of(chosen)
-    page = read_page(
-        overview,
-        chosen.filter,
-        size=PAGE_SIZE,
-        after=after,
-        sort=chosen.sort,
-        descending=chosen.is_descending,
-        is_shown=is_shown,
-    )
+    def read(after: str) -> ListPage:
+        return read_in_turn(
+            overview,
+            chosen.filter,
+            size=PAGE_SIZE,
+            after=after,
+            sort=chosen.sort,
+            descending=chosen.is_descending,
+            is_shown=is_shown,
+        )
+
+    is_lost = False
+    try:
+        page = read(unseal(chosen.after))
+    except UnknownPageError:  # of another list, or sealed with another key
+        page, is_lost = read(""), True
     return ShownPage(
         rows=[Row(listed=listed, origin=origin_of(listed)) for listed in page.rows],
         next=seal(page.next),
@@ -121,16 +130,6 @@ def visible_part(page: ShownPage | None, *, may_see_connection: bool) -> ShownPa
     return ShownPage()
 
 
-def _begin_of(chosen: Chosen) -> tuple[str, bool]:
-    """The begin of the page, and whether what was asked for is the begin of no page."""
-    try:
-        after = unseal(chosen.after)
-        check_begin(after, chosen.filter, sort=chosen.sort, descending=chosen.is_descending)
-    except ValueError:  # of another order, or sealed with another key
-        return "", True
-    return after, False
-
-
 def count_page(
     hook: RayWorkflowHook, access: Access, *, clock: Callable[[], float] = time.time
 ) -> Counts:
@@ -143,6 +142,12 @@ def count_page(
     may_know = access.allows_all(hook.ray_workflow_conn_id)
     numbers = count_last_day(open_overview(hook), now) if may_know else {}
     return Counts(since=utc_text(now - _DAY_S), numbers=numbers)
+
+
+def read_in_turn(overview: Overview, chosen: ListFilter, **page: Any) -> ListPage:
+    """:func:`read_page`; without an index, which takes memory and time, one after the other."""
+    read = functools.partial(read_page, overview, chosen, **page)
+    return read() if overview.load() else in_turn(read)
 
 
 def open_overview(hook: RayWorkflowHook) -> Overview:

@@ -9,6 +9,8 @@ from airflow_provider_rayworkflow.workflow.storage.workflow_store import Workflo
 
 #: How many lines one answer has at most.
 MAX_LINES = 1000
+#: How many characters they have, about: lines may have 16 KiB each.
+MAX_TEXT = 256 * 1024
 
 
 def log_after(
@@ -25,10 +27,15 @@ def log_after(
     """
     task = task_id or None
     if after:
-        read = store.logs.read
-        found = read(workflow_id, LogCursor.parse(after), task_id=task, most_lines=MAX_LINES)
+        found = store.logs.read(
+            workflow_id,
+            LogCursor.parse(after),
+            task_id=task,
+            most_lines=MAX_LINES,
+            most_text=MAX_TEXT,
+        )
     else:
-        found = store.logs.read_last(workflow_id, MAX_LINES, task_id=task)
+        found = store.logs.read_last(workflow_id, MAX_LINES, task_id=task, most_text=MAX_TEXT)
     return {
         "lines": [line.to_json() for line in found.lines],
         "cursor": str(found.cursor),

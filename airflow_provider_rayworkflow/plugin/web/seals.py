@@ -12,6 +12,8 @@ import hashlib
 from airflow.configuration import conf
 from cryptography.fernet import Fernet, InvalidToken
 
+from airflow_provider_rayworkflow.workflow.storage.listing import UnknownPageError
+
 
 def seal(text: str) -> str:
     """Hide a text, for a URL; ``""`` stays as it is. All API servers with one secret key open it."""
@@ -21,12 +23,12 @@ def seal(text: str) -> str:
 def unseal(sealed: str) -> str:
     """The text that was sealed.
 
-    :raises ValueError: for any other text.
+    :raises UnknownPageError: for any other text.
     """
     try:
         return _fernet().decrypt(sealed.encode()).decode() if sealed else ""
     except (InvalidToken, ValueError) as exc:
-        raise ValueError("This page is not known; begin with the first page.") from exc
+        raise UnknownPageError("This page is not known; begin with the first page.") from exc
 
 
 @functools.cache

@@ -22,7 +22,7 @@ from airflow_provider_rayworkflow.workflow.model.records import (
     Result,
     StatusRecord,
 )
-from airflow_provider_rayworkflow.workflow.offline.plan import PlannedTask, make_plan
+from airflow_provider_rayworkflow.workflow.offline.plan import PlannedTask
 from airflow_provider_rayworkflow.workflow.storage.status_reader import StoredWorkflow
 from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
 
@@ -67,12 +67,9 @@ class ShownWorkflow:
         metadata = self.record.user_metadata
         return {name: value for name, value in metadata.items() if name != ORIGIN_KEY}
 
-    def tasks(self) -> ShownTasks:
-        """Its tasks, read anew.
-
-        :raises StorageError: when they can't be read.
-        """
-        return ShownTasks(self.hook.store, self.found)
+    def tasks(self, *, value_of: str = "") -> ShownTasks:
+        """Its tasks, read anew: :class:`ShownTasks`."""
+        return ShownTasks(self.hook.store, self.found, value_of=value_of)
 
     def task_instance_path(self, base_path: str) -> str:
         """Where Airflow shows the task instance that started it, ``""`` if none did."""
@@ -115,11 +112,12 @@ def open_workflow(
     return ShownWorkflow(hook=hook, found=found, origin=origin)
 
 
-def describe_task(workflow: ShownWorkflow, details: TaskDetails) -> dict[str, Any]:
-    """One task for its panel.
+def describe_task(
+    workflow: ShownWorkflow, details: TaskDetails, planned: PlannedTask | None
+) -> dict[str, Any]:
+    """One task for its panel, with its output where that is JSON and not too large.
 
-    With its output where that is JSON and not too large, and with what a resume would do to it.
-
+    :param planned: what a resume would do with it.
     :raises StorageError: when that can't be read.
     """
     result = details.record.result if details.record else None
@@ -132,16 +130,8 @@ def describe_task(workflow: ShownWorkflow, details: TaskDetails) -> dict[str, An
         "options": {**options, **details.task.shown_options},
         "metadata": metadata,
         "output": _output(workflow.hook.store, result) if has_output and result else None,
-        "planned": _planned(workflow, details.view.task_id),
+        "planned": planned,
     }
-
-
-def _planned(workflow: ShownWorkflow, task_id: str) -> PlannedTask | None:
-    """What becomes of a task if the workflow is resumed as it is stored; None if it can't be."""
-    if not workflow.found.status.can_be_resumed:
-        return None
-    plan = make_plan(workflow.hook.store, workflow.workflow_id, workflow.found, None)
-    return next((task for task in plan.tasks if task.task_id == task_id), None)
 
 
 def _output(store: WorkflowStore, result: Result) -> JsonOutput:

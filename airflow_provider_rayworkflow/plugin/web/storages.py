@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from typing import Any, cast
 
 from airflow.sdk.exceptions import AirflowNotFoundException
@@ -13,6 +13,7 @@ from airflow_provider_rayworkflow.exceptions import RayWorkflowConnectionError
 from airflow_provider_rayworkflow.hooks import RayWorkflowHook
 from airflow_provider_rayworkflow.plugin.web.lanes import stop_if_abandoned
 from airflow_provider_rayworkflow.workflow.storage import ByteStore, WorkflowStore
+from airflow_provider_rayworkflow.workflow.storage.byte_store import Entry
 
 #: How long a page tries again what a storage does not answer; less than a page waits in all.
 RETRY_FOR_S = 3.0
@@ -66,6 +67,12 @@ class _WhileWanted:
     def __getattr__(self, name: str) -> Any:
         stop_if_abandoned()
         return getattr(self._store, name)
+
+    def list(self, folder: str) -> Iterator[Entry]:
+        stop_if_abandoned()
+        for entry in self._store.list(folder):
+            stop_if_abandoned()  # a listing may be long
+            yield entry
 
 
 def _key(hook: RayWorkflowHook) -> _Key:

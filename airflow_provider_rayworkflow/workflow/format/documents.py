@@ -17,8 +17,9 @@ import functools
 import json
 import re
 import reprlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 from zlib import crc32
@@ -89,12 +90,12 @@ _UNSIGNED = frozenset({"graph"})
 
 
 def _check_signature(
-    key: str, kind: str, line: Json, rest: _Buffer, signing: SigningKeys | None
+    key: str, kind: str, line: Json, rest: Iterable[_Buffer], signing: SigningKeys | None
 ) -> None:
     keys = or_environment(signing)
     if kind in _UNSIGNED or not keys:
         return
-    if not keys.verify(line.get("mac"), (key, kind, _dumps(line["body"])), [rest]):
+    if not keys.verify(line.get("mac"), (key, kind, _dumps(line["body"])), rest):
         raise UntrustedDataError(
             key,
             f"it is not signed with a key of {SIGNING_KEY_VARIABLE} (or of the connection's "
@@ -114,7 +115,7 @@ def load_line(key: str, kind: str, data: bytes, *, signing: SigningKeys | None =
     line, end = _load_line(key, kind, data)
     if end != len(data):
         raise CorruptedDataError(key, "there is something behind its end")
-    _check_signature(key, kind, line, b"", signing)
+    _check_signature(key, kind, line, (), signing)
     body: Json = line["body"]
     return body
 
@@ -129,8 +130,30 @@ def load_with_rest(
     """
     line, position = _load_line(key, kind, data)
     rest = memoryview(data)[position:]
-    _check_signature(key, kind, line, rest, signing)
+    _check_signature(key, kind, line, [rest], signing)
     return line["body"], rest
+
+
+def load_beginning(
+    key: str,
+    kind: str,
+    data: bytes,
+    more: Iterable[_Buffer],
+    *,
+    signing: SigningKeys | None = None,
+) -> Json:
+    """Read a document's line from its beginning; see :func:`load_line`.
+
+    What is behind the line is looked at only where there are keys: the signature covers it.
+
+    :param data: the beginning, with the whole line.
+    :param more: what is behind that, piece by piece.
+    """
+    line, position = _load_line(key, kind, data)
+    rest = chain([memoryview(data)[position:]], more)
+    _check_signature(key, kind, line, rest, signing)
+    body: Json = line["body"]
+    return body
 
 
 def rest_sum(rest: _Buffer) -> str:
@@ -164,7 +187,7 @@ def load_frames(
     all that come before it.
     """
     line, position = _load_line(key, kind, data)
-    _check_signature(key, kind, line, memoryview(data)[position:], signing)
+    _check_signature(key, kind, line, [memoryview(data)[position:]], signing)
     return line["body"], _frames(key, data, position)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import queue
+from collections.abc import Sequence
 from dataclasses import replace
 from enum import Enum, auto
 from typing import Any
@@ -13,13 +15,15 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     WorkflowNotFoundError,
     WorkflowNotResumableError,
     WorkflowStillActiveError,
+    text_of,
 )
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.manager.claiming import Claiming, Seen, Start
 from airflow_provider_rayworkflow.workflow.manager.locks import Locks
 from airflow_provider_rayworkflow.workflow.manager.registry import Registry
-from airflow_provider_rayworkflow.workflow.manager.slots import Slots
+from airflow_provider_rayworkflow.workflow.manager.slots import Place, Slots
 from airflow_provider_rayworkflow.workflow.manager.status_backlog import StatusBacklog
+from airflow_provider_rayworkflow.workflow.manager.turns import Turn, in_turns
 from airflow_provider_rayworkflow.workflow.model.claim import Claim
 from airflow_provider_rayworkflow.workflow.model.graph import Graph, Tasks
 from airflow_provider_rayworkflow.workflow.model.records import StartOptions
@@ -49,13 +53,20 @@ class Admission:
         self._locks = locks
         self._slots = slots
         self._claiming = Claiming(known, late)
+        self._resuming_all = asyncio.Lock()
 
     async def begin(
-        self, workflow_id: str, graph: Graph | None, user_metadata: Json, options: StartOptions
+        self,
+        workflow_id: str,
+        graph: Graph | None,
+        user_metadata: Json,
+        options: StartOptions,
+        turn: Turn | None = None,
     ) -> None:
         """Run, resume, or attach to a workflow; see :meth:`Manager.submit`.
 
         :param graph: None for the stored one.
+        :param turn: its slot is taken then. None for at once.
         """
         has_lost, asked = False, options
         async with self._locks.of(workflow_id):
@@ -72,18 +83,14 @@ class Admission:
                     options = _going_on(options)
                 if seen.found is None and graph is None:
                     raise WorkflowNotResumableError(workflow_id, reason="It does not exist.")
-                is_starting = seen.has_new_claim and await self._is_starting(
-                    workflow_id, seen.epoch
-                )
+                is_starting = await self._is_starting(workflow_id, seen)
                 step = _decide(workflow_id, seen, options, is_starting=is_starting)
                 if step is _Step.ATTACH:
                     return
                 if step is _Step.WAIT:
                     await asyncio.sleep(self._known.intervals.watch_s)
                     continue
-                if step is _Step.CANCEL_OR_START and await self._known.in_thread(
-                    self._obey_pending_cancel, seen.found
-                ):
+                if step is _Step.CANCEL_OR_START and await self._obey_pending_cancel(seen.found):
                     continue
                 start = Start(
                     workflow_id=workflow_id,
@@ -95,10 +102,30 @@ class Admission:
                 if not await self._has_to_run(start):
                     log.info("Workflow %s has nothing to run: its output stays", workflow_id)
                     return
-                # A caller that is canceled leaves no claim without a run.
-                if await asyncio.shield(asyncio.ensure_future(self._claim_and_start(start))):
+                if await self._claim_and_start(start, turn or Turn()):
                     return
                 has_lost = True  # so there is a claim, perhaps of an earlier try of this very call
+
+    async def resume_all(self, workflow_ids: Sequence[str]) -> list[tuple[str, Exception | None]]:
+        """Resume workflows, several at the same time where the storage gains by it. They get slots in this order.
+
+        :returns: what kept each from being resumed, or None; without those that this manager holds already.
+        """
+        async with self._resuming_all:  # two orders could wait for each other
+            ids = [
+                workflow_id for workflow_id in workflow_ids if workflow_id not in self._known.live
+            ]
+            at_once = self._known.store.bytes.reads_at_once
+            errors = await in_turns(self._try_resume, ids, at_once=at_once)
+        return list(zip(ids, errors, strict=True))
+
+    async def _try_resume(self, workflow_id: str, turn: Turn) -> Exception | None:
+        try:
+            await self.begin(workflow_id, None, {}, StartOptions(), turn=turn)
+        except Exception as exc:  # of any kind: the others are resumed
+            log.warning("Workflow %s can't be resumed: %s", workflow_id, text_of(exc))
+            return exc
+        return None
 
     def _look(self, workflow_id: str, has_claims: bool) -> Seen:
         """What is stored. Blocks.
@@ -187,36 +214,57 @@ class Admission:
             return True
         return has_lost_output(store, found.record, files=start.seen.files)
 
-    async def _is_starting(self, workflow_id: str, epoch: int) -> bool:
-        """True if a manager that may live has claimed the epoch and not written its status yet."""
-        claim = await self._known.in_thread(self._known.store.read_claim, workflow_id, epoch)
+    async def _is_starting(self, workflow_id: str, seen: Seen) -> bool:
+        """True if a manager that may live has claimed the latest epoch and not written its status yet."""
+        if not seen.has_new_claim:
+            return False
+        claim = await self._known.in_thread(self._known.store.read_claim, workflow_id, seen.epoch)
         if claim.manager_id == self._known.manager_id:
             return False  # a start of ours that failed
         look = self._known.statuses.look()
         return not await self._known.in_thread(look.may_be_replaced, claim.manager_id)
 
-    async def _claim_and_start(self, start: Start) -> bool:
-        # The slot is taken before anything is awaited, and given back if the start fails.
-        has_slot = self._slots.take(always=start.options.is_awaited)
-        live = None
-        try:
-            live = await self._claiming.claim(start, has_slot=has_slot)
-        finally:
-            if live is None:
-                self._slots.give_back(has_slot=has_slot)
-        if live is None:
-            return False
-        self._known.live[start.workflow_id] = live
-        log.info('Workflow job created. [id="%s"]', start.workflow_id)
-        self._slots.enter(live, has_slot=has_slot)
-        return True
+    async def _claim_and_start(self, start: Start, turn: Turn) -> bool:
+        """Start it when its turn has come; False if another manager has claimed it first."""
+        place = await self._take_place(start, turn)
 
-    def _obey_pending_cancel(self, found: StoredWorkflow) -> bool:
-        return lifecycle.obey_pending_cancel(
-            self._known.store,
-            found,
-            manager_id=self._known.manager_id,
-            now=self._known.clock(),
+        async def begin() -> bool:
+            live = None
+            try:
+                live = await self._claiming.claim(start, has_slot=place.has_slot)
+            finally:
+                if live is None:
+                    self._slots.give_back(place)
+            if live is None:
+                return False
+            self._known.live[start.workflow_id] = live
+            log.info('Workflow job created. [id="%s"]', start.workflow_id)
+            self._slots.enter(live, place)
+            return True
+
+        # A caller that is canceled leaves no claim without a run.
+        return await asyncio.shield(asyncio.ensure_future(begin()))
+
+    async def _take_place(self, start: Start, turn: Turn) -> Place:
+        """A slot, or a place in the queue: nothing is awaited after it is taken.
+
+        :raises queue.Full: when neither is free.
+        """
+        await turn.come()
+        try:
+            place = self._slots.take(always=start.options.is_awaited)
+        except queue.Full:
+            await turn.be_alone()
+            place = self._slots.take(always=start.options.is_awaited)
+        turn.pass_on()
+        return place
+
+    async def _obey_pending_cancel(self, found: StoredWorkflow | None) -> bool:
+        known = self._known
+        return found is not None and await known.in_thread(
+            lambda: lifecycle.obey_pending_cancel(
+                known.store, found, manager_id=known.manager_id, now=known.clock()
+            )
         )
 
 

@@ -6,11 +6,17 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
-from airflow_provider_rayworkflow.workflow.exceptions import CorruptedDataError, text_of
+from airflow_provider_rayworkflow.workflow.exceptions import (
+    CorruptedDataError,
+    UntrustedDataError,
+    text_of,
+)
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
+from airflow_provider_rayworkflow.workflow.format.signing import SIGNING_KEY_VARIABLE
 from airflow_provider_rayworkflow.workflow.manager.registry import Registry
 from airflow_provider_rayworkflow.workflow.storage.change_logs import Change
-from airflow_provider_rayworkflow.workflow.storage.index_updates import rebuild, take_over
+from airflow_provider_rayworkflow.workflow.storage.index_rebuild import rebuild
+from airflow_provider_rayworkflow.workflow.storage.index_updates import take_over
 from airflow_provider_rayworkflow.workflow.storage.left_logs import LeftLogs
 
 log = get_logger(__name__)
@@ -98,6 +104,16 @@ class IndexKeeper:
         try:
             if take():
                 return False
+        except UntrustedDataError as exc:
+            if self._left.has_strangers():
+                log.warning(
+                    "Lists read all statuses: others keep the index, who sign with another key or none. Give all "
+                    "processes the same %s, then run `rayworkflow reindex`. %s",
+                    SIGNING_KEY_VARIABLE,
+                    exc,
+                )
+                return False
+            log.warning("The index is made anew from all statuses, and signed: %s", exc)
         except CorruptedDataError as exc:
             log.warning("The index is damaged, and made anew from all statuses: %s", exc)
         rebuild(store, now=now)

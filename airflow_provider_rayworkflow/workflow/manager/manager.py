@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from airflow_provider_rayworkflow.workflow.exceptions import LeaseLostError, StorageError, text_of
+from airflow_provider_rayworkflow.workflow.exceptions import LeaseLostError, StorageError
 from airflow_provider_rayworkflow.workflow.execution.metrics import Metrics
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.manager.admission import Admission
@@ -155,10 +155,11 @@ class Manager:
         self._known.store.leases.watch.know_dead(dead)
         latest = max(earlier, key=lambda lease: lease.renewed_at)
         self.set_limits(Limits(**latest.limits))
-        self.pruner.set_retention(latest.retention)
-        for workflow_id in await self._known.in_thread(self._known.list_held_by, dead):
+        self.pruner.set_retention(latest.retention, by="the manager before this one")
+        held = await self._known.in_thread(self._known.list_held_by, dead)
+        for workflow_id in held:
             log.info("Workflow %s is recovered after a restart of the manager", workflow_id)
-            await self._try_resume(workflow_id)
+        await self._admission.resume_all(held)
         await self._known.in_thread(self._lease.delete_earlier, earlier)
 
     def renew_lease(self) -> None:
@@ -261,19 +262,7 @@ class Manager:
         failed = {WorkflowStatus.FAILED} if include_failed else set()
         wanted = {WorkflowStatus.RESUMABLE, *failed}
         found = await self._known.in_thread(self._known.list_with_status, wanted)
-        return [
-            (workflow_id, await self._try_resume(workflow_id))
-            for workflow_id, _ in found
-            if workflow_id not in self._known.live
-        ]
-
-    async def _try_resume(self, workflow_id: str) -> Exception | None:
-        try:
-            await self.resume(workflow_id)
-        except Exception as exc:  # of any kind: the others are resumed
-            log.warning("Workflow %s can't be resumed: %s", workflow_id, text_of(exc))
-            return exc
-        return None
+        return await self._admission.resume_all([workflow_id for workflow_id, _ in found])
 
     # ---- stopping
 

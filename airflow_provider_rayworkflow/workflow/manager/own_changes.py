@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 
@@ -79,7 +79,6 @@ class OwnChanges:
         self._flushing: asyncio.Task[None] | None = None
         self._now = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._announced = threading.local()
         self.is_full = asyncio.Event()
 
     async def open(self, version: int) -> None:
@@ -158,8 +157,12 @@ class OwnChanges:
 
     @contextmanager
     def changing(self, segments: Collection[str]) -> Iterator[None]:
-        """As :class:`ChangeNotes` has it, for calls in threads. In one of its own it is a part of that."""
-        outer: frozenset[str] = getattr(self._announced, "segments", frozenset())
+        """As :class:`ChangeNotes` has it, for calls in threads.
+
+        In one of its own it is a part of that, also in a thread that goes on in a copy of its context.
+        """
+        writer, outer = _ANNOUNCED.get()
+        outer = outer if writer is self else frozenset()
         new = [one for one in segments if one not in outer or not self._is_look(one)]
 
         def begin_all() -> Iterable[asyncio.Future[None]]:
@@ -173,12 +176,12 @@ class OwnChanges:
         if not new:
             yield
             return
+        before = _ANNOUNCED.set((self, outer.union(new)))
         try:
             self._in_loop(begin_all)
-            self._announced.segments = outer.union(new)
             yield
         finally:
-            self._announced.segments = outer
+            _ANNOUNCED.reset(before)
             self._in_loop(end_all)
 
     def wrote(self, row: IndexRow) -> None:
@@ -392,5 +395,9 @@ def _heard(written: asyncio.Future[None]) -> None:
         written.exception()
 
 
+#: The writer whose calls are under way in this context, and what they have announced.
+_ANNOUNCED: ContextVar[tuple[OwnChanges | None, frozenset[str]]] = ContextVar(
+    "announced", default=(None, frozenset())
+)
 #: With so many changes that do not stand in the index the log is taken over at once.
 _MANY = 400

@@ -47,16 +47,17 @@ class Pruner:
         self._is_on = asyncio.Event()
         self._few: asyncio.Future[list[Pruned] | None] | None = None
 
-    def set_retention(self, retention: Mapping[str, float]) -> bool:
+    def set_retention(self, retention: Mapping[str, float], *, by: str) -> bool:
         """Keep workflows for so many days by status from now on; True if that changes anything.
 
         It survives a restart of the manager with the next renewal of the lease.
 
         :param retention: as :func:`check_retention` gives it; empty to delete nothing.
+        :param by: who wants that, for the log.
         """
         if retention == self._retention:
             return False
-        log.info("Ended workflows are kept for %s", _shown(retention))
+        log.info("Ended workflows are kept for %s. Set by %s", _shown(retention), by)
         self._retention = dict(retention)
         self._lease.set_retention(retention)
         if retention:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from bisect import insort
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from itertools import count
 from typing import Protocol
 
 from airflow_provider_rayworkflow.workflow.manager.held_workflow import HeldWorkflow
@@ -16,8 +19,22 @@ class OnCounts(Protocol):
     def __call__(self, *, running: int, pending: int) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What was taken for a workflow: a slot, or a place in the queue.
+
+    :ivar number: rises with each that is taken; the queue is in this order.
+    """
+
+    has_slot: bool
+    number: int
+
+
 class Slots:
     """The slots of one manager, and the queue before them.
+
+    A free slot goes to the first of those that wait, and not to one that is on its way into the queue: a claim
+    may take as long as the storage does.
 
     A workflow whose task waits for another workflow lends its slot meanwhile. If it kept the slot,
     the other workflow could wait for that slot for ever. The lender goes on when it has a slot
@@ -39,7 +56,8 @@ class Slots:
         self._on_counts = on_counts
         self._running = 0
         self._entering = 0  # workflows on their way into the queue
-        self._pending: deque[HeldWorkflow] = deque()
+        self._pending: list[tuple[int, HeldWorkflow]] = []  # by the numbers of their places
+        self._numbers = count()
         self._waits: Counter[HeldWorkflow] = Counter()  # of those that have lent their slot
         self._returning: deque[tuple[HeldWorkflow, asyncio.Future[None]]] = deque()
 
@@ -56,8 +74,8 @@ class Slots:
         self.start_pending()
         return before != self._limits
 
-    def take(self, *, always: bool = False) -> bool:
-        """Take a slot (True), or else a place in the queue (False).
+    def take(self, *, always: bool = False) -> Place:
+        """Take a slot, or else a place in the queue.
 
         Either must be given back: by :meth:`enter`, or by :meth:`give_back`.
 
@@ -67,27 +85,27 @@ class Slots:
         if self._limits.can_run(self._running):
             self._running += 1
             self._tell()
-            return True
+            return Place(True, next(self._numbers))
         if not always:
             self._limits.check_can_wait(len(self._pending) + self._entering)
         self._entering += 1
-        return False
+        return Place(False, next(self._numbers))
 
-    def enter(self, live: HeldWorkflow, *, has_slot: bool) -> None:
+    def enter(self, live: HeldWorkflow, place: Place) -> None:
         """Start a workflow on what was taken for it, or let it wait there."""
-        if has_slot:
+        if place.has_slot:
             self._start(live)
             return
         self._entering -= 1
-        self._pending.append(live)
+        insort(self._pending, (place.number, live), key=_number_of)
         if live.needs_no_slot:
             self.start_at_once(live)
         self._tell()
         self.start_pending()  # a slot may have become free meanwhile
 
-    def give_back(self, *, has_slot: bool) -> None:
+    def give_back(self, place: Place) -> None:
         """Give back what was taken for a workflow that did not begin."""
-        if has_slot:
+        if place.has_slot:
             self._running -= 1
             self._tell()
             self.start_pending()
@@ -96,8 +114,9 @@ class Slots:
 
     def start_at_once(self, live: HeldWorkflow) -> None:
         """Start a waiting workflow without regard to the limits."""
-        if live in self._pending:
-            self._pending.remove(live)
+        waiting = [one for one in self._pending if one[1] is not live]
+        if len(waiting) < len(self._pending):
+            self._pending = waiting
             self._running += 1
             self._tell()
             self._start(live)
@@ -146,10 +165,14 @@ class Slots:
         """Start what waits, as far as there are slots."""
         self._take_back()
         while self._pending and self._limits.can_run(self._running):
-            live = self._pending.popleft()
+            _, live = self._pending.pop(0)
             self._running += 1
             self._tell()
             self._start(live)
 
     def _tell(self) -> None:
         self._on_counts(running=self._running, pending=len(self._pending))
+
+
+def _number_of(waiting: tuple[int, HeldWorkflow]) -> int:
+    return waiting[0]

@@ -37,7 +37,7 @@ from airflow_provider_rayworkflow.workflow.manager.pruner import Pruner
 from airflow_provider_rayworkflow.workflow.manager.registry import Registry
 from airflow_provider_rayworkflow.workflow.model.graph import Graph
 from airflow_provider_rayworkflow.workflow.model.limits import Limits, check_limits
-from airflow_provider_rayworkflow.workflow.model.records import StartOptions
+from airflow_provider_rayworkflow.workflow.model.records import ORIGIN_KEY, StartOptions
 from airflow_provider_rayworkflow.workflow.storage.mailbox import (
     AnswerOutcome,
     Mailbox,
@@ -313,7 +313,7 @@ class SubmissionReader:
             self._set_limits(
                 check_limits(submission.max_running_workflows, submission.max_pending_workflows)
             )
-            self._pruner.set_retention(submission.retention)
+            self._pruner.set_retention(submission.retention, by=_submitter(submission))
         except ValueError as exc:  # they may be others later
             raise BuildError(f"ValueError: {exc}") from exc
 
@@ -344,6 +344,17 @@ class SubmissionReader:
 
     def _delete(self, submission: Submission) -> None:
         self._mailbox.delete_submission(submission.workflow_id, submission.submission_id)
+
+
+def _submitter(submission: Submission) -> str:
+    """Who submits, for the log, as far as that is known."""
+    parts = [f"the submission of workflow {submission.workflow_id}"]
+    match submission.user_metadata.get(ORIGIN_KEY):
+        case {"dag_id": dag_id, "task_id": task_id, "run_id": run_id}:
+            parts.append(f"by task {task_id} of DAG {dag_id} in run {run_id}")
+    if submission.connection:
+        parts.append(f"with connection {submission.connection}")
+    return shorten(" ".join(parts))
 
 
 def _start_options(submission: Submission, *, has_graph: bool) -> StartOptions:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -19,20 +20,21 @@ from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 
 Json = dict[str, Any]
 
-#: Prefixes of the index's keys. Behind the first four come a name of what they select by, where there is
+#: Prefixes of the index's keys. The first one is the last of them all by key: so a count from some time on
+#: has one end to look at. Behind the first four come a name of what they select by, where there is
 #: one, a time, and the segment of the workflow's id.
-BY_CREATION = "t/"
+BY_CREATION = "z/"
 BY_STATUS = "s/"
 BY_DAG = "d/"
 BY_DAG_AND_STATUS = "x/"
 #: Ended workflows: the status, the time of the end, the segment.
 BY_END = "e/"
+#: The time of the end, of active ones of the creation, and the segment.
+BY_LAST = "a/"
 #: The segment alone.
 BY_ID = "i/"
 #: The version of the index in which a change came in, and the segment.
 FEED = "l/"
-#: The time of a deletion, and the segment.
-DELETIONS = "g/"
 
 #: All of them.
 ORDERS = (
@@ -41,14 +43,15 @@ ORDERS = (
     BY_DAG,
     BY_DAG_AND_STATUS,
     BY_END,
+    BY_LAST,
     BY_ID,
     FEED,
-    DELETIONS,
 )
 
 # A larger origin than Airflow's ids make is not kept.
 _MAX_ORIGIN_BYTES = 16_384
 _MOST_TIME = 2**63
+_ACTIVE = frozenset(status.value for status in WorkflowStatus if status.is_active)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,7 +61,7 @@ class IndexRow:
     :ivar segment: of its id, as :func:`.keys.quote_id` makes it.
     :ivar status: as written; NONE: it was deleted.
     :ivar epoch: with ``number`` and ``manager_id`` the rest of the name of its status document.
-    :ivar created_at: seconds since the epoch, as the others; of a deleted one, when it was deleted.
+    :ivar created_at: seconds since the epoch, as the others.
     :ivar changed_at: when it got its status; 0 where that is not known.
     :ivar tasks_done: as the status was written, with ``tasks_total``.
     :ivar origin: the task instance that started it, as its metadata has it; None for none.
@@ -145,25 +148,36 @@ _DEFAULTS: Json = {
 
 
 def index_keys(row: IndexRow) -> list[str]:
-    """All keys under which the index has a workflow, but for its place in the feed."""
+    """All keys under which the index has a workflow, but for its place in the feed; none for a deleted one."""
     if row.status is WorkflowStatus.NONE:
-        return [id_key(row.segment), f"{DELETIONS}{time_key(row.created_at)}/{row.segment}"]
+        return []
     created = f"{time_key(row.created_at)}/{row.segment}"
     found = [id_key(row.segment), creation_key(row), by_status(row.status) + created]
     if row.dag_id:
         found += [by_dag(row.dag_id) + created, by_dag(row.dag_id, row.status) + created]
-    if not row.status.is_active:
-        found.append(f"{by_end(row.status)}{time_key(row.last_at)}/{row.segment}")
-    return found
+    ended = f"{time_key(row.last_at)}/{row.segment}"
+    if row.status.is_active:
+        return [*found, BY_LAST + created]
+    return [*found, BY_LAST + ended, by_end(row.status) + ended]
 
 
-def status_of(value: Json) -> str:
-    """What a row counts as: the name of its status, from :meth:`IndexRow.to_json`."""
-    return str(value["status"])
+def counted_as(value: Json) -> str:
+    """What a row counts as, from :meth:`IndexRow.to_json`: its status, for an active one with its manager."""
+    status = str(value["status"])
+    return f"{status} {value.get('manager_id', '')}" if status in _ACTIVE else status
+
+
+def count_of(name: str) -> tuple[WorkflowStatus, str]:
+    """The status that a name of :func:`counted_as` has, and the manager, ``""`` for one that is not active.
+
+    :raises ValueError: for what is no such name.
+    """
+    status, _, manager_id = name.partition(" ")
+    return WorkflowStatus(status), manager_id
 
 
 def id_key(segment: str) -> str:
-    """Where a workflow, or the note that it was deleted, stands by its id."""
+    """Where a workflow stands by its id."""
     return BY_ID + segment
 
 
@@ -209,6 +223,22 @@ def feed_key(version: int, segment: str) -> str:
     :param version: of the index, in which it comes in.
     """
     return f"{FEED}{version:010d}/{segment}"
+
+
+def is_newer(row: IndexRow, version: int, came: Iterable[tuple[int, Json]]) -> bool:
+    """True if a change is certainly later than what the index has.
+
+    :param version: of the index, when the change was not made yet.
+    :param came: what came into the index of the workflow, with the version in which it did.
+    """
+    return all(
+        at <= version
+        or (
+            value["manager_id"] == row.manager_id
+            and (value["epoch"], value["number"]) <= row.position
+        )
+        for at, value in came
+    )
 
 
 def time_key(seconds: float) -> str:

@@ -20,7 +20,7 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice, pairwise
+from itertools import chain, pairwise
 from operator import itemgetter
 from typing import Any, TypeVar
 
@@ -279,20 +279,48 @@ def apply(
 def build(
     items: Iterable[Item], *, write: Write, tally: Tally, node_size: int = NODE_SIZE
 ) -> IndexNode:
-    """A tree of items that come in the order of their keys. Holds one leaf, and all inner nodes.
+    """A tree of items that come in the order of their keys. Holds two leaves, and a node of each level above.
 
     :param write: as for :func:`apply`.
     :returns: the root, not written.
     :raises ValueError: when a key does not come after the one before.
     """
-    making = _Making(_read_none, write, _drop_none, tally, None, node_size)
+    making = _Making(_read_none, write, lambda ref: None, tally, None, node_size)
     drafts = (_Draft(items=part) for part in _packed(_ascending(items), node_size))
-    # The first one is a draft still: alone, it is the root.
-    slots: list[_Slot] = [*islice(drafts, 1), *map(making.written, drafts)]
-    while len(slots) > node_size * FAN_OUT:
-        parts = _packed(slots, node_size * FAN_OUT)
-        slots = [making.written(_Draft(slots=part)) for part in parts]
-    return making.root(_Draft(slots=slots)) if slots else EMPTY
+    first, second = next(drafts, None), next(drafts, None)
+    if first is None or second is None:
+        return making.root(first or _Draft())
+    levels = _Levels(making)
+    for draft in chain((first, second), drafts):
+        levels.add(making.written(draft))
+    return levels.root()
+
+
+class _Levels:
+    """The inner nodes of a tree that is built: of each level those children that no node has yet.
+
+    A level keeps a quarter of a node, so that its last node is not too small.
+    """
+
+    def __init__(self, making: _Making) -> None:
+        self._making = making
+        self._levels: list[list[_Slot]] = []
+
+    def add(self, child: Child, level: int = 0) -> None:
+        if level == len(self._levels):
+            self._levels.append([])
+        slots, most = self._levels[level], self._making.node_size * FAN_OUT
+        slots.append(child)
+        if len(slots) == most * 3 // 4 + most // 4:
+            part, slots[:] = slots[: most * 3 // 4], slots[most * 3 // 4 :]
+            self.add(self._making.written(_Draft(slots=part)), level + 1)
+
+    def root(self) -> IndexNode:
+        level = 0
+        while level + 1 < len(self._levels):
+            self.add(self._making.written(_Draft(slots=self._levels[level])), level + 1)
+            level += 1
+        return self._making.root(_Draft(slots=self._levels[level]))
 
 
 def _ascending(items: Iterable[Item]) -> Iterator[Item]:
@@ -319,10 +347,6 @@ def _packed(entries: Iterable[T], most: int) -> Iterator[list[T]]:
 
 def _read_none(ref: str) -> IndexNode:
     raise KeyError(ref)
-
-
-def _drop_none(ref: str) -> None:
-    """A tree that is built replaces no node."""
 
 
 @dataclass(slots=True, eq=False)

@@ -7,6 +7,7 @@ no manager begins to run it meanwhile.
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 
 from airflow_provider_rayworkflow.workflow.exceptions import (
@@ -251,12 +252,14 @@ def _check_gone(
 ) -> None:
     give_up = time.monotonic() + 2 * LEASE_TTL_S  # of a lease that can't be read nothing is known
     reader = StatusReader(store)
-    while True:
-        look = reader.look()
-        if look.may_be_replaced(manager_id):
-            return
-        if look.is_alive(manager_id) or not waits or time.monotonic() > give_up:
-            raise WorkflowStillActiveError(
-                why, workflow_id, may_be_gone=not look.is_alive(manager_id)
-            )
-        time.sleep(_LOOK_INTERVAL_S)
+    # One thread watches a lease for all that wait for it.
+    with store.leases.watch.turn(manager_id) if waits else nullcontext():
+        while True:
+            look = reader.look()
+            if look.may_be_replaced(manager_id):
+                return
+            if look.is_alive(manager_id) or not waits or time.monotonic() > give_up:
+                raise WorkflowStillActiveError(
+                    why, workflow_id, may_be_gone=not look.is_alive(manager_id)
+                )
+            time.sleep(_LOOK_INTERVAL_S)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from airflow_provider_rayworkflow.workflow.exceptions import (
@@ -212,6 +212,25 @@ def make_plan(
     status = found.status if found else WorkflowStatus.NONE
     epoch = earlier.epoch if earlier else 0
     return _plan_of(snapshot, status, from_task, epoch, is_of_stored=graph is None)
+
+
+def planned_task(snapshot: Snapshot, task_id: str) -> PlannedTask | None:
+    """What a resume would do with a task; None if the workflow has no such task.
+
+    :param snapshot: of the latest run; an outline will do.
+    """
+    latest = snapshot.claim
+    claim = next_claim(
+        latest.workflow_id,
+        after=latest.epoch,
+        manager_id="",
+        now=0,
+        user_metadata={},
+        has_graph=False,
+        continues=latest,
+    )
+    resumed = replace(snapshot, claim=claim, known=ids_of(snapshot.graph), is_successful=False)
+    return next((task for task in _planned(resumed, latest.epoch) if task.task_id == task_id), None)
 
 
 def _plan_of(

@@ -6,7 +6,8 @@ Needs the storage only. What runs, waits, or has begun again meanwhile is left a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -29,10 +30,11 @@ from airflow_provider_rayworkflow.workflow.offline.orphans import (
     delete_orphaned_submissions,
 )
 from airflow_provider_rayworkflow.workflow.scheduling.snapshot import Snapshot
+from airflow_provider_rayworkflow.workflow.storage.at_once import map_at_once
 from airflow_provider_rayworkflow.workflow.storage.change_notes import new_visitor_id
 from airflow_provider_rayworkflow.workflow.storage.journal import JournalWriter
 from airflow_provider_rayworkflow.workflow.storage.keys import quote_id
-from airflow_provider_rayworkflow.workflow.storage.left_logs import LeftLogs, LeftLogTimes
+from airflow_provider_rayworkflow.workflow.storage.left_logs import LeftLogs
 from airflow_provider_rayworkflow.workflow.storage.overview import Overview
 from airflow_provider_rayworkflow.workflow.storage.snapshot import read_snapshot
 from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader, StoredWorkflow
@@ -46,8 +48,6 @@ PRUNED_BY_DEFAULT = ("SUCCESSFUL", "FAILED", "CANCELED")
 _AT_ONCE = 100
 _MOST_UNANSWERED = 3
 _DAY_S = 24 * 3600.0
-# Here no time passes until the next look.
-_AT_ONCE_TAKEN = LeftLogTimes(hints_s=0.0)
 # So long a submission waits for its cluster: a try gives up much sooner, and takes it back unless it is killed.
 _MOST_WAIT_S = 3 * _DAY_S
 
@@ -179,32 +179,24 @@ class _Pruning:
                 () if self.dry_run else [quote_id(one) for one in batch]
             )
             with noted:
-                pruned = list(self.prune_all(batch, report))
+                pruned = self.prune_all(batch, report)
             yield pruned
 
-    def prune_all(
-        self, workflow_ids: Iterable[str], report: Callable[[str], None]
-    ) -> Iterator[Pruned]:
-        """Prune several; what goes wrong with one is told, and the rest is done.
+    def prune_all(self, workflow_ids: Sequence[str], report: Callable[[str], None]) -> list[Pruned]:
+        """Prune several, at the same time where the storage gains by it.
+
+        What goes wrong with one is told, and the rest is done.
 
         :raises StorageError: when the storage as a whole does not answer.
         """
-        unanswered = 0
-        for workflow_id in workflow_ids:
-            try:
-                pruned = self.prune(workflow_id)
-            except WorkflowStillActiveError as exc:
-                log.warning("Workflow %s is not pruned: %s", workflow_id, exc)
-                continue
-            except WorkflowError as exc:
-                report(f"Workflow {workflow_id} is not pruned: {exc}")
-                unanswered = unanswered + 1 if getattr(exc, "is_transient", False) else 0
-                if unanswered == _MOST_UNANSWERED:
-                    raise
-                continue
-            unanswered = 0
-            if pruned is not None:
-                yield pruned
+        attempts = _Attempts(self.prune)
+        try:
+            found = map_at_once(self.store.bytes, attempts.prune, workflow_ids)
+        finally:
+            for workflow_id in workflow_ids:
+                if (problem := attempts.problems.get(workflow_id)) is not None:
+                    report(f"Workflow {workflow_id} is not pruned: {problem}")
+        return [one for one in found if one is not None]
 
     def prune(self, workflow_id: str) -> Pruned | None:
         """Prune one workflow; None if that does not concern it any more."""
@@ -240,6 +232,48 @@ class _Pruning:
         )
 
 
+class _Attempts:
+    """Prunes workflows of a batch, in several threads; goes on where one can't be pruned.
+
+    :param prune: prunes one workflow.
+    :ivar problems: why a workflow could not be pruned, by its id.
+    """
+
+    def __init__(self, prune: Callable[[str], Pruned | None]) -> None:
+        self.problems: dict[str, WorkflowError] = {}
+        self._prune = prune
+        self._unanswered = 0
+        self._lock = threading.Lock()
+
+    def prune(self, workflow_id: str) -> Pruned | None:
+        """Prune one workflow; None if it was not.
+
+        :raises StorageError: when several, one after the other, got no answer. Later calls do nothing.
+        """
+        if self._unanswered >= _MOST_UNANSWERED:
+            return None
+        try:
+            pruned = self._prune(workflow_id)
+        except WorkflowStillActiveError as exc:
+            log.warning("Workflow %s is not pruned: %s", workflow_id, exc)
+            return None
+        except WorkflowError as exc:
+            self.problems[workflow_id] = exc
+            if self._count(is_unanswered=getattr(exc, "is_transient", False)) == _MOST_UNANSWERED:
+                raise
+            return None
+        self._count(is_unanswered=False)
+        return pruned
+
+    def _count(self, *, is_unanswered: bool) -> int:
+        with self._lock:
+            if is_unanswered or self._unanswered >= _MOST_UNANSWERED:
+                self._unanswered += 1
+            else:
+                self._unanswered = 0
+            return self._unanswered
+
+
 def _prune_orphans(
     store: WorkflowStore, before: float, *, now: float, report: Callable[[str], None]
 ) -> None:
@@ -254,7 +288,7 @@ def _prune_orphans(
             "Submissions for clusters without a manager",
             lambda: delete_dead_submissions(store, min(before, given_up_before)),
         ),
-        ("Change logs", lambda: LeftLogs(store, times=_AT_ONCE_TAKEN).take_over(now)),
+        ("Change logs", lambda: LeftLogs(store).take_over(now)),
         ("Events of unknown workflows", lambda: delete_orphaned_events(store, before)),
         ("Submissions of unknown workflows", lambda: delete_orphaned_submissions(store, before)),
     ):

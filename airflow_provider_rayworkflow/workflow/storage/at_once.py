@@ -1,7 +1,8 @@
-"""Several reads at the same time, where the storage gains by it."""
+"""Several calls at the same time, where the storage gains by it."""
 
 from __future__ import annotations
 
+import contextvars
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -14,17 +15,19 @@ R = TypeVar("R")
 _MOST_THREADS = 16
 
 
-def map_at_once(store: ByteStore, read: Callable[[T], R], wanted: Sequence[T]) -> list[R]:
-    """What ``read`` gives for each, in their order; in threads where the store says so.
+def map_at_once(store: ByteStore, call: Callable[[T], R], wanted: Sequence[T]) -> list[R]:
+    """What ``call`` gives for each, in their order; in threads where the store says so.
 
-    The first error is raised, and what has not begun by then is left out.
+    They are parts of what the caller does: an action that is noted (:class:`.ChangeNotes`) is theirs, too.
+    The first error is raised when no call is under way any more, and what has not begun by then is left out.
     """
     at_once = min(store.reads_at_once, len(wanted), _MOST_THREADS)
     if at_once <= 1:
-        return [read(one) for one in wanted]
-    with ThreadPoolExecutor(at_once, thread_name_prefix="storage-reads") as threads:
+        return [call(one) for one in wanted]
+    context = contextvars.copy_context()
+    with ThreadPoolExecutor(at_once, thread_name_prefix="storage-calls") as threads:
         try:
-            return list(threads.map(read, wanted))
+            return list(threads.map(lambda one: context.copy().run(call, one), wanted))
         except BaseException:
             threads.shutdown(wait=False, cancel_futures=True)
             raise

@@ -73,6 +73,8 @@ class ChangeLog:
     :ivar version: of the index, when its first untaken change was not made yet: what came into the index later
         may be newer than the log.
     :ivar is_done: a visitor has done what it came for. A manager's log is done when it has closed.
+    :ivar left_at: when a log of what stands in the index was written, in seconds since the epoch by its writer's
+        clock; 0 for any other log.
     :ivar size: of its document as it was read, in bytes.
     """
 
@@ -83,6 +85,7 @@ class ChangeLog:
     taken: int = 0
     version: int = 0
     is_done: bool = False
+    left_at: float = 0.0
     size: int = field(default=0, compare=False)
 
     @property
@@ -137,6 +140,7 @@ def change_log_put(
         "taken": log.taken,
         "version": log.version,
         "is_done": log.is_done,
+        "left_at": log.left_at,
         "blocks": [[block, len(packed)] for block, packed in blocks.items()],
         "rest": rest_sum(rest),
     }
@@ -196,6 +200,7 @@ class ChangeLogs:
                     taken=body["taken"],
                     version=body["version"],
                     is_done=body["is_done"],
+                    left_at=body["left_at"],
                     size=len(data),
                 )
             )

@@ -6,6 +6,7 @@ import threading
 import uuid
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from typing import Protocol
 
 from airflow_provider_rayworkflow.workflow.exceptions import StorageError
@@ -49,8 +50,8 @@ def is_visitor(writer: str) -> bool:
 class VisitorNotes:
     """The notes of processes that act without a manager: one change log for each action.
 
-    An action inside of another one, in the same thread, is a part of it: each part of one that takes long says
-    that it is still under way.
+    An action inside of another one is a part of it, also in threads that go on in a copy of its context: each part
+    of one that takes long says that it is still under way.
 
     :param elapsed: seconds that never jump.
     """
@@ -61,37 +62,53 @@ class VisitorNotes:
         self._logs = logs
         self._index = index
         self._elapsed = elapsed
-        self._actions = threading.local()
 
     @contextmanager
     def changing(self, segments: Collection[str]) -> Iterator[None]:
-        outer: _Action | None = getattr(self._actions, "now", None)
-        action = outer or _Action(self._logs, self._index, self._elapsed)
+        outer = self._action_now()
+        action = outer or _Action(self, self._logs, self._index, self._elapsed)
         action.announce(segments)
-        self._actions.now = action
+        before = _ACTION.set(action)
         try:
             yield
         except BaseException:
             action.has_failed = True
             raise
         finally:
-            self._actions.now = outer
+            _ACTION.reset(before)
             if outer is None:
                 action.end()
 
     def wrote(self, row: IndexRow) -> None:
-        self._actions.now.wrote(row)
+        action = self._action_now()
+        if action is None:
+            raise RuntimeError("A status was written that was not announced.")
+        action.wrote(row)
+
+    def _action_now(self) -> _Action | None:
+        action = _ACTION.get()
+        return action if action is not None and action.notes is self else None
 
 
 class _Action:
-    """One action with its log.
+    """One action with its log. Several threads may do parts of it.
 
+    :ivar notes: that it is of.
     :ivar has_failed: a part of it has raised: a write whose answer is missing may come late.
     """
 
-    def __init__(self, logs: ChangeLogs, index: Index, elapsed: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        notes: VisitorNotes,
+        logs: ChangeLogs,
+        index: Index,
+        elapsed: Callable[[], float],
+    ) -> None:
+        self.notes = notes
         self._logs = logs
         self._elapsed = elapsed
+        # Also while the log is written: an earlier state of it must not come last.
+        self._lock = threading.Lock()
         self._version = index.last_version()
         self._writer = new_visitor_id()
         self._changes: dict[str, Change] = {}
@@ -100,20 +117,22 @@ class _Action:
         self.has_failed = False
 
     def announce(self, segments: Collection[str]) -> None:
-        new = [segment for segment in segments if not self._is_look(segment)]
-        for segment in new:
-            self._add(segment, None)
-        if new or (self._changes and self._elapsed() - self._written_at >= _WRITTEN_ANEW_S):
-            self._seq += 1  # so that it is another one
-            self._logs.write(self._log(is_done=False))
-            self._written_at = self._elapsed()
+        with self._lock:
+            new = [segment for segment in segments if not self._is_look(segment)]
+            for segment in new:
+                self._add(segment, None)
+            if new or (self._changes and self._elapsed() - self._written_at >= _WRITTEN_ANEW_S):
+                self._seq += 1  # so that it is another one
+                self._logs.write(self._log(is_done=False))
+                self._written_at = self._elapsed()
 
     def _is_look(self, segment: str) -> bool:
         known = self._changes.get(segment)
         return known is not None and known.row is None
 
     def wrote(self, row: IndexRow) -> None:
-        self._add(row.segment, row)
+        with self._lock:
+            self._add(row.segment, row)
 
     def end(self) -> None:
         if not self._changes:
@@ -139,3 +158,6 @@ class _Action:
             version=self._version,
             is_done=is_done,
         )
+
+
+_ACTION: ContextVar[_Action | None] = ContextVar("action", default=None)

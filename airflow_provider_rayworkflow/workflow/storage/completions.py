@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
-from airflow_provider_rayworkflow.workflow.exceptions import KeyNotFoundError
+from airflow_provider_rayworkflow.workflow.exceptions import CorruptedDataError, KeyNotFoundError
 from airflow_provider_rayworkflow.workflow.format.documents import (
     dump_document,
     load_line,
     understanding,
     well_typed,
 )
+from airflow_provider_rayworkflow.workflow.model.index_row import by_end, time_key
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import keys
 from airflow_provider_rayworkflow.workflow.storage.overview import Listed, Overview
@@ -22,9 +25,6 @@ from airflow_provider_rayworkflow.workflow.storage.workflow_store import Workflo
 Json = dict[str, Any]
 
 _DAY_S = 86_400.0
-# Longer than the clocks of a manager and a watcher differ: of an index that was made anew, ends of a day before
-# the watcher's last note are looked at once more.
-_REMEMBERED_S = 2 * _DAY_S
 # Where nothing ends, the ledger is stored after so many versions of the index: the next process looks from there.
 _MOST_BEHIND = 100
 
@@ -34,15 +34,22 @@ class Completion:
     """That a workflow got a status.
 
     :ivar key: of its status document; another one for each end.
+    :ivar at: when, as its manager's clock said, in seconds since the epoch.
     """
 
     workflow_id: str
     status: WorkflowStatus
     key: keys.StatusKey
+    at: float
 
     @classmethod
     def of(cls, listed: Listed) -> Completion:
-        return cls(workflow_id=listed.workflow_id, status=listed.status, key=listed.key)
+        return cls(
+            workflow_id=listed.workflow_id,
+            status=listed.status,
+            key=listed.key,
+            at=listed.row.last_at,
+        )
 
     def to_json(self) -> Json:
         """``{"workflow_id", "status", "epoch"}``; the epoch rises with each start and resume."""
@@ -58,12 +65,13 @@ class _Ledger:
     """What is stored of a watcher.
 
     :ivar version: of the index: all ends that came into it by then are passed on.
-    :ivar at: when that was so, in seconds since the epoch.
-    :ivar confirmed: by workflow, the name of its status document whose end was passed on last, and when.
+    :ivar floor: what ended before, as the clocks of managers said, is passed on, or not to be; what ended later
+        and is passed on is confirmed. In seconds since the epoch.
+    :ivar confirmed: by workflow, the name of its status document whose end was passed on last, and when it ended.
     """
 
     version: int = 0
-    at: float = 0.0
+    floor: float = 0.0
     confirmed: dict[str, Any] = field(default_factory=dict)
 
     def name_of(self, segment: str) -> str:
@@ -88,8 +96,10 @@ class Completions:
 
     Ends come from the index's feed, in the order in which they came into the index, and from change logs,
     before they do. The ledger has the version of the index up to which the feed was read, and the ends of
-    the last days, so that one that is seen in both is passed on once. What had ended before the first look
-    counts as passed on. An end that is not the workflow's status any more at the look is left out.
+    the last day, so that one that is seen in both is passed on once. Where the feed has been made anew, or has
+    forgotten that version, all ends of that day are looked at: by the latest end that was passed on, so that a
+    wrong clock of one host, of this one too, makes no end come twice, and none be missed but of a manager
+    whose clock is behind by more than a day. What had ended before the first look counts as passed on. An end that is not the workflow's status any more at the look is left out.
 
     What is told twice and what is lost is up to the caller: :meth:`look` gives an end once, and
     gives it again in another process until it is confirmed.
@@ -97,7 +107,7 @@ class Completions:
     :param name: of the watcher; unique on the storage.
     :param statuses: that count as an end.
     :param prefix: of the workflow ids to look at.
-    :param clock: seconds since the epoch; says how long an end that was passed on is remembered.
+    :param clock: seconds since the epoch; bounds how long an end that was passed on is remembered.
     :raises ValueError: for a prefix that is too long.
     """
 
@@ -130,25 +140,25 @@ class Completions:
         is_whole = overview.load()
         ledger = self._ledger or self._read()
         is_first = ledger is None
-        ledger = ledger or _Ledger(version=overview.version)
-        if is_first and not is_whole:
+        if ledger is None and not is_whole:
             return self._begin_without_index(overview)
+        ledger = ledger or self._first_ledger(overview)
         self._looked_to = overview.version
+        segments = overview.changed_since(min(ledger.version, overview.version))
+        if overview.version and not overview.tells_since(ledger.version):
+            segments.update(end.key.segment for end in self._ended_since(overview, ledger.floor))
+            ledger = replace(ledger, version=min(ledger.version, overview.version))
         changed = {
             segment: overview.get(segment)
-            for segment in sorted(overview.changed_since(ledger.version))
+            for segment in sorted(segments)
             if segment.startswith(self._prefix)
         }
         for segment in [segment for segment, listed in changed.items() if listed is None]:
             ledger.confirmed.pop(segment, None)  # deleted: it may come again
-        # An index that was made anew gives earlier ends once more.
-        earliest = ledger.at - _DAY_S if overview.rebuilt > ledger.version else 0.0
         ended = [
             Completion.of(listed)
             for listed in changed.values()
-            if listed is not None
-            and listed.status in self._statuses
-            and listed.row.last_at >= earliest
+            if listed is not None and listed.status in self._statuses
         ]
         self._seen = {end.key.segment for end in ended}
         self._given = {one: given for one, given in self._given.items() if one in self._seen}
@@ -160,15 +170,39 @@ class Completions:
             self._go_on(ledger)
         return given
 
+    def _first_ledger(self, overview: Overview) -> _Ledger:
+        """All that has ended by now counts as passed on."""
+        latest = max(
+            (
+                listed.row.last_at
+                for status in self._statuses
+                for listed in islice(overview.scan(by_end(status), reverse=True), 1)
+            ),
+            default=0.0,
+        )
+        floor = max(0.0, min(self._clock(), latest) - _DAY_S)
+        confirmed = {
+            end.key.segment: [end.key.name, end.at] for end in self._ended_since(overview, floor)
+        }
+        return _Ledger(version=overview.version, floor=floor, confirmed=confirmed)
+
+    def _ended_since(self, overview: Overview, floor: float) -> Iterator[Completion]:
+        for status in self._statuses:
+            for listed in overview.scan(by_end(status), low=time_key(floor)):
+                if listed.row.segment.startswith(self._prefix):
+                    yield Completion.of(listed)
+
     def _begin_without_index(self, overview: Overview) -> list[Completion]:
         """What has ended by now must not be given when there is an index again."""
         self._looked_to = self._store.index.last_version()
+        now = self._clock()
         ended = [
-            Completion.of(listed)
+            replace(Completion.of(listed), at=now)
             for listed in overview.list_all()
             if listed.status in self._statuses and listed.row.segment.startswith(self._prefix)
         ]
-        self._ledger = self._write(self._with(_Ledger(version=self._looked_to), ended))
+        ledger = _Ledger(version=self._looked_to, floor=max(0.0, now - _DAY_S))
+        self._ledger = self._write(self._with(ledger, ended))
         return []
 
     def _go_on(self, ledger: _Ledger) -> None:
@@ -212,16 +246,21 @@ class Completions:
 
     def _with(self, ledger: _Ledger, passed_on: Iterable[Completion]) -> _Ledger:
         """The ledger when these are passed on, without what is not needed any more."""
-        now = self._clock()
-        confirmed = ledger.confirmed | {end.key.segment: [end.key.name, now] for end in passed_on}
+        confirmed = ledger.confirmed | {
+            end.key.segment: [end.key.name, end.at] for end in passed_on
+        }
         waiting = [given.since for given in self._given.values()]
+        floor = ledger.floor
+        if not waiting:
+            latest = max((at for _, at in confirmed.values()), default=0.0)
+            floor = max(floor, min(self._clock(), latest) - _DAY_S)
         return _Ledger(
             version=max(ledger.version, min(waiting, default=self._looked_to)),
-            at=ledger.at if waiting else now,
+            floor=floor,
             confirmed={
                 segment: (name, at)
                 for segment, (name, at) in confirmed.items()
-                if segment in self._seen or at > now - _REMEMBERED_S
+                if segment in self._seen or time_key(at) >= time_key(floor)
             },
         )
 
@@ -239,8 +278,18 @@ class Completions:
             return ledger
 
     def _write(self, ledger: _Ledger) -> _Ledger:
-        body = {"version": ledger.version, "at": ledger.at, "confirmed": ledger.confirmed}
+        body = {"version": ledger.version, "floor": ledger.floor, "confirmed": ledger.confirmed}
         signing = self._store.signing
         self._store.bytes.put(self._key, dump_document(self._key, "watcher", body, signing=signing))
         self._behind = 0
         return ledger
+
+
+def known_versions(store: WorkflowStore) -> Iterator[int]:
+    """The versions of the index that watchers have noted."""
+    for entry in store.bytes.list(keys.WATCHERS):
+        with suppress(CorruptedDataError, KeyNotFoundError):
+            data = store.bytes.get(entry.key)
+            version = load_line(entry.key, "watcher", data, signing=store.signing).get("version")
+            if isinstance(version, int):
+                yield version

@@ -13,10 +13,15 @@ the nodes that a version has replaced are deleted by the commit after it, so a r
 
 What a process leaves that dies between two of these writes is in no tree. It stays until the index
 is rebuilt.
+
+An index that is rebuilt is the next version, too. Where all roots are lost, a version without items comes
+first (:meth:`Index.begin`), so that of several that rebuild it, and of those who commit to what one of them has
+made, one is first again.
 """
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -68,6 +73,8 @@ class _Root:
     :ivar base: the token of the root that it goes on from, ``""`` for none.
     :ivar rebuilt: the version that was made anew last; no node of an earlier one is in it. 0 for none.
     :ivar replaced: the refs of the nodes that the version before has, and this one has not.
+    :ivar forgotten: as :meth:`Index.commit` was told.
+    :ivar is_made: False for :meth:`Index.begin`.
     """
 
     version: int
@@ -75,6 +82,8 @@ class _Root:
     base: str
     rebuilt: int
     replaced: tuple[str, ...]
+    forgotten: int = 0
+    is_made: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,9 +118,9 @@ class Tree:
         return self.root.version
 
     @property
-    def rebuilt(self) -> int:
-        """The version that was made anew last: it says nothing of deletions before. 0 for none."""
-        return self.root.rebuilt
+    def told_since(self) -> int:
+        """What came into it after this version is all in its feed. It was made anew then, or has forgotten more."""
+        return max(self.root.rebuilt, self.root.forgotten)
 
     def get(self, key: str) -> Json | None:
         """The value of a key, None if there is no such item."""
@@ -181,7 +190,8 @@ class Index:
             if not (versions := self._versions()):
                 return None
             try:
-                return self._read(max(versions))
+                tree = self._read(max(versions))
+                return tree if tree.root.is_made else None
             except KeyNotFoundError:
                 continue  # two commits have come since the listing
         raise CorruptedDataError(INDEX_ROOTS, "its roots keep vanishing")
@@ -196,11 +206,14 @@ class Index:
             raise CorruptedDataError(index_root_key(tree.version), "a node of it is missing")
         return latest
 
-    def commit(self, tree: Tree | None, changes: Mapping[str, Json | None]) -> bool:
+    def commit(
+        self, tree: Tree | None, changes: Mapping[str, Json | None], *, forgets: int = 0
+    ) -> bool:
         """Make the next version. A write for each node that it replaces, one of the root, and a listing.
 
         :param tree: as :meth:`load` gave it; None for no index.
         :param changes: the new values by key; None deletes the item, if there is one.
+        :param forgets: the latest version whose items in a feed are among what is deleted.
         :returns: False if another commit was first: then nothing has changed, unless three more came
             within the last moments of this one. True if all changes are in the index, also without a
             new version where they were before.
@@ -231,13 +244,7 @@ class Index:
             raise
         if node is before and tree is not None:
             return True
-        root = _Root(
-            version=1 if tree is None else tree.version + 1,
-            token=writer.token,
-            base="" if tree is None else tree.root.token,
-            rebuilt=0 if tree is None else tree.rebuilt,
-            replaced=tuple(replaced),
-        )
+        root = _next_root(tree, writer.token, replaced, forgets)
         # If this raises, the root may be there: its nodes stay.
         outcome = self._put(root, node)
         if outcome.is_unused:
@@ -246,30 +253,41 @@ class Index:
             self._clean(root.version, outcome.versions, None if tree is None else tree.root)
         return outcome.has_won
 
+    def begin(self, version: int) -> int:
+        """Where no root is left: say that an index is going to be made. Returns the version, which has no items.
+
+        Readers find no index, and earlier versions get no commits any more. So what :meth:`rebuild` makes after
+        this version, of what is read from now on, has all that they had.
+
+        :raises StorageError: when it can't be written.
+        """
+        token = secrets.token_hex(8)
+        root = _Root(
+            version=version, token=token, base="", rebuilt=version, replaced=(), is_made=False
+        )
+        self._write(root, EMPTY)
+        return version
+
     def rebuild(
         self,
         items: Iterable[Item],
         *,
-        is_sorted: bool = False,
         after: int | None = None,
-        least: int = 0,
     ) -> bool:
         """Make the next version of these items alone, whether or not what is there is whole.
 
-        :param is_sorted: they come in the order of their keys: then few are held at the same time.
+        :param items: by key; few are held at the same time.
         :param after: the version that was the latest when the items were read, None for when the call
             began.
-        :param least: the version that it has at least, where roots that readers know may be lost.
         :returns: False if another one has come since then: then nothing has changed.
         :raises ValueError: when two items have the same key, or they are not sorted.
         :raises StorageError: when the index can't be written.
         """
         begun = self.last_version() if after is None else after
-        version = max(begun + 1, least)
+        version = begun + 1
         writer = NodeWriter(self.nodes, version)
-        ordered = items if is_sorted else sorted(items, key=lambda item: item[0])
         try:
-            node = index_tree.build(ordered, write=writer.write, tally=self.nodes.tally)
+            node = index_tree.build(items, write=writer.write, tally=self.nodes.tally)
             writer.flush()
         except BaseException:
             writer.discard()
@@ -309,17 +327,22 @@ class Index:
 
     # ---- the write that decides
 
-    def _put(self, root: _Root, node: IndexNode) -> _Outcome:
+    def _write(self, root: _Root, node: IndexNode) -> bool:
         key = index_root_key(root.version)
         body = {
             "version": root.version,
             "token": root.token,
             "base": root.base,
             "rebuilt": root.rebuilt,
+            "forgotten": root.forgotten,
+            "is_made": root.is_made,
         }
         content = {"node": node.to_json(), "replaced": root.replaced}
         data, _ = dump_packed(key, "index", body, content, signing=self._signing)
-        if not self._store.put_if_absent(key, data):
+        return self._store.put_if_absent(key, data)
+
+    def _put(self, root: _Root, node: IndexNode) -> _Outcome:
+        if not self._write(root, node):
             return _Outcome(has_won=False, is_unused=True)
         if self._store.weakness and (token := self._token_of(root.version)) != root.token:
             return _Outcome(has_won=False, is_unused=token is not None)  # two won: the last one has
@@ -365,3 +388,22 @@ class Index:
             found = parse_index_node(entry.key)
             if found is not None and found[0] <= root.version and root.token not in found[1]:
                 yield entry.key
+
+
+def _next_root(tree: Tree | None, token: str, replaced: Sequence[str], forgets: int) -> _Root:
+    """The root of the version that a commit makes.
+
+    :param forgets: as for :meth:`Index.commit`.
+    """
+    before = _NO_ROOT if tree is None else tree.root
+    return _Root(
+        version=before.version + 1,
+        token=token,
+        base=before.token,
+        rebuilt=before.rebuilt,
+        replaced=tuple(replaced),
+        forgotten=max(forgets, before.forgotten),
+    )
+
+
+_NO_ROOT = _Root(version=0, token="", base="", rebuilt=0, replaced=())

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from airflow_provider_rayworkflow.workflow.exceptions import CorruptedDataError
@@ -15,6 +15,7 @@ from airflow_provider_rayworkflow.workflow.format.documents import (
 from airflow_provider_rayworkflow.workflow.format.signing import SigningKeys
 from airflow_provider_rayworkflow.workflow.model.task_record import Checkpoints, TaskRecord
 from airflow_provider_rayworkflow.workflow.storage import keys
+from airflow_provider_rayworkflow.workflow.storage.at_once import map_at_once
 from airflow_provider_rayworkflow.workflow.storage.byte_store import ByteStore, Put
 
 
@@ -24,32 +25,48 @@ def read_journal(
     *,
     since_epoch: int,
     signing: SigningKeys | None,
+    taken: Callable[[Checkpoints, TaskRecord], None] | None = None,
+    held_bytes: int = sys.maxsize,
 ) -> Checkpoints:
     """All committed records of a workflow; a read for each journal segment.
 
     :param files: what lies in the workflow's folder, in the order in which it counts.
+    :param taken: told of each record when it is among the checkpoints; may put another one in its place.
+    :param held_bytes: no more segments are read, and so held, at the same time than have so many bytes, or one.
     """
     sizes = {file.key: file.size for file in files}
     found = Checkpoints()
     journals = [file for file in files if file.kind == "journal" and file.epoch >= since_epoch]
-    for file, data in zip(journals, _read_each(store, journals), strict=True):
+    for file, data in zip(journals, _read_each(store, journals, held_bytes), strict=True):
         try:
             for record in _records_of(file, data, signing):
                 found.take(record, sizes)
+                if taken is not None:
+                    taken(found, record)
         except CorruptedDataError as exc:
             found.damaged.append(exc)
     return found
 
 
-def _read_each(store: ByteStore, files: Sequence[keys.WorkflowFile]) -> Iterator[bytes]:
-    wanted = [file.key for file in files]
-    at_once = min(store.reads_at_once, len(wanted))
-    if at_once <= 1:
-        yield from map(store.get, wanted)
-        return
-    with ThreadPoolExecutor(at_once, thread_name_prefix="journals") as threads:
-        for start in range(0, len(wanted), at_once):  # no more than these are held at once
-            yield from threads.map(store.get, wanted[start : start + at_once])
+def _read_each(
+    store: ByteStore, files: Sequence[keys.WorkflowFile], held_bytes: int
+) -> Iterator[bytes]:
+    for batch in _batches(files, store.reads_at_once, held_bytes):
+        yield from map_at_once(store, store.get, batch)
+
+
+def _batches(files: Sequence[keys.WorkflowFile], most: int, most_bytes: int) -> Iterator[list[str]]:
+    """The keys of segments that are read at the same time."""
+    batch: list[str] = []
+    size = 0
+    for file in files:
+        if batch and (len(batch) >= most or size + file.size > most_bytes):
+            yield batch
+            batch, size = [], 0
+        batch.append(file.key)
+        size += file.size
+    if batch:
+        yield batch
 
 
 def _records_of(

@@ -54,6 +54,7 @@ SUBMISSIONS = f"{FORMAT}/submissions"
 ANSWERS = f"{FORMAT}/answers"
 ARCHIVE_USES = f"{FORMAT}/archive_uses"
 CHANGES = f"{FORMAT}/changes"
+WATCHERS = f"{FORMAT}/watchers"
 _WORKFLOWS = f"{FORMAT}/workflows"
 _LOGS = f"{FORMAT}/logs"
 
@@ -347,7 +348,7 @@ def watcher_key(name: str) -> str:
 
     :param name: goes into the key as it is, so it must be one plain path segment.
     """
-    return f"{FORMAT}/watchers/{name}.json"
+    return f"{WATCHERS}/{name}.json"
 
 
 def logs_folder(workflow_id: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from airflow_provider_rayworkflow.workflow.exceptions import KeyNotFoundError
@@ -12,6 +12,7 @@ from airflow_provider_rayworkflow.workflow.model.index_row import (
     FEED,
     IndexRow,
     behind,
+    count_of,
     creation_key,
     feed_key,
     id_key,
@@ -46,12 +47,12 @@ class LatestIndex:
         return self._tree.version if self._tree is not None else 0
 
     @property
-    def rebuilt(self) -> int:
-        """The version that was made anew last; 0 for none."""
-        return self._tree.rebuilt if self._tree is not None else 0
+    def told_since(self) -> int:
+        """As :attr:`.Tree.told_since`; 0 without an index."""
+        return self._tree.told_since if self._tree is not None else 0
 
     def get(self, segment: str) -> IndexRow | None:
-        """The row of a workflow, or of its deletion; None for an unknown one."""
+        """The row of a workflow; None for an unknown one."""
         value = self._ask(lambda tree: tree.get(id_key(segment)))
         return None if value is None else _row(value)
 
@@ -83,19 +84,18 @@ class LatestIndex:
 
     def came_since(self, version: int) -> dict[str, list[tuple[int, Json]]]:
         """What the feed has since a version, by segment: each with the version in which it came."""
-        found: dict[str, list[tuple[int, Json]]] = {}
         if version >= self.version:
-            return found
-        for key, value in self.items(feed_key(version + 1, ""), behind(FEED)):
-            came = int(key.removeprefix(FEED).partition("/")[0])
-            found.setdefault(str(value["segment"]), []).append((came, value))
-        return found
+            return {}
+        return came(self.items(feed_key(version + 1, ""), behind(FEED)))
 
-    def count(self, first: str, end: str) -> Counter[WorkflowStatus]:
-        """How many rows there are from one key up to and without another, by status."""
+    def count(self, first: str, end: str | None) -> Counter[tuple[WorkflowStatus, str]]:
+        """How many rows there are from one key up to and without another, by status and manager.
+
+        :param end: None for the end of the index.
+        """
         found = self._ask(lambda tree: tree.count(low=first, high=end)) or {}
         with understanding(keys.INDEX, "counts of the index"):
-            return Counter({WorkflowStatus(name): number for name, number in found.items()})
+            return Counter({count_of(name): number for name, number in found.items()})
 
     def _ask(self, question: Callable[[Tree], T]) -> T | None:
         while self._tree is not None:
@@ -109,3 +109,12 @@ class LatestIndex:
 def _row(value: Json) -> IndexRow:
     with understanding(keys.INDEX, "row of the index"):
         return IndexRow.from_json(value)
+
+
+def came(feed: Iterable[tuple[str, Json]]) -> dict[str, list[tuple[int, Json]]]:
+    """What a feed has, by segment: each with the version in which it came into the index."""
+    found: dict[str, list[tuple[int, Json]]] = {}
+    for key, value in feed:
+        version = int(key.removeprefix(FEED).partition("/")[0])
+        found.setdefault(str(value["segment"]), []).append((version, value))
+    return found

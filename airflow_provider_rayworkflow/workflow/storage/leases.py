@@ -148,6 +148,7 @@ class LeaseWatch:
         self.clock = clock
         self._seen: dict[str, _Seen] = {}
         self._known_dead: set[str] = set()
+        self._turns: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
 
     def judge(self, lease: Lease, now: float, *, asked_at: float | None = None) -> Liveness:
@@ -169,6 +170,11 @@ class LeaseWatch:
         """How a lease stands that can't be read: a manager that lives writes it anew."""
         _, unchanged_s = self._look(manager_id, (-1, 0.0), LEASE_TTL_S, asked_at)
         return "dead" if unchanged_s >= LEASE_TTL_S else "doubtful"
+
+    def turn(self, manager_id: str) -> threading.Lock:
+        """What a thread holds that reads a lease again and again: what it finds out holds for the others."""
+        with self._lock:
+            return self._turns.setdefault(manager_id, threading.Lock())
 
     def know_dead(self, manager_ids: Iterable[str]) -> None:
         """Take managers for dead whatever their leases say."""

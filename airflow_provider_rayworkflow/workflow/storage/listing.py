@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Literal, Protocol, get_args
+from typing import Any, Literal, Protocol, get_args
 
 from airflow_provider_rayworkflow.workflow.exceptions import DataLoadError
 from airflow_provider_rayworkflow.workflow.model.index_row import (
     BY_CREATION,
     BY_ID,
+    BY_LAST,
     behind,
     by_dag,
     by_end,
@@ -27,6 +29,7 @@ from airflow_provider_rayworkflow.workflow.model.index_row import (
     time_key,
 )
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.storage import shown
 from airflow_provider_rayworkflow.workflow.storage.keys import segment_prefixes, unquote_id
 from airflow_provider_rayworkflow.workflow.storage.overview import Listed, Overview, written_as
 
@@ -42,6 +45,10 @@ MOST_READ = 2000
 # So many active workflows are asked for their managers when workflows are counted.
 _MOST_ASKED = 1000
 _DAY_S = 86_400.0
+
+
+class UnknownPageError(ValueError):
+    """What should begin a page begins none of this list."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,7 +93,8 @@ class ListFilter:
 class ListPage:
     """One page of a list.
 
-    :ivar next: begins the next page, as text for a URL; ``""`` for the last page.
+    :ivar next: begins the next page, as text for a URL; ``""`` for the last page. It is of this storage, order and
+        filter alone; with other times of creation, it goes on from the same place.
     :ivar is_cut: not all workflows were looked at. More may come with ``next``; where that is ``""``, only a
         narrower filter finds more.
     """
@@ -122,10 +130,10 @@ def read_page(
     :param is_shown: False for a workflow that the caller must not see. ``next`` may hold the id of such a one.
     :param most_looked_at: in rows of the index.
     :param most_read: without an index, in status documents.
-    :raises ValueError: when ``after`` is not of this order.
+    :raises UnknownPageError: when ``after`` is of another storage, order or filter.
     :raises StorageError: when the storage does not answer.
     """
-    start = _Start.of(after, chosen, sort, descending)
+    start = _Start.of(after, chosen, sort, descending, overview.store.bytes.uri)
     taking = _Taking(chosen, start, size, most_looked_at, is_shown)
     if overview.load():
         try:
@@ -140,9 +148,9 @@ def read_page(
 def check_begin(
     after: str, chosen: ListFilter, *, sort: Sort = "created", descending: bool = True
 ) -> None:
-    """Return if :func:`read_page` takes this begin of a page. Reads nothing.
+    """Return if :func:`read_page` may take this begin of a page, on its storage. Reads nothing.
 
-    :raises ValueError: when ``after`` is not of this order.
+    :raises UnknownPageError: when ``after`` is of another order or filter.
     """
     _Start.of(after, chosen, sort, descending)
 
@@ -174,20 +182,22 @@ def iterate(
 def count_last_day(overview: Overview, now: float) -> dict[WorkflowStatus, int]:
     """How many workflows were created in the last 24 hours, by status; empty without an index.
 
-    Of a thousand active ones of each status, those whose manager is gone count as what they are.
+    Of a thousand active ones of a status whose manager is gone, those count as what they are.
 
     :param now: seconds since the epoch.
     :raises StorageError: when the storage does not answer.
     """
-    since = time_key(now - _DAY_S)
+    counts: Counter[WorkflowStatus] = Counter()
+    lost: set[WorkflowStatus] = set()
     try:
         if not overview.load():
             return {}
-        counts = Counter(overview.count_by_status(BY_CREATION, low=since))
-        for written in WorkflowStatus.non_terminating_status():
-            if not counts[written]:
-                continue
-            active = overview.scan(by_status(written), low=since, reverse=True)
+        for (written, manager_id), number in overview.count_created(now - _DAY_S).items():
+            counts[written] += number
+            if number and overview.look.of(written, manager_id) is not written:
+                lost.add(written)
+        for written in lost:
+            active = overview.scan(by_status(written), low=time_key(now - _DAY_S), reverse=True)
             for listed in islice(active, _MOST_ASKED):
                 counts[written] -= 1
                 counts[listed.status] += 1
@@ -206,34 +216,53 @@ class _Start:
 
     :ivar place: it begins behind this one; ``""`` for the begin.
     :ivar begins: among the workflows whose ids begin with the text.
+    :ivar filter: tells the filter from others, by all but the times: an age is another time with each call.
+    :ivar storage: tells the storage from others.
     """
 
     sort: Sort
     descending: bool
     place: str = ""
     begins: bool = False
+    filter: str = ""
+    storage: str = ""
 
     @classmethod
-    def of(cls, after: str, chosen: ListFilter, sort: Sort, descending: bool) -> _Start:
+    def of(
+        cls, after: str, chosen: ListFilter, sort: Sort, descending: bool, uri: str = ""
+    ) -> _Start:
+        """The begin that a text names.
+
+        :param uri: of the storage; ``""`` for any.
+        :raises UnknownPageError: when it is of another list.
+        """
         if sort not in get_args(Sort):
             raise ValueError(f"{sort!r:.100} is no order of a list; {get_args(Sort)} are.")
+        selects = _sum_of(sorted(chosen.selected), chosen.dag_id, chosen.text)
+        first = cls(sort, descending, "", bool(chosen.text), selects, uri and _sum_of(shown(uri)))
         if not after:
-            return cls(sort, descending, begins=bool(chosen.text))
+            return first
         try:
             padded = after.encode() + b"=" * (-len(after) % 4)
             found = json.loads(base64.b64decode(padded, b"-_", validate=True))
         except (ValueError, binascii.Error, RecursionError):
             found = None
         match found:
-            case [str(name), bool(is_descending), str(place), bool(begins)] if (
-                name,
-                is_descending,
-            ) == (sort, descending) and _PLACE.fullmatch(place):
-                return cls(sort, descending, place, begins and bool(chosen.text))
-        raise ValueError("This is no page of a list in this order; begin with the first page.")
+            case [str(place), bool(begins), *of_list] if _PLACE.fullmatch(place):
+                start = replace(first, place=place, begins=begins and first.begins)
+                if of_list[:3] == start._of_list[:3] and (not uri or of_list == start._of_list):
+                    return start
+        raise UnknownPageError(
+            "This is no page of this list: it is of another storage, filter or order. Give those that it was "
+            "named with, or begin with the first page."
+        )
+
+    @property
+    def _of_list(self) -> list[Any]:
+        return [self.sort, self.descending, self.filter, self.storage]
 
     def __str__(self) -> str:
-        text = json.dumps([self.sort, self.descending, self.place, self.begins])
+        text = json.dumps([self.place, self.begins, *self._of_list])
         return base64.urlsafe_b64encode(text.encode()).rstrip(b"=").decode()
 
     def bounds(self, low: str = "", high: str = "") -> tuple[str, str]:
@@ -243,6 +272,11 @@ class _Start:
         if self.descending:
             return low, min(high, self.place) if high else self.place
         return max(low, self.place + "\0"), high
+
+
+def _sum_of(*values: Any) -> str:
+    """A text that other values don't have."""
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]
 
 
 _PLACE = re.compile(r"[!-~]{0,300}")
@@ -334,10 +368,8 @@ def _orders(chosen: ListFilter, sort: Sort) -> list[str]:
         return [BY_ID]
     written = written_as(chosen.selected)
     if sort == "ended":
-        return [
-            by_status(status) if status.is_active else by_end(status)
-            for status in written or sorted(LISTED)
-        ]
+        ended = [by_status(one) if one.is_active else by_end(one) for one in written]
+        return ended or [BY_LAST]
     if chosen.dag_id:
         return [by_dag(chosen.dag_id, status) for status in written] or [by_dag(chosen.dag_id)]
     return [by_status(status) for status in written] or [BY_CREATION]

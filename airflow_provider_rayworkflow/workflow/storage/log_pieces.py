@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -166,17 +167,19 @@ class LogPieces:
         *,
         task_id: str | None = None,
         most_lines: int = sys.maxsize,
+        most_text: int = sys.maxsize,
     ) -> LogRead:
         """Read on from a cursor: one listing, and a read for each new piece.
 
         :param task_id: only lines of this task.
         :param most_lines: return no more lines than this.
+        :param most_text: return no more lines when they have so many characters.
         :raises DataLoadError: when the log can't be listed, or a piece can't be read that may be
             whole.
         """
         lines: list[LogLine] = []
         damaged: list[str] = []
-        cursor, size = after, 0
+        cursor, size, text = after, 0, 0
         for file in self.files(workflow_id):
             place = file.epoch, file.number
             if place < after[:2] or (place == after[:2] and after.line < 0):
@@ -189,35 +192,49 @@ class LogPieces:
             for at, line in enumerate(self._read_piece(workflow_id, file, damaged)):
                 if at < had or (task_id is not None and line.task_id != task_id):
                     continue
-                if len(lines) >= most_lines:
+                if len(lines) >= most_lines or text >= most_text:
                     cursor = LogCursor(*place, at)
                     return LogRead(lines=lines, cursor=cursor, is_all=False, damaged=damaged)
                 lines.append(line)
+                text += len(line.text)
         return LogRead(lines=lines, cursor=cursor, damaged=damaged)
 
     def read_last(
-        self, workflow_id: str, most_lines: int, *, task_id: str | None = None
+        self,
+        workflow_id: str,
+        most_lines: int,
+        *,
+        task_id: str | None = None,
+        most_text: int = sys.maxsize,
     ) -> LogRead:
         """Read the last lines of a log; as much of it is looked through as one call reads.
 
+        :param most_text: return no more lines when they have so many characters.
         :raises DataLoadError: as :meth:`read`.
         """
         files = self.files(workflow_id)
-        lines: list[LogLine] = []
+        lines: deque[LogLine] = deque()
         damaged: list[str] = []
-        size, is_cut = 0, False
+        size, text, is_cut = 0, 0, False
         for file in reversed(files):
-            if size >= self._read_bytes or len(lines) >= most_lines:
+            if size >= self._read_bytes or len(lines) >= most_lines or text >= most_text:
                 is_cut = True
+            if is_cut:
                 break
             size += file.size if file.size <= MAX_PIECE_BYTES else 0  # which is not read
-            found = self._read_piece(workflow_id, file, damaged)
-            lines[:0] = [line for line in found if task_id is None or line.task_id == task_id]
+            for line in reversed(self._read_piece(workflow_id, file, damaged)):
+                if task_id is not None and line.task_id != task_id:
+                    continue
+                if len(lines) >= most_lines or text >= most_text:
+                    is_cut = True
+                    break
+                lines.appendleft(line)
+                text += len(line.text)
         return LogRead(
-            lines=lines[-most_lines:],
+            lines=list(lines),
             cursor=LogCursor(files[-1].epoch, files[-1].number) if files else BEGINNING,
             damaged=damaged,
-            is_cut=is_cut or len(lines) > most_lines,
+            is_cut=is_cut,
         )
 
     def _read_piece(self, workflow_id: str, file: LogFile, damaged: list[str]) -> list[LogLine]:
@@ -244,5 +261,8 @@ class LogPieces:
             own_key = keys.log_key(body["workflow_id"], body["epoch"], body["number"])
             if own_key != key or body["workflow_id"] != workflow_id:
                 raise ValueError(f"it is the piece {own_key!r:.300}")
-            for text in bytes(rest).splitlines():
-                yield read_line(json.loads(text))
+            start = len(data) - len(rest)
+            while start < len(data):
+                end = data.find(b"\n", start) + 1 or len(data)
+                yield read_line(json.loads(data[start:end]))
+                start = end

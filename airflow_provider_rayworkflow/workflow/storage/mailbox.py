@@ -74,6 +74,7 @@ class Submission:
     :ivar traceparent: the trace of who submits it, ``""`` for none.
     :ivar retention: days by status (:func:`check_retention`) for which the manager keeps ended workflows from now
         on; empty for ever.
+    :ivar connection: the id of Airflow's connection, which has the retention; ``""`` for none.
     :ivar epoch: the workflow's latest one when it was first submitted; 0 for none. One of :data:`ANYBODY` is
         void once the workflow has a later one, and an hour after ``submitted_at`` (seconds since the epoch).
     """
@@ -99,6 +100,7 @@ class Submission:
     epoch: int = 0
     runtime_env: Json = field(default_factory=dict)
     retention: dict[str, float] = field(default_factory=dict)
+    connection: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,16 +13,25 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
-from airflow_provider_rayworkflow.workflow.exceptions import DataLoadError, KeyNotFoundError
+from airflow_provider_rayworkflow.workflow.exceptions import (
+    DataLoadError,
+    KeyNotFoundError,
+    UntrustedDataError,
+)
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
+from airflow_provider_rayworkflow.workflow.format.signing import SIGNING_KEY_VARIABLE
 from airflow_provider_rayworkflow.workflow.model.index_row import (
+    BY_CREATION,
     IndexRow,
     behind,
     by_end,
     by_status,
+    creation_key,
     index_keys,
+    is_newer,
     time_key,
 )
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
@@ -38,6 +47,9 @@ log = get_logger(__name__)
 
 Json = dict[str, Any]
 
+_SAME_KEY = f"give all processes the same {SIGNING_KEY_VARIABLE}, then "
+# Of workflows whose manager is gone, so many are read at the same time, and so many more than are shown.
+_MOST_AHEAD = 16
 _ACTIVE = (WorkflowStatus.RUNNING, WorkflowStatus.PENDING)
 _ENDED = (
     WorkflowStatus.SUCCESSFUL,
@@ -140,7 +152,7 @@ class Overview:
 
     def _load(self) -> bool:
         try:
-            logs = self._read_logs()
+            logs = _read_logs(self.store, self._rows, self._report)
             has_index = self._index.load()
             self._newer |= _settled(logs, self._index, self._rows)
             self._newer |= self._held.rows
@@ -174,9 +186,15 @@ class Overview:
     def _order(
         self, prefix: str, low: str, high: str, reverse: bool
     ) -> Iterator[tuple[str, Listed]]:
-        for key, row in self._written(prefix, low, high, reverse):
-            if (listed := self._honest(row)) is not None:
-                yield key.removeprefix(prefix), listed
+        found = self._written(prefix, low, high, reverse)
+        ahead = 1
+        while some := [*islice(found, ahead)]:
+            lost = [row for _, row in some if self._status_of(row) is not row.status]
+            ahead = min(2 * ahead, _MOST_AHEAD) if lost else 1
+            self._read_lost(lost)
+            for key, row in some:
+                if (listed := self._honest(row)) is not None:
+                    yield key.removeprefix(prefix), listed
 
     def _written(
         self, prefix: str, low: str, high: str, reverse: bool
@@ -193,7 +211,7 @@ class Overview:
         stored = (
             (key, row)
             for key, row in self._index.scan(first, end, reverse=reverse)
-            if row.segment not in self._newer and row.status is not WorkflowStatus.NONE
+            if row.segment not in self._newer
         )
         return heapq.merge(
             stored, reversed(newer) if reverse else newer, key=_key_of, reverse=reverse
@@ -264,11 +282,8 @@ class Overview:
 
         A workflow comes once more for a status that was replaced, and a long id as its segment.
         """
-        for entry in self.store.bytes.list(keys.STATUSES):
-            if entry.problem is not None:
-                self._report(entry.problem)
-            key = keys.parse_status_key(entry.key)
-            if key is not None and key.segment not in self._held.rows:
+        for key in self.store.iter_names(self._report):
+            if key.segment not in self._held.rows:
                 row = _row_of(key, keys.unquote_id(key.segment) or key.segment)
                 yield Listed(row=row, status=self._status_of(row), has_times=False)
         yield from map(self._as_read, self._held.rows.values())
@@ -303,15 +318,14 @@ class Overview:
         """Of the index; 0 without one."""
         return self._index.version
 
-    @property
-    def rebuilt(self) -> int:
-        """The version of the index that was made anew last; 0 for none."""
-        return self._index.rebuilt
+    def tells_since(self, version: int) -> bool:
+        """True if the index has all that came in after a version. Not if it was made anew, or has forgotten more."""
+        return self._index.told_since <= version <= self._index.version
 
     def changed_since(self, version: int) -> set[str]:
         """The segments of workflows that may have ended since a version of the index.
 
-        What came into the index since, what stands in change logs, and what has lost its manager.
+        What came into the index since, as far as it tells that, what stands in change logs, and what has lost its manager.
 
         :raises StorageError: when the storage does not answer, or the index is damaged.
         """
@@ -330,20 +344,20 @@ class Overview:
                 found.add(row.segment)
         return found
 
-    def count_by_status(self, prefix: str, *, low: str = "") -> Counter[WorkflowStatus]:
-        """How many workflows one order of the index has, by the status that was written.
+    def count_created(self, since: float) -> Counter[tuple[WorkflowStatus, str]]:
+        """How many workflows were created since a time, by the status that was written, active ones by manager.
 
         Reads a few nodes, and the rows of what stands in change logs.
 
-        :param prefix: as for :meth:`merge`, with ``low``.
+        :param since: seconds since the epoch.
         """
-        first, end = prefix + low, behind(prefix)
-        counts = self._index.count(first, end)
+        first = BY_CREATION + time_key(since)
+        counts = self._index.count(first, None)
         for segment, row in self._newer.items():
             before = _indexed(self._index, segment, row)
             for one, number in ((before, -1), (row, 1)):
-                if one is not None and any(first <= key < end for key in index_keys(one)):
-                    counts[one.status] += number
+                if one is not None and creation_key(one) >= first:
+                    counts[one.status, one.manager_id if one.status.is_active else ""] += number
         return counts
 
     def warn_or_raise(self, problem: DataLoadError) -> None:
@@ -352,20 +366,11 @@ class Overview:
             raise problem
         log.warning(
             "Storage %s: a list reads all statuses, because a part of its index or a change log can't be read. "
-            "If this goes on, run `rayworkflow reindex`. %s",
+            "If this goes on, %srun `rayworkflow reindex`. %s",
             shown(self.store.bytes.uri),
+            _SAME_KEY if isinstance(problem, UntrustedDataError) else "",
             problem,
         )
-
-    def _read_logs(self) -> list[ChangeLog]:
-        def read(writer: str) -> ChangeLog | None:
-            try:
-                return self.store.changes.read(writer, only_untaken=True)
-            except KeyNotFoundError:
-                return None  # taken over since the listing: the index is read later
-
-        found = self._rows.each(read, self.store.changes.writers(self._report))
-        return [one for one in found if one is not None]
 
     def _is_complete(self, writers: set[str]) -> bool:
         """False if a manager that lives has no change log."""
@@ -399,6 +404,17 @@ class Overview:
         return self.look.of(row.status, row.manager_id)
 
 
+def _read_logs(store: WorkflowStore, reader: RowReader, report: Report) -> list[ChangeLog]:
+    def read(writer: str) -> ChangeLog | None:
+        try:
+            return store.changes.read(writer, only_untaken=True)
+        except KeyNotFoundError:
+            return None  # taken over since the listing: the index is read later
+
+    found = reader.each(read, store.changes.writers(report))
+    return [one for one in found if one is not None]
+
+
 def _indexed(index: LatestIndex, segment: str, row: IndexRow | None) -> IndexRow | None:
     """What an index has of a workflow that a change log knows better.
 
@@ -426,29 +442,13 @@ def _settled(
     unsettled = []
     for segment, rows in found.items():
         version, row = rows[0]
-        is_whole = index.rebuilt <= version
+        is_told = index.told_since <= version <= index.version
         came = later.get(segment, ())
-        if len(rows) > 1 or row is None or not (is_whole and _is_newer(row, version, came)):
+        if len(rows) > 1 or row is None or not (is_told and is_newer(row, version, came)):
             unsettled.append(segment)
         else:
             settled[segment] = None if row.status is WorkflowStatus.NONE else row
     return settled | reader.read(unsettled, instead=_none)
-
-
-def _is_newer(row: IndexRow, version: int, came: Iterable[tuple[int, Json]]) -> bool:
-    """True if a change is certainly later than what the index has.
-
-    :param version: of the index, when the change was not made yet.
-    :param came: what came into the index of the workflow, with the version in which it did.
-    """
-    return all(
-        at <= version
-        or (
-            value["manager_id"] == row.manager_id
-            and (value["epoch"], value["number"]) <= row.position
-        )
-        for at, value in came
-    )
 
 
 def _none(_: str) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 
 from airflow_provider_rayworkflow.workflow.exceptions import CorruptedDataError
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
@@ -10,7 +11,7 @@ from airflow_provider_rayworkflow.workflow.model.claim import Claim
 from airflow_provider_rayworkflow.workflow.model.graph import Graph
 from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
-from airflow_provider_rayworkflow.workflow.model.task_record import Checkpoints
+from airflow_provider_rayworkflow.workflow.model.task_record import Checkpoints, TaskRecord
 from airflow_provider_rayworkflow.workflow.scheduling.snapshot import Snapshot
 from airflow_provider_rayworkflow.workflow.storage.keys import WorkflowFile
 from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
@@ -36,10 +37,24 @@ def read_snapshot(
 
 
 def read_committed(
-    store: WorkflowStore, claim: Claim, *, files: Sequence[WorkflowFile] | None = None
+    store: WorkflowStore,
+    claim: Claim,
+    *,
+    files: Sequence[WorkflowFile] | None = None,
+    taken: Callable[[Checkpoints, TaskRecord], None] | None = None,
+    held_bytes: int = sys.maxsize,
 ) -> Checkpoints:
-    """All that is committed of the run that a claim is of, whether or not it counts."""
-    return store.read_checkpoints(claim.workflow_id, since_epoch=claim.base_epoch, files=files)
+    """All that is committed of the run that a claim is of, whether or not it counts.
+
+    :param taken: as for :func:`.read_journal`, with ``held_bytes``.
+    """
+    return store.read_checkpoints(
+        claim.workflow_id,
+        since_epoch=claim.base_epoch,
+        files=files,
+        taken=taken,
+        held_bytes=held_bytes,
+    )
 
 
 def read_earlier(

@@ -122,17 +122,24 @@ class StatusDocuments:
 
         :param report: told of each folder that can't be listed; the error's key is the folder's.
         """
-        report = report or log_left_out
         latest: dict[str, keys.StatusKey] = {}
-        for entry in self.bytes.list(keys.STATUSES):
-            if entry.problem is not None:
-                report(entry.problem)
-            if (key := keys.parse_status_key(entry.key)) is None:
-                continue
+        for key in self.iter_names(report):
             known = latest.get(key.segment)
             if known is None or known < key:
                 latest[key.segment] = key
         return latest
+
+    def iter_names(self, report: Report | None = None) -> Iterator[keys.StatusKey]:
+        """The names of all status documents, also of those that are replaced. One listing, which is not held.
+
+        :param report: as for :meth:`list_segments`.
+        """
+        report = report or log_left_out
+        for entry in self.bytes.list(keys.STATUSES):
+            if entry.problem is not None:
+                report(entry.problem)
+            if (key := keys.parse_status_key(entry.key)) is not None:
+                yield key
 
     def id_of(self, key: keys.StatusKey) -> str:
         """The workflow's id; a read where it is too long for the name.

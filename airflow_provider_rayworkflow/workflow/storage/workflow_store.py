@@ -7,6 +7,7 @@ unpickles.
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -24,10 +25,10 @@ from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.format.signing import SigningKeys
 from airflow_provider_rayworkflow.workflow.model.claim import Claim
 from airflow_provider_rayworkflow.workflow.model.graph import Graph, read_graph
-from airflow_provider_rayworkflow.workflow.model.index_row import IndexRow, status_of
+from airflow_provider_rayworkflow.workflow.model.index_row import IndexRow, counted_as
 from airflow_provider_rayworkflow.workflow.model.records import OnChange, OnFailure, StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
-from airflow_provider_rayworkflow.workflow.model.task_record import Checkpoints
+from airflow_provider_rayworkflow.workflow.model.task_record import Checkpoints, TaskRecord
 from airflow_provider_rayworkflow.workflow.storage import keys
 from airflow_provider_rayworkflow.workflow.storage.archives import ArchiveStore
 from airflow_provider_rayworkflow.workflow.storage.byte_store import ByteStore
@@ -84,7 +85,7 @@ class WorkflowStore(StatusDocuments):
         self.events = EventStore(store, signing=signing)
         self.mailbox = Mailbox(store, signing=signing)
         self.changes = ChangeLogs(store, signing=signing)
-        self.index = Index(store, tally=status_of, signing=signing)
+        self.index = Index(store, tally=counted_as, signing=signing)
         self.notes: ChangeNotes = VisitorNotes(self.changes, self.index)
         self.segment_bytes = segment_bytes
 
@@ -203,6 +204,8 @@ class WorkflowStore(StatusDocuments):
         *,
         since_epoch: int = 0,
         files: Sequence[keys.WorkflowFile] | None = None,
+        taken: Callable[[Checkpoints, TaskRecord], None] | None = None,
+        held_bytes: int = sys.maxsize,
     ) -> Checkpoints:
         """All committed records: one listing, and a read for each journal segment.
 
@@ -210,10 +213,18 @@ class WorkflowStore(StatusDocuments):
         object is missing or has another size than its record says is damaged.
 
         :param files: what :meth:`list_files` has found, if that has been asked already.
+        :param taken: as for :func:`read_journal`, with ``held_bytes``.
         """
         if files is None:
             files = self.list_files(workflow_id)
-        return read_journal(self.bytes, files, since_epoch=since_epoch, signing=self.signing)
+        return read_journal(
+            self.bytes,
+            files,
+            since_epoch=since_epoch,
+            signing=self.signing,
+            taken=taken,
+            held_bytes=held_bytes,
+        )
 
     # ---- whole workflows
 

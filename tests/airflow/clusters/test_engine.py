@@ -140,7 +140,9 @@ def test_a_submission_brings_the_retention_of_its_connection(
     hook = RayWorkflowHook()
     patient(hook, Outage(None)).submit(StartOptions())
     [key] = hook.mailbox.list_submissions()
-    assert hook.mailbox.read_submission(key).retention == retention
+    submission = hook.mailbox.read_submission(key)
+    assert submission.retention == retention
+    assert submission.connection == "ray_workflow_default"
 
 
 def test_a_storage_that_is_down_when_a_try_submits_is_asked_again(hook: RayWorkflowHook):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from stored import origin
 
 from airflow_provider_rayworkflow.plugin.web.actions import ClusterAwayError, PageAction, act
 from airflow_provider_rayworkflow.plugin.web.bulk import (
+    BatchDone,
     BulkBody,
     Selected,
     act_on_batch,
@@ -88,10 +91,9 @@ def count(
 
 
 def do(action: PageAction, rights: Rights = EVERYTHING, **fields: Any) -> dict[str, Any]:
-    given = {"before": 100.0, "most": 100, "act_on": None} | fields
-    act_on = given.pop("act_on")
-    body = BulkBody(conn_id="local", action=action, **given)
-    return act_on_batch(rights, body, **({"act_on": act_on} if act_on else {}))
+    options = {name: fields.pop(name) for name in ("act_on", "at_once") if name in fields}
+    body = BulkBody(conn_id="local", action=action, **{"before": 100.0, "most": 100} | fields)
+    return act_on_batch(rights, body, **options)
 
 
 def statuses(store: WorkflowStore) -> dict[str, str]:
@@ -240,6 +242,24 @@ def test_a_cluster_that_is_away_is_asked_once(store: WorkflowStore):
     assert answer["failures"][1][1].startswith("Not tried. The Ray cluster does not answer.")
 
 
+def test_workflows_are_acted_on_at_the_same_time_where_the_storage_gains_by_it(
+    store: WorkflowStore,
+):
+    for number in range(8):
+        add(store, f"w{number}")
+    at_once = threading.Barrier(4)
+
+    def act_on(access: Any, body: Any, *, hook: Any) -> str:
+        at_once.wait(60)
+        return act(access, body, hook=hook)
+
+    assert do(CANCEL, act_on=act_on, at_once=4)["done"] == 8
+    assert set(statuses(store).values()) == {"CANCELED"}
+    # One for all of them, and those by which the test has made them.
+    logs = [store.changes.read(writer) for writer in store.changes.writers()]
+    assert sorted(len(changed.changes) for changed in logs) == [1] * 8 + [8]
+
+
 def test_many_deletions_take_one_change_log(store: WorkflowStore):
     for number in range(5):
         add(store, f"w{number}")
@@ -277,6 +297,24 @@ def test_a_broken_begin_is_refused_alike_for_connections_that_exist_and_that_do_
     with pytest.raises(HTTPException) as raised:
         act_on_batch(Rights(GET={"mine"}), body)
     assert raised.value.status_code == 422
+
+
+def test_a_begin_of_another_connection_is_refused_to_those_who_may_see_that_and_tells_others_nothing(
+    store: WorkflowStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    add(store, "w1")
+    add(store, "w2")
+    after = do(CANCEL, most=1)["next"]
+    settings = {"conn_type": "ray_workflow", "extra": {"storage": str(tmp_path / "other")}}
+    monkeypatch.setenv("AIRFLOW_CONN_OTHER", json.dumps(settings))
+    add(WorkflowStore(open_store(str(tmp_path / "other"))), "w1")
+    body = BulkBody(conn_id="other", action=CANCEL, before=100.0, most=1, after=after)
+    with pytest.raises(HTTPException, match="another storage") as raised:
+        act_on_batch(EVERYTHING, body)
+    assert raised.value.status_code == 422
+    assert act_on_batch(Rights(GET={"mine"}), body) == asdict(BatchDone())
+    unknown = body.model_copy(update={"conn_id": "missing"})
+    assert act_on_batch(Rights(GET={"mine"}), unknown) == asdict(BatchDone())
 
 
 @pytest.mark.parametrize("most", [0, 101])

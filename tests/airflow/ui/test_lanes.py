@@ -13,7 +13,7 @@ import pytest
 from fastapi import HTTPException
 
 from airflow_provider_rayworkflow.plugin.web import responses
-from airflow_provider_rayworkflow.plugin.web.lanes import Lanes, NoAnswerError, each
+from airflow_provider_rayworkflow.plugin.web.lanes import Lanes, NoAnswerError, each, in_turn
 
 FAR = 1e9  # by the event loop's clock
 
@@ -253,3 +253,80 @@ def test_a_system_without_threads_leaves_the_lane_free(monkeypatch):
         return await made.run("a", lambda: 42, until=FAR)
 
     assert run(ask()) == 42
+
+
+# ---- what takes much memory
+
+
+def test_large_pages_of_a_storage_are_read_one_after_the_other():
+    made = Lanes()
+    now: set[int] = set()
+    at_once: list[int] = []
+
+    def read(number: int) -> int:
+        now.add(number)
+        at_once.append(len(now))
+        time.sleep(0.001)
+        now.discard(number)
+        return number
+
+    async def ask() -> list[int]:
+        calls = (lambda number=number: in_turn(lambda: read(number)) for number in range(20))
+        return await asyncio.gather(*(made.run("a", call, until=FAR) for call in calls))
+
+    assert run(ask()) == list(range(20))
+    assert set(at_once) == {1}
+
+
+def test_a_large_page_that_hangs_holds_up_small_pages_and_other_storages_not(
+    hanging: threading.Event,
+):
+    made = Lanes()
+    begun = threading.Event()
+
+    def hang() -> None:
+        begun.set()
+        hanging.wait()
+
+    async def ask() -> None:
+        first = asyncio.create_task(made.run("a", lambda: in_turn(hang), until=FAR))
+        await until_true(begun.is_set)
+        assert await made.run("a", lambda: "small", until=FAR) == "small"
+        assert await made.run("b", lambda: in_turn(lambda: "large"), until=FAR) == "large"
+        with pytest.raises(NoAnswerError):
+            await made.run("a", lambda: in_turn(lambda: "large"), until=soon())
+        hanging.set()
+        await first
+        assert await made.run("a", lambda: in_turn(lambda: "large"), until=FAR) == "large"
+
+    run(ask())
+
+
+def test_a_large_page_that_was_abandoned_before_its_turn_is_not_read(hanging: threading.Event):
+    made = Lanes()
+    begun = threading.Event()
+    read: list[str] = []
+
+    def hang() -> None:
+        begun.set()
+        hanging.wait()
+
+    async def ask() -> None:
+        first = asyncio.create_task(made.run("a", lambda: in_turn(hang), until=FAR))
+        await until_true(begun.is_set)
+        with pytest.raises(NoAnswerError):
+            await made.run("a", lambda: in_turn(lambda: read.append("late")), until=soon())
+        hanging.set()
+        await first
+        await made.run("a", lambda: in_turn(lambda: read.append("next")), until=FAR)
+
+    run(ask())
+    assert read == ["next"]
+
+
+def test_an_error_of_a_large_page_is_its_callers():
+    def fail() -> None:
+        raise TimeoutError("its own")
+
+    with pytest.raises(TimeoutError, match="its own"):
+        run(Lanes().run("a", lambda: in_turn(fail), until=FAR))

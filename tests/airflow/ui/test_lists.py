@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,10 +19,11 @@ from airflow_provider_rayworkflow.plugin.web.lists import (
     visible_part,
 )
 from airflow_provider_rayworkflow.plugin.web.seals import seal, unseal
-from airflow_provider_rayworkflow.workflow.model.index_row import IndexRow, index_keys, status_of
+from airflow_provider_rayworkflow.workflow.model.index_row import IndexRow, counted_as, index_keys
 from airflow_provider_rayworkflow.workflow.model.records import JsonOutput
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
+from airflow_provider_rayworkflow.workflow.storage.backends.local import LocalStore
 from airflow_provider_rayworkflow.workflow.storage.change_logs import ChangeLog
 from airflow_provider_rayworkflow.workflow.storage.index import Index
 from airflow_provider_rayworkflow.workflow.storage.index_nodes import node_cache
@@ -65,7 +67,7 @@ class Hook:
         self.store.changes.write(ChangeLog(writer="m"))
         self.store.leases.write(lease("m"))
         # As in a process that has read nothing yet.
-        self.store.index = Index(self.bytes, tally=status_of, cache=node_cache(1_000_000))
+        self.store.index = Index(self.bytes, tally=counted_as, cache=node_cache(1_000_000))
         self.bytes.calls.clear()
 
     @property
@@ -145,6 +147,19 @@ def test_a_page_of_another_order_is_not_known(hook: Hook):
     for number in range(60):
         hook.add(f"w{number:02}")
     assert listed(hook, after=listed(hook).next, sort="id").is_lost
+
+
+def test_a_page_of_another_filter_or_storage_is_not_known(hook: Hook, tmp_path: Path):
+    for number in range(60):
+        hook.add(f"w{number:02}")
+    after = listed(hook).next
+    assert not listed(hook, after=after).is_lost
+    assert listed(hook, after=after, text="w").is_lost
+    other = Hook()
+    other.store = WorkflowStore(LocalStore(tmp_path))
+    other.add("w")
+    page = listed(other, after=after)
+    assert ([row.workflow_id for row in page.rows], page.is_lost) == (["w"], True)
 
 
 # ---- rights

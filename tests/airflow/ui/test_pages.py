@@ -510,7 +510,7 @@ def test_all_that_a_filter_selects_is_canceled_after_a_confirmation(window, stor
 def test_a_viewer_is_offered_no_action_on_all(client: Client, stored: Stored):
     assert "bulk?" not in client("viewer").get("workflows?conn_id=ray").text
     asked = client("viewer").get("bulk?conn_id=ray&action=cancel").text
-    assert "The filter selects no workflow with which you may do that now" in asked
+    assert "The filter selects no workflow that you can cancel now" in asked
     body = {"conn_id": "ray", "action": "cancel", "before": time.time(), "most": 100}
     answer = client("viewer").post("bulk", json=body, headers=OURS)
     assert answer.json() == {"done": 0, "clears": [], "failures": [], "next": ""}

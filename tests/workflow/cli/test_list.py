@@ -243,6 +243,20 @@ def test_a_cursor_that_is_none_is_refused(root: Root, capsys: pytest.CaptureFixt
     assert "begin with the first page" in said.err
 
 
+def test_a_cursor_of_another_filter_or_storage_is_refused(
+    root: Root, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for number in range(3):
+        root.add(f"w{number}", at=float(number))
+    cursor = json.loads(printed(capsys, "list", "--limit", "1", "--json"))["next_page"]
+    Root(tmp_path / "other").add("w0", at=1.0)
+    for other in (["--status", "FAILED"], ["--storage", str(tmp_path / "other")]):
+        assert main(["list", "--limit", "1", "--page", cursor, *other]) == 1
+        said = capsys.readouterr()
+        assert said.out == ""
+        assert "it is of another storage, filter or order" in said.err
+
+
 def test_a_page_whose_ids_begin_with_the_text_says_that_others_may_come(
     root: Root, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -21,7 +21,7 @@ from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
 from airflow_provider_rayworkflow.workflow.storage.completions import Completions
 from airflow_provider_rayworkflow.workflow.storage.events import EventStore, StoredEvent
-from airflow_provider_rayworkflow.workflow.storage.index_updates import rebuild
+from airflow_provider_rayworkflow.workflow.storage.index_rebuild import rebuild
 from airflow_provider_rayworkflow.workflow.storage.leases import Lease, Process
 from airflow_provider_rayworkflow.workflow.storage.mailbox import Mailbox, Owner, StopRequest
 from airflow_provider_rayworkflow.workflow.storage.overview import Overview

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from noting_store import NotingStore
 from sample_records import status_record
-from test_submission_reader import GRAPH, managing, until
+from test_submission_reader import GRAPH, INTERVALS, InstantRunner, managing, until
 
 from airflow_provider_rayworkflow.workflow.exceptions import DataSaveError, StorageError
 from airflow_provider_rayworkflow.workflow.execution.thread_pool import ThreadPool
@@ -30,7 +32,10 @@ from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, keys
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
 from airflow_provider_rayworkflow.workflow.storage.byte_store import Data
 from airflow_provider_rayworkflow.workflow.storage.change_logs import ChangeLog
+from airflow_provider_rayworkflow.workflow.storage.index_rebuild import rebuild
 from airflow_provider_rayworkflow.workflow.storage.leases import Tenure
+from airflow_provider_rayworkflow.workflow.storage.listing import LISTED
+from airflow_provider_rayworkflow.workflow.storage.overview import Overview
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -395,6 +400,29 @@ def test_threads_note_what_they_change_and_parts_of_an_action_cost_no_write_each
     run(check)
 
 
+def test_a_part_of_an_action_in_a_thread_that_goes_on_in_its_context_is_not_announced_again():
+    async def check(store: LogStore, changes: OwnChanges) -> None:
+        def part(segment: str) -> None:
+            with changes.changing([segment]):
+                changes.wrote(row(segment, Status.NONE))
+
+        def act() -> None:
+            with changes.changing(["w", "v"]):
+                writes = store.writes
+                store.gate.clear()
+                part_of_it = contextvars.copy_context()
+                with ThreadPoolExecutor(1) as threads:
+                    # It would wait for the log otherwise.
+                    threads.submit(part_of_it.run, part, "w").result(timeout=30)
+                assert store.writes == writes
+                store.gate.set()
+
+        await asyncio.to_thread(act)
+        assert not changes.is_open("w")
+
+    run(check)
+
+
 def test_a_part_of_an_action_that_comes_after_its_row_is_announced_again():
     async def check(store: LogStore, changes: OwnChanges) -> None:
         def act() -> None:
@@ -479,6 +507,42 @@ def test_a_log_is_done_when_what_has_begun_is():
             changes.end("w")
             await until(lambda: store.read().is_done)
             assert store.rows() == {"w": Status.CANCELED}
+
+    asyncio.run(check())
+
+
+def test_a_manager_whose_log_can_not_be_written_any_more_ends_and_gives_its_lease_back():
+    async def check() -> None:
+        store = LogStore()
+        async with managing(store, runner=InstantRunner(is_endless=True)) as manager:
+            await manager.submit("w", GRAPH, user_metadata={})
+            await until(lambda: Status.RUNNING in store.rows().values())
+            store.is_full = True
+        assert store.refused
+        assert WorkflowStore(store).leases.list_names() == []
+        # What the log says is not done: others read the statuses.
+        assert not store.read().is_done
+        found = Overview(WorkflowStore(store)).find(LISTED)
+        assert [(one.workflow_id, one.status) for one in found] == [("w", Status.RESUMABLE)]
+
+    asyncio.run(check())
+
+
+def test_who_waits_for_an_end_finds_it_in_the_lists_of_other_processes_at_once():
+    async def check() -> None:
+        store = LogStore()
+        rebuild(WorkflowStore(store), now=1.0)
+        # What no caller waits for is written a minute later.
+        late = replace(INTERVALS, changes_s=60.0)
+        endless = InstantRunner(is_endless=True)
+        async with managing(store, intervals=late, runner=endless) as manager:
+            await manager.submit("w", GRAPH, user_metadata={})
+            await manager.submit("other", GRAPH, user_metadata={})
+            assert store.rows()["w"] is Status.RUNNING
+            await manager.cancel("w")
+            overview = await asyncio.to_thread(Overview, WorkflowStore(store))
+            found = await asyncio.to_thread(lambda: [*overview.find({Status.CANCELED})])
+            assert [one.workflow_id for one in found] == ["w"]
 
     asyncio.run(check())
 

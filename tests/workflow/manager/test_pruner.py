@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 import effects
 import hurried
 import pytest
 import ray
+from noting_store import NotingStore
 from sample_records import status_record, store_run
 
 from airflow_provider_rayworkflow import workflow
@@ -23,7 +25,8 @@ from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.offline.prune import prune_few_by_few
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, keys
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
-from airflow_provider_rayworkflow.workflow.storage.index_updates import rebuild
+from airflow_provider_rayworkflow.workflow.storage.index_keys import INDEX_ROOTS
+from airflow_provider_rayworkflow.workflow.storage.index_rebuild import rebuild
 from airflow_provider_rayworkflow.workflow.storage.leases import LEASE_TTL_S, Tenure
 
 DAY_S = 86_400.0
@@ -38,8 +41,8 @@ def wait_at_gate() -> None:
 
 
 class Storage:
-    def __init__(self) -> None:
-        self.bytes = MemoryStore()
+    def __init__(self, store: MemoryStore | None = None) -> None:
+        self.bytes = store or MemoryStore()
         self.store = WorkflowStore(self.bytes)
 
     def add(self, workflow_id: str, status: str = "SUCCESSFUL", *, days_old: float) -> None:
@@ -145,6 +148,35 @@ def test_a_storage_that_fails_costs_a_round_and_nothing_else(fresh: None, storag
     assert failing.fails == 0
 
 
+@asynccontextmanager
+async def pruning(
+    storage: Storage, forget: Callable[[str], None], *, most: int = 500, **intervals: float
+) -> AsyncIterator[Pruner]:
+    """Alone, without a manager around it."""
+    known = Registry(
+        storage.store,
+        manager_id="m",
+        clock=time.time,
+        tenure=Tenure(LEASE_TTL_S, time.monotonic),
+        intervals=Intervals(**intervals),
+    )
+    await known.changes.open(0)
+    known.tenure.extend(time.monotonic())
+    lease = LeaseKeeper(known, Limits(), "actor", process=None, version="", cluster="")
+    pruner = Pruner(known, lease, forget=forget, most_a_round=most)
+    watching = asyncio.create_task(pruner.watch())
+    yield pruner
+    await pruner.close()
+    watching.cancel()
+    await known.changes.close()
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(60):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
 def test_a_round_ends_with_so_many(storage: Storage) -> None:
     for number in range(5):
         storage.add(f"done {number}", days_old=50 - number)
@@ -152,30 +184,40 @@ def test_a_round_ends_with_so_many(storage: Storage) -> None:
     forgotten: list[str] = []
 
     async def check() -> None:
-        known = Registry(
-            storage.store,
-            manager_id="m",
-            clock=time.time,
-            tenure=Tenure(LEASE_TTL_S, time.monotonic),
-            intervals=Intervals(retention_s=3600.0),
-        )
-        await known.changes.open(0)
-        known.tenure.extend(time.monotonic())
-        lease = LeaseKeeper(known, Limits(), "actor", process=None, version="", cluster="")
-        pruner = Pruner(known, lease, forget=forgotten.append, most_a_round=2)
-        assert pruner.set_retention({"SUCCESSFUL": 30})
-        assert not pruner.set_retention({"SUCCESSFUL": 30})
-        watching = asyncio.create_task(pruner.watch())
-        async with asyncio.timeout(60):
-            while len(forgotten) < 2:
-                await asyncio.sleep(0.01)
-        await pruner.close()
-        watching.cancel()
-        await known.changes.close()
+        async with pruning(storage, forgotten.append, most=2, retention_s=3600.0) as pruner:
+            assert pruner.set_retention({"SUCCESSFUL": 30}, by="a test")
+            assert not pruner.set_retention({"SUCCESSFUL": 30}, by="another one")
+            await until(lambda: len(forgotten) == 2)
 
     asyncio.run(check())
     assert forgotten == ["done 0", "done 1"]
     assert storage.ids == {"done 2", "done 3", "done 4"}
+
+
+def test_a_damaged_index_costs_no_reading_of_all_that_is_stored_and_is_waited_for() -> None:
+    storage = Storage(store := NotingStore())
+    storage.add("done", days_old=40)
+    storage.index()
+    store.delete_folder(keys.CHANGES)
+    [root] = store.list(INDEX_ROOTS)
+    store.put(root.key, b"damaged")
+    forgotten: list[str] = []
+
+    def looks() -> int:
+        return store.count("get", root.key)
+
+    async def check() -> None:
+        often = {"retention_s": 3600.0, "left_logs_s": 0.01}
+        async with pruning(storage, forgotten.append, **often) as pruner:
+            store.calls.clear()
+            pruner.set_retention({"SUCCESSFUL": 30}, by="a test")
+            await until(lambda: looks() >= 3)
+            assert store.count("list", keys.STATUSES) == 0
+            await asyncio.to_thread(storage.index)
+            await until(lambda: forgotten == ["done"])
+
+    asyncio.run(check())
+    assert storage.ids == set()
 
 
 def test_the_oldest_go_first_and_only_when_they_are_asked_for(storage: Storage) -> None:

@@ -34,6 +34,7 @@ from airflow_provider_rayworkflow.workflow.model.causes import Cause
 from airflow_provider_rayworkflow.workflow.model.graph import Graph, Task
 from airflow_provider_rayworkflow.workflow.model.limits import Limits
 from airflow_provider_rayworkflow.workflow.model.records import (
+    ORIGIN_KEY,
     Encoding,
     Form,
     Result,
@@ -871,6 +872,33 @@ def test_the_retention_of_the_latest_submission_counts_and_survives_a_restart(me
             assert await retention(second) == {}
 
     asyncio.run(check())
+
+
+def test_the_log_says_who_has_changed_the_retention(memory, caplog: pytest.LogCaptureFixture):
+    origin = {"dag_id": "flights", "task_id": "daily", "run_id": "r1", "map_index": -1}
+    by_task = replace(
+        SUBMISSION,
+        retention={"FAILED": 5},
+        connection="ray_prod",
+        user_metadata={ORIGIN_KEY: origin},
+    )
+    by_page = replace(SUBMISSION, submission_id="try-2", connection="ray_test")
+
+    async def check() -> None:
+        async with managing(memory):
+            for submission in (by_task, by_page):
+                Mailbox(memory).submit(submission)
+                await answered(memory, submission)
+
+    with caplog.at_level("INFO"):
+        asyncio.run(check())
+    said = [message for message in caplog.messages if message.startswith("Ended workflows")]
+    assert said == [
+        "Ended workflows are kept for 5 days (FAILED). Set by the submission of workflow w by task daily of "
+        "DAG flights in run r1 with connection ray_prod",
+        "Ended workflows are kept for ever: the retention is off. Set by the submission of workflow w with "
+        "connection ray_test",
+    ]
 
 
 def test_a_submission_whose_retention_makes_no_sense_is_damaged(memory):

@@ -1,5 +1,6 @@
 """The index's tree against a sorted dictionary."""
 
+import gc
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -172,6 +173,22 @@ def test_a_tree_that_is_built_is_as_one_that_has_grown(number: int):
     for forest in (built, grown):
         check(forest)
         assert forest.scan() == sorted(content.items())
+
+
+def test_of_a_tree_that_is_built_few_nodes_are_held():
+    """However many there are: at most a node of each level."""
+    held: list[int] = []
+
+    def write(node: IndexNode) -> str:
+        held.append(sum(type(one) is Child for one in gc.get_objects()))
+        return f"{len(held)}"
+
+    gc.freeze()  # what was there before is not counted
+    items = ((f"{n:05}", ["red", n]) for n in range(3_000))
+    index_tree.build(items, write=write, tally=colour, node_size=8)
+    gc.unfreeze()
+    assert len(held) > 500
+    assert max(held) <= 3 * 24
 
 
 def test_a_tree_is_built_of_keys_in_order():

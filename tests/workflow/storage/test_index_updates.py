@@ -11,7 +11,8 @@ from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus as
 from airflow_provider_rayworkflow.workflow.storage import Entry, WorkflowStore, keys
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
 from airflow_provider_rayworkflow.workflow.storage.change_logs import Change, ChangeLog
-from airflow_provider_rayworkflow.workflow.storage.index_updates import rebuild, take_over
+from airflow_provider_rayworkflow.workflow.storage.index_rebuild import rebuild
+from airflow_provider_rayworkflow.workflow.storage.index_updates import take_over
 from airflow_provider_rayworkflow.workflow.storage.overview import Overview
 
 FAILED = IndexRow.of(status_record(Status.FAILED, epoch=5, number=1), "w")

@@ -18,7 +18,7 @@ from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, keys
 from airflow_provider_rayworkflow.workflow.storage.byte_store import Entry
 from airflow_provider_rayworkflow.workflow.storage.change_logs import ChangeLogs
 from airflow_provider_rayworkflow.workflow.storage.change_notes import VisitorNotes, new_visitor_id
-from airflow_provider_rayworkflow.workflow.storage.index_updates import rebuild
+from airflow_provider_rayworkflow.workflow.storage.index_rebuild import rebuild
 from airflow_provider_rayworkflow.workflow.storage.leases import LeaseWatch, Process
 from airflow_provider_rayworkflow.workflow.storage.left_logs import LeftLogs
 from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader

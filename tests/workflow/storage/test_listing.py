@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 from noting_store import NotingStore
 from sample_records import lease, status_record
 
-from airflow_provider_rayworkflow.workflow.model.index_row import IndexRow, index_keys, status_of
+from airflow_provider_rayworkflow.workflow.model.index_row import IndexRow, counted_as, index_keys
 from airflow_provider_rayworkflow.workflow.model.records import ORIGIN_KEY
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
+from airflow_provider_rayworkflow.workflow.storage.backends.local import LocalStore
 from airflow_provider_rayworkflow.workflow.storage.change_logs import ChangeLog
 from airflow_provider_rayworkflow.workflow.storage.index import Index
 from airflow_provider_rayworkflow.workflow.storage.index_keys import INDEX_NODES, INDEX_ROOTS
 from airflow_provider_rayworkflow.workflow.storage.index_nodes import node_cache
 from airflow_provider_rayworkflow.workflow.storage.keys import quote_id
 from airflow_provider_rayworkflow.workflow.storage.listing import (
+    LISTED,
     ListFilter,
     ListPage,
     Sort,
+    UnknownPageError,
+    check_begin,
     count_last_day,
     iterate,
     read_page,
@@ -30,6 +35,7 @@ from airflow_provider_rayworkflow.workflow.storage.overview import HeldRows, Lis
 
 SUCCESSFUL, FAILED = WorkflowStatus.SUCCESSFUL, WorkflowStatus.FAILED
 RUNNING, RESUMABLE = WorkflowStatus.RUNNING, WorkflowStatus.RESUMABLE
+ENDED = (SUCCESSFUL, FAILED, RESUMABLE, WorkflowStatus.CANCELED)
 DAY_S = 86_400.0
 ALL = ListFilter()
 
@@ -82,7 +88,7 @@ class Storage:
 
     def forget_nodes(self) -> None:
         """As in a process that has read nothing yet."""
-        self.store.index = Index(self.bytes, tally=status_of, cache=node_cache(1_000_000))
+        self.store.index = Index(self.bytes, tally=counted_as, cache=node_cache(1_000_000))
         self.bytes.calls.clear()
 
     def overview(self) -> Overview:
@@ -308,6 +314,43 @@ def test_a_begin_of_another_order_is_refused(storage: Storage):
         page(storage, after=begin, descending=False)
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        ListFilter(statuses=frozenset({FAILED})),
+        ListFilter(dag_id="d"),
+        ListFilter(text="w"),
+    ],
+    ids=["status", "DAG", "text"],
+)
+def test_a_begin_of_another_filter_is_refused(storage: Storage, other: ListFilter):
+    storage.add_many(3)
+    begin = page(storage, size=1).next
+    with pytest.raises(UnknownPageError, match="another storage, filter or order"):
+        page(storage, other, after=begin)
+    every = ListFilter(statuses=LISTED)
+    assert ids(page(storage, every, after=begin).rows) == ["w001", "w000"]
+
+
+def test_a_begin_of_another_storage_is_refused(storage: Storage, tmp_path: Path):
+    storage.add_many(3)
+    begin = page(storage, size=1).next
+    elsewhere = Overview(WorkflowStore(LocalStore(tmp_path)))
+    check_begin(begin, ALL)
+    with pytest.raises(UnknownPageError, match="another storage, filter or order"):
+        read_page(elsewhere, ALL, size=1, after=begin)
+
+
+def test_with_other_times_a_begin_goes_on_from_the_same_place(storage: Storage):
+    """An age is another time with each call."""
+    storage.add_many(5)
+    begin = page(storage, ListFilter(since=0.0), size=2).next
+    assert ids(page(storage, ListFilter(since=1.0, until=9.0), after=begin).rows) == [
+        "w002",
+        "w001",
+    ]
+
+
 # ---- what it costs
 
 
@@ -338,6 +381,42 @@ def test_a_page_costs_what_it_shows(storage: Storage, chosen: ListFilter, sort: 
     )
     assert page(storage, chosen, sort=sort).rows
     assert storage.bytes.count("get", "v1/status") == 0
+    assert storage.reads <= 12
+
+
+def with_many_that_run(storage: Storage) -> None:
+    """3,000 that have ended in each way, and 1,000 that a living manager runs."""
+    storage.let_manager_live()
+    storage.index_rows(
+        IndexRow(
+            segment=f"w{number:04}",
+            workflow_id=f"w{number:04}",
+            status=RUNNING if number >= 3000 else ENDED[number % 4],
+            manager_id="m",
+            created_at=float(number),
+        )
+        for number in range(4000)
+    )
+
+
+@pytest.mark.parametrize("descending", [True, False])
+def test_a_page_by_end_reads_one_order_where_it_has_all_statuses(
+    storage: Storage, descending: bool
+):
+    with_many_that_run(storage)
+    found = page(storage, sort="ended", descending=descending).rows
+    assert ids(found)[0] == ("w3999" if descending else "w0000")
+    assert storage.bytes.count("get", INDEX_NODES) <= 2
+    assert storage.reads <= 12
+
+
+def test_counts_do_not_read_what_a_living_manager_runs(storage: Storage):
+    with_many_that_run(storage)
+    assert count_last_day(storage.overview(), now=DAY_S + 1000.0) == {
+        RUNNING: 1000,
+        **dict.fromkeys(ENDED, 500),
+    }
+    assert storage.bytes.count("get", INDEX_NODES) <= 2
     assert storage.reads <= 12
 
 

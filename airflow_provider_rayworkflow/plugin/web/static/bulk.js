@@ -53,7 +53,8 @@
     }
   }
 
-  document.querySelector("[data-yes]")?.addEventListener("click", async ({ target }) => {
+  const yes = document.querySelector("[data-yes]");
+  yes?.addEventListener("click", async ({ target }) => {
     target.closest(".choice").remove();
     let problem = "";
     try {
@@ -66,4 +67,5 @@
     told.classList.toggle("problem", Boolean(failed || problem));
     main.dataset.ended = "";
   });
+  if (yes) yes.disabled = false; // a click before this would do nothing
 })();

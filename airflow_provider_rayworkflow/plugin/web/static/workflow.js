@@ -42,7 +42,11 @@
       const live = await (await ask("live")).json();
       isActive = live.is_active;
       put(head, live.head);
-      graph.draw(document.getElementById("graph"), document.querySelector(".legend"), live.graph, choose);
+      const place = document.getElementById("graph");
+      if (live.too_large) {
+        place.replaceChildren(remark(live.too_large));
+        if (!shown) panel.replaceChildren();
+      } else graph.draw(place, document.querySelector(".legend"), live.graph, choose);
       main.dataset.drawn = live.graph.nodes.length;
       const failed = live.graph.nodes.find((node) => node.state === "failed");
       if (failed && !shown) choose(failed);
@@ -52,6 +56,13 @@
       tell(error.message, true);
     }
     if (isActive || Date.now() < watchUntil) timer = setTimeout(refresh, REFRESH_MS);
+  }
+
+  function remark(text) {
+    const made = document.createElement("p");
+    made.className = "quiet";
+    made.textContent = text;
+    return made;
   }
 
   function choose(node) {

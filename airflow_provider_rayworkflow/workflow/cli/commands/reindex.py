@@ -7,7 +7,7 @@ from typing import Any
 
 from airflow_provider_rayworkflow.workflow.cli.stored import open_stored
 from airflow_provider_rayworkflow.workflow.cli.usage import Answer, Commands
-from airflow_provider_rayworkflow.workflow.storage.index_updates import rebuild
+from airflow_provider_rayworkflow.workflow.storage.index_rebuild import rebuild
 
 
 def add_to(commands: Commands) -> None:

@@ -119,7 +119,7 @@ class WorkflowManagementActor:
         manager = await self._ready()
         has_changed = manager.set_limits(limits)
         if retention is not None:
-            has_changed |= manager.pruner.set_retention(retention)
+            has_changed |= manager.pruner.set_retention(retention, by="workflow.init of a driver")
         if has_changed:
             await asyncio.to_thread(manager.renew_lease)
         return store_at(self._uri).bytes.weakness

@@ -124,24 +124,17 @@ class LocalStore:
             raise _list_error(folder, exc) from exc
 
     def _list(self, root: int, folder: str) -> Iterator[Entry]:
-        pending = [folder]
-        while pending:
-            current = pending.pop()
-            try:
-                found = _scan(root, current)
-            except DataLoadError as exc:
-                if current == folder:
-                    raise
-                yield Entry(f"{current}/", 0, problem=exc)
+        for name, size in _scan(root, folder):
+            if name.startswith("."):
+                continue  # a write that has not finished
+            key = f"{folder}/{name}"
+            if size is not None:
+                yield Entry(key, size)
                 continue
-            for name, size in found:
-                if name.startswith("."):
-                    continue  # a write that has not finished
-                key = f"{current}/{name}"
-                if size is None:
-                    pending.append(key)
-                else:
-                    yield Entry(key, size)
+            try:
+                yield from self._list(root, key)
+            except DataLoadError as exc:
+                yield Entry(f"{key}/", 0, problem=exc)
 
     def delete(self, keys: Iterable[str]) -> None:
         for key in keys:
@@ -176,13 +169,13 @@ class LocalStore:
         return error
 
 
-def _scan(root: int, folder: str) -> Sequence[tuple[str, int | None]]:
+def _scan(root: int, folder: str) -> Iterator[tuple[str, int | None]]:
     """Names and sizes of what is in a folder; a folder has none."""
     try:
         with closing(open_folder(root, folder)) as descriptor, os.scandir(descriptor) as files:
-            return [found for file in files if (found := _name_and_size(file))]
+            yield from filter(None, map(_name_and_size, files))
     except (FileNotFoundError, NotADirectoryError):
-        return ()
+        return
     except OSError as exc:
         raise _list_error(folder, exc) from exc
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, islice
 from typing import TypeVar
 
 from airflow_provider_rayworkflow.workflow.exceptions import KeyNotFoundError, StorageError
@@ -25,6 +28,8 @@ T = TypeVar("T")
 RETRY_FOR_S = 60.0
 _FIRST_WAIT_S = 0.1
 _LONGEST_WAIT_S = 5.0
+# So many entries of a listing are packed together.
+_PAGE = 1000
 
 
 class RetryingStore:
@@ -100,7 +105,7 @@ class RetryingStore:
 
     def list(self, folder: str) -> Iterator[Entry]:
         # As a whole: what fails between two pages is tried again from the first one.
-        return iter(self._try(lambda: list(self._store.list(folder))))
+        return self._try(lambda: _held(self._store.list(folder)))
 
     def delete(self, keys: Iterable[str]) -> None:
         wanted = list(keys)
@@ -124,3 +129,26 @@ class RetryingStore:
                 log.warning("Storage: %s Trying again in %.1f s.", exc, pause)
                 self._sleep(pause)
                 wait = min(2 * wait, _LONGEST_WAIT_S)
+
+
+def _held(entries: Iterator[Entry]) -> Iterator[Entry]:
+    """The same when all of them have come. Of many, most are held in a tenth of the memory."""
+    first = [*islice(entries, _PAGE)]
+    packed = [_packed(page) for page in iter(lambda: [*islice(entries, _PAGE)], [])]
+    return chain(first, chain.from_iterable(map(_unpacked, packed)))
+
+
+_Page = tuple[bytes, list[Entry]]
+
+
+def _packed(page: Sequence[Entry]) -> _Page:
+    objects = [(entry.key, entry.size) for entry in page if entry.problem is None]
+    problems = [entry for entry in page if entry.problem is not None]
+    return zlib.compress(json.dumps(objects).encode(), 1), problems
+
+
+def _unpacked(page: _Page) -> Iterator[Entry]:
+    packed, problems = page
+    for key, size in json.loads(zlib.decompress(packed)):
+        yield Entry(key, size)
+    yield from problems
