@@ -22,6 +22,7 @@ __all__ = [
     "accept_option",
     "has_local_node_ended",
     "is_client_handle",
+    "is_node_drained",
     "may_autoscale",
     "print_logs_of_other_jobs",
     "scales",
@@ -106,6 +107,16 @@ class _PrintMore:
         # Ray has shut down, which drops its handlers. It filters by itself again.
         if self._worker._filter_logs_by_job is _FILTERED_BY_US:
             self._worker._filter_logs_by_job = True
+
+
+def is_node_drained() -> bool:
+    """True if Ray was told that this node will end soon, because it is preempted or not needed. Blocks.
+
+    There is no public way to ask.
+    """
+    from ray._private.state import state
+
+    return ray.get_runtime_context().get_node_id() in state.get_draining_nodes()
 
 
 def may_autoscale() -> bool:

@@ -84,6 +84,11 @@ def test_a_worker_tells_the_log_monitor_its_label():
     assert private_ray.LOG_PREFIX_TASK_NAME == ":task_name:"
 
 
+def test_a_node_that_stays_is_not_drained(ray_cluster):
+    """Without it no task hears that its node is preempted; one that is, is in ``test_loss_causes``."""
+    assert not private_ray.is_node_drained()
+
+
 def test_a_cluster_without_an_autoscaler_is_known_to_have_none(ray_cluster):
     """Without it tasks wait for ever that no node can run."""
     wait_until(lambda: not private_ray.may_autoscale())  # Ray's monitor reports every few seconds

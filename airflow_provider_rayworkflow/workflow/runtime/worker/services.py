@@ -14,6 +14,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     text_of,
 )
 from airflow_provider_rayworkflow.workflow.model.codec import decode
+from airflow_provider_rayworkflow.workflow.runtime.worker.drains import DrainNotice
 from airflow_provider_rayworkflow.workflow.runtime.worker.log_capture import current_log
 from airflow_provider_rayworkflow.workflow.runtime.worker.manager_calls import (
     Ask,
@@ -76,7 +77,15 @@ class Services:
     @property
     def should_stop(self) -> bool:
         """See :attr:`.WorkflowContext.should_stop`."""
-        return not self._run.is_event and self._notice.is_given
+        if self._run.is_event:
+            return False
+        has_node = self._ask is None
+        return self._notice.is_given or (has_node and self._drain.is_given)
+
+    @property
+    def leaves_node(self) -> bool:
+        """True if the attempt has asked whether it is to stop, and its node is being drained."""
+        return "_drain" in self.__dict__ and self._drain.is_given
 
     def begin(self) -> None:
         """The attempt begins."""
@@ -104,8 +113,9 @@ class Services:
             with self._lock:
                 self._is_closed = True
         self._is_closed = True
-        if "_notice" in self.__dict__:
-            self._notice.close()
+        for name in ("_notice", "_drain"):
+            if name in self.__dict__:
+                self.__dict__[name].close()
         if "_scratch" in self.__dict__:
             self._scratch.close()
 
@@ -171,6 +181,10 @@ class Services:
         return StopNotice(
             lambda: ask("attempts.until_stop", run.workflow_id, run.task_id, run.epoch, run.attempt)
         )
+
+    @cached_property
+    def _drain(self) -> DrainNotice:
+        return DrainNotice()
 
     @cached_property
     def _scratch(self) -> Scratch:

@@ -195,6 +195,8 @@ class TaskCall:
             return Lost(failure=_system_failure(self._run, exc))  # the process is not its own
         if self._services.has_raised(exc):
             return Lost(failure=_system_failure(self._run, exc), retryable=False)
+        if self._services.leaves_node:
+            return Lost(failure=_system_failure(self._run, exc, Cause.NODE_LOST))
         failure = describe(self._run.task_id, exc)
         return Raised(
             failure=failure,

@@ -109,6 +109,45 @@ def test_killed_and_drained_nodes_are_paid_from_the_budget_of_nodes(tmp_path: Pa
         cluster.shutdown()
 
 
+@pytest.mark.timeout(400)
+def test_a_task_that_leaves_a_drained_node_goes_on_elsewhere_and_the_budget_of_nodes_pays(
+    tmp_path: Path, no_ray: None
+):
+    from ray.cluster_utils import Cluster
+
+    begun = tmp_path / "begun"
+    options = workflow.options(task_id="fit", max_crashes=0, stop_grace_s=60)
+
+    @ray.remote(resources={"spot": 1}, **options)
+    def fit() -> tuple[str, str]:
+        node_id = ray.get_runtime_context().get_node_id()
+        context = workflow.get_context()
+        if context.saved is not None:
+            return context.saved, node_id
+        with begun.open("a") as file:
+            file.write("begun\n")
+        while not context.should_stop:
+            time.sleep(0.05)
+        context.save(node_id)
+        raise InterruptedError("to be stopped")
+
+    cluster = Cluster()
+    try:
+        cluster.add_node(num_cpus=1, include_dashboard=False)
+        ray.init(address=cluster.address, log_to_driver=False)
+        workflow.init(storage=str(tmp_path / "storage"))  # the manager is on this node for good
+        spot = cluster.add_node(num_cpus=1, resources={"spot": 1})
+        output = workflow.run_async(fit.bind(), workflow_id="w")
+        wait_for_lines(begun, 1)
+        other = cluster.add_node(num_cpus=1, resources={"spot": 1})
+        drain(spot.node_id)
+        assert ray.get(output) == (spot.node_id, other.node_id)
+        assert workflow.get_metadata("w")["failed_attempts"] == {"node_lost": 1}
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
 def threshold_above_now(free_bytes: int) -> str:
     """The share of the machine's memory that is used when so much more is."""
     memory = psutil.virtual_memory()
