@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from functools import partial
 
 import pytest
 from agreement import Reader
@@ -28,7 +27,6 @@ from airflow_provider_rayworkflow.workflow.storage.backends.memory import Memory
 from airflow_provider_rayworkflow.workflow.storage.byte_store import ByteStore
 from airflow_provider_rayworkflow.workflow.storage.index_rebuild import rebuild
 from airflow_provider_rayworkflow.workflow.storage.left_logs import LeftLogs
-from airflow_provider_rayworkflow.workflow.storage.overview import Overview
 from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.invariant(4)]
@@ -199,12 +197,6 @@ def agree_afterwards(store: ByteStore, reader: Reader) -> None:
     asyncio.run(a_second_one(store, reader))
 
 
-def has_told(store: ByteStore, workflow_id: str) -> bool:
-    """The manager's log, which comes after the status, or the index has that it is done."""
-    done = Overview(WorkflowStore(store), patient=True).find([Status.SUCCESSFUL])
-    return workflow_id in [one.workflow_id for one in done]
-
-
 async def a_second_one(store: ByteStore, reader: Reader) -> None:
     """Another manager comes, and resumes what can be."""
     manager = manager_on(store, "second", actor_id="another", intervals=BUSY)
@@ -214,7 +206,9 @@ async def a_second_one(store: ByteStore, reader: Reader) -> None:
         for workflow_id, status in before.items():
             if status is Status.RESUMABLE:
                 await manager.resume(workflow_id)
-                await until(partial(has_told, store, workflow_id))
+                # Lists have an end a moment after its status, and at once when the manager tells of it.
+                ended = await manager.queries.wait_output(workflow_id)
+                assert ended.status is Status.SUCCESSFUL
         reader.now += 15.0
         await asyncio.to_thread(reader.check)
     finally:
