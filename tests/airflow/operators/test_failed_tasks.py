@@ -15,6 +15,7 @@ from airflow_provider_rayworkflow.exceptions import (
 from airflow_provider_rayworkflow.hooks import StoredWorkflow
 from airflow_provider_rayworkflow.operators import RayWorkflowResumeOperator, RayWorkflowRunOperator
 from airflow_provider_rayworkflow.operators.output import output_of
+from airflow_provider_rayworkflow.workflow.model.causes import Cause
 from airflow_provider_rayworkflow.workflow.model.failed_tasks import FailedTask, FailedTasks
 from airflow_provider_rayworkflow.workflow.model.records import StatusRecord, TaskFailure
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
@@ -22,9 +23,9 @@ from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 log = logging.getLogger(__name__)
 
 
-def failed(status: WorkflowStatus, *, system: bool) -> StoredWorkflow:
+def failed(status: WorkflowStatus, cause: Cause) -> StoredWorkflow:
     failures = [
-        TaskFailure(task_id=name, type="E", message="bad", traceback="", system=system)
+        TaskFailure(task_id=name, type="E", message="bad", traceback="", cause=cause)
         for name in ("day_3", "day_7")
     ]
     record = status_record(
@@ -36,28 +37,28 @@ def failed(status: WorkflowStatus, *, system: bool) -> StoredWorkflow:
 
 
 @pytest.mark.parametrize(
-    ("status", "error"),
+    ("status", "cause", "error"),
     [
-        (WorkflowStatus.FAILED, RayWorkflowFailedError),
-        (WorkflowStatus.RESUMABLE, RayWorkflowInterruptedError),
+        (WorkflowStatus.FAILED, Cause.TIMEOUT, RayWorkflowFailedError),
+        (WorkflowStatus.RESUMABLE, Cause.CRASHED, RayWorkflowInterruptedError),
     ],
 )
 def test_the_log_has_a_table_of_all_failures_and_the_error_is_the_first_one(
-    status: WorkflowStatus, error: type[Exception], caplog: pytest.LogCaptureFixture
+    status: WorkflowStatus, cause: Cause, error: type[Exception], caplog: pytest.LogCaptureFixture
 ):
-    ended = failed(status, system=status is WorkflowStatus.RESUMABLE)
+    ended = failed(status, cause)
     with pytest.raises(error, match="bad"):
         output_of(ended, log=log)
     assert (
         "Workflow w: 2 tasks failed\n"
-        "FAILED TASK  ATTEMPT  ERROR\n"
-        "day_3        1        E: bad\n"
-        "day_7        1        E: bad"
+        f"FAILED TASK  ATTEMPT  {'CAUSE':{len(cause)}}  ERROR\n"
+        f"day_3        1        {cause}  E: bad\n"
+        f"day_7        1        {cause}  E: bad"
     ) in caplog.text
 
 
 def test_a_status_with_several_failures_is_read_as_it_was_written():
-    record = failed(WorkflowStatus.FAILED, system=False).record
+    record = failed(WorkflowStatus.FAILED, Cause.APPLICATION).record
     assert StatusRecord.from_json(record.to_json()) == record
 
 

@@ -13,6 +13,7 @@ import pytest
 from sample_records import lease, status_record, store_run
 
 from airflow_provider_rayworkflow.workflow.cli import main
+from airflow_provider_rayworkflow.workflow.model.causes import Cause
 from airflow_provider_rayworkflow.workflow.model.failed_tasks import FailedTask, FailedTasks
 from airflow_provider_rayworkflow.workflow.model.graph import Graph, Task, TaskOptions
 from airflow_provider_rayworkflow.workflow.model.records import (
@@ -197,16 +198,16 @@ def test_status_of_a_workflow_with_several_failures_has_a_table_of_them(
 ) -> None:
     failed = [
         FailedTask(task_id="fit", attempt=2, error="ValueError: no flights\nat all"),
-        FailedTask(task_id="load", attempt=1, error="OSError: \x1b[2J", system=True),
+        FailedTask(task_id="load", attempt=1, error="OSError: \x1b[2J", cause=Cause.SYSTEM),
     ]
     failures = FailedTasks(total=60, first=tuple(failed))
     root.add("w", "FAILED", failure=FAILURE, failed_tasks=failures)
     assert (
         "failures     60\n"
         "\n"
-        "FAILED TASK  ATTEMPT  ERROR\n"
-        "fit          2        ValueError: no flights\n"
-        "load         1        OSError: \\x1b[2J\n"
+        "FAILED TASK  ATTEMPT  CAUSE        ERROR\n"
+        "fit          2        application  ValueError: no flights\n"
+        "load         1        system       OSError: \\x1b[2J\n"
         "and 58 more\n"
         "\n"
         "Traceback"

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import random
 import time
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain, islice
+from itertools import islice
 from typing import TypeVar
 
 from airflow_provider_rayworkflow.workflow.exceptions import KeyNotFoundError, StorageError
@@ -28,8 +26,8 @@ T = TypeVar("T")
 RETRY_FOR_S = 60.0
 _FIRST_WAIT_S = 0.1
 _LONGEST_WAIT_S = 5.0
-# So many entries of a listing are packed together.
-_PAGE = 1000
+# Of a listing, so many entries are held.
+_BATCH = 10_000
 
 
 class RetryingStore:
@@ -104,8 +102,11 @@ class RetryingStore:
         self._try(lambda: self._store.copy(source, target))
 
     def list(self, folder: str) -> Iterator[Entry]:
-        # As a whole: what fails between two pages is tried again from the first one.
-        return self._try(lambda: _held(self._store.list(folder)))
+        listing = _Listing(self._store, folder)
+        while batch := self._try(listing.next_batch):
+            yield from batch
+        if listing.lost is not None:
+            raise listing.lost
 
     def delete(self, keys: Iterable[str]) -> None:
         wanted = list(keys)
@@ -131,24 +132,42 @@ class RetryingStore:
                 wait = min(2 * wait, _LONGEST_WAIT_S)
 
 
-def _held(entries: Iterator[Entry]) -> Iterator[Entry]:
-    """The same when all of them have come. Of many, most are held in a tenth of the memory."""
-    first = [*islice(entries, _PAGE)]
-    packed = [_packed(page) for page in iter(lambda: [*islice(entries, _PAGE)], [])]
-    return chain(first, chain.from_iterable(map(_unpacked, packed)))
+class _Listing:
+    """A listing in batches, each of which may be tried again. It holds one of them.
 
+    Behind the first one, it goes on where it was if the entries come by name, as those of object stores do.
 
-_Page = tuple[bytes, list[Entry]]
+    :ivar lost: why it can't go on; None if it can, or has come to its end.
+    """
 
+    def __init__(self, store: ByteStore, folder: str) -> None:
+        self._store = store
+        self._folder = folder
+        self._last = ""
+        self._is_sorted = True
+        self._entries = self._from_last()
+        self.lost: StorageError | None = None
 
-def _packed(page: Sequence[Entry]) -> _Page:
-    objects = [(entry.key, entry.size) for entry in page if entry.problem is None]
-    problems = [entry for entry in page if entry.problem is not None]
-    return zlib.compress(json.dumps(objects).encode(), 1), problems
+    def next_batch(self) -> list[Entry]:
+        """The next entries; none at the end, or where it is lost.
 
+        :raises StorageError: when the store does not answer; may be called again.
+        """
+        try:
+            batch = list(islice(self._entries, _BATCH))
+        except StorageError as exc:
+            if not self._is_sorted:
+                self.lost = exc
+                return []
+            self._entries = self._from_last()
+            raise
+        for entry in batch:
+            self._is_sorted = self._is_sorted and self._last < entry.key
+            self._last = entry.key
+        return batch
 
-def _unpacked(page: _Page) -> Iterator[Entry]:
-    packed, problems = page
-    for key, size in json.loads(zlib.decompress(packed)):
-        yield Entry(key, size)
-    yield from problems
+    def _from_last(self) -> Iterator[Entry]:
+        last = self._last
+        for entry in self._store.list(self._folder):
+            if not last or entry.key > last:
+                yield entry

@@ -26,7 +26,7 @@ def most_bytes(entries: Iterator[Entry]) -> int:
 class Many(MemoryStore):
     """A listing of many objects, and of a folder that can't be listed."""
 
-    objects = 20_000
+    objects = 100_000
     problem = Entry("v1/locked/", 0, problem=DataLoadError("denied"))
 
     def list(self, folder: str) -> Iterator[Entry]:
