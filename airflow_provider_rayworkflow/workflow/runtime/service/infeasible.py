@@ -1,6 +1,7 @@
 """Finds the tasks that wait for ever, since they ask for more than any node of the cluster has.
 
-Ray keeps such a task until a node comes that has as much. Where an autoscaler may bring one, it waits.
+Ray keeps such a task until a node comes that has as much. Where an autoscaler may bring one, it waits; also where such
+a node was there before: one that was lost is replaced.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ log = get_logger(__name__)
 #: After how many seconds such a task fails; 0 = never.
 INFEASIBLE_VARIABLE = "RAY_WORKFLOW_INFEASIBLE_AFTER_S"
 _DEFAULT_S = 60
+# So many sizes of nodes are remembered.
+_MOST_SEEN = 1000
 
 #: What tasks have in common that ask for the same.
 _Kind = tuple[bytes, tuple[tuple[str, float], ...]]
@@ -91,6 +94,7 @@ class InfeasibleTasks:
         self._ask = ask
         self._loop = asyncio.get_running_loop()
         self._suspects: set[_Kind] = set()
+        self._seen: dict[frozenset[tuple[str, float]], Amounts] = {}
         self.is_looking = False
 
     def watch(self) -> None:
@@ -116,7 +120,9 @@ class InfeasibleTasks:
         errands = [errand for errand in self._under_way() if not errand.run.is_event]
         kinds = {_kind(errand.run) for errand in errands}
         demands = {kind: _demand(kind) for kind in kinds}
-        self._suspects = {kind for kind in kinds if not fits(demands[kind], size.nodes)}
+        self._note(size.nodes)
+        ever = [*self._seen.values()]
+        self._suspects = {kind for kind in kinds if not fits(demands[kind], ever)}
         if size.may_grow:
             return
         for errand in errands:
@@ -124,6 +130,13 @@ class InfeasibleTasks:
             if kind in before and kind in self._suspects:
                 task_id = errand.run.task_id
                 self._fail(errand, infeasible_failure(task_id, demands[kind], size.nodes))
+
+    def _note(self, nodes: Iterable[Amounts]) -> None:
+        for node in nodes:
+            # Without what each node has of its own, its address.
+            size = {name: amount for name, amount in node.items() if not name.startswith("node:")}
+            if len(self._seen) < _MOST_SEEN:
+                self._seen[frozenset(size.items())] = size
 
 
 def _kind(run: TaskRun) -> _Kind:

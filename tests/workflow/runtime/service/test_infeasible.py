@@ -115,6 +115,16 @@ def test_a_node_that_is_gone_at_one_look_only_fails_nothing():
     assert world.failed == {}
 
 
+def test_a_task_waits_for_another_node_of_a_size_that_was_there():
+    spot = {"GPU": 1.0, "CPU": 4.0, "node:192.0.2.2": 1.0}
+    world = look(
+        [errand("fit", {"num_gpus": 1}), errand("large", {"num_gpus": 2})],
+        ClusterSize([*CPUS, spot], may_grow=False),
+        ClusterSize(CPUS, may_grow=False),
+    )
+    assert set(world.failed) == {"large"}
+
+
 def test_a_look_that_fails_fails_nothing_and_is_repeated():
     world = look([errand("large", {"num_cpus": 5})], OSError("no answer"), ClusterSize(CPUS, False))
     assert set(world.failed) == {"large"}
