@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any, get_args
 
 from airflow_provider_rayworkflow.workflow.model.records import (
@@ -128,3 +129,12 @@ def _shown(value: Any) -> str:
         return f"{value!r:.200}"
     except ValueError:  # Python shows no integer of more than 4,300 digits
         return "what was given"
+
+
+def check_cleanup(options: Mapping[str, Any]) -> None:
+    """Return if a task may clean up after a cancel, by all its options.
+
+    :raises ValueError: otherwise.
+    """
+    if options.get("cleanup_s") is not None and options.get("when") != "all_done":
+        raise ValueError('cleanup_s is for a task that runs with when="all_done".')

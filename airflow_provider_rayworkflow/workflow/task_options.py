@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, get_args
 
-from airflow_provider_rayworkflow.workflow.checks import check_metadata, check_on_change
+from airflow_provider_rayworkflow.workflow.checks import (
+    check_cleanup,
+    check_metadata,
+    check_on_change,
+)
 from airflow_provider_rayworkflow.workflow.format.shortening import MAX_NAME_BYTES
 from airflow_provider_rayworkflow.workflow.model.escalation import (
     check_causes,
@@ -72,8 +77,7 @@ class options:
         options = {
             key: value if value is None else _CHECKS[key](key, value) for key, value in given
         }
-        if options.get("cleanup_s") is not None and options.get("when") != "all_done":
-            raise ValueError('cleanup_s is for a task that runs with when="all_done".')
+        check_cleanup(options)
         self._options = options
 
     def keys(self) -> Iterator[str]:
@@ -128,8 +132,9 @@ def _when(option: str, value: Any) -> Any:
 
 
 def _positive_seconds(option: str, value: Any) -> float:
-    if not (found := seconds(option, value)):
-        raise ValueError(f"{option} must be more than 0, not {value!r}.")
+    found = seconds(option, value)
+    if not 0 < found < math.inf:
+        raise ValueError(f"{option} must be more than 0, and have an end, not {value!r}.")
     return found
 
 

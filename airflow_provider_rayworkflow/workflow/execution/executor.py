@@ -278,7 +278,9 @@ class Executor:
             self._end(failed)
         elif schedule.is_finished:
             result = schedule.output.result
-            json_output = describe_output(result, self._ends.json_output)
+            is_skipped = self._ends.failures.has_skipped_output
+            known = None if is_skipped else self._ends.json_output
+            json_output = describe_output(result, known)
             self._end(Outcome(result=result, json_output=json_output))
 
     # ---- what came back
@@ -326,6 +328,8 @@ class Executor:
         fenced = outcome.stopped is Stop.FENCED
         if self._outcome is not None and not fenced:
             return
+        if self._ends.failures.is_cleaning_up and not fenced:
+            outcome = Outcome(stopped=Stop.CANCEL)  # whatever its cleanup met
         self._outcome = outcome
         if self._cleanup_end is not None:
             self._cleanup_end.cancel()

@@ -63,6 +63,7 @@ class RunFailures:
     :param end: ends the run.
     :ivar is_stopping: a failure, or a cancel, has stopped all tasks without a rule for that.
     :ivar is_cleaning_up: that was a cancel.
+    :ivar has_skipped_output: the workflow's output is of a task that was skipped: None.
     """
 
     _schedule: Schedule
@@ -78,6 +79,7 @@ class RunFailures:
     ) -> None:
         self.is_stopping = False
         self.is_cleaning_up = False
+        self.has_skipped_output = False
         self._claim = claim
         self._table = table
         self._commits = commits
@@ -93,7 +95,10 @@ class RunFailures:
             self._found.clear()
         failures = snapshot.checkpoints.failures
         epoch = self._claim.epoch
-        self._earlier = {name: one for name, one in failures.items() if one.epoch == epoch}
+        here = {name: one for name, one in failures.items() if one.epoch == epoch}
+        # The ids in a continuation that was not committed may be other tasks' now.
+        known = {placed.task_id for placed in snapshot.tasks()} if here else set()
+        self._earlier = {name: one for name, one in here.items() if name in known}
 
     # ---- failures
 
@@ -194,6 +199,7 @@ class RunFailures:
         log.info("Task status [SKIPPED]\t[%s@%s]", self._claim.workflow_id, node.task_id)
         self._schedule.returned(node, result)
         json_output = JsonOutput() if node.is_output else None
+        self.has_skipped_output = self.has_skipped_output or node.is_output
         record = skipped_record(node, result, json_output)
         keeps = node.checkpoint or node.is_output
         self._commits.commit(
@@ -216,6 +222,8 @@ class RunFailures:
         if self.is_cleaning_up:
             return Outcome(stopped=Stop.CANCEL)
         found = [one for one in self._found.values() if not self._schedule.is_caught(one.node)]
+        if not found and self.is_stopping:  # what has been caught since has stopped all others
+            found = list(self._found.values())
         if not found:
             return None
         first = min(found, key=_weight)

@@ -110,7 +110,8 @@ class WorkflowRuns:
                 *(workflow_id, failure.type, failure.message),
                 exc_info=not isinstance(exc, StorageError),
             )
-            outcome = Outcome(failure=failure)
+            is_canceled = live.stop is Stop.CANCEL
+            outcome = Outcome(stopped=Stop.CANCEL) if is_canceled else Outcome(failure=failure)
         finally:
             self.slots.free(live)
         try:

@@ -17,6 +17,8 @@ Amounts = Mapping[str, float]
 
 _OWN_OPTIONS = ("memory", "num_cpus", "num_gpus")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]i?B|B)")
+# Ray counts in 64 bits.
+_MOST = 2**63 - 1
 _UNITS = {"B": 1} | {
     f"{letter}{infix}B": base**power
     for power, letter in enumerate("KMGT", start=1)
@@ -51,7 +53,7 @@ class Escalation:
 
     def _grown(self, name: str, last: float) -> float:
         limit = self.limits.get(name, math.inf)
-        amount = min(last * self.factors[name], limit)
+        amount = min(last * self.factors[name], limit, _MOST)
         if name == "memory":
             return int(amount)
         if amount <= 1:
@@ -109,7 +111,9 @@ def _amount(name: Any, given: Any) -> float:
             raise ValueError(
                 f'limit of memory must be bytes, or a size such as "64GiB" or "500MB", not {given!r:.80}.'
             )
-        return int(float(size[1]) * _UNITS[size[2]])
+        if math.isfinite(found := float(size[1]) * _UNITS[size[2]]):
+            return int(found)
+        raise ValueError(f"limit of memory is too large: {given!r:.80}.")
     if not _is_number(given) or given <= 0:
         raise ValueError(f"limit of {name!r:.80} must be a number above 0, not {given!r:.80}.")
     return float(given)
@@ -128,7 +132,9 @@ def check_causes(causes: Any) -> tuple[Cause, ...]:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    return -_MOST <= value <= _MOST
 
 
 def escalation_of(task_id: str, ours: Json, rays: Json) -> Escalation | None:

@@ -143,9 +143,9 @@ def charge(spent: Spent, failed: Failed, options: TaskOptions) -> tuple[Spent, b
 
 def seems_to_kill_nodes(spent: Spent, cause: Cause, options: TaskOptions) -> bool:
     """True if too many nodes in a row were lost with the task, and no number of its own allows that."""
-    is_endless = budget_of(cause, options).limit < 0
+    is_default = options.max_preemptions is None
     is_lost = cause is Cause.NODE_LOST
-    return is_lost and is_endless and spent.losses_in_a_row >= MAX_LOSSES_IN_A_ROW
+    return is_lost and is_default and spent.losses_in_a_row >= MAX_LOSSES_IN_A_ROW
 
 
 def wait_s(spent: Spent, cause: Cause, options: TaskOptions, random: float) -> float:
@@ -158,7 +158,9 @@ def wait_s(spent: Spent, cause: Cause, options: TaskOptions, random: float) -> f
         return options.retry.wait_s(used, random) if options.retry else 0.0
     if cause is Cause.NODE_LOST:  # a preemption after hours says nothing of the next node
         return _BACKOFF.wait_s(max(1, spent.losses_in_a_row), random)
-    return _BACKOFF.wait_s(used, random) if cause is Cause.OUT_OF_MEMORY else 0.0
+    if cause is Cause.CRASHED:  # the first time, at once
+        used -= 1
+    return _BACKOFF.wait_s(used, random) if used and cause is not Cause.SYSTEM else 0.0
 
 
 def killer_text() -> str:

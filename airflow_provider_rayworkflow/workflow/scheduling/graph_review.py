@@ -24,6 +24,7 @@ class GraphReview:
 
     :ivar decided: the tasks that are decided about, as inputs of those after them.
     :ivar catches: and ``recipe``: of the task whose continuation the graph is.
+    :ivar is_open: that of the task whose continuation the graph is, see :meth:`is_open_at`.
     :ivar since: the epoch from which on checkpoints are of this very graph, None if not known.
     """
 
@@ -36,6 +37,7 @@ class GraphReview:
         is_top: bool,
         catches: bool = False,
         recipe: str = "",
+        is_open: bool = False,
         since: int | None = None,
     ) -> None:
         self.is_top = is_top
@@ -45,6 +47,7 @@ class GraphReview:
         self.checkpoint = checkpoint
         self.catches = catches
         self.recipe = recipe
+        self.is_open = is_open
         self.decided: list[TaskInput] = []
 
     # ---- where it is
@@ -73,7 +76,7 @@ class GraphReview:
             result=result,
             identity=result.identity if result else "",
             is_suspect=last.is_suspect,
-            is_open=last.is_open,
+            is_open=last.is_open or self.is_open,
         )
 
     # ---- one task
@@ -170,6 +173,11 @@ class GraphReview:
             return result._replace(form=Form.VALUE)
         return None if result.form is Form.CAUGHT_ERROR else result
 
+    def is_open_at(self, task: Task) -> bool:
+        """True if the task, or one upstream, may have taken a failure: its result may be another one now."""
+        upstream = [self.decided[index] for index in task.upstream]
+        return task.options.takes_failures or any(one.is_open for one in upstream)
+
     def as_input(self, task: Task, decision: Decision, now: Fingerprints) -> TaskInput:
         """The task, as its dependents see it.
 
@@ -177,11 +185,14 @@ class GraphReview:
         """
         keeps = self.keeps(task)
         is_suspect = bool(self.suspects(task))
-        is_open = task.options.takes_failures or any(
-            self.decided[index].is_open for index in task.upstream
-        )
+        is_open = self.is_open_at(task)
         if decision.action is TaskAction.REUSED and decision.result is not None:
-            return TaskInput(recipe=now.recipe, result=decision.result, identity=decision.identity)
+            return TaskInput(
+                recipe=now.recipe,
+                result=decision.result,
+                identity=decision.identity,
+                is_open=is_open,
+            )
         if keeps:  # else what stands for its result is what it is made of, which is known
             is_suspect |= decision.kind in ("changed", "checked", "new")
         is_suspect |= is_open

@@ -135,6 +135,7 @@ class Reuse:
                     # In its place, as its result is also that of its graph: loops may be endless.
                     nested.catches = nested.catches or review.catches
                     nested.recipe = nested.recipe if review.is_top else review.recipe
+                    nested.is_open = nested.is_open or review.is_open
                     reviews.pop()
                 reviews.append(nested)
 
@@ -166,6 +167,7 @@ class Reuse:
                 is_top=False,
                 catches=task.options.catch_exceptions,
                 recipe=now.recipe,
+                is_open=review.is_open_at(task),
                 since=None if review.since is None else max(review.since, record.epoch),
             )
         has_former = record is not None and record.graph is not None

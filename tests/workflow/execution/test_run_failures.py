@@ -276,6 +276,24 @@ def test_a_failed_continuation_fails_its_creator_and_leaves_the_rest_to_run():
     assert status_after(outcome) is WorkflowStatus.FAILED
 
 
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("seed", range(12))
+def test_a_failure_that_has_stopped_all_others_ends_the_run_though_another_one_is_caught(seed: int):
+    inner = (task(name="lost"), task(0, name="told", when="all_done"))
+    chain = [task(*([index - 1] if index else []), name=f"z{index}") for index in range(12)]
+    plan = (
+        *chain,
+        replace(
+            task(name="catches", catch_exceptions=True), ends_with=broken(inner, {0: "S", 1: "A"})
+        ),
+        task(11, 12, name="end"),
+    )
+    outcome, _ = execute_plan(plan, MemoryStore(), seed, on_failure="stop")
+    assert outcome.failure is not None
+    assert outcome.failure.task_id == "lost"
+    assert status_after(outcome) is WorkflowStatus.RESUMABLE
+
+
 def test_a_task_that_takes_failures_gets_value_exception_and_none():
     plan = broken(named(task(), task(), task(1), task(0, 1, 2, when="all_done")), {1: "A"})
     _, runner = execute_plan(plan, MemoryStore(), 1)

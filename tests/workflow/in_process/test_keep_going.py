@@ -147,6 +147,56 @@ def test_what_a_task_may_take_is_none_where_that_did_not_run():
         assert workflows.get_output("w", task_id="told") == ["0 is bad", None]
 
 
+@ray.remote
+def told(given):
+    calls.append("told")
+    return f"told {given}"
+
+
+@ray.remote
+def told_later(given):
+    return told.options(**workflow.options(task_id="inner")).bind(given)
+
+
+@ray.remote
+def passed_on(given):
+    calls.append("passed on")
+    if 9 in BAD:
+        raise ValueError("9 is bad")
+    return given
+
+
+@pytest.mark.parametrize("takes", [told, told_later], ids=["value", "continuation"])
+def test_what_was_made_of_a_failure_is_made_anew_at_the_resume_after_the_one_that_mended_it(takes):
+    """The task behind the one that took the failure is cut off in the resume between."""
+    middle = takes.options(**workflow.options(task_id="middle", when="all_done"))
+    graph = passed_on.bind(middle.bind(part.bind(1)))
+    with testing.in_process() as workflows:
+        BAD.add(1)
+        with pytest.raises(WorkflowExecutionError):
+            workflows.run(graph, workflow_id="w", on_failure="finish")
+        BAD.clear()
+        BAD.add(9)
+        with pytest.raises(WorkflowExecutionError, match="9 is bad"):
+            workflows.resume("w")
+        BAD.clear()
+        calls.clear()
+        assert workflows.resume("w") == "told 1"
+        assert calls == ["passed on"]
+
+
+def test_the_output_of_a_skipped_task_is_none_also_where_it_had_one_in_the_run_before():
+    graph = told.options(**workflow.options(task_id="only", when="any_failed")).bind(part.bind(1))
+    with testing.in_process() as workflows:
+        BAD.add(1)
+        with pytest.raises(WorkflowExecutionError):
+            workflows.run(graph, workflow_id="w")
+        BAD.clear()
+        assert workflows.resume("w") is None
+        output = StatusReader(WorkflowStore(workflows.store)).read("w").record.output
+        assert (output.value, output.problem) == (None, "")
+
+
 def test_a_policy_that_does_not_exist_is_refused():
     with testing.in_process() as workflows:
         with pytest.raises(ValueError, match=r"on_failure must be one of .*'go on'"):

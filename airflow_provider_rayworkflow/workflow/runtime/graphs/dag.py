@@ -21,6 +21,7 @@ from ray.dag import ClassMethodNode, ClassNode, DAGNode, FunctionNode, InputNode
 from ray.dag.input_node import DAGInputData, InputAttributeNode
 from ray.remote_function import RemoteFunction
 
+from airflow_provider_rayworkflow.workflow.checks import check_cleanup
 from airflow_provider_rayworkflow.workflow.model import fingerprints
 from airflow_provider_rayworkflow.workflow.model.codec import dumps, is_plain_scalar
 from airflow_provider_rayworkflow.workflow.model.escalation import escalation_of
@@ -345,6 +346,7 @@ class _Encoder:
         ours, rays = ray_options.split(node._bound_options)
         name = ours.get("task_id")
         _check_num_returns(node, rays.pop("num_returns", None))
+        check_cleanup(ours)
         options = TaskOptions(
             catch_exceptions=bool(ours.get("catch_exceptions", False)),
             checkpoint=ours.get("checkpoint"),

@@ -93,7 +93,7 @@ class InfeasibleTasks:
         self._interval_s = after_s / 2
         self._ask = ask
         self._loop = asyncio.get_running_loop()
-        self._suspects: set[_Kind] = set()
+        self._suspects: set[Errand] = set()
         self._seen: dict[frozenset[tuple[str, float]], Amounts] = {}
         self.is_looking = False
 
@@ -122,14 +122,14 @@ class InfeasibleTasks:
         demands = {kind: _demand(kind) for kind in kinds}
         self._note(size.nodes)
         ever = [*self._seen.values()]
-        self._suspects = {kind for kind in kinds if not fits(demands[kind], ever)}
+        large = {kind for kind in kinds if not fits(demands[kind], ever)}
+        self._suspects = {errand for errand in errands if _kind(errand.run) in large}
         if size.may_grow:
             return
         for errand in errands:
-            kind = _kind(errand.run)
-            if kind in before and kind in self._suspects:
-                task_id = errand.run.task_id
-                self._fail(errand, infeasible_failure(task_id, demands[kind], size.nodes))
+            if errand in before and errand in self._suspects:
+                demand = demands[_kind(errand.run)]
+                self._fail(errand, infeasible_failure(errand.run.task_id, demand, size.nodes))
 
     def _note(self, nodes: Iterable[Amounts]) -> None:
         for node in nodes:

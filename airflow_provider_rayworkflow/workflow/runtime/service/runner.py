@@ -8,7 +8,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -233,8 +233,9 @@ class RayRunner:
         """No node can run the Ray task of that attempt: it ends, with all that it was to run."""
         if (pack := self._pack_of.get(errand)) is not None:
             self._cancel(pack)
-            for position in list(pack.open):
-                self._answer(pack, position, Lost(failure=failure, retryable=False))
+            for position, other in list(pack.open.items()):
+                its_own = replace(failure, task_id=other.run.task_id)
+                self._answer(pack, position, Lost(failure=its_own, retryable=False))
 
     def _send(self, pack: _Submitted) -> None:
         run = pack.errands[0].run
