@@ -34,6 +34,7 @@ class Agent:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._filling: Any = None
+        self._node: Any = None
         self._small: Any = None
 
     def start(self, plans: list[dict[str, Any]], ledger: str) -> dict[str, str]:
@@ -68,19 +69,18 @@ class Agent:
 
     def add_node(self) -> int:
         """Give the cluster another node, in place of one that is gone; its raylet's process."""
-        node = self._cluster.add_node(num_cpus=2, object_store_memory=100 * 1024 * 1024)
-        return int(node.all_processes["raylet"][0].process.pid)
+        self._node = self._cluster.add_node(num_cpus=2, object_store_memory=100 * 1024 * 1024)
+        return int(self._node.all_processes["raylet"][0].process.pid)
 
     def drain_node(self) -> bool:
-        """Ray knows from now on that the latest node is preempted; False where Ray does not take that."""
+        """Ray knows from now on that the node of :meth:`add_node` is preempted; False if it does not take that."""
         from ray._raylet import GcsClient
         from ray.core.generated import autoscaler_pb2
 
         reason = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
-        node = self._cluster.list_all_nodes()[-1]
         gcs = GcsClient(address=ray.get_runtime_context().gcs_address)
         deadline_ms = int((time.time() + 3600) * 1000)
-        is_accepted, _ = gcs.drain_node(node.node_id, reason, "preempted", deadline_ms)
+        is_accepted, _ = gcs.drain_node(self._node.node_id, reason, "preempted", deadline_ms)
         return bool(is_accepted)
 
     def add_small_node(self, free_mib: int = 0) -> None:

@@ -85,7 +85,10 @@ def kill_raylet(run: Run) -> None:
     with_workers = run.rng.random() < 0.5
     run.may_overlap = not with_workers
     if run.rng.random() < 0.4:  # as a preempted node: it gets no task more, and is lost
-        run.faults += cluster.ask("drain_node")
+        run.settle()
+        if not cluster.ask("drain_node"):
+            run.problems.append("Ray has not drained the node")
+        run.faults += 1
         time.sleep(run.rng.random())
     cluster.kill_second_raylet(with_workers=with_workers)
     run.faults += 1
