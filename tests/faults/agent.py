@@ -8,9 +8,11 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import psutil
 import ray
 from ray.cluster_utils import Cluster
 from shapes import Plan
@@ -32,12 +34,17 @@ class Agent:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._filling: Any = None
+        self._node: Any = None
+        self._small: Any = None
 
     def start(self, plans: list[dict[str, Any]], ledger: str) -> dict[str, str]:
         """Submit workflows; gives the errors of those that could not be."""
         by_id = {plan["workflow_id"]: Plan(**plan) for plan in plans}
         return _errors(
-            by_id, lambda name: workflow.run_async(by_id[name].dag(ledger), workflow_id=name)
+            by_id,
+            lambda name: workflow.run_async(
+                by_id[name].dag(ledger), workflow_id=name, on_failure=by_id[name].on_failure
+            ),
         )
 
     def resume(self, workflow_ids: list[str]) -> dict[str, str]:
@@ -45,6 +52,9 @@ class Agent:
 
     def suspend(self, workflow_ids: list[str]) -> dict[str, str]:
         return _errors(workflow_ids, workflow.suspend)
+
+    def cancel(self, workflow_ids: list[str]) -> dict[str, str]:
+        return _errors(workflow_ids, workflow.cancel)
 
     def outputs(self, workflow_ids: list[str]) -> dict[str, Any]:
         """What a waiting caller gets: for each the output, or the name of the error."""
@@ -59,8 +69,41 @@ class Agent:
 
     def add_node(self) -> int:
         """Give the cluster another node, in place of one that is gone; its raylet's process."""
-        node = self._cluster.add_node(num_cpus=2, object_store_memory=100 * 1024 * 1024)
-        return int(node.all_processes["raylet"][0].process.pid)
+        self._node = self._cluster.add_node(num_cpus=2, object_store_memory=100 * 1024 * 1024)
+        return int(self._node.all_processes["raylet"][0].process.pid)
+
+    def drain_node(self) -> bool:
+        """Ray knows from now on that the node of :meth:`add_node` is preempted; False if it does not take that."""
+        from ray._raylet import GcsClient
+        from ray.core.generated import autoscaler_pb2
+
+        reason = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
+        gcs = GcsClient(address=ray.get_runtime_context().gcs_address)
+        deadline_ms = int((time.time() + 3600) * 1000)
+        is_accepted, _ = gcs.drain_node(self._node.node_id, reason, "preempted", deadline_ms)
+        return bool(is_accepted)
+
+    def add_small_node(self, free_mib: int = 0) -> None:
+        """Another node, for tasks that ask for ``small``.
+
+        :param free_mib: Ray kills there what takes more memory than that from now on; 0: no limit.
+        """
+        memory = psutil.virtual_memory()
+        used = memory.total - memory.available + free_mib * 2**20
+        watched = {
+            "RAY_memory_usage_threshold": f"{used / memory.total:.4f}",
+            "RAY_memory_monitor_refresh_ms": "500",
+        }
+        os.environ.update(watched if free_mib else {})
+        try:
+            size = {"memory": 2**30, "object_store_memory": 100 * 1024 * 1024}
+            self._small = self._cluster.add_node(num_cpus=1, resources={"small": 1}, **size)
+        finally:
+            for name in watched:
+                os.environ.pop(name, None)
+
+    def remove_small_node(self) -> None:
+        self._cluster.remove_node(self._small, allow_graceful=False)
 
     def fill_head(self) -> None:
         """Take all CPUs of the first node, so that tasks run elsewhere."""

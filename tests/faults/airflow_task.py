@@ -11,9 +11,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from clusters import HERE, PATHS
 from shapes import Plan
-
-HERE = Path(__file__).parent
 
 
 class AirflowTask:
@@ -44,7 +43,7 @@ class AirflowTask:
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__CORE__DAGS_FOLDER": str(HERE / "dags"),
             "AIRFLOW_CONN_RAY_WORKFLOW_DEFAULT": extra,
-            "PYTHONPATH": str(HERE),
+            "PYTHONPATH": os.pathsep.join(PATHS),
             "FAULTS_PLAN": json.dumps(plan.to_json()),
             "FAULTS_LEDGER": str(ledger),
         }

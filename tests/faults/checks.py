@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ledgers import Ledger, Line
+from policy_checks import by_workflow, check_policies
 from shapes import Plan
 from watch import Watch
 
@@ -51,6 +52,8 @@ def check(
     *,
     late_writes: bool = False,
     may_be_stopped: bool = False,
+    may_overlap: bool = False,
+    spares_workers: bool = False,
 ) -> Findings:
     """Check a run whose workflows have all ended.
 
@@ -58,15 +61,25 @@ def check(
         tasks after the next claim, of which nothing may be committed.
     :param late_writes: a write may have reached the storage long after its process had died or
         was stopped.
+    :param may_overlap: workers may have gone on with attempts that were given up.
+    :param spares_workers: no worker has ended but those that the plans end.
     """
     findings = Findings()
     findings.problems += watch.dishonest
-    starts = ledger.starts()
+    lines = by_workflow(ledger.lines())
     for plan in plans:
-        own = [line for line in starts if line.workflow_id == plan.workflow_id]
+        noted = lines.get(plan.workflow_id, [])
+        own = [line for line in noted if line.what == "start"]
         _check_end(store, plan, findings)
-        _check_committed(store, plan.workflow_id, own, watch, findings)
-        _check_repetitions(store, plan.workflow_id, own, findings, late_writes=late_writes)
+        once = [line for line in own if line.task_id not in plan.repeatable]
+        _check_committed(store, plan, once, watch, findings)
+        _check_repetitions(store, plan.workflow_id, once, findings, late_writes=late_writes)
+        findings.problems += check_policies(
+            plan,
+            noted,
+            spares_workers=spares_workers,
+            may_overlap=may_overlap or may_be_stopped,
+        )
         if not may_be_stopped:
             _check_owners(store, plan.workflow_id, own, watch, findings)
     return findings
@@ -125,11 +138,12 @@ def _check_end(store: WorkflowStore, plan: Plan, findings: Findings) -> None:
     if record is None:
         findings.problems.append(f"{plan.workflow_id} is lost")
         return
-    expected = WorkflowStatus.FAILED if plan.output is None else WorkflowStatus.SUCCESSFUL
-    if record.status is not expected:
+    if record.status is not plan.end:
         findings.problems.append(f"{plan.workflow_id} is {record.status}: {record.failure}")
-    elif plan.output is None:
+    elif plan.end is WorkflowStatus.FAILED:
         _check_failure(record, findings)
+    elif plan.end is WorkflowStatus.CANCELED:
+        pass
     elif record.output is None or record.output.value != plan.output:
         findings.problems.append(f"{plan.workflow_id} gave {record.output}, not {plan.output}")
     claims = sorted(_claims(store, plan.workflow_id))
@@ -147,14 +161,15 @@ def _check_failure(record: StatusRecord, findings: Findings) -> None:
 
 
 def _check_committed(
-    store: WorkflowStore, workflow_id: str, starts: list[Line], watch: Watch, findings: Findings
+    store: WorkflowStore, plan: Plan, starts: list[Line], watch: Watch, findings: Findings
 ) -> None:
     """What was once committed is committed for good, and does not run again."""
+    workflow_id = plan.workflow_id
     checkpoints = store.read_checkpoints(workflow_id)
     findings.problems += [str(damage) for damage in checkpoints.damaged]
     findings.committed += len(checkpoints.records)
     seen = {task: when for (name, task), when in watch.committed.items() if name == workflow_id}
-    for task_id in sorted(seen.keys() - checkpoints.records.keys()):
+    for task_id in sorted(seen.keys() - checkpoints.records.keys() - plan.repeatable):
         findings.lost += 1
         findings.problems.append(f"{workflow_id}: {task_id} was committed, and is no more")
     claims = _claims(store, workflow_id)

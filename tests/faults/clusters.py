@@ -15,6 +15,8 @@ from typing import Any
 import processes
 
 HERE = Path(__file__).parent
+#: For processes of a run: modules of the suite, and the package of its own tree.
+PATHS = [str(HERE), str(HERE.parents[1])]
 
 #: Beginning a cluster and answering a command may take this long on a busy machine.
 PATIENCE_S = 600.0
@@ -23,7 +25,7 @@ PATIENCE_S = 600.0
 _ENVIRONMENT = {
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_failure_threshold": "4",
-    "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE / "clock")]),
+    "PYTHONPATH": os.pathsep.join([*PATHS, str(HERE / "clock")]),
 }
 
 
@@ -140,7 +142,7 @@ class Driver:
         arguments = [address, json.dumps(plans), str(ledger)]
         self._process = subprocess.Popen(
             [sys.executable, str(HERE / "driver.py"), *arguments],
-            env=os.environ | {"PYTHONPATH": str(HERE)},
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(PATHS)},
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,

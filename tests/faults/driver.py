@@ -15,7 +15,11 @@ def main(address: str, plans: str, ledger: str) -> None:
     ray.init(address, log_to_driver=False)
     outputs = []
     for plan in (Plan(**plan) for plan in json.loads(plans)):
-        outputs.append(workflow.run_async(plan.dag(ledger), workflow_id=plan.workflow_id))
+        outputs.append(
+            workflow.run_async(
+                plan.dag(ledger), workflow_id=plan.workflow_id, on_failure=plan.on_failure
+            )
+        )
         print(plan.workflow_id, flush=True)
     ray.wait(outputs, num_returns=len(outputs))
 

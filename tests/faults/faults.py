@@ -12,6 +12,7 @@ from contextlib import suppress
 
 import processes
 from clusters import Driver
+from failure_faults import cancel, ended, let_tasks_fail, take_memory
 from local_ray_faults import (
     kill_airflow_task,
     kill_keeper,
@@ -26,7 +27,6 @@ from runs import Run
 
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import keys
-from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader, StoredWorkflow
 
 from proxy import Answer, Unanswered  # isort: skip - worlds puts it within reach
 
@@ -45,6 +45,7 @@ def kill_workers(run: Run) -> None:
 
 def kill_manager(run: Run) -> None:
     """The manager's process; Ray restarts it, and it recovers by itself."""
+    run.spares_workers = True
     run.begin()
     run.wait_for_a_moment()
     kill_owners(run)
@@ -66,11 +67,11 @@ def kill_driver(run: Run) -> None:
     submitted = driver.kill()
     run.faults += 1
     for plan in [plan for plan in run.plans if plan.workflow_id in submitted]:
-        run.wait_until(lambda plan=plan: plan not in run.unfinished())
+        run.wait_until(lambda plan=plan: run.is_at_rest([plan]))
 
 
 def kill_raylet(run: Run) -> None:
-    """The raylet of the second node in the middle of tasks, and so all that runs there.
+    """The raylet of the second node in the middle of tasks, and so all that runs there; perhaps drained before.
 
     The first node has no room for tasks until that has happened, and for some seeds not even then:
     workflows go on when another node comes.
@@ -80,8 +81,16 @@ def kill_raylet(run: Run) -> None:
     cluster.ask("fill_head")
     run.begin()
     run.wait_for_a_moment()
-    run.wait_until(lambda: run.ledger.running() or run.has_ended())
-    cluster.kill_second_raylet(with_workers=run.rng.random() < 0.5)
+    run.wait_until(lambda: run.ledger.running() or run.is_at_rest())
+    with_workers = run.rng.random() < 0.5
+    run.may_overlap = not with_workers
+    if run.rng.random() < 0.4:  # as a preempted node: it gets no task more, and is lost
+        run.settle()
+        if not cluster.ask("drain_node"):
+            run.problems.append("Ray has not drained the node")
+        run.faults += 1
+        time.sleep(run.rng.random())
+    cluster.kill_second_raylet(with_workers=with_workers)
     run.faults += 1
     run.begun_there = sum(line.parent == raylet for line in run.ledger.starts())
     if not run.begun_there:
@@ -123,10 +132,12 @@ def resume_twice(run: Run) -> None:
     elif any(errors):
         run.problems.append(f"errors of a submission: {errors}")
     else:
-        run.wait_until(run.has_ended)
-        for workflow_id, epoch in _epochs(run).items():
-            if epoch > before[workflow_id] + 1 and "failing" not in workflow_id:
-                run.problems.append(f"{workflow_id} was claimed by both: {epoch}")
+        run.wait_until(run.is_at_rest)
+        epochs = _epochs(run)
+        for plan in run.plans:
+            epoch, may_fail = epochs[plan.workflow_id], plan.may_stop or plan.output is None
+            if epoch > before[plan.workflow_id] + 1 and not may_fail:
+                run.problems.append(f"{plan.workflow_id} was claimed by both: {epoch}")
 
 
 def stop_manager(run: Run) -> None:
@@ -216,9 +227,9 @@ def delete_a_folder(run: Run) -> None:
     store = run.world.store()
     store.bytes.delete_folder(keys.workflow_folder(lost))
     run.faults += 1
-    ended = run.wait_until(lambda: _ended(run, lost))
+    end = run.wait_until(lambda: ended(run, lost))
     # It may have ended in the moment before: then it has a status that was true when it was written.
-    if ended.status is WorkflowStatus.SUCCESSFUL and store.list_files(lost):
+    if end.status is WorkflowStatus.SUCCESSFUL and store.list_files(lost):
         run.problems.append(f"{lost} is SUCCESSFUL, and its folder was deleted while it ran")
     run.forget(lost)
 
@@ -359,7 +370,7 @@ def kill_at_a_write(run: Run) -> None:
     world.proxy.intercept = intercept
     try:
         run.begin()
-        run.wait_until(lambda: run.faults or run.has_ended())
+        run.wait_until(lambda: run.faults or run.is_at_rest())
         if run.faults and whom == "cluster":
             world.replace_cluster()
         run.settle()
@@ -382,6 +393,9 @@ LOCAL: dict[str, Callable[[Run], None]] = {
     "descriptors run out": take_descriptors,
     "three managers race": race_of_three,
     "clocks are set": set_clocks,
+    "tasks fail": let_tasks_fail,
+    "memory runs short": take_memory,
+    "workflow canceled": cancel,
 }
 S3: dict[str, Callable[[Run], None]] = {
     "killed at a write": kill_at_a_write,
@@ -399,11 +413,6 @@ AIRFLOW: dict[str, Callable[[Run], None]] = {
     "local Ray killed": kill_local_ray,
     "part of the local Ray killed": kill_part_of_local_ray,
 }
-
-
-def _ended(run: Run, workflow_id: str) -> StoredWorkflow | None:
-    found = StatusReader(run.world.store()).read(workflow_id)
-    return None if found is None or found.status.is_active else found
 
 
 def _epochs(run: Run) -> dict[str, int]:

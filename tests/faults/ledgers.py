@@ -16,9 +16,11 @@ from airflow_provider_rayworkflow.workflow.execution.context import WorkflowCont
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Line:
-    """One task attempt that began or ended.
+    """What a task attempt has written: that it began, or ended.
 
-    :ivar what: ``"start"`` or ``"end"``.
+    :ivar what: ``"start"`` or ``"end"``; between these what a task notes of itself.
+    :ivar number: what is noted: the step from which it goes on, a step, the memory that it has in MiB.
+    :ivar way: how it is about to fail.
     :ivar parent: the process that started the worker: its node's raylet.
     :ivar at: seconds since the epoch.
     """
@@ -31,6 +33,8 @@ class Line:
     pid: int
     parent: int
     at: float
+    number: int = 0
+    way: str = ""
 
 
 _LINE = re.compile(r'\{"what": [^{}]*\}')
@@ -70,11 +74,16 @@ def entry(path: str) -> Iterator[int]:
         _write(path, "end", context)
 
 
+def note(path: str, what: str, **more: int | str) -> None:
+    """A line of the task that is running."""
+    _write(path, what, get_context(), **more)
+
+
 def _attempt(line: Line) -> tuple[str, str, int, int, int]:
     return (line.workflow_id, line.task_id, line.epoch, line.attempt, line.pid)
 
 
-def _write(path: str, what: str, context: WorkflowContext) -> None:
+def _write(path: str, what: str, context: WorkflowContext, **more: int | str) -> None:
     line = {
         "what": what,
         "workflow_id": context.workflow_id,
@@ -84,7 +93,7 @@ def _write(path: str, what: str, context: WorkflowContext) -> None:
         "pid": os.getpid(),
         "parent": os.getppid(),
         "at": time.clock_gettime(time.CLOCK_REALTIME),  # not the one that a fault sets
-    }
+    } | more
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
         os.write(descriptor, json.dumps(line).encode() + b"\n")

@@ -36,7 +36,7 @@ def kill_airflow_task(run: Run) -> None:
     with _running([task]) as tries:
         _end(run, tries)
     is_resumed = run.world.store().last_epoch(plan.workflow_id) != epoch
-    if has_begun and is_resumed and plan.output is not None:
+    if has_begun and is_resumed and plan.output is not None and not plan.may_stop:
         run.problems.append(f"{plan.workflow_id} did not go on when its Airflow task was killed")
     _check_keepers(run)
 
@@ -122,9 +122,11 @@ def _end(run: Run, tries: _Tries) -> None:
     """Wait for all tries; a task that fails, and need not, has others."""
     for task, process in tries:
         code = process.wait(timeout=_TRY_TIMEOUT_S)
-        for _ in range(_RETRIES):
+        ways = [way for one in task.plan.troubles.values() for way in one.ways]
+        for _ in range(_RETRIES + len(ways)):
             if code == 0 or task.plan.output is None:
                 break
+            run.repair([task.plan])
             with task.running() as another:
                 code = another.wait(timeout=_TRY_TIMEOUT_S)
         if code != 0 and task.plan.output is not None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import troubles
 from checks import Findings, check, check_lists, check_submissions
 from clusters import ClusterIsGone, RayCluster
 from ledgers import Ledger
+from policy_checks import by_workflow, check_stop
 from reports import Report
 from shapes import Plan, draw
 from watch import Watch
@@ -33,7 +35,9 @@ class Run:
     :ivar late_writes: see :func:`~checks.check`.
     :ivar may_be_stopped: an owner was stopped for a while: tasks that its workers had may begin
         after another one has taken the workflow over. Nothing of that is committed.
-    :ivar recovers: the workflows go on without a resume.
+    :ivar may_overlap: so may attempts that were given up, on a node that has lost its raylet.
+    :ivar spares_workers: no worker ends but those that tasks end, so that budgets are known exactly.
+    :ivar recovers: the workflows go on without a resume, unless failures of their tasks have ended a run.
     :ivar submitted: by workflow: the ids of its submissions, the latest one last; empty where programs
         call the manager.
     """
@@ -45,17 +49,22 @@ class Run:
         self.plans = draw(self.rng, f"run{seed}", workflows or self.rng.randint(3, 6))
         world.folder.mkdir(parents=True, exist_ok=True)
         path = world.folder / f"ledger{seed}"
-        path.unlink(missing_ok=True)
+        for earlier in world.folder.glob(f"{path.name}*"):
+            if earlier.name == path.name or earlier.name.startswith(f"{path.name}."):
+                earlier.unlink()
         self.ledger = Ledger(path)
         self.faults = 0
         self.begun_there = 0
         self.resumes = 0
         self.late_writes = False
         self.may_be_stopped = False
+        self.may_overlap = False
+        self.spares_workers = False
         self.recovers = False
         self.submitted: dict[str, list[str]] = {}
         self.problems: list[str] = []
         self.watch = Watch(world.store(), self.ids)
+        self._refused: dict[str, str] = {}
         self._asked: RayCluster | None = None
 
     @property
@@ -83,7 +92,9 @@ class Run:
         """
         tasks = sum(plan.size for plan in self.plans)
         number = self.rng.randint(1, max(1, int(tasks * part)))
-        self.wait_until(lambda: len(self.ledger.starts()) >= number or self.has_ended() or unless())
+        self.wait_until(
+            lambda: len(self.ledger.starts()) >= number or self.is_at_rest() or unless()
+        )
         time.sleep(self.rng.random() * 0.2)
 
     def wait_until(self, condition: Callable[[], Any], *, patience_s: float = END_S) -> Any:
@@ -108,8 +119,20 @@ class Run:
         statuses = StatusReader(self.world.store())
         return {workflow_id: statuses.read(workflow_id) for workflow_id in self.ids}
 
-    def has_ended(self) -> bool:
-        return not self.unfinished()
+    def is_at_rest(self, plans: Sequence[Plan] | None = None) -> bool:
+        """Nothing goes on by itself: all has ended as it must, or by failures that a resume has to follow.
+
+        :param plans: those that count; None: all.
+        """
+        try:
+            found = self.found()
+        except StorageError:
+            return False
+        return all(
+            _is_at_its_end(plan, found[plan.workflow_id])
+            or _has_failed(plan, found[plan.workflow_id])
+            for plan in (self.plans if plans is None else plans)
+        )
 
     def unfinished(self) -> list[Plan]:
         """What has not ended as it must."""
@@ -132,19 +155,27 @@ class Run:
             if self.recovers and waited > RECOVERY_S:
                 self.problems.append(f"did not recover: {[p.workflow_id for p in unfinished]}")
                 self.recovers = False
-            if not self.recovers:
-                self._go_on(unfinished)
+            self._go_on(unfinished)
             time.sleep(0.1)
-        self.problems += [f"{plan.workflow_id} has not ended" for plan in self.unfinished()]
+        self.problems += [
+            f"{name} has not ended: {self._refused.get(name, '')}"
+            for name in [plan.workflow_id for plan in self.unfinished()]
+        ]
 
     def _go_on(self, unfinished: list[Plan]) -> None:
         try:
             found = self.found()
         except StorageError:
             return
-        stopped = [plan for plan in unfinished if _has_stopped(found[plan.workflow_id])]
+        stopped = [
+            plan
+            for plan in unfinished
+            if _has_failed(plan, found[plan.workflow_id])
+            or (not self.recovers and _has_stopped(found[plan.workflow_id]))
+        ]
         if not stopped:
             return
+        self.repair(stopped)
         self.resumes += len(stopped)
         again = [plan for plan in stopped if found[plan.workflow_id] is None]
         # Airflow's retries submit again, people resume: both must do.
@@ -153,9 +184,26 @@ class Run:
         cluster = self.world.cluster
         if again:
             plans = [plan.to_json() for plan in again]
-            cluster.ask("start", plans=plans, ledger=str(self.ledger.path))
+            self._refused |= cluster.ask("start", plans=plans, ledger=str(self.ledger.path))
         if resumed:
-            cluster.ask("resume", workflow_ids=resumed)
+            self._refused |= cluster.ask("resume", workflow_ids=resumed)
+
+    def repair(self, plans: Sequence[Plan]) -> None:
+        """Look how runs have ended by failures, and mend what has failed them, before others go on."""
+        lines = by_workflow(self.ledger.lines())
+        for plan in plans:
+            found = StatusReader(self.world.store()).read(plan.workflow_id)
+            if found is None or not _has_failed(plan, found):
+                continue
+            self.problems += check_stop(
+                self.world.store(),
+                plan,
+                found.record,
+                lines.get(plan.workflow_id, []),
+                spares_workers=self.spares_workers,
+            )
+            if found.record.status is WorkflowStatus.FAILED:
+                troubles.repair(self.ledger.path, plan.workflow_id)
 
     def check(self) -> Findings:
         findings = check(
@@ -165,6 +213,8 @@ class Run:
             self.watch,
             late_writes=self.late_writes,
             may_be_stopped=self.may_be_stopped,
+            may_overlap=self.may_overlap,
+            spares_workers=self.spares_workers,
         )
         findings.problems += check_submissions(self.world.store(), self.submitted, self.ledger)
         findings.problems += check_lists(self.world.store())
@@ -177,8 +227,14 @@ class Run:
 
 
 def _is_at_its_end(plan: Plan, found: StoredWorkflow | None) -> bool:
-    expected = WorkflowStatus.FAILED if plan.output is None else WorkflowStatus.SUCCESSFUL
-    return found is not None and found.status is expected
+    return found is not None and found.status is plan.end
+
+
+def _has_failed(plan: Plan, found: StoredWorkflow | None) -> bool:
+    """Its tasks have ended a run, as its manager has written; not that the manager is gone."""
+    if found is None or not plan.may_stop or found.record.failure is None:
+        return False
+    return found.record.status in (WorkflowStatus.FAILED, WorkflowStatus.RESUMABLE)
 
 
 def _has_stopped(found: StoredWorkflow | None) -> bool:

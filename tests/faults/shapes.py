@@ -11,12 +11,17 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
+import troubles
 from ledgers import entry
 
 from airflow_provider_rayworkflow import workflow
+from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
+
+if TYPE_CHECKING:
+    from airflow_provider_rayworkflow.workflow.model.records import OnFailure
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,21 +30,58 @@ class Plan:
 
     :ivar size: how many tasks, or other parts that the shape is made of.
     :ivar pause_s: how long each of its tasks takes; 0 for tiny tasks.
+    :ivar seed: says how its tasks fail.
+    :ivar on_failure: as for ``workflow.run``.
+    :ivar is_canceled: that is how it must end.
     """
 
     workflow_id: str
     shape: str
     size: int
     pause_s: float
+    seed: int = 0
+    on_failure: OnFailure = "stop"
+    is_canceled: bool = False
 
     @property
     def output(self) -> int | None:
         """The output that it must have; None where it must fail."""
-        return _SHAPES[self.shape][1](self.size)
+        return _ALL[self.shape][1](self.size)
+
+    @property
+    def end(self) -> WorkflowStatus:
+        """The status that it must have in the end."""
+        if self.is_canceled:
+            return WorkflowStatus.CANCELED
+        return WorkflowStatus.FAILED if self.output is None else WorkflowStatus.SUCCESSFUL
+
+    @property
+    def may_stop(self) -> bool:
+        """Its tasks may end a run of it, and it has to be resumed; else only a fault does that."""
+        return self.shape in ("troubled", "saving", "finishing", "ruled", "hungry")
+
+    @property
+    def troubles(self) -> dict[str, troubles.Trouble]:
+        """How its tasks fail, by task id."""
+        if self.shape not in ("troubled", "saving"):
+            return {}
+        return troubles.draw_troubles(self.seed, self.size, saves=self.shape == "saving")
+
+    @property
+    def bad_parts(self) -> set[str]:
+        """The ids of tasks that fail until they are repaired."""
+        if self.shape not in ("finishing", "ruled"):
+            return set()
+        return {f"part_{number}" for number in troubles.bad_parts(self.seed, self.size)}
+
+    @property
+    def repeatable(self) -> set[str]:
+        """The ids of committed tasks that a resume runs again, as others that they go by end otherwise."""
+        return {"tell", "clean", "last"} if self.shape == "ruled" else set()
 
     def dag(self, ledger: str) -> Any:
         """Its graph; needs no Ray that runs."""
-        return _SHAPES[self.shape][0](_Maker(ledger, self.pause_s), self.size)
+        return _ALL[self.shape][0](_Maker(ledger, self.pause_s, self.seed), self.size)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -53,15 +95,25 @@ def draw(rng: random.Random, prefix: str, count: int) -> list[Plan]:
         pause_s = rng.choice([0.0, 0.0, 0.01, 0.04])
         if number < 2:
             shape, pause_s = rng.choice(["chain", "fan", "mixed"]), 0.05 * (1 - number)
-        plans.append(
-            Plan(
-                workflow_id=f"{prefix}-{number}-{shape}",
-                shape=shape,
-                size=rng.randint(2, 12 if pause_s else 40),
-                pause_s=pause_s,
-            )
-        )
+        plans.append(_draw(rng, f"{prefix}-{number}-{shape}", shape, pause_s))
     return plans
+
+
+def draw_one(rng: random.Random, workflow_id: str, shape: str) -> Plan:
+    """Another plan for a workflow, of this shape."""
+    return _draw(rng, workflow_id, shape, pause_s=0.01)
+
+
+def _draw(rng: random.Random, workflow_id: str, shape: str, pause_s: float) -> Plan:
+    size = rng.randint(2, 12 if pause_s else 40)
+    return Plan(
+        workflow_id=workflow_id,
+        shape=shape,
+        size=min(size, _LARGEST.get(shape, size)),
+        pause_s=pause_s,
+        seed=rng.getrandbits(32),
+        on_failure="finish" if shape == "finishing" else rng.choice(["stop", "finish"]),
+    )
 
 
 # ---- tasks
@@ -86,7 +138,7 @@ def count_down(ledger: str, pause_s: float, left: int, counted: int = 0) -> Any:
 @ray.remote
 def expand(ledger: str, pause_s: float, size: int) -> Any:
     with entry(ledger):
-        return workflow.continuation(_fan(_Maker(ledger, pause_s), size))
+        return workflow.continuation(_fan(_Maker(ledger, pause_s, seed=0), size))
 
 
 @ray.remote
@@ -141,6 +193,7 @@ LARGE = 40_000
 class _Maker:
     ledger: str
     pause_s: float
+    seed: int
 
     def step(self, *inputs: Any, **options: Any) -> Any:
         function = step.options(**workflow.options(**options)) if options else step
@@ -198,8 +251,10 @@ def _mixed(make: _Maker, size: int) -> Any:
     return make.step(*parts, _chain(make, size), _retried(make, size))
 
 
+_Shape = tuple[Callable[[_Maker, int], Any], Callable[[int], int | None]]
+
 #: How each is made, and what comes out of it; None for a failure.
-_SHAPES: dict[str, tuple[Callable[[_Maker, int], Any], Callable[[int], int | None]]] = {
+_SHAPES: dict[str, _Shape] = {
     "chain": (_chain, lambda size: size),
     "fan": (_fan, lambda size: size + 1),
     "expanding": (_expanding, lambda size: size + 2),
@@ -210,6 +265,17 @@ _SHAPES: dict[str, tuple[Callable[[_Maker, int], Any], Callable[[int], int | Non
     "large": (_large, lambda size: LARGE + size + 3),
     "unchecked": (_unchecked, lambda size: size),
     "mixed": (_mixed, lambda size: 1 + (LARGE + size + 3) + (size + 2) + 101 + size + (size + 1)),
+    "troubled": (troubles.troubled, lambda size: size + 1),
+    "saving": (troubles.saving, lambda size: size),
+    "finishing": (troubles.finishing, lambda size: 1 + 2 * size),
+    "ruled": (troubles.ruled, lambda size: 1 + size),
+}
+#: Of those that are slow, or that start many processes.
+_LARGEST = {"troubled": 4, "saving": 3, "finishing": 12, "ruled": 12}
+#: The same for those that one fault has, and no other.
+_ALL = _SHAPES | {
+    "renting": (troubles.renting, lambda size: size + 1),
+    "hungry": (troubles.hungry, lambda size: 1),
 }
 
 

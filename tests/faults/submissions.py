@@ -93,6 +93,7 @@ class Submissions:
                 arguments=arguments,
                 user_metadata={},
                 on_existing=self._on_existing,
+                on_failure=plan.on_failure,
                 submitted_at=time.time(),
                 python=python_version(),
                 package_version=__version__,

@@ -15,8 +15,8 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1_500)]
 
 #: How many runs of each fault; those that start clusters come last.
 RUNS = {
-    "worker killed": 3,
-    "manager killed": 3,
+    "worker killed": 2,
+    "manager killed": 2,
     "reader of submissions killed": 2,
     "builder of a graph killed": 1,
     "driver killed": 2,
@@ -24,6 +24,9 @@ RUNS = {
     "two clusters resume": 1,
     "folder deleted": 1,
     "descriptors run out": 1,
+    "tasks fail": 2,
+    "memory runs short": 1,
+    "workflow canceled": 1,
     "cluster killed": 1,
     "manager stopped": 1,
     "three managers race": 1,

@@ -16,6 +16,7 @@ with DAG("faults_dag", schedule=None):
         workflow="shapes:from_airflow",
         arguments={"ledger": os.environ.get("FAULTS_LEDGER", ""), "plan": PLAN},
         workflow_id=PLAN["workflow_id"],
+        on_failure=PLAN.get("on_failure", "stop"),
         poll_interval_s=0.2,
     )
 
