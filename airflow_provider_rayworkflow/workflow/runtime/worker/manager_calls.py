@@ -18,7 +18,7 @@ _AGAIN_S = 1.0
 def manager_caller(location: str | None) -> Ask:
     """What calls the manager of a storage, from any thread.
 
-    :param location: of the storage, None for that of the cluster's own manager.
+    :param location: as for :func:`.manager_of`.
     """
 
     def ask(method: str, *args: Any) -> Future[Any]:

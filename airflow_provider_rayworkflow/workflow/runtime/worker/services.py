@@ -45,6 +45,7 @@ class Services:
         self._log = current_log()
         self._location = current_location()  # another thread of the task has none
         self._lock = threading.RLock()
+        self._notices = threading.Lock()
         self._error: BaseException | None = None
         self._is_closed = False
         self._busy_calls = 0
@@ -87,7 +88,8 @@ class Services:
         if self._run.is_event:
             return False
         has_node = self._ask is None
-        return self._notice.is_given or (has_node and self._drain.is_given)
+        with self._notices:  # not the lock of calls that block
+            return self._notice.is_given or (has_node and self._drain.is_given)
 
     @property
     def leaves_node(self) -> bool:
