@@ -34,7 +34,8 @@ class TaskFolder(Protocol):
     def latest(self) -> Path | None:
         """A local folder with the files of the latest whole version; None without one.
 
-        It is the attempt's own copy: deleted with it, and changes of it are not stored.
+        It is the attempt's own copy: changes of it are not stored. It is deleted with the attempt, or by the
+        next call that gives a later version.
 
         :raises StorageError: when it can't be read.
         """

@@ -108,7 +108,7 @@ class Executor:
         self._files, self._known = files, known
         self._outcome: Outcome | None = None
         self._schedule: Schedule | None = None
-        self._saved = SavedTasks(claim.workflow_id, store.bytes, threads)
+        self._saved = SavedTasks(claim.workflow_id, claim.epoch, store.bytes, threads)
         self._queue: asyncio.Queue[Callable[[], None]] = asyncio.Queue()
         place = store.bytes, claim.workflow_id, claim.epoch
         journal = JournalWriter(*place, signing=store.signing, segment_bytes=store.segment_bytes)
@@ -197,6 +197,7 @@ class Executor:
                     return self._outcome
                 if self._ends.must_rebuild:
                     self.attempts.forget_retried()
+                    await self._saved.deleted()  # before a committed task saves again
                     schedule = await self._build()
                     continue
             (await self._queue.get())()

@@ -17,9 +17,13 @@ from airflow_provider_rayworkflow.workflow.scheduling.attempts import (
     Raised,
     Returned,
 )
-from airflow_provider_rayworkflow.workflow.storage.byte_store import ByteStore
+from airflow_provider_rayworkflow.workflow.storage.byte_store import ByteStore, Entry
 from airflow_provider_rayworkflow.workflow.storage.keys import WorkflowFile, task_hash
-from airflow_provider_rayworkflow.workflow.storage.saved_keys import folder_of_hash, saved_folder
+from airflow_provider_rayworkflow.workflow.storage.saved_keys import (
+    folder_of_hash,
+    parse_saved_file,
+    saved_folder,
+)
 
 log = get_logger(__name__)
 
@@ -30,11 +34,13 @@ class SavedTasks:
     A task that has saved nothing costs nothing here: its worker says so with its result, and of a task that
     has run before, the listing with which a run begins.
 
+    :param epoch: of the run; what later ones save is theirs, however late something is deleted here.
     :param threads: where storage calls block.
     """
 
-    def __init__(self, workflow_id: str, store: ByteStore, threads: ThreadPool) -> None:
+    def __init__(self, workflow_id: str, epoch: int, store: ByteStore, threads: ThreadPool) -> None:
         self._workflow_id = workflow_id
+        self._epoch = epoch
         self._store = store
         self._threads = threads
         self._hashes: set[str] = set()
@@ -47,13 +53,13 @@ class SavedTasks:
         :param files: what lies in the workflow's folder.
         :param committed: ids of the tasks that have a checkpoint.
         """
-        hashes = {file.task_hash for file in files if file.kind == "saved"}
-        if not hashes:
+        saved = [file for file in files if file.kind == "saved" and file.epoch <= self._epoch]
+        if not saved:
             return
-        over = hashes & set(map(task_hash, committed))
-        for one in over:
-            self._store.delete_folder(folder_of_hash(self._workflow_id, one))
-        self._hashes |= hashes - over
+        over = set(map(task_hash, committed))
+        if left := [file.key for file in saved if file.task_hash in over]:
+            self._delete_keys(left)
+        self._hashes.update(file.task_hash for file in saved if file.task_hash not in over)
 
     def ended(self, task_id: str, end: AttemptEnd) -> None:
         """An attempt has ended; that of a lost worker may have saved something."""
@@ -76,6 +82,11 @@ class SavedTasks:
         self._hashes -= over
         self._delete([folder_of_hash(self._workflow_id, one) for one in over])
 
+    async def deleted(self) -> None:
+        """Return when nothing is being deleted any more."""
+        while self._deleting is not None:
+            await self._deleting
+
     async def close(self, *, is_successful: bool) -> None:
         """The run has ended; returns when all is deleted.
 
@@ -83,8 +94,7 @@ class SavedTasks:
         """
         if is_successful and self._hashes:
             self._delete([saved_folder(self._workflow_id)])
-        while self._deleting is not None:
-            await self._deleting
+        await self.deleted()
 
     def _delete(self, folders: Sequence[str]) -> None:
         self._to_delete += folders
@@ -107,6 +117,18 @@ class SavedTasks:
     def _delete_each(self, folders: Sequence[str]) -> None:
         for folder in folders:
             try:
-                self._store.delete_folder(folder)
+                keys = [entry.key for entry in self._store.list(folder) if self._is_ours(entry)]
             except StorageError as exc:
                 log.warning("What a task saved can't be deleted: %s", exc)
+            else:
+                self._delete_keys(keys)
+
+    def _is_ours(self, entry: Entry) -> bool:
+        file = parse_saved_file(entry.key, entry.size)
+        return file is not None and file.version.epoch <= self._epoch
+
+    def _delete_keys(self, keys: Sequence[str]) -> None:
+        try:
+            self._store.delete(keys)
+        except StorageError as exc:
+            log.warning("What a task saved can't be deleted: %s", exc)

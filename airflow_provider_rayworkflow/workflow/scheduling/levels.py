@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from airflow_provider_rayworkflow.workflow.exceptions import CorruptedDataError
 from airflow_provider_rayworkflow.workflow.model.graph import Graph, NamedFunction, Task, Tasks
@@ -102,16 +103,27 @@ def repeated(task_id: str, *_: str) -> CorruptedDataError:
     return CorruptedDataError(f"continuation with {task_id}", "it has a task of another graph")
 
 
-def forgotten(
+class Restarted(NamedTuple):
+    """From when on what a task has stored counts again.
+
+    :ivar epoch: of the latest restart that concerns it.
+    :ivar start: the task from which that was.
+    """
+
+    epoch: int
+    start: str
+
+
+def restarted(
     graph: Graph,
     task_ids: Sequence[str],
     records: Mapping[str, TaskRecord],
     restarts: Mapping[str, int],
-) -> dict[str, str]:
-    """The tasks whose checkpoints don't count because of restarts, each with the task of that one.
+) -> dict[str, Restarted]:
+    """The tasks of which earlier checkpoints and saved states don't count because of restarts.
 
     These are the task that was named and all that depend on it, also where it is part of a
-    continuation: then also what takes the result of that. Checkpoints that were made since count.
+    continuation: then also what takes the result of that. Some may have stored nothing.
     """
     if not restarts:
         return {}
@@ -120,7 +132,7 @@ def forgotten(
         for level in levels(graph, task_ids, records.get, continuation_of)
         for task_id in level.task_ids
     }
-    found: dict[str, str] = {}
+    found: dict[str, Restarted] = {}
     for start, epoch in restarts.items():
         changed = {start}
         void = [start]
@@ -133,6 +145,17 @@ def forgotten(
             # The task that made these keeps its checkpoint, but has another result.
             changed, level = {level.creator}, home.get(level.creator)
         for task_id in void:
-            if (record := records.get(task_id)) is not None and record.epoch < epoch:
-                found[task_id] = start
+            found[task_id] = max(found.get(task_id, Restarted(0, "")), Restarted(epoch, start))
     return found
+
+
+def forgotten(found: Mapping[str, Restarted], records: Mapping[str, TaskRecord]) -> dict[str, str]:
+    """Those tasks whose checkpoints don't count, each with the task of the restart.
+
+    :param found: of :func:`restarted`. Checkpoints that were made since count.
+    """
+    return {
+        task_id: start
+        for task_id, (epoch, start) in found.items()
+        if (record := records.get(task_id)) is not None and record.epoch < epoch
+    }

@@ -69,6 +69,7 @@ class Node:
     :ivar decision: what becomes of its checkpoint of an earlier run.
     :ivar fingerprints: what its result is made of, known once it has all that it takes.
     :ivar identity: of its result; it outlives that in memory.
+    :ivar saved_since: what it saved under earlier epochs does not count, because of a restart.
     """
 
     task_id: str
@@ -93,6 +94,7 @@ class Node:
     covered_by: object = None
     fingerprints: Fingerprints | None = None
     identity: str = ""
+    saved_since: int = 0
 
     @property
     def catches(self) -> bool:
@@ -260,7 +262,7 @@ class Node:
             catches=self.catches,
             traceparent=claim.traceparent,
             code=code,
-            saved_since=claim.restarts.get(self.task_id, claim.base_epoch),
+            saved_since=max(claim.base_epoch, self.saved_since),
             stop_grace_s=task.options.stop_grace_s,
             asks=tuple(self.spent.asks.items()),
             heartbeat_timeout_s=task.options.heartbeat_timeout_s,

@@ -24,6 +24,7 @@ from airflow_provider_rayworkflow.workflow.scheduling.levels import (
     continuation_of,
     forgotten,
     repeated,
+    restarted,
     with_functions,
 )
 from airflow_provider_rayworkflow.workflow.scheduling.task_fingerprints import literals_of
@@ -62,7 +63,8 @@ class Reuse:
     ) -> None:
         self._rules = rules
         self._graph = graph
-        self._forgotten = forgotten(graph, task_ids, records, rules.restarts)
+        self._restarted = restarted(graph, task_ids, records, rules.restarts)
+        self._forgotten = forgotten(self._restarted, records)
         self._records = {
             task_id: record for task_id, record in records.items() if task_id not in self._forgotten
         }
@@ -79,6 +81,11 @@ class Reuse:
     def take(self, task_id: str) -> Decision:
         """The decision about a task; asked for once."""
         return self.decisions.pop(task_id)
+
+    def saved_since(self, task_id: str) -> int:
+        """The epoch of the latest restart that concerns a task, 0 without one: what it saved before is void."""
+        found = self._restarted.get(task_id)
+        return 0 if found is None else found.epoch
 
     def continuation_of(self, record: TaskRecord) -> Graph:
         """A stored continuation, with the functions of now in the place of older ones.

@@ -217,11 +217,15 @@ class Schedule:
 
     # ---- building
 
-    def _add(self, graph: Graph, task_ids: Sequence[str], *, creator: Node | None) -> Node:
+    def _add(
+        self, graph: Graph, task_ids: Sequence[str], *, creator: Node | None, since: int = 0
+    ) -> Node:
         """Add those tasks of a graph whose results are needed; returns the last one's node."""
         kinds = Tasks.of(graph.tasks).kinds
         decisions = [self._reuse.take(task_id) for task_id in task_ids]
         nodes = _make_nodes(graph, task_ids, decisions, creator, self.tried)
+        for node in nodes.values():
+            node.saved_since = max(since, self._reuse.saved_since(node.task_id))
         self.has_rules = self.has_rules or any(kind.options.takes_failures for kind in kinds)
         self.cleanup_s = max([self.cleanup_s, *[kind.options.cleanup_s or 0 for kind in kinds]])
         self.total += len(graph.tasks)
@@ -282,7 +286,7 @@ class Schedule:
         node.state = NodeState.REPLACED
         node.release_inputs()
         self.done += 1
-        self._add(graph, task_ids, creator=_holder_of(node))
+        self._add(graph, task_ids, creator=_holder_of(node), since=node.saved_since)
 
     def _make_ready(self, node: Node) -> None:
         node.state = NodeState.READY

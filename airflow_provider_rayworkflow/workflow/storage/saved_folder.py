@@ -136,6 +136,8 @@ class SavedFolder:
                     raise
                 log.warning("%s This version of the folder is not used.", exc)
             else:
+                if self._local is not None:
+                    shutil.rmtree(self._local[1], ignore_errors=True)
                 self._local = file.version, folder
                 return folder
         return None

@@ -6,10 +6,16 @@ given up and goes on somewhere never replaces what a later one has saved.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
-from airflow_provider_rayworkflow.workflow.exceptions import KeyNotFoundError, OwnershipLostError
+from airflow_provider_rayworkflow.workflow.exceptions import (
+    KeyNotFoundError,
+    OwnershipLostError,
+    StorageError,
+)
 from airflow_provider_rayworkflow.workflow.storage import keys
 from airflow_provider_rayworkflow.workflow.storage.byte_store import ByteStore
 from airflow_provider_rayworkflow.workflow.storage.saved_keys import (
@@ -20,6 +26,9 @@ from airflow_provider_rayworkflow.workflow.storage.saved_keys import (
     saved_file,
     task_folder,
 )
+
+# Not the package's logger, whose lines are no part of a task's log.
+log = logging.getLogger("rayworkflow.saved")
 
 # So much of a claim tells it from all others: it says by whom and when it was made.
 _HEAD_BYTES = 4096
@@ -143,9 +152,13 @@ class SavedVersions:
         try:
             self._fence.check()
         except OwnershipLostError:
-            self.discard(version)
+            with suppress(StorageError):
+                self.discard(version)
             raise
-        self._delete([file for file in self._known() if file.version < version])
+        try:
+            self._delete([file for file in self._known() if file.version < version])
+        except StorageError as exc:  # the new version counts; the next one tries again
+            log.warning("Earlier versions of what was saved can't be deleted: %s", exc)
 
     def discard(self, version: Version) -> None:
         """Delete what there is of a version."""

@@ -139,6 +139,25 @@ def test_a_restart_from_the_task_begins_without_its_state(run):
     assert calls[4:] == [("begin", 0), 1, 2, 3, 4, 5]
 
 
+def test_a_restart_from_a_task_begins_without_the_states_of_tasks_after_it(run):
+    first = ignore.options(**workflow.options(task_id="first"))
+    with pytest.raises(WorkflowExecutionError):
+        run.run(count.bind(5, first.bind(), fails_at=3), workflow_id="w")
+    assert run.resume("w", from_task="first") == 5
+    assert calls[4:] == [("begin", 0), 1, 2, 3, 4, 5]
+
+
+def test_a_restart_from_a_task_begins_without_the_states_of_its_continuation(run):
+    @ray.remote
+    def create():
+        return workflow.continuation(count.bind(5, fails_at=3))
+
+    with pytest.raises(WorkflowExecutionError):
+        run.run(create.options(**workflow.options(task_id="create")).bind(), workflow_id="w")
+    assert run.resume("w", from_task="create") == 5
+    assert calls[4:] == [("begin", 0), 1, 2, 3, 4, 5]
+
+
 def test_a_deleted_workflow_leaves_nothing(run, store):
     with pytest.raises(WorkflowExecutionError):
         run.run(count.bind(5, fails_at=3), workflow_id="w")

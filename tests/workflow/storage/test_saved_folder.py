@@ -154,6 +154,8 @@ def test_a_second_look_gives_the_same_folder_until_there_is_another_version(open
     assert folder.latest() == first
     write(folder, {"a": b"2"})
     assert content(folder.latest()) == {"a": b"2"}
+    assert first is not None
+    assert not first.exists()
 
 
 # ---- what can't be stored

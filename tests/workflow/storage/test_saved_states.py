@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import permutations
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_rayworkflow.workflow.exceptions import OwnershipLostError
+from airflow_provider_rayworkflow.workflow.exceptions import DataSaveError, OwnershipLostError
 from airflow_provider_rayworkflow.workflow.format.signing import SigningKeys
 from airflow_provider_rayworkflow.workflow.model.records import Encoding
 from airflow_provider_rayworkflow.workflow.storage import ByteStore, open_store
@@ -200,3 +200,36 @@ def test_the_greatest_version_counts_in_whatever_order_they_were_written(order: 
     for attempt in order:
         save(writers[attempt], b"%d" % attempt)
     assert text(states(store, attempt=4)) == b"3"
+
+
+# ---- a storage that deletes nothing
+
+
+class KeepingStore(MemoryStore):
+    """A store that refuses deletions."""
+
+    def delete(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            raise DataSaveError(f"Can't delete {key!r}: access denied.", key=key)
+
+
+def test_a_state_is_saved_though_the_earlier_one_can_not_be_deleted(
+    caplog: pytest.LogCaptureFixture,
+):
+    store = KeepingStore()
+    claim(store, 1)
+    first = states(store)
+    save(first, b"1")
+    save(first, b"2")
+    assert states(store, attempt=2).read() == (Encoding.JSON, b"2")
+    assert "access denied" in caplog.text
+
+
+def test_a_state_that_came_too_late_is_refused_though_it_can_not_be_deleted():
+    store = KeepingStore()
+    claim(store, 1)
+    old = states(store)
+    save(old, b"1")
+    claim(store, 2)
+    with pytest.raises(OwnershipLostError):
+        save(old, b"2")

@@ -8,7 +8,6 @@ from concurrent.futures import Future
 from typing import Any
 
 from airflow_provider_rayworkflow.workflow.runtime.manager_handle import manager_of
-from airflow_provider_rayworkflow.workflow.runtime.names import current_location
 
 #: Calls a method of the manager: its name, and its arguments.
 Ask = Callable[..., Future[Any]]
@@ -16,9 +15,11 @@ Ask = Callable[..., Future[Any]]
 _AGAIN_S = 1.0
 
 
-def manager_caller() -> Ask:
-    """What calls the manager of the task that runs here now, from whatever thread."""
-    location = current_location()
+def manager_caller(location: str | None) -> Ask:
+    """What calls the manager of a storage, from any thread.
+
+    :param location: as for :func:`.manager_of`.
+    """
 
     def ask(method: str, *args: Any) -> Future[Any]:
         future: Future[Any] = manager_of(location).ask.remote(method, *args).future()

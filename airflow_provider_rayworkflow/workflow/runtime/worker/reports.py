@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 
 import ray
 
+from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.model.log_line import TaskLines
 from airflow_provider_rayworkflow.workflow.model.records import RunningTask
 from airflow_provider_rayworkflow.workflow.runtime.manager_handle import manager_of
@@ -25,6 +26,8 @@ from airflow_provider_rayworkflow.workflow.runtime.names import current_location
 from airflow_provider_rayworkflow.workflow.runtime.worker.heartbeats import Beats, beats_of
 from airflow_provider_rayworkflow.workflow.runtime.worker.log_capture import read_descriptors
 from airflow_provider_rayworkflow.workflow.runtime.worker.task_log import TaskLog
+
+log = get_logger(__name__)
 
 #: How long lines wait in a worker at most, in seconds. A task that ends sooner is never reported as running.
 INTERVAL_S = 1.0
@@ -86,19 +89,26 @@ def _start_reporter() -> None:
 def _report() -> None:
     while True:
         time.sleep(INTERVAL_S)
-        running = list(_running)
-        for one in running:
-            if not one.is_told and time.time() - one.started_at >= INTERVAL_S:
-                one.is_told = True
-                _tell(one)
-        if len(running) == 1:
-            read_descriptors(running[0].task_log)
-        for one in running:
-            if one.beats is not None and one.beats.is_due():
-                _tell_beat(one)
-        for location in {one.location for one in running}:
-            there = [one.task_log for one in running if one.location == location]
-            send_waiting(there, functools.partial(_send, location))
+        try:
+            _report_all(list(_running))
+        except Exception:  # without this thread, all later tasks of the process are silent
+            log.exception("A report of running tasks has failed")
+
+
+def _report_all(running: Sequence[_Running]) -> None:
+    for one in running:
+        if not one.is_told and time.time() - one.started_at >= INTERVAL_S:
+            one.is_told = True
+            _tell(one)
+    # Before what may fail or take long: a task without beats is stopped.
+    for one in running:
+        if one.beats is not None and one.beats.is_due():
+            _tell_beat(one)
+    if len(running) == 1:
+        read_descriptors(running[0].task_log)
+    for location in {one.location for one in running}:
+        there = [one.task_log for one in running if one.location == location]
+        send_waiting(there, functools.partial(_send, location))
 
 
 def _tell(one: _Running) -> None:

@@ -6,6 +6,7 @@ import fcntl
 import os
 import shutil
 import tempfile
+import threading
 import uuid
 from contextlib import suppress
 from pathlib import Path
@@ -25,21 +26,31 @@ class Scratch:
         self._prefix = f"rayworkflow-{os.getuid()}-"
         self._folder = self._root / f"{self._prefix}{uuid.uuid4().hex}"
         self._lock: int | None = None
+        self._mutex = threading.Lock()  # threads of the attempt may go on after it
+        self._is_closed = False
 
     def new_folder(self) -> Path:
-        """An empty folder."""
-        if self._lock is None:
-            self._delete_left()
-            self._lock = _locked(self._lock_of(self._folder))
-            self._folder.mkdir(mode=0o700)
-        return Path(tempfile.mkdtemp(dir=self._folder))
+        """An empty folder.
+
+        :raises RuntimeError: after :meth:`close`.
+        """
+        with self._mutex:
+            if self._is_closed:
+                raise RuntimeError("The attempt has ended: it gets no local folder any more.")
+            if self._lock is None:
+                self._delete_left()
+                self._lock = _locked(self._lock_of(self._folder))
+                self._folder.mkdir(mode=0o700)
+            return Path(tempfile.mkdtemp(dir=self._folder))
 
     def close(self) -> None:
         """Delete them all."""
-        if self._lock is not None:
-            self._delete(self._folder)
-            os.close(self._lock)
-            self._lock = None
+        with self._mutex:
+            self._is_closed = True
+            if self._lock is not None:
+                self._delete(self._folder)
+                os.close(self._lock)
+                self._lock = None
 
     def _delete_left(self) -> None:
         for lock in self._root.glob(f"{self._prefix}*.lock"):
@@ -49,8 +60,10 @@ class Scratch:
                 continue
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                self._delete(lock.with_suffix(""))
-            except OSError:  # its process lives
+                # Another process may have deleted this one, and a third made one of the same name.
+                if os.fstat(descriptor).st_ino == lock.stat().st_ino:
+                    self._delete(lock.with_suffix(""))
+            except OSError:  # its process lives, or it was deleted meanwhile
                 pass
             finally:
                 os.close(descriptor)

@@ -14,6 +14,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     text_of,
 )
 from airflow_provider_rayworkflow.workflow.model.codec import decode
+from airflow_provider_rayworkflow.workflow.runtime.names import current_location
 from airflow_provider_rayworkflow.workflow.runtime.worker.drains import DrainNotice
 from airflow_provider_rayworkflow.workflow.runtime.worker.log_capture import current_log
 from airflow_provider_rayworkflow.workflow.runtime.worker.manager_calls import (
@@ -42,36 +43,43 @@ class Services:
         self._run = run
         self._ask = ask
         self._log = current_log()
+        self._location = current_location()  # another thread of the task has none
+        self._lock = threading.RLock()
+        self._notices = threading.Lock()
         self._error: BaseException | None = None
         self._is_closed = False
+        self._busy_calls = 0
 
     def saved(self) -> Any:
         """See :attr:`.WorkflowContext.saved`."""
-        with self._using():
-            found = self._states.read()
-        if found is None:
-            return None
-        try:
-            return decode(*found)
-        except MemoryError:
-            raise
-        except BaseException as exc:
-            raise ValueError(
-                f"The saved state of Task[id={self._run.task_id}] can't be unpickled: "
-                f"{type(exc).__qualname__}: {text_of(exc)}. Run its code as it was, or restart the "
-                "workflow from this task."
-            ) from exc
+        with self._busy():
+            with self._using():
+                found = self._states.read()
+            if found is None:
+                return None
+            try:
+                return decode(*found)
+            except MemoryError:
+                raise
+            except BaseException as exc:
+                raise ValueError(
+                    f"The saved state of Task[id={self._run.task_id}] can't be unpickled: "
+                    f"{type(exc).__qualname__}: {text_of(exc)}. Run its code as it was, or restart "
+                    "the workflow from this task."
+                ) from exc
 
     def save(self, state: Any) -> None:
         """See :meth:`.WorkflowContext.save`."""
-        encoded = encode_for(self._run.task_id, state, verb="saved")
-        with self._using():
-            self._states.write(encoded.encoding, encoded.parts)
+        with self._busy():
+            encoded = encode_for(self._run.task_id, state, verb="saved")
+            with self._using():
+                self._states.write(encoded.encoding, encoded.parts)
 
     @property
     def folder(self) -> SavedFolder:
         """See :attr:`.WorkflowContext.folder`."""
         with self._lock:
+            self._check_open()
             return self._folder
 
     @property
@@ -80,7 +88,8 @@ class Services:
         if self._run.is_event:
             return False
         has_node = self._ask is None
-        return self._notice.is_given or (has_node and self._drain.is_given)
+        with self._notices:  # not the lock of calls that block
+            return self._notice.is_given or (has_node and self._drain.is_given)
 
     @property
     def leaves_node(self) -> bool:
@@ -94,7 +103,7 @@ class Services:
             _ = self.should_stop  # the manager gets to know that it is of use to tell
         if run.heartbeat_timeout_s is not None and not run.is_event:
             with suppress(Exception):  # the manager is being restarted, which ends this attempt
-                ask = self._ask or manager_caller()
+                ask = self._ask or manager_caller(self._location)
                 ask("attempts.beat", run.workflow_id, run.task_id, run.epoch, run.attempt)
 
     def heartbeat(self) -> None:
@@ -108,11 +117,10 @@ class Services:
         return any(one.versions.has_any for one in made)
 
     def close(self) -> None:
-        """The attempt has ended: a thread of it that goes on can save nothing any more."""
-        if "_lock" in self.__dict__:
-            with self._lock:
-                self._is_closed = True
-        self._is_closed = True
+        """The function has ended: a thread of it that goes on can save nothing any more."""
+        with self._lock:
+            self._is_closed = True
+            self._count_busy(1)  # from now on: its value may take long to encode and to store
         for name in ("_notice", "_drain"):
             if name in self.__dict__:
                 self.__dict__[name].close()
@@ -126,29 +134,36 @@ class Services:
     @contextmanager
     def _using(self) -> Iterator[None]:
         with self._lock:
-            if self._is_closed:
-                raise RuntimeError(
-                    f"This attempt of Task[id={self._run.task_id}] has ended: it can't save or load."
-                )
+            self._check_open()
             try:
-                self._is_busy(True)
-                yield
+                with self._busy():
+                    yield
             except (StorageError, OwnershipLostError) as exc:
                 self._error = exc
                 raise
-            finally:
-                self._is_busy(False)
 
-    def _is_busy(self, is_busy: bool) -> None:
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise RuntimeError(
+                f"This attempt of Task[id={self._run.task_id}] has ended: it can't save or load."
+            )
+
+    @contextmanager
+    def _busy(self) -> Iterator[None]:
+        with self._lock:
+            self._count_busy(1)
+            try:
+                yield
+            finally:
+                self._count_busy(-1)
+
+    def _count_busy(self, change: int) -> None:
         self.heartbeat()
+        self._busy_calls += change
         if self._log is not None:
-            self._log.is_busy = is_busy
+            self._log.is_busy = self._busy_calls > 0
 
     # Made when they are needed: most tasks need none of them.
-
-    @cached_property
-    def _lock(self) -> threading.RLock:
-        return threading.RLock()
 
     @cached_property
     def _attempt(self) -> SavingAttempt:
@@ -177,7 +192,7 @@ class Services:
 
     @cached_property
     def _notice(self) -> StopNotice:
-        run, ask = self._run, self._ask or manager_caller()
+        run, ask = self._run, self._ask or manager_caller(self._location)
         return StopNotice(
             lambda: ask("attempts.until_stop", run.workflow_id, run.task_id, run.epoch, run.attempt)
         )

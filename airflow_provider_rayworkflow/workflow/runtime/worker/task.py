@@ -135,9 +135,9 @@ class TaskCall:
         """Call its function."""
         self._started_at = time.time()
         try:
+            self._services.begin()
             function = functions.load(self._run.function)
             args, kwargs, self._retryable = load_call(self._run.arguments, self._inputs)
-            self._services.begin()
             with time_limit(self._run):
                 return function(*args, **kwargs), None
         except BaseException as exc:

@@ -32,7 +32,7 @@ class TaskLog:
 
     :param clock: seconds since the epoch.
     :ivar beats: rises with what it prints and logs, and with each heartbeat.
-    :ivar is_busy: it beats all the time: it saves something.
+    :ivar is_busy: it beats all the time: something is being saved or loaded, or its result stored.
     """
 
     def __init__(self, run: TaskRun, clock: Callable[[], float] = time.time) -> None:

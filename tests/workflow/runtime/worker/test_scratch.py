@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from airflow_provider_rayworkflow.workflow.runtime.worker.scratch import Scratch
 
 MAKE_AND_DIE = """
@@ -65,3 +67,11 @@ def test_foreign_files_and_links_are_left_alone(tmp_path: Path):
     scratch.new_folder()
     assert (outside / "file").read_text() == "kept"
     scratch.close()
+
+
+def test_an_attempt_that_has_ended_gets_no_folder_any_more(tmp_path: Path):
+    scratch = Scratch(tmp_path)
+    scratch.close()
+    with pytest.raises(RuntimeError, match="has ended"):
+        scratch.new_folder()
+    assert list(tmp_path.iterdir()) == []
