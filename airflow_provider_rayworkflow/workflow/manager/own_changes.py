@@ -77,6 +77,7 @@ class OwnChanges:
         self._is_done = self._is_dirty = self._has_unwritten = False
         self._waiting: list[asyncio.Future[None]] = []
         self._flushing: asyncio.Task[None] | None = None
+        self._later: asyncio.TimerHandle | None = None
         self._now = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self.is_full = asyncio.Event()
@@ -100,8 +101,7 @@ class OwnChanges:
         """Note that a workflow's status may change, until :meth:`end`.
 
         :param segment: :func:`quote_id` of its id.
-        :returns: done when that is durable; with an error when it can't be written: then nothing may be
-            changed.
+        :returns: done when that is durable; with an error when it can't be: then nothing may be changed.
         """
         self._open[segment] += 1
         # With a number of its own: an earlier look row may be on the way into the index.
@@ -136,7 +136,9 @@ class OwnChanges:
         The look row is there until this is durable, which is with the next change: often that is the run's end.
         """
         self._note(row, has_begun=True)
-        asyncio.get_running_loop().call_later(_PATIENCE * self._gather_s, self._flush_waiting)
+        if self._later is None:
+            wait_s = _PATIENCE * self._gather_s
+            self._later = asyncio.get_running_loop().call_later(wait_s, self._flush_later)
 
     def doubt(self, segment: str) -> None:
         """Note that a workflow may stand otherwise than was noted: who asks reads its status."""
@@ -294,8 +296,9 @@ class OwnChanges:
         if self._flushing is None:
             self._flushing = asyncio.ensure_future(self._flush_all())
 
-    def _flush_waiting(self) -> None:
-        if self._has_unwritten:
+    def _flush_later(self) -> None:
+        self._later = None
+        if self._has_unwritten and not self._is_done:
             self._flush()
 
     async def _flush_all(self) -> None:
@@ -312,7 +315,8 @@ class OwnChanges:
                 self._is_dirty = self._is_dirty or error is not None
                 pause_s = _RETRY_S if error else self._gather_s
         except BaseException as exc:  # the next change tries again; those who wait hear of it now
-            self._tell(exc)
+            waiting, self._waiting = self._waiting, []
+            _tell(waiting, exc)
             raise
         finally:
             self._flushing = None
@@ -340,10 +344,6 @@ class OwnChanges:
             raise
         _tell(waiting, None)
         return None
-
-    def _tell(self, error: BaseException) -> None:
-        waiting, self._waiting = self._waiting, []
-        _tell(waiting, error)
 
 
 def _tell(waiting: Collection[asyncio.Future[None]], error: BaseException | None) -> None:

@@ -71,7 +71,7 @@ class Watched(MemoryStore):
     def _note(self, call: str, kind: str) -> None:
         if happens := self.before.pop((call, kind), None):
             happens()
-        if kind not in ("leases", "changes", "index"):
+        if kind not in ("leases", "changes", "index", "watchers"):
             self.asked.append((call, kind))
 
 
