@@ -68,6 +68,14 @@ def requests(store: MemoryStore) -> list[StopRequest]:
     return list(Mailbox(store).list_requests())
 
 
+async def cleaning_up(manager: Manager, runner: HandRunner) -> asyncio.Task[None]:
+    """A cancel whose cleanup has begun, and would go on for an hour."""
+    await begun(manager, runner, graph(cleanup_s=3600))
+    cancel = asyncio.create_task(manager.cancel("w"))
+    await until(lambda: "clean" in runner.errands)
+    return cancel
+
+
 def test_a_canceled_workflow_runs_its_cleanup_and_nothing_else_before_it_is_canceled():
     store, runner = MemoryStore(), HandRunner()
 
@@ -109,9 +117,7 @@ def test_a_second_cancel_stops_the_cleanup(how: str):
 
     async def main() -> None:
         async with up(store, runner) as manager:
-            await begun(manager, runner, graph(cleanup_s=3600))
-            first = asyncio.create_task(manager.cancel("w"))
-            await until(lambda: "clean" in runner.errands)
+            first = await cleaning_up(manager, runner)
             if how == "call":
                 await manager.cancel("w")
             else:
@@ -143,9 +149,7 @@ def test_a_manager_that_is_closed_during_a_cleanup_leaves_a_canceled_workflow():
 
     async def main() -> None:
         async with up(store, runner) as manager:
-            await begun(manager, runner, graph(cleanup_s=3600))
-            cancel = asyncio.create_task(manager.cancel("w"))
-            await until(lambda: "clean" in runner.errands)
+            cancel = await cleaning_up(manager, runner)
         await cancel
 
     asyncio.run(main())
@@ -157,9 +161,7 @@ def test_a_workflow_whose_manager_dies_during_its_cleanup_is_canceled_by_another
 
     async def main() -> None:
         async with up(store, runner) as manager:
-            await begun(manager, runner, graph(cleanup_s=3600))
-            cancel = asyncio.create_task(manager.cancel("w"))
-            await until(lambda: "clean" in runner.errands)
+            cancel = await cleaning_up(manager, runner)
             await until(lambda: len(requests(store)) == 1)
             manager.fence()  # it writes nothing any more
             await asyncio.wait([cancel])

@@ -126,10 +126,9 @@ class InfeasibleTasks:
         self._suspects = {errand for errand in errands if _kind(errand.run) in large}
         if size.may_grow:
             return
-        for errand in errands:
-            if errand in before and errand in self._suspects:
-                demand = demands[_kind(errand.run)]
-                self._fail(errand, infeasible_failure(errand.run.task_id, demand, size.nodes))
+        for errand in before & self._suspects:
+            demand = demands[_kind(errand.run)]
+            self._fail(errand, infeasible_failure(errand.run.task_id, demand, size.nodes))
 
     def _note(self, nodes: Iterable[Amounts]) -> None:
         for node in nodes:
