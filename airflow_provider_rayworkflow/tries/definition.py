@@ -100,7 +100,7 @@ class WorkflowDefinition:
 
         :raises RayWorkflowInputError: when it returns anything else.
         """
-        from airflow_provider_rayworkflow.workflow.runtime.graphs.dag import check_dag
+        from airflow_provider_rayworkflow.workflow.runtime.graphs.nodes import check_graph
 
         if self.function is None:
             raise RayWorkflowInputError(f"The workflow {self.name!r} is to be built elsewhere.")
@@ -110,7 +110,7 @@ class WorkflowDefinition:
         with _keeping_sigterm_handler():
             graph = self.function(**self.arguments)
         try:
-            check_dag(graph)
+            check_graph(graph)
         except TypeError as exc:
             raise RayWorkflowInputError(
                 f"The workflow {self.name!r} returned no graph: {exc}"
@@ -123,11 +123,11 @@ class WorkflowDefinition:
         :raises RayWorkflowInputError: when the function returns anything else, or a graph that
             can't be a workflow.
         """
-        from airflow_provider_rayworkflow.workflow.runtime.graphs.dag import encode_dag
+        from airflow_provider_rayworkflow.workflow.runtime.graphs.encoding import encode_graph
 
         graph = self.build_graph()
         try:
-            return encode_dag(graph)
+            return encode_graph(graph)
         except (TypeError, ValueError) as exc:
             raise RayWorkflowInputError(f"The workflow {self.name!r} can't be run: {exc}") from exc
 

@@ -44,6 +44,8 @@ if TYPE_CHECKING:
         suspend,
         wait_for_event,
     )
+    from airflow_provider_rayworkflow.workflow.authoring.node import Node
+    from airflow_provider_rayworkflow.workflow.authoring.task import TaskFunction, task
     from airflow_provider_rayworkflow.workflow.event_listener import EventListener, TimerListener
     from airflow_provider_rayworkflow.workflow.execution.context import WorkflowContext, get_context
     from airflow_provider_rayworkflow.workflow.model.retry import Retry
@@ -58,6 +60,8 @@ else:
                 *("get_metadata", "cancel", "suspend", "delete", "prune"),
                 *("continuation", "sleep", "wait_for_event"),
             ],
+            "authoring.node": ["Node"],
+            "authoring.task": ["TaskFunction", "task"],
             "event_listener": ["EventListener", "TimerListener"],
             "model.retry": ["Retry"],
             "task_options": ["options"],
@@ -96,6 +100,9 @@ __all__ = [
     "delete",
     "prune",
     # Writing tasks
+    "task",
+    "TaskFunction",
+    "Node",
     "options",
     "Retry",
     "continuation",

@@ -45,6 +45,10 @@ if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
     from ray.dag import DAGNode
 
+    from airflow_provider_rayworkflow.workflow.authoring.node import Node
+
+    AnyNode = Node[Any] | DAGNode
+
 Json = dict[str, Any]
 
 
@@ -84,7 +88,7 @@ def init(
 
 
 def run(
-    dag: DAGNode,
+    dag: AnyNode,
     *args: Any,
     workflow_id: str | None = None,
     metadata: Json | None = None,
@@ -105,7 +109,7 @@ def run(
 
 
 def run_async(
-    dag: DAGNode,
+    dag: AnyNode,
     *args: Any,
     workflow_id: str | None = None,
     metadata: Json | None = None,
@@ -119,7 +123,7 @@ def run_async(
 
     When this returns, the workflow is stored, and goes on whatever becomes of the caller.
 
-    :param dag: what ``.bind()`` of a remote function returns.
+    :param dag: what a call of a ``@workflow.task`` gives, or ``.bind()`` of a Ray remote function.
     :param args: and ``kwargs``: what the graph's ``InputNode`` stands for.
     :param workflow_id: by default a new one. With an id that exists, a running workflow is
         attached to, one that failed or was interrupted is resumed with the graph given now, and
@@ -176,7 +180,7 @@ def resume_async(
 
 
 def plan(
-    dag: DAGNode | None,
+    dag: AnyNode | None,
     workflow_id: str,
     *args: Any,
     on_change: OnChange | None = None,
@@ -201,10 +205,10 @@ def plan(
     check_workflow_id(workflow_id)
     if on_change is not None:
         check_on_change(on_change)
-    from airflow_provider_rayworkflow.workflow.runtime.graphs import dag as dags
+    from airflow_provider_rayworkflow.workflow.runtime.graphs.encoding import encode_graph
     from airflow_provider_rayworkflow.workflow.runtime.service import connect
 
-    graph = None if dag is None else dags.encode_dag(dag, args, kwargs)
+    graph = None if dag is None else encode_graph(dag, args, kwargs)
     store = connect.known_store(storage)
     return make_plan(
         store,
@@ -356,20 +360,23 @@ def prune(
     return ids
 
 
-def continuation(dag_node: DAGNode) -> Any:
+def continuation(dag_node: AnyNode) -> Any:
     """Inside a workflow task: return this to have the graph's output as the task's result.
 
     Outside a workflow, the graph runs as plain Ray tasks and its value is returned.
 
     :raises TypeError: for anything but a graph of functions.
     """
-    from airflow_provider_rayworkflow.workflow.runtime.graphs import dag
+    from airflow_provider_rayworkflow.workflow.runtime.graphs.nodes import check_graph
+    from airflow_provider_rayworkflow.workflow.runtime.graphs.plain_run import execute_plainly
 
-    dag.check_dag(dag_node)
-    return dag_node if context.in_task() else dag.execute_plainly(dag_node)
+    check_graph(dag_node)
+    return dag_node if context.in_task() else execute_plainly(dag_node)
 
 
-def wait_for_event(event_listener_type: type[EventListener], *args: Any, **kwargs: Any) -> DAGNode:
+def wait_for_event(
+    event_listener_type: type[EventListener], *args: Any, **kwargs: Any
+) -> Node[Any]:
     """A graph whose value is an event. Waiting for it holds no worker and no CPU.
 
     :param event_listener_type: a subclass of :class:`EventListener`.
@@ -383,12 +390,12 @@ def wait_for_event(event_listener_type: type[EventListener], *args: Any, **kwarg
             f"Event listener type is {event_listener_type!r}, which is not a subclass of "
             "workflow.EventListener."
         )
-    from airflow_provider_rayworkflow.workflow.runtime.worker.events import bind_event
+    from airflow_provider_rayworkflow.workflow.runtime.worker.events import event_node
 
-    return bind_event(event_listener_type, args, kwargs)
+    return event_node(event_listener_type, args, kwargs)
 
 
-def sleep(duration: float | timedelta) -> DAGNode:
+def sleep(duration: float | timedelta) -> Node[None]:
     """A graph that ends after a time, counted from when it begins to run; its value is None.
 
     A resumed sleep waits only for the rest.
@@ -397,9 +404,9 @@ def sleep(duration: float | timedelta) -> DAGNode:
     :raises ValueError: when it is negative.
     """
     duration_s = seconds("duration", duration)
-    from airflow_provider_rayworkflow.workflow.runtime.worker.events import bind_sleep
+    from airflow_provider_rayworkflow.workflow.runtime.worker.events import sleep_node
 
-    return bind_sleep(duration_s)
+    return sleep_node(duration_s)
 
 
 def new_workflow_id() -> str:
@@ -420,9 +427,9 @@ def _submit(
     check_workflow_id(workflow_id)
     options = replace(options, traceparent=current_traceparent())
     user_metadata = check_metadata(metadata)
-    from airflow_provider_rayworkflow.workflow.runtime.graphs import dag as dags
+    from airflow_provider_rayworkflow.workflow.runtime.graphs import encoding, nodes
 
-    dags.check_dag(dag)
+    nodes.check_graph(dag)
     from airflow_provider_rayworkflow.workflow.runtime.service import (
         connect,
         submissions,
@@ -430,7 +437,7 @@ def _submit(
     )
 
     manager = connect.manager()
-    graph = dags.encode_dag(dag, args, kwargs).to_bytes()
+    graph = encoding.encode_graph(dag, args, kwargs).to_bytes()
     task_logs.print_logs_of(workflow_id)
     if options.is_new:
         submissions.submit_new(workflow_id, graph, user_metadata, options)

@@ -2,23 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
-from typing import Any, get_args
+from collections.abc import Iterator
+from typing import Any
 
-from airflow_provider_rayworkflow.workflow.checks import (
-    check_cleanup,
-    check_metadata,
-    check_on_change,
-)
-from airflow_provider_rayworkflow.workflow.format.shortening import MAX_NAME_BYTES
-from airflow_provider_rayworkflow.workflow.model.escalation import (
-    check_causes,
-    check_factors,
-    check_limits,
-)
-from airflow_provider_rayworkflow.workflow.model.records import When
-from airflow_provider_rayworkflow.workflow.model.retry import Retry, seconds
+from airflow_provider_rayworkflow.workflow.authoring.option_checks import check_each
+from airflow_provider_rayworkflow.workflow.checks import check_cleanup
 
 
 class options:
@@ -67,16 +55,7 @@ class options:
     """
 
     def __init__(self, **workflow_options: Any) -> None:
-        if unknown := sorted(set(workflow_options) - set(_CHECKS)):
-            raise ValueError(
-                f"Invalid option keywords {unknown} for workflow tasks. "
-                f"Valid ones are {list(_CHECKS)}."
-            )
-        given = workflow_options.items()
-        # None is the default of each.
-        options = {
-            key: value if value is None else _CHECKS[key](key, value) for key, value in given
-        }
+        options = check_each(workflow_options)
         check_cleanup(options)
         self._options = options
 
@@ -95,84 +74,3 @@ class options:
         from airflow_provider_rayworkflow.workflow.runtime.graphs.options import apply
 
         return apply(function, self._options)
-
-
-def _flag(option: str, value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError(f"{option} must be True or False, not {value!r}.")
-    return value
-
-
-def _retry(option: str, value: Any) -> Retry:
-    if not isinstance(value, Retry):
-        raise ValueError(f"{option} must be a workflow.Retry, not {value!r}.")
-    return value
-
-
-def _version(option: str, value: Any) -> str:
-    if not isinstance(value, (str, int)) or isinstance(value, bool):
-        raise ValueError(f"{option} must be a string or a whole number, not {value!r}.")
-    return str(value)
-
-
-def _on_change(option: str, value: Any) -> Any:
-    check_on_change(value)
-    return value
-
-
-def _metadata(option: str, value: Any) -> Any:
-    check_metadata(value)
-    return value
-
-
-def _when(option: str, value: Any) -> Any:
-    if value not in get_args(When):
-        raise ValueError(f"{option} must be one of {get_args(When)}, not {value!r}.")
-    return value
-
-
-def _positive_seconds(option: str, value: Any) -> float:
-    found = seconds(option, value)
-    if not 0 < found < math.inf:
-        raise ValueError(f"{option} must be more than 0, and have an end, not {value!r}.")
-    return found
-
-
-def _budget(option: str, value: Any) -> int:
-    if type(value) is not int or not -1 <= value < 2**31:
-        raise ValueError(f"{option} must be a whole number, or -1 for no end, not {value!r:.100}.")
-    return value
-
-
-def _task_id(option: str, value: Any) -> str:
-    if not isinstance(value, str) or not value:
-        raise ValueError(f"{option} must be a string that is not empty, not {value!r:.100}.")
-    if len(value) > MAX_NAME_BYTES:
-        raise ValueError(
-            f"{option} {value!r:.80}… has {len(value)} characters, and may have {MAX_NAME_BYTES}."
-        )
-    return value
-
-
-#: What checks an option: takes its name and its value, and returns the value that is kept.
-_CHECKS: dict[str, Callable[[str, Any], Any]] = {
-    "task_id": _task_id,
-    "metadata": _metadata,
-    "catch_exceptions": _flag,
-    "checkpoint": _flag,
-    "retry": _retry,
-    "timeout_s": seconds,
-    "max_preemptions": _budget,
-    "max_oom_retries": _budget,
-    "max_crashes": _budget,
-    "escalate": lambda _, value: check_factors(value),
-    "limit": lambda _, value: check_limits(value),
-    "escalate_on": lambda _, value: check_causes(value),
-    "version": _version,
-    "on_change": _on_change,
-    "when": _when,
-    "cleanup_s": _positive_seconds,
-    "stop_grace_s": seconds,
-    "heartbeat_timeout_s": _positive_seconds,
-    "isolate": _flag,
-}

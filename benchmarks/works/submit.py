@@ -9,7 +9,7 @@ from typing import Any
 
 import cloudpickle
 
-from airflow_provider_rayworkflow.workflow.runtime.graphs.dag import encode_dag
+from airflow_provider_rayworkflow.workflow.runtime.graphs.encoding import encode_graph
 from benchmarks.graphs import count, pass_on
 from benchmarks.rows import Row, by_time, interleaved
 
@@ -51,7 +51,7 @@ def measure(quick: bool) -> list[Row]:
 
 
 def _submit(dag: Any) -> None:
-    encode_dag(dag).to_bytes()
+    encode_graph(dag).to_bytes()
 
 
 def _pickle(size: int) -> None:

@@ -48,7 +48,7 @@ from airflow_provider_rayworkflow.workflow.scheduling.failures import (
     timed_out,
     too_many_rebuilds,
 )
-from airflow_provider_rayworkflow.workflow.scheduling.node import Node
+from airflow_provider_rayworkflow.workflow.scheduling.node import TaskNode
 from airflow_provider_rayworkflow.workflow.scheduling.schedule import Schedule
 from airflow_provider_rayworkflow.workflow.scheduling.snapshot import Snapshot
 
@@ -160,7 +160,7 @@ class AttemptEnds:
 
     # ---- results
 
-    def _returned(self, node: Node, returned: Returned) -> None:
+    def _returned(self, node: TaskNode, returned: Returned) -> None:
         result = node.as_result(returned.result)
         self._schedule.returned(node, result)
         if node.is_output:
@@ -171,7 +171,7 @@ class AttemptEnds:
             lambda: self._tell(self._schedule.finished(node, result)),
         )
 
-    def _continued(self, node: Node, continued: Continued) -> None:
+    def _continued(self, node: TaskNode, continued: Continued) -> None:
         graph = Graph.from_bytes(continued.graph, key=f"continuation of {node.task_id}")
         task_ids = self._schedule.allocate_ids(graph, node)
         record = continued_record(node, continued, task_ids)
@@ -180,12 +180,12 @@ class AttemptEnds:
             lambda: self._tell(self._schedule.continued(node, graph, task_ids)),
         )
 
-    def _as_stored(self, node: Node, record: TaskRecord) -> TaskRecord | None:
+    def _as_stored(self, node: TaskNode, record: TaskRecord) -> TaskRecord | None:
         """The record of a task's result as it is committed; None for a task that keeps none."""
         keeps = node.checkpoint or node.is_output
         return as_found(record, node, self._schedule.output) if keeps else None
 
-    def _tell(self, resolved: Sequence[Node]) -> None:
+    def _tell(self, resolved: Sequence[TaskNode]) -> None:
         for node in resolved:
             if node.result is not None:
                 self._on_result(node.task_id, node.result)
@@ -194,7 +194,7 @@ class AttemptEnds:
 
     def _failed(
         self,
-        node: Node,
+        node: TaskNode,
         failure: TaskFailure,
         *,
         retryable: bool,
@@ -225,7 +225,7 @@ class AttemptEnds:
             self._on_remark("ERROR", node.task_id, node.attempts, text)
             self.failures.fail(node, failure, raised)
 
-    def _retry(self, node: Node, failure: TaskFailure) -> None:
+    def _retry(self, node: TaskNode, failure: TaskFailure) -> None:
         failed = failed_attempt(node, failure)
         log.warning(
             "Task status [RETRY]\t[%s@%s] attempt %d failed (%s; %s): %s",
@@ -241,7 +241,7 @@ class AttemptEnds:
         self._table.note_retried(failed)
         self.retry_after(node, node.wait_s(failure.cause, self._random()))
 
-    def retry_after(self, node: Node, wait_s: float) -> None:
+    def retry_after(self, node: TaskNode, wait_s: float) -> None:
         """Make a task ready after a while.
 
         :param wait_s: in seconds.
@@ -253,7 +253,7 @@ class AttemptEnds:
         if self.must_rebuild:
             self._table.stop_waiting()
 
-    def _catch(self, node: Node, failure: TaskFailure, raised: Raised | None) -> None:
+    def _catch(self, node: TaskNode, failure: TaskFailure, raised: Raised | None) -> None:
         catcher = node.catcher
         if catcher is None:
             raise RuntimeError(f"no task catches for {node.task_id}")  # a bug in the scheduler
@@ -268,7 +268,7 @@ class AttemptEnds:
         record = caught_record(node, catcher, result, failure, raised)
         self._commits.commit(self._as_stored(catcher, record), then)
 
-    def _inputs_lost(self, node: Node, lost: InputsLost) -> None:
+    def _inputs_lost(self, node: TaskNode, lost: InputsLost) -> None:
         if self.failures.gives_up(node):
             return
         upstream = [node.upstream[position] for position in lost.positions]

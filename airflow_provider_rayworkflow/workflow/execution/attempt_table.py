@@ -20,7 +20,7 @@ from airflow_provider_rayworkflow.workflow.scheduling.attempts import (
     Runner,
     TaskRun,
 )
-from airflow_provider_rayworkflow.workflow.scheduling.node import Node
+from airflow_provider_rayworkflow.workflow.scheduling.node import TaskNode
 
 
 class Attempt(Errand):
@@ -49,7 +49,7 @@ class Attempt(Errand):
         "running",
     )
 
-    def __init__(self, table: AttemptTable, node: Node, run: TaskRun, *, follows: bool) -> None:
+    def __init__(self, table: AttemptTable, node: TaskNode, run: TaskRun, *, follows: bool) -> None:
         self.run = run
         self._table = table
         self.node = node
@@ -107,8 +107,8 @@ class AttemptTable:
         self._notices = StopNotices(runner)
         self._heartbeats = Heartbeats(self._kill_silent)
         self._clock = clock
-        self._attempts: dict[Node, Attempt] = {}
-        self._timers: dict[Node, asyncio.TimerHandle] = {}
+        self._attempts: dict[TaskNode, Attempt] = {}
+        self._timers: dict[TaskNode, asyncio.TimerHandle] = {}
         self._due: dict[str, float] = {}
         self._retried: dict[str, FailedAttempt] = {}
 
@@ -137,11 +137,11 @@ class AttemptTable:
 
     # ---- attempts
 
-    def start(self, node: Node, run: TaskRun) -> None:
+    def start(self, node: TaskNode, run: TaskRun) -> None:
         """Start an attempt."""
         self._runner.start(self.add(node, run, follows=False))
 
-    def add(self, node: Node, run: TaskRun, *, follows: bool) -> Attempt:
+    def add(self, node: TaskNode, run: TaskRun, *, follows: bool) -> Attempt:
         """An attempt that is under way from now on.
 
         :param follows: see :class:`Attempt`.
@@ -197,7 +197,7 @@ class AttemptTable:
             one for one in under_way if (one.node.task_id, one.node.attempts) == (task_id, attempt)
         ]
 
-    def stop_useless(self, node: Node) -> None:
+    def stop_useless(self, node: TaskNode) -> None:
         """Stop the attempt of a task whose result is of no use any more."""
         if (attempt := self._attempts.get(node)) is not None:
             attempt.is_useless = True
@@ -209,7 +209,7 @@ class AttemptTable:
             return await asyncio.shield(self._notices.listen(listening))
         return True
 
-    def stop_where(self, is_meant: Callable[[Node], bool]) -> list[Node]:
+    def stop_where(self, is_meant: Callable[[TaskNode], bool]) -> list[TaskNode]:
         """Stop the attempts of certain tasks, each one's end is still told; and let none of them wait.
 
         :returns: those that waited for their next attempt.
@@ -239,7 +239,7 @@ class AttemptTable:
         self._due |= {node.task_id: timer.when() for node, timer in self._timers.items()}
         self.cancel_waiting()
 
-    def wait_left_s(self, node: Node) -> float:
+    def wait_left_s(self, node: TaskNode) -> float:
         """How long a task that :meth:`stop_waiting` has met has yet to wait for its next attempt."""
         due = self._due.get(node.task_id)
         return max(0.0, due - asyncio.get_running_loop().time()) if due else 0.0
@@ -254,7 +254,7 @@ class AttemptTable:
         """Show no failed attempts any more."""
         self._retried.clear()
 
-    def wait(self, node: Node, wait_s: float, retry: Callable[[], None]) -> None:
+    def wait(self, node: TaskNode, wait_s: float, retry: Callable[[], None]) -> None:
         """Let a task wait for its next attempt.
 
         :param wait_s: in seconds.

@@ -21,7 +21,7 @@ from airflow_provider_rayworkflow.workflow.scheduling.commit_records import (
     failed_record,
     skipped_record,
 )
-from airflow_provider_rayworkflow.workflow.scheduling.node import Node
+from airflow_provider_rayworkflow.workflow.scheduling.node import TaskNode
 from airflow_provider_rayworkflow.workflow.scheduling.schedule import Schedule
 from airflow_provider_rayworkflow.workflow.scheduling.snapshot import Snapshot
 from airflow_provider_rayworkflow.workflow.scheduling.trigger_rules import (
@@ -38,7 +38,7 @@ _MAX_DETAILS = 1_000
 
 
 class _Failed(NamedTuple):
-    node: Node
+    node: TaskNode
     failure: TaskFailure
     exception: bytes
     attempt: int
@@ -74,7 +74,7 @@ class RunFailures:
         *,
         table: AttemptTable,
         commits: GroupCommit,
-        tell: Callable[[Sequence[Node]], None],
+        tell: Callable[[Sequence[TaskNode]], None],
         end: Callable[[Outcome], None],
     ) -> None:
         self.is_stopping = False
@@ -102,7 +102,7 @@ class RunFailures:
 
     # ---- failures
 
-    def fail(self, node: Node, failure: TaskFailure, raised: Raised | None) -> None:
+    def fail(self, node: TaskNode, failure: TaskFailure, raised: Raised | None) -> None:
         """A task failed for good, and nothing catches that.
 
         :param raised: None for a failure of the system.
@@ -123,7 +123,7 @@ class RunFailures:
         if stops and not self.is_stopping:
             self._stop_others()
 
-    def _note(self, node: Node, failure: TaskFailure, exception: bytes) -> None:
+    def _note(self, node: TaskNode, failure: TaskFailure, exception: bytes) -> None:
         if len(self._found) < _MAX_DETAILS:
             self._found[node.task_id] = _Failed(node, failure, exception, node.attempts)
         else:
@@ -148,7 +148,7 @@ class RunFailures:
         for node in self._table.stop_where(lambda node: not self._goes_on(node)):
             self._end_without_value(node, None)
 
-    def _goes_on(self, node: Node) -> bool:
+    def _goes_on(self, node: TaskNode) -> bool:
         return outlives_cancel(node) if self.is_cleaning_up else outlives_failures(node)
 
     def begin_cleanup(self) -> float:
@@ -162,19 +162,19 @@ class RunFailures:
         self._stop_others()
         return self._schedule.cleanup_s
 
-    def gives_up(self, node: Node) -> bool:
+    def gives_up(self, node: TaskNode) -> bool:
         """True for a task whose attempt has failed after all were stopped: it is not run any more."""
         if not self.is_stopping or self._goes_on(node):
             return False
         self._end_without_value(node, None)
         return True
 
-    def _end_without_value(self, node: Node, error: Result | None) -> None:
+    def _end_without_value(self, node: TaskNode, error: Result | None) -> None:
         self._tell(self._schedule.ended_without_value(node, error))
 
     # ---- what may start
 
-    def admits(self, node: Node) -> bool:
+    def admits(self, node: TaskNode) -> bool:
         """False for a task that is ready and does not run, which is taken care of."""
         if not (self.is_stopping or self._earlier or self._schedule.has_rules):
             return True
@@ -190,11 +190,11 @@ class RunFailures:
             return False
         return True
 
-    def may_follow(self, node: Node) -> bool:
+    def may_follow(self, node: TaskNode) -> bool:
         """True for a task that may run right after another one, in the same Ray task."""
         return not (self.is_stopping or node.task_id in self._earlier)
 
-    def _skip(self, node: Node) -> None:
+    def _skip(self, node: TaskNode) -> None:
         result = node.as_result(NOTHING)
         log.info("Task status [SKIPPED]\t[%s@%s]", self._claim.workflow_id, node.task_id)
         self._schedule.returned(node, result)

@@ -106,17 +106,25 @@ def check_limits(limits: Any) -> dict[str, float]:
 
 def _amount(name: Any, given: Any) -> float:
     if name == "memory" and isinstance(given, str):
-        size = _SIZE.fullmatch(given.strip())
-        if size is None:
-            raise ValueError(
-                f'limit of memory must be bytes, or a size such as "64GiB" or "500MB", not {given!r:.80}.'
-            )
-        if math.isfinite(found := float(size[1]) * _UNITS[size[2]]):
-            return int(found)
-        raise ValueError(f"limit of memory is too large: {given!r:.80}.")
+        return size_of("limit of memory", given)
     if not _is_number(given) or given <= 0:
         raise ValueError(f"limit of {name!r:.80} must be a number above 0, not {given!r:.80}.")
     return float(given)
+
+
+def size_of(option: str, text: str) -> int:
+    """How many bytes a size such as ``"64GiB"`` is.
+
+    :raises ValueError: when it is none; it names the option.
+    """
+    size = _SIZE.fullmatch(text.strip())
+    if size is None:
+        raise ValueError(
+            f'{option} must be bytes, or a size such as "64GiB" or "500MB", not {text!r:.80}.'
+        )
+    if math.isfinite(found := float(size[1]) * _UNITS[size[2]]):
+        return int(found)
+    raise ValueError(f"{option} is too large: {text!r:.80}.")
 
 
 def check_causes(causes: Any) -> tuple[Cause, ...]:

@@ -61,6 +61,11 @@ def default_task_id(function: Callable[..., Any]) -> str:
     return f"{stable_module_name(function)}.{_slug(name)}"
 
 
+def own_name(function: Callable[..., Any]) -> str:
+    """The name of a function itself in plain ASCII; of one without a name ``function``."""
+    return _slug(function.__name__) or "function"
+
+
 def stable_module_name(value: Any) -> str:
     """The module of a function or class, or the name of a module, without what Airflow makes up."""
     module = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)

@@ -12,10 +12,10 @@ from airflow_provider_rayworkflow.workflow.model.records import (
 )
 from airflow_provider_rayworkflow.workflow.model.task_record import TaskRecord
 from airflow_provider_rayworkflow.workflow.scheduling.attempts import Continued, Raised, Returned
-from airflow_provider_rayworkflow.workflow.scheduling.node import Node
+from airflow_provider_rayworkflow.workflow.scheduling.node import TaskNode
 
 
-def returned_record(node: Node, returned: Returned, result: Result) -> TaskRecord:
+def returned_record(node: TaskNode, returned: Returned, result: Result) -> TaskRecord:
     """A task returned a value.
 
     :param result: the value, as the task's dependents get it.
@@ -29,7 +29,7 @@ def returned_record(node: Node, returned: Returned, result: Result) -> TaskRecor
     )
 
 
-def continued_record(node: Node, continued: Continued, task_ids: Sequence[str]) -> TaskRecord:
+def continued_record(node: TaskNode, continued: Continued, task_ids: Sequence[str]) -> TaskRecord:
     """A task returned a graph.
 
     :param task_ids: of the graph's tasks, in its order.
@@ -45,7 +45,7 @@ def continued_record(node: Node, continued: Continued, task_ids: Sequence[str]) 
 
 
 def caught_record(
-    node: Node, catcher: Node, result: Result, failure: TaskFailure, raised: Raised | None
+    node: TaskNode, catcher: TaskNode, result: Result, failure: TaskFailure, raised: Raised | None
 ) -> TaskRecord:
     """An exception is the result of the task that catches it: the one that raised it, or a creator."""
     return TaskRecord(
@@ -58,7 +58,7 @@ def caught_record(
 
 
 def failed_record(
-    node: Node, failure: TaskFailure, exception: bytes, raised: Raised | None
+    node: TaskNode, failure: TaskFailure, exception: bytes, raised: Raised | None
 ) -> TaskRecord:
     """A task has failed for good.
 
@@ -74,7 +74,7 @@ def failed_record(
     )
 
 
-def skipped_record(node: Node, result: Result, json_output: JsonOutput | None) -> TaskRecord:
+def skipped_record(node: TaskNode, result: Result, json_output: JsonOutput | None) -> TaskRecord:
     """A task did not run, as its rule says: its result is None."""
     return TaskRecord(
         task_id=node.task_id,
@@ -85,14 +85,14 @@ def skipped_record(node: Node, result: Result, json_output: JsonOutput | None) -
     )
 
 
-def revoked_record(node: Node) -> TaskRecord | None:
+def revoked_record(node: TaskNode) -> TaskRecord | None:
     """The stored value of a task's result is gone or damaged; None if it is no stored value."""
     if node.result is None or node.result.blob is None:
         return None
     return TaskRecord(task_id=node.task_id, result=Result(blob=node.result.blob), is_revoked=True)
 
 
-def as_found(record: TaskRecord, node: Node, output: Node) -> TaskRecord:
+def as_found(record: TaskRecord, node: TaskNode, output: TaskNode) -> TaskRecord:
     """The record of a task's result, under the task id where a reader finds it.
 
     The workflow's output has its own id where stored continuations do not lead to the task that

@@ -20,7 +20,7 @@ from airflow_provider_rayworkflow.workflow.scheduling.budgets import (
     killer_text,
     seems_to_kill_nodes,
 )
-from airflow_provider_rayworkflow.workflow.scheduling.node import Node
+from airflow_provider_rayworkflow.workflow.scheduling.node import TaskNode
 
 #: How often a run may lose results that it had, before it is left for a later resume.
 MAX_REBUILDS = 10
@@ -39,7 +39,7 @@ class FailureAction(Enum):
     IGNORE = auto()
 
 
-def timed_out(node: Node, lost: Lost, now: float, *, is_silent: bool = False) -> Raised:
+def timed_out(node: TaskNode, lost: Lost, now: float, *, is_silent: bool = False) -> Raised:
     """The end of an attempt that was stopped because its time was over.
 
     :param now: seconds since the epoch.
@@ -58,7 +58,7 @@ def timed_out(node: Node, lost: Lost, now: float, *, is_silent: bool = False) ->
     )
 
 
-def failed_attempt(node: Node, failure: TaskFailure) -> FailedAttempt:
+def failed_attempt(node: TaskNode, failure: TaskFailure) -> FailedAttempt:
     """The attempt, as the progress of the workflow shows it."""
     return FailedAttempt(
         task_id=node.task_id,
@@ -69,27 +69,27 @@ def failed_attempt(node: Node, failure: TaskFailure) -> FailedAttempt:
     )
 
 
-def _note(node: Node, cause: Cause) -> str:
+def _note(node: TaskNode, cause: Cause) -> str:
     paid = node.paid(cause)
     if not node.spent.asks:
         return paid
     return f"{paid}; the next attempt asks for {amounts_text(node.spent.asks)}"
 
 
-def failed_of(node: Node, failure: TaskFailure) -> str:
+def failed_of(node: TaskNode, failure: TaskFailure) -> str:
     """What the last attempt of a task failed of, and whose budget is used up, if one is."""
     pays = budget_of(failure.cause, node.task.options).limit and node.spent.used
     return f"{failure.cause}; {node.paid(failure.cause)}" if pays else str(failure.cause)
 
 
-def final_failure(node: Node, failure: TaskFailure) -> TaskFailure:
+def final_failure(node: TaskNode, failure: TaskFailure) -> TaskFailure:
     """The failure of an attempt that is the last one, with what to do where its own text can't say."""
     if seems_to_kill_nodes(node.spent, failure.cause, node.task.options):
         return replace(failure, message=killer_text() + failure.message)
     return failure
 
 
-def too_many_rebuilds(node: Node, lost: InputsLost, task_ids: list[str]) -> TaskFailure:
+def too_many_rebuilds(node: TaskNode, lost: InputsLost, task_ids: list[str]) -> TaskFailure:
     """Why a run ends that has lost results more often than :data:`MAX_REBUILDS`.
 
     :param task_ids: of the tasks whose results the last attempt has missed.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from airflow_provider_rayworkflow.workflow.scheduling.decision import TaskAction
-from airflow_provider_rayworkflow.workflow.scheduling.node import Node, NodeState
+from airflow_provider_rayworkflow.workflow.scheduling.node import NodeState, TaskNode
 
 
-def follower_of(node: Node) -> Node | None:
+def follower_of(node: TaskNode) -> TaskNode | None:
     """The one task that is ready as soon as this one, and all before it in its linear run, have ended.
 
     Ask once for each attempt of a task.

@@ -44,7 +44,7 @@ class NodeState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """How a task has fared that has no result yet; the fields are those of :class:`Node`."""
+    """How a task has fared that has no result yet; the fields are those of :class:`TaskNode`."""
 
     attempts: int
     spent: Spent
@@ -52,7 +52,7 @@ class Tried:
 
 
 @dataclass(slots=True, eq=False)
-class Node:
+class TaskNode:
     """One task of a running workflow.
 
     :ivar graph: the graph that contains it, with the blobs that it refers to.
@@ -75,13 +75,13 @@ class Node:
     task_id: str
     task: Task
     graph: Graph
-    creator: Node | None
+    creator: TaskNode | None
     is_tail: bool
     checkpoint: bool
     decision: Decision
     state: NodeState = NodeState.WAITING
-    upstream: list[Node] = field(default_factory=list)
-    dependents: list[Node] = field(default_factory=list)
+    upstream: list[TaskNode] = field(default_factory=list)
+    dependents: list[TaskNode] = field(default_factory=list)
     waiting_for: int = 0
     users: int = 0
     result: Result | None = None
@@ -196,14 +196,14 @@ class Node:
         return not asks and may_run_twice(options)
 
     @property
-    def catcher(self) -> Node | None:
+    def catcher(self) -> TaskNode | None:
         """The nearest task that catches an exception of this one: itself or a creator."""
-        node: Node | None = self
+        node: TaskNode | None = self
         while node is not None and not node.catches:
             node = node.creator
         return node
 
-    def is_below(self, creator: Node) -> bool:
+    def is_below(self, creator: TaskNode) -> bool:
         """True if it belongs to the continuation of that task, or to one that this leads to."""
         node = self.creator
         while node is not None and node is not creator:

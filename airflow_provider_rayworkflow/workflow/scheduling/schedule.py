@@ -15,7 +15,7 @@ from airflow_provider_rayworkflow.workflow.model.records import Result
 from airflow_provider_rayworkflow.workflow.scheduling.budgets import Failed
 from airflow_provider_rayworkflow.workflow.scheduling.decision import Decision, TaskAction, needed
 from airflow_provider_rayworkflow.workflow.scheduling.failures import FailureAction
-from airflow_provider_rayworkflow.workflow.scheduling.node import Node, NodeState, Tried
+from airflow_provider_rayworkflow.workflow.scheduling.node import NodeState, TaskNode, Tried
 from airflow_provider_rayworkflow.workflow.scheduling.snapshot import Snapshot
 from airflow_provider_rayworkflow.workflow.scheduling.trigger_rules import end_without_value
 
@@ -34,15 +34,15 @@ class Schedule:
     def __init__(self, snapshot: Snapshot, tried: Mapping[str, Tried] | None = None) -> None:
         self.tried = dict(tried or {})
         self._ids = snapshot.ids()
-        self._ready: deque[Node] = deque()
-        self._added: deque[Node] = deque()
-        self._to_check: deque[Node] = deque()
+        self._ready: deque[TaskNode] = deque()
+        self._added: deque[TaskNode] = deque()
+        self._to_check: deque[TaskNode] = deque()
         self._has_caught = False
         #: True if a task of it may run though a task upstream has failed.
         self.has_rules = False
         #: How long its tasks may run after a cancel, in seconds.
         self.cleanup_s = 0.0
-        self.running: set[Node] = set()
+        self.running: set[TaskNode] = set()
         self.total = 0
         self.done = 0
         self.reused = 0
@@ -63,20 +63,20 @@ class Schedule:
     def is_finished(self) -> bool:
         return self.output.state is NodeState.DONE
 
-    def is_needless(self, node: Node) -> bool:
+    def is_needless(self, node: TaskNode) -> bool:
         """True if the task ended without a value, or an exception was caught by it or in its place."""
         return node.has_no_value or (self._has_caught and self.is_caught(node))
 
-    def is_caught(self, node: Node) -> bool:
+    def is_caught(self, node: TaskNode) -> bool:
         """True if the task belongs to a continuation whose exception was caught, or caught one."""
-        current: Node | None = node
+        current: TaskNode | None = node
         while current is not None:
             if current.is_caught:
                 return True
             current = current.creator
         return False
 
-    def take_ready(self) -> Node | None:
+    def take_ready(self) -> TaskNode | None:
         """The next task to start, now counted as running; None if no task is ready."""
         while self._ready:
             node = self._ready.popleft()
@@ -85,17 +85,17 @@ class Schedule:
                 return node
         return None
 
-    def take_follower(self, node: Node, follower: Node) -> None:
+    def take_follower(self, node: TaskNode, follower: TaskNode) -> None:
         """Count the task as running, right after this one; see :func:`follower_of`."""
         self._take(follower, linear_run=node.linear_run)
 
-    def _take(self, node: Node, *, linear_run: object) -> None:
+    def _take(self, node: TaskNode, *, linear_run: object) -> None:
         node.state = NodeState.RUNNING
         node.attempts += 1
         node.linear_run = linear_run
         self.running.add(node)
 
-    def allocate_ids(self, graph: Graph, creator: Node) -> list[str]:
+    def allocate_ids(self, graph: Graph, creator: TaskNode) -> list[str]:
         """Unique ids for the tasks of a continuation.
 
         :param creator: the task that returned it. What its former continuation had in the same
@@ -109,12 +109,12 @@ class Schedule:
 
     # ---- telling what happened
 
-    def returned(self, node: Node, result: Result) -> None:
+    def returned(self, node: TaskNode, result: Result) -> None:
         """The task's result is on its way to the storage; one that followed it may come next."""
         node.identity = node.identity_of(result)
 
-    def finished(self, node: Node, result: Result) -> list[Node]:
-        """The task's result (see :meth:`Node.as_result`) is committed. Returns the tasks that have their result now.
+    def finished(self, node: TaskNode, result: Result) -> list[TaskNode]:
+        """The task's result (see :meth:`TaskNode.as_result`) is committed. Returns the tasks that have their result now.
 
         More than one where the task was the last of a continuation.
         """
@@ -125,7 +125,7 @@ class Schedule:
             self.note(node)  # it may be lost, and made again
         return self._resolve(node, result) + self._settle()
 
-    def continued(self, node: Node, graph: Graph, task_ids: Sequence[str]) -> list[Node]:
+    def continued(self, node: TaskNode, graph: Graph, task_ids: Sequence[str]) -> list[TaskNode]:
         """The task returned a graph, which is committed and whose output becomes its result.
 
         Returns the tasks that have their result now: those of the graph that were there before.
@@ -137,7 +137,7 @@ class Schedule:
         self._expand(node, graph, task_ids)
         return self._settle()
 
-    def attempt_failed(self, node: Node, failed: Failed) -> FailureAction:
+    def attempt_failed(self, node: TaskNode, failed: Failed) -> FailureAction:
         """An attempt failed; decide what follows and count it. Only the task's own are ever caught."""
         self.running.discard(node)
         if self.is_needless(node):
@@ -152,7 +152,7 @@ class Schedule:
         self._has_caught = catcher.is_caught = True
         return FailureAction.CATCH
 
-    def ended_without_value(self, node: Node, error: Result | None) -> list[Node]:
+    def ended_without_value(self, node: TaskNode, error: Result | None) -> list[TaskNode]:
         """A task failed for good, and that is committed, or it is not to run.
 
         :param error: its exception as a value; None if it does not run.
@@ -165,32 +165,32 @@ class Schedule:
             self._begin(ready)
         return self._settle()
 
-    def retry(self, node: Node) -> None:
+    def retry(self, node: TaskNode) -> None:
         """Make a task ready again after a failed attempt."""
         if not self.is_needless(node):
             self._make_ready(node)
 
-    def put_off(self, node: Node) -> None:
+    def put_off(self, node: TaskNode) -> None:
         """A task that was taken has to wait for :meth:`retry`."""
         self.running.discard(node)
         node.attempts -= 1
 
-    def not_begun(self, node: Node) -> None:
+    def not_begun(self, node: TaskNode) -> None:
         """An attempt did not begin, and does not count."""
         node.attempts -= 1
         self._put_back(node)
 
-    def interrupted(self, node: Node) -> None:
+    def interrupted(self, node: TaskNode) -> None:
         """An attempt was lost with a Ray task that several shared: it runs again, but alone."""
         node.is_alone = True
         self.note(node)
         self._put_back(node)
 
-    def note(self, node: Node) -> None:
+    def note(self, node: TaskNode) -> None:
         """Keep how often a task was tried, for the schedule that replaces this one."""
         self.tried[node.task_id] = Tried(node.attempts, node.spent, node.is_alone)
 
-    def _put_back(self, node: Node) -> None:
+    def _put_back(self, node: TaskNode) -> None:
         self.running.discard(node)
         if self.is_needless(node):
             return
@@ -199,7 +199,7 @@ class Schedule:
         else:
             node.state = NodeState.WAITING  # what it was to follow has not ended
 
-    def caught(self, catcher: Node, result: Result) -> tuple[list[Node], list[Node]]:
+    def caught(self, catcher: TaskNode, result: Result) -> tuple[list[TaskNode], list[TaskNode]]:
         """An exception became a task's result, and that is committed.
 
         Returns the tasks that have their result now, and the running ones that are of no use
@@ -218,8 +218,8 @@ class Schedule:
     # ---- building
 
     def _add(
-        self, graph: Graph, task_ids: Sequence[str], *, creator: Node | None, since: int = 0
-    ) -> Node:
+        self, graph: Graph, task_ids: Sequence[str], *, creator: TaskNode | None, since: int = 0
+    ) -> TaskNode:
         """Add those tasks of a graph whose results are needed; returns the last one's node."""
         kinds = Tasks.of(graph.tasks).kinds
         decisions = [self._reuse.take(task_id) for task_id in task_ids]
@@ -235,10 +235,10 @@ class Schedule:
         self._added.extend(nodes.values())
         return nodes[len(graph.tasks) - 1]
 
-    def _settle(self) -> list[Node]:
+    def _settle(self) -> list[TaskNode]:
         """Begin with what was added, and use checkpoints; returns the tasks that have their result."""
         # Queues and no recursion: recovered continuations may be nested a million deep.
-        resolved: list[Node] = []
+        resolved: list[TaskNode] = []
         while self._added or self._to_check:
             if self._added:
                 node = self._added.popleft()
@@ -254,7 +254,7 @@ class Schedule:
                     self._make_ready(node)
         return resolved
 
-    def _begin(self, node: Node) -> None:
+    def _begin(self, node: TaskNode) -> None:
         """The task has all that it takes."""
         if node.state is not NodeState.WAITING:
             return
@@ -264,7 +264,7 @@ class Schedule:
         else:
             self._make_ready(node)
 
-    def _use_record(self, node: Node) -> list[Node]:
+    def _use_record(self, node: TaskNode) -> list[TaskNode]:
         decision, record, result = node.decision, node.decision.record, node.decision.result
         if node.fingerprints is None:
             node.fingerprints = decision.fingerprints
@@ -282,21 +282,21 @@ class Schedule:
         self._expand(node, graph, record.task_ids)
         return []
 
-    def _expand(self, node: Node, graph: Graph, task_ids: Sequence[str]) -> None:
+    def _expand(self, node: TaskNode, graph: Graph, task_ids: Sequence[str]) -> None:
         node.state = NodeState.REPLACED
         node.release_inputs()
         self.done += 1
         self._add(graph, task_ids, creator=_holder_of(node), since=node.saved_since)
 
-    def _make_ready(self, node: Node) -> None:
+    def _make_ready(self, node: TaskNode) -> None:
         node.state = NodeState.READY
         self._ready.append(node)
 
     # ---- results
 
-    def _resolve(self, node: Node, result: Result) -> list[Node]:
+    def _resolve(self, node: TaskNode, result: Result) -> list[TaskNode]:
         resolved = []
-        current: Node | None = node
+        current: TaskNode | None = node
         while current is not None:
             if current.state is not NodeState.REPLACED:
                 self.done += 1
@@ -324,21 +324,21 @@ def _make_nodes(
     graph: Graph,
     task_ids: Sequence[str],
     decisions: Sequence[Decision],
-    creator: Node | None,
+    creator: TaskNode | None,
     known: Mapping[str, Tried],
-) -> dict[int, Node]:
+) -> dict[int, TaskNode]:
     """The nodes of those tasks of a graph whose results are needed, by their positions.
 
     :param known: how tasks have fared so far.
     """
     inherited = creator.checkpoint if creator else True
     last = len(graph.tasks) - 1
-    nodes: dict[int, Node] = {}
+    nodes: dict[int, TaskNode] = {}
     # In the order of the graph, so that a run and a resume start things in the same order.
     for index in sorted(needed(graph, decisions)):
         task = graph.tasks[index]
         own = task.options.checkpoint
-        nodes[index] = Node(
+        nodes[index] = TaskNode(
             task_id=task_ids[index],
             task=task,
             graph=graph,
@@ -353,7 +353,7 @@ def _make_nodes(
     return nodes
 
 
-def _holder_of(node: Node) -> Node:
+def _holder_of(node: TaskNode) -> TaskNode:
     """The node that a continuation's result goes to: the task's own, or its creator's if that is the same."""
     creator = node.creator
     is_same = (
@@ -365,7 +365,7 @@ def _holder_of(node: Node) -> Node:
     return creator if creator is not None and is_same else node
 
 
-def _connect(nodes: Mapping[int, Node]) -> None:
+def _connect(nodes: Mapping[int, TaskNode]) -> None:
     for node in nodes.values():
         if node.decision.action is TaskAction.REUSED:
             continue

@@ -15,7 +15,7 @@ from ray.dag import DAGNode
 
 from airflow_provider_rayworkflow.workflow.model import fingerprints
 from airflow_provider_rayworkflow.workflow.model.graph import Graph, Task
-from airflow_provider_rayworkflow.workflow.runtime.graphs.dag import encode_dag
+from airflow_provider_rayworkflow.workflow.runtime.graphs.encoding import encode_graph
 from airflow_provider_rayworkflow.workflow.runtime.graphs.inputs import load_call
 from airflow_provider_rayworkflow.workflow.scheduling.task_fingerprints import literals_of
 
@@ -44,7 +44,7 @@ def stored(graph: Graph) -> Graph:
 
 def called_with(*args: Any, **kwargs: Any) -> tuple[list[Any], dict[str, Any]]:
     """Both as :func:`user` gets them, the result of ``source(n)`` being ``<n>``."""
-    graph = stored(encode_dag(user.bind(*args, **kwargs)))
+    graph = stored(encode_graph(user.bind(*args, **kwargs)))
     *_, task = graph.tasks
     values = [f"<{load_call(graph.arguments_of(graph.tasks[i]), [])[0][0]}>" for i in task.upstream]
     found, named, retryable = load_call(graph.arguments_of(task), values)
@@ -93,7 +93,7 @@ def test_an_object_that_two_arguments_share_stays_one():
 
 
 def test_calls_of_one_kind_are_stored_as_their_scalars():
-    graph = encode_dag(user.bind(*[source.bind(number) for number in (1, True, 1.0)]))
+    graph = encode_graph(user.bind(*[source.bind(number) for number in (1, True, 1.0)]))
     assert graph.to_json()["tasks"] == [
         (0, (1,), (), ""),
         (0, (True,), (), ""),
@@ -105,7 +105,7 @@ def test_calls_of_one_kind_are_stored_as_their_scalars():
 
 def test_a_long_text_is_stored_once_however_many_take_it():
     text = "x" * 100_000
-    graph = encode_dag(user.bind(*[source.bind(text) for _ in range(10)]))
+    graph = encode_graph(user.bind(*[source.bind(text) for _ in range(10)]))
     assert len(graph.to_bytes()) < 2 * len(text)
 
 
@@ -128,7 +128,7 @@ def test_plain_arguments_have_the_fingerprint_of_a_walk(
     random.shuffle(given)
     split = max(0, len(given) - named)
     kwargs = dict(zip("abc", given[split:], strict=False))
-    *upstream, task = encode_dag(user.bind(*given[:split], **kwargs)).tasks
+    *upstream, task = encode_graph(user.bind(*given[:split], **kwargs)).tasks
     assert len(upstream) == inputs
 
     def stands_for(value: Any) -> Any:
@@ -155,10 +155,10 @@ def test_the_garbage_collector_is_left_as_it_was(switch: Callable[[], None]):
     try:
         switch()
         was_on = gc.isenabled()
-        encode_dag(source.bind(1))
+        encode_graph(source.bind(1))
         assert gc.isenabled() is was_on
         with pytest.raises(TypeError, match="can't be called so"):
-            encode_dag(source.bind(source.bind()))
+            encode_graph(source.bind(source.bind()))
         assert gc.isenabled() is was_on
     finally:
         gc.enable()

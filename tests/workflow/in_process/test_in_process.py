@@ -779,14 +779,16 @@ def test_a_task_that_returns_nodes_in_something_fails_by_name(workflows: InProce
     def start():
         return hold(add.bind(1))
 
-    with pytest.raises(workflow.WorkflowExecutionError, match="Bind one more task") as error:
+    with pytest.raises(
+        workflow.WorkflowExecutionError, match="Give the nodes to one more task"
+    ) as error:
         workflows.run(start.bind(), workflow_id="w")
     assert error.value.task_id.endswith("start")
     assert calls == []
 
 
 def test_a_list_of_nodes_is_no_workflow(workflows: InProcessWorkflows):
-    with pytest.raises(TypeError, match="is a list; bind one more task that takes its nodes"):
+    with pytest.raises(TypeError, match="is a list; give its nodes to one more task"):
         workflows.run([add.bind(1), add.bind(2)], workflow_id="w")
     assert workflow.list_all() == []
 

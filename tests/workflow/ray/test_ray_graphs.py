@@ -9,7 +9,7 @@ import ray
 from ray.dag import InputNode
 
 from airflow_provider_rayworkflow import workflow
-from airflow_provider_rayworkflow.workflow.runtime.graphs.dag import encode_dag
+from airflow_provider_rayworkflow.workflow.runtime.graphs.encoding import encode_graph
 
 
 @ray.remote
@@ -395,7 +395,7 @@ def test_a_graph_whose_tasks_use_the_two_before_is_no_tree():
     for _ in range(2_000):
         before, last = last, total.bind(before, last)
     # As a tree it has 10**400 nodes, for which no time limit would do.
-    assert len(encode_dag(last).tasks) == 2_002
+    assert len(encode_graph(last).tasks) == 2_002
 
 
 def test_an_unrolled_loop_gives_the_value_of_the_loop(manager):

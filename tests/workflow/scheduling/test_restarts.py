@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import ray
 
-from airflow_provider_rayworkflow.workflow.runtime.graphs.dag import encode_dag
+from airflow_provider_rayworkflow.workflow.runtime.graphs.encoding import encode_graph
 from airflow_provider_rayworkflow.workflow.scheduling.levels import Restarted, forgotten, restarted
 
 
@@ -16,7 +16,7 @@ def step(*_):
 
 def graph():
     """a -> b -> c, and d beside them; the last task takes c and d."""
-    return encode_dag(step.bind(step.bind(step.bind(step.bind())), step.bind()))
+    return encode_graph(step.bind(step.bind(step.bind(step.bind())), step.bind()))
 
 
 def downstream(graph, task_ids, start: str) -> set[str]:

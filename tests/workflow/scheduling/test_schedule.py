@@ -30,13 +30,13 @@ from airflow_provider_rayworkflow.workflow.model.records import Fingerprints, Fo
 from airflow_provider_rayworkflow.workflow.model.task_record import Checkpoints, TaskRecord
 from airflow_provider_rayworkflow.workflow.scheduling.budgets import Failed
 from airflow_provider_rayworkflow.workflow.scheduling.failures import FailureAction
-from airflow_provider_rayworkflow.workflow.scheduling.node import Node
+from airflow_provider_rayworkflow.workflow.scheduling.node import TaskNode
 from airflow_provider_rayworkflow.workflow.scheduling.schedule import Schedule
 from airflow_provider_rayworkflow.workflow.scheduling.snapshot import Snapshot
 from airflow_provider_rayworkflow.workflow.storage.claims import next_claim
 
 
-def inputs(node: Node) -> tuple[Result, ...]:
+def inputs(node: TaskNode) -> tuple[Result, ...]:
     """The results that it takes; it is ready, so they are there."""
     assert all(other.result is not None for other in node.upstream)
     return tuple(other.result for other in node.upstream)
@@ -58,9 +58,9 @@ class Run:
     records: dict[str, TaskRecord]
     choose: Callable[[int], int]
     started: Counter[str] = field(default_factory=Counter)
-    running: list[Node] = field(default_factory=list)
-    useless: set[Node] = field(default_factory=set)
-    waiting: list[Node] = field(default_factory=list)  # for their next attempt
+    running: list[TaskNode] = field(default_factory=list)
+    useless: set[TaskNode] = field(default_factory=set)
+    waiting: list[TaskNode] = field(default_factory=list)  # for their next attempt
     to_commit: list[tuple[TaskRecord, Callable[[], None]]] = field(default_factory=list)
     under_way: list[tuple[TaskRecord, Callable[[], None]]] = field(default_factory=list)
     depths: list[int] = field(default_factory=list)
@@ -87,7 +87,7 @@ class Run:
         events[self.choose(len(events))]()
         return True
 
-    def start(self, node: Node) -> None:
+    def start(self, node: TaskNode) -> None:
         self.started[node.task_id] += 1
         self.depths.append(depth(node))
         for result in inputs(node):
@@ -97,7 +97,7 @@ class Run:
             assert not is_kept or upstream.task_id in self.records
         self.running.append(node)
 
-    def end(self, node: Node) -> None:
+    def end(self, node: TaskNode) -> None:
         self.running.remove(node)
         if node in self.useless:
             return
@@ -110,12 +110,12 @@ class Run:
         else:
             self.failed(node, is_system=did == "S")
 
-    def returned(self, node: Node, called: Call) -> None:
+    def returned(self, node: TaskNode, called: Call) -> None:
         result = node.as_result(to_result(called.value(inputs(node))))
         record = TaskRecord(task_id=node.task_id, result=result)
         self.commit(node, record, lambda: self.schedule.finished(node, result))
 
-    def continued(self, node: Node, graph: Graph) -> None:
+    def continued(self, node: TaskNode, graph: Graph) -> None:
         task_ids = self.schedule.allocate_ids(graph, node)
         self.all_ids += task_ids
         record = TaskRecord(
@@ -126,7 +126,7 @@ class Run:
         )
         self.commit(node, record, lambda: self.schedule.continued(node, graph, task_ids))
 
-    def failed(self, node: Node, *, is_system: bool) -> None:
+    def failed(self, node: TaskNode, *, is_system: bool) -> None:
         action = self.schedule.attempt_failed(
             node, Failed(Cause.SYSTEM if is_system else Cause.APPLICATION)
         )
@@ -140,15 +140,15 @@ class Run:
         elif action is FailureAction.FAIL:
             self.has_failed = True
 
-    def caught(self, catcher: Node, result: Result) -> None:
+    def caught(self, catcher: TaskNode, result: Result) -> None:
         _, useless = self.schedule.caught(catcher, result)
         self.useless.update(useless)
 
-    def wait_is_over(self, node: Node) -> None:
+    def wait_is_over(self, node: TaskNode) -> None:
         self.waiting.remove(node)
         self.schedule.retry(node)
 
-    def commit(self, node: Node, record: TaskRecord, then: Callable[[], None]) -> None:
+    def commit(self, node: TaskNode, record: TaskRecord, then: Callable[[], None]) -> None:
         if node.checkpoint or node.is_output:
             self.to_commit.append((record, then))
         else:
@@ -368,7 +368,7 @@ def run_on(run: Run) -> Run:
     return run
 
 
-def depth(node: Node) -> int:
+def depth(node: TaskNode) -> int:
     return 0 if node.creator is None else 1 + depth(node.creator)
 
 

@@ -50,9 +50,9 @@ def _plan(options: Any) -> Answer:
 
 def _build_graph(workflow: str, arguments: Json) -> Graph:
     """Call the function that an import path names; Ray is imported, and not started."""
-    from airflow_provider_rayworkflow.workflow.runtime.graphs.dag import encode_dag
+    from airflow_provider_rayworkflow.workflow.runtime.graphs.encoding import encode_graph
 
     sys.path.insert(0, os.getcwd())  # as `python -m` has it
     function = load_function(workflow)
     check_call(workflow, function, arguments)
-    return encode_dag(function(**arguments))
+    return encode_graph(function(**arguments))

@@ -9,6 +9,7 @@ from typing import Any
 
 from ray.remote_function import RemoteFunction
 
+from airflow_provider_rayworkflow.workflow.authoring.task import TaskFunction
 from airflow_provider_rayworkflow.workflow.model import fingerprints
 from airflow_provider_rayworkflow.workflow.model.codec import dumps
 from airflow_provider_rayworkflow.workflow.model.graph import NamedFunction
@@ -91,6 +92,11 @@ class Functions:
                 self._makes_graphs |= "bind" in obj.co_names
             case FunctionType():
                 self._met.setdefault(obj, None)
+            case TaskFunction():
+                self._makes_graphs = True
+                ours, _ = ray_options.split(obj._options)
+                self._met[obj.fn] = ours.get("version")
+                return obj.fn
             case RemoteFunction():
                 ours, _ = ray_options.split(obj._default_options)
                 self._met[obj._function] = ours.get("version")

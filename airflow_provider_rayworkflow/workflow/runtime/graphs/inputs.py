@@ -11,6 +11,7 @@ from typing import Any
 
 import ray
 
+from airflow_provider_rayworkflow.workflow.authoring.node import Path, part_of
 from airflow_provider_rayworkflow.workflow.format.pickling import pickled_by_fields
 from airflow_provider_rayworkflow.workflow.model.graph import Arguments
 from airflow_provider_rayworkflow.workflow.runtime.graphs.refs import put
@@ -24,14 +25,20 @@ _inputs: ContextVar[list[Any]] = ContextVar("workflow_inputs")
 @pickled_by_fields
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """Stands for the value of an input that is itself an argument of the call."""
+    """Stands for the value of an input, or a part of it, that is itself an argument of the call."""
 
     position: int
+    path: Path = ()
 
 
-def nested_input(position: int) -> ray.ObjectRef[Any]:
+def nested_input(position: int, path: Path = ()) -> ray.ObjectRef[Any]:
     """An input inside a container: a reference to its value. Called while unpickling."""
-    return put(_inputs.get()[position])
+    return put(nested_value(position, path))
+
+
+def nested_value(position: int, path: Path = ()) -> Any:
+    """An input inside a container, by its value. Called while unpickling."""
+    return part_of(_inputs.get()[position], path)
 
 
 def load_call(arguments: Arguments, inputs: list[Any]) -> Call:
@@ -46,7 +53,7 @@ def load_call(arguments: Arguments, inputs: list[Any]) -> Call:
 
 
 def _resolved(value: Any, inputs: list[Any]) -> Any:
-    return inputs[value.position] if isinstance(value, Argument) else value
+    return part_of(inputs[value.position], value.path) if isinstance(value, Argument) else value
 
 
 @contextmanager

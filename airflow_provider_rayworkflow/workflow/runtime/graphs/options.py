@@ -13,6 +13,7 @@ from typing import Any
 
 from ray.remote_function import RemoteFunction
 
+from airflow_provider_rayworkflow.workflow.authoring.options import GivenOptions
 from airflow_provider_rayworkflow.workflow.runtime import private_ray
 
 WORKFLOW_OPTIONS = (
@@ -69,15 +70,18 @@ def apply(function: Any, options: dict[str, Any]) -> Any:
     """
     if not isinstance(function, RemoteFunction):
         raise ValueError(
-            "Only apply 'workflow.options' to Ray remote functions: put it above @ray.remote."
+            "Only apply 'workflow.options' to Ray remote functions: put it above @ray.remote. A "
+            "@workflow.task takes its options itself."
         )
     register()
     private_ray.set_default_options(function, carry(options))
     return function
 
 
-def split(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The workflow options and the Ray options of a bound function."""
+def split(options: Mapping[str, Any] | GivenOptions) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The workflow options and the Ray options of a call."""
+    if isinstance(options, GivenOptions):
+        return dict(options.workflow), dict(options.ray)
     ours = {k.removeprefix(_PREFIX): v.value for k, v in options.items() if k.startswith(_PREFIX)}
     rays = {k: v for k, v in options.items() if not k.startswith(_PREFIX)}
     return ours, rays

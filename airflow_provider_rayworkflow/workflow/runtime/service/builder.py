@@ -21,12 +21,13 @@ from airflow_provider_rayworkflow.workflow.model.code_variables import (
     without_base,
 )
 from airflow_provider_rayworkflow.workflow.model.graph import Graph
-from airflow_provider_rayworkflow.workflow.runtime.graphs.dag import check_dag, encode_dag
+from airflow_provider_rayworkflow.workflow.runtime.graphs.encoding import encode_graph
 from airflow_provider_rayworkflow.workflow.runtime.graphs.environments import (
     base_of_workers,
     current_environment,
     with_environment,
 )
+from airflow_provider_rayworkflow.workflow.runtime.graphs.nodes import check_graph
 from airflow_provider_rayworkflow.workflow.runtime.locations import store_at
 from airflow_provider_rayworkflow.workflow.runtime.logs import log_to_stderr
 from airflow_provider_rayworkflow.workflow.runtime.service.unpack import (
@@ -162,7 +163,7 @@ def build_graph(submission: Submission, environment: Json) -> bytes | None:
             f"The workflow {submission.workflow!r} gave no graph:\n{traceback.format_exc()}"
         ) from exc
     try:
-        check_dag(dag)
-        return encode_dag(dag, environment=environment).to_bytes()
+        check_graph(dag)
+        return encode_graph(dag, environment=environment).to_bytes()
     except (TypeError, ValueError) as exc:  # the next try would give the same
         raise RefusedError(f"{submission.workflow!r} gave no graph: {exc}") from exc

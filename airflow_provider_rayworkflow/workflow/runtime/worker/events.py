@@ -13,11 +13,9 @@ import resource
 import time
 from typing import Any
 
-import ray
-from ray.dag import FunctionNode
-
+from airflow_provider_rayworkflow.workflow.authoring.node import Call
+from airflow_provider_rayworkflow.workflow.authoring.options import GivenOptions
 from airflow_provider_rayworkflow.workflow.event_listener import EventListener, TimerListener
-from airflow_provider_rayworkflow.workflow.runtime.graphs.options import carry
 from airflow_provider_rayworkflow.workflow.runtime.locations import store_at
 from airflow_provider_rayworkflow.workflow.runtime.logs import log_to_stderr
 from airflow_provider_rayworkflow.workflow.runtime.names import at_location
@@ -29,35 +27,31 @@ from airflow_provider_rayworkflow.workflow.runtime.worker.task_log import TaskLo
 from airflow_provider_rayworkflow.workflow.runtime.worker.waits import Wait, Waits
 
 #: What runs on the event host in place of a worker.
-ON_EVENT_HOST = carry({"is_event": True})
+ON_EVENT_HOST = GivenOptions(workflow={"is_event": True})
 
 
-def bind_event(listener: type[EventListener], args: Any, kwargs: Any) -> FunctionNode:
+def event_node(listener: type[EventListener], args: Any, kwargs: Any) -> Call[Any]:
     """The graph of one event; its value is the event."""
-    event = get_message.options(**ON_EVENT_HOST).bind(listener, *args, **kwargs)
-    node: FunctionNode = message_committed.options(**ON_EVENT_HOST).bind(listener, event)
-    return node
+    event: Call[Any] = Call(get_message, (listener, *args), kwargs, ON_EVENT_HOST)
+    return Call(message_committed, (listener, event), {}, ON_EVENT_HOST)
 
 
-def bind_sleep(duration_s: float) -> FunctionNode:
+def sleep_node(duration_s: float) -> Call[None]:
     """The graph of a sleep. Its end is fixed when it begins to run, and is checkpointed."""
-    end: Any = get_end_time.options(**ON_EVENT_HOST).bind(duration_s)
-    return bind_event(TimerListener, (end,), {})
+    end: Call[float] = Call(get_end_time, (duration_s,), {}, ON_EVENT_HOST)
+    return event_node(TimerListener, (end,), {})
 
 
-@ray.remote
 def get_message(listener: type[EventListener], *args: Any, **kwargs: Any) -> Any:
     """Wait for the event."""
     return Wait(listener, "poll_for_event", args, kwargs).here()
 
 
-@ray.remote
 def message_committed(listener: type[EventListener], event: Any) -> Any:
     """Tell the listener that its event is checkpointed; the value is the event."""
     return Wait(listener, "event_checkpointed", (event,), {}, gives=event).here()
 
 
-@ray.remote
 def get_end_time(duration_s: float) -> float:
     """When a sleep that begins now ends, in seconds since the epoch."""
     return time.time() + duration_s

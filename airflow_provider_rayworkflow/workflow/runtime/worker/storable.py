@@ -7,7 +7,7 @@ from typing import Any
 
 from airflow_provider_rayworkflow.workflow.exceptions import text_of
 from airflow_provider_rayworkflow.workflow.model.codec import Encoded, encode
-from airflow_provider_rayworkflow.workflow.runtime.graphs.dag import refuse_nodes
+from airflow_provider_rayworkflow.workflow.runtime.graphs.nodes import refuse_nodes
 from airflow_provider_rayworkflow.workflow.runtime.graphs.refs import RefPickling
 
 #: The largest value that a task may return or save, in bytes; by default there is no limit.

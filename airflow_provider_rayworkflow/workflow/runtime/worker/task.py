@@ -6,7 +6,9 @@ the system, not of the task.
 
 from __future__ import annotations
 
+import asyncio
 import errno
+import inspect
 import time
 import traceback
 from collections.abc import Iterator, Sequence
@@ -38,8 +40,9 @@ from airflow_provider_rayworkflow.workflow.model.records import (
     TaskTimes,
 )
 from airflow_provider_rayworkflow.workflow.runtime.graphs import functions
-from airflow_provider_rayworkflow.workflow.runtime.graphs.dag import encode_dag, is_dag
+from airflow_provider_rayworkflow.workflow.runtime.graphs.encoding import encode_graph
 from airflow_provider_rayworkflow.workflow.runtime.graphs.inputs import load_call
+from airflow_provider_rayworkflow.workflow.runtime.graphs.nodes import is_graph
 from airflow_provider_rayworkflow.workflow.runtime.graphs.refs import RefPickling, put
 from airflow_provider_rayworkflow.workflow.runtime.worker.manager_calls import Ask
 from airflow_provider_rayworkflow.workflow.runtime.worker.reports import NODE
@@ -139,7 +142,8 @@ class TaskCall:
             function = functions.load(self._run.function)
             args, kwargs, self._retryable = load_call(self._run.arguments, self._inputs)
             with time_limit(self._run):
-                return function(*args, **kwargs), None
+                value = function(*args, **kwargs)
+                return (asyncio.run(value) if inspect.iscoroutine(value) else value), None
         except BaseException as exc:
             return None, exc
 
@@ -165,8 +169,8 @@ class TaskCall:
         """A value in its stored form, or how the attempt ends without one, or why it has none."""
         run = self._run
         try:
-            if is_dag(value):
-                graph = encode_dag(value).to_bytes()
+            if is_graph(value):
+                graph = encode_graph(value).to_bytes()
                 return Continued(graph=graph, times=times, has_saved=self._services.has_saved)
             return encode_for(run.task_id, value)
         except MemoryError as exc:

@@ -14,7 +14,7 @@ from ray.dag import InputNode
 
 from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.workflow import testing
-from airflow_provider_rayworkflow.workflow.runtime.graphs.dag import encode_dag
+from airflow_provider_rayworkflow.workflow.runtime.graphs.encoding import encode_graph
 from airflow_provider_rayworkflow.workflow.testing import InProcessWorkflows
 
 MEGABYTE = 1_000_000
@@ -73,7 +73,7 @@ def test_a_large_reference_is_stored_once(workflows, tmp_path: Path, make, kind)
     ref = ray.put(value)
     given = {"x": ref} if make is as_input else {}
     assert workflow.run(make(ref), **given) == 10 * MEGABYTE + 45
-    one = encode_dag(size_and.bind(value, 0)).to_bytes()
+    one = encode_graph(size_and.bind(value, 0)).to_bytes()
     assert stored_below(tmp_path) < len(one) + 200_000
 
 
@@ -85,8 +85,8 @@ def test_a_large_reference_in_a_continuation_is_stored_once_more(workflows, tmp_
 
 def test_a_small_reference_stays_an_argument():
     with testing.in_process():
-        assert len(encode_dag(as_arguments(ray.put(b"small"))).tasks) == 11
-        assert len(encode_dag(as_arguments(ray.put(bytes(MEGABYTE)))).tasks) == 12
+        assert len(encode_graph(as_arguments(ray.put(b"small"))).tasks) == 11
+        assert len(encode_graph(as_arguments(ray.put(bytes(MEGABYTE)))).tasks) == 12
 
 
 def test_a_resume_has_a_large_reference_from_the_stored_graph(workflows):
@@ -123,7 +123,7 @@ def test_a_large_object_is_pickled_once(workflows, monkeypatch):
         ref = ray.put([Counted(), bytes(MEGABYTE)])
         dag = total.bind(*[size_and.bind(ref, i) for i in range(tasks)])
         effects.calls.clear()
-        encode_dag(dag)
+        encode_graph(dag)
         return effects.calls.count("pickled")
 
     assert pickled(20) == pickled(1)

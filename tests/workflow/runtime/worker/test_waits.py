@@ -157,8 +157,8 @@ def test_outside_of_a_workflow_an_event_is_waited_for_in_its_plain_task():
             await asyncio.sleep(0)
             return what
 
-    assert get_message._function(Queries, "answer") == "answer"
-    assert message_committed._function(Queries, "answer") == "answer"
+    assert get_message(Queries, "answer") == "answer"
+    assert message_committed(Queries, "answer") == "answer"
 
 
 # ---- what the machine lacks

@@ -1,0 +1,373 @@
+"""From nodes, those of ``@workflow.task`` and of ``.bind()``, to a graph as it is stored.
+
+Reads a graph in linear time and without recursion. Arguments that are all scalars or other nodes
+go into the graph as they are, since most tasks of large graphs take nothing else. All others are
+pickled, and the pickler tells which nodes are in them.
+"""
+
+from __future__ import annotations
+
+import gc
+import inspect
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, cast
+
+import ray
+from ray.remote_function import RemoteFunction
+
+from airflow_provider_rayworkflow.workflow.authoring.node import Call, Node, Part
+from airflow_provider_rayworkflow.workflow.authoring.task import TaskFunction
+from airflow_provider_rayworkflow.workflow.model import fingerprints
+from airflow_provider_rayworkflow.workflow.model.codec import dumps, is_plain_scalar
+from airflow_provider_rayworkflow.workflow.model.graph import (
+    Graph,
+    Row,
+    Scalars,
+    Shape,
+    Task,
+    Tasks,
+)
+from airflow_provider_rayworkflow.workflow.model.ids import default_task_id, own_name
+from airflow_provider_rayworkflow.workflow.runtime.graphs import options as ray_options
+from airflow_provider_rayworkflow.workflow.runtime.graphs import ray_dag
+from airflow_provider_rayworkflow.workflow.runtime.graphs.code import Functions
+from airflow_provider_rayworkflow.workflow.runtime.graphs.environments import (
+    current_environment,
+    with_environment,
+)
+from airflow_provider_rayworkflow.workflow.runtime.graphs.inputs import (
+    Argument,
+    nested_input,
+    nested_value,
+)
+from airflow_provider_rayworkflow.workflow.runtime.graphs.kinds import (
+    check_num_returns,
+    options_of,
+    retryable_of,
+    shown_option,
+)
+from airflow_provider_rayworkflow.workflow.runtime.graphs.large_refs import LargeRefs
+from airflow_provider_rayworkflow.workflow.runtime.graphs.nodes import (
+    BoundCall,
+    check_graph,
+    whole_of,
+)
+from airflow_provider_rayworkflow.workflow.runtime.graphs.refs import RefPickling
+
+Json = dict[str, Any]
+
+
+#: Longer texts are not repeated for each task that takes them.
+_MAX_PLAIN_TEXT = 1_000
+
+
+def encode_graph(
+    node: Any,
+    args: tuple[Any, ...] = (),
+    kwargs: Json | None = None,
+    *,
+    environment: Json | None = None,
+) -> Graph:
+    """Turn the graph that leads to a node into a stored one.
+
+    :param args: and ``kwargs``: what the graph's ``InputNode`` stands for.
+    :param environment: the runtime environment of its tasks, by default that of this process.
+    :raises TypeError: for nodes that are no functions, and arguments that don't fit a signature.
+    :raises ValueError: for options that make no sense here, and cycles.
+    """
+    check_graph(node)
+    with _no_collections():
+        graph = _Encoder(args, kwargs or {}).encode(whole_of(node))
+    return with_environment(graph, current_environment() if environment is None else environment)
+
+
+_switching = threading.Lock()
+
+
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    """Keep Python's garbage collector from looking through all nodes again and again.
+
+    Of threads that overlap, the first one switches it on when it ends: later ones go on slower.
+    """
+    with _switching:
+        was_on = gc.isenabled()
+        gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            with _switching:
+                gc.enable()
+
+
+@dataclass(slots=True, eq=False)
+class _Form:
+    """What calls have in common that differ in their arguments only.
+
+    :ivar keywords: the names of the last arguments.
+    :ivar retryable: the exceptions that the author wants retried; None for all.
+    :ivar kinds: of their tasks, by the places of plain arguments, None for pickled ones.
+    """
+
+    keywords: tuple[str, ...]
+    retryable: tuple[type[BaseException], ...] | None
+    kinds: dict[tuple[int, ...] | None, int] = field(default_factory=dict)
+
+
+class _Read(NamedTuple):
+    """A node whose arguments have been read.
+
+    :ivar arguments: pickled, or the scalars among plain ones.
+    :ivar places: of plain arguments, see :class:`Shape`; None for pickled ones.
+    :ivar children: the nodes that it takes, in the order of their positions.
+    :ivar literals: the fingerprint of what was pickled.
+    :ivar named: functions that count in it by their name only.
+    """
+
+    form: _Form
+    arguments: bytes | Scalars
+    places: tuple[int, ...] | None
+    children: Collection[BoundCall]
+    literals: str = ""
+    named: Sequence[Any] = ()
+
+
+class _Encoder:
+    """Makes the rows, kinds and blobs of one graph.
+
+    :param args: of ``execute``, for its ``InputNode``; so are ``kwargs``.
+    :param keeps_refs: references count by what they refer to, however large that is.
+    """
+
+    def __init__(self, args: tuple[Any, ...], kwargs: Json, *, keeps_refs: bool = False) -> None:
+        self._args = args
+        self._kwargs = kwargs
+        self._refs = LargeRefs(keeps=keeps_refs)
+        self._kinds: list[Task] = []
+        self._forms: dict[tuple[Any, ...], _Form] = {}
+        self._blobs: dict[bytes, int] = {}
+        self._signatures: dict[Any, inspect.Signature] = {}
+        self._children: dict[BoundCall, int] = {}  # of the node that is read, with their positions
+        self._nests_values = False  # what it takes inside of containers are values, not references
+        self._calls = frozenset(filter(None, (Call, ray_dag.call_type())))
+        #: By the names of functions, for each of these the kinds that it names.
+        self._named: defaultdict[str, defaultdict[Any, list[int]]]
+        self._named = defaultdict(lambda: defaultdict(list))
+        self._pickling = RefPickling(also=self._reduce)
+        self._functions = Functions(self._blob, self._pickling)
+
+    def encode(self, last: BoundCall) -> Graph:
+        rows: list[Row] = []
+        for node, read, upstream in in_order(last, self.read):
+            form, arguments, places, _, literals, named = read
+            kind = None if named else form.kinds.get(places)
+            if kind is None:
+                kind = self._add_kind(node, read)
+            given = self._blob(arguments) if isinstance(arguments, bytes) else arguments
+            rows.append((kind, given, upstream, literals))
+        self._functions.name_met()
+        self._qualify_names()
+        tasks = Tasks(self._kinds, rows)
+        return Graph(tasks=tasks, blobs=list(self._blobs), functions=self._functions.named)
+
+    # ---- arguments
+
+    def read(self, node: Any) -> _Read:
+        """A node's arguments."""
+        if type(node) not in self._calls:
+            raise TypeError(
+                f"Unsupported DAG node: {node}. A workflow's tasks are functions: those of "
+                "@workflow.task, and Ray remote functions."
+            )
+        args, kwargs, options = node._bound_args, node._bound_kwargs, node._bound_options
+        # The node keeps its options; so their identity stays theirs.
+        key = (node._body, id(options) if options else 0, len(args), tuple(kwargs))
+        form = self._forms.get(key)
+        if form is None:
+            self._check_signature(node)
+            form = self._forms[key] = _Form(tuple(kwargs), retryable_of(options))
+        if form.retryable is None and (
+            plain := self._plain(form, (*args, *kwargs.values()) if kwargs else args)
+        ):
+            return plain
+        self._nests_values = type(node) is Call
+        return self._pickled(form, args, kwargs)
+
+    def _plain(self, form: _Form, values: Sequence[Any]) -> _Read | None:
+        """The arguments, read, if each is a scalar or another task, else None."""
+        calls = self._calls
+        children: dict[BoundCall, int] = {}
+        scalars, places = [], []
+        for value in values:
+            if type(value) in calls:
+                places.append(children.setdefault(value, len(children)))
+            elif is_plain_scalar(value) and (
+                type(value) is not str or len(value) <= _MAX_PLAIN_TEXT
+            ):
+                places.append(-1)
+                scalars.append(value)
+            else:
+                return None
+        return _Read(form, tuple(scalars), tuple(places), children)
+
+    def _pickled(self, form: _Form, args: Sequence[Any], kwargs: Json) -> _Read:
+        self._children = {}
+        args = tuple(self._argument(value) for value in args)
+        kwargs = {name: self._argument(value) for name, value in kwargs.items()}
+        arguments = dumps((args, kwargs, form.retryable), override=self._pickling)
+        literals, named = fingerprints.of_value((args, kwargs), replace=self._literal)
+        return _Read(form, arguments, None, list(self._children), literals, named)
+
+    def _argument(self, value: Any) -> Any:
+        """An argument of a call as it is pickled: nodes and references count by their value."""
+        value = self._behind(value)
+        if not _is_node(value):
+            return value
+        return Argument(self._position(value), value._path if type(value) is Part else ())
+
+    def _reduce(self, obj: Any) -> Any:
+        """Nodes inside containers.
+
+        A task of Ray's gets them as references, as in plain Ray, and one of ours as values.
+        """
+        if ray_dag.is_input(obj):
+            return _identity, (self._input(obj),)
+        if isinstance(obj, ray.ObjectRef) and _is_node(node := self._refs.behind(obj)):
+            return nested_input, (self._position(node),)
+        if not _is_node(obj):
+            return NotImplemented
+        path = obj._path if type(obj) is Part else ()
+        return nested_value if self._nests_values else nested_input, (self._position(obj), path)
+
+    def _literal(self, obj: Any) -> Any:
+        """What is looked at for the fingerprint of arguments."""
+        if type(obj) is Argument:
+            return ("input", obj.position, *([obj.path] if obj.path else []))
+        found = self._behind(obj)
+        if _is_node(found):
+            path = [found._path] if type(found) is Part else []
+            is_value = self._nests_values and found is obj
+            what = "nested value" if is_value else "nested input"
+            return (what, self._position(found), *path)
+        if found is not obj:
+            return found
+        if isinstance(obj, TaskFunction):
+            return obj.fn
+        return obj._function if isinstance(obj, RemoteFunction) else NotImplemented
+
+    def _behind(self, value: Any) -> Any:
+        """What an input, or a reference, stands for; else the value itself."""
+        if ray_dag.is_input(value):
+            value = self._input(value)
+        return self._refs.behind(value) if isinstance(value, ray.ObjectRef) else value
+
+    def _input(self, node: Any) -> Any:
+        return ray_dag.input_of(node, self._args, self._kwargs)
+
+    def _position(self, node: Any) -> int:
+        call = node._call if type(node) is Part else node
+        return self._children.setdefault(call, len(self._children))
+
+    def _check_signature(self, node: BoundCall) -> None:
+        body = node._body
+        if body not in self._signatures:
+            self._signatures[body] = inspect.signature(body)
+        try:
+            self._signatures[body].bind(*node._bound_args, **node._bound_kwargs)
+        except TypeError as exc:
+            raise TypeError(f"{default_task_id(body)}() can't be called so: {exc}") from None
+
+    # ---- tasks
+
+    def _add_kind(self, node: BoundCall, read: _Read) -> int:
+        """The index of what the node's task has in common with others."""
+        index = len(self._kinds)
+        self._kinds.append(self._kind(node, read))
+        if not read.named:
+            read.form.kinds[read.places] = index
+        return index
+
+    def _kind(self, node: BoundCall, read: _Read) -> Task:
+        body = node._body
+        ours, rays = ray_options.split(node._bound_options)
+        check_num_returns(body, rays.pop("num_returns", None))
+        name = ours.get("task_id") or default_task_id(body)
+        return Task(
+            name=ours.get("task_id") or self._default_name(node),
+            named_by_author=bool(ours.get("task_id")),
+            options=options_of(name, ours, rays),
+            function=self._functions.index(body),
+            shape=Shape(read.places, read.form.keywords) if read.places else Shape(),
+            ray_options=self._blob(dumps(rays)) if rays else -1,
+            shown_options={key: shown_option(key, value) for key, value in rays.items()},
+            code=self._functions.code_of_task(body, ours.get("version"), read.named),
+        )
+
+    def _default_name(self, node: BoundCall) -> str:
+        """Of a function of ``@workflow.task`` its own name, unless another one has the same."""
+        if not isinstance(node, Call):
+            return default_task_id(node._body)
+        name = own_name(node._body)
+        self._named[name][node._body].append(len(self._kinds))
+        return name
+
+    def _qualify_names(self) -> None:
+        """Put the module before names that several functions have: one must not take another's checkpoint."""
+        for functions in self._named.values():
+            if len(functions) == 1:
+                continue
+            for body, kinds in functions.items():
+                for index in kinds:
+                    self._kinds[index] = self._kinds[index]._replace(name=default_task_id(body))
+
+    def _blob(self, content: bytes) -> int:
+        return self._blobs.setdefault(content, len(self._blobs))
+
+
+def in_order(
+    last: BoundCall, read: Callable[[BoundCall], _Read]
+) -> Iterator[tuple[BoundCall, _Read, tuple[int, ...]]]:
+    """The nodes of a graph, inputs before users, as a reader would go through the arguments.
+
+    Each with the indexes of those that it takes.
+    """
+    done: dict[BoundCall, int] = {}
+    waiting: dict[BoundCall, _Read] = {}  # for nodes that they take
+    stack = [last]
+    while stack:
+        node = stack.pop()
+        if node in done:
+            continue
+        found = waiting.pop(node, None) or read(node)
+        upstream = tuple(map(done.get, found.children))
+        if None in upstream:
+            missing = [child for child in found.children if child not in done]
+            waiting[node] = found
+            if not waiting.keys().isdisjoint(missing):
+                raise ValueError(f"The graph has a cycle through {node}.")
+            stack.append(node)
+            stack.extend(reversed(missing))
+        else:
+            yield node, found, cast(tuple[int, ...], upstream)
+            done[node] = len(done)
+
+
+def reader(*, keeps_refs: bool) -> Callable[[BoundCall], _Read]:
+    """Reads the arguments of calls, for :func:`in_order`.
+
+    :param keeps_refs: references count by what they refer to, however large that is.
+    """
+    return _Encoder((), {}, keeps_refs=keeps_refs).read
+
+
+def _is_node(value: Any) -> bool:
+    return isinstance(value, Node) or ray_dag.is_node(value)
+
+
+def _identity(value: Any) -> Any:
+    return value

@@ -1,0 +1,99 @@
+"""What the calls of one function with the same options have in common, made of these options."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from airflow_provider_rayworkflow.workflow.authoring.options import GivenOptions
+from airflow_provider_rayworkflow.workflow.checks import check_cleanup
+from airflow_provider_rayworkflow.workflow.model.escalation import escalation_of
+from airflow_provider_rayworkflow.workflow.model.graph import (
+    DEFAULT_MAX_RETRIES,
+    DEFAULT_OPTIONS,
+    TaskOptions,
+)
+from airflow_provider_rayworkflow.workflow.model.ids import default_task_id
+from airflow_provider_rayworkflow.workflow.runtime.graphs import options as ray_options
+
+Json = dict[str, Any]
+
+
+def options_of(task_id: str, ours: Json, rays: Json) -> TaskOptions:
+    """What the scheduler decides by.
+
+    :param task_id: for errors.
+    :param ours: workflow options.
+    :param rays: Ray's; what the scheduler takes over from Ray is taken out of them.
+    :raises ValueError: for options that don't fit together.
+    """
+    check_cleanup(ours)
+    max_retries = rays.pop("max_retries", None)
+    options = TaskOptions(
+        catch_exceptions=bool(ours.get("catch_exceptions", False)),
+        checkpoint=ours.get("checkpoint"),
+        max_retries=DEFAULT_MAX_RETRIES if max_retries is None else max_retries,
+        retry_exceptions=bool(rays.pop("retry_exceptions", False)),
+        metadata=ours.get("metadata") or {},
+        retry=ours["retry"].to_options() if ours.get("retry") else None,
+        timeout_s=ours.get("timeout_s"),
+        is_event=ours.get("is_event", False),
+        isolate=bool(ours.get("isolate", False)) or _is_watched(ours),
+        on_change=ours.get("on_change"),
+        stop_grace_s=ours.get("stop_grace_s"),
+        max_preemptions=ours.get("max_preemptions"),
+        max_oom_retries=ours.get("max_oom_retries"),
+        max_crashes=ours.get("max_crashes"),
+        escalation=escalation_of(task_id, ours, rays),
+        when=ours.get("when") or "all_success",
+        cleanup_s=ours.get("cleanup_s"),
+        heartbeat_timeout_s=ours.get("heartbeat_timeout_s"),
+    )
+    return DEFAULT_OPTIONS if options == DEFAULT_OPTIONS else options
+
+
+def _is_watched(ours: Mapping[str, Any]) -> bool:
+    """True if what happens to the task's worker is a matter of the task alone."""
+    return not (ours.get("stop_grace_s") is None and ours.get("heartbeat_timeout_s") is None)
+
+
+def retryable_of(
+    options: Mapping[str, Any] | GivenOptions,
+) -> tuple[type[BaseException], ...] | None:
+    """The exceptions that the author wants retried; None for all."""
+    ours, rays = ray_options.split(options)
+    if ours.get("retry") is not None:
+        on = ours["retry"].on
+        return on if isinstance(on, tuple) else (on,)
+    named = rays.get("retry_exceptions")
+    return tuple(named) if isinstance(named, (list, tuple)) else None
+
+
+def check_num_returns(body: Callable[..., Any], num_returns: Any) -> None:
+    """Return if a function gives one result.
+
+    :raises ValueError: if not.
+    """
+    if num_returns not in (None, 0, 1):
+        raise ValueError(
+            f"Workflow task can only have one return. {default_task_id(body)} has "
+            f"num_returns={num_returns!r}; return a tuple and take it apart in another task."
+        )
+    if inspect.isgeneratorfunction(body):
+        raise ValueError(
+            f"Workflow task can only have one return. {default_task_id(body)} is a "
+            "generator; return a list."
+        )
+
+
+def shown_option(key: str, value: Any) -> Any:
+    """A Ray option for people, as JSON; without the values of environment variables."""
+    if key == "runtime_env" and value:
+        hidden = {name: "***" for name in value.get("env_vars") or {}}
+        value = dict(value) | ({"env_vars": hidden} if hidden else {})
+    try:
+        return json.loads(json.dumps(value, allow_nan=False))
+    except (TypeError, ValueError):
+        return repr(value)
