@@ -16,6 +16,10 @@ NAMESPACE = "workflow"
 #: Below it, the first application of a cluster that takes HTTP events is reached.
 EVENT_ROUTE = "/event"
 
+#: Set in the processes of a local Ray: its keeper starts a manager again that has died. A manager that Ray
+#: would restart is what Ray's memory monitor kills first, and with it the task that takes the memory.
+KEEPER_VARIABLE = "RAY_WORKFLOW_LOCAL_KEEPER"
+
 #: What a manager's job prints when the manager is up; it stays as long as that lives.
 MANAGER_IS_UP = "The workflow manager is up."
 

@@ -45,9 +45,10 @@ class WorkflowManagementActor:
 
     :param uri: the location of the storage, for :func:`store_at`.
     :param sharing: short tasks may share a Ray task.
+    :param is_kept: the keeper of a local Ray, and not Ray, starts another one after it.
     """
 
-    def __init__(self, uri: str, limits: Limits, sharing: bool) -> None:
+    def __init__(self, uri: str, limits: Limits, sharing: bool, is_kept: bool = False) -> None:
         log_to_stderr()
         # The records of a workflow's tasks stay as long as it runs. To look through them at every
         # 700 new objects took a quarter of the time that 10,000 tasks take here.
@@ -55,6 +56,7 @@ class WorkflowManagementActor:
         self._uri = uri
         self._limits = limits
         self._sharing = sharing
+        self._is_kept = is_kept
         self._runner: RayRunner | None = None
         self._manager: Manager | None = None
         self._starting = asyncio.Lock()
@@ -83,7 +85,7 @@ class WorkflowManagementActor:
                 from airflow_provider_rayworkflow.workflow.runtime.service import manager_process
 
                 manager, self._runner = manager_process.make_manager(
-                    self._uri, self._limits, sharing=self._sharing
+                    self._uri, self._limits, sharing=self._sharing, is_kept=self._is_kept
                 )
                 await manager.start()  # tasks run and hand back, while it recovers workflows
                 manager_process.keep_lease(manager, asyncio.get_running_loop())

@@ -20,6 +20,7 @@ from airflow_provider_rayworkflow.workflow.model.records import Asker
 from airflow_provider_rayworkflow.workflow.runtime.locations import store_at, to_location
 from airflow_provider_rayworkflow.workflow.runtime.manager_handle import find_manager
 from airflow_provider_rayworkflow.workflow.runtime.names import (
+    KEEPER_VARIABLE,
     NAMESPACE,
     current_location,
     manager_name,
@@ -118,6 +119,7 @@ def _start(
 ) -> Any:
     if sharing is None:
         sharing = os.environ.get(SHARING_VARIABLE) != "0"
+    is_kept = KEEPER_VARIABLE in os.environ
     if location == DEFAULT_STORAGE:
         warnings.warn(
             f"Workflows are stored in {location}, which only this machine has. Give a storage "
@@ -132,11 +134,11 @@ def _start(
             lifetime="detached",
             get_if_exists=True,
             num_cpus=0,
-            max_restarts=-1,
+            max_restarts=0 if is_kept else -1,
             max_task_retries=_MAX_CALL_RETRIES,
             max_concurrency=_MAX_CALLS_AT_ONCE,
         )
-        .remote(location, limits, sharing)
+        .remote(location, limits, sharing, is_kept)
     )
     try:
         _configure(handle, location, limits, retention=retention)

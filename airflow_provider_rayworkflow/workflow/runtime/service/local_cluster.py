@@ -17,6 +17,7 @@ from ray.exceptions import GetTimeoutError, RayError
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.local_ray.cluster import Size, StartedCluster
 from airflow_provider_rayworkflow.workflow.runtime.private_ray import has_local_node_ended
+from airflow_provider_rayworkflow.workflow.runtime.names import KEEPER_VARIABLE
 from airflow_provider_rayworkflow.workflow.runtime.service import connect
 
 log = get_logger(__name__)
@@ -36,6 +37,7 @@ class RayOfMachine:
 
     def start(self, size: Size, *, token_file: str) -> StartedCluster:
         os.environ["RAY_AUTH_TOKEN_PATH"] = token_file
+        os.environ[KEEPER_VARIABLE] = "1"
         # Ray says by nothing better that the machine is too busy for it.
         for attempt in range(1, _ATTEMPTS + 1):
             begun = time.monotonic()
@@ -61,7 +63,7 @@ class RayOfMachine:
 
     def start_manager(self, storage: str, location: str) -> None:
         handle = connect.start_manager(location)
-        ray.get(handle.wake.remote())  # Ray has it restarted by then, if it had died
+        ray.get(handle.wake.remote())  # it recovers what the one before it held, if that has died
         self._managers[storage] = handle
 
     def held(self, storage: str) -> int:

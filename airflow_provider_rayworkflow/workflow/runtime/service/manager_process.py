@@ -28,11 +28,14 @@ from airflow_provider_rayworkflow.workflow.storage.leases import LEASE_TTL_S
 log = get_logger(__name__)
 
 
-def make_manager(uri: str, limits: Limits, *, sharing: bool) -> tuple[Manager, RayRunner]:
+def make_manager(
+    uri: str, limits: Limits, *, sharing: bool, is_kept: bool
+) -> tuple[Manager, RayRunner]:
     """The manager of a storage, which is not started, and what runs its tasks.
 
     :param uri: the location of the storage, for :func:`store_at`.
     :param sharing: short tasks may share a Ray task.
+    :param is_kept: the one after it is another actor of the same local Ray.
     """
     gc.freeze()  # what is imported stays: to look through it for garbage again and again takes 50 ms each
     runner = RayRunner(
@@ -46,7 +49,7 @@ def make_manager(uri: str, limits: Limits, *, sharing: bool) -> tuple[Manager, R
         store=store_at(uri),
         runner=runner,
         manager_id=uuid.uuid4().hex,
-        actor_id=context.get_actor_id() or "",
+        actor_id=context.get_session_name() if is_kept else context.get_actor_id() or "",
         limits=limits,
         package_version=__version__,
         metrics=RayMetrics(),
