@@ -16,8 +16,8 @@ from ray.exceptions import GetTimeoutError, RayError
 
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.local_ray.cluster import Size, StartedCluster
-from airflow_provider_rayworkflow.workflow.runtime.private_ray import has_local_node_ended
 from airflow_provider_rayworkflow.workflow.runtime.names import KEEPER_VARIABLE
+from airflow_provider_rayworkflow.workflow.runtime.private_ray import has_local_node_ended
 from airflow_provider_rayworkflow.workflow.runtime.service import connect
 
 log = get_logger(__name__)
