@@ -18,6 +18,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 
 from airflow_provider_rayworkflow import workflow
@@ -38,7 +39,15 @@ from airflow_provider_rayworkflow.workflow.storage.status_watch import StatusWat
 from benchmarks.costs import Cost, in_turns, median
 from benchmarks.rows import Row, by_amount, by_count
 from benchmarks.storages import FILES, S3, Place, fill_all, opened
-from benchmarks.stored_workflows import EARLIER, SUBMITTED, Filling, held, sleep_on, task_instance
+from benchmarks.stored_workflows import (
+    DAGS,
+    EARLIER,
+    SUBMITTED,
+    Filling,
+    held,
+    sleep_on,
+    task_instance,
+)
 
 TABLE = Path(__file__).parent.parent / "results" / "scale.md"
 #: Where storages are, or are to be, that stay for another run.
@@ -179,7 +188,7 @@ def measure_all(places: Places, sizes: Sizes) -> Costs:
 def _measured(
     places: Places, watched: Mapping[int, Sequence[str]], sizes: Sizes
 ) -> Iterator[tuple[str, dict[int, Cost]]]:
-    reads = {stored: _reads(place, watched[stored]) for stored, place in places.items()}
+    reads = {stored: _reads(place, watched[stored], stored) for stored, place in places.items()}
     for what in (POLL, PAGE, PAGE_AGAIN, PAGE_BY, COUNTS, LOOK):
         calls = {
             stored: partial(place.meter.cost, reads[stored][what])
@@ -198,7 +207,7 @@ def _say(text: str) -> None:
 # ---- what is measured
 
 
-def _reads(place: Place, watched: Sequence[str]) -> dict[str, Callable[[], object]]:
+def _reads(place: Place, watched: Sequence[str], stored: int) -> dict[str, Callable[[], object]]:
     """Of processes that only read: triggerer, pages and command line, watcher."""
     watch = StatusWatch(StatusReader(place.store(), patient=True))
     segments = [quote_id(workflow_id) for workflow_id in watched]
@@ -207,20 +216,33 @@ def _reads(place: Place, watched: Sequence[str]) -> dict[str, Callable[[], objec
     kept = place.store()
     # Under the name of an earlier run, it would be given all that has ended since.
     name = f"bench-{uuid.uuid4().hex}"
+    by_dag = cycle(_by_dag_and_status(stored))
     completions = Completions(place.store(), name, statuses=[WorkflowStatus.SUCCESSFUL])
     return {
         POLL: lambda: watch.look(segments),
         PAGE: lambda: _page(place.store(), _ALL),
         PAGE_AGAIN: lambda: _page(kept, _ALL),
-        PAGE_BY: lambda: _page(place.store(), _BY_DAG_AND_STATUS),
+        PAGE_BY: lambda: _page(place.store(), next(by_dag)),
         COUNTS: lambda: count_last_day(Overview(place.store()), time.time()),
         LOOK: completions.look,
     }
 
 
 _ALL = ListFilter()
-#: It selects as many however many are stored: where few are, a page of another DAG would have less to show.
-_BY_DAG_AND_STATUS = ListFilter(dag_id=EARLIER, statuses=frozenset({WorkflowStatus.SUCCESSFUL}))
+
+
+def _by_dag_and_status(stored: int) -> list[ListFilter]:
+    """Filters of DAGs that have a full page: of few stored, only the earlier one has.
+
+    It is a matter of chance whether a page ends in the node of the index in which it begins; so of many stored the median of
+    several DAGs is taken.
+    """
+    spread = range(0, DAGS, DAGS // 8) if stored >= 100 * DAGS else ()
+    dags = [EARLIER, *(f"dag_{number:03d}" for number in spread)]
+    return [
+        ListFilter(dag_id=dag_id, statuses=frozenset({WorkflowStatus.SUCCESSFUL}))
+        for dag_id in dags
+    ]
 
 
 def _page(store: WorkflowStore, chosen: ListFilter) -> None:

@@ -5,6 +5,7 @@ The only module that unpickles. A reader that must not (Airflow's side) never im
 
 from __future__ import annotations
 
+import builtins
 import io
 import json
 import math
@@ -149,7 +150,16 @@ class _Reducing:
             reduced = self._override(obj)
             if reduced is not NotImplemented:
                 return reduced
+        if type(obj) is types.BuiltinFunctionType and _is_replaced(obj):
+            return getattr, (builtins, obj.__name__)
         return cloudpickle.Pickler.reducer_override(self, obj)
+
+
+def _is_replaced(function: types.BuiltinFunctionType) -> bool:
+    """True for a function of Python that another one stands in for: Ray replaces ``print`` when tasks print."""
+    if function.__self__ is not builtins:
+        return False
+    return getattr(builtins, function.__name__, function) is not function
 
 
 class Pickler(_Reducing, cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types

@@ -6,6 +6,7 @@ A listing of the roots is short, however many nodes there are.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from airflow_provider_rayworkflow.workflow.storage.keys import INDEX
 
@@ -46,6 +47,16 @@ def index_node_key(ref: str) -> str:
     if not _NODE_REF.fullmatch(ref):
         raise ValueError(f"{ref!r:.100} is no node of an index.")
     return f"{INDEX_NODES}/{ref}.node"
+
+
+def check_index_node_refs(refs: Sequence[str]) -> None:
+    """Return if each may name a node.
+
+    :raises ValueError: if not.
+    """
+    if not all(map(_NODE_REF.fullmatch, refs)):
+        for ref in refs:
+            index_node_key(ref)
 
 
 def parse_index_node(key: str) -> tuple[int, str] | None:

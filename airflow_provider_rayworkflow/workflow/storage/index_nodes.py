@@ -28,7 +28,11 @@ from airflow_provider_rayworkflow.workflow.model.index_tree import IndexNode, Ta
 from airflow_provider_rayworkflow.workflow.storage.at_once import map_at_once
 from airflow_provider_rayworkflow.workflow.storage.bounded_cache import BoundedCache
 from airflow_provider_rayworkflow.workflow.storage.byte_store import ByteStore, Data, Put
-from airflow_provider_rayworkflow.workflow.storage.index_keys import index_node_key, index_node_ref
+from airflow_provider_rayworkflow.workflow.storage.index_keys import (
+    check_index_node_refs,
+    index_node_key,
+    index_node_ref,
+)
 
 log = get_logger(__name__)
 
@@ -105,8 +109,7 @@ class IndexNodes:
             node = IndexNode.from_json(content)
             for _, value in node.items or ():
                 self.tally(value)
-            for child in node.children or ():
-                index_node_key(child.ref)
+            check_index_node_refs([child.ref for child in node.children or ()])
         return node
 
     def dump(self, ref: str, node: IndexNode) -> Put:

@@ -1,5 +1,6 @@
 """Values come back as they were: by JSON only where that loses nothing, else by pickle."""
 
+import builtins
 import collections
 import enum
 import json
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_rayworkflow.workflow.model.codec import decode, encode, json_output
+from airflow_provider_rayworkflow.workflow.model.codec import decode, dumps, encode, json_output
 from airflow_provider_rayworkflow.workflow.model.records import Encoding, JsonOutput
 
 
@@ -334,3 +335,11 @@ def test_an_output_whose_keys_would_be_one_as_json_is_not_shown(value: object, k
     shown = json_output(value)
     assert shown.value is None
     assert f"several keys would be {key}" in shown.problem
+
+
+def test_a_function_of_python_is_pickled_by_its_name_though_another_one_stands_in_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    printing = print  # a default argument, say, from before Ray has replaced it
+    monkeypatch.setattr("builtins.print", lambda *_: None)
+    assert pickle.loads(dumps({"begin": printing})) == {"begin": builtins.print}

@@ -1,7 +1,10 @@
 """The training of docs/examples/training.py, killed five times, ends on another cluster as if it had not been."""
 
 import json
+import os
 import runpy
+import signal
+import threading
 from collections import Counter
 from pathlib import Path
 from random import Random
@@ -99,3 +102,25 @@ def test_a_training_that_is_killed_five_times_repeats_an_epoch_for_each_kill_at_
 def test_the_example_trains_to_the_same_model_by_either_habit(manager, new_id, name):
     training = runpy.run_path(str(PROGRAM))
     assert workflow.run(training[name].bind(EPOCHS), workflow_id=new_id) == uninterrupted()
+
+
+def test_a_training_in_pytorch_that_is_killed_ends_with_the_same_model(manager, new_id, tmp_path):
+    pytest.importorskip("torch")  # a gigabyte for one test: where it is installed anyway
+    training = runpy.run_path(str(PROGRAM.with_name("training_torch.py")))
+    dies_in = {3, 4, 9}
+
+    def begin(epoch):
+        with (tmp_path / "begun").open("a") as file:
+            file.write(f"{epoch}\n")
+        died = tmp_path / f"{epoch}-died"
+        if epoch in dies_in and not died.exists():
+            died.touch()
+            threading.Timer(0.02, os.kill, (os.getpid(), signal.SIGKILL)).start()
+
+    killed = workflow.run(training["train"](EPOCHS, begin), workflow_id=new_id)
+    begun = Counter(map(int, (tmp_path / "begun").read_text().split()))
+    assert begun.keys() == set(range(EPOCHS))
+    assert begun.total() <= EPOCHS + len(dies_in)
+    assert len(list(tmp_path.glob("*-died"))) == len(dies_in)
+    assert killed == workflow.run(training["train"](EPOCHS), workflow_id=f"{new_id}-whole")
+    assert killed["losses"][-1] < killed["losses"][0]

@@ -24,6 +24,7 @@ from airflow_provider_rayworkflow.workflow.authoring.task import TaskFunction
 from airflow_provider_rayworkflow.workflow.model import fingerprints
 from airflow_provider_rayworkflow.workflow.model.codec import dumps, is_plain_scalar
 from airflow_provider_rayworkflow.workflow.model.graph import (
+    Arguments,
     Graph,
     Row,
     Scalars,
@@ -119,8 +120,8 @@ class _Form:
     kinds: dict[tuple[int, ...] | None, int] = field(default_factory=dict)
 
 
-class _Read(NamedTuple):
-    """A node whose arguments have been read.
+class ReadCall(NamedTuple):
+    """A call whose arguments have been read.
 
     :ivar arguments: pickled, or the scalars among plain ones.
     :ivar places: of plain arguments, see :class:`Shape`; None for pickled ones.
@@ -135,6 +136,13 @@ class _Read(NamedTuple):
     children: Collection[BoundCall]
     literals: str = ""
     named: Sequence[Any] = ()
+
+    @property
+    def stored_arguments(self) -> Arguments:
+        """As :meth:`.Graph.arguments_of` gives them."""
+        if isinstance(self.arguments, bytes):
+            return self.arguments
+        return self.arguments, Shape(self.places or (), self.form.keywords)
 
 
 class _Encoder:
@@ -177,7 +185,7 @@ class _Encoder:
 
     # ---- arguments
 
-    def read(self, node: Any) -> _Read:
+    def read(self, node: Any) -> ReadCall:
         """A node's arguments."""
         if type(node) not in self._calls:
             raise TypeError(
@@ -198,7 +206,7 @@ class _Encoder:
         self._nests_values = type(node) is Call
         return self._pickled(form, args, kwargs)
 
-    def _plain(self, form: _Form, values: Sequence[Any]) -> _Read | None:
+    def _plain(self, form: _Form, values: Sequence[Any]) -> ReadCall | None:
         """The arguments, read, if each is a scalar or another task, else None."""
         calls = self._calls
         children: dict[BoundCall, int] = {}
@@ -213,15 +221,15 @@ class _Encoder:
                 scalars.append(value)
             else:
                 return None
-        return _Read(form, tuple(scalars), tuple(places), children)
+        return ReadCall(form, tuple(scalars), tuple(places), children)
 
-    def _pickled(self, form: _Form, args: Sequence[Any], kwargs: Json) -> _Read:
+    def _pickled(self, form: _Form, args: Sequence[Any], kwargs: Json) -> ReadCall:
         self._children = {}
         args = tuple(self._argument(value) for value in args)
         kwargs = {name: self._argument(value) for name, value in kwargs.items()}
         arguments = dumps((args, kwargs, form.retryable), override=self._pickling)
         literals, named = fingerprints.of_value((args, kwargs), replace=self._literal)
-        return _Read(form, arguments, None, list(self._children), literals, named)
+        return ReadCall(form, arguments, None, list(self._children), literals, named)
 
     def _argument(self, value: Any) -> Any:
         """An argument of a call as it is pickled: nodes and references count by their value."""
@@ -284,7 +292,7 @@ class _Encoder:
 
     # ---- tasks
 
-    def _add_kind(self, node: BoundCall, read: _Read) -> int:
+    def _add_kind(self, node: BoundCall, read: ReadCall) -> int:
         """The index of what the node's task has in common with others."""
         index = len(self._kinds)
         self._kinds.append(self._kind(node, read))
@@ -292,7 +300,7 @@ class _Encoder:
             read.form.kinds[read.places] = index
         return index
 
-    def _kind(self, node: BoundCall, read: _Read) -> Task:
+    def _kind(self, node: BoundCall, read: ReadCall) -> Task:
         body = node._body
         ours, rays = ray_options.split(node._bound_options)
         check_num_returns(body, rays.pop("num_returns", None))
@@ -330,14 +338,14 @@ class _Encoder:
 
 
 def in_order(
-    last: BoundCall, read: Callable[[BoundCall], _Read]
-) -> Iterator[tuple[BoundCall, _Read, tuple[int, ...]]]:
+    last: BoundCall, read: Callable[[BoundCall], ReadCall]
+) -> Iterator[tuple[BoundCall, ReadCall, tuple[int, ...]]]:
     """The nodes of a graph, inputs before users, as a reader would go through the arguments.
 
     Each with the indexes of those that it takes.
     """
     done: dict[BoundCall, int] = {}
-    waiting: dict[BoundCall, _Read] = {}  # for nodes that they take
+    waiting: dict[BoundCall, ReadCall] = {}  # for nodes that they take
     stack = [last]
     while stack:
         node = stack.pop()
@@ -357,7 +365,7 @@ def in_order(
             done[node] = len(done)
 
 
-def reader(*, keeps_refs: bool) -> Callable[[BoundCall], _Read]:
+def reader(*, keeps_refs: bool) -> Callable[[BoundCall], ReadCall]:
     """Reads the arguments of calls, for :func:`in_order`.
 
     :param keeps_refs: references count by what they refer to, however large that is.

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import ray
 
-from airflow_provider_rayworkflow.workflow.authoring.node import Call, Node, Part, part_of
+from airflow_provider_rayworkflow.workflow.authoring.node import Call
+from airflow_provider_rayworkflow.workflow.model.graph import Arguments
 from airflow_provider_rayworkflow.workflow.runtime.graphs import options as ray_options
 from airflow_provider_rayworkflow.workflow.runtime.graphs import ray_dag
 from airflow_provider_rayworkflow.workflow.runtime.graphs.encoding import in_order, reader
+from airflow_provider_rayworkflow.workflow.runtime.graphs.inputs import load_call
 from airflow_provider_rayworkflow.workflow.runtime.graphs.nodes import (
     BoundCall,
     check_graph,
+    is_graph,
     whole_of,
 )
+
+_Done = Mapping[Any, "ray.ObjectRef[Any]"]
 
 
 def execute_plainly(node: Any) -> Any:
@@ -29,56 +33,31 @@ def execute_plainly(node: Any) -> Any:
     check_graph(node)
     last = whole_of(node)
     done: dict[BoundCall, ray.ObjectRef[Any]] = {}
-    for call, _, _ in in_order(last, reader(keeps_refs=True)):
-        resolve = _Resolve(done, gives_values=isinstance(call, Call))
-        args = [resolve.argument(value) for value in call._bound_args]
-        kwargs = {name: resolve.argument(value) for name, value in call._bound_kwargs.items()}
+    for call, read, _ in in_order(last, reader(keeps_refs=True)):
         _, rays = ray_options.split(call._bound_options)
         rays.pop("max_calls", None)
-        done[call] = ray.remote(_plain(call._body)).options(**rays).remote(*args, **kwargs)
+        if isinstance(call, Call):
+            task = ray.remote(_run).options(**{"name": call._body.__name__, **rays})
+            inputs = [done[child] for child in read.children]
+            done[call] = task.remote(call._body, read.stored_arguments, *inputs)
+        else:
+            task = ray.remote(call._body).options(**rays)
+            args = _with_results(list(call._bound_args), done)
+            done[call] = task.remote(*args, **_with_results(call._bound_kwargs, done))
     return ray.get(done[last])
 
 
-def _plain(body: Callable[..., Any]) -> Callable[..., Any]:
-    """A function as Ray takes it: none that is ``async``."""
-    if not inspect.iscoroutinefunction(body):
-        return body
-
-    @functools.wraps(body)
-    def run(*args: Any, **kwargs: Any) -> Any:
-        return asyncio.run(body(*args, **kwargs))
-
-    return run
+def _run(body: Callable[..., Any], arguments: Arguments, *inputs: Any) -> Any:
+    """Call a function of ``@workflow.task``, with the results that it takes."""
+    args, kwargs, _ = load_call(arguments, list(inputs))
+    value = body(*args, **kwargs)
+    return asyncio.run(value) if inspect.iscoroutine(value) else value
 
 
-class _Resolve:
-    """Puts results in the place of nodes.
-
-    :param gives_values: nodes inside containers become values, and not references.
-    """
-
-    def __init__(self, done: dict[BoundCall, ray.ObjectRef[Any]], *, gives_values: bool) -> None:
-        self._done = done
-        self._gives_values = gives_values
-
-    def argument(self, value: Any) -> Any:
-        """An argument of a call; Ray replaces a reference by its value."""
-        if isinstance(value, Part) or not self._is_node(value):
-            return self._within(value)
-        return self._done[value]
-
-    def _within(self, value: Any) -> Any:
-        if isinstance(value, (list, tuple)):
-            return type(value)(self._within(item) for item in value)
-        if isinstance(value, dict):
-            return {key: self._within(item) for key, item in value.items()}
-        if not self._is_node(value):
-            return value
-        call = value._call if isinstance(value, Part) else value
-        reference = self._done[call]
-        if isinstance(value, Part):
-            return part_of(ray.get(reference), value._path)
-        return ray.get(reference) if self._gives_values else reference
-
-    def _is_node(self, value: Any) -> bool:
-        return isinstance(value, Node) or ray_dag.is_node(value)
+def _with_results(value: Any, done: _Done) -> Any:
+    """References in the place of nodes in lists, tuples and dicts, in which a graph of Ray's may have them."""
+    if isinstance(value, (list, tuple)):
+        return type(value)(_with_results(item, done) for item in value)
+    if isinstance(value, dict):
+        return {key: _with_results(item, done) for key, item in value.items()}
+    return done[value] if is_graph(value) and not ray_dag.is_input(value) else value
