@@ -43,6 +43,17 @@ class Node(Generic[T_co]):
             "returns may be a graph, too."
         )
 
+    def __format__(self, spec: str) -> NoReturn:
+        raise TypeError(
+            f"{self!r} can't be put into a text before it has run. Make the text in a task that takes it."
+        )
+
+    def __copy__(self) -> Node[T_co]:
+        return self  # it never changes, and asdict() of a dataclass copies what is in it
+
+    def __deepcopy__(self, memo: Any) -> Node[T_co]:
+        return self
+
     def __reduce__(self) -> Any:
         # Ray pickles the arguments of .bind(), to look for nodes of its own. Else this is a mistake,
         # and told where it is read.

@@ -40,7 +40,7 @@ class TaskFunction(Generic[P, R_co]):
         self._signature: inspect.Signature | None = None
         self._known_calls: set[tuple[int, tuple[str, ...]]] = set()
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Node[R_co]:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Node[R_co]:
         """A node for the call; nothing runs yet.
 
         :param args: and ``kwargs``: of the function. Nodes in them, also in lists, dicts, dataclasses
@@ -50,7 +50,7 @@ class TaskFunction(Generic[P, R_co]):
         self._check_call(args, kwargs)
         return Call(self.fn, args, kwargs, self._options)
 
-    def with_options(self, **options: Unpack[TaskKeywords]) -> TaskFunction[P, R_co]:
+    def with_options(self, /, **options: Unpack[TaskKeywords]) -> TaskFunction[P, R_co]:
         """The same function with other options; those that are not named stay.
 
         :raises ValueError: as :func:`task`.

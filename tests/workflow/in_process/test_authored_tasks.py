@@ -6,13 +6,15 @@ import asyncio
 import pickle
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import pytest
 import ray
 
 from airflow_provider_rayworkflow import workflow
+from airflow_provider_rayworkflow.exceptions import RayWorkflowInputError
+from airflow_provider_rayworkflow.tries.definition import WorkflowDefinition
 from airflow_provider_rayworkflow.workflow import testing
 from airflow_provider_rayworkflow.workflow.exceptions import WorkflowExecutionError
 from airflow_provider_rayworkflow.workflow.runtime.graphs.encoding import encode_graph
@@ -81,8 +83,9 @@ def test_the_function_itself_stays_callable():
         (lambda node: {"a": (node, {"b": node})}, {"a": (9, {"b": 9})}),
         (lambda node: Table(rows=[node], name="t"), Table(rows=[9], name="t")),
         (lambda node: {"nodes": {1: [node]}, 2: node}, {"nodes": {1: [9]}, 2: 9}),
+        (lambda node: asdict(Table(rows=node, name="t")), {"rows": 9, "name": "t"}),
     ],
-    ids=["list", "nested", "dataclass", "dict"],
+    ids=["list", "nested", "dataclass", "dict", "copied"],
 )
 def test_nodes_may_stand_anywhere_in_arguments(workflows, make, expected):
     assert workflows.run(same(make(square(3)))) == expected
@@ -244,9 +247,10 @@ def test_a_wrong_call_is_refused_where_it_is_made():
     [
         (lambda node: list(node), "outputs"),
         (lambda node: 1 if node else 2, "Decide in a task"),
+        (lambda node: f"s3://bucket/{node}", "Make the text in a task"),
         (lambda node: pickle.loads(pickle.dumps(node)), "Pass it to a task as an argument"),
     ],
-    ids=["iterated", "bool", "stored"],
+    ids=["iterated", "bool", "formatted", "stored"],
 )
 def test_what_needs_the_value_of_a_node_is_refused_with_the_remedy(use, remedy):
     with pytest.raises(TypeError, match=remedy):
@@ -385,3 +389,27 @@ assert not {"ray", "pyarrow", "airflow"} & set(sys.modules)
 
 def test_a_graph_is_made_without_ray():
     subprocess.run([sys.executable, "-c", _WITHOUT_RAY], check=True, timeout=60)
+
+
+def test_a_task_alone_is_a_workflow_by_its_call(workflows):
+    definition = WorkflowDefinition.load(square, {"x": 3})
+    assert workflows.run(definition.build_graph()) == 9
+    with pytest.raises(RayWorkflowInputError, match="'y'"):
+        WorkflowDefinition.load(square, {"y": 3})
+
+
+def test_a_lambda_and_a_keyword_of_any_name_will_do(workflows):
+    named = workflow.task(lambda **given: given)
+    assert workflows.run(named(self=1, function=2), workflow_id="w") == {"self": 1, "function": 2}
+    assert workflows.get_output("w", task_id="lambda") == {"self": 1, "function": 2}
+
+
+def test_a_node_that_the_body_of_a_function_uses_is_refused_with_the_remedy(workflows):
+    made = square(2)
+
+    @workflow.task
+    def uses() -> Any:
+        return made
+
+    with pytest.raises(TypeError, match=r"uses can't be pickled: it uses .* Pass it to the task"):
+        workflows.run(uses())

@@ -55,6 +55,7 @@ from airflow_provider_rayworkflow.workflow.runtime.graphs.large_refs import Larg
 from airflow_provider_rayworkflow.workflow.runtime.graphs.nodes import (
     BoundCall,
     check_graph,
+    refuse_nodes_in_function,
     whole_of,
 )
 from airflow_provider_rayworkflow.workflow.runtime.graphs.refs import RefPickling
@@ -167,7 +168,7 @@ class _Encoder:
         self._named: defaultdict[str, defaultdict[Any, list[int]]]
         self._named = defaultdict(lambda: defaultdict(list))
         self._pickling = RefPickling(also=self._reduce)
-        self._functions = Functions(self._blob, self._pickling)
+        self._functions = Functions(self._blob, RefPickling(also=refuse_nodes_in_function))
 
     def encode(self, last: BoundCall) -> Graph:
         rows: list[Row] = []

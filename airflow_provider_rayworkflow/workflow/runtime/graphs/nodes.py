@@ -75,6 +75,19 @@ def refuse_nodes(obj: Any) -> Any:
     return NotImplemented
 
 
+def refuse_nodes_in_function(obj: Any) -> Any:
+    """Keep a node from being stored with the code of a function that uses it: there, it has no value.
+
+    :raises TypeError: for a node.
+    """
+    if is_graph(obj):
+        raise TypeError(
+            f"it uses {obj!s:.100}, which has no value where the function runs. Pass it to the task "
+            "as an argument, and use that"
+        )
+    return NotImplemented
+
+
 def _remedy_for(value: Any) -> str:
     if isinstance(value, (list, tuple, set, frozenset, dict)):
         return (
