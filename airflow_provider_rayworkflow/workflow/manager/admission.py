@@ -7,6 +7,7 @@ import queue
 from collections.abc import Sequence
 from dataclasses import replace
 from enum import Enum, auto
+from functools import partial
 from typing import Any
 
 from airflow_provider_rayworkflow.workflow.exceptions import (
@@ -106,9 +107,12 @@ class Admission:
                     return
                 has_lost = True  # so there is a claim, perhaps of an earlier try of this very call
 
-    async def resume_all(self, workflow_ids: Sequence[str]) -> list[tuple[str, Exception | None]]:
+    async def resume_all(
+        self, workflow_ids: Sequence[str], *, is_recovery: bool = False
+    ) -> list[tuple[str, Exception | None]]:
         """Resume workflows, several at the same time where the storage gains by it. They get slots in this order.
 
+        :param is_recovery: a restarted manager does so by itself.
         :returns: what kept each from being resumed, or None; without those that this manager holds already.
         """
         async with self._resuming_all:  # two orders could wait for each other
@@ -116,12 +120,16 @@ class Admission:
                 workflow_id for workflow_id in workflow_ids if workflow_id not in self._known.live
             ]
             at_once = self._known.store.bytes.reads_at_once
-            errors = await in_turns(self._try_resume, ids, at_once=at_once)
+            options = StartOptions(is_recovery=is_recovery)
+            resume = partial(self._try_resume, options)
+            errors = await in_turns(resume, ids, at_once=at_once)
         return list(zip(ids, errors, strict=True))
 
-    async def _try_resume(self, workflow_id: str, turn: Turn) -> Exception | None:
+    async def _try_resume(
+        self, options: StartOptions, workflow_id: str, turn: Turn
+    ) -> Exception | None:
         try:
-            await self.begin(workflow_id, None, {}, StartOptions(), turn=turn)
+            await self.begin(workflow_id, None, {}, options, turn=turn)
         except Exception as exc:  # of any kind: the others are resumed
             log.warning("Workflow %s can't be resumed: %s", workflow_id, text_of(exc))
             return exc

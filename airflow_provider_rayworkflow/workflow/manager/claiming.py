@@ -15,6 +15,7 @@ from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.local_ray.code_files import with_files_of_now
 from airflow_provider_rayworkflow.workflow.manager.held_workflow import HeldWorkflow
 from airflow_provider_rayworkflow.workflow.manager.ownership import Ownership
+from airflow_provider_rayworkflow.workflow.manager.recoveries import recoveries_of
 from airflow_provider_rayworkflow.workflow.manager.registry import Registry
 from airflow_provider_rayworkflow.workflow.manager.status_backlog import StatusBacklog
 from airflow_provider_rayworkflow.workflow.model.claim import Claim
@@ -230,6 +231,7 @@ class Claiming:
             from_task=options.from_task,
             traceparent=options.traceparent,
             submission_id=options.submission_id,
+            recoveries=recoveries_of(earlier, start.seen.files, now) if options.is_recovery else 0,
         )
         record = StatusRecord(
             workflow_id=workflow_id,

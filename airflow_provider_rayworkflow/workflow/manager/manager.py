@@ -159,7 +159,7 @@ class Manager:
         held = await self._known.in_thread(self._known.list_held_by, dead)
         for workflow_id in held:
             log.info("Workflow %s is recovered after a restart of the manager", workflow_id)
-        await self._admission.resume_all(held)
+        await self._admission.resume_all(held, is_recovery=True)
         await self._known.in_thread(self._lease.delete_earlier, earlier)
 
     def renew_lease(self) -> None:

@@ -25,6 +25,8 @@ class Claim:
     :ivar submission_id: the latest submission that a manager has claimed the workflow for, ``""`` for
         none.
     :ivar submission_epoch: the epoch of that claim; 0 for none.
+    :ivar recoveries: how many claims in a row, this one included, restarted managers have made by themselves of a
+        workflow whose former manager had just begun with it and committed nothing.
     """
 
     workflow_id: str
@@ -40,3 +42,4 @@ class Claim:
     traceparent: str = ""
     submission_id: str = ""
     submission_epoch: int = 0
+    recoveries: int = 0

@@ -56,6 +56,7 @@ class StartOptions:
         full that is.
     :ivar submission_id: of the submission that asks for the start, ``""`` for none. The claim carries it,
         and a start for a submission that has begun is none.
+    :ivar is_recovery: a restarted manager goes on with what the one before it held.
     """
 
     on_existing: OnExisting = "resume"
@@ -66,6 +67,7 @@ class StartOptions:
     traceparent: str = ""
     is_awaited: bool = False
     submission_id: str = ""
+    is_recovery: bool = False
 
 
 class Asker(NamedTuple):

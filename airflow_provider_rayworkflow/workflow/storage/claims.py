@@ -36,6 +36,7 @@ def next_claim(
     from_task: str = "",
     traceparent: str = "",
     submission_id: str = "",
+    recoveries: int = 0,
 ) -> Claim:
     """The claim of the epoch after ``after``, which :func:`claim_put` writes.
 
@@ -46,6 +47,7 @@ def next_claim(
     :param from_task: a task whose checkpoint does not count any more.
     :param traceparent: ``""``: as in that claim.
     :param submission_id: of the submission that it is made for; ``""``: as in that claim.
+    :param recoveries: see :class:`Claim`.
     """
     restarts = dict(continues.restarts) if continues else {}
     submission = (submission_id, after + 1)
@@ -65,6 +67,7 @@ def next_claim(
         traceparent=traceparent or (continues.traceparent if continues else ""),
         submission_id=submission[0],
         submission_epoch=submission[1],
+        recoveries=recoveries,
     )
 
 
