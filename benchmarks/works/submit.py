@@ -9,6 +9,7 @@ from typing import Any
 
 import cloudpickle
 
+from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.workflow.runtime.graphs.encoding import encode_graph
 from benchmarks.graphs import count, pass_on
 from benchmarks.rows import Row, by_time, interleaved
@@ -47,11 +48,38 @@ def measure(quick: bool) -> list[Row]:
                 goal="≥ 1 (linear)",
             )
         )
+    for kind, make in (("fan-out", _fan_out), ("ladder", _ladder)):
+        called = partial(make, size, _task_of(pass_on), _task_of(count))
+        seconds = interleaved(
+            {
+                "called": partial(_make_and_submit, called),
+                "bound": partial(_make_and_submit, partial(make, size)),
+            },
+            rounds=rounds,
+            clock=time.process_time,
+        )
+        rows.append(
+            by_time(
+                f"call tasks and make a graph of {size:,} of them: {kind}",
+                "the same of .bind()",
+                ours=seconds["called"],
+                theirs=seconds["bound"],
+                goal="≥ 1",
+            )
+        )
     return rows
+
+
+def _task_of(remote: Any) -> Callable[..., Any]:
+    return workflow.task(remote._function)
 
 
 def _submit(dag: Any) -> None:
     encode_graph(dag).to_bytes()
+
+
+def _make_and_submit(make: Callable[[], Any]) -> None:
+    _submit(make())
 
 
 def _pickle(size: int) -> None:
@@ -61,12 +89,15 @@ def _pickle(size: int) -> None:
         cloudpickle.dumps(((number,), {}))
 
 
-def _fan_out(size: int) -> Any:
-    return count.bind(*[pass_on.bind(number) for number in range(size - 1)])
+Make = Callable[..., Any]
 
 
-def _ladder(size: int) -> Any:
-    before, last = pass_on.bind(0), pass_on.bind(1)
+def _fan_out(size: int, one: Make = pass_on.bind, many: Make = count.bind) -> Any:
+    return many(*[one(number) for number in range(size - 1)])
+
+
+def _ladder(size: int, one: Make = pass_on.bind, many: Make = count.bind) -> Any:
+    before, last = one(0), one(1)
     for _ in range(size - 2):
-        before, last = last, count.bind(before, last)
+        before, last = last, many(before, last)
     return last

@@ -4,7 +4,8 @@ Pickles won't do. Two of the same value differ by the order of sets, by which pa
 same object, and by line numbers and file names of functions. So values are walked here, and each
 part counts by what it is:
 
-- containers and objects by their content; sets and dicts without their order;
+- containers and objects by their content; sets and dicts without their order (plain values in
+  containers all at once, see :mod:`.plain_values`);
 - arrays and tables by their values (see :mod:`.tables`);
 - functions, lambdas and classes that are written inside of another function by their code;
 - other functions and classes by their name: what they do is code, not an argument. Their code
@@ -26,16 +27,18 @@ import inspect
 import pickle
 import sys
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 from cloudpickle.cloudpickle import CloudPickler
 
+from airflow_provider_rayworkflow.workflow.model import plain_values
 from airflow_provider_rayworkflow.workflow.model.ids import stable_module_name
 from airflow_provider_rayworkflow.workflow.model.tables import by_values
 
-#: Given a value, returns what to look at in its place, or NotImplemented.
+#: Given a value that is no list, tuple or dict, returns what to look at in its place, or NotImplemented.
 Replace = Callable[[Any], Any]
 
 
@@ -85,6 +88,21 @@ def of_value(value: Any, *, replace: Replace) -> tuple[str, list[Any]]:
     return walk.fingerprint(value), walk.named
 
 
+def of_call(
+    args: Sequence[Any], kwargs: Mapping[str, Any], *, replace: Replace
+) -> tuple[str, list[Any]]:
+    """The fingerprint of the arguments of a call, as :func:`of_value`; see :func:`of_arguments`."""
+    walk = _Walk(replace, roots=None)
+    return walk.of_call(args, kwargs), walk.named
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a value counts by, if ``replace`` knows it already."""
+
+    digest: bytes
+
+
 def of_scalar(value: Any) -> bytes:
     """A part of :func:`of_arguments`."""
     content = _content(value)
@@ -98,10 +116,14 @@ def of_input(position: int) -> bytes:
 
 
 def of_arguments(args: Sequence[bytes], kwargs: Mapping[str, bytes]) -> str:
-    """The fingerprint of arguments, given the parts, as :func:`of_value` finds it in a walk."""
+    """The fingerprint of the arguments of a call, given the digest of each."""
+    return _shown(_of_arguments(args, kwargs), "")
+
+
+def _of_arguments(args: Sequence[bytes], kwargs: Mapping[str, bytes]) -> bytes:
     pairs = sorted([_hash(of_scalar(name), part) for name, part in kwargs.items()])
     named = _hash(b"dict", _hash(*pairs)) if pairs else _NO_KWARGS
-    return _shown(_of_digests(b"5:tuple", _of_digests(b"5:tuple", *args), named), "")
+    return _of_digests(b"5:tuple", _of_digests(b"5:tuple", *args), named)
 
 
 def of_code(function: Any, *, replace: Replace) -> str:
@@ -163,8 +185,19 @@ class _Walk:
         self.named: list[Any] = []
 
     def fingerprint(self, value: Any) -> str:
+        return self._result(lambda: self._digest(value))
+
+    def of_call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+        return self._result(
+            lambda: _of_arguments(
+                [self._digest(value) for value in args],
+                {name: self._digest(value) for name, value in kwargs.items()},
+            )
+        )
+
+    def _result(self, walk: Callable[[], bytes]) -> str:
         try:
-            digest = self._digest(value)
+            digest = walk()
         except Exception:  # users' objects may do anything when they are asked for their content
             return ""
         return _shown(digest, _PYTHON if self._has_bytecode else "")
@@ -187,13 +220,16 @@ class _Walk:
         return digest
 
     def _digest_of(self, value: Any) -> bytes:
+        kind = type(value)
+        if kind is list or kind is tuple or (kind is dict and plain_values.has_sorted_keys(value)):
+            return plain_values.digest(value, self._digest)
         replaced = self._replace(value)
+        if type(replaced) is Known:
+            return replaced.digest
         if replaced is not NotImplemented:
             return self._digest(replaced)
         is_root, self._is_root = self._is_root, False
-        if type(value) in (list, tuple):
-            return _hash(type(value).__name__.encode(), *map(self._digest, value))
-        if type(value) is dict:
+        if kind is dict:
             return _hash(b"dict", self._pairs(value.items()))
         match value:
             case types.FunctionType():
@@ -236,7 +272,10 @@ class _Walk:
 
     # ---- data
 
-    def _unordered(self, values: Iterable[Any]) -> bytes:
+    def _unordered(self, values: Collection[Any]) -> bytes:
+        in_order = plain_values.sorted_items(values)
+        if in_order is not None:
+            return plain_values.digest(in_order, self._digest)
         return _hash(*sorted(map(self._digest, values)))
 
     def _pairs(self, items: Iterable[tuple[Any, Any]]) -> bytes:
@@ -259,7 +298,7 @@ class _Walk:
             b"object",
             _hash(*parts),
             self._digest(_without_caches(type(value), state)),
-            _hash(*map(self._digest, items or ())),
+            self._digest(list(items or ())),
             self._pairs(pairs or ()),
         )
 

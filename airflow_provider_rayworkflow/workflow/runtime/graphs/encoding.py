@@ -229,7 +229,7 @@ class _Encoder:
         args = tuple(self._argument(value) for value in args)
         kwargs = {name: self._argument(value) for name, value in kwargs.items()}
         arguments = dumps((args, kwargs, form.retryable), override=self._pickling)
-        literals, named = fingerprints.of_value((args, kwargs), replace=self._literal)
+        literals, named = fingerprints.of_call(args, kwargs, replace=self._literal)
         return ReadCall(form, arguments, None, list(self._children), literals, named)
 
     def _argument(self, value: Any) -> Any:
@@ -256,7 +256,8 @@ class _Encoder:
     def _literal(self, obj: Any) -> Any:
         """What is looked at for the fingerprint of arguments."""
         if type(obj) is Argument:
-            return ("input", obj.position, *([obj.path] if obj.path else []))
+            known = fingerprints.Known(fingerprints.of_input(obj.position))
+            return known if not obj.path else ("input", obj.position, obj.path)
         found = self._behind(obj)
         if _is_node(found):
             path = [found._path] if type(found) is Part else []
