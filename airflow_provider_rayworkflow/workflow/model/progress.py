@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 from airflow_provider_rayworkflow.workflow.format.shortening import right_end
 from airflow_provider_rayworkflow.workflow.model.records import Progress, StatusRecord
 
@@ -28,6 +30,9 @@ def _activity(progress: Progress) -> list[str]:
     waiting = progress.submitted - progress.running_total
     if waiting:
         parts.append(f"{waiting} {'waits' if waiting == 1 else 'wait'} for a worker or just began")
+    for limits, number in islice(progress.limited.items(), _NAMED_TASKS):
+        waits = "waits" if number == 1 else "wait"
+        parts.append(f"{number} {waits} for the limit {right_end(limits)}")
     if progress.retried:
         names = [f"{right_end(failed.task_id)}: {failed.error}" for failed in progress.retried]
         parts.append(f"{len(names)} tried again ({_named(names, len(names))})")
