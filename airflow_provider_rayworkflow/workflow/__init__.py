@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         suspend,
         wait_for_event,
     )
+    from airflow_provider_rayworkflow.workflow.authoring.limits import limit
     from airflow_provider_rayworkflow.workflow.authoring.node import Node
     from airflow_provider_rayworkflow.workflow.authoring.task import TaskFunction, task
     from airflow_provider_rayworkflow.workflow.event_listener import EventListener, TimerListener
@@ -60,6 +61,7 @@ else:
                 *("get_metadata", "cancel", "suspend", "delete", "prune"),
                 *("continuation", "sleep", "wait_for_event"),
             ],
+            "authoring.limits": ["limit"],
             "authoring.node": ["Node"],
             "authoring.task": ["TaskFunction", "task"],
             "event_listener": ["EventListener", "TimerListener"],
@@ -104,6 +106,7 @@ __all__ = [
     "TaskFunction",
     "Node",
     "options",
+    "limit",
     "Retry",
     "continuation",
     "sleep",

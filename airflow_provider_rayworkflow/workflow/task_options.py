@@ -51,6 +51,8 @@ class options:
     :param heartbeat_timeout_s: an attempt that has not saved, printed, logged or called
         ``get_context().heartbeat()`` for so long, in seconds or as a timedelta, is stopped and fails with a
         :class:`WorkflowTaskTimeoutError`.
+    :param limits: a list of limits, or of their names, that the task shares with tasks of other workflows
+        (:func:`limit`): how many attempts run at once, or begin in a time.
     :raises ValueError: for other options and for values that can't be used.
     """
 

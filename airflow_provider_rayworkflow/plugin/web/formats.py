@@ -18,7 +18,7 @@ STATE_TITLES = {
     "retried": "tried again",
     "caught": "ended with an exception, which the workflow takes as its result",
     "running": "running",
-    "submitted": "waits for a worker, or has just begun",
+    "submitted": "waits for a worker or a limit, or has just begun",
     "waiting": "waits for other tasks",
     "idle": "has not run",
     "not_run": "did not run, as a task upstream has failed",

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, get_args
 
+from airflow_provider_rayworkflow.workflow.authoring.limits import named_limits
 from airflow_provider_rayworkflow.workflow.checks import check_metadata, check_on_change
 from airflow_provider_rayworkflow.workflow.format.shortening import MAX_NAME_BYTES
 from airflow_provider_rayworkflow.workflow.model.escalation import (
@@ -113,4 +114,5 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "stop_grace_s": seconds,
     "heartbeat_timeout_s": _positive_seconds,
     "isolate": _flag,
+    "limits": named_limits,
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_rayworkflow.workflow.model.records import OnChange, When
     from airflow_provider_rayworkflow.workflow.model.retry import Retry
+    from airflow_provider_rayworkflow.workflow.model.task_limits import TaskLimit
 
     class TaskKeywords(TypedDict, total=False):
         """What ``@workflow.task`` and ``with_options`` take; see :func:`.task`."""
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
         when: When | None
         cleanup_s: float | timedelta | None
         heartbeat_timeout_s: float | timedelta | None
+        limits: Sequence[TaskLimit | str] | None
         num_cpus: float | None
         num_gpus: float | None
         memory: float | str | None

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Protocol
 
 from airflow_provider_rayworkflow.workflow.execution.heartbeats import Heartbeats
+from airflow_provider_rayworkflow.workflow.execution.limit_keeper import Permit, counts_by_limit
 from airflow_provider_rayworkflow.workflow.execution.stop_notices import StopNotices
 from airflow_provider_rayworkflow.workflow.model.records import (
     SHOWN_TASKS,
@@ -34,6 +36,7 @@ class Attempt(Errand):
     :ivar is_overdue: it was stopped because its time was over.
     :ivar begun_at: when a worker has begun it, by the clock of the event loop; None until it says so.
     :ivar is_silent: that of its silence.
+    :ivar permit: of the limits of its task; None where it has none.
     """
 
     __slots__ = (
@@ -46,6 +49,7 @@ class Attempt(Errand):
         "is_useless",
         "killer",
         "node",
+        "permit",
         "running",
     )
 
@@ -61,6 +65,7 @@ class Attempt(Errand):
         self.is_silent = False
         self.killer: asyncio.TimerHandle | None = None
         self.begun_at: float | None = None
+        self.permit: Permit | None = None
 
     @property
     def ran_s(self) -> float:
@@ -71,6 +76,8 @@ class Attempt(Errand):
 
     def on_done(self, completion: AttemptEnd) -> None:
         table = self._table
+        if self.permit is not None:  # here: also of a run that has broken off
+            self.permit.ended(completion)
         if not table.ended:  # many come at once: one turn for all
             table.enqueue(table.take_back)
         table.ended.append((self, completion))
@@ -79,8 +86,18 @@ class Attempt(Errand):
         return self._table.follow(self, accept)
 
 
+class StartWait(Protocol):
+    """What a task waits for that is to be started later: a timer, or a permit."""
+
+    def cancel(self) -> None:
+        """Let it wait no more."""
+
+    def when(self) -> float:
+        """When it is due, by the clock of the event loop; 0 where that is not known."""
+
+
 class AttemptTable:
-    """Knows each attempt of one run from its start to its end, and each task that waits for a retry.
+    """Knows each attempt of one run from its start to its end, and each task that waits for its next one.
 
     :param runner: runs the attempts.
     :param take_back: called between two steps of the run, once for all attempts that have ended.
@@ -108,14 +125,14 @@ class AttemptTable:
         self._heartbeats = Heartbeats(self._kill_silent)
         self._clock = clock
         self._attempts: dict[TaskNode, Attempt] = {}
-        self._timers: dict[TaskNode, asyncio.TimerHandle] = {}
+        self._waits: dict[TaskNode, StartWait] = {}
         self._due: dict[str, float] = {}
         self._retried: dict[str, FailedAttempt] = {}
 
     @property
     def is_empty(self) -> bool:
         """True if no attempt is under way and no task waits for its next one."""
-        return not (self._attempts or self._timers)
+        return not (self._attempts or self._waits)
 
     def progress(self, now: float) -> Progress:
         """What is done at this moment.
@@ -133,13 +150,21 @@ class AttemptTable:
             running_total=len(running),
             running=tuple(running[:SHOWN_TASKS]),
             retried=tuple(self._retried.values())[:SHOWN_TASKS],
+            limited=counts_by_limit([one for one in self._waits.values() if type(one) is Permit]),
         )
 
     # ---- attempts
 
-    def start(self, node: TaskNode, run: TaskRun) -> None:
-        """Start an attempt."""
-        self._runner.start(self.add(node, run, follows=False))
+    def start(self, node: TaskNode, run: TaskRun, permit: Permit | None = None) -> None:
+        """Start an attempt.
+
+        :param permit: see :class:`Attempt`.
+        """
+        attempt = self.add(node, run, follows=False)
+        attempt.permit = permit
+        if permit is not None and run.is_event:
+            permit.begun()  # it waits in no line of Ray
+        self._runner.start(attempt)
 
     def add(self, node: TaskNode, run: TaskRun, *, follows: bool) -> Attempt:
         """An attempt that is under way from now on.
@@ -167,6 +192,8 @@ class AttemptTable:
         for attempt in self._of(task.task_id, task.attempt):
             attempt.running = task
             attempt.begun_at = asyncio.get_running_loop().time()
+            if attempt.permit is not None:
+                attempt.permit.begun()
 
     def kill_overdue(self, task_id: str, attempt: int, after_s: float) -> None:
         """Stop an attempt that has not ended after that time: it can't be interrupted.
@@ -217,9 +244,9 @@ class AttemptTable:
         for node, attempt in list(self._attempts.items()):
             if is_meant(node):
                 self._notices.stop(attempt)
-        waiting = [node for node in self._timers if is_meant(node)]
+        waiting = [node for node in self._waits if is_meant(node)]
         for node in waiting:
-            self._timers.pop(node).cancel()
+            self._waits.pop(node).cancel()
         return waiting
 
     def stop_all(self, *, at_once: bool = False) -> None:
@@ -236,7 +263,7 @@ class AttemptTable:
             if attempt.run.is_event:
                 attempt.is_put_off = True
                 self._runner.stop(attempt)
-        self._due |= {node.task_id: timer.when() for node, timer in self._timers.items()}
+        self._due |= {node.task_id: wait.when() for node, wait in self._waits.items()}
         self.cancel_waiting()
 
     def wait_left_s(self, node: TaskNode) -> float:
@@ -262,14 +289,22 @@ class AttemptTable:
         """
 
         def due() -> None:
-            if self._timers.pop(node, None) is not None:
+            if self.has_waited(node):
                 retry()
 
         loop = asyncio.get_running_loop()
-        self._timers[node] = loop.call_later(wait_s, self.enqueue, due)
+        self.wait_for(node, loop.call_later(wait_s, self.enqueue, due))
+
+    def wait_for(self, node: TaskNode, wait: StartWait) -> None:
+        """Let a task wait, until :meth:`has_waited` or :meth:`cancel_waiting` is called."""
+        self._waits[node] = wait
+
+    def has_waited(self, node: TaskNode) -> bool:
+        """Let a task wait no more; False if it does not wait, as it was stopped."""
+        return self._waits.pop(node, None) is not None
 
     def cancel_waiting(self) -> None:
         """No task that waits is tried again."""
-        for timer in self._timers.values():
-            timer.cancel()
-        self._timers.clear()
+        waits, self._waits = self._waits, {}
+        for wait in reversed(waits.values()):  # the first one last: no other one moves up
+            wait.cancel()

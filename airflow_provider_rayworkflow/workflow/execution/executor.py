@@ -20,6 +20,8 @@ from airflow_provider_rayworkflow.workflow.execution.attempt_ends import (
 )
 from airflow_provider_rayworkflow.workflow.execution.attempt_table import Attempt, AttemptTable
 from airflow_provider_rayworkflow.workflow.execution.group_commit import GroupCommit
+from airflow_provider_rayworkflow.workflow.execution.limit_keeper import LimitKeeper
+from airflow_provider_rayworkflow.workflow.execution.limit_waits import LimitWaits
 from airflow_provider_rayworkflow.workflow.execution.metrics import Metrics
 from airflow_provider_rayworkflow.workflow.execution.saved_tasks import SavedTasks
 from airflow_provider_rayworkflow.workflow.execution.writes import Guard, Writes
@@ -76,10 +78,14 @@ class Executor:
         if that has to be listed.
     :param known: ids of the tasks of the graph of the run before; None if they are not known.
     :param on_remark: told what the workflow's log says of its tasks besides what they print.
+    :param limits: those that its tasks share with other workflows; by default its own.
     :ivar attempts: those that are under way.
     :ivar reuse: what was found of earlier runs; None until they are read, and in a first run.
     """
 
+    reuse: ReuseCounts | None = None
+    _outcome: Outcome | None = None
+    _schedule: Schedule | None = None
     _cleanup_end: asyncio.TimerHandle | None = None
 
     def __init__(
@@ -99,15 +105,12 @@ class Executor:
         files: Sequence[WorkflowFile] | None = None,
         known: Collection[str] | None = None,
         on_remark: Remark = no_remark,
+        limits: LimitKeeper | None = None,
     ) -> None:
         self.workflow_id, self._claim = claim.workflow_id, claim
-        self.reuse: ReuseCounts | None = None
         self._graph, self._code = graph, tuple(graph.code.items())
         self._store, self._threads = store, threads
-        self._metrics = metrics
-        self._files, self._known = files, known
-        self._outcome: Outcome | None = None
-        self._schedule: Schedule | None = None
+        self._metrics, self._files, self._known = metrics, files, known
         self._saved = SavedTasks(claim.workflow_id, claim.epoch, store.bytes, threads)
         self._queue: asyncio.Queue[Callable[[], None]] = asyncio.Queue()
         place = store.bytes, claim.workflow_id, claim.epoch
@@ -131,6 +134,8 @@ class Executor:
             on_remark=on_remark,
             on_failed=metrics.attempt_failed,
         )
+        keeper = limits or LimitKeeper()
+        self._limits = LimitWaits(keeper, self.attempts, self._ends.retry_after, on_remark)
 
     # ---- asking
 
@@ -181,6 +186,8 @@ class Executor:
             return outcome
         except BaseException:
             self.attempts.stop_all(at_once=True)  # nothing takes their results any more
+            self.attempts.cancel_waiting()
+            self._limits.drop_unused()
             raise
 
     async def _run(self) -> Outcome:
@@ -189,6 +196,7 @@ class Executor:
             if self._outcome is None and not self._ends.must_rebuild:
                 self._start_ready(schedule)
                 self._check_finished(schedule)
+            self._limits.drop_unused()
             if self._outcome is not None and self._outcome.stopped is Stop.FENCED:
                 self._commits.discard_waiting()
             self._commits.write_waiting()
@@ -252,9 +260,11 @@ class Executor:
             if wait_s := self.attempts.wait_left_s(node):
                 schedule.put_off(node)
                 self._ends.retry_after(node, wait_s)
+            elif self._limits.must_wait(node):
+                schedule.put_off(node)
             else:
                 run = node.task_run(self._claim, node.attempts, code=self._code)
-                self.attempts.start(node, run)
+                self.attempts.start(node, run, self._limits.take(node))
 
     def _follow(self, attempt: Attempt, accept: Accept) -> Errand | None:
         """See :meth:`.Errand.follow`."""

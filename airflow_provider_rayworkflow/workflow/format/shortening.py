@@ -6,6 +6,8 @@ from __future__ import annotations
 MAX_TEXT_BYTES = 64 * 1024
 #: How much is kept of a name, that of an exception's type for one.
 MAX_NAME_BYTES = 1024
+#: How much of a name stands in a line or a table that has others beside it, in characters.
+SHOWN_NAME = 40
 
 
 def shorten(text: str, max_bytes: int = MAX_TEXT_BYTES) -> str:
@@ -23,6 +25,18 @@ def shorten(text: str, max_bytes: int = MAX_TEXT_BYTES) -> str:
     tail = data[-half:].decode(errors="ignore")
     left_out = len(text) - len(head) - len(tail)
     return f"{head}\n[{left_out} characters are left out]\n{tail}"
+
+
+def right_end(name: str, width: int = SHOWN_NAME) -> str:
+    """A name such as ``etl.locals.extract_3`` by its end, which tells it from others; whole if it is short.
+
+    :param width: in characters, of the result at most.
+    """
+    if len(name) <= width:
+        return name
+    kept = name[1 - width :]
+    _, _, whole_parts = kept.partition(".")
+    return f"…{whole_parts if len(whole_parts) >= width // 2 else kept}"
 
 
 _MORE_BYTES = 2048  # the note, and an exception's name in front of its message

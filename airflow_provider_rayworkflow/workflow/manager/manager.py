@@ -151,6 +151,7 @@ class Manager:
         earlier = await self._known.in_thread(self._lease.earlier)
         if not earlier:
             return
+        self.runs.limits.begin_full()
         dead = {lease.manager_id for lease in earlier}
         self._known.store.leases.watch.know_dead(dead)
         latest = max(earlier, key=lambda lease: lease.renewed_at)

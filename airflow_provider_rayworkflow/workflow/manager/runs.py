@@ -13,6 +13,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     StorageError,
 )
 from airflow_provider_rayworkflow.workflow.execution.executor import Executor
+from airflow_provider_rayworkflow.workflow.execution.limit_keeper import LimitKeeper
 from airflow_provider_rayworkflow.workflow.execution.metrics import Metrics
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.manager.held_workflow import HeldWorkflow, Output
@@ -43,6 +44,7 @@ class WorkflowRuns:
 
     :param late: takes the final statuses that can't be written.
     :param logs: takes what the tasks print and log.
+    :ivar limits: those that their tasks share.
     :ivar slots: starts a run for each workflow that gets a slot.
     """
 
@@ -61,6 +63,7 @@ class WorkflowRuns:
         self._late = late
         self._metrics = metrics
         self._logs = logs
+        self.limits = LimitKeeper()
         self.slots = Slots(limits, start=self._start, on_counts=metrics.workflows_held)
 
     def stop(
@@ -144,6 +147,7 @@ class WorkflowRuns:
             clock=self._known.clock,
             known=live.known,
             on_remark=live.log.remark,
+            limits=self.limits,
         )
         return await self._run_and_report(live, live.executor)
 

@@ -21,6 +21,7 @@ from airflow_provider_rayworkflow.workflow.format.documents import (
 from airflow_provider_rayworkflow.workflow.model.escalation import Escalation
 from airflow_provider_rayworkflow.workflow.model.ids import TaskIds
 from airflow_provider_rayworkflow.workflow.model.records import OnChange, When
+from airflow_provider_rayworkflow.workflow.model.task_limits import TaskLimit
 
 Json = dict[str, Any]
 T = TypeVar("T")
@@ -75,6 +76,7 @@ class TaskOptions:
     :ivar when: when it runs, by how the tasks upstream have ended.
     :ivar cleanup_s: it runs also after a cancel, for so long at most; None = not then.
     :ivar heartbeat_timeout_s: an attempt that is silent for longer is stopped; None = no limit.
+    :ivar limits: that it shares with tasks of other workflows, in the order of their names.
     """
 
     catch_exceptions: bool = False
@@ -101,6 +103,7 @@ class TaskOptions:
         return self.when != "all_success"
 
     heartbeat_timeout_s: float | None = None
+    limits: tuple[TaskLimit, ...] = ()
 
     def to_json(self) -> Json:
         if self is DEFAULT_OPTIONS:
@@ -114,6 +117,8 @@ class TaskOptions:
             changed["retry"] = asdict(self.retry)
         if self.escalation:
             changed["escalation"] = self.escalation.to_json()
+        if self.limits:
+            changed["limits"] = [limit.to_json() for limit in self.limits]
         return changed
 
     @classmethod
@@ -125,6 +130,7 @@ class TaskOptions:
         typed = {
             "retry": retry and RetryOptions(**retry),
             "escalation": escalation and Escalation.from_json(escalation),
+            "limits": tuple(map(TaskLimit.from_json, value.get("limits", ()))),
         }
         return cls(**value | typed)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
+from airflow_provider_rayworkflow.workflow.format.shortening import right_end
 from airflow_provider_rayworkflow.workflow.model.records import Progress, StatusRecord
 
 _NAMED_TASKS = 3
@@ -22,13 +25,16 @@ def progress_line(record: StatusRecord) -> str:
 def _activity(progress: Progress) -> list[str]:
     parts = []
     if progress.running_total:
-        names = [task.task_id for task in progress.running]
+        names = [right_end(task.task_id) for task in progress.running]
         parts.append(f"{progress.running_total} running ({_named(names, progress.running_total)})")
     waiting = progress.submitted - progress.running_total
     if waiting:
         parts.append(f"{waiting} {'waits' if waiting == 1 else 'wait'} for a worker or just began")
+    for limits, number in islice(progress.limited.items(), _NAMED_TASKS):
+        waits = "waits" if number == 1 else "wait"
+        parts.append(f"{number} {waits} for the limit {right_end(limits)}")
     if progress.retried:
-        names = [f"{failed.task_id}: {failed.error}" for failed in progress.retried]
+        names = [f"{right_end(failed.task_id)}: {failed.error}" for failed in progress.retried]
         parts.append(f"{len(names)} tried again ({_named(names, len(names))})")
     return parts
 

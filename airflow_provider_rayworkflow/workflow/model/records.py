@@ -219,6 +219,7 @@ class Progress:
     :ivar running_total: of these, how many are known to run.
     :ivar running: of these, those that run longest; at most :data:`SHOWN_TASKS`.
     :ivar retried: tasks whose last attempt failed and that are tried again; as many at most.
+    :ivar limited: how many tasks wait for their limits, by the names of these.
     """
 
     at: float
@@ -226,6 +227,7 @@ class Progress:
     running_total: int = 0
     running: tuple[RunningTask, ...] = ()
     retried: tuple[FailedAttempt, ...] = ()
+    limited: dict[str, int] = field(default_factory=dict)
 
     def to_json(self) -> Json:
         return asdict(self)

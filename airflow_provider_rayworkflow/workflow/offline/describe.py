@@ -86,7 +86,7 @@ def _describe(placed: Placed) -> Json:
             "max_retries": options.max_retries,
             "catch_exceptions": options.catch_exceptions,
             "retry_exceptions": options.retry_exceptions,
-            **_budgets(options),
+            **_given(options),
             # A stored continuation is of a task with a checkpoint, which its tasks inherit.
             "checkpoint": True if options.checkpoint is None else options.checkpoint,
             "ray_options": dict(placed.task.shown_options),
@@ -97,8 +97,8 @@ def _describe(placed: Placed) -> Json:
     }
 
 
-def _budgets(options: TaskOptions) -> Json:
-    """Those that the author gave."""
+def _given(options: TaskOptions) -> Json:
+    """Budgets and limits, those that the author gave."""
     given: Json = {
         "max_preemptions": options.max_preemptions,
         "max_oom_retries": options.max_oom_retries,
@@ -107,4 +107,5 @@ def _budgets(options: TaskOptions) -> Json:
     if (escalation := options.escalation) is not None:
         given["escalate"] = dict(escalation.factors)
         given["limit"] = dict(escalation.limits) or None
+    given["limits"] = [str(limit) for limit in options.limits] or None
     return {name: value for name, value in given.items() if value is not None}

@@ -43,6 +43,7 @@ class TaskRun(NamedTuple):
     :ivar stop_grace_s: how long the attempt may go on when it is to be stopped; None if its task does
         not say.
     :ivar heartbeat_timeout_s: the attempt is stopped when it is silent for longer.
+    :ivar tells_begin: its worker tells the manager at once that it begins it.
     :ivar saved_since: what the task has saved under earlier epochs is of a run that was given up.
     """
 
@@ -67,6 +68,7 @@ class TaskRun(NamedTuple):
     stop_grace_s: float | None = None
     asks: tuple[tuple[str, float], ...] = ()
     heartbeat_timeout_s: float | None = None
+    tells_begin: bool = False
 
     @property
     def environment(self) -> tuple[bytes, tuple[tuple[str, str], ...]]:

@@ -20,9 +20,10 @@ def follower_of(node: TaskNode) -> TaskNode | None:
         dependent.covered += 1
         if dependent.covered == dependent.waiting_for and dependent.state is NodeState.WAITING:
             ready.append(dependent)
-    # One that is checked may turn out to need no run, and one that takes failures may have to wait.
+    # One that is checked may turn out to need no run, and one that takes failures or has limits may have to wait.
     if len(ready) != 1 or ready[0].decision.action is not TaskAction.RUNS:
         return None
-    if ready[0].task.options.takes_failures:
+    options = ready[0].task.options
+    if options.takes_failures or options.limits:
         return None
     return ready[0]

@@ -266,4 +266,5 @@ class TaskNode:
             stop_grace_s=task.options.stop_grace_s,
             asks=tuple(self.spent.asks.items()),
             heartbeat_timeout_s=task.options.heartbeat_timeout_s,
+            tells_begin=any([limit.rate is not None for limit in task.options.limits]),
         )

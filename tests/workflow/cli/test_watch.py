@@ -66,6 +66,17 @@ def test_the_picture_shows_progress_and_what_runs_where():
     ]
 
 
+def test_the_picture_shows_long_names_by_their_ends():
+    name = "a_package.of_mine.pipelines.etl.<locals>.extract_3"
+    task = RunningTask(task_id=name, attempt=1, started_at=1_030.0, node="pod-7")
+    failed = FailedAttempt(task_id=name, attempt=1, error="E", note="n")
+    progress = replace(PROGRESS, running=(task,), retried=(failed,))
+    assert picture(replace(RUNNING, progress=progress), 1_100.0)[3:] == [
+        "…pipelines.etl.<locals>.extract_3  attempt 1  1 min 10 s  pod-7",
+        "…pipelines.etl.<locals>.extract_3: attempt 1 failed: E (application; n)",
+    ]
+
+
 def test_the_picture_of_a_failed_one_ends_with_its_traceback():
     failed = replace(DONE, status=WorkflowStatus.FAILED, tasks_done=2, failure=FAILURE)
     assert picture(failed, 1_200.0)[2:] == [

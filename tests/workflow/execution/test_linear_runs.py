@@ -15,6 +15,7 @@ from airflow_provider_rayworkflow.workflow.execution.writes import Writes
 from airflow_provider_rayworkflow.workflow.model.graph import Graph, Task, TaskOptions
 from airflow_provider_rayworkflow.workflow.model.outcome import Outcome
 from airflow_provider_rayworkflow.workflow.model.records import Encoding, Result, TaskFailure
+from airflow_provider_rayworkflow.workflow.model.task_limits import TaskLimit
 from airflow_provider_rayworkflow.workflow.scheduling.attempts import (
     AttemptEnd,
     Earlier,
@@ -141,6 +142,17 @@ def test_a_run_ends_where_tasks_can_run_side_by_side():
     assert runner.packs == [["t0"], ["t1"], ["t2"], ["t3"]]
     # What is outside of a run begins only after the commit.
     assert runner.written_before == [0, 1, 1, 2]
+
+
+def test_a_task_with_limits_follows_no_other():
+    limits = (TaskLimit(name="one", max_concurrency=1),)
+    tasks = [
+        task._replace(options=TaskOptions(limits=limits if index in (0, 2) else ()))
+        for index, task in enumerate(graph(CHAIN).tasks)
+    ]
+    outcome, runner = execute(Graph(tasks=tasks, blobs=[b""]), NotingStore())
+    assert outcome.result is not None
+    assert runner.packs == [["t0", "t1"], ["t2", "t3"]]
 
 
 def test_a_task_that_has_not_begun_keeps_its_attempt():

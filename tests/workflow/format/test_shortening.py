@@ -8,7 +8,11 @@ import ray
 from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.workflow import testing
 from airflow_provider_rayworkflow.workflow.exceptions import WorkflowExecutionError
-from airflow_provider_rayworkflow.workflow.format.shortening import MAX_TEXT_BYTES, shorten
+from airflow_provider_rayworkflow.workflow.format.shortening import (
+    MAX_TEXT_BYTES,
+    right_end,
+    shorten,
+)
 from airflow_provider_rayworkflow.workflow.model.records import JsonOutput, TaskFailure
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
@@ -28,6 +32,19 @@ def test_a_long_text_keeps_beginning_and_end_and_says_what_is_missing(char: str)
     assert "characters are left out]" in cut
     assert len(cut.encode(errors="surrogatepass")) < MAX_TEXT_BYTES + 200
     assert shorten(cut) == cut
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("extract_3", "extract_3"),
+        ("the_package.etl.locals.extract_3", "…etl.locals.extract_3"),
+        ("a_module_that_is_long.extract_3", "…dule_that_is_long.extract_3"),
+        ("x" * 40 + "1", "…" + "x" * 26 + "1"),
+    ],
+)
+def test_a_long_name_keeps_its_end_that_tells_it_from_others(name: str, shown: str):
+    assert right_end(name, 28) == shown
 
 
 def test_a_failure_never_has_a_long_text():

@@ -50,6 +50,21 @@ def test_a_few_of_many_running_tasks_are_named():
     )
 
 
+def test_tasks_that_wait_for_limits_are_counted_by_limit():
+    limited = {"vendor_api": 12, "database, vendor_api": 1}
+    assert progress_line(record(Progress(at=1.0, limited=limited))) == (
+        "3 of 7 tasks done, 12 wait for the limit vendor_api, "
+        "1 waits for the limit database, vendor_api"
+    )
+
+
+def test_long_names_are_shown_by_their_ends():
+    names = running("a_package.of_mine.pipelines.etl.<locals>.extract_3")
+    assert progress_line(record(Progress(at=1.0, submitted=1, running_total=1, running=names))) == (
+        "3 of 7 tasks done, 1 running (…pipelines.etl.<locals>.extract_3)"
+    )
+
+
 def due_at(seconds: list[float]) -> list[float]:
     throttle = Throttle()
     return [now for now in seconds if throttle.is_due(f"line of {now}", now)]

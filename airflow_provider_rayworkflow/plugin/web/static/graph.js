@@ -11,7 +11,7 @@ const graph = (() => {
     ["retried", "tried again"],
     ["caught", "caught exception"],
     ["running", "running"],
-    ["submitted", "waits for a worker"],
+    ["submitted", "waits for worker or limit"],
     ["waiting", "waits for tasks"],
     ["idle", "has not run"],
     ["not_run", "upstream failed"],

@@ -7,6 +7,7 @@ from typing import Any
 from airflow_provider_rayworkflow.workflow.cli.stored import open_stored, read_record
 from airflow_provider_rayworkflow.workflow.cli.text import table, task_options
 from airflow_provider_rayworkflow.workflow.cli.usage import Answer, Commands, Json
+from airflow_provider_rayworkflow.workflow.format.shortening import right_end
 from airflow_provider_rayworkflow.workflow.format.shown_text import one_line
 from airflow_provider_rayworkflow.workflow.offline.describe import describe_graph
 
@@ -27,7 +28,7 @@ def _graph(options: Any) -> Answer:
             task["task_id"],
             task["checkpoint"] or task["ended"] or "-",
             _seconds(task["stats"]),
-            ", ".join(task["workflow_refs"]) or "-",
+            ", ".join(map(right_end, task["workflow_refs"])) or "-",
             task_options(task) or "-",
         )
         for task in tasks

@@ -16,6 +16,7 @@ from airflow_provider_rayworkflow.workflow.cli.commands.status import status_val
 from airflow_provider_rayworkflow.workflow.cli.stored import open_stored, read_record
 from airflow_provider_rayworkflow.workflow.cli.usage import Answer, Commands
 from airflow_provider_rayworkflow.workflow.format.columns import columns
+from airflow_provider_rayworkflow.workflow.format.shortening import right_end
 from airflow_provider_rayworkflow.workflow.format.shown_text import one_line
 from airflow_provider_rayworkflow.workflow.format.times import duration
 from airflow_provider_rayworkflow.workflow.model.progress import progress_line
@@ -93,14 +94,19 @@ def picture(record: StatusRecord, now: float) -> list[str]:
     progress = record.progress if record.status.is_active else None
     if progress is not None:
         rows: list[tuple[str, ...]] = [
-            (task.task_id, f"attempt {task.attempt}", duration(now - task.started_at), task.node)
+            (
+                right_end(task.task_id),
+                f"attempt {task.attempt}",
+                duration(now - task.started_at),
+                task.node,
+            )
             for task in progress.running[:_SHOWN_ROWS]
         ]
         lines += ["", *columns(rows)] if rows else []
         if progress.running_total > len(rows):
             lines.append(f"… and {progress.running_total - len(rows)} more running")
         lines += [
-            f"{failed.task_id}: attempt {failed.attempt} failed: {failed.text}"
+            f"{right_end(failed.task_id)}: attempt {failed.attempt} failed: {failed.text}"
             for failed in progress.retried[:_SHOWN_ROWS]
         ]
     if record.failure is not None:

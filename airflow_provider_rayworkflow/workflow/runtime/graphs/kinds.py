@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from airflow_provider_rayworkflow.workflow.authoring.limits import declared_limits
 from airflow_provider_rayworkflow.workflow.authoring.options import GivenOptions
 from airflow_provider_rayworkflow.workflow.checks import check_cleanup
 from airflow_provider_rayworkflow.workflow.model.escalation import escalation_of
@@ -50,6 +51,7 @@ def options_of(task_id: str, ours: Json, rays: Json) -> TaskOptions:
         when=ours.get("when") or "all_success",
         cleanup_s=ours.get("cleanup_s"),
         heartbeat_timeout_s=ours.get("heartbeat_timeout_s"),
+        limits=declared_limits(task_id, ours.get("limits")),
     )
     return DEFAULT_OPTIONS if options == DEFAULT_OPTIONS else options
 

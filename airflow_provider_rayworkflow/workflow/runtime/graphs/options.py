@@ -36,6 +36,7 @@ WORKFLOW_OPTIONS = (
     "when",
     "cleanup_s",
     "heartbeat_timeout_s",
+    "limits",
     "is_event",  # ours alone: runs on the event host
 )
 _PREFIX = "_workflow_"

@@ -1,0 +1,76 @@
+"""A manager keeps limits for all workflows that it runs, and begins with care where one before it has kept them."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from hand_runner import HandRunner, managing
+from sample_records import lease
+from test_submission_reader import GONE
+
+from airflow_provider_rayworkflow.workflow.manager.manager import Manager
+from airflow_provider_rayworkflow.workflow.manager.registry import Intervals
+from airflow_provider_rayworkflow.workflow.model.graph import Graph, Task, TaskOptions
+from airflow_provider_rayworkflow.workflow.model.task_limits import TaskLimit
+from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
+from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
+
+SOON = Intervals(progress_s=0.01)
+ONE = TaskLimit(name="one", max_concurrency=1)
+SELDOM = TaskLimit(name="seldom", rate="5/hour")
+
+
+def graph(name: str, limit: TaskLimit) -> bytes:
+    options = TaskOptions(limits=(limit,))
+    task = Task(name=name, named_by_author=True, function=0, arguments=0, options=options)
+    return Graph(tasks=[task], blobs=[b""]).to_bytes()
+
+
+async def begin(manager: Manager, name: str, limit: TaskLimit) -> None:
+    await manager.submit(name, graph(name, limit), user_metadata={})
+
+
+async def waits(store: MemoryStore, workflow_id: str, limit: TaskLimit) -> None:
+    """Return as soon as the workflow says that its task waits."""
+    async with asyncio.timeout(30):
+        while True:
+            record = WorkflowStore(store).read_status(workflow_id)
+            if record and record.progress and record.progress.limited == {limit.name: 1}:
+                return
+            await asyncio.sleep(0.01)
+
+
+def test_tasks_of_several_workflows_run_one_after_the_other():
+    async def check() -> None:
+        store, runner = MemoryStore(), HandRunner()
+        async with managing(store, runner, intervals=SOON) as manager:
+            for name in "abc":
+                await begin(manager, name, ONE)
+            await waits(store, "b", ONE)
+            await waits(store, "c", ONE)
+            assert list(runner.errands) == ["a"]
+            await manager.cancel("b")
+            await runner.end("a")
+            await runner.end("c")
+        assert runner.started == {"a": 1, "c": 1}
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize(
+    ("earlier", "is_full"), [("a", True), ("of another cluster", False)], ids=["restarted", "new"]
+)
+def test_a_manager_that_is_restarted_lets_the_period_of_a_rate_pass(earlier: str, is_full: bool):
+    async def check() -> None:
+        store, runner = MemoryStore(), HandRunner()
+        WorkflowStore(store).leases.write(lease("before", actor_id=earlier, process=GONE))
+        async with managing(store, runner, "now", intervals=SOON) as manager:
+            await begin(manager, "w", SELDOM)
+            if is_full:
+                await waits(store, "w", SELDOM)
+                assert not runner.started
+            else:
+                await runner.end("w")
+
+    asyncio.run(check())
