@@ -44,6 +44,8 @@ if TYPE_CHECKING:
         suspend,
         wait_for_event,
     )
+    from airflow_provider_rayworkflow.workflow.authoring.map_result import MapResult
+    from airflow_provider_rayworkflow.workflow.authoring.maps import gather
     from airflow_provider_rayworkflow.workflow.authoring.node import Node
     from airflow_provider_rayworkflow.workflow.authoring.task import TaskFunction, task
     from airflow_provider_rayworkflow.workflow.event_listener import EventListener, TimerListener
@@ -60,6 +62,8 @@ else:
                 *("get_metadata", "cancel", "suspend", "delete", "prune"),
                 *("continuation", "sleep", "wait_for_event"),
             ],
+            "authoring.map_result": ["MapResult"],
+            "authoring.maps": ["gather"],
             "authoring.node": ["Node"],
             "authoring.task": ["TaskFunction", "task"],
             "event_listener": ["EventListener", "TimerListener"],
@@ -103,6 +107,8 @@ __all__ = [
     "task",
     "TaskFunction",
     "Node",
+    "gather",
+    "MapResult",
     "options",
     "Retry",
     "continuation",

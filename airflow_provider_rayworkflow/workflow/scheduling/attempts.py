@@ -43,6 +43,9 @@ class TaskRun(NamedTuple):
     :ivar stop_grace_s: how long the attempt may go on when it is to be stopped; None if its task does
         not say.
     :ivar heartbeat_timeout_s: the attempt is stopped when it is silent for longer.
+    :ivar gathers: it takes the stored results that it is given, and not their values.
+    :ivar batch_size: how many of its kind may share one Ray task, however long they take; 1 where that is
+        decided by how long.
     :ivar saved_since: what the task has saved under earlier epochs is of a run that was given up.
     """
 
@@ -67,6 +70,8 @@ class TaskRun(NamedTuple):
     stop_grace_s: float | None = None
     asks: tuple[tuple[str, float], ...] = ()
     heartbeat_timeout_s: float | None = None
+    gathers: bool = False
+    batch_size: int = 1
 
     @property
     def environment(self) -> tuple[bytes, tuple[tuple[str, str], ...]]:

@@ -50,6 +50,9 @@ def options_of(task_id: str, ours: Json, rays: Json) -> TaskOptions:
         when=ours.get("when") or "all_success",
         cleanup_s=ours.get("cleanup_s"),
         heartbeat_timeout_s=ours.get("heartbeat_timeout_s"),
+        map_rules=ours.get("map_rules"),
+        expands=ours.get("expands", False),
+        gathers=ours.get("gathers", False),
     )
     return DEFAULT_OPTIONS if options == DEFAULT_OPTIONS else options
 
