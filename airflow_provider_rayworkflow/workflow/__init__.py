@@ -45,6 +45,8 @@ if TYPE_CHECKING:
         wait_for_event,
     )
     from airflow_provider_rayworkflow.workflow.authoring.limits import limit
+    from airflow_provider_rayworkflow.workflow.authoring.map_result import MapResult
+    from airflow_provider_rayworkflow.workflow.authoring.maps import gather
     from airflow_provider_rayworkflow.workflow.authoring.node import Node
     from airflow_provider_rayworkflow.workflow.authoring.task import TaskFunction, task
     from airflow_provider_rayworkflow.workflow.event_listener import EventListener, TimerListener
@@ -62,6 +64,8 @@ else:
                 *("continuation", "sleep", "wait_for_event"),
             ],
             "authoring.limits": ["limit"],
+            "authoring.map_result": ["MapResult"],
+            "authoring.maps": ["gather"],
             "authoring.node": ["Node"],
             "authoring.task": ["TaskFunction", "task"],
             "event_listener": ["EventListener", "TimerListener"],
@@ -105,6 +109,8 @@ __all__ = [
     "task",
     "TaskFunction",
     "Node",
+    "gather",
+    "MapResult",
     "options",
     "limit",
     "Retry",

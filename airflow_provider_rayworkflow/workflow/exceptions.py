@@ -13,6 +13,7 @@
     ├── WorkflowNotResumableError         nothing to resume, or a final status
     │   └── WorkflowTaskNotRecoverableError
     ├── WorkflowTaskTimeoutError          a task took longer than its ``timeout_s``, or was silent
+    ├── MapFailedError                    more items of a map failed than its ``max_failed``
     ├── WorkflowEventHandleError          an HTTP event could not be handled
     ├── WorkflowStillActiveError          the call needs a workflow that is not running or pending
     ├── WorkflowChangedError              ``on_change="refuse"`` met tasks that have changed (also a ValueError)
@@ -185,6 +186,28 @@ class WorkflowTaskTimeoutError(WorkflowError, TimeoutError):
         self.task_id = task_id
         self.timeout_s = timeout_s
         self.is_silent = is_silent
+
+
+class MapFailedError(WorkflowError):
+    """More items of a map failed than may.
+
+    :ivar name: of the function that was mapped.
+    :ivar failed: how many have failed when the map ended: the others were stopped, or did not begin.
+    :ivar items: how many items the map has.
+    :ivar max_failed: how many may fail.
+    :ivar first: the first failed items, each with its error, as text.
+    """
+
+    def __init__(
+        self, name: str, *, failed: int, items: int, max_failed: int, first: Sequence[str]
+    ) -> None:
+        self.name, self.failed, self.items = name, failed, items
+        self.max_failed, self.first = max_failed, tuple(first)
+        listed = "".join(f"\n- {one}" for one in self.first)
+        super().__init__(
+            f"{failed} of the {items} items of {name}.map failed, more than max_failed allows "
+            f"({max_failed}). Mend what they failed of and resume, or allow more. The first ones:{listed}"
+        )
 
 
 class WorkflowEventHandleError(WorkflowError):

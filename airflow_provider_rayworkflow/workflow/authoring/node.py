@@ -84,6 +84,26 @@ class Call(Node[T_co]):
         return f"<a call of the task {self._bound_options.name or self._body.__name__!r:.100}>"
 
 
+class ItemCall(Call[T_co]):
+    """One of the calls that a map is made of.
+
+    :ivar item: what tells it from the others, as text.
+    """
+
+    __slots__ = ("_item",)
+
+    def __init__(
+        self,
+        body: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: GivenOptions,
+        item: str,
+    ) -> None:
+        super().__init__(body, args, kwargs, options)
+        self._item = item
+
+
 class Part(Node[T_co]):
     """A part of the result of a call.
 

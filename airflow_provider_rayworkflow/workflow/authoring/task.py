@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
+    from airflow_provider_rayworkflow.workflow.authoring.maps import MapNode
     from airflow_provider_rayworkflow.workflow.authoring.options import TaskKeywords
 
 P = ParamSpec("P")
@@ -69,6 +70,61 @@ class TaskFunction(Generic[P, R_co]):
         from airflow_provider_rayworkflow.workflow.authoring.outputs import named_outputs
 
         return named_outputs(self, names)
+
+    def map(
+        self,
+        items: Any,
+        *,
+        key: Callable[[Any], Any] | str | None = None,
+        max_concurrency: int | None = None,
+        max_failed: int | str = 0,
+        batch_size: int = 1,
+        **fixed: Any,
+    ) -> MapNode[R_co]:
+        """A task for each item, and a node for all their results, a :class:`MapResult` in the items' order.
+
+        The items are read when the map begins, and what they are is committed: a resume maps the same ones.
+        Where the items have changed since, each is found again by its key.
+
+        :param items: a list, a dict of items by their keys, or a node whose value is one; the result of another
+            map, too. What all of them share is ``fixed``, where nodes may stand as in any call.
+        :param key: of an item, as its task is named, ``f[key]``: a function of the item, or the name of a field or
+            of an entry. By default the keys of a dict, else the item's number.
+        :param max_concurrency: how many items run at once. An item that waits holds nothing.
+        :param max_failed: how many items may fail, or as ``"2%"`` what share of them: they are listed in
+            ``failed``, and the map goes on. One more fails it, at once.
+        :param batch_size: how many items may share one call of a worker, however long they take; each keeps its
+            own checkpoint, retries and errors.
+        :raises TypeError: for items that have no order, and where the function can't be called so.
+        :raises ValueError: for limits that can't be used, and options that make no sense in a map.
+        """
+        from airflow_provider_rayworkflow.workflow.authoring import maps
+
+        given = maps.MapArguments(
+            key=key, max_concurrency=max_concurrency, max_failed=max_failed, batch_size=batch_size
+        )
+        return maps.mapped(self, items, given, fixed, star=False)
+
+    def starmap(
+        self,
+        items: Any,
+        *,
+        key: Callable[[Any], Any] | str | None = None,
+        max_concurrency: int | None = None,
+        max_failed: int | str = 0,
+        batch_size: int = 1,
+        **fixed: Any,
+    ) -> MapNode[R_co]:
+        """As :meth:`map`, with items that are tuples or lists of arguments: ``f.starmap(zip(days, cities))``.
+
+        :raises TypeError: as :meth:`map`; so is ``ValueError``.
+        """
+        from airflow_provider_rayworkflow.workflow.authoring import maps
+
+        given = maps.MapArguments(
+            key=key, max_concurrency=max_concurrency, max_failed=max_failed, batch_size=batch_size
+        )
+        return maps.mapped(self, items, given, fixed, star=True)
 
     def _check_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         # What a call is checked for depends on the number of its arguments and their names only.

@@ -14,12 +14,17 @@ from airflow_provider_rayworkflow.workflow.model.codec import encode
 from airflow_provider_rayworkflow.workflow.model.failed_tasks import FailedTask, FailedTasks
 from airflow_provider_rayworkflow.workflow.model.outcome import Outcome, Stop
 from airflow_provider_rayworkflow.workflow.model.records import JsonOutput, Result, TaskFailure
+from airflow_provider_rayworkflow.workflow.model.stored_map import failed_result
 from airflow_provider_rayworkflow.workflow.model.task_record import TaskRecord
 from airflow_provider_rayworkflow.workflow.scheduling.attempts import Raised
 from airflow_provider_rayworkflow.workflow.scheduling.commit_records import (
     as_found,
     failed_record,
     skipped_record,
+)
+from airflow_provider_rayworkflow.workflow.scheduling.map_failures import (
+    MapFailures,
+    result_task_of,
 )
 from airflow_provider_rayworkflow.workflow.scheduling.node import TaskNode
 from airflow_provider_rayworkflow.workflow.scheduling.schedule import Schedule
@@ -87,10 +92,12 @@ class RunFailures:
         self._end = end
         self._found: dict[str, _Failed] = {}
         self._earlier: Mapping[str, TaskRecord] = {}
+        self._maps = MapFailures()
 
     def begin(self, schedule: Schedule, snapshot: Snapshot) -> None:
         """Go on with a new schedule: what failed in this run before is not tried again."""
         self._schedule = schedule
+        self._maps = MapFailures()
         if not self.is_stopping:  # else what has failed may not be reached again
             self._found.clear()
         failures = snapshot.checkpoints.failures
@@ -108,8 +115,16 @@ class RunFailures:
         :param raised: None for a failure of the system.
         """
         exception = raised.exception if raised else b""
-        stops = self._claim.on_failure == "stop"
-        if stops and not self._schedule.has_rules:
+        if (item := self._maps.counts(node, failure)) is not None:
+            given = exception or self._as_exception(failure)
+            if node is item:
+                self._maps.note(item, failure)  # at once: the next one may be ready
+            self._commits.commit(
+                failed_record(node, failure, given, raised),
+                lambda: self._end_item(item, node, failure, given),
+            )
+            return
+        if self._stops and not self._schedule.has_rules:
             if exception:
                 self._commits.commit(failed_record(node, failure, exception, raised), lambda: None)
             self._end(Outcome(failure=failure, exception=exception))
@@ -120,8 +135,46 @@ class RunFailures:
             failed_record(node, failure, given, raised),
             lambda: self._end_without_value(node, Result(inline=given)),
         )
-        if stops and not self.is_stopping:
+        self._stop_after_failure()
+
+    @property
+    def _stops(self) -> bool:
+        return self._claim.on_failure == "stop"
+
+    def _stop_after_failure(self) -> None:
+        if self._stops and not self.is_stopping:
             self._stop_others()
+
+    def _end_item(
+        self, item: TaskNode, node: TaskNode, failure: TaskFailure, exception: bytes
+    ) -> None:
+        """An item of a map has failed, with a task of it or by itself: that fails the map, if too many have."""
+        had_failed = item.has_no_value
+        self._end_without_value(node, Result(inline=exception))
+        if had_failed or not item.has_no_value:
+            return  # it has been counted, or it did not need that task
+        if item.result is not None:
+            item.result = failed_result(failure)
+        self._maps.note(item, failure)
+        if (error := self._maps.take_error(item)) is None:
+            return
+        map_failure = TaskFailure(
+            task_id=item.creator.task_id if item.creator else "",
+            type=type(error).__name__,
+            message=str(error),
+            traceback="",
+        )
+        self._fail_map(item, map_failure, b"".join(encode(error).parts))
+
+    def _fail_map(self, item: TaskNode, failure: TaskFailure, exception: bytes) -> None:
+        if self._stops and not self._schedule.has_rules:
+            self._end(Outcome(failure=failure, exception=exception))
+            return
+        self._note(result_task_of(item), failure, exception)
+        self._end_without_value(result_task_of(item), Result(inline=exception))
+        for other in self._table.stop_where(self._maps.is_of_failed):
+            self._end_without_value(other, None)
+        self._stop_after_failure()
 
     def _note(self, node: TaskNode, failure: TaskFailure, exception: bytes) -> None:
         if len(self._found) < _MAX_DETAILS:
@@ -164,7 +217,8 @@ class RunFailures:
 
     def gives_up(self, node: TaskNode) -> bool:
         """True for a task whose attempt has failed after all were stopped: it is not run any more."""
-        if not self.is_stopping or self._goes_on(node):
+        goes_on = not self.is_stopping or self._goes_on(node)
+        if goes_on and not self._maps.is_of_failed(node):
             return False
         self._end_without_value(node, None)
         return True
@@ -176,12 +230,8 @@ class RunFailures:
 
     def admits(self, node: TaskNode) -> bool:
         """False for a task that is ready and does not run, which is taken care of."""
-        if not (self.is_stopping or self._earlier or self._schedule.has_rules):
-            return True
         if (record := self._earlier.get(node.task_id)) is not None and record.failure is not None:
-            exception = (record.result.inline if record.result else b"") or b""
-            self._note(node, record.failure, exception)
-            self._end_without_value(node, Result(inline=exception))
+            self._fail_as_before(node, record.failure, record)
             return False
         if self.gives_up(node):
             return False
@@ -190,9 +240,18 @@ class RunFailures:
             return False
         return True
 
+    def _fail_as_before(self, node: TaskNode, failure: TaskFailure, record: TaskRecord) -> None:
+        exception = (record.result.inline if record.result else b"") or b""
+        if (item := self._maps.counts(node, failure)) is not None:
+            self._end_item(item, node, failure, exception)
+            return
+        self._note(node, failure, exception)
+        self._end_without_value(node, Result(inline=exception))
+
     def may_follow(self, node: TaskNode) -> bool:
         """True for a task that may run right after another one, in the same Ray task."""
-        return not (self.is_stopping or node.task_id in self._earlier)
+        is_stopped = self.is_stopping or self._maps.is_of_failed(node)
+        return not (is_stopped or node.task_id in self._earlier)
 
     def _skip(self, node: TaskNode) -> None:
         result = node.as_result(NOTHING)

@@ -20,6 +20,7 @@ from airflow_provider_rayworkflow.workflow.format.documents import (
 )
 from airflow_provider_rayworkflow.workflow.model.escalation import Escalation
 from airflow_provider_rayworkflow.workflow.model.ids import TaskIds
+from airflow_provider_rayworkflow.workflow.model.map_rules import MapRules
 from airflow_provider_rayworkflow.workflow.model.records import OnChange, When
 from airflow_provider_rayworkflow.workflow.model.task_limits import TaskLimit
 
@@ -77,6 +78,9 @@ class TaskOptions:
     :ivar cleanup_s: it runs also after a cancel, for so long at most; None = not then.
     :ivar heartbeat_timeout_s: an attempt that is silent for longer is stopped; None = no limit.
     :ivar limits: that it shares with tasks of other workflows, in the order of their names.
+    :ivar map_rules: of the map whose item it is; None = of none.
+    :ivar expands: it gives the continuation of a map, whatever its items are.
+    :ivar gathers: it takes the stored results themselves, and does not load them.
     """
 
     catch_exceptions: bool = False
@@ -104,6 +108,19 @@ class TaskOptions:
 
     heartbeat_timeout_s: float | None = None
     limits: tuple[TaskLimit, ...] = ()
+    map_rules: MapRules | None = None
+    expands: bool = False
+    gathers: bool = False
+
+    @property
+    def outlives_failures(self) -> bool:
+        """True if it runs also when a failure stops all others. What gathers the items of a map has no such rule."""
+        return self.takes_failures and not self.gathers
+
+    @property
+    def max_failed(self) -> int:
+        """How many items of its map may fail, 0 for a task that is no item."""
+        return self.map_rules.max_failed if self.map_rules else 0
 
     def to_json(self) -> Json:
         if self is DEFAULT_OPTIONS:
@@ -119,6 +136,8 @@ class TaskOptions:
             changed["escalation"] = self.escalation.to_json()
         if self.limits:
             changed["limits"] = [limit.to_json() for limit in self.limits]
+        if self.map_rules:
+            changed["map_rules"] = self.map_rules.to_json()
         return changed
 
     @classmethod
@@ -126,11 +145,12 @@ class TaskOptions:
         if not value:
             return DEFAULT_OPTIONS
         retry = value.get("retry")
-        escalation = value.get("escalation")
+        escalation, map_rules = value.get("escalation"), value.get("map_rules")
         typed = {
             "retry": retry and RetryOptions(**retry),
             "escalation": escalation and Escalation.from_json(escalation),
             "limits": tuple(map(TaskLimit.from_json, value.get("limits", ()))),
+            "map_rules": map_rules and MapRules(**map_rules),
         }
         return cls(**value | typed)
 
@@ -168,7 +188,7 @@ Arguments = bytes | tuple[Scalars, Shape]
 class Task(NamedTuple):
     """One task of a graph.
 
-    :ivar name: the id that it asks for; :class:`TaskIds` makes it unique.
+    :ivar name: the id that it asks for, without its item; :class:`TaskIds` makes it unique.
     :ivar function: index of its blob.
     :ivar named_by_author: False for a name made from the function.
     :ivar ray_options: index of the blob with the Ray options, -1 for none.
@@ -178,6 +198,7 @@ class Task(NamedTuple):
     :ivar arguments: index of their blob, or where they are plain the scalars among them.
     :ivar upstream: indexes of the tasks whose results it takes, in the order of its arguments.
     :ivar literals: the fingerprint of arguments in a blob, but for the results that it takes.
+    :ivar item: of a map, what tells it from the others of the same name; ``""`` for a task of no map.
     """
 
     # What many tasks of a graph have in common: their kind.
@@ -193,12 +214,21 @@ class Task(NamedTuple):
     arguments: int | Scalars = ()
     upstream: tuple[int, ...] = ()
     literals: str = ""
+    item: str = ""
+
+    @property
+    def full_name(self) -> str:
+        """The id that it asks for."""
+        return _full_name(self.name, self.item)
 
 
 _SHARED = Task._fields.index("arguments")
 
-#: Of a task: the index of its kind, and what is its own.
-Row = tuple[int, int | Scalars, tuple[int, ...], str]
+#: Of a task: the index of its kind, and what is its own; its item only where it has one.
+Row = (
+    tuple[int, int | Scalars, tuple[int, ...], str]
+    | tuple[int, int | Scalars, tuple[int, ...], str, str]
+)
 
 
 class Tasks(Sequence[Task]):
@@ -217,9 +247,9 @@ class Tasks(Sequence[Task]):
         """Make rows of tasks."""
         if isinstance(tasks, cls):
             return tasks
-        kinds = [task._replace(arguments=(), upstream=(), literals="") for task in tasks]
+        kinds = [task._replace(arguments=(), upstream=(), literals="", item="") for task in tasks]
         rows = [
-            (index, task.arguments, task.upstream, task.literals)
+            row_of(index, task.arguments, task.upstream, task.literals, task.item)
             for index, task in enumerate(tasks)
         ]
         return cls(kinds, rows)
@@ -239,7 +269,8 @@ class Tasks(Sequence[Task]):
         if isinstance(index, slice):
             return Tasks(self.kinds, self.rows[index])
         row = self.rows[index]
-        return Task._make(self._shared[row[0]] + row[1:])
+        own = row[1:] if len(row) == 5 else (*row[1:], "")
+        return Task._make(self._shared[row[0]] + own)
 
     def __eq__(self, other: object) -> bool:
         return list(self) == list(other) if isinstance(other, Sequence) else NotImplemented
@@ -262,7 +293,7 @@ class Tasks(Sequence[Task]):
             if not _is_whole(kind, blobs):
                 raise ValueError(f"the tasks {kind.name!r:.100} refer to what is not there")
         sizes = [_sizes(kind.shape) for kind in self.kinds]
-        for index, (kind_index, arguments, upstream, literals) in enumerate(self.rows):
+        for index, (kind_index, arguments, upstream, literals, *item) in enumerate(self.rows):
             scalars, inputs = sizes[kind_index]
             if isinstance(arguments, int):
                 is_good = 0 <= arguments < blobs
@@ -271,7 +302,8 @@ class Tasks(Sequence[Task]):
             if upstream:
                 is_good = is_good and min(upstream) >= 0 and max(upstream) < index
                 is_good = is_good and _INT.issuperset(map(type, upstream))
-            if not (is_good and kind_index >= 0 and type(literals) is str):
+            is_good = is_good and type(literals) is str and (not item or type(item[0]) is str)
+            if not (is_good and kind_index >= 0):
                 raise ValueError(f"task {index} refers to what is not there")
 
 
@@ -346,7 +378,10 @@ def allocate_ids(graph: Graph, ids: TaskIds) -> list[str]:
     tasks = Tasks.of(graph.tasks)
     ids.reserve({kind.name for kind in tasks.kinds if kind.named_by_author})
     names = [kind.name for kind in tasks.kinds]
-    return [ids.allocate(names[kind]) for kind, *_ in tasks.rows]
+    return [
+        ids.allocate(_full_name(names[row[0]], row[4]) if len(row) == 5 else names[row[0]])
+        for row in tasks.rows
+    ]
 
 
 def read_graph(key: str, body: Json, frames: list[tuple[Json, memoryview]]) -> Graph:
@@ -406,12 +441,26 @@ def _kind_from_json(value: Json) -> Task:
     return Task(**value | {"options": options, "shape": shape})
 
 
-def _row_from_json(kind: int, arguments: Any, upstream: list[int], literals: str) -> Row:
+def row_of(
+    kind: int, arguments: int | Scalars, upstream: tuple[int, ...], literals: str, item: str = ""
+) -> Row:
+    """The row of a task."""
+    row = kind, arguments, upstream, literals
+    return (*row, item) if item else row
+
+
+def _full_name(name: str, item: str) -> str:
+    return f"{name}[{item}]" if item else name
+
+
+def _row_from_json(
+    kind: int, arguments: Any, upstream: list[int], literals: str, item: str = ""
+) -> Row:
     if type(arguments) is not int:
         arguments = tuple(arguments)
         if not _SCALARS.issuperset(map(type, arguments)):
             raise TypeError(f"{arguments!r:.100} are no scalars")
-    return kind, arguments, tuple(upstream), literals
+    return row_of(kind, arguments, tuple(upstream), literals, item)
 
 
 _SCALARS = frozenset({str, int, float, bool, type(None)})

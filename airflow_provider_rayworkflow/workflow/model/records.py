@@ -356,6 +356,8 @@ class Encoding(StrEnum):
 
     JSON = "json"
     PICKLE = "pickle"
+    #: The result of a map, see :mod:`.stored_map`: it refers to other stored values.
+    MAP = "map"
 
 
 class Form(StrEnum):
@@ -404,7 +406,11 @@ class Result(NamedTuple):
     @property
     def identity(self) -> str:
         """A hash of the content, 16 hex digits; ``""`` if the result is not stored."""
-        if self.inline is not None:
+        if self.encoding is Encoding.MAP and self.inline is not None:
+            content = self.inline.partition(b"\n")[0].decode(
+                "ascii", "replace"
+            )  # as the sum of its blob
+        elif self.inline is not None:
             content = hashlib.sha256(self.inline).hexdigest()
         elif self.blob is not None:
             content = self.blob.sum

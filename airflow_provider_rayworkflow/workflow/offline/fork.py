@@ -8,7 +8,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     WorkflowStillActiveError,
 )
 from airflow_provider_rayworkflow.workflow.model.claim import Claim
-from airflow_provider_rayworkflow.workflow.model.records import ORIGIN_KEY, StatusRecord
+from airflow_provider_rayworkflow.workflow.model.records import ORIGIN_KEY, Encoding, StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus, check_transition
 from airflow_provider_rayworkflow.workflow.model.task_record import TaskRecord
 from airflow_provider_rayworkflow.workflow.scheduling.snapshot import Snapshot
@@ -48,7 +48,9 @@ def fork(
     if from_task:
         source = source.restarted(from_task)
     # In the order in which they were committed.
-    kept = [one for one in source.checkpoints.records.values() if source.counts(one.task_id)]
+    records = source.checkpoints.records.values()
+    # The result of a map says where the items' results are, of this workflow: it is gathered anew there.
+    kept = [one for one in records if source.counts(one.task_id) and not _is_of_map(one)]
     store.archives.share(workflow_id, new_workflow_id, now=now)
     claim = _claim(store, new_workflow_id, record, source, now=now)
     try:
@@ -92,6 +94,10 @@ def _copy(store: WorkflowStore, records: list[TaskRecord], claim: Claim) -> None
     for start in range(0, len(records), _RECORDS_AT_ONCE):
         batch = records[start : start + _RECORDS_AT_ONCE]
         journal.commit([_moved(store, record, claim) for record in batch])
+
+
+def _is_of_map(record: TaskRecord) -> bool:
+    return record.result is not None and record.result.encoding is Encoding.MAP
 
 
 def _moved(store: WorkflowStore, record: TaskRecord, claim: Claim) -> TaskRecord:

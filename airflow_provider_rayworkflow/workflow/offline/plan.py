@@ -89,8 +89,14 @@ class Plan:
 
     @property
     def runs(self) -> bool:
-        """True if any task would run, or perhaps would."""
-        return any(task.runs for task in self.tasks)
+        """True if any task would run, or perhaps would.
+
+        A workflow that was successful though items of a map have failed does not run for these.
+        """
+        if self.status is not WorkflowStatus.SUCCESSFUL:
+            return any(task.runs for task in self.tasks)
+        may_be_left = _FAILED.values()
+        return any(task.action == "run" and task.reason not in may_be_left for task in self.tasks)
 
     @property
     def counts(self) -> ReuseCounts:
@@ -107,6 +113,10 @@ class Plan:
             return f"It is {self.status}, so {refused if self.from_task else attaches}."
         if self.status is WorkflowStatus.CANCELED:
             return "It was canceled, so a run or resume is refused; a fork goes on from it."
+        if not self.runs and any(task.runs for task in self.tasks):
+            return (
+                "It was successful, and a run does nothing for the items of maps that have failed."
+            )
         if changed := list(self._refused):
             more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
             return (

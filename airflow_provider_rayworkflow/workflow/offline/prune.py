@@ -18,9 +18,10 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     WorkflowStillActiveError,
 )
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
-from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
+from airflow_provider_rayworkflow.workflow.model.records import Encoding, StatusRecord
 from airflow_provider_rayworkflow.workflow.model.retention import PRUNABLE
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
+from airflow_provider_rayworkflow.workflow.model.stored_map import StoredMap
 from airflow_provider_rayworkflow.workflow.model.task_record import TaskRecord
 from airflow_provider_rayworkflow.workflow.offline import lifecycle
 from airflow_provider_rayworkflow.workflow.offline.orphans import (
@@ -314,7 +315,7 @@ def _cut_down(store: WorkflowStore, found: StoredWorkflow, *, manager_id: str, n
         store, found, why="PRUNE", manager_id=manager_id, now=now, continues=before.claim
     )
     JournalWriter(store.bytes, workflow_id, claim.epoch, signing=store.signing).commit([output])
-    blob = output.result.blob if output.result else None
+    needed = _blobs_of(store, output)
     store.write_status(
         replace(record, epoch=claim.epoch, number=0, manager_id=manager_id), replaces=record
     )
@@ -324,11 +325,26 @@ def _cut_down(store: WorkflowStore, found: StoredWorkflow, *, manager_id: str, n
         unless=lambda file: (
             file.epoch == claim.epoch
             or (file.kind == "epoch" and file.epoch in kept)
-            or (blob is not None and file.key == blob.key)
+            or file.key in needed
         ),
     )
     store.logs.delete(workflow_id)
     store.archives.release(workflow_id)  # nothing is left to run
+
+
+def _blobs_of(store: WorkflowStore, output: TaskRecord) -> set[str]:
+    """The keys of the values that the output consists of: of the result of a map, those of its items."""
+    needed: set[str] = set()
+    pending = [output.result] if output.result else []
+    while pending:
+        result = pending.pop()
+        if result.blob is not None:
+            needed.add(result.blob.key)
+        if result.encoding is Encoding.MAP:
+            data = result.inline if result.blob is None else store.values.read(result.blob)
+            entries = StoredMap.from_bytes(data or b"").entries
+            pending.extend(entry.result for entry in entries if entry.result is not None)
+    return needed
 
 
 def _output_record(record: StatusRecord, snapshot: Snapshot) -> TaskRecord:

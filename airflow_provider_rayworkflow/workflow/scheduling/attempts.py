@@ -44,6 +44,9 @@ class TaskRun(NamedTuple):
         not say.
     :ivar heartbeat_timeout_s: the attempt is stopped when it is silent for longer.
     :ivar tells_begin: its worker tells the manager at once that it begins it.
+    :ivar gathers: it takes the stored results that it is given, and not their values.
+    :ivar batch_size: how many of its kind may share one Ray task, however long they take; 1 where that is
+        decided by how long.
     :ivar saved_since: what the task has saved under earlier epochs is of a run that was given up.
     """
 
@@ -69,6 +72,8 @@ class TaskRun(NamedTuple):
     asks: tuple[tuple[str, float], ...] = ()
     heartbeat_timeout_s: float | None = None
     tells_begin: bool = False
+    gathers: bool = False
+    batch_size: int = 1
 
     @property
     def environment(self) -> tuple[bytes, tuple[tuple[str, str], ...]]:

@@ -10,6 +10,7 @@ from airflow_provider_rayworkflow.workflow.model.claim import Claim
 from airflow_provider_rayworkflow.workflow.model.fingerprints import combine
 from airflow_provider_rayworkflow.workflow.model.graph import Graph, Task
 from airflow_provider_rayworkflow.workflow.model.records import Fingerprints, Form, Result
+from airflow_provider_rayworkflow.workflow.model.stored_map import NOT_RUN
 from airflow_provider_rayworkflow.workflow.scheduling.attempts import Earlier, TaskRun
 from airflow_provider_rayworkflow.workflow.scheduling.budgets import (
     NOTHING_SPENT,
@@ -192,14 +193,28 @@ class TaskNode:
         another one took its worker along.
         """
         options = self.task.options
-        asks = self.is_alone or options.isolate or options.is_event or self.task.shown_options
+        asks = self.is_alone or options.isolate or options.is_event
+        # Items of one batch ask for the same.
+        is_batched = options.map_rules is not None and options.map_rules.batch_size > 1
+        asks = asks or (bool(self.task.shown_options) and not is_batched)
         return not asks and may_run_twice(options)
 
     @property
     def catcher(self) -> TaskNode | None:
-        """The nearest task that catches an exception of this one: itself or a creator."""
+        """The nearest task that catches an exception of this one: itself or a creator.
+
+        None within an item of a map that may fail: its failure is counted.
+        """
         node: TaskNode | None = self
         while node is not None and not node.catches:
+            node = None if node.task.options.max_failed else node.creator
+        return node
+
+    @property
+    def counted_item(self) -> TaskNode | None:
+        """The item of a map that fails with this task, and may: itself or a creator."""
+        node: TaskNode | None = self
+        while node is not None and not node.task.options.max_failed:
             node = node.creator
         return node
 
@@ -252,7 +267,7 @@ class TaskNode:
             function=blobs[task.function],
             arguments=self.graph.arguments_of(task),
             ray_options=blobs[task.ray_options] if task.ray_options >= 0 else b"",
-            inputs=tuple(other.result or Earlier(other.task_id) for other in self.upstream),
+            inputs=self._inputs,
             checkpoint=self.checkpoint or self.is_output,
             wants_json=self.is_output,
             timeout_s=task.options.timeout_s,
@@ -267,4 +282,20 @@ class TaskNode:
             asks=tuple(self.spent.asks.items()),
             heartbeat_timeout_s=task.options.heartbeat_timeout_s,
             tells_begin=any([limit.rate is not None for limit in task.options.limits]),
+            gathers=task.options.gathers,
+            batch_size=task.options.map_rules.batch_size if task.options.map_rules else 1,
+        )
+
+    @property
+    def _inputs(self) -> tuple[Result | Earlier, ...]:
+        if not self.task.options.gathers:
+            return tuple(other.result or Earlier(other.task_id) for other in self.upstream)
+        # What is in memory of them is not asked for.
+        return tuple(
+            NOT_RUN
+            if other.state is NodeState.NOT_RUN
+            else other.result._replace(ref=None)
+            if other.result
+            else Earlier(other.task_id)
+            for other in self.upstream
         )

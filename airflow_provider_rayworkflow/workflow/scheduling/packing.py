@@ -3,7 +3,8 @@
 A Ray task costs about a millisecond, so tasks that take less run several in one. How long a
 function takes is learned. What has not been measured is taken for long, and long tasks run each by
 itself; so nothing waits behind them. A linear run, in which each task only waits for the ones
-before it, stays together as far as the budget goes.
+before it, stays together as far as the budget goes. The items of a map share by its ``batch_size``, whatever
+they take.
 """
 
 from __future__ import annotations
@@ -90,12 +91,12 @@ class Packer:
         return pack.errands
 
     def take_long(self, function: bytes) -> list[Errand]:
-        """All that wait with a function that proved to be long."""
+        """All that wait with a function that proved to be long, unless they share in batches."""
         found = [
             errand
             for group in self._waiting.values()
             for errand in group
-            if errand.run.function == function
+            if errand.run.function == function and errand.run.batch_size == 1
         ]
         for errand in found:
             self.remove(errand)
@@ -124,14 +125,24 @@ class _Pack:
         run = errand.run
         seconds, size = self._of(run), _size(run)
         is_short = seconds is not None and seconds <= SHORT_S
-        by_itself = not is_short or size is None
-        if self.errands and (by_itself or not self._has_room(seconds, size)):
+        is_batched = run.batch_size > 1
+        by_itself = not is_batched and (size is None or not is_short)
+        if self.errands and (by_itself or not self._takes(run, seconds, size)):
             return False
         self.heads += _MAX_TASKS if by_itself else 1
         self._append(errand, seconds, size)
-        if is_short:
+        if is_short and not is_batched:
             self._append_followers(errand)
         return True
+
+    def _takes(self, run: TaskRun, seconds: float | None, size: int | None) -> bool:
+        """True if another task may share with the first one."""
+        first = self.errands[0].run
+        if max(first.batch_size, run.batch_size) == 1:
+            return self._has_room(seconds, size)
+        is_of_batch = (first.function, first.batch_size) == (run.function, run.batch_size)
+        has_room = len(self.errands) < run.batch_size and self._bytes + (size or 0) <= _MAX_BYTES
+        return is_of_batch and has_room
 
     def _append_followers(self, errand: Errand) -> None:
         environment = errand.run.environment

@@ -95,22 +95,43 @@ class Reuse:
         return with_functions(continuation_of(record), self._graph)
 
     def match(self, former: TaskRecord | None, graph: Graph) -> dict[int, str]:
-        """Which tasks of a new continuation were tasks of the former one, by position and content.
+        """Which tasks of a new continuation were tasks of the former one.
 
-        Only tasks with a checkpoint, whose function, arguments and inputs are the same. What they
-        take is compared as for any other task.
+        By position and content; only tasks with a checkpoint, whose function, arguments and inputs are the
+        same. The tasks of a map by their names, and a map itself by its position, whatever they take now: that
+        is compared as for any other task.
 
         :returns: their ids by position.
         """
         if former is None or former.graph is None:
             return {}
         before = continuation_of(former)
+        if any(task.item for task in before.tasks):
+            return self._match_items(former.task_ids, before, graph)
         pairs = zip(graph.tasks, before.tasks, former.task_ids, strict=False)
         return {
             position: task_id
             for position, (now, then, task_id) in enumerate(pairs)
-            if (now.name, now.upstream) == (then.name, then.upstream)
-            and _is_same(self._records.get(task_id), now)
+            if (now.name, now.upstream) == (then.name, then.upstream) and self._may_be(task_id, now)
+        }
+
+    def _may_be(self, task_id: str, task: Task) -> bool:
+        record = self._records.get(task_id)
+        if record is not None and task.options.expands:
+            return _literals(record, task) is not Comparison.UNKNOWN
+        return _is_same(record, task)
+
+    def _match_items(self, task_ids: Sequence[str], before: Graph, graph: Graph) -> dict[int, str]:
+        known = {
+            task.full_name: task_id
+            for task, task_id in zip(before.tasks, task_ids, strict=True)
+            if task.item and task_id in self._records
+        }
+        return {
+            position: task_id
+            for position, task in enumerate(graph.tasks)
+            if (task_id := known.get(task.full_name))
+            and _literals(self._records[task_id], task) is not Comparison.UNKNOWN
         }
 
     def forget_records(self) -> None:
@@ -223,6 +244,11 @@ class Reuse:
         if task_id in self._rules.lost:
             return "its checkpoint is damaged"
         return "it has no checkpoint yet" if review.keeps(task) else "it keeps no checkpoint"
+
+
+def _literals(record: TaskRecord, task: Task) -> Comparison:
+    then = record.fingerprints
+    return compare(then.literals, literals_of(task)) if then else Comparison.UNKNOWN
 
 
 def _is_same(record: TaskRecord | None, task: Task) -> bool:

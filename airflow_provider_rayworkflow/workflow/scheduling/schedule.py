@@ -16,6 +16,7 @@ from airflow_provider_rayworkflow.workflow.scheduling.budgets import Failed
 from airflow_provider_rayworkflow.workflow.scheduling.decision import Decision, TaskAction, needed
 from airflow_provider_rayworkflow.workflow.scheduling.failures import FailureAction
 from airflow_provider_rayworkflow.workflow.scheduling.node import NodeState, TaskNode, Tried
+from airflow_provider_rayworkflow.workflow.scheduling.running_tasks import RunningTasks
 from airflow_provider_rayworkflow.workflow.scheduling.snapshot import Snapshot
 from airflow_provider_rayworkflow.workflow.scheduling.trigger_rules import end_without_value
 
@@ -42,7 +43,7 @@ class Schedule:
         self.has_rules = False
         #: How long its tasks may run after a cancel, in seconds.
         self.cleanup_s = 0.0
-        self.running: set[TaskNode] = set()
+        self._running = RunningTasks()
         self.total = 0
         self.done = 0
         self.reused = 0
@@ -80,7 +81,7 @@ class Schedule:
         """The next task to start, now counted as running; None if no task is ready."""
         while self._ready:
             node = self._ready.popleft()
-            if node.state is NodeState.READY:
+            if node.state is NodeState.READY and self._running.admits(node):
                 self._take(node, linear_run=object())
                 return node
         return None
@@ -93,7 +94,10 @@ class Schedule:
         node.state = NodeState.RUNNING
         node.attempts += 1
         node.linear_run = linear_run
-        self.running.add(node)
+        self._running.enter(node)
+
+    def _leave(self, node: TaskNode) -> None:
+        self._ready.extend(self._running.leave(node))
 
     def allocate_ids(self, graph: Graph, creator: TaskNode) -> list[str]:
         """Unique ids for the tasks of a continuation.
@@ -118,7 +122,7 @@ class Schedule:
 
         More than one where the task was the last of a continuation.
         """
-        self.running.discard(node)
+        self._leave(node)
         if self.is_needless(node):
             return []
         if not node.checkpoint:
@@ -130,7 +134,7 @@ class Schedule:
 
         Returns the tasks that have their result now: those of the graph that were there before.
         """
-        self.running.discard(node)
+        self._leave(node)
         if self.is_needless(node):
             return []
         self._reuse.review(graph, task_ids, checkpoint=node.checkpoint)
@@ -139,7 +143,7 @@ class Schedule:
 
     def attempt_failed(self, node: TaskNode, failed: Failed) -> FailureAction:
         """An attempt failed; decide what follows and count it. Only the task's own are ever caught."""
-        self.running.discard(node)
+        self._leave(node)
         if self.is_needless(node):
             return FailureAction.IGNORE
         if node.count_failure(failed):
@@ -158,7 +162,7 @@ class Schedule:
         :param error: its exception as a value; None if it does not run.
         :returns: the tasks that have their result now: checkpoints that hold.
         """
-        self.running.discard(node)
+        self._leave(node)
         if self.is_needless(node):
             return []
         for ready in end_without_value(node, error):
@@ -172,7 +176,7 @@ class Schedule:
 
     def put_off(self, node: TaskNode) -> None:
         """A task that was taken has to wait for :meth:`retry`."""
-        self.running.discard(node)
+        self._leave(node)
         node.attempts -= 1
 
     def not_begun(self, node: TaskNode) -> None:
@@ -191,7 +195,7 @@ class Schedule:
         self.tried[node.task_id] = Tried(node.attempts, node.spent, node.is_alone)
 
     def _put_back(self, node: TaskNode) -> None:
-        self.running.discard(node)
+        self._leave(node)
         if self.is_needless(node):
             return
         if node.waiting_for == 0:
@@ -205,12 +209,12 @@ class Schedule:
         Returns the tasks that have their result now, and the running ones that are of no use
         any more because they belong to the continuation that failed.
         """
-        self.running.discard(catcher)
+        self._leave(catcher)
         if catcher.creator is not None and self.is_needless(catcher.creator):
             return [], []
-        useless = [node for node in self.running if node.is_below(catcher)]
+        useless = [node for node in self._running.nodes if node.is_below(catcher)]
         for node in useless:
-            self.running.discard(node)
+            self._leave(node)
             node.state = NodeState.REPLACED
         self._ready = deque(node for node in self._ready if not node.is_below(catcher))
         return self._resolve(catcher, result) + self._settle(), useless
@@ -226,7 +230,7 @@ class Schedule:
         nodes = _make_nodes(graph, task_ids, decisions, creator, self.tried)
         for node in nodes.values():
             node.saved_since = max(since, self._reuse.saved_since(node.task_id))
-        self.has_rules = self.has_rules or any(kind.options.takes_failures for kind in kinds)
+        self.has_rules = self.has_rules or any(kind.options.outlives_failures for kind in kinds)
         self.cleanup_s = max([self.cleanup_s, *[kind.options.cleanup_s or 0 for kind in kinds]])
         self.total += len(graph.tasks)
         self.done += len(graph.tasks) - len(nodes)
@@ -276,7 +280,7 @@ class Schedule:
             raise WorkflowTaskNotRecoverableError(node.task_id)
         graph = self._reuse.continuation_of(record)
         for task, task_id in zip(graph.tasks, record.task_ids, strict=True):
-            self._ids.observe(task_id, task.name)
+            self._ids.observe(task_id, task.full_name)
         if decision.action is TaskAction.CHECKED:
             self._reuse.review(graph, record.task_ids, checkpoint=node.checkpoint)
         self._expand(node, graph, record.task_ids)

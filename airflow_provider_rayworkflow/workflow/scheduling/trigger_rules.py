@@ -69,7 +69,7 @@ def is_skipped(node: TaskNode) -> bool:
 
 def outlives_failures(node: TaskNode) -> bool:
     """True for a task that runs also when a failure stops all others: it, or its creator, has a rule."""
-    return _is_of_one(node, lambda options: options.takes_failures)
+    return _is_of_one(node, lambda options: options.outlives_failures)
 
 
 def outlives_cancel(node: TaskNode) -> bool:

@@ -225,3 +225,17 @@ def test_the_wait_after_very_many_failures_is_the_limit(failures: int):
 def test_no_wait_at_first_is_no_wait_ever():
     retry = RetryOptions(attempts=10**7, wait_initial_s=0)
     assert [retry.wait_s(failures, 1.0) for failures in (1, 2, 10_000)] == [0, 0, 0]
+
+
+def test_items_of_a_map_share_a_kind_and_have_names_of_their_own():
+    rows = [(0, (), (), "", key) for key in ("a", "b", "a")]
+    graph = Graph(tasks=Tasks([Task(name="f", function=0)], [*rows, (0, (), (), "")]), blobs=[b"f"])
+    assert [task.item for task in graph.tasks] == ["a", "b", "a", ""]
+    assert allocate_ids(graph, TaskIds()) == ["f[a]", "f[b]", "f[a]_1", "f"]
+    assert Graph.from_bytes(graph.to_bytes()).tasks == graph.tasks
+
+
+def test_a_row_whose_item_is_no_text_is_refused():
+    graph = Graph(tasks=Tasks([Task(name="f", function=0)], [(0, (), (), "", 3)]), blobs=[b"f"])
+    with pytest.raises(CorruptedDataError):
+        Graph.from_bytes(graph.to_bytes())

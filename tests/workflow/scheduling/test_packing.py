@@ -157,3 +157,34 @@ def test_durations_of_the_oldest_functions_are_forgotten():
         known.note(b"%d" % number, 1.0)
     assert known.of(b"0") is None
     assert known.of(b"10000") == 1.0
+
+
+def test_items_of_a_map_share_by_their_batch_size_however_long_they_take():
+    tasks = [errand(f"t{i}", LONG, batch_size=4) for i in range(10)]
+    assert [len(pack) for pack in packs(tasks, slots=1)] == [4, 4, 2]
+    unknown = [errand(f"t{i}", UNKNOWN, batch_size=4) for i in range(5)]
+    assert [len(pack) for pack in packs(unknown, slots=1)] == [4, 1]
+
+
+def test_a_batch_has_no_tasks_of_other_functions():
+    tasks = [
+        errand("a", LONG, batch_size=9),
+        errand("b", SHORT),
+        errand("c", UNKNOWN, batch_size=9),
+        errand("d", LONG, batch_size=3),
+    ]
+    assert packs(tasks, slots=1) == [["a"], ["b"], ["c"], ["d"]]
+
+
+def test_items_of_a_batch_that_take_large_values_share_them():
+    large = Result(blob=Blob(key="k", size=10**9, sum=""))
+    tasks = [errand(f"t{i}", LONG, batch_size=3, inputs=(large,)) for i in range(3)]
+    assert packs(tasks, slots=1) == [["t0", "t1", "t2"]]
+
+
+def test_a_function_that_proved_to_be_long_keeps_its_batches():
+    packer = Packer(durations())
+    for one in (errand("a", UNKNOWN), errand("b", UNKNOWN, batch_size=2)):
+        packer.add(one)
+    assert [one.run.task_id for one in packer.take_long(UNKNOWN)] == ["a"]
+    assert len(packer) == 1

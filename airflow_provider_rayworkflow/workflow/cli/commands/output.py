@@ -66,9 +66,10 @@ def _value_of_task(store: WorkflowStore, record: StatusRecord, task_id: str | No
         )
     if result.encoding is not Encoding.JSON or result.form is Form.CAUGHT_ERROR:
         what = "a caught exception and " if result.form is Form.CAUGHT_ERROR else ""
+        how = "the result of a map" if result.encoding is Encoding.MAP else f"{what}pickled"
         call = f"{workflow_id!r}, task_id={task_id!r}" if task_id else repr(workflow_id)
         raise UnavailableError(
-            f"The output is {what}pickled, and this command unpickles nothing. In Python: "
+            f"The output is {how}, and this command unpickles nothing. In Python: "
             f"workflow.init(storage={shown(store.bytes.uri)!r}); workflow.get_output({call})"
         )
     return store.values.read_json(result)

@@ -30,6 +30,7 @@ class Functions:
         self._add_blob = add_blob
         self._override = override
         self._indexes: dict[Any, int] = {}
+        self._pickled: dict[Any, bytes] = {}
         self._codes: dict[Any, str] = {}
         self.named: dict[str, NamedFunction] = {}
         self._met: dict[Any, str | None] = {}  # functions that code refers to, with a version
@@ -41,6 +42,15 @@ class Functions:
         :raises TypeError: when it can't be pickled.
         """
         if body not in self._indexes:
+            self._indexes[body] = self._add_blob(self.pickled(body))
+        return self._indexes[body]
+
+    def pickled(self, body: Callable[..., Any]) -> bytes:
+        """The function as it is stored: :func:`.functions.load` gives it back.
+
+        :raises TypeError: when it can't be pickled.
+        """
+        if body not in self._pickled:
             try:
                 pickled = dumps(body, override=self._override)
             except Exception as exc:
@@ -49,8 +59,8 @@ class Functions:
                     "can't be pickled (connections, locks, sessions) inside of the function."
                 ) from exc
             functions.dumped(pickled, body)
-            self._indexes[body] = self._add_blob(pickled)
-        return self._indexes[body]
+            self._pickled[body] = pickled
+        return self._pickled[body]
 
     def code_of_task(self, body: Any, version: str | None, named: Sequence[Any]) -> str:
         """The fingerprint of a task's code.

@@ -19,7 +19,10 @@ from typing import Any, NamedTuple, cast
 import ray
 from ray.remote_function import RemoteFunction
 
-from airflow_provider_rayworkflow.workflow.authoring.node import Call, Node, Part
+from airflow_provider_rayworkflow.workflow.authoring.map_result import MapResult
+from airflow_provider_rayworkflow.workflow.authoring.map_tasks import Mapped
+from airflow_provider_rayworkflow.workflow.authoring.maps import MapNode
+from airflow_provider_rayworkflow.workflow.authoring.node import Call, ItemCall, Node, Part
 from airflow_provider_rayworkflow.workflow.authoring.task import TaskFunction
 from airflow_provider_rayworkflow.workflow.model import fingerprints
 from airflow_provider_rayworkflow.workflow.model.codec import dumps, is_plain_scalar
@@ -31,6 +34,7 @@ from airflow_provider_rayworkflow.workflow.model.graph import (
     Shape,
     Task,
     Tasks,
+    row_of,
 )
 from airflow_provider_rayworkflow.workflow.model.ids import default_task_id, own_name
 from airflow_provider_rayworkflow.workflow.runtime.graphs import options as ray_options
@@ -42,6 +46,8 @@ from airflow_provider_rayworkflow.workflow.runtime.graphs.environments import (
 )
 from airflow_provider_rayworkflow.workflow.runtime.graphs.inputs import (
     Argument,
+    map_argument,
+    mapped_function,
     nested_input,
     nested_value,
 )
@@ -63,6 +69,7 @@ from airflow_provider_rayworkflow.workflow.runtime.graphs.refs import RefPicklin
 Json = dict[str, Any]
 
 
+_CALLS = (Call, ItemCall, MapNode)
 #: Longer texts are not repeated for each task that takes them.
 _MAX_PLAIN_TEXT = 1_000
 
@@ -163,7 +170,7 @@ class _Encoder:
         self._signatures: dict[Any, inspect.Signature] = {}
         self._children: dict[BoundCall, int] = {}  # of the node that is read, with their positions
         self._nests_values = False  # what it takes inside of containers are values, not references
-        self._calls = frozenset(filter(None, (Call, ray_dag.call_type())))
+        self._calls = frozenset(filter(None, (*_CALLS, ray_dag.call_type())))
         #: By the names of functions, for each of these the kinds that it names.
         self._named: defaultdict[str, defaultdict[Any, list[int]]]
         self._named = defaultdict(lambda: defaultdict(list))
@@ -178,7 +185,8 @@ class _Encoder:
             if kind is None:
                 kind = self._add_kind(node, read)
             given = self._blob(arguments) if isinstance(arguments, bytes) else arguments
-            rows.append((kind, given, upstream, literals))
+            item = node._item if type(node) is ItemCall else ""
+            rows.append(row_of(kind, given, upstream, literals, item))
         self._functions.name_met()
         self._qualify_names()
         tasks = Tasks(self._kinds, rows)
@@ -204,7 +212,7 @@ class _Encoder:
             plain := self._plain(form, (*args, *kwargs.values()) if kwargs else args)
         ):
             return plain
-        self._nests_values = type(node) is Call
+        self._nests_values = type(node) in _CALLS
         return self._pickled(form, args, kwargs)
 
     def _plain(self, form: _Form, values: Sequence[Any]) -> ReadCall | None:
@@ -248,6 +256,10 @@ class _Encoder:
             return _identity, (self._input(obj),)
         if isinstance(obj, ray.ObjectRef) and _is_node(node := self._refs.behind(obj)):
             return nested_input, (self._position(node),)
+        if isinstance(obj, MapResult):
+            return map_argument, (obj.to_bytes(),)
+        if isinstance(obj, Mapped):
+            return mapped_function, (self._functions.pickled(obj.function),)
         if not _is_node(obj):
             return NotImplemented
         path = obj._path if type(obj) is Part else ()
@@ -255,6 +267,10 @@ class _Encoder:
 
     def _literal(self, obj: Any) -> Any:
         """What is looked at for the fingerprint of arguments."""
+        if isinstance(obj, MapResult):
+            return ("map", obj.content)
+        if isinstance(obj, Mapped):
+            return obj.function
         if type(obj) is Argument:
             known = fingerprints.Known(fingerprints.of_input(obj.position))
             return known if not obj.path else ("input", obj.position, obj.path)
@@ -307,6 +323,9 @@ class _Encoder:
         ours, rays = ray_options.split(node._bound_options)
         check_num_returns(body, rays.pop("num_returns", None))
         name = ours.get("task_id") or default_task_id(body)
+        if isinstance(node, MapNode):  # a resume puts the function of then in its items' place
+            items_version = node._mapped._options.workflow.get("version")
+            self._functions.code_of_task(node._mapped.fn, items_version, ())
         return Task(
             name=ours.get("task_id") or self._default_name(node),
             named_by_author=bool(ours.get("task_id")),

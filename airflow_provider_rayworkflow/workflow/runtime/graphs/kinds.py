@@ -52,6 +52,9 @@ def options_of(task_id: str, ours: Json, rays: Json) -> TaskOptions:
         cleanup_s=ours.get("cleanup_s"),
         heartbeat_timeout_s=ours.get("heartbeat_timeout_s"),
         limits=declared_limits(task_id, ours.get("limits")),
+        map_rules=ours.get("map_rules"),
+        expands=ours.get("expands", False),
+        gathers=ours.get("gathers", False),
     )
     return DEFAULT_OPTIONS if options == DEFAULT_OPTIONS else options
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol, cast
 import ray
 from ray.remote_function import RemoteFunction
 
+from airflow_provider_rayworkflow.workflow.authoring.map_result import MapResult
 from airflow_provider_rayworkflow.workflow.authoring.node import Call, Node, Part
 from airflow_provider_rayworkflow.workflow.authoring.options import GivenOptions
 from airflow_provider_rayworkflow.workflow.authoring.task import TaskFunction
@@ -65,8 +66,15 @@ _PART = GivenOptions(workflow={"task_id": "part", "version": "1"})
 def refuse_nodes(obj: Any) -> Any:
     """Keep a node from being stored as a value: what is in a container would never run.
 
-    :raises TypeError: for a node.
+    So the result of a map: where one is, its values must stay.
+
+    :raises TypeError: for these.
     """
+    if isinstance(obj, MapResult):
+        raise TypeError(
+            "it has the result of a map in it, whose values are read from the storage. Return that as it is, "
+            "or list(result)"
+        )
     if is_graph(obj):
         raise TypeError(
             f"it has a node in it, what a call of a task gave ({obj!s:.100}), and only a node that is "

@@ -122,7 +122,8 @@ class RayRunner:
         Its ``on_done`` is called once, later, in this loop; errors of Ray reach it as :class:`Lost`.
         """
         run = errand.run
-        if not (self._sharing and run.can_share) or self._durations.is_long(run.function):
+        is_long = run.batch_size == 1 and self._durations.is_long(run.function)
+        if is_long or not (self._sharing and run.can_share):
             self._submit([errand])
             return
         self._packer.add(errand)
@@ -213,8 +214,10 @@ class RayRunner:
 
     def _submit(self, errands: Sequence[Errand]) -> None:
         first = errands[0].run
-        is_watched = len(errands) > 1 or (
-            self._sharing and first.can_share and self._durations.of(first.function) is None
+        # A batch is not handed back: its tasks share however long they take.
+        is_watched = first.batch_size == 1 and (
+            len(errands) > 1
+            or (self._sharing and first.can_share and self._durations.of(first.function) is None)
         )
         pack = _Submitted(errands, dict(enumerate(errands)), counts=False)
         for errand in errands:

@@ -144,7 +144,8 @@ class _Pack:
         """Run them."""
         begun_at = time.perf_counter()
         for run in self._runs:
-            if self._is_closed or (self.done and time.perf_counter() - begun_at > BUDGET_S):
+            is_late = run.batch_size == 1 and time.perf_counter() - begun_at > BUDGET_S
+            if self._is_closed or (self.done and is_late):
                 break
             done = self._execute(run)
             with self._lock:
@@ -196,7 +197,7 @@ class _Pack:
                 found = self._results.get((run.workflow_id, given.task_id))
                 if found is None:
                     return None
-                given = self._by_position(found)
+                given = found._replace(ref=None) if run.gathers else self._by_position(found)
             inputs.append(given)
         return inputs
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from ray.exceptions import RayTaskError
 
+from airflow_provider_rayworkflow.workflow.authoring.map_result import MapResult
 from airflow_provider_rayworkflow.workflow.exceptions import (
     CorruptedDataError,
     DataLoadError,
@@ -35,15 +36,18 @@ from airflow_provider_rayworkflow.workflow.model.codec import Encoded, decode, e
 from airflow_provider_rayworkflow.workflow.model.records import (
     Encoding,
     Form,
+    JsonOutput,
     Result,
     TaskFailure,
     TaskTimes,
 )
+from airflow_provider_rayworkflow.workflow.model.stored_map import StoredMap
 from airflow_provider_rayworkflow.workflow.runtime.graphs import functions
 from airflow_provider_rayworkflow.workflow.runtime.graphs.encoding import encode_graph
 from airflow_provider_rayworkflow.workflow.runtime.graphs.inputs import load_call
 from airflow_provider_rayworkflow.workflow.runtime.graphs.nodes import is_graph
 from airflow_provider_rayworkflow.workflow.runtime.graphs.refs import RefPickling, put
+from airflow_provider_rayworkflow.workflow.runtime.worker import map_values
 from airflow_provider_rayworkflow.workflow.runtime.worker.manager_calls import Ask
 from airflow_provider_rayworkflow.workflow.runtime.worker.reports import NODE
 from airflow_provider_rayworkflow.workflow.runtime.worker.services import Services
@@ -116,6 +120,9 @@ class TaskCall:
 
     def load(self, results: Sequence[Result], values: Sequence[Any]) -> AttemptEnd | None:
         """Load what it takes; returns how it ended if that fails."""
+        if self._run.gathers:
+            self._inputs = list(results)
+            return None
         try:
             lost, self._inputs = _load_inputs(self._store, results, values)
         except DataLoadError as exc:
@@ -140,12 +147,17 @@ class TaskCall:
         try:
             self._services.begin()
             function = functions.load(self._run.function)
-            args, kwargs, self._retryable = load_call(self._run.arguments, self._inputs)
+            args, kwargs, self._retryable = load_call(
+                self._run.arguments, self._inputs, self._load_part
+            )
             with time_limit(self._run):
                 value = function(*args, **kwargs)
                 return (asyncio.run(value) if inspect.iscoroutine(value) else value), None
         except BaseException as exc:
             return None, exc
+
+    def _load_part(self, result: Result) -> Any:
+        return load_result(self._store, result)
 
     def ended(self, value: Any, error: BaseException | None) -> AttemptEnd:
         """How it ends by what its function gave.
@@ -172,6 +184,8 @@ class TaskCall:
             if is_graph(value):
                 graph = encode_graph(value).to_bytes()
                 return Continued(graph=graph, times=times, has_saved=self._services.has_saved)
+            if isinstance(value, (StoredMap, MapResult)):
+                return map_values.as_stored(value)
             return encode_for(run.task_id, value)
         except MemoryError as exc:
             return Lost(failure=_system_failure(run, exc, Cause.OUT_OF_MEMORY))
@@ -185,11 +199,16 @@ class TaskCall:
             return Returned(
                 result=_store(self._store, run, value, encoded),
                 times=times,
-                json_output=json_output(value) if run.wants_json else None,
+                json_output=self._as_json(value) if run.wants_json else None,
                 has_saved=self._services.has_saved,
             )
         except StorageError as exc:
             return _lost_by(run, exc)
+
+    def _as_json(self, value: Any) -> JsonOutput:
+        if isinstance(value, (StoredMap, MapResult)):
+            return map_values.as_json(value, self._load_part)
+        return json_output(value)
 
     def raised(self, exc: BaseException) -> AttemptEnd:
         """How it ends by an exception, of whatever class."""
@@ -247,7 +266,8 @@ def _store(store: WorkflowStore, run: TaskRun, value: Any, encoded: Encoded) -> 
     if encoded.size <= INLINE_BYTES:
         return Result(encoding=encoded.encoding, inline=b"".join(encoded.parts))
     blob = None
-    if run.checkpoint:
+    is_map = isinstance(value, (StoredMap, MapResult))
+    if run.checkpoint or is_map:
         blob = store.values.write(
             run.workflow_id,
             epoch=run.epoch,
@@ -255,6 +275,8 @@ def _store(store: WorkflowStore, run: TaskRun, value: Any, encoded: Encoded) -> 
             attempt=run.attempt,
             parts=encoded.parts,
         )
+    if is_map:  # no reader takes it from memory
+        return map_values.with_stamp(Result(encoding=encoded.encoding, blob=blob), value)
     return Result(encoding=encoded.encoding, blob=blob, ref=put(value))
 
 
@@ -290,6 +312,8 @@ def load_result(store: WorkflowStore, result: Result) -> Any:
 
     :raises StorageError: when it is missing or damaged.
     """
+    if result.encoding is Encoding.MAP:
+        return wrapped(result.form, map_values.restored(store, result, load_result))
     if result.inline is not None:
         return wrapped(result.form, decode(result.encoding, result.inline))
     if result.blob is not None:

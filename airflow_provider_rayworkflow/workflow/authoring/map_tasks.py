@@ -1,0 +1,272 @@
+"""The tasks of our own that a map is made of.
+
+A map is a task ``f.map`` that returns a graph, which is committed once: the calls of ``f``, one for each item,
+and behind them those that gather their results, without loading any. All of them have names made of the items'
+keys; so a list that has changed finds the checkpoints of the items that it still has.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_provider_rayworkflow.workflow.authoring.map_checks import allowed, check_iterable
+from airflow_provider_rayworkflow.workflow.authoring.map_result import MapResult
+from airflow_provider_rayworkflow.workflow.authoring.node import ItemCall, Node
+from airflow_provider_rayworkflow.workflow.authoring.option_checks import TASK_ID
+from airflow_provider_rayworkflow.workflow.authoring.options import GivenOptions
+from airflow_provider_rayworkflow.workflow.model.ids import own_name
+from airflow_provider_rayworkflow.workflow.model.map_rules import MapRules
+from airflow_provider_rayworkflow.workflow.model.records import Result
+from airflow_provider_rayworkflow.workflow.model.stored_map import PIECE_ITEMS, Key, StoredMap
+
+# Larger values of another map are not repeated in the graph: the tasks load them.
+_MAX_REPEATED_BYTES = 1_000
+_MAX_SCALAR_TEXT = 1_000
+_MAX_KEY_LENGTH = 100
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Mapped:
+    """The function of a map's items, as an argument: it is stored as the functions of tasks are."""
+
+    function: Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pairs:
+    """The items of a dict as an argument: their order counts."""
+
+    pairs: tuple[tuple[Any, Any], ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MapSpec:
+    """A map, but for its items and the arguments that all of them share."""
+
+    function: Mapped
+    name: str
+    options: GivenOptions
+    star: bool
+    key: Callable[[Any], Any] | str | None
+    max_concurrency: int | None
+    max_failed: int | str
+    batch_size: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Reduction:
+    """A reduction, but for its values."""
+
+    function: Mapped
+    name: str
+    options: GivenOptions
+    tree: int
+
+
+def name_of(function: Callable[..., Any], options: GivenOptions) -> str:
+    """The name of a task, without a number."""
+    return options.name or own_name(function)
+
+
+def internal_options(name: str, **others: Any) -> GivenOptions:
+    """The options of a task of ours: its code is that of this package, and no reason to run it again."""
+    return GivenOptions(workflow={TASK_ID: name, "version": "1", "checkpoint": True, **others})
+
+
+# ---- what runs in workers
+
+
+def expand(spec: MapSpec, items: Any, fixed: Mapping[str, Any]) -> Node[Any]:
+    """The graph of a map."""
+    items = dict(items.pairs) if isinstance(items, Pairs) else items
+    name = f"{spec.name}.map"
+    shared = _shared(name, fixed)
+    pairs = list(_pairs(spec, items, name))
+    _check_keys([key for key, _ in pairs], name)
+    options = _item_options(spec, len(pairs))
+    calls: list[Node[Any]] = [
+        ItemCall(
+            spec.function.function,
+            tuple(value) if spec.star else (value,),
+            shared,
+            options,
+            text(key),
+        )
+        for key, value in pairs
+    ]
+    return gathered(
+        name,
+        [key for key, _ in pairs],
+        calls,
+        takes_failures=allowed(spec.max_failed, len(pairs)) > 0,
+    )
+
+
+def expand_reduction(spec: Reduction, values: MapResult[Any]) -> Node[Any]:
+    """The graph of a reduction."""
+    if not len(values):
+        raise ValueError(f"{spec.name}.reduce has nothing to reduce: the map gave no values.")
+    whole: Node[Any] = ItemCall(
+        hold, (values,), {}, internal_options(f"{spec.name}.reduce"), "values"
+    )
+    options = GivenOptions(
+        workflow={**spec.options.workflow, TASK_ID: spec.name}, ray=spec.options.ray
+    )
+    starts = range(0, len(values), spec.tree)
+    level: list[Node[Any]] = [
+        ItemCall(
+            spec.function.function, (whole[start : start + spec.tree],), {}, options, f"0.{number}"
+        )
+        for number, start in enumerate(starts)
+    ]
+    depth = 0
+    while len(level) > 1:
+        depth += 1
+        level = [
+            ItemCall(
+                spec.function.function,
+                (level[start : start + spec.tree],),
+                {},
+                options,
+                f"{depth}.{number}",
+            )
+            for number, start in enumerate(range(0, len(level), spec.tree))
+        ]
+    return level[0]
+
+
+def gather_items(keys: Sequence[Key], *results: Result) -> StoredMap:
+    """A piece of a map's result, or a small one as a whole."""
+    return StoredMap.of_items(keys, results)
+
+
+def gather_pieces(*pieces: Result) -> StoredMap:
+    """The result of a large map."""
+    return StoredMap.of_pieces(pieces)
+
+
+def hold(value: Any) -> Any:
+    """A value that many tasks take: stored once."""
+    return value
+
+
+# ---- how the graph is made
+
+
+def gathered(
+    name: str, keys: Sequence[Any], calls: Sequence[Any], *, takes_failures: bool
+) -> Node[Any]:
+    """What gives the results of calls as one.
+
+    :param takes_failures: also where some of the calls have failed.
+    """
+    rules: dict[str, Any] = {"gathers": True}
+    options = internal_options(name, **rules)
+    of_items = internal_options(name, when="all_done", **rules) if takes_failures else options
+    stored = [_stored_key(key) for key in keys]
+    if len(calls) <= PIECE_ITEMS:
+        return ItemCall(gather_items, (stored, *calls), {}, of_items, "result")
+    pieces: list[Node[Any]] = [
+        ItemCall(
+            gather_items,
+            (stored[start : start + PIECE_ITEMS], *calls[start : start + PIECE_ITEMS]),
+            {},
+            of_items,
+            f"piece {number}",
+        )
+        for number, start in enumerate(range(0, len(calls), PIECE_ITEMS))
+    ]
+    return ItemCall(gather_pieces, tuple(pieces), {}, options, "result")
+
+
+def text(key: Any) -> str:
+    """A key as it stands in a task's id."""
+    shown = str(key)
+    if not shown.isprintable() or not shown:
+        shown = repr(shown)
+    if len(shown) <= _MAX_KEY_LENGTH:
+        return shown
+    digest = hashlib.sha256(shown.encode(errors="surrogatepass")).hexdigest()[:16]
+    return f"{shown[:_MAX_KEY_LENGTH]}…{digest}"
+
+
+def _shared(name: str, fixed: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments that all items share: what is no scalar stands in the graph once."""
+    options = internal_options(name)
+    return {
+        argument: value
+        if _is_scalar(value)
+        else ItemCall(hold, (value,), {}, options, f"{argument}=")
+        for argument, value in fixed.items()
+    }
+
+
+def _is_scalar(value: Any) -> bool:
+    if type(value) is str:
+        return len(value) <= _MAX_SCALAR_TEXT
+    return value is None or type(value) in (bool, int, float)
+
+
+def _pairs(spec: MapSpec, items: Any, name: str) -> Iterator[tuple[Any, Any]]:
+    """The items with their keys."""
+    if isinstance(items, MapResult):
+        yield from _pairs_of_map(spec, items, name)
+    elif isinstance(items, Mapping):
+        if spec.key is not None:
+            raise TypeError(f"{name} over a dict has its keys: take key= away.")
+        yield from items.items()
+    else:
+        check_iterable(items, name)
+        for position, value in enumerate(items):
+            yield position if spec.key is None else _key_of(spec.key, value, position, name), value
+
+
+def _pairs_of_map(spec: MapSpec, items: MapResult[Any], name: str) -> Iterator[tuple[Any, Any]]:
+    """The values of another map; large ones stay where they are."""
+    whole: Node[Any] = ItemCall(hold, (items,), {}, internal_options(name), "items")
+    for position, (key, result) in enumerate(items.results()):
+        is_small = result.inline is not None and len(result.inline) <= _MAX_REPEATED_BYTES
+        is_loaded = is_small or spec.star or spec.key is not None
+        value = items[position] if is_loaded else None
+        if spec.key is not None:
+            key = _key_of(spec.key, value, key, name)
+        yield key, value if is_small or spec.star else whole[position]
+
+
+def _key_of(key: Callable[[Any], Any] | str, value: Any, position: Any, name: str) -> Any:
+    try:
+        if not isinstance(key, str):
+            return key(value)
+        return value[key] if isinstance(value, Mapping) else getattr(value, key)
+    except Exception as exc:
+        exc.add_note(f"{name} asked for the key of item {position!r:.100}, {value!r:.100}.")
+        raise
+
+
+def _check_keys(keys: Sequence[Any], name: str) -> None:
+    seen: dict[str, int] = {}
+    for position, key in enumerate(keys):
+        shown = text(key)
+        if (before := seen.setdefault(shown, position)) != position:
+            raise ValueError(
+                f"{name} has two items with the key {shown!r}: numbers {before} and {position}. Each needs a "
+                "key of its own: give key= a function that tells them apart, or leave it away."
+            )
+
+
+def _stored_key(key: Any) -> Key:
+    return key if _is_scalar(key) else text(key)
+
+
+def _item_options(spec: MapSpec, items: int) -> GivenOptions:
+    rules = MapRules(
+        items=items,
+        max_failed=allowed(spec.max_failed, items),
+        max_concurrency=spec.max_concurrency,
+        batch_size=spec.batch_size,
+    )
+    workflow = {**spec.options.workflow, TASK_ID: spec.name, "checkpoint": True, "map_rules": rules}
+    return GivenOptions(workflow=workflow, ray=spec.options.ray)

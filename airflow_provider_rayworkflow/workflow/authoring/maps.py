@@ -1,0 +1,130 @@
+"""Maps: one task for each item of a list, a dict, or of what another task returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from airflow_provider_rayworkflow.workflow.authoring import map_tasks
+from airflow_provider_rayworkflow.workflow.authoring.map_checks import (
+    check_items,
+    check_limits,
+    check_options,
+    check_reduces,
+)
+from airflow_provider_rayworkflow.workflow.authoring.node import Call, Node, Part
+
+if TYPE_CHECKING:
+    from airflow_provider_rayworkflow.workflow.authoring.map_result import MapResult
+    from airflow_provider_rayworkflow.workflow.authoring.task import TaskFunction
+
+R = TypeVar("R")
+
+#: How many values one task of a reduction takes.
+TREE = 32
+
+
+class MapNode(Call["MapResult[R]"]):
+    """The result of a map, before it has run: a :class:`MapResult`.
+
+    Give it to other tasks, or map over it.
+    """
+
+    __slots__ = ("_mapped",)
+
+    def __init__(
+        self,
+        body: Callable[..., Any],
+        args: tuple[Any, ...],
+        name: str,
+        mapped: TaskFunction[..., R],
+    ) -> None:
+        super().__init__(body, args, {}, map_tasks.internal_options(name, expands=True))
+        self._mapped = mapped
+
+    def reduce(self, function: TaskFunction[[Any], R], *, tree: int = TREE) -> Node[R]:
+        """Combine the values to one, some at a time and in parallel.
+
+        ``function`` takes a list of values, the first of them values of the map and then its own results, and
+        combines them to one. It must not matter how they are grouped; their order is kept.
+
+        :param function: a task of one argument. Its tasks are named ``function[level.number]``.
+        :param tree: how many values one task takes, at least 2.
+        :raises ValueError: for another ``tree``. The task fails where the map gave no values.
+        """
+        check_reduces(function)
+        if type(tree) is not int or tree < 2:
+            raise ValueError(f"tree must be a whole number from 2 on, not {tree!r:.100}.")
+        name = map_tasks.name_of(function.fn, function._options)
+        spec = map_tasks.Reduction(
+            function=map_tasks.Mapped(function.fn), name=name, options=function._options, tree=tree
+        )
+        body = map_tasks.expand_reduction
+        return cast("Node[R]", MapNode(body, (spec, self), f"{name}.reduce", function))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MapArguments:
+    """What a map was given beside its items; see :meth:`.TaskFunction.map`."""
+
+    key: Callable[[Any], Any] | str | None
+    max_concurrency: int | None
+    max_failed: int | str
+    batch_size: int
+
+
+def mapped(
+    task: TaskFunction[..., R],
+    items: Any,
+    given: MapArguments,
+    fixed: Mapping[str, Any],
+    *,
+    star: bool,
+) -> MapNode[R]:
+    """See :meth:`.TaskFunction.map` and :meth:`.TaskFunction.starmap`."""
+    what = "starmap" if star else "map"
+    check_options(task, what)
+    check_limits(given.max_concurrency, given.max_failed, given.batch_size)
+    check_items(task, items, given.key, fixed, star=star)
+    spec = map_tasks.MapSpec(
+        function=map_tasks.Mapped(task.fn),
+        name=map_tasks.name_of(task.fn, task._options),
+        options=task._options,
+        star=star,
+        key=given.key,
+        max_concurrency=given.max_concurrency,
+        max_failed=given.max_failed,
+        batch_size=given.batch_size,
+    )
+    if isinstance(items, Mapping):
+        items = map_tasks.Pairs(tuple(items.items()))
+    elif not isinstance(items, (Node, Sequence)):
+        items = list(items)  # a zip, for example, which is gone when it has been read
+    return MapNode(map_tasks.expand, (spec, items, dict(fixed)), f"{spec.name}.map", task)
+
+
+def gather(nodes: Iterable[Node[R]] | Mapping[str, Node[R]]) -> Node[MapResult[R]]:
+    """The results of several tasks as one, a :class:`MapResult`: read piece by piece, and never held all at once.
+
+    A list of nodes as an argument gives a task all values at once.
+
+    :param nodes: nodes, or a dict of them, whose keys are then those of the result.
+    :raises TypeError: for what is no node. A task with ``checkpoint=False`` can't be gathered: that is told when it runs.
+    """
+    named = nodes.items() if isinstance(nodes, Mapping) else enumerate(nodes)
+    keys, calls = [], []
+    for key, node in named:
+        if not isinstance(node, Node) and not hasattr(node, "_bound_args"):
+            raise TypeError(
+                f"gather takes nodes, what calls of tasks give, and {node!r:.100} (of {key!r:.100}) is none."
+            )
+        keys.append(key)
+        calls.append(_whole(node))
+    return map_tasks.gathered("gather", keys, calls, takes_failures=False)
+
+
+def _whole(node: Any) -> Any:
+    if not isinstance(node, Part):
+        return node
+    return Call(map_tasks.hold, (node,), {}, map_tasks.internal_options("part"))

@@ -1,0 +1,97 @@
+"""Results of maps in a worker and in a caller's process: how they are stored, and read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from airflow_provider_rayworkflow.workflow.authoring.map_result import LoadResult, MapResult
+from airflow_provider_rayworkflow.workflow.model.codec import (
+    MAX_JSON_OUTPUT_BYTES,
+    Encoded,
+    json_output,
+)
+from airflow_provider_rayworkflow.workflow.model.records import Encoding, JsonOutput, Result
+from airflow_provider_rayworkflow.workflow.model.stored_map import StoredMap
+from airflow_provider_rayworkflow.workflow.runtime.locations import store_at
+from airflow_provider_rayworkflow.workflow.runtime.names import current_location
+from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
+
+#: Of larger results, no output as JSON is made.
+_MAX_LOADED_BYTES = 4 * MAX_JSON_OUTPUT_BYTES
+
+#: Loads the value of a result from a store.
+Load = Callable[[WorkflowStore, Result], Any]
+
+
+class MapLoader:
+    """Loads what the result of a map refers to.
+
+    :param load: loads one result.
+    """
+
+    def __init__(self, store: WorkflowStore, load: Load, location: str | None = None) -> None:
+        self._store = store
+        self._load = load
+        self._location = location or current_location()
+
+    def __call__(self, result: Result) -> Any:
+        return self._load(self._store, result)
+
+    def __reduce__(self) -> Any:
+        if self._location is None:
+            raise TypeError(
+                "The result of a map can't be pickled here: its values are read from the storage, which the "
+                "reader would not know. Pass list(result), or the values that are needed."
+            )
+        return _loader_at, (self._location, self._load)
+
+
+def _loader_at(location: str, load: Load) -> MapLoader:
+    return MapLoader(store_at(location), load, location)
+
+
+def restored(store: WorkflowStore, result: Result, load: Load) -> MapResult[Any]:
+    """The result of a map from its stored form.
+
+    :raises StorageError: when it is missing or damaged.
+    """
+    data = result.inline
+    if data is None and result.blob is not None:
+        data = bytes(store.values.read(result.blob))
+    return MapResult(StoredMap.from_bytes(data or b""), MapLoader(store, load))
+
+
+def as_stored(value: StoredMap | MapResult[Any]) -> Encoded:
+    """The stored form of the result of a map.
+
+    :raises TypeError: where a value of it has no checkpoint.
+    """
+    data = value.to_bytes()
+    return Encoded(encoding=Encoding.MAP, parts=(data,), size=len(data))
+
+
+def with_stamp(result: Result, value: StoredMap | MapResult[Any]) -> Result:
+    """The result with what stands for its content: the values, and not where they are."""
+    stored = value.stored if isinstance(value, MapResult) else value
+    blob = result.blob and replace(result.blob, sum=str(stored.stamp))
+    return result._replace(blob=blob)
+
+
+def as_json(value: StoredMap | MapResult[Any], load: LoadResult) -> JsonOutput:
+    """The values as a list for readers that must not unpickle, as long as that is small."""
+    found = value if isinstance(value, MapResult) else MapResult[Any](value, load)
+    size, values = 0, []
+    for position, (_, result) in enumerate(found.results()):
+        if result.inline is None or (size := size + len(result.inline)) > _MAX_LOADED_BYTES:
+            break
+        values.append(found[position])
+    described = json_output(values)
+    if len(values) < len(found) or described.problem:
+        stamp = found.stored.stamp
+        return JsonOutput(
+            problem=f"the output is the result of a map with {stamp.values} values ({stamp.failed} items "
+            "failed), and no small list of JSON types; reduce it in one more task, or read it by get_output"
+        )
+    return described
