@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import at_once
+import effects
 import pytest
+import ray
 
 from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.workflow import testing
@@ -205,6 +207,36 @@ def test_values_are_loaded_when_they_are_asked_for(workflows):
     assert result[2][:1] == b"\3"
     with pytest.raises(CorruptedDataError, match="it is missing"):
         result[0]
+
+
+@workflow.task
+def sizes_later(values: Any) -> list[int]:
+    effects.note("begun")
+    effects.gate.wait(30)
+    return [len(value) for value in values]
+
+
+@pytest.mark.usefixtures("fresh")
+def test_a_value_that_is_gone_is_no_failure_of_the_task_that_reads_it(workflows):
+    ref = workflows.run_async(sizes_later(large.map([1, 2])), workflow_id="w")
+    effects.wait_until(lambda: effects.calls == ["begun"])
+    for file in WorkflowStore(workflows.store).list_files("w"):
+        if file.task_hash == task_hash("large[0]"):
+            workflows.store.delete([file.key])
+    effects.gate.set()
+    with pytest.raises(WorkflowExecutionError, match="it is missing"):
+        ray.get(ref)
+    assert workflows.get_status("w") == "RESUMABLE"
+    assert workflows.resume("w") == [LARGE, LARGE]
+
+
+def test_an_output_of_which_a_value_is_gone_is_made_again(workflows):
+    node = large.map([1, 2])
+    workflows.run(node, workflow_id="w")
+    for file in WorkflowStore(workflows.store).list_files("w"):
+        if file.task_hash == task_hash("large[1]"):
+            workflows.store.delete([file.key])
+    assert [value[0] for value in workflows.run(node, workflow_id="w")] == [1, 2]
 
 
 def test_parts_of_the_result_may_be_taken(workflows):
