@@ -8,6 +8,7 @@ from typing import Any
 
 import at_once
 import effects
+import pandas
 import pytest
 import ray
 
@@ -282,12 +283,22 @@ def test_the_output_is_a_list_as_json_while_it_is_small(workflows):
         (lambda: square.map("abc"), "not a str"),
         (lambda: square.map({1, 2}), "sorted"),
         (lambda: square.map(3), "takes a list, a dict, or a node"),
+        (lambda: square.map(pandas.DataFrame({"a": [1]})), "to_dict"),
         (lambda: square.map([1], key=3), "key of square.map must be"),
         (lambda: square.map({"a": 1}, key=str), "take key= away"),
         (lambda: square.map([1], z=3), "can't call square"),
         (lambda: add.map([1]), "can't call add"),
     ],
-    ids=["text", "set", "number", "key", "key of a dict", "unknown argument", "missing argument"],
+    ids=[
+        "text",
+        "set",
+        "number",
+        "table",
+        "key",
+        "key of a dict",
+        "unknown argument",
+        "missing argument",
+    ],
 )
 def test_bad_items_are_refused_with_the_remedy(make, told):
     with pytest.raises(TypeError, match=told):
