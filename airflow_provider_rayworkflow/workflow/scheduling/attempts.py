@@ -43,7 +43,7 @@ class TaskRun(NamedTuple):
     :ivar stop_grace_s: how long the attempt may go on when it is to be stopped; None if its task does
         not say.
     :ivar heartbeat_timeout_s: the attempt is stopped when it is silent for longer.
-    :ivar tells_begin: its worker tells the manager at once that it begins it.
+    :ivar tells_begin: its worker tells the manager at once when it calls the function.
     :ivar saved_since: what the task has saved under earlier epochs is of a run that was given up.
     """
 

@@ -141,6 +141,7 @@ class TaskCall:
             self._services.begin()
             function = functions.load(self._run.function)
             args, kwargs, self._retryable = load_call(self._run.arguments, self._inputs)
+            self._services.function_begins()
             with time_limit(self._run):
                 value = function(*args, **kwargs)
                 return (asyncio.run(value) if inspect.iscoroutine(value) else value), None
