@@ -151,6 +151,7 @@ class TaskCall:
             args, kwargs, self._retryable = load_call(
                 self._run.arguments, self._inputs, self._load_part
             )
+            self._services.function_begins()
             with time_limit(self._run):
                 value = function(*args, **kwargs)
                 return (asyncio.run(value) if inspect.iscoroutine(value) else value), None
