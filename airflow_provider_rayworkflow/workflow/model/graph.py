@@ -18,6 +18,7 @@ from airflow_provider_rayworkflow.workflow.format.documents import (
     load_frames,
     understanding,
 )
+from airflow_provider_rayworkflow.workflow.model.cache_options import CacheOptions
 from airflow_provider_rayworkflow.workflow.model.escalation import Escalation
 from airflow_provider_rayworkflow.workflow.model.ids import TaskIds
 from airflow_provider_rayworkflow.workflow.model.records import OnChange, When
@@ -76,6 +77,7 @@ class TaskOptions:
     :ivar when: when it runs, by how the tasks upstream have ended.
     :ivar cleanup_s: it runs also after a cancel, for so long at most; None = not then.
     :ivar heartbeat_timeout_s: an attempt that is silent for longer is stopped; None = no limit.
+    :ivar cache: which results of other workflows stand for its own; None = none.
     :ivar limits: that it shares with tasks of other workflows, in the order of their names.
     """
 
@@ -103,6 +105,7 @@ class TaskOptions:
         return self.when != "all_success"
 
     heartbeat_timeout_s: float | None = None
+    cache: CacheOptions | None = None
     limits: tuple[TaskLimit, ...] = ()
 
     def to_json(self) -> Json:
@@ -117,6 +120,8 @@ class TaskOptions:
             changed["retry"] = asdict(self.retry)
         if self.escalation:
             changed["escalation"] = self.escalation.to_json()
+        if self.cache:
+            changed["cache"] = self.cache.to_json()
         if self.limits:
             changed["limits"] = [limit.to_json() for limit in self.limits]
         return changed
@@ -126,10 +131,11 @@ class TaskOptions:
         if not value:
             return DEFAULT_OPTIONS
         retry = value.get("retry")
-        escalation = value.get("escalation")
+        escalation, cache = value.get("escalation"), value.get("cache")
         typed = {
             "retry": retry and RetryOptions(**retry),
             "escalation": escalation and Escalation.from_json(escalation),
+            "cache": cache and CacheOptions.from_json(cache),
             "limits": tuple(map(TaskLimit.from_json, value.get("limits", ()))),
         }
         return cls(**value | typed)

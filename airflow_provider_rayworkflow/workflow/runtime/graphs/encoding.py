@@ -46,7 +46,9 @@ from airflow_provider_rayworkflow.workflow.runtime.graphs.inputs import (
     nested_value,
 )
 from airflow_provider_rayworkflow.workflow.runtime.graphs.kinds import (
+    cache_options_of,
     check_num_returns,
+    is_keyed,
     options_of,
     retryable_of,
     shown_option,
@@ -113,11 +115,13 @@ class _Form:
 
     :ivar keywords: the names of the last arguments.
     :ivar retryable: the exceptions that the author wants retried; None for all.
+    :ivar is_keyed: each has a cache key of its own.
     :ivar kinds: of their tasks, by the places of plain arguments, None for pickled ones.
     """
 
     keywords: tuple[str, ...]
     retryable: tuple[type[BaseException], ...] | None
+    is_keyed: bool = False
     kinds: dict[tuple[int, ...] | None, int] = field(default_factory=dict)
 
 
@@ -174,7 +178,7 @@ class _Encoder:
         rows: list[Row] = []
         for node, read, upstream in in_order(last, self.read):
             form, arguments, places, _, literals, named = read
-            kind = None if named else form.kinds.get(places)
+            kind = None if named or form.is_keyed else form.kinds.get(places)
             if kind is None:
                 kind = self._add_kind(node, read)
             given = self._blob(arguments) if isinstance(arguments, bytes) else arguments
@@ -199,7 +203,7 @@ class _Encoder:
         form = self._forms.get(key)
         if form is None:
             self._check_signature(node)
-            form = self._forms[key] = _Form(tuple(kwargs), retryable_of(options))
+            form = self._forms[key] = _Form(tuple(kwargs), retryable_of(options), is_keyed(options))
         if form.retryable is None and (
             plain := self._plain(form, (*args, *kwargs.values()) if kwargs else args)
         ):
@@ -307,10 +311,12 @@ class _Encoder:
         ours, rays = ray_options.split(node._bound_options)
         check_num_returns(body, rays.pop("num_returns", None))
         name = ours.get("task_id") or default_task_id(body)
+        is_known = not (read.children or self._args or self._kwargs)
+        cache = cache_options_of(node, is_known=is_known)
         return Task(
             name=ours.get("task_id") or self._default_name(node),
             named_by_author=bool(ours.get("task_id")),
-            options=options_of(name, ours, rays),
+            options=options_of(name, ours, rays, cache=cache),
             function=self._functions.index(body),
             shape=Shape(read.places, read.form.keywords) if read.places else Shape(),
             ray_options=self._blob(dumps(rays)) if rays else -1,
