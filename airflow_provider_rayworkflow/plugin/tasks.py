@@ -29,6 +29,7 @@ STATES = (
     "continued",
     "done",
     "skipped",
+    "cached",
     "reused",
 )
 
@@ -42,7 +43,7 @@ class TaskView:
         ``"waiting"``: for other tasks; ``"idle"``: has not run and no manager runs the workflow;
         ``"not_run"``: and will not, as a task upstream has failed; ``"skipped"``: as its rule says;
         ``"caught"``: its result is an exception; ``"continued"``: it returned a graph;
-        ``"reused"``: an earlier run committed it.
+        ``"cached"``: its result is from the cache; ``"reused"``: an earlier run committed it.
     :ivar takes: ids of the tasks whose results it takes.
     :ivar creator: the task that returned the graph that it is of, ``""`` for none.
     :ivar gives: of a task that returned a graph: the task whose result is its own.
@@ -188,7 +189,9 @@ class ShownTasks:
             return "skipped"
         if record.result is not None and record.result.form is Form.CAUGHT_ERROR:
             return "caught"
-        return "reused" if record.epoch < self._record.epoch else "done"
+        if record.epoch < self._record.epoch:
+            return "reused"
+        return "cached" if record.cached else "done"
 
     @property
     def _failed_without_record(self) -> list[str]:

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from airflow_provider_rayworkflow.workflow.authoring.task import TaskFunction, task
     from airflow_provider_rayworkflow.workflow.event_listener import EventListener, TimerListener
     from airflow_provider_rayworkflow.workflow.execution.context import WorkflowContext, get_context
+    from airflow_provider_rayworkflow.workflow.model.cache import Cache
     from airflow_provider_rayworkflow.workflow.model.retry import Retry
     from airflow_provider_rayworkflow.workflow.task_options import options
 else:
@@ -69,6 +70,7 @@ else:
             "authoring.node": ["Node"],
             "authoring.task": ["TaskFunction", "task"],
             "event_listener": ["EventListener", "TimerListener"],
+            "model.cache": ["Cache"],
             "model.retry": ["Retry"],
             "task_options": ["options"],
             "execution.context": ["WorkflowContext", "get_context"],
@@ -114,6 +116,7 @@ __all__ = [
     "options",
     "limit",
     "Retry",
+    "Cache",
     "continuation",
     "sleep",
     "wait_for_event",

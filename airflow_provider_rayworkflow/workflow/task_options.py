@@ -7,6 +7,7 @@ from typing import Any
 
 from airflow_provider_rayworkflow.workflow.authoring.option_checks import check_each
 from airflow_provider_rayworkflow.workflow.checks import check_cleanup
+from airflow_provider_rayworkflow.workflow.model.cache import check_cache
 
 
 class options:
@@ -51,6 +52,7 @@ class options:
     :param heartbeat_timeout_s: an attempt that has not saved, printed, logged or called
         ``get_context().heartbeat()`` for so long, in seconds or as a timedelta, is stopped and fails with a
         :class:`WorkflowTaskTimeoutError`.
+    :param cache: a :class:`Cache`: its result is taken from other workflows, and kept for them.
     :param limits: a list of limits, or of their names, that the task shares with tasks of other workflows
         (:func:`limit`): how many attempts run at once, or begin in a time.
     :raises ValueError: for other options and for values that can't be used.
@@ -59,6 +61,7 @@ class options:
     def __init__(self, **workflow_options: Any) -> None:
         options = check_each(workflow_options)
         check_cleanup(options)
+        check_cache(options)
         self._options = options
 
     def keys(self) -> Iterator[str]:

@@ -64,17 +64,23 @@ class HandRunner:
 
 @asynccontextmanager
 async def managing(
-    store: ByteStore, runner: HandRunner, manager_id: str = "m", **options: Any
+    store: ByteStore,
+    runner: HandRunner,
+    manager_id: str = "m",
+    *,
+    actor_id: str = "a",
+    **options: Any,
 ) -> AsyncIterator[Manager]:
     """A manager that is up.
 
+    :param actor_id: managers of one actor come one after the other.
     :param options: of :class:`Manager`.
     """
     manager = Manager(
         store=WorkflowStore(store),
         runner=runner,
         manager_id=manager_id,
-        actor_id="a",
+        actor_id=actor_id,
         limits=Limits(),
         **options,
     )

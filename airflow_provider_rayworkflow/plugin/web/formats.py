@@ -25,6 +25,7 @@ STATE_TITLES = {
     "continued": "returned a graph, which runs",
     "done": "done",
     "skipped": "skipped, as no task upstream has failed",
+    "cached": "taken from the cache",
     "reused": "done by an earlier run",
 }
 

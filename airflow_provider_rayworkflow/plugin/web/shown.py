@@ -131,6 +131,7 @@ def describe_task(
         "metadata": metadata,
         "output": _output(workflow.hook.store, result) if has_output and result else None,
         "planned": planned,
+        "cached": details.record.cached if details.record else None,
     }
 
 

@@ -9,6 +9,7 @@ from typing import Any, get_args
 from airflow_provider_rayworkflow.workflow.authoring.limits import named_limits
 from airflow_provider_rayworkflow.workflow.checks import check_metadata, check_on_change
 from airflow_provider_rayworkflow.workflow.format.shortening import MAX_NAME_BYTES
+from airflow_provider_rayworkflow.workflow.model.cache import Cache
 from airflow_provider_rayworkflow.workflow.model.escalation import (
     check_causes,
     check_factors,
@@ -45,6 +46,12 @@ def _flag(option: str, value: Any) -> bool:
 def _retry(option: str, value: Any) -> Retry:
     if not isinstance(value, Retry):
         raise ValueError(f"{option} must be a workflow.Retry, not {value!r}.")
+    return value
+
+
+def _cache(option: str, value: Any) -> Cache:
+    if not isinstance(value, Cache):
+        raise ValueError(f"{option} must be a workflow.Cache, not {value!r:.100}.")
     return value
 
 
@@ -114,5 +121,6 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "stop_grace_s": seconds,
     "heartbeat_timeout_s": _positive_seconds,
     "isolate": _flag,
+    "cache": _cache,
     "limits": named_limits,
 }

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_rayworkflow.workflow.authoring.option_checks import TASK_ID, check_each
 from airflow_provider_rayworkflow.workflow.checks import check_cleanup
+from airflow_provider_rayworkflow.workflow.model.cache import Cache, check_cache
 from airflow_provider_rayworkflow.workflow.model.escalation import size_of
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
         catch_exceptions: bool
         checkpoint: bool | None
         retry: Retry | None
+        cache: Cache | None
         timeout_s: float | timedelta | None
         isolate: bool
         version: str | int | None
@@ -97,4 +99,5 @@ class GivenOptions:
             rays["memory"] = size_of("memory", size)
         workflow = {**self.workflow, **check_each(ours, also=("name", *RAY_OPTIONS))}
         check_cleanup(workflow)
+        check_cache(workflow)
         return GivenOptions(workflow=workflow, ray={**self.ray, **rays})

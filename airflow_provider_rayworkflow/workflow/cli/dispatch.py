@@ -11,6 +11,7 @@ from typing import Any
 
 from airflow_provider_rayworkflow.workflow.cli import text
 from airflow_provider_rayworkflow.workflow.cli.commands import (
+    cache,
     cancel,
     delete,
     event_token,
@@ -37,7 +38,7 @@ _COMMANDS = (
     *(listing.add_to, status.add_to, watch.add_to, graph.add_to, logs.add_to),
     output.add_to,
     *(resume_all.add_to, plan.add_to, fork.add_to, resume.add_to, prune.add_to),
-    reindex.add_to,
+    *(reindex.add_to, cache.add_to),
     *(event_token.add_to, suspend.add_to, cancel.add_to, delete.add_to),
     local.add_to,
 )

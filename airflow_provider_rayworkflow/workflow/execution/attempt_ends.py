@@ -6,7 +6,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from airflow_provider_rayworkflow.workflow.execution.attempt_table import Attempt, AttemptTable
+from airflow_provider_rayworkflow.workflow.execution.cache_requests import Cached
+from airflow_provider_rayworkflow.workflow.execution.cached_tasks import CachedTasks
 from airflow_provider_rayworkflow.workflow.execution.group_commit import GroupCommit
+from airflow_provider_rayworkflow.workflow.execution.result_cache import ResultCache
 from airflow_provider_rayworkflow.workflow.execution.run_failures import RunFailures
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.model.causes import Cause
@@ -34,6 +37,7 @@ from airflow_provider_rayworkflow.workflow.scheduling.attempts import (
 from airflow_provider_rayworkflow.workflow.scheduling.budgets import Failed
 from airflow_provider_rayworkflow.workflow.scheduling.commit_records import (
     as_found,
+    cached_record,
     caught_record,
     continued_record,
     returned_record,
@@ -70,6 +74,7 @@ class AttemptEnds:
 
     :param claim: of the run.
     :param commits: of the run.
+    :param cache: of the manager; None for none.
     :param on_result: told each task id that has its result, with the result.
     :param end: ends the run.
     :param is_ended: True once it has been called.
@@ -77,6 +82,7 @@ class AttemptEnds:
     :param random: a number between 0 and 1, for the backoff of retries.
     :param on_remark: told what the workflow's log says of its tasks besides what they print.
     :param on_failed: told the cause of each attempt that has failed.
+    :ivar cached: what the run takes from the cache, and gives to it.
     :ivar failures: the tasks that have failed for good, and what follows from that.
     :ivar must_rebuild: the run has lost results: it needs a new schedule from what is stored.
     :ivar failed_attempts: how many have failed, by cause.
@@ -91,6 +97,7 @@ class AttemptEnds:
         *,
         table: AttemptTable,
         commits: GroupCommit,
+        cache: ResultCache | None,
         on_result: Callable[[str, Result], None],
         end: Callable[[Outcome], None],
         is_ended: Callable[[], bool],
@@ -106,6 +113,13 @@ class AttemptEnds:
         self._workflow_id = claim.workflow_id
         self._table = table
         self._commits = commits
+        self.cached = CachedTasks(
+            cache,
+            claim,
+            table=table,
+            on_found=self._take_cached,
+            on_missed=lambda node: self._schedule.retry(node),
+        )
         self._on_result = on_result
         self._end = end
         self._is_ended = is_ended
@@ -132,6 +146,7 @@ class AttemptEnds:
             self._commits.commit(None, lambda: self.handle(attempt, end))
             return
         if attempt.is_useless or node.has_no_value:
+            self.cached.ended(node)
             return
         if attempt.is_put_off and not isinstance(end, Returned | Continued):
             self._schedule.note(node)
@@ -166,8 +181,26 @@ class AttemptEnds:
         if node.is_output:
             self.json_output = returned.json_output
         record = returned_record(node, returned, result)
+
+        def then() -> None:
+            self.cached.committed(node, returned.result)
+            self._tell(self._schedule.finished(node, result))
+
+        self._commits.commit(self._as_stored(node, record), then)
+
+    def _take_cached(self, node: TaskNode, cached: Cached) -> None:
+        """The result of a task that waits was found in the cache: it does not run."""
+        if self._schedule.is_needless(node):
+            return
+        result = node.as_result(cached.result)
+        self._schedule.returned(node, result)
+        if node.is_output:
+            self.json_output = cached.json_output
+        text = cached.source.text(self._clock())
+        log.info("Task status [CACHED]\t[%s@%s] %s", self._workflow_id, node.task_id, text)
+        self._on_remark("INFO", node.task_id, node.attempts, f"The result is {text}")
         self._commits.commit(
-            self._as_stored(node, record),
+            self._as_stored(node, cached_record(node, result, cached.source, cached.json_output)),
             lambda: self._tell(self._schedule.finished(node, result)),
         )
 
@@ -175,6 +208,7 @@ class AttemptEnds:
         graph = Graph.from_bytes(continued.graph, key=f"continuation of {node.task_id}")
         task_ids = self._schedule.allocate_ids(graph, node)
         record = continued_record(node, continued, task_ids)
+        self.cached.ended(node)  # what the graph runs is no code of the task
         self._commits.commit(
             record if node.checkpoint else None,
             lambda: self._tell(self._schedule.continued(node, graph, task_ids)),
@@ -207,6 +241,8 @@ class AttemptEnds:
         else:
             failed = Failed(cause, retryable, ran_s)
             action = self._schedule.attempt_failed(node, failed)
+        if action is not FailureAction.RETRY:
+            self.cached.ended(node)
         if self._is_ended() or action is FailureAction.IGNORE:
             # It failed because it was stopped, or too late to matter.
             log.info("Task status [STOPPED]\t[%s@%s]", self._workflow_id, node.task_id)

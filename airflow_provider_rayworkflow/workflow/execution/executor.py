@@ -23,6 +23,7 @@ from airflow_provider_rayworkflow.workflow.execution.group_commit import GroupCo
 from airflow_provider_rayworkflow.workflow.execution.limit_keeper import LimitKeeper
 from airflow_provider_rayworkflow.workflow.execution.limit_waits import LimitWaits
 from airflow_provider_rayworkflow.workflow.execution.metrics import Metrics
+from airflow_provider_rayworkflow.workflow.execution.result_cache import ResultCache
 from airflow_provider_rayworkflow.workflow.execution.saved_tasks import SavedTasks
 from airflow_provider_rayworkflow.workflow.execution.writes import Guard, Writes
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
@@ -78,6 +79,7 @@ class Executor:
         if that has to be listed.
     :param known: ids of the tasks of the graph of the run before; None if they are not known.
     :param on_remark: told what the workflow's log says of its tasks besides what they print.
+    :param cache: of the manager; None for none.
     :param limits: those that its tasks share with other workflows; by default its own.
     :ivar attempts: those that are under way.
     :ivar reuse: what was found of earlier runs; None until they are read, and in a first run.
@@ -105,6 +107,7 @@ class Executor:
         files: Sequence[WorkflowFile] | None = None,
         known: Collection[str] | None = None,
         on_remark: Remark = no_remark,
+        cache: ResultCache | None = None,
         limits: LimitKeeper | None = None,
     ) -> None:
         self.workflow_id, self._claim = claim.workflow_id, claim
@@ -126,6 +129,7 @@ class Executor:
             claim,
             table=self.attempts,
             commits=self._commits,
+            cache=cache,
             on_result=on_result,
             end=self._end,
             is_ended=lambda: self._outcome is not None,
@@ -189,6 +193,8 @@ class Executor:
             self.attempts.cancel_waiting()
             self._limits.drop_unused()
             raise
+        finally:
+            self._ends.cached.close()
 
     async def _run(self) -> Outcome:
         schedule = await self._build()
@@ -260,7 +266,7 @@ class Executor:
             if wait_s := self.attempts.wait_left_s(node):
                 schedule.put_off(node)
                 self._ends.retry_after(node, wait_s)
-            elif self._limits.must_wait(node):
+            elif self._ends.cached.asks_for(node) or self._limits.must_wait(node):
                 schedule.put_off(node)
             else:
                 run = node.task_run(self._claim, node.attempts, code=self._code)

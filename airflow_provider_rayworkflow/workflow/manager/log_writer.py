@@ -114,11 +114,12 @@ class RunLog:
     def remark(self, level: Level, task_id: str, attempt: int, text: str) -> None:
         """Add a line of the manager itself.
 
-        Only a warning is worth a request of its own: how the run ends is in its status, and the
-        other lines are written together with those of tasks.
+        Only a warning, and where the result of a task without an attempt is from, are worth a request of
+        their own: how the run ends is in its status, and the other lines are written together with
+        those of tasks.
         """
         line = LogLine(self._known.clock(), level, task_id, attempt, clean(text))
-        self._add([line], is_due=level == "WARNING")
+        self._add([line], is_due=level == "WARNING" or not attempt)
 
     async def close(self) -> None:
         """Write what waits, before the run's final status; for :attr:`.Intervals.log_close_s` at most.

@@ -10,11 +10,17 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from airflow_provider_rayworkflow.workflow.exceptions import LeaseLostError, StorageError
+from airflow_provider_rayworkflow.workflow.exceptions import (
+    LeaseLostError,
+    OwnershipLostError,
+    StorageError,
+)
 from airflow_provider_rayworkflow.workflow.execution.metrics import Metrics
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.manager.admission import Admission
+from airflow_provider_rayworkflow.workflow.manager.cache_keeper import MAX_CACHE_BYTES, CacheKeeper
 from airflow_provider_rayworkflow.workflow.manager.claim_watch import ClaimWatch
+from airflow_provider_rayworkflow.workflow.manager.held_workflow import HeldWorkflow
 from airflow_provider_rayworkflow.workflow.manager.http_events import HttpEvents
 from airflow_provider_rayworkflow.workflow.manager.inactive import InactiveWorkflows
 from airflow_provider_rayworkflow.workflow.manager.index_keeper import IndexKeeper
@@ -68,6 +74,7 @@ class Manager:
     :param cluster: the id that submissions for this manager carry, with its ``package_version``.
     :param builder: makes the graphs of submissions; None for a manager that takes none.
     :param max_log_bytes: how much is kept of what the tasks of a workflow print and log.
+    :param max_cache_bytes: how large the storage's cache may become; 0 for none.
     :ivar attempts: what workers tell and ask of those that they run.
     :ivar pruner: deletes what a retention does not keep.
     :ivar queries: what callers ask.
@@ -96,13 +103,13 @@ class Manager:
         cluster: str = "",
         builder: Builder | None = None,
         max_log_bytes: int = MAX_LOG_BYTES,
+        max_cache_bytes: int = MAX_CACHE_BYTES,
     ) -> None:
-        self.manager_id = manager_id
+        self.manager_id, self._locks = manager_id, Locks()
         self.tenure = Tenure(LEASE_TTL_S, elapsed)
         known = self._known = Registry(
             store, manager_id=manager_id, clock=clock, tenure=self.tenure, intervals=intervals
         )
-        self._locks = Locks()
         self.logs = LogWriter(known, max_bytes=max_log_bytes)
         late = StatusBacklog(known, self._locks)
         self.runs = WorkflowRuns(
@@ -115,9 +122,7 @@ class Manager:
             store, known.threads, reception=reception, settings=event_settings, clock=clock
         )
         self.inactive = InactiveWorkflows(known, locks=self._locks, http_events=self.http_events)
-        self._claim_watch = ClaimWatch(
-            known, on_lost=lambda live, exc: self.runs.stop(live, Stop.FENCED, lost=exc)
-        )
+        self._claim_watch = ClaimWatch(known, on_lost=self._fence_one)
         self._requests = StopRequests(known, stop=self._stop_as_requested)
         self._lease = LeaseKeeper(
             known, limits, actor_id, process=process, version=package_version, cluster=cluster
@@ -128,6 +133,7 @@ class Manager:
             known, self._admission, builder, takes=takes, pruner=pruner, set_limits=self.set_limits
         )
         self.attempts, self._index = RunningAttempts(known), IndexKeeper(known)
+        self._cache_keeper = CacheKeeper(known, max_bytes=max_cache_bytes)
 
     # ---- the manager itself
 
@@ -144,7 +150,8 @@ class Manager:
         await self._known.changes.open(version)
         await self._known.in_thread(self.renew_lease)
         await self._recover()
-        parts = (self._requests, self.submissions, self._index, self.pruner)
+        keepers = (self._index, self.pruner, self._cache_keeper)
+        parts = (self._requests, self.submissions, *keepers)
         self._watching = [asyncio.create_task(part.watch()) for part in parts]
 
     async def _recover(self) -> None:
@@ -209,6 +216,7 @@ class Manager:
             self.runs.stop(live, Stop.SUSPEND)
         ended = [live.ended for live in self._known.live.values()]
         await asyncio.gather(*ended, return_exceptions=True)
+        await self._known.cache.close()
         try:
             await self._known.changes.close()
         except StorageError as exc:  # the statuses say the same
@@ -221,6 +229,9 @@ class Manager:
         self.tenure.end()
         for live in list(self._known.live.values()):
             self.runs.stop(live, Stop.FENCED)
+
+    def _fence_one(self, live: HeldWorkflow, lost: OwnershipLostError) -> None:
+        self.runs.stop(live, Stop.FENCED, lost=lost)
 
     # ---- starting
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from airflow_provider_rayworkflow.workflow.execution.result_cache import ResultCache
 from airflow_provider_rayworkflow.workflow.execution.thread_pool import ThreadPool
 from airflow_provider_rayworkflow.workflow.execution.writes import Writes
 from airflow_provider_rayworkflow.workflow.manager.held_workflow import HeldWorkflow
@@ -39,6 +40,8 @@ class Intervals:
     :ivar build_s: between looks whether a graph that is being built is still wanted.
     :ivar build_timeout_s: how long a graph may take to be built; that takes seconds, with an environment
         minutes, and one that hangs keeps a place from others.
+    :ivar cache_s: between rounds in which the cache is kept within its limit.
+    :ivar cached_s: between looks for a result that another manager computes.
     :ivar changes_s: how long a change waits for others until it is written into the manager's change log,
         where no caller waits for that.
     :ivar index_s: between times at which what has changed is taken over into the index.
@@ -58,6 +61,8 @@ class Intervals:
 
     build_s: float = 10.0
     build_timeout_s: float = 3600.0
+    cache_s: float = 3600.0
+    cached_s: float = 1.0
     changes_s: float = 0.2
     index_s: float = 600.0
     left_logs_s: float = 60.0
@@ -76,6 +81,7 @@ class Intervals:
 class Registry:
     """All workflows, as one manager sees them.
 
+    :ivar cache: results that its workflows take from others, and keep for others.
     :ivar changes: what the manager changes, for all who read the storage.
     :ivar intervals: of the manager.
     :ivar live: the workflows that the manager holds, by id.
@@ -101,6 +107,13 @@ class Registry:
         self.live: dict[str, HeldWorkflow] = {}
         self.threads = ThreadPool(_STORAGE_THREADS, thread_name_prefix="storage")
         self.writes = Writes(store.bytes, self.threads)
+        self.cache = ResultCache(
+            store,
+            self.threads,
+            manager_id=manager_id,
+            clock=clock,
+            interval_s=self.intervals.cached_s,
+        )
         # All of the storage's threads may wait for the change log: a thread of its own writes it.
         log_writes = Writes(store.bytes, ThreadPool(1, thread_name_prefix="change log"))
         self.changes = OwnChanges(

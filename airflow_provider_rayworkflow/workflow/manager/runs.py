@@ -60,9 +60,7 @@ class WorkflowRuns:
     ) -> None:
         self._known = known
         self._runner = runner
-        self._late = late
-        self._metrics = metrics
-        self._logs = logs
+        self._late, self._metrics, self._logs = late, metrics, logs
         self.limits = LimitKeeper()
         self.slots = Slots(limits, start=self._start, on_counts=metrics.workflows_held)
 
@@ -147,6 +145,7 @@ class WorkflowRuns:
             clock=self._known.clock,
             known=live.known,
             on_remark=live.log.remark,
+            cache=self._known.cache,
             limits=self.limits,
         )
         return await self._run_and_report(live, live.executor)

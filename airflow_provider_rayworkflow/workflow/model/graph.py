@@ -18,6 +18,7 @@ from airflow_provider_rayworkflow.workflow.format.documents import (
     load_frames,
     understanding,
 )
+from airflow_provider_rayworkflow.workflow.model.cache_options import CacheOptions
 from airflow_provider_rayworkflow.workflow.model.escalation import Escalation
 from airflow_provider_rayworkflow.workflow.model.ids import TaskIds
 from airflow_provider_rayworkflow.workflow.model.map_rules import MapRules
@@ -77,6 +78,7 @@ class TaskOptions:
     :ivar when: when it runs, by how the tasks upstream have ended.
     :ivar cleanup_s: it runs also after a cancel, for so long at most; None = not then.
     :ivar heartbeat_timeout_s: an attempt that is silent for longer is stopped; None = no limit.
+    :ivar cache: which results of other workflows stand for its own; None = none.
     :ivar limits: that it shares with tasks of other workflows, in the order of their names.
     :ivar map_rules: of the map whose item it is; None = of none.
     :ivar expands: it gives the continuation of a map, whatever its items are.
@@ -107,6 +109,7 @@ class TaskOptions:
         return self.when != "all_success"
 
     heartbeat_timeout_s: float | None = None
+    cache: CacheOptions | None = None
     limits: tuple[TaskLimit, ...] = ()
     map_rules: MapRules | None = None
     expands: bool = False
@@ -134,6 +137,8 @@ class TaskOptions:
             changed["retry"] = asdict(self.retry)
         if self.escalation:
             changed["escalation"] = self.escalation.to_json()
+        if self.cache:
+            changed["cache"] = self.cache.to_json()
         if self.limits:
             changed["limits"] = [limit.to_json() for limit in self.limits]
         if self.map_rules:
@@ -146,9 +151,11 @@ class TaskOptions:
             return DEFAULT_OPTIONS
         retry = value.get("retry")
         escalation, map_rules = value.get("escalation"), value.get("map_rules")
+        cache = value.get("cache")
         typed = {
             "retry": retry and RetryOptions(**retry),
             "escalation": escalation and Escalation.from_json(escalation),
+            "cache": cache and CacheOptions.from_json(cache),
             "limits": tuple(map(TaskLimit.from_json, value.get("limits", ()))),
             "map_rules": map_rules and MapRules(**map_rules),
         }

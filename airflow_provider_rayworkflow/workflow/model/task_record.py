@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from airflow_provider_rayworkflow.workflow.exceptions import CorruptedDataError
 from airflow_provider_rayworkflow.workflow.format.documents import dump_frame, well_typed
+from airflow_provider_rayworkflow.workflow.model.cache_options import CacheSource
 from airflow_provider_rayworkflow.workflow.model.records import (
     Blob,
     Encoding,
@@ -40,6 +41,7 @@ class TaskRecord(NamedTuple):
         unpickle.
     :ivar fingerprints: what it was made of; None for a failure, a revocation, and an output that
         a prune has kept.
+    :ivar cached: where its result was taken from, of a task that did not run for that.
     :ivar epoch: under which it was written, known when it was read.
     """
 
@@ -55,6 +57,7 @@ class TaskRecord(NamedTuple):
     json_output: JsonOutput | None = None
     failure: TaskFailure | None = None
     fingerprints: Fingerprints | None = None
+    cached: CacheSource | None = None
     epoch: int = 0
 
     def to_frame(self) -> list[_Buffer]:
@@ -62,16 +65,18 @@ class TaskRecord(NamedTuple):
         payload: list[_Buffer] = []
         if self.times:
             header["times"] = self.times.to_json()
-        if self.is_failure:
-            header["failure"] = True
-        if self.is_revoked:
-            header["revoked"] = True
-        if self.is_skipped:
-            header["skipped"] = True
+        marks = {
+            "failure": self.is_failure,
+            "revoked": self.is_revoked,
+            "skipped": self.is_skipped,
+        }
+        header |= {name: True for name, is_set in marks.items() if is_set}
         if self.json_output:
             header["json_output"] = self.json_output.to_json()
         if self.failure:
             header["error"] = self.failure.to_json()
+        if self.cached:
+            header["cached"] = self.cached.to_json()
         if self.fingerprints:
             header["made_of"] = self.fingerprints
         if self.graph is not None:
@@ -102,7 +107,7 @@ class TaskRecord(NamedTuple):
                 epoch=epoch,
             )
         blob, output = header.get("blob"), header.get("json_output")
-        error = header.get("error")
+        error, cached = header.get("error"), header.get("cached")
         return cls(
             task_id=_text(header["task"]),
             times=times and TaskTimes.from_json(times),
@@ -112,6 +117,7 @@ class TaskRecord(NamedTuple):
             json_output=output and JsonOutput.from_json(output),
             failure=error and TaskFailure.from_json(error),
             fingerprints=fingerprints,
+            cached=cached and CacheSource.from_json(cached),
             epoch=epoch,
             result=Result(
                 form=Form(header["form"]),

@@ -39,6 +39,9 @@ def describe_workflow(record: StatusRecord) -> Json:
 def describe_task(store: WorkflowStore, record: StatusRecord, task_id: str) -> Json:
     """A task's id, options, metadata, the ids of the tasks it takes results of, and its times.
 
+    ``"from_cache"`` is there where its result was taken from the cache: the workflow and the task that
+    made it, and when.
+
     :raises ValueError: when the workflow has no such task.
     """
     for placed in read_snapshot(store, record).tasks():
@@ -79,6 +82,7 @@ def describe_graph(store: WorkflowStore, record: StatusRecord) -> Json:
 def _describe(placed: Placed) -> Json:
     options = placed.task.options
     times = placed.record.times if placed.record else None
+    cached = placed.record.cached if placed.record else None
     return {
         "task_id": placed.task_id,
         "task_options": {
@@ -94,6 +98,7 @@ def _describe(placed: Placed) -> Json:
         "user_metadata": options.metadata,
         "workflow_refs": list(placed.takes),
         "stats": {"start_time": times.started_at, "end_time": times.ended_at} if times else {},
+        **({"from_cache": cached.to_json()} if cached else {}),
     }
 
 

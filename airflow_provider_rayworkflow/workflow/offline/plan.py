@@ -15,11 +15,12 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     WorkflowNotFoundError,
 )
 from airflow_provider_rayworkflow.workflow.format.columns import columns
-from airflow_provider_rayworkflow.workflow.model.graph import Graph
+from airflow_provider_rayworkflow.workflow.model.claim import Claim
+from airflow_provider_rayworkflow.workflow.model.graph import Graph, Task
 from airflow_provider_rayworkflow.workflow.model.records import OnChange, ReuseCounts
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.model.task_record import Checkpoints
-from airflow_provider_rayworkflow.workflow.scheduling.decision import TaskAction, needed
+from airflow_provider_rayworkflow.workflow.scheduling.decision import Decision, TaskAction, needed
 from airflow_provider_rayworkflow.workflow.scheduling.failed_ends import FailedEnd, failed_ends
 from airflow_provider_rayworkflow.workflow.scheduling.snapshot import Snapshot, ids_of
 from airflow_provider_rayworkflow.workflow.storage.claims import next_claim
@@ -275,6 +276,8 @@ def _planned(snapshot: Snapshot, epoch: int) -> Iterator[PlannedTask]:
             reason = decision.reason
             if decision.kind == "unfinished" and task_id in failed:
                 reason = _FAILED[failed[task_id]]
+            if _may_be_cached(snapshot.claim, level.graph.tasks[index], decision):
+                reason = f"{reason}; it may be taken from the cache"
             yield PlannedTask(
                 task_id=task_id,
                 action=_ACTIONS[decision.action] if is_planned else "skip",
@@ -284,6 +287,14 @@ def _planned(snapshot: Snapshot, epoch: int) -> Iterator[PlannedTask]:
                 creator=level.creator,
                 is_forgotten=decision.is_forgotten,
             )
+
+
+def _may_be_cached(claim: Claim, task: Task, decision: Decision) -> bool:
+    """True if a task that runs asks the cache first; see :class:`.CachedTasks`."""
+    cache = task.options.cache
+    if cache is None or decision.action is not TaskAction.RUNS or decision.is_forgotten:
+        return False
+    return cache.version is not None or claim.graph_epoch == claim.epoch
 
 
 def _not_needed(reason: str) -> str:

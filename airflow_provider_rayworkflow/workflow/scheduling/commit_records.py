@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from airflow_provider_rayworkflow.workflow.model.cache_options import CacheSource
 from airflow_provider_rayworkflow.workflow.model.records import (
     Form,
     JsonOutput,
@@ -26,6 +27,22 @@ def returned_record(node: TaskNode, returned: Returned, result: Result) -> TaskR
         result=result,
         json_output=returned.json_output,
         fingerprints=node.made_of(),
+    )
+
+
+def cached_record(
+    node: TaskNode, result: Result, source: CacheSource, json_output: JsonOutput | None
+) -> TaskRecord:
+    """A task's result is from the cache.
+
+    :param result: as the task's dependents get it.
+    """
+    return TaskRecord(
+        task_id=node.task_id,
+        result=result,
+        json_output=json_output,
+        fingerprints=node.made_of(),
+        cached=source,
     )
 
 

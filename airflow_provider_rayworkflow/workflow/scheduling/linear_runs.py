@@ -24,6 +24,7 @@ def follower_of(node: TaskNode) -> TaskNode | None:
     if len(ready) != 1 or ready[0].decision.action is not TaskAction.RUNS:
         return None
     options = ready[0].task.options
-    if options.takes_failures or options.limits:
+    # The cache is asked when all that a task takes is known.
+    if options.takes_failures or options.limits or options.cache is not None:
         return None
     return ready[0]

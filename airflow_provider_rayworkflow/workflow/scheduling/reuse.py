@@ -18,6 +18,7 @@ from airflow_provider_rayworkflow.workflow.model.fingerprints import Comparison,
 from airflow_provider_rayworkflow.workflow.model.graph import Graph, Task, Tasks
 from airflow_provider_rayworkflow.workflow.model.records import Fingerprints, OnChange
 from airflow_provider_rayworkflow.workflow.model.task_record import TaskRecord
+from airflow_provider_rayworkflow.workflow.scheduling.cache_key import with_known_code
 from airflow_provider_rayworkflow.workflow.scheduling.decision import Decision, TaskAction
 from airflow_provider_rayworkflow.workflow.scheduling.graph_review import GraphReview
 from airflow_provider_rayworkflow.workflow.scheduling.levels import (
@@ -92,7 +93,7 @@ class Reuse:
 
         Its tasks were pickled with the code of then; a correction would not reach them.
         """
-        return with_functions(continuation_of(record), self._graph)
+        return with_known_code(with_functions(continuation_of(record), self._graph))
 
     def match(self, former: TaskRecord | None, graph: Graph) -> dict[int, str]:
         """Which tasks of a new continuation were tasks of the former one.

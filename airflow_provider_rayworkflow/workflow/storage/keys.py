@@ -1,4 +1,4 @@
-"""Where everything lies. The only module that makes or reads keys, with :mod:`.index_keys` and :mod:`.saved_keys`.
+"""Where everything lies. The only module that makes or reads keys, but :mod:`.index_keys`, :mod:`.saved_keys`, :mod:`.cached_keys`.
 
 Keys are ``/``-separated, relative to the storage root. Epochs and pieces of a log count from 1; events, journal
 segments and statuses from 0; attempts count from 1, and 0 stands for a value that a fork has
@@ -20,6 +20,7 @@ copied. Sizes are in bytes.
     v1/event_token.json                                 what its senders have to send along
     v1/submissions/<workflow>/<submission>.submission   what a manager shall run
     v1/answers/<workflow>/<submission>.json                         what became of that
+    v1/cache/<key>/...                                  results that tasks of other workflows take
     v1/archives/<sha256>.zip                            a folder of code that tasks need
     v1/archive_uses/<sha256>/<workflow>.json            a workflow uses that archive
     v1/workflows/<workflow>/<sha256>.archive            empty: it uses that archive
@@ -70,9 +71,8 @@ _HASHED_SEGMENT = re.compile(f"[^/]{{{_CUT}}}{_HASHED}[0-9a-f]{{64}}")
 
 
 #: What is in an object, as far as its key tells.
-Kind = Literal[
-    "lease", "status", "graph", "checkpoints", "value", "saved", "log", "index", "change", "other"
-]
+_OfRuns = Literal["lease", "status", "graph", "checkpoints", "value", "saved", "log"]
+Kind = Literal[_OfRuns, "index", "change", "cache", "other"]
 
 _KINDS: dict[str, Kind] = {"epoch": "graph", "journal": "checkpoints", "value": "value"}
 _KINDS |= {"state": "saved", "files": "saved", "piece": "saved"}
@@ -81,6 +81,7 @@ _FOLDERS: dict[str, Kind] = {
     f"{STATUSES}/": "status",
     f"{_LOGS}/": "log",
     f"{INDEX}/": "index",
+    f"{FORMAT}/cache/": "cache",
     f"{CHANGES}/": "change",
 }
 

@@ -59,7 +59,13 @@ class ValueStore:
 
         :raises CorruptedDataError: when it is missing.
         """
-        key = keys.value_key(workflow_id, epoch, task_id, 0, blob.size)
+        return self.copy_to(blob, keys.value_key(workflow_id, epoch, task_id, 0, blob.size))
+
+    def copy_to(self, blob: Blob, key: str) -> Blob:
+        """Let an object of another key have the same large value.
+
+        :raises CorruptedDataError: when it is missing.
+        """
         try:
             if or_environment(self._signing):  # a signature is good for one key
                 self._bytes.put(key, self._signed_anew(blob, key))

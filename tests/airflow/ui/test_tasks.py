@@ -125,3 +125,22 @@ def test_nothing_is_unpickled(monkeypatch: pytest.MonkeyPatch):
     tasks = tasks_of(store)
     assert len(tasks.views()) == 3
     assert tasks.details("end") is not None
+
+
+@workflow.task(cache=workflow.Cache())
+def kept(x: int) -> int:
+    return x
+
+
+def test_a_result_from_the_cache_is_told_with_its_source():
+    with testing.in_process() as workflows:
+        for name in ("first", "w"):
+            workflows.run(kept(1), workflow_id=name)
+        store = workflows.store
+    tasks = tasks_of(store)
+    assert [view.state for view in tasks.views()] == ["cached"]
+    details = tasks.details("kept")
+    assert details is not None
+    assert details.record is not None
+    assert details.record.cached is not None
+    assert details.record.cached.workflow_id == "first"

@@ -18,6 +18,7 @@ const graph = (() => {
     ["continued", "returned a graph"],
     ["done", "done"],
     ["skipped", "skipped"],
+    ["cached", "from the cache"],
     ["reused", "done by an earlier run"],
   ];
 

@@ -26,7 +26,7 @@ def _graph(options: Any) -> Answer:
     rows = [
         (
             task["task_id"],
-            task["checkpoint"] or task["ended"] or "-",
+            "cached" if "from_cache" in task else task["checkpoint"] or task["ended"] or "-",
             _seconds(task["stats"]),
             ", ".join(map(right_end, task["workflow_refs"])) or "-",
             task_options(task) or "-",

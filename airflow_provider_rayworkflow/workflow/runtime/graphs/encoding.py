@@ -52,7 +52,9 @@ from airflow_provider_rayworkflow.workflow.runtime.graphs.inputs import (
     nested_value,
 )
 from airflow_provider_rayworkflow.workflow.runtime.graphs.kinds import (
+    cache_options_of,
     check_num_returns,
+    is_keyed,
     options_of,
     retryable_of,
     shown_option,
@@ -120,11 +122,13 @@ class _Form:
 
     :ivar keywords: the names of the last arguments.
     :ivar retryable: the exceptions that the author wants retried; None for all.
+    :ivar is_keyed: each has a cache key of its own.
     :ivar kinds: of their tasks, by the places of plain arguments, None for pickled ones.
     """
 
     keywords: tuple[str, ...]
     retryable: tuple[type[BaseException], ...] | None
+    is_keyed: bool = False
     kinds: dict[tuple[int, ...] | None, int] = field(default_factory=dict)
 
 
@@ -181,7 +185,7 @@ class _Encoder:
         rows: list[Row] = []
         for node, read, upstream in in_order(last, self.read):
             form, arguments, places, _, literals, named = read
-            kind = None if named else form.kinds.get(places)
+            kind = None if named or form.is_keyed else form.kinds.get(places)
             if kind is None:
                 kind = self._add_kind(node, read)
             given = self._blob(arguments) if isinstance(arguments, bytes) else arguments
@@ -207,7 +211,7 @@ class _Encoder:
         form = self._forms.get(key)
         if form is None:
             self._check_signature(node)
-            form = self._forms[key] = _Form(tuple(kwargs), retryable_of(options))
+            form = self._forms[key] = _Form(tuple(kwargs), retryable_of(options), is_keyed(options))
         if form.retryable is None and (
             plain := self._plain(form, (*args, *kwargs.values()) if kwargs else args)
         ):
@@ -326,10 +330,12 @@ class _Encoder:
         if isinstance(node, MapNode):  # a resume puts the function of then in its items' place
             items_version = node._mapped._options.workflow.get("version")
             self._functions.code_of_task(node._mapped.fn, items_version, ())
+        is_known = not (read.children or self._args or self._kwargs)
+        cache = cache_options_of(node, is_known=is_known)
         return Task(
             name=ours.get("task_id") or self._default_name(node),
             named_by_author=bool(ours.get("task_id")),
-            options=options_of(name, ours, rays),
+            options=options_of(name, ours, rays, cache=cache),
             function=self._functions.index(body),
             shape=Shape(read.places, read.form.keywords) if read.places else Shape(),
             ray_options=self._blob(dumps(rays)) if rays else -1,

@@ -10,6 +10,8 @@ from typing import Any
 from airflow_provider_rayworkflow.workflow.authoring.limits import declared_limits
 from airflow_provider_rayworkflow.workflow.authoring.options import GivenOptions
 from airflow_provider_rayworkflow.workflow.checks import check_cleanup
+from airflow_provider_rayworkflow.workflow.model.cache import Cache, check_cache
+from airflow_provider_rayworkflow.workflow.model.cache_options import CacheOptions
 from airflow_provider_rayworkflow.workflow.model.escalation import escalation_of
 from airflow_provider_rayworkflow.workflow.model.graph import (
     DEFAULT_MAX_RETRIES,
@@ -18,19 +20,24 @@ from airflow_provider_rayworkflow.workflow.model.graph import (
 )
 from airflow_provider_rayworkflow.workflow.model.ids import default_task_id
 from airflow_provider_rayworkflow.workflow.runtime.graphs import options as ray_options
+from airflow_provider_rayworkflow.workflow.runtime.graphs.nodes import BoundCall
 
 Json = dict[str, Any]
 
 
-def options_of(task_id: str, ours: Json, rays: Json) -> TaskOptions:
+def options_of(
+    task_id: str, ours: Json, rays: Json, *, cache: CacheOptions | None = None
+) -> TaskOptions:
     """What the scheduler decides by.
 
     :param task_id: for errors.
     :param ours: workflow options.
     :param rays: Ray's; what the scheduler takes over from Ray is taken out of them.
+    :param cache: what :func:`cache_options_of` gives.
     :raises ValueError: for options that don't fit together.
     """
     check_cleanup(ours)
+    check_cache(ours)
     max_retries = rays.pop("max_retries", None)
     options = TaskOptions(
         catch_exceptions=bool(ours.get("catch_exceptions", False)),
@@ -51,12 +58,39 @@ def options_of(task_id: str, ours: Json, rays: Json) -> TaskOptions:
         when=ours.get("when") or "all_success",
         cleanup_s=ours.get("cleanup_s"),
         heartbeat_timeout_s=ours.get("heartbeat_timeout_s"),
+        cache=cache,
         limits=declared_limits(task_id, ours.get("limits")),
         map_rules=ours.get("map_rules"),
         expands=ours.get("expands", False),
         gathers=ours.get("gathers", False),
     )
     return DEFAULT_OPTIONS if options == DEFAULT_OPTIONS else options
+
+
+def cache_options_of(node: BoundCall, *, is_known: bool) -> CacheOptions | None:
+    """What a call's ``cache=`` says; None without one.
+
+    :param is_known: its arguments are known: it takes no results of other tasks, and no input of the workflow.
+    :raises ValueError: for a key of arguments that are not known yet.
+    """
+    ours, _ = ray_options.split(node._bound_options)
+    cache: Cache | None = ours.get("cache")
+    if cache is None:
+        return None
+    name = default_task_id(node._body)
+    if cache.key is not None and not is_known:
+        raise ValueError(
+            f"The cache key of {name} is made of its arguments, and here they are not known yet: it takes "
+            "the result of another task, or an input of the workflow. Leave key out: what it takes is "
+            "compared by its content."
+        )
+    return cache.to_options(name, cache.key_of(name, node._bound_args, node._bound_kwargs))
+
+
+def is_keyed(options: Mapping[str, Any] | GivenOptions) -> bool:
+    """True if each call has a cache key of its own, and so is a kind of its own."""
+    cache: Cache | None = ray_options.split(options)[0].get("cache")
+    return cache is not None and cache.key is not None
 
 
 def _is_watched(ours: Mapping[str, Any]) -> bool:

@@ -36,6 +36,7 @@ WORKFLOW_OPTIONS = (
     "when",
     "cleanup_s",
     "heartbeat_timeout_s",
+    "cache",
     "limits",
     "is_event",  # ours alone: runs on the event host
 )

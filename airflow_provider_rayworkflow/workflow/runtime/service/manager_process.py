@@ -13,6 +13,7 @@ import ray
 
 from airflow_provider_rayworkflow import __version__
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
+from airflow_provider_rayworkflow.workflow.manager.cache_keeper import max_cache_bytes
 from airflow_provider_rayworkflow.workflow.manager.log_writer import max_log_bytes
 from airflow_provider_rayworkflow.workflow.manager.manager import Manager
 from airflow_provider_rayworkflow.workflow.manager.registry import Intervals
@@ -55,6 +56,7 @@ def make_manager(
         metrics=RayMetrics(),
         event_settings=read_settings(os.environ),
         max_log_bytes=max_log_bytes(os.environ),
+        max_cache_bytes=max_cache_bytes(os.environ),
         intervals=_intervals(uri),
         cluster=context.get_session_name(),
         builder=RayBuilder(uri),

@@ -1,0 +1,643 @@
+"""``cache=``: a result of the same code on the same inputs is taken from another workflow, and never another one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import timedelta
+from typing import Any
+
+import effects
+import pytest
+import ray
+from effects import calls
+
+from airflow_provider_rayworkflow import workflow
+from airflow_provider_rayworkflow.workflow import testing
+from airflow_provider_rayworkflow.workflow.exceptions import DataLoadError, WorkflowExecutionError
+from airflow_provider_rayworkflow.workflow.manager.manager import Manager
+from airflow_provider_rayworkflow.workflow.model.records import ORIGIN_KEY
+from airflow_provider_rayworkflow.workflow.runtime.testing.in_process import InProcessManager
+from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
+from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
+from airflow_provider_rayworkflow.workflow.storage.cached_keys import CACHE
+from airflow_provider_rayworkflow.workflow.testing import InProcessWorkflows
+
+pytestmark = [pytest.mark.usefixtures("fresh"), pytest.mark.timeout(60)]
+
+KEPT = workflow.Cache()
+DAY_S = 86_400.0
+
+
+@workflow.task(cache=KEPT)
+def double(x: Any) -> Any:
+    effects.note("double")
+    return x * 2
+
+
+@workflow.task(cache=KEPT)
+def plus(x: Any, y: Any = 0) -> Any:
+    effects.note("plus")
+    return x + y
+
+
+@workflow.task(cache=KEPT)
+def large(letter: str) -> bytes:
+    effects.note("large")
+    return letter.encode() * 50_000
+
+
+@workflow.task
+def length(data: bytes) -> int:
+    return len(data)
+
+
+@workflow.task
+def same(value: Any) -> Any:
+    return value
+
+
+def entries(store: MemoryStore) -> list[str]:
+    return sorted(one.key for one in store.list(CACHE) if one.key.endswith(".entry"))
+
+
+def values(store: MemoryStore) -> list[str]:
+    return sorted(one.key for one in store.list(CACHE) if one.key.endswith(".value"))
+
+
+# ---- what is taken
+
+
+def test_the_result_of_another_workflow_is_taken(workflows: InProcessWorkflows):
+    assert workflows.run(same(double(4)), workflow_id="first") == 8
+    assert workflows.run(same(double(4)), workflow_id="second") == 8
+    assert calls == ["double"]
+    assert workflows.get_output("second", task_id="double") == 8
+
+
+def test_it_is_taken_by_a_later_manager_and_of_a_workflow_that_is_deleted():
+    store = MemoryStore()
+    with testing.in_process(store) as workflows:
+        assert workflows.run(length(large("a")), workflow_id="first") == 50_000
+        workflows.delete("first")
+    with testing.in_process(store) as workflows:
+        assert workflows.run(length(large("a")), workflow_id="second") == 50_000
+        assert workflows.get_output("second", task_id="large") == b"a" * 50_000
+    assert calls == ["large"]
+
+
+def test_a_taken_value_is_the_workflows_own(workflows: InProcessWorkflows):
+    workflows.run(large("a"), workflow_id="first")
+    workflows.run(large("a"), workflow_id="second")
+    workflows.delete("first")
+    workflows.store.delete_folder(CACHE)
+    assert workflows.get_output("second") == b"a" * 50_000
+    assert calls == ["large"]
+
+
+def test_a_prune_leaves_the_cache(workflows: InProcessWorkflows):
+    workflows.run(large("a"), workflow_id="first")
+    workflows.run(length(large("b")), workflow_id="second")
+    workflows.prune(older_than=timedelta(0))
+    assert workflows.list_all() == []
+    assert len(entries(workflows.store)) == len(values(workflows.store)) == 2
+
+
+def test_tasks_that_take_what_was_taken_find_theirs(workflows: InProcessWorkflows):
+    for name in ("first", "second"):
+        assert workflows.run(plus(double(2), double(3)), workflow_id=name) == 10
+    assert Counter(calls) == {"double": 2, "plus": 1}
+
+
+def test_an_output_that_is_taken_is_json_for_readers_who_must_not_unpickle(
+    workflows: InProcessWorkflows,
+):
+    texts = same.with_options(cache=KEPT, name="texts")(["x" * 40_000])
+    for name in ("first", "second"):
+        workflows.run(texts, workflow_id=name)
+        record = WorkflowStore(workflows.store).read_status(name)
+        assert record is not None
+        assert record.output is not None
+        assert record.output.value == ["x" * 40_000]
+
+
+def test_a_bound_task_takes_results_too(workflows: InProcessWorkflows):
+    @ray.remote(**workflow.options(cache=KEPT))
+    def triple(x: int) -> int:
+        effects.note("triple")
+        return x * 3
+
+    for name in ("first", "second"):
+        assert workflows.run(triple.bind(5), workflow_id=name) == 15
+    assert calls == ["triple"]
+
+
+def test_a_task_that_catches_exceptions_takes_the_value(workflows: InProcessWorkflows):
+    workflows.run(double(3), workflow_id="first")
+    caught = double.with_options(catch_exceptions=True)(3)
+    assert workflows.run(same(caught), workflow_id="second") == (6, None)
+    assert workflows.run(double(3), workflow_id="third") == 6
+    assert calls == ["double"]
+
+
+def test_a_resume_needs_no_cache(workflows: InProcessWorkflows):
+    workflows.run(double(3), workflow_id="first")
+    workflows.run(double(3), workflow_id="second")
+    workflows.store.delete_folder(CACHE)
+    assert workflows.resume("second") == 6
+    assert workflows.get_metadata("second", "double")["from_cache"]["workflow_id"] == "first"
+    assert calls == ["double"]
+
+
+def test_many_tasks_are_looked_up_at_once(workflows: InProcessWorkflows):
+    graph = same([double(number) for number in range(300)])
+    first = workflows.run(graph, workflow_id="first")
+    assert workflows.run(graph, workflow_id="second") == first
+    assert len(calls) == 300
+
+
+# ---- which is told
+
+
+def test_metadata_and_log_say_where_a_result_is_from(workflows: InProcessWorkflows):
+    workflows.run(same(double(4)), workflow_id="first")
+    workflows.run(same(double(4)), workflow_id="second")
+    found = workflows.get_metadata("second", "double")["from_cache"]
+    assert (found["workflow_id"], found["task_id"]) == ("first", "double")
+    assert "from_cache" not in workflows.get_metadata("first", "double")
+    pieces = WorkflowStore(workflows.store).logs
+    lines = [line.text for line in pieces.read("second").lines]
+    assert any("from the cache: task double of workflow first" in line for line in lines)
+
+
+# ---- what is not taken
+
+
+def scaled(factor: int, **options: Any) -> Any:
+    @workflow.task(cache=workflow.Cache(**options))
+    def scale(x: int) -> int:
+        effects.note(factor)
+        return x * factor
+
+    return scale
+
+
+def test_other_code_is_another_result(workflows: InProcessWorkflows):
+    assert workflows.run(scaled(2)(5)) == 10
+    assert workflows.run(scaled(3)(5)) == 15
+    assert workflows.run(scaled(2)(5)) == 10
+    assert calls == [2, 3]
+
+
+def test_a_version_stands_for_the_code(workflows: InProcessWorkflows):
+    assert workflows.run(scaled(2, version="1")(5)) == 10
+    assert workflows.run(scaled(3, version="1")(5)) == 10
+    assert workflows.run(scaled(3, version=2)(5)) == 15
+    assert calls == [2, 3]
+
+
+def test_other_functions_of_the_same_version_are_other_tasks(workflows: InProcessWorkflows):
+    versioned = workflow.Cache(version="1")
+    assert workflows.run(double.with_options(cache=versioned)(5)) == 10
+    assert workflows.run(plus.with_options(cache=versioned)(5)) == 5
+    assert workflows.run(double.with_options(version="1")(7)) == 14
+    assert workflows.run(plus.with_options(version="1")(7)) == 7
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (lambda: plus(1, 2), lambda: plus(2, 1)),
+        (lambda: plus(1, y=2), lambda: plus(1, y=3)),
+        (lambda: plus(same(1), same(2)), lambda: plus(same(2), same(1))),
+        (lambda: plus([1], [same(2)]), lambda: plus([1], [same(3)])),
+        (lambda: plus(same([1, 2])[0], 5), lambda: plus(same([1, 2])[1], 5)),
+        (lambda: plus(1, 2), lambda: plus(1.0, 2)),
+    ],
+    ids=["order", "keyword", "taken order", "nested", "part", "type"],
+)
+def test_other_inputs_are_another_result(workflows: InProcessWorkflows, first, second):
+    workflows.run(first(), workflow_id="first")
+    workflows.run(second(), workflow_id="second")
+    assert calls == ["plus", "plus"]
+
+
+def test_results_that_only_memory_has_name_no_entry(workflows: InProcessWorkflows):
+    for name, letter in (("first", "a"), ("second", "b")):
+        data = same.with_options(checkpoint=False, name="data", version="1")(letter * 50_000)
+        assert workflows.run(plus(data, ""), workflow_id=name) == letter * 50_000
+    assert calls == ["plus", "plus"]
+    assert entries(workflows.store) == []
+
+
+class Odd:
+    """Can be pickled, and fails when it is asked for its content once more."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        self.asked += 1
+        if self.asked == 2:
+            raise TypeError("once is enough")
+        return Odd, ()
+
+
+def test_arguments_without_a_fingerprint_name_no_entry(workflows: InProcessWorkflows):
+    kept = same.with_options(cache=KEPT, name="kept")
+    for name in ("first", "second"):
+        workflows.run(kept(Odd()), workflow_id=name)
+    assert entries(workflows.store) == []
+
+
+@workflow.task(cache=KEPT, retry=workflow.Retry(attempts=1))
+def breaks(x: int) -> int:
+    effects.note("breaks")
+    if "breaks" in effects.broken:
+        raise OSError("it is broken")
+    return x
+
+
+def test_a_failed_task_is_not_kept(workflows: InProcessWorkflows):
+    effects.broken.add("breaks")
+    with pytest.raises(WorkflowExecutionError):
+        workflows.run(breaks(1), workflow_id="first")
+    effects.broken.clear()
+    assert entries(workflows.store) == []
+    assert workflows.run(breaks(1), workflow_id="second") == 1
+
+
+def test_a_caught_exception_is_not_kept(workflows: InProcessWorkflows):
+    effects.broken.add("breaks")
+    caught = breaks.with_options(catch_exceptions=True)(1)
+    value, error = workflows.run(same(caught), workflow_id="first")
+    assert value is None
+    assert isinstance(error, OSError)
+    effects.broken.clear()
+    assert entries(workflows.store) == []
+    assert workflows.run(same(caught), workflow_id="second") == (1, None)
+
+
+def test_a_task_that_returns_a_graph_is_not_kept(workflows: InProcessWorkflows):
+    @workflow.task(cache=KEPT)
+    def branch(x: int) -> Any:
+        effects.note("branch")
+        return double(x)
+
+    for name in ("first", "second"):
+        assert workflows.run(branch(2), workflow_id=name) == 4
+    assert calls == ["branch", "double", "branch"]
+
+
+def test_the_result_of_a_map_is_not_kept_and_those_of_its_items_are(
+    workflows: InProcessWorkflows,
+):
+    passed = same.with_options(cache=KEPT, name="passed")
+    for name in ("first", "second"):
+        doubled = workflows.run(same(passed(double.map([1, 2, 3]))), workflow_id=name)
+        assert list(doubled) == [2, 4, 6]
+        workflows.delete(name)
+    assert calls == ["double"] * 3
+    assert len(entries(workflows.store)) == 3
+
+
+class Clock:
+    """Seconds since the epoch, as a test sets them."""
+
+    now = 1_700_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def at(store: MemoryStore, clock: Clock) -> Any:
+    return InProcessManager(store, make_manager=lambda **given: Manager(**given, clock=clock))
+
+
+def test_what_is_too_old_is_not_taken():
+    store, clock = MemoryStore(), Clock()
+    week = scaled(2, max_age=timedelta(days=7))
+    for days, runs in ((0, 1), (6, 1), (7.1, 2), (13, 2)):
+        clock.now = Clock.now + days * DAY_S
+        with at(store, clock).running():
+            assert workflow.run(week(5), workflow_id=f"day {days}") == 10
+        assert len(calls) == runs
+
+
+def test_what_a_clock_far_ahead_has_made_is_not_taken():
+    store, clock = MemoryStore(), Clock()
+    week = scaled(2, max_age=timedelta(days=7))
+    for days in (30, 0):
+        clock.now = Clock.now + days * DAY_S
+        with at(store, clock).running():
+            workflow.run(week(5), workflow_id=f"day {days}")
+    assert calls == [2, 2]
+
+
+def test_a_restart_from_a_task_runs_it_and_keeps_what_it_gives(workflows: InProcessWorkflows):
+    workflows.run(same(double(4)), workflow_id="first")
+    assert workflows.run(same(double(4)), workflow_id="first", from_task="double") == 8
+    assert calls == ["double", "double"]
+    assert len(entries(workflows.store)) == 2
+    workflows.run(same(double(4)), workflow_id="second")
+    assert calls == ["double", "double"]
+
+
+def test_a_run_of_a_stored_graph_takes_and_keeps_nothing(workflows: InProcessWorkflows):
+    effects.broken.add("breaks")
+    with pytest.raises(WorkflowExecutionError):
+        workflows.run(breaks(1), workflow_id="first")
+    effects.broken.clear()
+    assert workflows.resume("first") == 1
+    assert entries(workflows.store) == []
+
+
+# ---- scopes
+
+
+def test_the_scope_of_a_dag_has_its_own_results(workflows: InProcessWorkflows):
+    task = scaled(2, scope="dag")
+    for dag_id in ("a", "b", "a"):
+        metadata = {ORIGIN_KEY: {"dag_id": dag_id}}
+        assert workflows.run(task(5), metadata=metadata) == 10
+    workflows.run(task(5))
+    workflows.run(scaled(2)(5))
+    assert calls == [2, 2, 2, 2]
+
+
+# ---- keys
+
+
+@workflow.task(cache=workflow.Cache(key=lambda row: row["day"]))
+def count(row: dict[str, Any]) -> int:
+    effects.note("count")
+    return len(row)
+
+
+def test_a_key_stands_for_the_arguments(workflows: InProcessWorkflows):
+    rows = [{"day": "1", "n": 1}, {"day": "1", "n": 2, "m": 3}, {"day": "2", "n": 1}]
+    assert [workflows.run(count(row)) for row in rows] == [2, 2, 2]
+    assert calls == ["count", "count"]
+
+
+def test_calls_of_one_graph_have_a_key_each(workflows: InProcessWorkflows):
+    rows = [{"day": str(number)} for number in range(3)]
+    workflows.run(same([count(row) for row in rows]))
+    workflows.run(same([count(row) for row in rows]))
+    assert calls == ["count"] * 3
+
+
+def test_a_key_of_what_is_not_known_yet_is_refused(workflows: InProcessWorkflows):
+    with pytest.raises(ValueError, match="Leave key out"):
+        workflows.run(count(same({"day": "1"})))
+
+
+def test_a_key_that_is_no_text_is_refused(workflows: InProcessWorkflows):
+    with pytest.raises(ValueError, match=r"cache key of task .*count must be a string"):
+        workflows.run(count({"day": 1}))
+
+
+# ---- options that make no sense
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"max_age": 0}, "max_age must be more than 0"),
+        ({"max_age": float("inf")}, "max_age must be more than 0, and have an end"),
+        ({"version": True}, "version must be a string or a whole number"),
+        ({"key": "day"}, "key must be a function"),
+        ({"scope": "cluster"}, "scope must be one of"),
+    ],
+    ids=["age", "endless", "version", "key", "scope"],
+)
+def test_values_that_make_no_sense_are_refused(options, told):
+    with pytest.raises(ValueError, match=told):
+        workflow.Cache(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"cache": True}, "cache must be a workflow.Cache"),
+        ({"cache": KEPT, "checkpoint": False}, "keeps a checkpoint"),
+        ({"cache": KEPT, "when": "all_done"}, "not when='all_done'"),
+    ],
+    ids=["no cache", "no checkpoint", "rule"],
+)
+def test_options_that_do_not_go_together_are_refused(options, told):
+    with pytest.raises(ValueError, match=told):
+        same.with_options(**options)
+    with pytest.raises(ValueError, match=told):
+        workflow.options(**options)
+
+
+# ---- damage
+
+
+def cut(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+def flipped(data: bytes) -> bytes:
+    at = len(data) - 20
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+
+@pytest.mark.parametrize("ending", ["entry", "value"])
+@pytest.mark.parametrize("damage", [cut, flipped, lambda data: b"", None])
+def test_a_damaged_entry_is_never_taken(workflows: InProcessWorkflows, ending: str, damage):
+    store = workflows.store
+    workflows.run(large("a"), workflow_id="first")
+    effects.wait_until(lambda: len(entries(store)) == 1)
+    [key] = [one.key for one in store.list(CACHE) if one.key.endswith(ending)]
+    if damage is None:
+        store.delete([key])
+    else:
+        store.put(key, damage(store.get(key)))
+    workflows.run(large("a"), workflow_id="second")
+    assert calls == ["large", "large"]
+    assert workflows.get_output("second") == b"a" * 50_000
+    workflows.run(large("a"), workflow_id="third")
+    assert calls == ["large", "large"]  # what the second one has put there counts
+
+
+def test_an_entry_of_another_key_is_never_taken(workflows: InProcessWorkflows):
+    store = workflows.store
+    workflows.run(double(1), workflow_id="first")
+    workflows.run(double(2), workflow_id="second")
+    effects.wait_until(lambda: len(entries(store)) == 2)
+    one, other = entries(store)
+    content = store.get(one), store.get(other)
+    store.put(one, content[1])
+    store.put(other, content[0])
+    assert workflows.run(double(1), workflow_id="third") == 2
+    assert len(calls) == 3
+
+
+def test_foreign_files_in_the_cache_change_nothing(workflows: InProcessWorkflows):
+    store = workflows.store
+    workflows.run(double(1), workflow_id="first")
+    effects.wait_until(lambda: len(entries(store)) == 1)
+    folder = entries(store)[0].rpartition("/")[0]
+    for name in ("x.entry", "1-2-.entry", "a-b-c.entry", "readme.txt", "9.claims"):
+        store.put(f"{folder}/{name}", b"foreign")
+    assert workflows.run(double(1), workflow_id="second") == 2
+    assert calls == ["double"]
+
+
+@pytest.mark.parametrize("task", [double, large], ids=["small", "large"])
+def test_with_a_key_only_what_is_signed_is_taken(monkeypatch: pytest.MonkeyPatch, task: Any):
+    store = MemoryStore()
+    for secret, runs in (("", 1), ("secret", 2), ("secret", 2), ("other", 3)):
+        monkeypatch.setenv("RAY_WORKFLOW_SIGNING_KEY", secret)
+        with testing.in_process(store) as workflows:
+            workflows.run(task("a"))
+        assert len(calls) == runs
+    assert not any(b"secret" in store.get(entry.key) for entry in store.list("v1"))
+
+
+# ---- a storage that fails
+
+
+class FailingCache(MemoryStore):
+    """Fails calls about the cache while a test wants that."""
+
+    fails = True
+
+    def _check(self, key: str, method: str) -> None:
+        if self.fails and key.startswith(CACHE):
+            raise DataLoadError(f"{method} {key}", key=key)
+
+    def list(self, folder: str) -> Any:
+        self._check(folder, "list")
+        return super().list(folder)
+
+    def put(self, key: str, data: Any) -> None:
+        self._check(key, "put")
+        super().put(key, data)
+
+    def put_if_absent(self, key: str, data: Any) -> bool:
+        self._check(key, "put")
+        return super().put_if_absent(key, data)
+
+
+def test_a_cache_that_fails_costs_a_run_and_nothing_else():
+    store = FailingCache()
+    with testing.in_process(store) as workflows:
+        assert workflows.run(double(1), workflow_id="first") == 2
+        assert workflows.run(double(1), workflow_id="second") == 2
+        store.fails = False
+        assert workflows.run(double(1), workflow_id="third") == 2
+    assert len(calls) == 3
+    assert len(entries(store)) == 1
+
+
+# ---- at the same time
+
+
+@workflow.task(cache=KEPT)
+def slow(x: int) -> int:
+    effects.note("slow")
+    effects.gate.wait()
+    if len(calls) == 1 and "first" in effects.broken:
+        raise OSError("the first one is broken")
+    return x
+
+
+def are_running(workflows: InProcessWorkflows, names: list[str]) -> bool:
+    return all(workflows.get_status(name) == workflow.RUNNING for name in names)
+
+
+def test_of_ten_workflows_at_the_same_time_one_computes(workflows: InProcessWorkflows):
+    names = [f"w{number}" for number in range(10)]
+    refs = [workflows.run_async(slow(1), workflow_id=name) for name in names]
+    effects.wait_until(lambda: are_running(workflows, names) and len(calls) > 0)
+    effects.gate.set()
+    assert ray.get(refs) == [1] * 10
+    assert calls == ["slow"]
+
+
+def test_of_tasks_of_one_graph_one_computes(workflows: InProcessWorkflows):
+    effects.gate.set()
+    assert workflows.run(same([slow(1) for _ in range(10)])) == [1] * 10
+    assert calls == ["slow"]
+
+
+def test_if_the_first_fails_another_one_computes(workflows: InProcessWorkflows):
+    effects.broken.add("first")
+    refs = {name: workflows.run_async(slow(1), workflow_id=name) for name in ("a", "b", "c")}
+    effects.wait_until(lambda: are_running(workflows, list(refs)) and len(calls) > 0)
+    effects.gate.set()
+    outcomes = Counter(_outcome_of(ref) for ref in refs.values())
+    assert outcomes == {"1": 2, "WorkflowExecutionError": 1}
+    assert calls == ["slow", "slow"]
+
+
+@pytest.mark.parametrize("stop", ["cancel", "suspend"])
+def test_if_the_first_is_stopped_another_one_computes(workflows: InProcessWorkflows, stop: str):
+    workflows.run_async(slow(1), workflow_id="first")
+    effects.wait_until(lambda: len(calls) == 1)
+    second = workflows.run_async(slow(1), workflow_id="second")
+    effects.wait_until(lambda: are_running(workflows, ["first", "second"]))
+    getattr(workflows, stop)("first")
+    effects.wait_until(lambda: len(calls) == 2)
+    effects.gate.set()
+    assert ray.get(second) == 1
+
+
+def test_one_that_waits_may_be_stopped(workflows: InProcessWorkflows):
+    first = workflows.run_async(slow(1), workflow_id="first")
+    effects.wait_until(lambda: len(calls) == 1)
+    workflows.run_async(slow(1), workflow_id="second")
+    effects.wait_until(lambda: are_running(workflows, ["first", "second"]))
+    workflows.cancel("second")
+    effects.gate.set()
+    assert ray.get(first) == 1
+    assert workflows.get_status("second") == workflow.CANCELED
+    assert calls == ["slow"]
+
+
+def test_no_claim_is_left(workflows: InProcessWorkflows):
+    workflows.run(same([double(number) for number in range(5)]))
+    effects.wait_until(
+        lambda: not [one for one in workflows.store.list(CACHE) if "claim" in one.key]
+    )
+
+
+def _outcome_of(ref: Any) -> str:
+    try:
+        return str(ray.get(ref))
+    except WorkflowExecutionError as exc:
+        return type(exc).__name__
+
+
+# ---- a backfill
+
+
+@workflow.task(cache=KEPT)
+def load(day: int) -> list[int]:
+    effects.note("load")
+    return list(range(day + 1))
+
+
+@workflow.task(cache=KEPT)
+def clean(rows: list[int]) -> list[int]:
+    effects.note("clean")
+    return rows[1:]
+
+
+def report(factor: int) -> Any:
+    @workflow.task(cache=KEPT)
+    def summary(rows: list[int]) -> int:
+        effects.note("summary")
+        return factor * sum(rows)
+
+    return summary
+
+
+def test_a_second_backfill_runs_only_what_has_changed(workflows: InProcessWorkflows):
+    for factor in (1, 2):
+        for day in range(30):
+            name = f"backfill {factor}, day {day}"
+            workflows.run(report(factor)(clean(load(day))), workflow_id=name)
+    assert Counter(calls) == {"load": 30, "clean": 30, "summary": 60}
