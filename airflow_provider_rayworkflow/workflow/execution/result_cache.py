@@ -316,7 +316,9 @@ class ResultCache:
                 outcome: T | BaseException = await asyncio.get_running_loop().run_in_executor(
                     self._threads, call
                 )
-            except Exception as exc:
+            except asyncio.CancelledError:
+                raise  # with the whole manager
+            except BaseException as exc:  # those who ask have to be told, whatever it is
                 outcome = exc
             then(outcome)
 
