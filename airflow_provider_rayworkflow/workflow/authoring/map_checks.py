@@ -131,6 +131,11 @@ def check_iterable(items: Any, name: str) -> None:
         )
     if isinstance(items, (set, frozenset)):
         raise TypeError(f"{name} takes items in an order, and a set has none: give sorted(items).")
+    if hasattr(items, "__dataframe__"):  # Python would go through its columns
+        raise TypeError(
+            f"{name} takes a list of items, and a {type(items).__name__} has rows and columns: give "
+            'its rows, as in frame.to_dict("records") or table.to_pylist().'
+        )
     if not isinstance(items, Iterable):
         raise TypeError(
             f"{name} takes a list, a dict, or a node whose value is one, not a {type(items).__name__}: "

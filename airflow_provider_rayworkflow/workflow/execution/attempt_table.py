@@ -191,7 +191,8 @@ class AttemptTable:
         """A worker has begun an attempt."""
         for attempt in self._of(task.task_id, task.attempt):
             attempt.running = task
-            attempt.begun_at = asyncio.get_running_loop().time()
+            if attempt.begun_at is None:
+                attempt.begun_at = asyncio.get_running_loop().time()
             if attempt.permit is not None:
                 attempt.permit.begun()
 

@@ -150,8 +150,8 @@ class TaskOptions:
         if not value:
             return DEFAULT_OPTIONS
         retry = value.get("retry")
-        escalation, map_rules = value.get("escalation"), value.get("map_rules")
-        cache = value.get("cache")
+        escalation, cache = value.get("escalation"), value.get("cache")
+        map_rules = value.get("map_rules")
         typed = {
             "retry": retry and RetryOptions(**retry),
             "escalation": escalation and Escalation.from_json(escalation),

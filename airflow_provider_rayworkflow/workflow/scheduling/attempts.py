@@ -43,7 +43,7 @@ class TaskRun(NamedTuple):
     :ivar stop_grace_s: how long the attempt may go on when it is to be stopped; None if its task does
         not say.
     :ivar heartbeat_timeout_s: the attempt is stopped when it is silent for longer.
-    :ivar tells_begin: its worker tells the manager at once that it begins it.
+    :ivar tells_begin: its worker tells the manager at once when it calls the function.
     :ivar gathers: it takes the stored results that it is given, and not their values.
     :ivar batch_size: how many of its kind may share one Ray task, however long they take; 1 where that is
         decided by how long.

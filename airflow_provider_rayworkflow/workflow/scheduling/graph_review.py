@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from airflow_provider_rayworkflow.workflow.model.fingerprints import Comparison, combine, compare
 from airflow_provider_rayworkflow.workflow.model.graph import Graph, Task
-from airflow_provider_rayworkflow.workflow.model.records import Fingerprints, Form, Result
+from airflow_provider_rayworkflow.workflow.model.records import Encoding, Fingerprints, Form, Result
 from airflow_provider_rayworkflow.workflow.model.task_record import TaskRecord
 from airflow_provider_rayworkflow.workflow.scheduling.decision import Decision, TaskAction
 from airflow_provider_rayworkflow.workflow.scheduling.task_fingerprints import (
@@ -77,6 +77,7 @@ class GraphReview:
             identity=result.identity if result else "",
             is_suspect=last.is_suspect,
             is_open=last.is_open or self.is_open,
+            is_lost=last.is_lost,
         )
 
     # ---- one task
@@ -90,6 +91,11 @@ class GraphReview:
         """The tasks upstream whose results may differ from those of the run before."""
         indexes = dict.fromkeys(task.upstream)
         return [self.task_ids[index] for index in indexes if self.decided[index].is_suspect]
+
+    def refers_to_lost(self, task: Task, record: TaskRecord) -> bool:
+        """True if a value is lost that the task's result refers to: the result of a map does."""
+        is_map = record.result is not None and record.result.encoding is Encoding.MAP
+        return is_map and any(self.decided[index].is_lost for index in task.upstream)
 
     def fingerprints_of(self, task: Task, task_id: str, record: TaskRecord | None) -> Fingerprints:
         """What the task is made of now.

@@ -201,7 +201,10 @@ class Reuse:
             )
         has_former = record is not None and record.graph is not None
         self._may_match |= has_former or decision.action is TaskAction.CHECKED
-        review.decided.append(review.as_input(task, decision, now))
+        is_lost = task_id in self._rules.lost or (
+            record is not None and review.refers_to_lost(task, record)
+        )
+        review.decided.append(review.as_input(task, decision, now)._replace(is_lost=is_lost))
         return None
 
     def _decide(
@@ -217,6 +220,8 @@ class Reuse:
             action, reason = review.judge(task, record, now, is_strict=on_change != "reuse")
             if task_id in self._rules.final:
                 action, reason = TaskAction.REUSED, "the workflow's output is of it"
+            if review.refers_to_lost(task, record):
+                action, reason = TaskAction.RUNS, "a value that its result refers to is lost"
             if record.result is not None:
                 result = review.as_taken(record.result, task)
                 if result is None:

@@ -382,7 +382,8 @@ def total(values, names):
 
 days = [load.with_options(name=f"load {day}")(day) for day in range(3)]
 a, b = load.outputs("rows", "more")(1)
-graph = total([day["rows"][0] for day in days], names={"a": a})
+loaded = workflow.gather({"a": a, "b": load.map(range(3), max_failed="2%")})
+graph = total([day["rows"][0] for day in days], names={"a": a, "loaded": loaded})
 assert not {"ray", "pyarrow", "airflow"} & set(sys.modules)
 """
 

@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import at_once
+import effects
+import pandas
 import pytest
+import ray
 
 from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.workflow import testing
@@ -207,6 +210,36 @@ def test_values_are_loaded_when_they_are_asked_for(workflows):
         result[0]
 
 
+@workflow.task
+def sizes_later(values: Any) -> list[int]:
+    effects.note("begun")
+    effects.gate.wait(30)
+    return [len(value) for value in values]
+
+
+@pytest.mark.usefixtures("fresh")
+def test_a_value_that_is_gone_is_no_failure_of_the_task_that_reads_it(workflows):
+    ref = workflows.run_async(sizes_later(large.map([1, 2])), workflow_id="w")
+    effects.wait_until(lambda: effects.calls == ["begun"])
+    for file in WorkflowStore(workflows.store).list_files("w"):
+        if file.task_hash == task_hash("large[0]"):
+            workflows.store.delete([file.key])
+    effects.gate.set()
+    with pytest.raises(WorkflowExecutionError, match="it is missing"):
+        ray.get(ref)
+    assert workflows.get_status("w") == "RESUMABLE"
+    assert workflows.resume("w") == [LARGE, LARGE]
+
+
+def test_an_output_of_which_a_value_is_gone_is_made_again(workflows):
+    node = large.map([1, 2])
+    workflows.run(node, workflow_id="w")
+    for file in WorkflowStore(workflows.store).list_files("w"):
+        if file.task_hash == task_hash("large[1]"):
+            workflows.store.delete([file.key])
+    assert [value[0] for value in workflows.run(node, workflow_id="w")] == [1, 2]
+
+
 def test_parts_of_the_result_may_be_taken(workflows):
     node = square.map([1, 2, 3])
     assert workflows.run(listed([node[2], node[0]])) == [9, 1]
@@ -250,12 +283,22 @@ def test_the_output_is_a_list_as_json_while_it_is_small(workflows):
         (lambda: square.map("abc"), "not a str"),
         (lambda: square.map({1, 2}), "sorted"),
         (lambda: square.map(3), "takes a list, a dict, or a node"),
+        (lambda: square.map(pandas.DataFrame({"a": [1]})), "to_dict"),
         (lambda: square.map([1], key=3), "key of square.map must be"),
         (lambda: square.map({"a": 1}, key=str), "take key= away"),
         (lambda: square.map([1], z=3), "can't call square"),
         (lambda: add.map([1]), "can't call add"),
     ],
-    ids=["text", "set", "number", "key", "key of a dict", "unknown argument", "missing argument"],
+    ids=[
+        "text",
+        "set",
+        "number",
+        "table",
+        "key",
+        "key of a dict",
+        "unknown argument",
+        "missing argument",
+    ],
 )
 def test_bad_items_are_refused_with_the_remedy(make, told):
     with pytest.raises(TypeError, match=told):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,19 @@ def bound(folder, gate, name):
 @workflow.task(limits=[often])
 def short(folder: Path, gate: Gate, name: str) -> str:
     return alone(folder, gate, name)
+
+
+slowly = workflow.limit("slowly", rate="3/2s")
+
+
+@workflow.task(limits=[slowly])
+def when() -> float:
+    return time.monotonic()  # one clock for all processes of a machine
+
+
+@ray.remote(num_cpus=4)
+def take_all_cpus(gate):
+    gate.wait()
 
 
 @workflow.task
@@ -85,3 +99,25 @@ def test_short_tasks_that_could_share_a_ray_task_keep_their_limits(tmp_path, gat
     graph = together([short(tmp_path, gate, name) for name in names])
     assert workflow.run(graph, workflow_id=new_id) == names
     assert Ledger(tmp_path / "ledger").lines() == names
+
+
+@pytest.mark.usefixtures("manager")
+def test_a_rate_counts_what_begins_and_not_what_waits_for_a_cpu(gate, new_id, shared_root):
+    store = WorkflowStore(open_store(str(shared_root)))
+    busy = take_all_cpus.remote(gate)
+    end = workflow.run_async(together([when() for _ in range(8)]), workflow_id=new_id)
+
+    def waiting() -> tuple[int, dict[str, int]]:
+        record = store.read_status(new_id)
+        progress = record and record.progress
+        return (progress.submitted, progress.limited) if progress else (0, {})
+
+    # More than two periods pass meanwhile: progress is written each five seconds.
+    wait_until(lambda: waiting() == (3, {slowly.name: 5}))
+    gate.open()
+    ray.get(busy)
+    times = sorted(ray.get(end))
+    # What lies between the word of a begin and the begin itself takes milliseconds.
+    assert [later - earlier > 1.5 for earlier, later in zip(times, times[3:], strict=False)] == (
+        [True] * 5
+    )

@@ -74,6 +74,7 @@ def test_items_of_a_lost_batch_run_again_each_by_itself(manager, crash: Crash):
         return x
 
     assert workflow.run(number.map(range(6), batch_size=6)) == list(range(6))
+    assert crash.path.read_text() == ""  # it was met
 
 
 def test_an_item_that_kills_its_worker_counts_as_failed(manager):

@@ -24,7 +24,6 @@ from airflow_provider_rayworkflow.workflow.manager.manager import Manager
 from airflow_provider_rayworkflow.workflow.model.codec import dumps
 from airflow_provider_rayworkflow.workflow.model.limits import Limits
 from airflow_provider_rayworkflow.workflow.model.log_line import TaskLines
-from airflow_provider_rayworkflow.workflow.model.records import RunningTask
 from airflow_provider_rayworkflow.workflow.runtime.graphs.functions import originals
 from airflow_provider_rayworkflow.workflow.runtime.locations import given, store_at
 from airflow_provider_rayworkflow.workflow.runtime.service.actor import WorkflowManagementActor
@@ -328,9 +327,6 @@ class _ThreadRunner:
         log_begin(run)
         log_capture.install()  # a test runner may have replaced the streams
         # References of its own: it may outlive the manager, and `ray.put` would start a Ray.
-        if run.tells_begin:
-            begun = RunningTask(task_id=run.task_id, attempt=run.attempt, started_at=time.time())
-            self._ask("attempts.has_begun", run.workflow_id, run.epoch, begun)
         with local_refs(), log_capture.into(started.log):
             values = [ray.get(ref) for ref in refs]
             return run_task(store_at(self._location), run, run.results, values, self._ask)

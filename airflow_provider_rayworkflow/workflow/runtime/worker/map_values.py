@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 from airflow_provider_rayworkflow.workflow.authoring.map_result import LoadResult, MapResult
+from airflow_provider_rayworkflow.workflow.exceptions import StorageError
 from airflow_provider_rayworkflow.workflow.model.codec import (
     MAX_JSON_OUTPUT_BYTES,
     Encoded,
@@ -21,23 +22,43 @@ from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 #: Of larger results, no output as JSON is made.
 _MAX_LOADED_BYTES = 4 * MAX_JSON_OUTPUT_BYTES
 
-#: Loads the value of a result from a store.
-Load = Callable[[WorkflowStore, Result], Any]
+#: Takes an error of the storage.
+OnError = Callable[[StorageError], None]
+
+
+class Load(Protocol):
+    """Loads the value of a result from a store, and tells errors of the storage."""
+
+    def __call__(self, store: WorkflowStore, result: Result, on_error: OnError | None) -> Any: ...
 
 
 class MapLoader:
     """Loads what the result of a map refers to.
 
     :param load: loads one result.
+    :param on_error: told each error of the storage before it is raised.
     """
 
-    def __init__(self, store: WorkflowStore, load: Load, location: str | None = None) -> None:
+    def __init__(
+        self,
+        store: WorkflowStore,
+        load: Load,
+        *,
+        location: str | None = None,
+        on_error: OnError | None = None,
+    ) -> None:
         self._store = store
         self._load = load
         self._location = location or current_location()
+        self._on_error = on_error
 
     def __call__(self, result: Result) -> Any:
-        return self._load(self._store, result)
+        try:
+            return self._load(self._store, result, self._on_error)
+        except StorageError as exc:
+            if self._on_error is not None:
+                self._on_error(exc)
+            raise
 
     def __reduce__(self) -> Any:
         if self._location is None:
@@ -49,18 +70,21 @@ class MapLoader:
 
 
 def _loader_at(location: str, load: Load) -> MapLoader:
-    return MapLoader(store_at(location), load, location)
+    return MapLoader(store_at(location), load, location=location)
 
 
-def restored(store: WorkflowStore, result: Result, load: Load) -> MapResult[Any]:
+def restored(
+    store: WorkflowStore, result: Result, load: Load, on_error: OnError | None
+) -> MapResult[Any]:
     """The result of a map from its stored form.
 
+    :param load: and ``on_error``: of :class:`MapLoader`.
     :raises StorageError: when it is missing or damaged.
     """
     data = result.inline
     if data is None and result.blob is not None:
         data = bytes(store.values.read(result.blob))
-    return MapResult(StoredMap.from_bytes(data or b""), MapLoader(store, load))
+    return MapResult(StoredMap.from_bytes(data or b""), MapLoader(store, load, on_error=on_error))
 
 
 def as_stored(value: StoredMap | MapResult[Any]) -> Encoded:

@@ -29,8 +29,7 @@ from airflow_provider_rayworkflow.workflow.runtime.worker.task_log import TaskLo
 
 log = get_logger(__name__)
 
-#: How long lines wait in a worker at most, in seconds. A task that ends sooner is never reported as running, unless
-#: its limits ask for that.
+#: How long lines wait in a worker at most, in seconds. A task that ends sooner is never reported as running.
 INTERVAL_S = 1.0
 
 #: The host name of this machine or pod.
@@ -62,9 +61,6 @@ def reported(task_log: TaskLog) -> Iterator[None]:
     _start_reporter()
     # Of one that waits for an event, the manager knows that it has begun.
     running = _Running(task_log, is_told=task_log.run.is_event, beats=beats_of(task_log))
-    if task_log.run.tells_begin and not running.is_told:
-        running.is_told = True
-        _tell(running)
     _running.add(running)
     try:
         yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property
@@ -14,6 +15,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     text_of,
 )
 from airflow_provider_rayworkflow.workflow.model.codec import decode
+from airflow_provider_rayworkflow.workflow.model.records import RunningTask
 from airflow_provider_rayworkflow.workflow.runtime.names import current_location
 from airflow_provider_rayworkflow.workflow.runtime.worker.drains import DrainNotice
 from airflow_provider_rayworkflow.workflow.runtime.worker.log_capture import current_log
@@ -22,6 +24,7 @@ from airflow_provider_rayworkflow.workflow.runtime.worker.manager_calls import (
     StopNotice,
     manager_caller,
 )
+from airflow_provider_rayworkflow.workflow.runtime.worker.reports import NODE
 from airflow_provider_rayworkflow.workflow.runtime.worker.scratch import Scratch
 from airflow_provider_rayworkflow.workflow.runtime.worker.storable import encode_for
 from airflow_provider_rayworkflow.workflow.scheduling.attempts import TaskRun
@@ -105,6 +108,17 @@ class Services:
             with suppress(Exception):  # the manager is being restarted, which ends this attempt
                 ask = self._ask or manager_caller(self._location)
                 ask("attempts.beat", run.workflow_id, run.task_id, run.epoch, run.attempt)
+
+    def function_begins(self) -> None:
+        """What it takes is loaded, and its function is called next: the manager counts that, if its limits do."""
+        run = self._run
+        if run.tells_begin and not run.is_event:
+            begun = RunningTask(
+                task_id=run.task_id, attempt=run.attempt, started_at=time.time(), node=NODE
+            )
+            with suppress(Exception):  # the manager is being restarted, which ends this attempt
+                ask = self._ask or manager_caller(self._location)
+                ask("attempts.has_begun", run.workflow_id, run.epoch, begun)
 
     def heartbeat(self) -> None:
         """See :meth:`.WorkflowContext.heartbeat`."""

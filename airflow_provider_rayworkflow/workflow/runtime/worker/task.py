@@ -19,7 +19,7 @@ from typing import Any
 
 from ray.exceptions import RayTaskError
 
-from airflow_provider_rayworkflow.workflow.authoring.map_result import MapResult
+from airflow_provider_rayworkflow.workflow.authoring.map_result import LoadResult, MapResult
 from airflow_provider_rayworkflow.workflow.exceptions import (
     CorruptedDataError,
     DataLoadError,
@@ -109,6 +109,7 @@ class TaskCall:
         self._inputs: list[Any] = []
         self._retryable: tuple[type[BaseException], ...] | None = None
         self._started_at = 0.0
+        self._lost_reads: list[StorageError] = []
         self._services = Services(store, run, ask)
         self._context = context.WorkflowContext(
             workflow_id=run.workflow_id,
@@ -124,7 +125,7 @@ class TaskCall:
             self._inputs = list(results)
             return None
         try:
-            lost, self._inputs = _load_inputs(self._store, results, values)
+            lost, self._inputs = _load_inputs(self._load_part, results, values)
         except DataLoadError as exc:
             return _lost_by(self._run, exc)
         return lost
@@ -150,6 +151,7 @@ class TaskCall:
             args, kwargs, self._retryable = load_call(
                 self._run.arguments, self._inputs, self._load_part
             )
+            self._services.function_begins()
             with time_limit(self._run):
                 value = function(*args, **kwargs)
                 return (asyncio.run(value) if inspect.iscoroutine(value) else value), None
@@ -157,7 +159,7 @@ class TaskCall:
             return None, exc
 
     def _load_part(self, result: Result) -> Any:
-        return load_result(self._store, result)
+        return load_result(self._store, result, self._lost_reads.append)
 
     def ended(self, value: Any, error: BaseException | None) -> AttemptEnd:
         """How it ends by what its function gave.
@@ -217,6 +219,8 @@ class TaskCall:
         if self._run.is_event and _is_lack(exc):
             return Lost(failure=_system_failure(self._run, exc))  # the process is not its own
         if self._services.has_raised(exc):
+            return Lost(failure=_system_failure(self._run, exc), retryable=False)
+        if any(exc is lost for lost in self._lost_reads):
             return Lost(failure=_system_failure(self._run, exc), retryable=False)
         if self._services.leaves_node:
             return Lost(failure=_system_failure(self._run, exc, Cause.NODE_LOST))
@@ -281,10 +285,11 @@ def _store(store: WorkflowStore, run: TaskRun, value: Any, encoded: Encoded) -> 
 
 
 def _load_inputs(
-    store: WorkflowStore, results: Sequence[Result], values: Sequence[Any]
+    load: LoadResult, results: Sequence[Result], values: Sequence[Any]
 ) -> tuple[InputsLost | None, list[Any]]:
     """What a task takes, or which of that is gone or damaged.
 
+    :param load: loads a stored result.
     :raises DataLoadError: when it can't be read, but may be whole: no reason to make it again.
     """
     inputs: list[Any] = []
@@ -295,7 +300,7 @@ def _load_inputs(
             if result.ref is not None:
                 inputs.append(wrapped(result.form, values[result.ref]))
             else:
-                inputs.append(load_result(store, result))
+                inputs.append(load(result))
         except StorageError as exc:
             if isinstance(exc, DataLoadError) and not isinstance(exc, CorruptedDataError):
                 raise
@@ -307,13 +312,16 @@ def _load_inputs(
     return InputsLost(positions=tuple(lost), reason=" ".join(reasons)), []
 
 
-def load_result(store: WorkflowStore, result: Result) -> Any:
+def load_result(
+    store: WorkflowStore, result: Result, on_error: map_values.OnError | None = None
+) -> Any:
     """The value of a result, from its bytes or from the storage.
 
+    :param on_error: told errors of the storage when the result of a map is read later.
     :raises StorageError: when it is missing or damaged.
     """
     if result.encoding is Encoding.MAP:
-        return wrapped(result.form, map_values.restored(store, result, load_result))
+        return wrapped(result.form, map_values.restored(store, result, load_result, on_error))
     if result.inline is not None:
         return wrapped(result.form, decode(result.encoding, result.inline))
     if result.blob is not None:
