@@ -10,7 +10,7 @@ from airflow_provider_rayworkflow.workflow.execution.cache_requests import Cache
 from airflow_provider_rayworkflow.workflow.execution.result_cache import ResultCache
 from airflow_provider_rayworkflow.workflow.model.cache_options import CacheOptions
 from airflow_provider_rayworkflow.workflow.model.claim import Claim
-from airflow_provider_rayworkflow.workflow.model.records import ORIGIN_KEY, Form, Result
+from airflow_provider_rayworkflow.workflow.model.records import ORIGIN_KEY, Encoding, Form, Result
 from airflow_provider_rayworkflow.workflow.scheduling.cache_key import cache_key
 from airflow_provider_rayworkflow.workflow.scheduling.node import TaskNode
 
@@ -97,7 +97,9 @@ class CachedTasks:
         if request is None or self._cache is None:
             return
         is_stored = result.inline is not None or result.blob is not None
-        if result.form is Form.VALUE and is_stored:
+        # The result of a map refers to values of its own workflow.
+        is_whole = result.encoding is not Encoding.MAP
+        if result.form is Form.VALUE and is_stored and is_whole:
             self._cache.keep(request, result._replace(ref=None))
         else:
             self._cache.release(request)

@@ -24,6 +24,7 @@ from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.model.cache_options import CacheSource
 from airflow_provider_rayworkflow.workflow.model.codec import json_output
 from airflow_provider_rayworkflow.workflow.model.records import Encoding, JsonOutput, Result
+from airflow_provider_rayworkflow.workflow.storage.byte_store import Put, buffers
 from airflow_provider_rayworkflow.workflow.storage.cache_claims import CacheClaims
 from airflow_provider_rayworkflow.workflow.storage.cache_entries import CachedObject, CacheEntries
 from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusLook, StatusReader
@@ -34,7 +35,7 @@ log = get_logger(__name__)
 T = TypeVar("T")
 
 # So many results are looked up or written in one call of a thread, and so many calls are made at once.
-_TOGETHER = 20
+_TOGETHER = 50
 _MOST_CALLS = 16
 _CLOSE_S = 10.0
 
@@ -161,33 +162,54 @@ class ResultCache:
             self._call(partial(self._look, asked), partial(self._looked, asked))
 
     def _look(self, asked: Sequence[tuple[_Wanted, list[CacheRequest]]]) -> list[_Look]:
-        """What the storage has of several results. Blocks."""
-        managers, looks, problem = self._statuses.look(), [], None
+        """What the storage has of several results, and claims on those that are missing. Blocks."""
+        managers = self._statuses.look()
+        looks: list[_Look] = []
+        claims: dict[int, Put] = {}
+        problem: BaseException | None = None
         for wanted, requests in asked:
             try:
-                looks.append(self._look_at(wanted, requests, managers))
+                look, claim = self._look_at(wanted, requests, managers)
             except StorageError as exc:
                 problem = exc
-                looks.append(_Look({}, wanted.claim))
+                look, claim = _Look({}, wanted.claim), None
+            if claim is not None:
+                claims[len(looks)] = claim
+            looks.append(look)
+        self._store.bytes.put_all(list(claims.values()))
+        for index, put in claims.items():
+            try:
+                looks[index] = self._claimed(*asked[index], looks[index], put)
+            except StorageError as exc:
+                problem = exc
+                looks[index] = looks[index]._replace(claim=put.key)
         if problem is not None and not self._has_warned:
-            log.warning("The cache can't be read, so tasks run: %s", problem)
+            log.warning("The cache can't be used, so tasks run: %s", text_of(problem))
         self._has_warned = problem is not None
         return looks
 
     def _look_at(
         self, wanted: _Wanted, requests: Sequence[CacheRequest], managers: StatusLook
-    ) -> _Look:
+    ) -> tuple[_Look, Put | None]:
+        """What is found of a result, and the claim on it where it has to be computed."""
         objects = self._entries.list_of(wanted.key)
         found = self._find(requests, objects)
-        missing = [request for request in requests if request not in found]
-        if not missing or wanted.claim:
-            return _Look(found, wanted.claim)
-        claim = self._claims.claim(wanted.key, objects, managers)
-        if not claim:
-            return _Look(found, is_elsewhere=True)
+        if wanted.claim or len(found) == len(requests):
+            return _Look(found, wanted.claim), None
+        claim = self._claims.claim_put(wanted.key, objects, managers)
+        return _Look(found, is_elsewhere=claim is None), claim
+
+    def _claimed(
+        self, wanted: _Wanted, requests: Sequence[CacheRequest], look: _Look, put: Put
+    ) -> _Look:
+        if put.error is not None:
+            raise put.error
+        if not put.is_new:
+            return look._replace(is_elsewhere=True)
         # It may have been computed, and the claim given back, between the listing and the claim.
-        found |= self._find(missing, self._entries.list_of(wanted.key))
-        return _Look(found, claim)
+        missing = [request for request in requests if request not in look.found]
+        found = self._find(missing, self._entries.list_of(wanted.key))
+        return _Look({**look.found, **found}, put.key)
 
     def _find(
         self, requests: Sequence[CacheRequest], objects: Sequence[CachedObject]
@@ -266,18 +288,25 @@ class ResultCache:
             self._call(partial(self._write, kept), partial(self._kept, kept))
 
     def _write(self, kept: Sequence[tuple[CacheRequest, Result, CacheSource]]) -> int:
-        size, problem = 0, None
+        puts, size = [], 0
+        problem: BaseException | None = None
         for request, result, source in kept:
             options = request.options
             expires_at = source.made_at + options.max_age_s + 1 if options.max_age_s else 0.0
             try:
-                size += self._entries.write(
+                put = self._entries.entry_put(
                     request.key, options.function, source, result, expires_at=expires_at
                 )
             except StorageError as exc:
                 problem = exc
+                continue
+            puts.append(put)
+            size += sum(memoryview(part).nbytes for part in buffers(put.data))
+            size += result.blob.size if result.blob else 0
+        self._store.bytes.put_all(puts)
+        problem = next((put.error for put in puts if put.error is not None), problem)
         if problem is not None:
-            log.warning("Results can't be put into the cache: %s", problem)
+            log.warning("Results can't be put into the cache: %s", text_of(problem))
         return size
 
     def _kept(
@@ -316,7 +345,9 @@ class ResultCache:
                 outcome: T | BaseException = await asyncio.get_running_loop().run_in_executor(
                     self._threads, call
                 )
-            except Exception as exc:
+            except asyncio.CancelledError:
+                raise  # with the whole manager
+            except BaseException as exc:  # those who ask have to be told, whatever it is
                 outcome = exc
             then(outcome)
 

@@ -15,6 +15,7 @@ from airflow_provider_rayworkflow.workflow.format.documents import (
     understanding,
 )
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
+from airflow_provider_rayworkflow.workflow.storage.byte_store import Put
 from airflow_provider_rayworkflow.workflow.storage.cache_entries import CachedObject
 from airflow_provider_rayworkflow.workflow.storage.cached_keys import (
     cache_claim_key,
@@ -36,22 +37,21 @@ class CacheClaims:
         self._store = store
         self._manager_id = manager_id
 
-    def claim(self, key: str, objects: Iterable[CachedObject], look: StatusLook) -> str:
-        """Claim a result, unless another manager that lives has done so.
+    def claim_put(self, key: str, objects: Iterable[CachedObject], look: StatusLook) -> Put | None:
+        """The write that claims a result if its object is new; None where another manager computes the result.
 
         :param objects: of the folder of its key, as listed before.
         :param look: at the managers.
-        :returns: the key of the claim; ``""`` where another manager computes the result.
-        :raises StorageError: when that can't be found out, or written.
+        :raises StorageError: when that can't be found out.
         """
         claims = {parse_cache_claim(one.key): one.key for one in objects if one.file is None}
         latest = max(claims, default=0)
         if latest and self.is_held(claims[latest], look):
-            return ""
+            return None
         path = cache_claim_key(key, latest + 1)
         body = {"manager_id": self._manager_id}
         document = dump_document(path, "cache_claim", body, signing=self._store.signing)
-        return path if self._store.bytes.put_if_absent(path, document) else ""
+        return Put(path, document, must_be_new=True)
 
     def is_held(self, path: str, look: StatusLook) -> bool:
         """True while the manager that made a claim lives; False for a claim of this one that was left."""

@@ -23,6 +23,7 @@ from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.format.signing import or_environment
 from airflow_provider_rayworkflow.workflow.model.cache_options import CacheSource
 from airflow_provider_rayworkflow.workflow.model.records import Blob, Encoding, Form, Result
+from airflow_provider_rayworkflow.workflow.storage.byte_store import Put
 from airflow_provider_rayworkflow.workflow.storage.cached_keys import (
     CACHE,
     CachedFile,
@@ -151,14 +152,13 @@ class CacheEntries:
         blob = values.copy(result.blob, workflow_id, epoch=epoch, task_id=task_id)
         return result._replace(blob=blob)
 
-    def write(
+    def entry_put(
         self, key: str, function: str, source: CacheSource, result: Result, *, expires_at: float
-    ) -> int:
-        """Put a committed value into the cache, in an entry of its own; a large one is copied first.
+    ) -> Put:
+        """The write that puts a committed value into the cache, in an entry of its own; a large one is copied now.
 
         :param expires_at: in seconds since the epoch; 0 for never.
-        :returns: how many bytes it takes.
-        :raises StorageError: when that fails.
+        :raises StorageError: when the copy fails.
         """
         token = secrets.token_hex(8)
         file = CachedFile(int(source.made_at), int(expires_at), token, "entry", key)
@@ -175,8 +175,7 @@ class CacheEntries:
         }
         frame = dump_frame({}, [result.inline or b""] if blob is None else [])
         document = dump_document(file.path, "cache", body, frame, signing=self._store.signing)
-        self._store.bytes.put(file.path, document)
-        return sum(memoryview(part).nbytes for part in document) + (blob.size if blob else 0)
+        return Put(file.path, document)
 
     # ---- all
 

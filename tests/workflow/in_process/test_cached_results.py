@@ -288,6 +288,18 @@ def test_a_task_that_returns_a_graph_is_not_kept(workflows: InProcessWorkflows):
     assert calls == ["branch", "double", "branch"]
 
 
+def test_the_result_of_a_map_is_not_kept_and_those_of_its_items_are(
+    workflows: InProcessWorkflows,
+):
+    passed = same.with_options(cache=KEPT, name="passed")
+    for name in ("first", "second"):
+        doubled = workflows.run(same(passed(double.map([1, 2, 3]))), workflow_id=name)
+        assert list(doubled) == [2, 4, 6]
+        workflows.delete(name)
+    assert calls == ["double"] * 3
+    assert len(entries(workflows.store)) == 3
+
+
 class Clock:
     """Seconds since the epoch, as a test sets them."""
 

@@ -20,10 +20,10 @@ from airflow_provider_rayworkflow.workflow.scheduling.attempts import Raised
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
 from airflow_provider_rayworkflow.workflow.storage.cache_claims import CacheClaims
-from airflow_provider_rayworkflow.workflow.storage.cache_entries import CacheEntries
+from airflow_provider_rayworkflow.workflow.storage.cache_entries import CachedObject, CacheEntries
 from airflow_provider_rayworkflow.workflow.storage.cached_keys import CACHE
 from airflow_provider_rayworkflow.workflow.storage.leases import Lease, Process
-from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader
+from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusLook, StatusReader
 
 INTERVALS = Intervals(cached_s=0.01)
 
@@ -115,7 +115,7 @@ def test_a_claim_ends_with_the_lease_of_its_manager():
                 Lease(manager_id="gone", actor_id="x", process=Process.current(), renewed_at=0)
             )
             look = StatusReader(store, patient=True).look()
-            assert CacheClaims(store, "gone").claim(key, [], look) == path
+            assert claim(store, "gone", key, [], look) == path
             await submit(manager, "waits")
             await asyncio.sleep(0)
             assert runner.started["load"] == 1
@@ -128,6 +128,14 @@ def test_a_claim_ends_with_the_lease_of_its_manager():
     asyncio.run(scenario())
 
 
+def claim(
+    store: WorkflowStore, manager_id: str, key: str, objects: list[CachedObject], look: StatusLook
+) -> str:
+    """The key of the claim; ``""`` where another manager has one."""
+    put = CacheClaims(store, manager_id).claim_put(key, objects, look)
+    return put.key if put is not None and store.bytes.put_if_absent(put.key, put.data) else ""
+
+
 def test_of_two_that_claim_a_result_one_gets_it():
     store = WorkflowStore(MemoryStore())
     for manager_id in ("a", "b"):
@@ -135,20 +143,20 @@ def test_of_two_that_claim_a_result_one_gets_it():
             Lease(manager_id=manager_id, actor_id="x", process=Process.current(), renewed_at=0)
         )
     look = StatusReader(store, patient=True).look()
-    one, other = CacheClaims(store, "a"), CacheClaims(store, "b")
-    objects = CacheEntries(store).list_of("k")
-    claim = one.claim("k", objects, look)
-    assert claim
-    assert other.claim("k", objects, look) == ""
-    assert other.claim("k", CacheEntries(store).list_of("k"), look) == ""
-    one.give_back([claim])
-    assert other.claim("k", CacheEntries(store).list_of("k"), look) == claim
-    # The next manager of a dead one's claim gets the next number: of two, again, one.
+    entries, claims_of_a = CacheEntries(store), CacheClaims(store, "a")
+    objects = entries.list_of("k")
+    first = claim(store, "a", "k", objects, look)
+    assert first
+    assert claim(store, "b", "k", objects, look) == ""
+    assert claim(store, "b", "k", entries.list_of("k"), look) == ""
+    claims_of_a.give_back([first])
+    assert claim(store, "b", "k", entries.list_of("k"), look) == first
+    # The claim after a dead manager's gets the next number: of two, again, one.
     store.leases.delete("b")
     late = StatusReader(store, patient=True).look()
-    objects = CacheEntries(store).list_of("k")
-    second = one.claim("k", objects, late)
-    assert second not in ("", claim)
-    assert CacheClaims(store, "c").claim("k", objects, late) == ""
-    one.give_back([second])
-    assert CacheEntries(store).list_of("k") == []
+    objects = entries.list_of("k")
+    second = claim(store, "a", "k", objects, late)
+    assert second not in ("", first)
+    assert claim(store, "c", "k", objects, late) == ""
+    claims_of_a.give_back([second])
+    assert entries.list_of("k") == []

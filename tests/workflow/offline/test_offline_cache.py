@@ -43,7 +43,8 @@ def put(
         blob = store.values.write("w", epoch=1, task_id="f", attempt=1, parts=[b"x" * size])
         result = Result(blob=blob)
     source = CacheSource(workflow_id=f"w {key}", task_id="f_1", made_at=NOW - age_s)
-    CacheEntries(store).write(key, function, source, result, expires_at=expires_at)
+    write = CacheEntries(store).entry_put(key, function, source, result, expires_at=expires_at)
+    store.bytes.put(write.key, write.data)
 
 
 def keys(store: WorkflowStore) -> set[str]:
@@ -160,7 +161,9 @@ def test_claims_of_managers_that_are_gone_are_deleted(store: WorkflowStore):
     )
     look = StatusReader(store, patient=True).look()
     for manager_id in ("alive", "gone"):
-        assert CacheClaims(store, manager_id).claim(manager_id, [], look)
+        claim = CacheClaims(store, manager_id).claim_put(manager_id, [], look)
+        assert claim is not None
+        store.bytes.put(claim.key, claim.data)
     evict(store, 10**9)
     assert keys(store) == {"alive"}
 
