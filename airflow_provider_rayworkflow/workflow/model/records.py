@@ -377,7 +377,7 @@ class Blob:
     """A large value in an object of its own, written by the worker that made it.
 
     :ivar size: of the object, in bytes.
-    :ivar sum: stands for the content, see :func:`content_sum`.
+    :ivar sum: stands for the content: half of its SHA-256, and its length.
     """
 
     key: str
