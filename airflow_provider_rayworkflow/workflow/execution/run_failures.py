@@ -167,14 +167,21 @@ class RunFailures:
         self._fail_map(item, map_failure, b"".join(encode(error).parts))
 
     def _fail_map(self, item: TaskNode, failure: TaskFailure, exception: bytes) -> None:
-        if self._stops and not self._schedule.has_rules:
+        """Too many items of a map have failed. So does the item of another map that has made it."""
+        given = result_task_of(item)
+        outer = self._maps.counts(item.creator, failure) if item.creator else None
+        if outer is not None:
+            self._end_item(outer, given, failure, exception)
+        elif self._stops and not self._schedule.has_rules:
             self._end(Outcome(failure=failure, exception=exception))
             return
-        self._note(result_task_of(item), failure, exception)
-        self._end_without_value(result_task_of(item), Result(inline=exception))
+        else:
+            self._note(given, failure, exception)
+            self._end_without_value(given, Result(inline=exception))
         for other in self._table.stop_where(self._maps.is_of_failed):
             self._end_without_value(other, None)
-        self._stop_after_failure()
+        if outer is None:
+            self._stop_after_failure()
 
     def _note(self, node: TaskNode, failure: TaskFailure, exception: bytes) -> None:
         if len(self._found) < _MAX_DETAILS:
