@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import at_once
@@ -498,6 +500,33 @@ def test_a_mended_function_runs_the_failed_items(workflows, tmp_path: Path):
     assert workflows.resume("w") == ["here"]
 
 
+_DAG_FILE = """
+from airflow_provider_rayworkflow import workflow
+
+@workflow.task
+def number(x):
+    if x == 2 and not {is_mended}:
+        raise ValueError("a bug")
+    return x * {factor}
+"""
+
+
+@pytest.mark.parametrize(
+    ("on_change", "expected"), [("reuse", [1, 20, 3]), ("rerun_changed", [10, 20, 30])]
+)
+def test_a_corrected_function_reaches_the_items(workflows, monkeypatch, on_change, expected):
+    def mapped(**source: Any) -> Any:
+        module = ModuleType("a_dag_file")
+        monkeypatch.setitem(sys.modules, "a_dag_file", module)
+        exec(compile(_DAG_FILE.format(**source), "a_dag_file.py", "exec"), vars(module))
+        return module.number.map([1, 2, 3])
+
+    with pytest.raises(WorkflowExecutionError, match="a bug"):
+        workflows.run(mapped(is_mended=False, factor=1), workflow_id="w", on_failure="finish")
+    node = mapped(is_mended=True, factor=10)
+    assert workflows.run(node, workflow_id="w", on_change=on_change) == expected
+
+
 @workflow.task
 def reads(path: str) -> str:
     if not Path(path).exists():
@@ -617,6 +646,22 @@ def test_an_item_fails_with_the_map_that_it_has_made(workflows, runs):
     assert list(result) == [1, 5]
     assert "2 of the 3 items of note.map failed" in result.failed[1]
     assert 4 not in runs.of
+    assert workflows.get_status("w") == "SUCCESSFUL"
+
+
+def test_a_task_catches_the_failure_of_the_map_that_it_has_made(workflows, runs):
+    runs.broken = {1, 2}
+
+    @workflow.task(catch_exceptions=True)
+    def tries() -> Any:
+        return total(runs.task.map([0, 1, 2, 3], max_failed=1, max_concurrency=1))
+
+    @workflow.task
+    def told(result: Any) -> str:
+        return str(result[1])
+
+    assert "2 of the 4 items" in workflows.run(told(tries()), workflow_id="w")
+    assert 3 not in runs.of
     assert workflows.get_status("w") == "SUCCESSFUL"
 
 
