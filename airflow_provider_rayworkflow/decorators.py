@@ -37,21 +37,23 @@ def ray_workflow_task(
 
     .. code-block:: python
 
+        @workflow.task
+        def square(x: int) -> int:
+            return x * x
+
+        @workflow.task
+        def total(numbers: list[int]) -> int:
+            return sum(numbers)
+
         @task.ray_workflow(retries=2, deferrable=True)
         def squares(n: int):
-            import ray
-
-            @ray.remote
-            def square(x):
-                return x * x
-
-            ...
-            return total.bind(*[square.bind(i) for i in range(n)])
+            return total([square(i) for i in range(n)])
 
     The function is called in the task process, at each try that starts or resumes the workflow. What
     it uses of its DAG file goes with the graph by value; what it imports from elsewhere must be
     importable where Ray runs (see ``runtime_env``). Both sides need the same minor version of
-    Python. Import Ray in the function: a DAG file is parsed all the time.
+    Python. What the DAG file imports at its top is imported whenever it is parsed: ``@workflow.task``
+    imports no Ray; a body that uses ``@ray.remote`` imports it inside.
 
     Its arguments are values that Airflow can keep in XCom, and parts of Airflow's context by their
     names (``ds``, ``params`` …), as for any TaskFlow function.

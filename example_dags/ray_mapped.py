@@ -2,6 +2,19 @@
 
 from airflow.sdk import DAG, task
 
+from airflow_provider_rayworkflow import workflow
+
+
+@workflow.task
+def load(region: str, day: str) -> str:
+    return f"{region} on {day}"
+
+
+@workflow.task
+def summary(region: str, loaded: str) -> dict:
+    return {"region": region, "characters": len(loaded)}
+
+
 with DAG("ray_mapped", schedule=None):
 
     @task
@@ -10,17 +23,7 @@ with DAG("ray_mapped", schedule=None):
 
     @task.ray_workflow(retries=2)
     def report(region: str, day: str):
-        import ray
-
-        @ray.remote
-        def load():
-            return f"{region} on {day}"
-
-        @ray.remote
-        def summary(loaded):
-            return {"region": region, "characters": len(loaded)}
-
-        return summary.bind(load.bind())
+        return summary(region, load(region, day))
 
     @task
     def regions_of(reports: list[dict]) -> list[str]:

@@ -7,7 +7,16 @@ from datetime import timedelta
 
 from airflow.sdk import DAG, task
 
+from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.retry_policy import RayWorkflowRetryPolicy
+
+
+@workflow.task(max_retries=0)
+def first(line: str) -> str:
+    if not line:
+        raise ValueError("the line is empty")
+    return line.split()[0]
+
 
 with DAG("ray_retry_policy", schedule=None, params={"line": "One fish"}):
 
@@ -21,14 +30,6 @@ with DAG("ray_retry_policy", schedule=None, params={"line": "One fish"}):
         ),
     )
     def first_word(line: str):
-        import ray
-
-        @ray.remote(max_retries=0)
-        def first():
-            if not line:
-                raise ValueError("the line is empty")
-            return line.split()[0]
-
-        return first.bind()
+        return first(line)
 
     first_word("{{ params.line }}")

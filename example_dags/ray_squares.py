@@ -1,19 +1,20 @@
 from airflow.sdk import DAG
+from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.operators import RayWorkflowRunOperator
 
 
+@workflow.task
+def square(x):
+    return x * x
+
+
+@workflow.task
+def total(numbers):
+    return sum(numbers)
+
+
 def squares(n: int):
-    import ray
-
-    @ray.remote
-    def square(x):
-        return x * x
-
-    @ray.remote
-    def total(*numbers):
-        return sum(numbers)
-
-    return total.bind(*[square.bind(i) for i in range(n)])
+    return total([square(i) for i in range(n)])
 
 
 with DAG("ray_squares", schedule=None):

@@ -2,9 +2,21 @@
 
 from airflow.sdk import DAG, task
 
+from airflow_provider_rayworkflow import workflow
+
 
 def words_of(line: str) -> list[str]:
     return line.lower().split()
+
+
+@workflow.task
+def count(line: str, word: str) -> int:
+    return words_of(line).count(word)
+
+
+@workflow.task
+def total(word: str, counts: list[int]) -> dict[str, int]:
+    return {word: sum(counts)}
 
 
 with DAG("ray_taskflow", schedule=None, params={"word": "fish"}):
@@ -15,16 +27,6 @@ with DAG("ray_taskflow", schedule=None, params={"word": "fish"}):
 
     @task.ray_workflow(retries=2)
     def count_words(lines: list[str], word: str):
-        import ray
-
-        @ray.remote
-        def count(line):
-            return words_of(line).count(word)
-
-        @ray.remote
-        def total(*counts):
-            return {word: sum(counts)}
-
-        return total.bind(*[count.bind(line) for line in lines])
+        return total(word, [count(line, word) for line in lines])
 
     count_words(lines(), word="{{ params.word }}")

@@ -46,9 +46,9 @@ class RayWorkflowRunOperator(RayWorkflowBaseOperator):
     stays in storage, the log says why, and the task is successful all the same.
 
     :param workflow: an import path ``"package.module:function"``, or a function. It gets the
-        arguments as keywords and returns what ``.bind()`` of a Ray remote function returns. With a
-        cluster, an import path is called there; all else in the task process. A later try calls it
-        again.
+        arguments as keywords and returns what a call of a ``@workflow.task`` gives (or ``.bind()``
+        of a Ray remote function). With a cluster, an import path is called there; all else in the
+        task process. A later try calls it again.
     :param arguments: JSON. (templated)
     :param workflow_id: by default one of the task instance alone, the same at every try. Tasks
         with the same id share the workflow. (templated)

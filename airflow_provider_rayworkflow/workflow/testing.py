@@ -6,7 +6,7 @@
 
     def test_the_report_has_all_carriers():
         with testing.in_process() as workflows:
-            report = workflows.run(daily_report.bind("2013-01-01"), workflow_id="report")
+            report = workflows.run(daily_report("2013-01-01"), workflow_id="report")
             assert set(report) == {"AA", "UA"}
             assert workflows.get_status("report") == "SUCCESSFUL"
 

@@ -17,7 +17,6 @@ from importlib import metadata
 
 import numpy as np
 import pandas as pd
-import ray
 import ray.train
 
 from airflow_provider_rayworkflow import workflow
@@ -58,8 +57,7 @@ def new_state():
     }
 
 
-@workflow.options(stop_grace_s=30)
-@ray.remote(max_retries=-1)
+@workflow.task(stop_grace_s=30, max_retries=-1)
 def train_with_states(epochs, begin=print):
     """Train, and save after each epoch.
 
@@ -79,7 +77,7 @@ def train_with_states(epochs, begin=print):
     return {"weights": state["model"]["weights"].tolist(), "losses": state["losses"]}
 
 
-@ray.remote(max_retries=-1)
+@workflow.task(max_retries=-1)
 def train_with_checkpoints(epochs, begin=print):
     """The same with a directory in place of a value."""
     folder = workflow.get_context().folder
@@ -116,5 +114,5 @@ def read(checkpoint):
 
 if __name__ == "__main__":
     epochs = int((sys.argv[1:] or ["20"])[0])
-    result = workflow.run(train_with_states.bind(epochs), workflow_id=f"training-{epochs}")
+    result = workflow.run(train_with_states(epochs), workflow_id=f"training-{epochs}")
     print(f"loss {result['losses'][0]:.4f} after one epoch, {result['losses'][-1]:.4f} at the end")

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import ray
 
 from airflow_provider_rayworkflow import workflow
 
@@ -154,7 +153,7 @@ def save_results(
 
 def daily(
     day: str, output_dir: str, fail_once: str | None = None, run_log: str | None = None
-) -> Any:
+) -> workflow.Node[dict[str, Any]]:
     """Return the graph of one day's workflow: 23 tasks, 16 of them (one a carrier) in parallel.
 
     :param day: ``YYYY-MM-DD``, in 2013.
@@ -165,16 +164,15 @@ def daily(
     if date.fromisoformat(day).year != 2013:
         raise ValueError(f"day={day!r}: the data have the flights of 2013 only")
 
-    def task(function: Callable[..., Any], *args: Any, task_id: str | None = None) -> Any:
-        task_id = task_id or function.__name__
-        remote = ray.remote(recorded(function))
-        return remote.options(**workflow.options(task_id=task_id)).bind(task_id, run_log, *args)
+    def task(function: Callable[..., Any], *args: Any, name: str = "") -> workflow.Node[Any]:
+        name = name or function.__name__
+        return workflow.task(name=name)(recorded(function))(name, run_log, *args)
 
     flights = task(clean_flights, task(load_flights, day))
     weather = task(clean_weather, task(load_weather, day))
     joined = task(join_weather, flights, weather)
     stats = [
-        task(carrier_stats, joined, carrier, task_id=f"carrier_stats_{carrier}")
+        task(carrier_stats, joined, carrier, name=f"carrier_stats_{carrier}")
         for carrier in CARRIERS
     ]
     model = task(fit_delay_model, joined, fail_once, *stats)

@@ -3,32 +3,30 @@
 import time
 from collections import Counter
 
-import ray
-
 from airflow_provider_rayworkflow import workflow
 
 
-@ray.remote
-def load(lines):
+@workflow.task
+def load(lines: list[str]) -> list[list[str]]:
     return [line.lower().split() for line in lines]
 
 
-@ray.remote
-def count(words):
+@workflow.task
+def count(words: list[list[str]]) -> Counter[str]:
     return Counter(word for line in words for word in line)
 
 
-@ray.remote
-def most_common(counted, n, pause_s):
+@workflow.task
+def most_common(counted: Counter[str], n: int, pause_s: float) -> dict[str, int]:
     time.sleep(pause_s)
     return dict(counted.most_common(n))
 
 
-def common_words(lines: list[str], n: int = 3, pause_s: float = 0.0):
+def common_words(
+    lines: list[str], n: int = 3, pause_s: float = 0.0
+) -> workflow.Node[dict[str, int]]:
     """The graph: load → count → most_common.
 
     :param pause_s: how long the last task takes, in seconds.
     """
-    loaded = load.options(**workflow.options(task_id="load")).bind(lines)
-    counted = count.options(**workflow.options(task_id="count")).bind(loaded)
-    return most_common.options(**workflow.options(task_id="most_common")).bind(counted, n, pause_s)
+    return most_common(count(load(lines)), n, pause_s)

@@ -81,16 +81,15 @@ def internal_options(name: str, **others: Any) -> GivenOptions:
 
 def expand(spec: MapSpec, items: Any, fixed: Mapping[str, Any]) -> Node[Any]:
     """The graph of a map."""
-    items = dict(items.pairs) if isinstance(items, Pairs) else items
     name = f"{spec.name}.map"
     shared = _shared(name, fixed)
     pairs = list(_pairs(spec, items, name))
-    _check_keys([key for key, _ in pairs], name)
+    check_keys([key for key, _ in pairs], name)
     options = _item_options(spec, len(pairs))
     calls: list[Node[Any]] = [
         ItemCall(
             spec.function.function,
-            tuple(value) if spec.star else (value,),
+            _arguments(spec, key, value, name),
             shared,
             options,
             text(key),
@@ -156,6 +155,19 @@ def hold(value: Any) -> Any:
 # ---- how the graph is made
 
 
+def check_literal(spec: MapSpec, items: Any) -> None:
+    """Return if each of the items that are given has a key of its own; those that a node gives are seen later.
+
+    :raises TypeError: and ``ValueError``, with the item, if not.
+    """
+    name = f"{spec.name}.map"
+    pairs = list(_pairs(spec, items, name))
+    if not any(isinstance(part, Node) for pair in pairs for part in pair):
+        check_keys([key for key, _ in pairs], name)
+        for key, value in pairs:
+            _arguments(spec, key, value, name)
+
+
 def gathered(
     name: str, keys: Sequence[Any], calls: Sequence[Any], *, takes_failures: bool
 ) -> Node[Any]:
@@ -214,6 +226,8 @@ def _pairs(spec: MapSpec, items: Any, name: str) -> Iterator[tuple[Any, Any]]:
     """The items with their keys."""
     if isinstance(items, MapResult):
         yield from _pairs_of_map(spec, items, name)
+    elif isinstance(items, Pairs):
+        yield from items.pairs
     elif isinstance(items, Mapping):
         if spec.key is not None:
             raise TypeError(f"{name} over a dict has its keys: take key= away.")
@@ -246,7 +260,7 @@ def _key_of(key: Callable[[Any], Any] | str, value: Any, position: Any, name: st
         raise
 
 
-def _check_keys(keys: Sequence[Any], name: str) -> None:
+def check_keys(keys: Sequence[Any], name: str) -> None:
     seen: dict[str, int] = {}
     for position, key in enumerate(keys):
         shown = text(key)
@@ -255,6 +269,18 @@ def _check_keys(keys: Sequence[Any], name: str) -> None:
                 f"{name} has two items with the key {shown!r}: numbers {before} and {position}. Each needs a "
                 "key of its own: give key= a function that tells them apart, or leave it away."
             )
+
+
+def _arguments(spec: MapSpec, key: Any, value: Any, name: str) -> tuple[Any, ...]:
+    """What the function is called with for an item."""
+    if not spec.star:
+        return (value,)
+    if not isinstance(value, (tuple, list)):
+        raise TypeError(
+            f"{name.replace('.map', '.starmap')} takes items that are tuples or lists of arguments, and that "
+            f"of {text(key)} is a {type(value).__name__}: {value!r:.100}."
+        )
+    return tuple(value)
 
 
 def _stored_key(key: Any) -> Key:

@@ -13,10 +13,10 @@ from airflow_provider_rayworkflow.workflow.authoring.map_checks import (
     check_options,
     check_reduces,
 )
+from airflow_provider_rayworkflow.workflow.authoring.map_result import MapResult
 from airflow_provider_rayworkflow.workflow.authoring.node import Call, Node, Part
 
 if TYPE_CHECKING:
-    from airflow_provider_rayworkflow.workflow.authoring.map_result import MapResult
     from airflow_provider_rayworkflow.workflow.authoring.task import TaskFunction
 
 R = TypeVar("R")
@@ -25,7 +25,7 @@ R = TypeVar("R")
 TREE = 32
 
 
-class MapNode(Call["MapResult[R]"]):
+class MapNode(Call[MapResult[R]]):
     """The result of a map, before it has run: a :class:`MapResult`.
 
     Give it to other tasks, or map over it.
@@ -101,6 +101,8 @@ def mapped(
         items = map_tasks.Pairs(tuple(items.items()))
     elif not isinstance(items, (Node, Sequence)):
         items = list(items)  # a zip, for example, which is gone when it has been read
+    if not isinstance(items, (Node, MapResult)):
+        map_tasks.check_literal(spec, items)
     return MapNode(map_tasks.expand, (spec, items, dict(fixed)), f"{spec.name}.map", task)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
 from airflow_provider_rayworkflow.workflow.authoring.node import Call, Node
 from airflow_provider_rayworkflow.workflow.authoring.options import GivenOptions
@@ -153,6 +153,15 @@ class TaskFunction(Generic[P, R_co]):
         return f"<workflow task {self.__module__}.{self.__qualname__}>"
 
 
+class _Decorator(Protocol):
+    """What ``@workflow.task(…)`` puts around a function."""
+
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> TaskFunction[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> TaskFunction[P, R]: ...
+
+
 #: Of so many forms of calls a task remembers that they are right.
 _MAX_FORMS = 1_000
 
@@ -162,7 +171,7 @@ def task(function: Callable[P, Coroutine[Any, Any, R]], /) -> TaskFunction[P, R]
 @overload
 def task(function: Callable[P, R], /) -> TaskFunction[P, R]: ...
 @overload
-def task(**options: Unpack[TaskKeywords]) -> Callable[[Callable[P, R]], TaskFunction[P, R]]: ...
+def task(**options: Unpack[TaskKeywords]) -> _Decorator: ...
 def task(function: Any = None, /, **options: Any) -> Any:
     """Make a function a workflow task: ``@workflow.task``, or ``@workflow.task(num_cpus=2, name="load")``.
 

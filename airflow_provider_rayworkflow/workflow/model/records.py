@@ -377,7 +377,7 @@ class Blob:
     """A large value in an object of its own, written by the worker that made it.
 
     :ivar size: of the object, in bytes.
-    :ivar sum: stands for the content, see :func:`content_sum`.
+    :ivar sum: stands for the content: half of its SHA-256, and its length.
     """
 
     key: str
@@ -404,19 +404,20 @@ class Result(NamedTuple):
     ref: Any = None
 
     @property
+    def content(self) -> str:
+        """What stands for the content, as the sum of a blob does; ``""`` if the result is not stored."""
+        if self.inline is None:
+            return self.blob.sum if self.blob is not None else ""
+        if self.encoding is Encoding.MAP:
+            return self.inline.partition(b"\n")[0].decode("ascii", "replace")
+        return hashlib.sha256(self.inline).hexdigest()
+
+    @property
     def identity(self) -> str:
         """A hash of the content, 16 hex digits; ``""`` if the result is not stored."""
-        if self.encoding is Encoding.MAP and self.inline is not None:
-            content = self.inline.partition(b"\n")[0].decode(
-                "ascii", "replace"
-            )  # as the sum of its blob
-        elif self.inline is not None:
-            content = hashlib.sha256(self.inline).hexdigest()
-        elif self.blob is not None:
-            content = self.blob.sum
-        else:
+        if self.inline is None and self.blob is None:
             return ""
-        text = f"{self.form} {self.encoding} {content}"
+        text = f"{self.form} {self.encoding} {self.content}"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
-from airflow_provider_rayworkflow.workflow.model.graph import RetryOptions
+if TYPE_CHECKING:
+    from airflow_provider_rayworkflow.workflow.model.graph import RetryOptions
 
 
 @dataclass(frozen=True, kw_only=True)
 class Retry:
-    """For ``workflow.options(retry=…)``: try a task again when it raises certain exceptions.
+    """For ``@workflow.task(retry=…)``: try a task again when it raises certain exceptions.
 
     The waits grow exponentially and have a random part, so that tasks that failed together don't
     come back together. Lost workers and nodes don't count here; they have budgets
@@ -49,6 +51,9 @@ class Retry:
 
     def to_options(self) -> RetryOptions:
         """The part that the scheduler needs; it knows no types."""
+        # A DAG file has retries, and only a run has graphs.
+        from airflow_provider_rayworkflow.workflow.model.graph import RetryOptions
+
         return RetryOptions(
             attempts=self.attempts,
             wait_initial_s=seconds("wait_initial", self.wait_initial),

@@ -51,12 +51,8 @@ class Stamp(NamedTuple):
     @classmethod
     def of(cls, result: Result) -> Stamp:
         """The stamp of a stored map, without a look at the map."""
-        if result.blob is not None:
-            text = result.blob.sum
-        else:
-            text = str(result.inline or b"", "ascii", "replace").partition("\n")[0]
         with understanding("the result of a map", "stamp"):
-            content, values, failed = text.split(" ")
+            content, values, failed = result.content.split(" ")
             return cls(content, int(values), int(failed))
 
 

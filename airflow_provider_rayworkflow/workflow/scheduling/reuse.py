@@ -151,7 +151,7 @@ class Reuse:
 
     def _review(self, review: GraphReview) -> None:
         reviews = [review]
-        if self._is_first:
+        if self._is_first or self._knows_none_of(review.task_ids):
             self._decide_first(reviews.pop())
         while reviews:
             review = reviews[-1]
@@ -168,8 +168,13 @@ class Reuse:
                     reviews.pop()
                 reviews.append(nested)
 
+    def _knows_none_of(self, task_ids: Sequence[str]) -> bool:
+        """True for tasks without any trace in the storage: those of a new continuation, mostly."""
+        known = (self._records.keys(), self._forgotten.keys(), self._rules.lost, self.decisions)
+        return not any(task_id in one for one in known for task_id in task_ids)
+
     def _decide_first(self, review: GraphReview) -> None:
-        """Decide about the tasks of a first run, which have no checkpoints: all of a kind get one decision."""
+        """Decide about tasks that have no checkpoints: all of a kind get one decision."""
         tasks = Tasks.of(review.graph.tasks)
         decided: dict[tuple[int, bool], Decision] = {}
         for row, task_id in zip(tasks.rows, review.task_ids, strict=True):

@@ -6,7 +6,6 @@ for that is refused. So a page of the largest workflow is as cheap as its bounds
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -117,7 +116,7 @@ class _Outlining:
 def _outlined(record: TaskRecord) -> TaskRecord:
     result, failure, graph = record.result, record.failure, record.graph
     if result is not None and result.inline is not None:
-        result = _without_bytes(result, result.inline)
+        result = _without_bytes(result, len(result.inline))
     if failure is not None:
         message = shorten(failure.message, _MESSAGE_BYTES)
         failure = replace(failure, message=message, traceback="")
@@ -126,9 +125,9 @@ def _outlined(record: TaskRecord) -> TaskRecord:
     return record._replace(result=result, failure=failure, graph=graph, json_output=None)
 
 
-def _without_bytes(result: Result, content: bytes) -> Result:
+def _without_bytes(result: Result, size: int) -> Result:
     """The result with another place for its bytes, which has the same identity."""
-    stand_in = Blob(key="", size=len(content), sum=hashlib.sha256(content).hexdigest())
+    stand_in = Blob(key="", size=size, sum=result.content)
     return result._replace(inline=None, blob=stand_in)
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from airflow_provider_rayworkflow.workflow.exceptions import CorruptedDataError, KeyNotFoundError
 from airflow_provider_rayworkflow.workflow.format.documents import (
     check_frame,
-    content_sum,
     document_size,
     dump_document,
     dump_frame,
@@ -21,6 +22,9 @@ from airflow_provider_rayworkflow.workflow.storage import keys
 from airflow_provider_rayworkflow.workflow.storage.byte_store import ByteStore
 
 _Buffer = bytes | bytearray | memoryview
+
+#: So many bytes are hashed in about a millisecond: a thread would not gain anything.
+_FEW_BYTES = 1024 * 1024
 
 
 class ValueStore:
@@ -51,8 +55,9 @@ class ValueStore:
         body, frame = {"task": task_id}, dump_frame({}, parts)
         size = document_size("value", body, frame, signing=self._signing)
         key = keys.value_key(workflow_id, epoch, task_id, attempt, size)
+        hashing = _hash_beside(parts)
         self._bytes.put(key, dump_document(key, "value", body, frame, signing=self._signing))
-        return Blob(key=key, size=size, sum=content_sum(frame))
+        return Blob(key=key, size=size, sum=hashing())
 
     def copy(self, blob: Blob, workflow_id: str, *, epoch: int, task_id: str) -> Blob:
         """Give a large value to another workflow, too, which keeps it when this one is deleted.
@@ -124,3 +129,28 @@ class ValueStore:
         except CorruptedDataError as exc:
             return exc
         return None
+
+
+def _hash_beside(parts: Sequence[_Buffer]) -> Callable[[], str]:
+    """Hash a value while it is written: by its hash it is told from all others, which a checksum would not do.
+
+    :returns: waits for the hash: half of a SHA-256 and the length.
+    """
+    size = sum(memoryview(part).nbytes for part in parts)
+    digest = hashlib.sha256()
+
+    def run() -> None:
+        for part in parts:
+            digest.update(part)
+
+    if size <= _FEW_BYTES:
+        run()
+        return lambda: f"{digest.hexdigest()[:32]}-{size}"
+    thread = threading.Thread(target=run, name="hash of a value")  # hashlib lets other threads run
+    thread.start()
+
+    def wait() -> str:
+        thread.join()
+        return f"{digest.hexdigest()[:32]}-{size}"
+
+    return wait

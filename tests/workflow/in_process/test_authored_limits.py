@@ -175,3 +175,23 @@ def test_the_options_of_a_task_say_its_limits(workflows):
     assert workflow.run(total.with_options(limits=[database])([1]), workflow_id="w") == 1
     metadata = workflow.get_metadata("w", "total")
     assert metadata["task_options"]["limits"] == ["database (1 at once, 1000/second)"]
+
+
+def test_a_task_that_the_cache_answers_takes_no_place(workflows):
+    limits = [workflow.limit("once a day", rate="4/day")]
+    cached = total.with_options(limits=limits, cache=workflow.Cache())
+    numbers = [[1], [2], [1]]
+    for number, values in enumerate(numbers):
+        assert workflow.run(cached(values), workflow_id=f"w{number}") == sum(values)
+    graph = same([cached([1]), cached([2]), cached([3]), cached([4])])
+    assert workflow.run(graph, workflow_id="together") == [1, 2, 3, 4]
+
+
+@workflow.task
+def same(values: list[int]) -> list[int]:
+    return values
+
+
+def test_each_item_of_a_map_keeps_the_limits_of_its_task(workflows):
+    assert list(workflow.run(fetch.map(list(range(10))), workflow_id="w")) == list(range(10))
+    assert (calls.count, calls.most) == (10, 2)

@@ -372,7 +372,9 @@ _WITHOUT_RAY = """
 import sys
 from airflow_provider_rayworkflow import workflow
 
-@workflow.task(num_cpus=1, memory="1GiB", retry=workflow.Retry(attempts=2))
+vendor_api = workflow.limit("vendor_api", max_concurrency=8, rate="50/minute")
+
+@workflow.task(num_cpus=1, memory="1GiB", retry=workflow.Retry(attempts=2), limits=["vendor_api"])
 def load(day):
     return {"rows": [day]}
 

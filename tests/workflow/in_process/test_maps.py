@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,13 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     CorruptedDataError,
     WorkflowExecutionError,
 )
+from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.model.stored_map import PIECE_ITEMS
+from airflow_provider_rayworkflow.workflow.scheduling.decision import TaskAction
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 from airflow_provider_rayworkflow.workflow.storage.keys import task_hash
+from airflow_provider_rayworkflow.workflow.storage.outline import read_outline
+from airflow_provider_rayworkflow.workflow.storage.snapshot import read_snapshot
 
 LARGE = 40_000  # bytes: a value of an object of its own
 
@@ -274,6 +278,17 @@ def test_the_output_is_a_list_as_json_while_it_is_small(workflows):
     assert "the result of a map with 1 values" in output.problem
 
 
+def test_pages_decide_about_a_map_as_a_run_does(workflows, runs):
+    workflows.run(total(runs.task.map([1, 2], max_failed=1)), workflow_id="w")
+    store = WorkflowStore(workflows.store)
+    record = replace(store.read_status("w"), status=WorkflowStatus.RESUMABLE)
+    for read in (read_snapshot, read_outline):
+        actions = {name: one.action for name, one in read(store, record).decisions.items()}
+        assert actions == dict.fromkeys(
+            ["note.map", "total", "note[0]", "note[1]", "note.map[result]"], TaskAction.REUSED
+        )
+
+
 # ---- refused
 
 
@@ -331,8 +346,21 @@ def test_options_that_make_no_sense_in_a_map_are_refused(options):
 
 
 def test_two_items_of_one_key_are_refused_by_name(workflows):
-    with pytest.raises(WorkflowExecutionError, match=r"two items with the key '3'.*0 and 2"):
-        workflows.run(square.map([3, 4, 3], key=str))
+    told = r"square.map has two items with the key '3': numbers 0 and 2"
+    with pytest.raises(ValueError, match=told):
+        square.map([3, 4, 3], key=str)
+    with pytest.raises(ValueError, match="two items with the key '1'"):
+        square.map({1: 1, "1": 2})
+    with pytest.raises(WorkflowExecutionError, match=told):
+        workflows.run(square.map(same([3, 4, 3]), key=str))
+
+
+def test_an_item_of_a_starmap_that_is_no_tuple_is_refused_by_name(workflows):
+    told = r"add.starmap takes items that are tuples.*that of 1 is a int: 3"
+    with pytest.raises(TypeError, match=told):
+        add.starmap([(1, 2), 3])
+    with pytest.raises(WorkflowExecutionError, match=told):
+        workflows.run(add.starmap(same([[1, 2], 3])))
 
 
 def test_a_result_that_has_no_items_fails_the_map_by_name(workflows):
@@ -562,6 +590,14 @@ def test_items_are_retried_each_by_itself(workflows):
 
     assert workflows.run(shaky.map([0, 1, 2], batch_size=3)) == [0, 1, 2]
     assert sorted(tries) == [0, 1, 1, 1, 2]
+
+
+def test_items_that_catch_their_exceptions_do_not_fail(workflows, runs):
+    runs.broken = {2}
+    result = workflows.run(runs.task.with_options(catch_exceptions=True).map([1, 2]))
+    assert result[0] == (1, None)
+    assert [type(part) for part in result[1]] == [type(None), ValueError]
+    assert result.failed == {}
 
 
 # ---- how many at once

@@ -8,6 +8,7 @@ import pytest
 from hand_runner import HandRunner, managing
 from sample_records import lease
 from test_submission_reader import GONE
+from test_submission_reader import managing as managing_a_cluster
 
 from airflow_provider_rayworkflow.workflow.manager.manager import Manager
 from airflow_provider_rayworkflow.workflow.manager.registry import Intervals
@@ -19,6 +20,7 @@ from airflow_provider_rayworkflow.workflow.storage.backends.memory import Memory
 SOON = Intervals(progress_s=0.01)
 ONE = TaskLimit(name="one", max_concurrency=1)
 SELDOM = TaskLimit(name="seldom", rate="5/hour")
+HOURLY = TaskLimit(name="hourly", rate="3/hour")
 
 
 def graph(name: str, limit: TaskLimit) -> bytes:
@@ -72,5 +74,25 @@ def test_a_manager_that_is_restarted_lets_the_period_of_a_rate_pass(earlier: str
                 assert not runner.started
             else:
                 await runner.end("w")
+
+    asyncio.run(check())
+
+
+def test_two_clusters_each_keep_a_rate():
+    async def check() -> None:
+        store = MemoryStore()
+        here, there = HandRunner(), HandRunner()
+        given = {"intervals": SOON}
+        async with (
+            managing_a_cluster(store, "m", actor_id="a", runner=here, **given) as one,
+            managing_a_cluster(store, "n", actor_id="b", runner=there, **given) as other,
+        ):
+            for number in range(4):
+                await begin(one, f"here{number}", HOURLY)
+                await begin(other, f"there{number}", HOURLY)
+            for name in ("here3", "there3"):
+                await waits(store, name, HOURLY)
+            for runner, name in ((here, "here"), (there, "there")):
+                assert runner.started.keys() == {f"{name}{number}" for number in range(3)}
 
     asyncio.run(check())

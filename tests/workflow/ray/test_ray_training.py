@@ -40,7 +40,7 @@ def begin(name, epoch):
         threading.Timer(random.uniform(0, 0.05), os.kill, (os.getpid(), 9)).start()
 
 def train(name):
-    return training[name].bind(EPOCHS, functools.partial(begin, name))
+    return training[name](EPOCHS, functools.partial(begin, name))
 """
 
 FIRST = """
@@ -101,7 +101,7 @@ def test_a_training_that_is_killed_five_times_repeats_an_epoch_for_each_kill_at_
 @pytest.mark.parametrize("name", TASKS)
 def test_the_example_trains_to_the_same_model_by_either_habit(manager, new_id, name):
     training = runpy.run_path(str(PROGRAM))
-    assert workflow.run(training[name].bind(EPOCHS), workflow_id=new_id) == uninterrupted()
+    assert workflow.run(training[name](EPOCHS), workflow_id=new_id) == uninterrupted()
 
 
 def test_a_training_in_pytorch_that_is_killed_ends_with_the_same_model(manager, new_id, tmp_path):
