@@ -121,6 +121,7 @@ class AttemptEnds:
             table=table,
             on_found=self._take_cached,
             on_missed=lambda node: self._schedule.retry(node),
+            on_waits=self._waits_for_cache,
         )
         self._on_result = on_result
         self._end = end
@@ -200,11 +201,16 @@ class AttemptEnds:
             self.json_output = cached.json_output
         text = cached.source.text(self._clock())
         log.info("Task status [CACHED]\t[%s@%s] %s", self._workflow_id, node.task_id, text)
-        self._on_remark("INFO", node.task_id, node.attempts, f"The result is {text}")
+        self._on_remark("INFO", node.task_id, 0, f"The result is {text}")
         self._commits.commit(
             self._as_stored(node, cached_record(node, result, cached.source, cached.json_output)),
             lambda: self._tell(self._schedule.finished(node, result)),
         )
+
+    def _waits_for_cache(self, node: TaskNode, computing: str) -> None:
+        text = f"The task waits for its result, which {computing} computes"
+        log.info("Task status [WAITING]\t[%s@%s] %s", self._workflow_id, node.task_id, text)
+        self._on_remark("INFO", node.task_id, 0, text)
 
     def _continued(self, node: TaskNode, continued: Continued) -> None:
         graph = Graph.from_bytes(continued.graph, key=f"continuation of {node.task_id}")

@@ -28,6 +28,7 @@ class CacheRequest:
     :ivar key: of the result (:func:`.cache_key`).
     :ivar wants_json: the result is the workflow's output.
     :ivar tell: called with the result, or with None: then the task runs, and others wait for it.
+    :ivar wait: called with what computes the result, for people; the request is told later.
     """
 
     key: str
@@ -37,3 +38,9 @@ class CacheRequest:
     task_id: str
     wants_json: bool
     tell: Callable[[Cached | None], None]
+    wait: Callable[[str], None]
+
+    @property
+    def task(self) -> str:
+        """The task that asks, for people."""
+        return f"task {self.task_id} of workflow {self.workflow_id}"

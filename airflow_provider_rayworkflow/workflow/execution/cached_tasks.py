@@ -23,6 +23,7 @@ class CachedTasks:
     :param table: has the tasks that wait.
     :param on_found: told a task with its result.
     :param on_missed: told a task that runs.
+    :param on_waits: told a task that waits, and what computes its result.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class CachedTasks:
         table: AttemptTable,
         on_found: Callable[[TaskNode, Cached], None],
         on_missed: Callable[[TaskNode], None],
+        on_waits: Callable[[TaskNode, str], None],
     ) -> None:
         self._cache = cache
         self._claim = claim
@@ -44,6 +46,7 @@ class CachedTasks:
         self._table = table
         self._on_found = on_found
         self._on_missed = on_missed
+        self._on_waits = on_waits
         self._requests: dict[str, CacheRequest] = {}
         self._told: set[str] = set()
 
@@ -76,6 +79,7 @@ class CachedTasks:
             task_id=node.task_id,
             wants_json=node.is_output,
             tell=lambda cached: self._table.enqueue(partial(self._tell, node, cached)),
+            wait=partial(self._on_waits, node),
         )
 
     def _tell(self, node: TaskNode, cached: Cached | None) -> None:

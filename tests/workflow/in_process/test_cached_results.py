@@ -64,6 +64,11 @@ def values(store: MemoryStore) -> list[str]:
     return sorted(one.key for one in store.list(CACHE) if one.key.endswith(".value"))
 
 
+def log_of(workflows: InProcessWorkflows, workflow_id: str) -> str:
+    lines = WorkflowStore(workflows.store).logs.read(workflow_id).lines
+    return "\n".join(line.text for line in lines)
+
+
 # ---- what is taken
 
 
@@ -164,9 +169,7 @@ def test_metadata_and_log_say_where_a_result_is_from(workflows: InProcessWorkflo
     found = workflows.get_metadata("second", "double")["from_cache"]
     assert (found["workflow_id"], found["task_id"]) == ("first", "double")
     assert "from_cache" not in workflows.get_metadata("first", "double")
-    pieces = WorkflowStore(workflows.store).logs
-    lines = [line.text for line in pieces.read("second").lines]
-    assert any("from the cache: task double of workflow first" in line for line in lines)
+    assert "from the cache: task double of workflow first" in log_of(workflows, "second")
 
 
 # ---- what is not taken
@@ -496,6 +499,23 @@ def test_with_a_key_only_what_is_signed_is_taken(monkeypatch: pytest.MonkeyPatch
     assert not any(b"secret" in store.get(entry.key) for entry in store.list("v1"))
 
 
+class DamagingStore(MemoryStore):
+    """Damages a value on its way from the cache to a workflow."""
+
+    def copy(self, source: str, target: str) -> None:
+        super().copy(source, target)
+        if source.startswith(CACHE):
+            self.put(target, flipped(self.get(target)))
+
+
+def test_a_taken_value_that_proves_to_be_damaged_is_computed():
+    store = DamagingStore()
+    with testing.in_process(store) as workflows:
+        for name in ("first", "second"):
+            assert workflows.run(length(large("a")), workflow_id=name) == 50_000
+    assert calls == ["large", "large"]
+
+
 # ---- a storage that fails
 
 
@@ -590,6 +610,9 @@ def test_one_that_waits_may_be_stopped(workflows: InProcessWorkflows):
     effects.wait_until(lambda: len(calls) == 1)
     workflows.run_async(slow(1), workflow_id="second")
     effects.wait_until(lambda: are_running(workflows, ["first", "second"]))
+    effects.wait_until(
+        lambda: "task slow of workflow first computes" in log_of(workflows, "second")
+    )
     workflows.cancel("second")
     effects.gate.set()
     assert ray.get(first) == 1
