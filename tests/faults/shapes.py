@@ -183,6 +183,19 @@ def length(ledger: str, data: bytes) -> int:
         return len(data)
 
 
+@workflow.task
+def part(number: int, ledger: str, pause_s: float) -> int:
+    with entry(ledger):
+        time.sleep(pause_s)
+        return 1
+
+
+@workflow.task
+def together(parts: Any, ledger: str) -> int:
+    with entry(ledger):
+        return 1 + sum(parts)
+
+
 # ---- graphs
 
 #: More than goes into a journal: such values are objects of their own.
@@ -246,6 +259,17 @@ def _unchecked(make: _Maker, size: int) -> Any:
     return _chain(make, size, checkpoint=False)
 
 
+def _cached(make: _Maker, size: int) -> Any:
+    """Tasks that are all the same call, also in other workflows: one of them computes it."""
+    cache = workflow.Cache(version="1")
+    return make.step(*[make.step(cache=cache) for _ in range(size)])
+
+
+def _mapped(make: _Maker, size: int) -> Any:
+    given = {"ledger": make.ledger, "pause_s": make.pause_s}
+    return together(part.map(range(size), max_concurrency=3, **given), make.ledger)
+
+
 def _mixed(make: _Maker, size: int) -> Any:
     parts = [_large(make, size), _expanding(make, size), _catching(make, size)]
     return make.step(*parts, _chain(make, size), _retried(make, size))
@@ -264,6 +288,8 @@ _SHAPES: dict[str, _Shape] = {
     "retried": (_retried, lambda size: size + 1),
     "large": (_large, lambda size: LARGE + size + 3),
     "unchecked": (_unchecked, lambda size: size),
+    "cached": (_cached, lambda size: size + 1),
+    "mapped": (_mapped, lambda size: size + 1),
     "mixed": (_mixed, lambda size: 1 + (LARGE + size + 3) + (size + 2) + 101 + size + (size + 1)),
     "troubled": (troubles.troubled, lambda size: size + 1),
     "saving": (troubles.saving, lambda size: size),
