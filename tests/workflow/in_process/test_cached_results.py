@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import runpy
 from collections import Counter
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import effects
@@ -204,6 +208,26 @@ def test_other_functions_of_the_same_version_are_other_tasks(workflows: InProces
     assert workflows.run(plus.with_options(cache=versioned)(5)) == 5
     assert workflows.run(double.with_options(version="1")(7)) == 14
     assert workflows.run(plus.with_options(version="1")(7)) == 7
+
+
+def test_functions_of_two_programs_are_other_tasks(workflows: InProcessWorkflows, tmp_path: Path):
+    program = """
+from airflow_provider_rayworkflow import workflow
+
+@workflow.task(cache=workflow.Cache(version="1"))
+def load(x):
+    return NUMBER * x
+
+print(workflow.run(load(2)))
+"""
+    printed = []
+    for name, number in (("one.py", "1"), ("two.py", "2"), ("one.py", "3")):
+        (tmp_path / name).write_text(program.replace("NUMBER", number))
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out):
+            runpy.run_path(str(tmp_path / name), run_name="__main__")
+        printed += [line for line in out.getvalue().splitlines() if line.isdigit()]
+    assert printed == ["2", "4", "2"]
 
 
 @pytest.mark.parametrize(
