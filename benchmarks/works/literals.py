@@ -27,7 +27,7 @@ def measure(quick: bool) -> list[Row]:
         (f"{values:,} texts", lambda: [f"text {n}" for n in range(values)]),
         (f"{dicts:,} dicts", lambda: [_record(n) for n in range(dicts)]),
         (
-            f"{dicts:,} dicts with lists and dicts in them",
+            f"{dicts:,} nested dicts",
             lambda: [_record(n) | {"tags": ["a", str(n)], "at": {"x": n}} for n in range(dicts)],
         ),
     ):

@@ -33,7 +33,7 @@ def test_rows_that_need_no_cluster_can_be_measured():
         "fingerprint of a list of 10,000 ints",
         "fingerprint of a list of 10,000 texts",
         "fingerprint of a list of 2,000 dicts",
-        "fingerprint of a list of 2,000 dicts with lists and dicts in them",
+        "fingerprint of a list of 2,000 nested dicts",
         "make a graph of 30 tasks that take 1,000 floats each",
         "list_all over 100 workflows",
         "get_status of one that has ended",

@@ -109,7 +109,9 @@ class AttemptEnds:
         self.must_rebuild = False
         self.failed_attempts: Counter[str] = Counter()
         self.json_output: JsonOutput | None = None
-        self.failures = RunFailures(claim, table=table, commits=commits, tell=self._tell, end=end)
+        self.failures = RunFailures(
+            claim, table=table, commits=commits, tell=self._tell, end=end, catch=self._catch
+        )
         self._workflow_id = claim.workflow_id
         self._table = table
         self._commits = commits
@@ -260,7 +262,7 @@ class AttemptEnds:
         if action is FailureAction.RETRY:
             self._retry(node, failure)
         elif action is FailureAction.CATCH:
-            self._catch(node, failure, raised)
+            self._catch(node, failure, raised.exception if raised else b"", raised)
         else:
             failure = final_failure(node, failure)
             text = f"The task failed ({failed_of(node, failure)}): {failure}"
@@ -295,11 +297,13 @@ class AttemptEnds:
         if self.must_rebuild:
             self._table.stop_waiting()
 
-    def _catch(self, node: TaskNode, failure: TaskFailure, raised: Raised | None) -> None:
+    def _catch(
+        self, node: TaskNode, failure: TaskFailure, exception: bytes, raised: Raised | None = None
+    ) -> None:
         catcher = node.catcher
         if catcher is None:
             raise RuntimeError(f"no task catches for {node.task_id}")  # a bug in the scheduler
-        result = Result(form=Form.CAUGHT_ERROR, inline=raised.exception if raised else b"")
+        result = Result(form=Form.CAUGHT_ERROR, inline=exception)
 
         def then() -> None:
             resolved, useless = self._schedule.caught(catcher, result)

@@ -66,6 +66,7 @@ class RunFailures:
     :param commits: of the run.
     :param tell: told the tasks that have their result.
     :param end: ends the run.
+    :param catch: makes an exception the result of the nearest task that catches it.
     :ivar is_stopping: a failure, or a cancel, has stopped all tasks without a rule for that.
     :ivar is_cleaning_up: that was a cancel.
     :ivar has_skipped_output: the workflow's output is of a task that was skipped: None.
@@ -81,6 +82,7 @@ class RunFailures:
         commits: GroupCommit,
         tell: Callable[[Sequence[TaskNode]], None],
         end: Callable[[Outcome], None],
+        catch: Callable[[TaskNode, TaskFailure, bytes], None],
     ) -> None:
         self.is_stopping = False
         self.is_cleaning_up = False
@@ -90,6 +92,7 @@ class RunFailures:
         self._commits = commits
         self._tell = tell
         self._end = end
+        self._catch = catch
         self._found: dict[str, _Failed] = {}
         self._earlier: Mapping[str, TaskRecord] = {}
         self._maps = MapFailures()
@@ -167,14 +170,24 @@ class RunFailures:
         self._fail_map(item, map_failure, b"".join(encode(error).parts))
 
     def _fail_map(self, item: TaskNode, failure: TaskFailure, exception: bytes) -> None:
-        if self._stops and not self._schedule.has_rules:
+        """Too many items of a map have failed. So does the item of another map that has made it."""
+        given = result_task_of(item)
+        if self._schedule.begin_catch(given):
+            self._catch(given, failure, exception)
+            return
+        outer = self._maps.counts(item.creator, failure) if item.creator else None
+        if outer is not None:
+            self._end_item(outer, given, failure, exception)
+        elif self._stops and not self._schedule.has_rules:
             self._end(Outcome(failure=failure, exception=exception))
             return
-        self._note(result_task_of(item), failure, exception)
-        self._end_without_value(result_task_of(item), Result(inline=exception))
+        else:
+            self._note(given, failure, exception)
+            self._end_without_value(given, Result(inline=exception))
         for other in self._table.stop_where(self._maps.is_of_failed):
             self._end_without_value(other, None)
-        self._stop_after_failure()
+        if outer is None:
+            self._stop_after_failure()
 
     def _note(self, node: TaskNode, failure: TaskFailure, exception: bytes) -> None:
         if len(self._found) < _MAX_DETAILS:
@@ -280,7 +293,7 @@ class RunFailures:
         """How the run ends once nothing of it is under way; None if nothing has failed it."""
         if self.is_cleaning_up:
             return Outcome(stopped=Stop.CANCEL)
-        found = [one for one in self._found.values() if not self._schedule.is_caught(one.node)]
+        found = [one for one in self._found.values() if not one.node.is_in_caught]
         if not found and self.is_stopping:  # what has been caught since has stopped all others
             found = list(self._found.values())
         if not found:

@@ -13,6 +13,9 @@ import math
 import pickle
 from array import array
 from collections.abc import Callable, Collection, Iterable, Sequence
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from fractions import Fraction
 from itertools import chain, compress, repeat
 from operator import itemgetter
 from typing import Any
@@ -37,13 +40,16 @@ _SORTABLE = frozenset({str, int, bytes})
 
 
 def has_sorted_keys(value: dict[Any, Any]) -> bool:
-    """True if :func:`digest` takes the dict: its keys are all texts, or all numbers, or all bytes."""
-    return _are_sortable(set(map(type, value)))
+    """True if :func:`digest` takes the dict.
+
+    Its keys are all texts, or all ints, or all bytes, or tuples that have such at each place.
+    """
+    return _are_sortable(value)
 
 
 def sorted_items(value: Collection[Any]) -> list[Any] | None:
     """The items of a set in the order of their values; None where they have none."""
-    return sorted(value) if _are_sortable(set(map(type, value))) else None
+    return sorted(value) if _are_sortable(value) else None
 
 
 def digest(value: list[Any] | tuple[Any, ...] | dict[Any, Any], digest_of: DigestOf) -> bytes:
@@ -63,7 +69,12 @@ def digest(value: list[Any] | tuple[Any, ...] | dict[Any, Any], digest_of: Diges
     return content.digest()
 
 
-def _are_sortable(kinds: set[type]) -> bool:
+def _are_sortable(values: Collection[Any]) -> bool:
+    kinds = set(map(type, values))
+    if kinds == {tuple}:
+        return len(set(map(len, values))) == 1 and all(
+            map(_are_sortable, zip(*values, strict=True))
+        )
     return not kinds or (len(kinds) == 1 and kinds <= _SORTABLE)
 
 
@@ -130,7 +141,7 @@ def _has_nan(pickled: bytes, numbers: Sequence[Any]) -> bool:
         end = begin + size * count
         if letter not in _SIZES or pickled[begin:end:size] != letter * count:
             listed = numbers[first : first + _LISTED]
-            if any(number != number for number in listed):
+            if [number for number in listed if number != number]:
                 return True
             end = begin + len(_pickle_of_plain(listed) or b"") - _HEAD - len(b"e.")
         elif letter == b"G":
@@ -230,6 +241,10 @@ class _Columns:
         else:
             self._update(b"".join(values))
 
+    def _made_of_arguments(self, values: Sequence[Any], depth: int) -> None:
+        """Dates, decimal numbers and such, by what they would be made of again."""
+        self._rows([value.__reduce_ex__(_REDUCE_PROTOCOL)[1] for value in values], depth)
+
     def _others(self, values: Sequence[Any], depth: int) -> None:
         self._update(b"".join(map(self._digest_of, values)))
 
@@ -241,7 +256,7 @@ class _Columns:
             self._read(list(chain.from_iterable(rows)), depth + 1)
 
     def _dicts(self, dicts: Sequence[dict[Any, Any]], depth: int) -> None:
-        if not _are_sortable(set(map(type, chain.from_iterable(dicts)))):
+        if not _are_sortable(list(chain.from_iterable(dicts))):
             self._update(b"?")
             self._others(dicts, depth)
             return
@@ -294,6 +309,11 @@ _CODES: dict[type, int] = {
     tuple: ord("t"),
     dict: ord("d"),
 }
+#: Types whose values are told by arguments alone, and do not change.
+_MADE_OF_ARGUMENTS = (date, datetime, time, timedelta, Decimal, Fraction)
+_CODES |= {kind: ord("A") + number for number, kind in enumerate(_MADE_OF_ARGUMENTS)}
+_REDUCE_PROTOCOL = 5
+
 _READERS: dict[int, Callable[[_Columns, Any, int], None]] = {
     _CODES[type(None)]: _Columns._nones,
     _CODES[bool]: _Columns._bools,
@@ -305,6 +325,7 @@ _READERS: dict[int, Callable[[_Columns, Any, int], None]] = {
     _CODES[tuple]: _Columns._rows,
     _CODES[dict]: _Columns._dicts,
     _OTHER: _Columns._others,
+    **{_CODES[kind]: _Columns._made_of_arguments for kind in _MADE_OF_ARGUMENTS},
 }
 #: For each code, a table that leaves that code 1, and all others 0.
 _ONLY = {code: bytes(int(other == code) for other in range(256)) for code in _READERS}

@@ -78,6 +78,7 @@ class GraphReview:
             is_suspect=last.is_suspect,
             is_open=last.is_open or self.is_open,
             is_lost=last.is_lost,
+            order=last.order,
         )
 
     # ---- one task
@@ -92,10 +93,17 @@ class GraphReview:
         indexes = dict.fromkeys(task.upstream)
         return [self.task_ids[index] for index in indexes if self.decided[index].is_suspect]
 
-    def refers_to_lost(self, task: Task, record: TaskRecord) -> bool:
-        """True if a value is lost that the task's result refers to: the result of a map does."""
-        is_map = record.result is not None and record.result.encoding is Encoding.MAP
-        return is_map and any(self.decided[index].is_lost for index in task.upstream)
+    def refers_to_lost(self, task: Task, record: TaskRecord, order: int) -> bool:
+        """True if the task's result may refer to a value that is lost: the result of a map refers to others.
+
+        So it does also where a task upstream was committed again since.
+
+        :param order: of the record.
+        """
+        if record.result is None or record.result.encoding is not Encoding.MAP:
+            return False
+        upstream = [self.decided[index] for index in task.upstream]
+        return any(one.is_lost or one.order > order for one in upstream)
 
     def fingerprints_of(self, task: Task, task_id: str, record: TaskRecord | None) -> Fingerprints:
         """What the task is made of now.

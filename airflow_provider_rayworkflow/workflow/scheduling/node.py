@@ -218,6 +218,14 @@ class TaskNode:
             node = node.creator
         return node
 
+    @property
+    def is_in_caught(self) -> bool:
+        """True if it belongs to a continuation whose exception was caught, or caught one."""
+        node: TaskNode | None = self
+        while node is not None and not node.is_caught:
+            node = node.creator
+        return node is not None
+
     def is_below(self, creator: TaskNode) -> bool:
         """True if it belongs to the continuation of that task, or to one that this leads to."""
         node = self.creator

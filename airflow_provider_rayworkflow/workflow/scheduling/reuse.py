@@ -69,6 +69,8 @@ class Reuse:
         self._records = {
             task_id: record for task_id, record in records.items() if task_id not in self._forgotten
         }
+        # As they were committed.
+        self._order = {task_id: number for number, task_id in enumerate(self._records)}
         self._known = None if rules.known is None else frozenset(rules.known)
         self._is_first = not (records or rules.lost)
         self._may_match = False
@@ -139,6 +141,7 @@ class Reuse:
         """Keep no records in memory that no task can need any more."""
         if not self._may_match:
             self._records.clear()
+            self._order.clear()
 
     # ---- deciding
 
@@ -206,10 +209,13 @@ class Reuse:
             )
         has_former = record is not None and record.graph is not None
         self._may_match |= has_former or decision.action is TaskAction.CHECKED
-        is_lost = task_id in self._rules.lost or (
-            record is not None and review.refers_to_lost(task, record)
-        )
-        review.decided.append(review.as_input(task, decision, now)._replace(is_lost=is_lost))
+        order = self._order.get(task_id, -1)
+        if record is None:
+            is_lost = task_id in self._rules.lost
+        else:
+            is_lost = review.refers_to_lost(task, record, order)
+        seen = review.as_input(task, decision, now)
+        review.decided.append(seen._replace(is_lost=is_lost, order=order))
         return None
 
     def _decide(
@@ -225,7 +231,7 @@ class Reuse:
             action, reason = review.judge(task, record, now, is_strict=on_change != "reuse")
             if task_id in self._rules.final:
                 action, reason = TaskAction.REUSED, "the workflow's output is of it"
-            if review.refers_to_lost(task, record):
+            if review.refers_to_lost(task, record, self._order[task_id]):
                 action, reason = TaskAction.RUNS, "a value that its result refers to is lost"
             if record.result is not None:
                 result = review.as_taken(record.result, task)

@@ -66,16 +66,7 @@ class Schedule:
 
     def is_needless(self, node: TaskNode) -> bool:
         """True if the task ended without a value, or an exception was caught by it or in its place."""
-        return node.has_no_value or (self._has_caught and self.is_caught(node))
-
-    def is_caught(self, node: TaskNode) -> bool:
-        """True if the task belongs to a continuation whose exception was caught, or caught one."""
-        current: TaskNode | None = node
-        while current is not None:
-            if current.is_caught:
-                return True
-            current = current.creator
-        return False
+        return node.has_no_value or (self._has_caught and node.is_in_caught)
 
     def take_ready(self) -> TaskNode | None:
         """The next task to start, now counted as running; None if no task is ready."""
@@ -149,12 +140,16 @@ class Schedule:
         if node.count_failure(failed):
             self.note(node)
             return FailureAction.RETRY
-        catcher = node.catcher if failed.cause.is_of_task else None
+        is_caught = failed.cause.is_of_task and self.begin_catch(node)
+        return FailureAction.CATCH if is_caught else FailureAction.FAIL
+
+    def begin_catch(self, node: TaskNode) -> bool:
+        """True if a task catches an exception of this one; by that, whatever fails beside it from now on."""
+        catcher = node.catcher
         if catcher is None or catcher.has_no_value:
-            return FailureAction.FAIL
-        # By this exception, whatever fails beside it until that is committed.
+            return False
         self._has_caught = catcher.is_caught = True
-        return FailureAction.CATCH
+        return True
 
     def ended_without_value(self, node: TaskNode, error: Result | None) -> list[TaskNode]:
         """A task failed for good, and that is committed, or it is not to run.

@@ -24,7 +24,8 @@ class TaskInput(NamedTuple):
     :ivar identity: of its result, ``""`` if that is not known yet.
     :ivar code: of a task that keeps no checkpoint: it counts for its dependents.
     :ivar is_suspect: its result may differ from that of the run before.
-    :ivar is_lost: its result is, or that of an item of the map that it gave.
+    :ivar is_lost: its result is, or one that this refers to.
+    :ivar order: where the record of its result stands among all, -1 without one.
     :ivar is_open: its result may differ also from what it was earlier in the same run or graph,
         because how tasks upstream end decides about it.
     """
@@ -37,6 +38,7 @@ class TaskInput(NamedTuple):
     is_suspect: bool = False
     is_open: bool = False
     is_lost: bool = False
+    order: int = -1
 
 
 def made_of(task: Task, task_id: str, literals: str, inputs: Sequence[TaskInput]) -> Fingerprints:

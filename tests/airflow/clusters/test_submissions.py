@@ -61,7 +61,7 @@ def a_graph_with_an_input():
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        ("nodes_in_a_list", "is a list; bind one more task"),
+        ("nodes_in_a_list", "is a list; give its nodes to one more task"),
         ("a_graph_with_an_input", "no argument was passed"),
     ],
 )

@@ -222,11 +222,11 @@ def generator():
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        (lambda: None, "None is a NoneType; pass what .bind"),
-        (lambda: [one.bind(), one.bind()], "is a list; bind one more task that takes its nodes"),
-        (lambda: (one.bind(),), "is a tuple; bind one more task"),
-        (lambda: {"a": one.bind()}, "is a dict; bind one more task"),
-        (lambda: {one.bind()}, "is a set; bind one more task"),
+        (lambda: None, "None is a NoneType; pass what a call of a @workflow.task gives"),
+        (lambda: [one.bind(), one.bind()], "is a list; give its nodes to one more task"),
+        (lambda: (one.bind(),), "is a tuple; give its nodes to one more task"),
+        (lambda: {"a": one.bind()}, "is a dict; give its nodes to one more task"),
+        (lambda: {one.bind()}, "is a set; give its nodes to one more task"),
         (lambda: one, "pass what its .bind"),
         (asynchronous, "must be a plain one, neither async nor a generator"),
         (generator, "must be a plain one, neither async nor a generator"),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import at_once
@@ -18,10 +20,12 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     CorruptedDataError,
     WorkflowExecutionError,
 )
+from airflow_provider_rayworkflow.workflow.model.codec import encode
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.model.stored_map import PIECE_ITEMS
 from airflow_provider_rayworkflow.workflow.scheduling.decision import TaskAction
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
+from airflow_provider_rayworkflow.workflow.storage.journal import JournalWriter
 from airflow_provider_rayworkflow.workflow.storage.keys import task_hash
 from airflow_provider_rayworkflow.workflow.storage.outline import read_outline
 from airflow_provider_rayworkflow.workflow.storage.snapshot import read_snapshot
@@ -236,12 +240,48 @@ def test_a_value_that_is_gone_is_no_failure_of_the_task_that_reads_it(workflows)
 
 
 def test_an_output_of_which_a_value_is_gone_is_made_again(workflows):
-    node = large.map([1, 2])
+    node, store = large.map([1, 2]), WorkflowStore(workflows.store)
     workflows.run(node, workflow_id="w")
-    for file in WorkflowStore(workflows.store).list_files("w"):
+    for file in store.list_files("w"):
         if file.task_hash == task_hash("large[1]"):
             workflows.store.delete([file.key])
     assert [value[0] for value in workflows.run(node, workflow_id="w")] == [1, 2]
+    assert read_snapshot(store, store.read_status("w")).output
+
+
+@pytest.mark.usefixtures("fresh")
+def test_a_map_that_a_crash_kept_from_being_made_again_is_made_again_later(workflows):
+    @workflow.task
+    def fails(values: Any) -> int:
+        effects.note("fails")
+        return len(values[1])
+
+    effects.broken.add("fails")
+    with pytest.raises(WorkflowExecutionError):
+        workflows.run(fails(large.map([1, 2])), workflow_id="w")
+    store = WorkflowStore(workflows.store)
+    record = store.read_status("w")
+    committed = read_snapshot(store, record).checkpoints.records
+    again = committed["large[1]"]._replace(task_id="large[1]")
+    for file in store.list_files("w"):
+        if file.task_hash == task_hash("large[1]"):
+            workflows.store.delete([file.key])
+    blob = store.values.write(
+        "w", epoch=record.epoch, task_id="large[1]", attempt=9, parts=encode(b"2" * LARGE).parts
+    )
+    JournalWriter(workflows.store, "w", record.epoch + 1).commit(
+        [again._replace(result=again.result._replace(blob=blob))]
+    )
+    effects.broken.clear()
+    assert workflows.resume("w") == LARGE
+
+
+def test_a_task_of_ray_takes_the_result(workflows):
+    @ray.remote
+    def added(values: Any, more: int) -> int:
+        return sum(values) + more
+
+    assert workflows.run(added.bind(square.map([1, 2]), square(3))) == 14
 
 
 def test_parts_of_the_result_may_be_taken(workflows):
@@ -460,6 +500,33 @@ def test_a_mended_function_runs_the_failed_items(workflows, tmp_path: Path):
     assert workflows.resume("w") == ["here"]
 
 
+_DAG_FILE = """
+from airflow_provider_rayworkflow import workflow
+
+@workflow.task
+def number(x):
+    if x == 2 and not {is_mended}:
+        raise ValueError("a bug")
+    return x * {factor}
+"""
+
+
+@pytest.mark.parametrize(
+    ("on_change", "expected"), [("reuse", [1, 20, 3]), ("rerun_changed", [10, 20, 30])]
+)
+def test_a_corrected_function_reaches_the_items(workflows, monkeypatch, on_change, expected):
+    def mapped(**source: Any) -> Any:
+        module = ModuleType("a_dag_file")
+        monkeypatch.setitem(sys.modules, "a_dag_file", module)
+        exec(compile(_DAG_FILE.format(**source), "a_dag_file.py", "exec"), vars(module))
+        return module.number.map([1, 2, 3])
+
+    with pytest.raises(WorkflowExecutionError, match="a bug"):
+        workflows.run(mapped(is_mended=False, factor=1), workflow_id="w", on_failure="finish")
+    node = mapped(is_mended=True, factor=10)
+    assert workflows.run(node, workflow_id="w", on_change=on_change) == expected
+
+
 @workflow.task
 def reads(path: str) -> str:
     if not Path(path).exists():
@@ -566,6 +633,38 @@ def test_an_item_fails_with_a_task_of_its_own_graph(workflows, runs):
     assert list(result.failed) == [1]
 
 
+def test_an_item_fails_with_the_map_that_it_has_made(workflows, runs):
+    runs.broken = {2, 3}
+
+    @workflow.task
+    def inner(values: list[int]) -> Any:
+        return total(runs.task.map(values, max_failed=1, max_concurrency=1))
+
+    result = workflows.run(
+        inner.map([[1, 2], [2, 3, 4], [5]], max_failed=1, max_concurrency=1), workflow_id="w"
+    )
+    assert list(result) == [1, 5]
+    assert "2 of the 3 items of note.map failed" in result.failed[1]
+    assert 4 not in runs.of
+    assert workflows.get_status("w") == "SUCCESSFUL"
+
+
+def test_a_task_catches_the_failure_of_the_map_that_it_has_made(workflows, runs):
+    runs.broken = {1, 2}
+
+    @workflow.task(catch_exceptions=True)
+    def tries() -> Any:
+        return total(runs.task.map([0, 1, 2, 3], max_failed=1, max_concurrency=1))
+
+    @workflow.task
+    def told(result: Any) -> str:
+        return str(result[1])
+
+    assert "2 of the 4 items" in workflows.run(told(tries()), workflow_id="w")
+    assert 3 not in runs.of
+    assert workflows.get_status("w") == "SUCCESSFUL"
+
+
 def test_a_failed_map_gives_its_error_to_what_takes_failures(workflows, runs):
     runs.broken = {0, 1}
 
@@ -613,6 +712,27 @@ def test_max_concurrency_holds_for_the_items_of_each_map(workflows):
     with at_once.of(3):
         assert workflows.run(busy.map(range(12), max_concurrency=3)) == list(range(12))
         assert at_once.most() == 3
+
+
+def test_an_item_that_waits_for_its_retry_leaves_its_place(workflows):
+    tries: list[int] = []
+
+    @workflow.task(retry=workflow.Retry(attempts=2, wait_initial=0))
+    def shaky(x: int) -> int:
+        tries.append(x)
+        if tries.count(x) == 1:
+            raise ValueError("once more")
+        return x
+
+    assert workflows.run(shaky.map([0, 1, 2], max_concurrency=1)) == [0, 1, 2]
+    assert sorted(tries) == [0, 0, 1, 1, 2, 2]
+
+
+def test_an_item_that_returns_a_graph_leaves_its_place(workflows):
+    assert [list(one) for one in workflows.run(row.map([2, 3], max_concurrency=1))] == [
+        [0, 1],
+        [0, 1, 4],
+    ]
 
 
 # ---- reduce and gather

@@ -244,6 +244,8 @@ names = {"a", "b", "c", "d", "e"}
 def task(x, known=frozenset(names)):
     return x in {"v", "w", "x", "y", "z"} or x in names or x in known
 value = {"names": names, "function": lambda x: x in {"p", "q", "r", "s"}}
+value["rows"] = [{name: n for name in names} | {"tags": {f"{n}", "a", 1}} for n in range(600)]
+value["many"] = set(map(str, range(1_000))), frozenset((name, 1) for name in names), [0.5] * 600
 print(fingerprints.of_value(value, replace=keep)[0], fingerprints.of_code(task, replace=keep))
 """
 

@@ -6,7 +6,9 @@ import copy
 import random
 import struct
 from collections.abc import Callable
-from datetime import date
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -85,7 +87,9 @@ LEAVES = st.sampled_from(
         *(
             1j,
             Ellipsis,
-            date(2026, 1, 1),
+            *(date(2026, 1, 1), datetime(2026, 1, 1), datetime(2026, 1, 1, tzinfo=UTC)),
+            *(datetime(2026, 1, 1, fold=1), time(1), timedelta(1), Fraction(1, 3), Fraction(1)),
+            *(Decimal("1.0"), Decimal("1.00"), Decimal("-0"), Decimal("NaN")),
             Odd([1]),
             frozenset({"a", "b", "c"}),
             frozenset({1, "a"}),
@@ -93,6 +97,7 @@ LEAVES = st.sampled_from(
     ]
 )
 KEYS = st.sampled_from(["a", "b", "ä", "\ud800", 1, 2, -1, b"a", 1.5, (1, "a"), None, True])
+PAIRS = st.sampled_from([(1, "a"), (1, "b"), (2, "a"), (True, "a"), ("a", 1), (1, "a", 1), ()])
 TEXTS = st.sampled_from(["a", "b", "c", "d"])
 LENGTHS = st.sampled_from([0, 1, 2, 31, 32, 33, 127, 128, 129, 300, 1_001])
 
@@ -103,6 +108,7 @@ def containers(parts: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
         st.lists(parts, max_size=4).map(tuple),
         st.dictionaries(KEYS, parts, max_size=4),
         st.dictionaries(TEXTS, parts, max_size=4),
+        st.dictionaries(PAIRS, parts, max_size=3),
         st.builds(lambda part, times: [part] * times, parts, LENGTHS),
         st.builds(lambda part, times: {f"{n}": part for n in range(times)}, parts, LENGTHS),
         st.builds(lambda part: Odd(part), parts),
@@ -168,7 +174,9 @@ RECORDS: list[Callable[[int], Any]] = [
     lambda n: [n / 7] * 150,
     lambda n: {str(n): n},
     lambda n: {n: {str(n): n}},
+    lambda n: {(n, "a"): n, (n, "b"): [n]},
     lambda n: date.fromordinal(n + 1),
+    lambda n: {"at": datetime(2026, 1, 1, tzinfo=UTC) + timedelta(n), "price": Decimal(n) / 7},
 ]
 
 
@@ -212,6 +220,9 @@ def test_nans_are_all_the_same():
 def test_the_order_of_large_sets_and_dicts_does_not_count(size: int):
     names = [f"n{n}" for n in range(size)]
     assert of(dict.fromkeys(names, 1)) == of(dict.fromkeys(reversed(names), 1))
+    pairs = [(n % 10, name) for n, name in enumerate(names)]
+    assert of(dict.fromkeys(pairs, 1)) == of(dict.fromkeys(reversed(pairs), 1))
+    assert of(set(pairs)) == of(set(reversed(pairs)))
     assert of(set(names)) == of(set(reversed(names)))
     assert of(set(names)) != of({*names, "another"})
     assert of(set(range(size))) == of(set(reversed(range(size))))

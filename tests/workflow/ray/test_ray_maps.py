@@ -40,6 +40,19 @@ def test_small_items_of_a_map_come_back_in_order(manager):
     assert list(workflow.run(square.map(range(1_500)))) == [x * x for x in range(1_500)]
 
 
+def test_a_map_of_one_item_may_run_in_one_worker(manager):
+    for _ in range(20):
+        assert workflow.run(sizes(large.map([1]))) == [LARGE]
+
+
+def test_a_task_of_ray_takes_the_result_inside_a_list(manager):
+    @ray.remote
+    def firsts(maps: list[Any]) -> list[int]:
+        return [ray.get(one)[0][0] for one in maps]
+
+    assert workflow.run(firsts.bind([large.map([7]), large.map([8, 9])])) == [7, 8]
+
+
 def test_the_result_may_go_to_a_plain_ray_task(manager):
     @ray.remote
     def count(values: Any) -> list[int]:
