@@ -378,6 +378,27 @@ def test_a_run_of_a_stored_graph_takes_and_keeps_nothing(workflows: InProcessWor
     assert entries(workflows.store) == []
 
 
+@pytest.mark.parametrize(("version", "kept"), [(None, 0), ("1", 1)], ids=["code", "version"])
+def test_tasks_of_a_stored_continuation_are_kept_by_their_version_only(
+    workflows: InProcessWorkflows, version: str | None, kept: int
+):
+    task = breaks.with_options(cache=workflow.Cache(version=version))
+
+    @workflow.task
+    def branch(x: int) -> Any:
+        return same(task(x))
+
+    effects.broken.add("breaks")
+    with pytest.raises(WorkflowExecutionError):
+        workflows.run(branch(1), workflow_id="first")
+    effects.broken.clear()
+    assert workflows.run(branch(1), workflow_id="first") == 1
+    effects.wait_until(lambda: len(entries(workflows.store)) >= kept)
+    assert len(entries(workflows.store)) == kept
+    assert workflows.run(branch(1), workflow_id="second") == 1
+    assert len(calls) == 3 - kept
+
+
 # ---- scopes
 
 
