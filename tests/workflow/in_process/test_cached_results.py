@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import runpy
 from collections import Counter
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import effects
@@ -206,6 +210,26 @@ def test_other_functions_of_the_same_version_are_other_tasks(workflows: InProces
     assert workflows.run(plus.with_options(version="1")(7)) == 7
 
 
+def test_functions_of_two_programs_are_other_tasks(workflows: InProcessWorkflows, tmp_path: Path):
+    program = """
+from airflow_provider_rayworkflow import workflow
+
+@workflow.task(cache=workflow.Cache(version="1"))
+def load(x):
+    return NUMBER * x
+
+print(workflow.run(load(2)))
+"""
+    printed = []
+    for name, number in (("one.py", "1"), ("two.py", "2"), ("one.py", "3")):
+        (tmp_path / name).write_text(program.replace("NUMBER", number))
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out):
+            runpy.run_path(str(tmp_path / name), run_name="__main__")
+        printed += [line for line in out.getvalue().splitlines() if line.isdigit()]
+    assert printed == ["2", "4", "2"]
+
+
 @pytest.mark.parametrize(
     ("first", "second"),
     [
@@ -352,6 +376,27 @@ def test_a_run_of_a_stored_graph_takes_and_keeps_nothing(workflows: InProcessWor
     effects.broken.clear()
     assert workflows.resume("first") == 1
     assert entries(workflows.store) == []
+
+
+@pytest.mark.parametrize(("version", "kept"), [(None, 0), ("1", 1)], ids=["code", "version"])
+def test_tasks_of_a_stored_continuation_are_kept_by_their_version_only(
+    workflows: InProcessWorkflows, version: str | None, kept: int
+):
+    task = breaks.with_options(cache=workflow.Cache(version=version))
+
+    @workflow.task
+    def branch(x: int) -> Any:
+        return same(task(x))
+
+    effects.broken.add("breaks")
+    with pytest.raises(WorkflowExecutionError):
+        workflows.run(branch(1), workflow_id="first")
+    effects.broken.clear()
+    assert workflows.run(branch(1), workflow_id="first") == 1
+    effects.wait_until(lambda: len(entries(workflows.store)) >= kept)
+    assert len(entries(workflows.store)) == kept
+    assert workflows.run(branch(1), workflow_id="second") == 1
+    assert len(calls) == 3 - kept
 
 
 # ---- scopes

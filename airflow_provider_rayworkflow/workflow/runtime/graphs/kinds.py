@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from airflow_provider_rayworkflow.workflow.authoring.limits import declared_limits
@@ -18,7 +19,7 @@ from airflow_provider_rayworkflow.workflow.model.graph import (
     DEFAULT_OPTIONS,
     TaskOptions,
 )
-from airflow_provider_rayworkflow.workflow.model.ids import default_task_id
+from airflow_provider_rayworkflow.workflow.model.ids import default_task_id, stable_module_name
 from airflow_provider_rayworkflow.workflow.runtime.graphs import options as ray_options
 from airflow_provider_rayworkflow.workflow.runtime.graphs.nodes import BoundCall
 
@@ -84,7 +85,22 @@ def cache_options_of(node: BoundCall, *, is_known: bool) -> CacheOptions | None:
             "the result of another task, or an input of the workflow. Leave key out: what it takes is "
             "compared by its content."
         )
-    return cache.to_options(name, cache.key_of(name, node._bound_args, node._bound_kwargs))
+    key = cache.key_of(name, node._bound_args, node._bound_kwargs)
+    return cache.to_options(_name_in_cache(node._body), key)
+
+
+def _name_in_cache(body: Callable[..., Any]) -> str:
+    """Module and name of a function; of one in a program, the program's file stands for the module.
+
+    Else functions of one name and version would be the same in all programs. A notebook has no file of its own.
+    """
+    name = default_task_id(body)
+    code = getattr(body, "__code__", None)
+    file = Path(code.co_filename) if code is not None else Path()
+    is_of_program = file.suffix == ".py" and not file.parent.name.startswith("ipykernel")
+    if stable_module_name(body) != "__main__" or not is_of_program:
+        return name
+    return f"{file.stem}{name.removeprefix('__main__')}"
 
 
 def is_keyed(options: Mapping[str, Any] | GivenOptions) -> bool:
