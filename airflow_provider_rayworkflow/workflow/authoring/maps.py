@@ -31,17 +31,19 @@ class MapNode(Call[MapResult[R]]):
     Give it to other tasks, or map over it.
     """
 
-    __slots__ = ("_mapped",)
+    __slots__ = ("_mapped", "_suffix")
 
     def __init__(
         self,
         body: Callable[..., Any],
         args: tuple[Any, ...],
-        name: str,
         mapped: TaskFunction[..., R],
+        suffix: str,
     ) -> None:
-        super().__init__(body, args, {}, map_tasks.internal_options(name, expands=True))
+        name = map_tasks.name_of(mapped.fn, mapped._options)
+        super().__init__(body, args, {}, map_tasks.internal_options(name + suffix, expands=True))
         self._mapped = mapped
+        self._suffix = suffix
 
     def reduce(self, function: TaskFunction[[Any], R], *, tree: int = TREE) -> Node[R]:
         """Combine the values to one, some at a time and in parallel.
@@ -61,7 +63,7 @@ class MapNode(Call[MapResult[R]]):
             function=map_tasks.Mapped(function.fn), name=name, options=function._options, tree=tree
         )
         body = map_tasks.expand_reduction
-        return cast("Node[R]", MapNode(body, (spec, self), f"{name}.reduce", function))
+        return cast("Node[R]", MapNode(body, (spec, self), function, ".reduce"))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -103,7 +105,7 @@ def mapped(
         items = list(items)  # a zip, for example, which is gone when it has been read
     if not isinstance(items, (Node, MapResult)):
         map_tasks.check_literal(spec, items)
-    return MapNode(map_tasks.expand, (spec, items, dict(fixed)), f"{spec.name}.map", task)
+    return MapNode(map_tasks.expand, (spec, items, dict(fixed)), task, ".map")
 
 
 def gather(nodes: Iterable[Node[R]] | Mapping[str, Node[R]]) -> Node[MapResult[R]]:

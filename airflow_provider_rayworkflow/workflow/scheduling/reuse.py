@@ -11,7 +11,7 @@ it gives another result is seen when it has one. Until then, the tasks that take
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from airflow_provider_rayworkflow.workflow.model.fingerprints import Comparison, compare
@@ -101,41 +101,38 @@ class Reuse:
         """Which tasks of a new continuation were tasks of the former one.
 
         By position and content; only tasks with a checkpoint, whose function, arguments and inputs are the
-        same. The tasks of a map by their names, and a map itself by its position, whatever they take now: that
-        is compared as for any other task.
+        same. Those with an item by their names, where the function is the same, and a map itself by its
+        position, whatever they take now: that is compared as for any other task. Of tasks with the same
+        name, the first is the first one of before, and so on.
 
-        :returns: their ids by position.
+        :returns: their ids by position, each once.
         """
         if former is None or former.graph is None:
             return {}
         before = continuation_of(former)
-        if any(task.item for task in before.tasks):
-            return self._match_items(former.task_ids, before, graph)
-        pairs = zip(graph.tasks, before.tasks, former.task_ids, strict=False)
-        return {
-            position: task_id
-            for position, (now, then, task_id) in enumerate(pairs)
-            if (now.name, now.upstream) == (then.name, then.upstream) and self._may_be(task_id, now)
-        }
+        places = {place: index for index, place in enumerate(_places(before))}
+        found = [places.get(place, -1) for place in _places(graph)]
+        is_same_function = _same_functions(before, graph)
+        matched = {}
+        for position, (task, index) in enumerate(zip(graph.tasks, found, strict=True)):
+            if index < 0:
+                continue
+            then, task_id = before.tasks[index], former.task_ids[index]
+            if task.item:
+                is_found = is_same_function(then, task) and self._may_be(task_id, task)
+            else:
+                upstream = tuple(found[other] for other in task.upstream)
+                is_found = (task.name, upstream) == (then.name, then.upstream)
+                is_found = is_found and self._may_be(task_id, task)
+            if is_found:
+                matched[position] = task_id
+        return matched
 
     def _may_be(self, task_id: str, task: Task) -> bool:
         record = self._records.get(task_id)
-        if record is not None and task.options.expands:
+        if record is not None and (task.options.expands or task.item):
             return _literals(record, task) is not Comparison.UNKNOWN
         return _is_same(record, task)
-
-    def _match_items(self, task_ids: Sequence[str], before: Graph, graph: Graph) -> dict[int, str]:
-        known = {
-            task.full_name: task_id
-            for task, task_id in zip(before.tasks, task_ids, strict=True)
-            if task.item and task_id in self._records
-        }
-        return {
-            position: task_id
-            for position, task in enumerate(graph.tasks)
-            if (task_id := known.get(task.full_name))
-            and _literals(self._records[task_id], task) is not Comparison.UNKNOWN
-        }
 
     def forget_records(self) -> None:
         """Keep no records in memory that no task can need any more."""
@@ -261,6 +258,23 @@ class Reuse:
         if task_id in self._rules.lost:
             return "its checkpoint is damaged"
         return "it has no checkpoint yet" if review.keeps(task) else "it keeps no checkpoint"
+
+
+def _places(graph: Graph) -> Iterator[tuple[str, int]]:
+    """Where a graph has each task: those with an item by their names, the others one after the other."""
+    seen: Counter[str] = Counter()
+    for task in graph.tasks:
+        name = task.full_name if task.item else ""
+        yield name, seen[name]
+        seen[name] += 1
+
+
+def _same_functions(before: Graph, graph: Graph) -> Callable[[Task, Task], bool]:
+    """Tells whether a task of the graph has the function of one before: of the same module and name."""
+    then, now = (
+        {known.blob: name for name, known in one.functions.items()} for one in (before, graph)
+    )
+    return lambda former, task: then.get(former.function) == now.get(task.function)
 
 
 def _literals(record: TaskRecord, task: Task) -> Comparison:

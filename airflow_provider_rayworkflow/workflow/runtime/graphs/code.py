@@ -76,6 +76,11 @@ class Functions:
             return code
         return fingerprints.combine(code, *(self._code(function) for function in named))
 
+    def digest(self, body: Any) -> str:
+        """``-`` and what tells a function from others of its module and name; ``""`` if that is not known."""
+        code = self._code(body).partition("@")[0]
+        return f"-{code[:8]}" if code else ""
+
     def name_met(self) -> None:
         """Note the functions of which tasks may make others: a resume puts them in the place of older ones."""
         packages = {_package_of(body) for body in self._indexes}

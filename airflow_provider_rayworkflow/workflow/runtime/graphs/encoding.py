@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 import inspect
 import threading
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -175,8 +175,8 @@ class _Encoder:
         self._children: dict[BoundCall, int] = {}  # of the node that is read, with their positions
         self._nests_values = False  # what it takes inside of containers are values, not references
         self._calls = frozenset(filter(None, (*_CALLS, ray_dag.call_type())))
-        #: By the names of functions, for each of these the kinds that it names.
-        self._named: defaultdict[str, defaultdict[Any, list[int]]]
+        #: By the names of functions, for each of these the kinds that it names, with what is behind it.
+        self._named: defaultdict[str, defaultdict[Any, list[tuple[int, str]]]]
         self._named = defaultdict(lambda: defaultdict(list))
         self._pickling = RefPickling(also=self._reduce)
         self._functions = Functions(self._blob, RefPickling(also=refuse_nodes_in_function))
@@ -333,7 +333,7 @@ class _Encoder:
         is_known = not (read.children or self._args or self._kwargs)
         cache = cache_options_of(node, is_known=is_known)
         return Task(
-            name=ours.get("task_id") or self._default_name(node),
+            name=self._name(node, ours.get("task_id")),
             named_by_author=bool(ours.get("task_id")),
             options=options_of(name, ours, rays, cache=cache),
             function=self._functions.index(body),
@@ -343,22 +343,33 @@ class _Encoder:
             code=self._functions.code_of_task(body, ours.get("version"), read.named),
         )
 
-    def _default_name(self, node: BoundCall) -> str:
-        """Of a function of ``@workflow.task`` its own name, unless another one has the same."""
-        if not isinstance(node, Call):
-            return default_task_id(node._body)
-        name = own_name(node._body)
-        self._named[name][node._body].append(len(self._kinds))
+    def _name(self, node: BoundCall, given: str | None) -> str:
+        """The author's name, or of a function of ``@workflow.task`` its own, unless another one has the same."""
+        function = node._body
+        if isinstance(node, MapNode):
+            function, given = node._mapped.fn, node._mapped._options.name and given
+        if given or not isinstance(node, Call):
+            return given or default_task_id(function)
+        suffix = node._suffix if isinstance(node, MapNode) else ""
+        name = own_name(function) + suffix
+        self._named[name][function].append((len(self._kinds), suffix))
         return name
 
     def _qualify_names(self) -> None:
-        """Put the module before names that several functions have: one must not take another's checkpoint."""
+        """Put the module before names that several functions have: one must not take another's checkpoint.
+
+        Functions made by one call or another of the same function have their code behind it, too.
+        """
         for functions in self._named.values():
             if len(functions) == 1:
                 continue
+            times = Counter(map(default_task_id, functions))
             for body, kinds in functions.items():
-                for index in kinds:
-                    self._kinds[index] = self._kinds[index]._replace(name=default_task_id(body))
+                name = default_task_id(body)
+                if times[name] > 1:
+                    name += self._functions.digest(body)
+                for index, suffix in kinds:
+                    self._kinds[index] = self._kinds[index]._replace(name=name + suffix)
 
     def _blob(self, content: bytes) -> int:
         return self._blobs.setdefault(content, len(self._blobs))
