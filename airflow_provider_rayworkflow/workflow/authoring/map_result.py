@@ -27,7 +27,8 @@ class MapResult(Sequence[T_co]):
     ``max_failed`` allows that, it has no values: :attr:`failed` names them.
 
     It can be read in a task that takes it, and where ``get_output`` has given it. A task may return it, as it
-    is and not inside something else; it is gone with the workflow that made it.
+    is and not inside something else; it is gone with the workflow that made it. So what ``get_output`` or
+    ``run`` gave is no argument or result of a task: ``list(result)`` is.
     """
 
     def __init__(self, stored: StoredMap, load: LoadResult) -> None:
@@ -101,6 +102,18 @@ class MapResult(Sequence[T_co]):
         return _restored, (self.to_bytes(), self._load)
 
     # ---- for the runtime
+
+    def check_own(self) -> None:
+        """Return if the values are those of the workflow itself that goes on with it.
+
+        :raises TypeError: for what ``get_output`` gave: its values go with another workflow.
+        """
+        if owner := getattr(self._load, "workflow_id", ""):
+            raise TypeError(
+                f"The result of a map of workflow {owner!r} is no argument or result of a task: its values are "
+                "stored with that workflow and gone with it. Pass or return list(result), or the values that "
+                "are needed."
+            )
 
     @property
     def content(self) -> str:

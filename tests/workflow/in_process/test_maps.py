@@ -302,6 +302,49 @@ def test_a_task_that_puts_the_result_into_something_is_told_the_remedy(workflows
         workflows.run(wrapped(square.map([1])))
 
 
+def test_the_result_of_another_workflow_is_refused_with_the_remedy(workflows):
+    result = workflows.run(large.map({"a": 1}), workflow_id="other")
+    nodes = [total(result), total([result]), listed.map(result), listed(lambda: result)]
+
+    @workflow.task
+    def uses(value: int) -> Any:
+        return result[value]
+
+    nodes.append(uses(0))
+    for node in nodes:
+        with pytest.raises(
+            TypeError, match=r"map of workflow 'other' is no argument.*list\(result\)"
+        ):
+            workflows.run(node, workflow_id="w")
+    assert workflows.list_all() == [("other", WorkflowStatus.SUCCESSFUL)]
+    assert workflows.run(listed(list(result)), workflow_id="w") == [bytes([1]) * LARGE]
+
+
+@workflow.task
+def returns_another(workflow_id: str, *, is_in_graph: bool) -> Any:
+    result = workflow.get_output(workflow_id)
+    return listed(result) if is_in_graph else result
+
+
+@pytest.mark.parametrize("is_in_graph", [True, False], ids=["in its graph", "as it is"])
+def test_a_task_that_returns_the_result_of_another_workflow_is_told_the_remedy(
+    workflows, is_in_graph
+):
+    workflows.run(large.map({"a": 1}), workflow_id="other")
+    with pytest.raises(WorkflowExecutionError, match=r"workflow 'other'.*list\(result\)"):
+        workflows.run(returns_another("other", is_in_graph=is_in_graph), workflow_id="w")
+
+
+def test_the_values_of_another_workflow_that_are_maps_themselves_are_refused(workflows):
+    @workflow.task
+    def maps(count: int) -> Any:
+        return large.map([count])
+
+    result = workflows.run(maps.map([1]), workflow_id="other")
+    with pytest.raises(TypeError, match="map of workflow 'other'"):
+        workflows.run(listed(result[0]), workflow_id="w")
+
+
 def test_a_task_may_give_the_result_to_the_graph_that_it_returns(workflows):
     @workflow.task
     def decide(values: Any) -> Any:

@@ -261,6 +261,7 @@ class _Encoder:
         if isinstance(obj, ray.ObjectRef) and _is_node(node := self._refs.behind(obj)):
             return nested_input, (self._position(node),)
         if isinstance(obj, MapResult):
+            obj.check_own()
             return map_argument, (obj.to_bytes(),)
         if isinstance(obj, Mapped):
             return mapped_function, (self._functions.pickled(obj.function),)

@@ -86,8 +86,12 @@ def refuse_nodes(obj: Any) -> Any:
 def refuse_nodes_in_function(obj: Any) -> Any:
     """Keep a node from being stored with the code of a function that uses it: there, it has no value.
 
-    :raises TypeError: for a node.
+    So the result of a map of another workflow.
+
+    :raises TypeError: for these.
     """
+    if isinstance(obj, MapResult):
+        obj.check_own()
     if is_graph(obj):
         raise TypeError(
             f"it uses {obj!s:.100}, which has no value where the function runs. Pass it to the task "

@@ -33,12 +33,13 @@ class Reply:
     So the manager never loads a value, and no process has to stand in between.
     """
 
-    def __init__(self, uri: str, result: Result) -> None:
+    def __init__(self, uri: str, workflow_id: str, result: Result) -> None:
         self._uri = uri
+        self._workflow_id = workflow_id
         self._result = result
 
     def __reduce__(self) -> Any:
-        return _load, (self._uri, self._result)
+        return _load, (self._uri, self._workflow_id, self._result)
 
 
 def reply(uri: str, output: Output, *, was_waiting: bool) -> Reply:
@@ -52,17 +53,17 @@ def reply(uri: str, output: Output, *, was_waiting: bool) -> Reply:
     """
     if output.result is None:
         raise _error(output, _PickledCause(output), was_waiting=was_waiting)
-    return Reply(uri, output.result)
+    return Reply(uri, output.workflow_id, output.result)
 
 
-def _load(uri: str, result: Result) -> Any:
+def _load(uri: str, workflow_id: str, result: Result) -> Any:
     if result.ref is not None:
         try:
             return wrapped(result.form, ray.get(result.ref))
         except RayError:
             if result.blob is None:
                 raise
-    return load_result(store_at(uri), result)
+    return load_result(store_at(uri), result, workflow_id=workflow_id)
 
 
 def _error(output: Output, cause: BaseException, *, was_waiting: bool) -> Exception:

@@ -29,7 +29,13 @@ OnError = Callable[[StorageError], None]
 class Load(Protocol):
     """Loads the value of a result from a store, and tells errors of the storage."""
 
-    def __call__(self, store: WorkflowStore, result: Result, on_error: OnError | None) -> Any: ...
+    def __call__(
+        self,
+        store: WorkflowStore,
+        result: Result,
+        on_error: OnError | None,
+        workflow_id: str,
+    ) -> Any: ...
 
 
 class MapLoader:
@@ -37,6 +43,7 @@ class MapLoader:
 
     :param load: loads one result.
     :param on_error: told each error of the storage before it is raised.
+    :ivar workflow_id: the workflow whose output it is, for a caller; ``""`` for what a task takes.
     """
 
     def __init__(
@@ -46,7 +53,9 @@ class MapLoader:
         *,
         location: str | None = None,
         on_error: OnError | None = None,
+        workflow_id: str = "",
     ) -> None:
+        self.workflow_id = workflow_id
         self._store = store
         self._load = load
         self._location = location or current_location()
@@ -54,7 +63,7 @@ class MapLoader:
 
     def __call__(self, result: Result) -> Any:
         try:
-            return self._load(self._store, result, self._on_error)
+            return self._load(self._store, result, self._on_error, self.workflow_id)
         except StorageError as exc:
             if self._on_error is not None:
                 self._on_error(exc)
@@ -66,32 +75,35 @@ class MapLoader:
                 "The result of a map can't be pickled here: its values are read from the storage, which the "
                 "reader would not know. Pass list(result), or the values that are needed."
             )
-        return _loader_at, (self._location, self._load)
+        return _loader_at, (self._location, self._load, self.workflow_id)
 
 
-def _loader_at(location: str, load: Load) -> MapLoader:
-    return MapLoader(store_at(location), load, location=location)
+def _loader_at(location: str, load: Load, workflow_id: str) -> MapLoader:
+    return MapLoader(store_at(location), load, location=location, workflow_id=workflow_id)
 
 
 def restored(
-    store: WorkflowStore, result: Result, load: Load, on_error: OnError | None
+    store: WorkflowStore, result: Result, load: Load, on_error: OnError | None, workflow_id: str
 ) -> MapResult[Any]:
     """The result of a map from its stored form.
 
-    :param load: and ``on_error``: of :class:`MapLoader`.
+    :param load: and ``on_error``, ``workflow_id``: of :class:`MapLoader`.
     :raises StorageError: when it is missing or damaged.
     """
     data = result.inline
     if data is None and result.blob is not None:
         data = bytes(store.values.read(result.blob))
-    return MapResult(StoredMap.from_bytes(data or b""), MapLoader(store, load, on_error=on_error))
+    loader = MapLoader(store, load, on_error=on_error, workflow_id=workflow_id)
+    return MapResult(StoredMap.from_bytes(data or b""), loader)
 
 
 def as_stored(value: StoredMap | MapResult[Any]) -> Encoded:
     """The stored form of the result of a map.
 
-    :raises TypeError: where a value of it has no checkpoint.
+    :raises TypeError: where a value of it has no checkpoint, or it is of another workflow.
     """
+    if isinstance(value, MapResult):
+        value.check_own()
     data = value.to_bytes()
     return Encoded(encoding=Encoding.MAP, parts=(data,), size=len(data))
 

@@ -313,15 +313,20 @@ def _load_inputs(
 
 
 def load_result(
-    store: WorkflowStore, result: Result, on_error: map_values.OnError | None = None
+    store: WorkflowStore,
+    result: Result,
+    on_error: map_values.OnError | None = None,
+    workflow_id: str = "",
 ) -> Any:
     """The value of a result, from its bytes or from the storage.
 
     :param on_error: told errors of the storage when the result of a map is read later.
+    :param workflow_id: the workflow whose output it is, for a caller.
     :raises StorageError: when it is missing or damaged.
     """
     if result.encoding is Encoding.MAP:
-        return wrapped(result.form, map_values.restored(store, result, load_result, on_error))
+        found = map_values.restored(store, result, load_result, on_error, workflow_id)
+        return wrapped(result.form, found)
     if result.inline is not None:
         return wrapped(result.form, decode(result.encoding, result.inline))
     if result.blob is not None:
