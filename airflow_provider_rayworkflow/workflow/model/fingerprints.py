@@ -12,29 +12,38 @@ part counts by what it is:
   counts in the fingerprint of the task's code.
 
 Code is bytecode, without line numbers, comments and docstrings, with default values, closures, and
-of the globals that it names: functions and classes of the same package, and constants. Bytecode
-differs between versions of Python, so a fingerprint of code is compared within one version only.
+of the globals that it names: functions and classes of the same package, also behind a cache, a
+``partial`` or a module, and constants. Bytecode differs between versions of Python, so a fingerprint
+of code is compared within one version only.
 """
 
 from __future__ import annotations
 
 import builtins
 import copyreg
-import dis
 import functools
 import hashlib
-import inspect
 import pickle
 import sys
 import types
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 from cloudpickle.cloudpickle import CloudPickler
 
 from airflow_provider_rayworkflow.workflow.model import plain_values
+from airflow_provider_rayworkflow.workflow.model.code_parts import (
+    CODE_TYPES,
+    PLAIN,
+    constants,
+    global_names,
+    is_constant,
+    is_of_module,
+    names_in,
+    wrapped,
+)
 from airflow_provider_rayworkflow.workflow.model.ids import stable_module_name
 from airflow_provider_rayworkflow.workflow.model.tables import by_values
 
@@ -82,7 +91,8 @@ def of_text(text: str) -> str:
 def of_value(value: Any, *, replace: Replace) -> tuple[str, list[Any]]:
     """The fingerprint of a value, ``""`` if it has parts that can't be told apart from others.
 
-    :returns: with the functions and classes in it that count by their name only.
+    :returns: with the functions and classes in it that count by their name only, and an
+        :class:`InstanceOf` for each class of its objects.
     """
     walk = _Walk(replace, roots=None)
     return walk.fingerprint(value), walk.named
@@ -101,6 +111,12 @@ class Known:
     """What a value counts by, if ``replace`` knows it already."""
 
     digest: bytes
+
+
+class InstanceOf(NamedTuple):
+    """Tells of a value that it has objects of a class: their methods are code of who calls them."""
+
+    cls: type
 
 
 def of_scalar(value: Any) -> bytes:
@@ -157,8 +173,7 @@ class _NoFingerprint(Exception):
 
 
 _PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
-_PLAIN = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis), type(NotImplemented))
-_TYPES = {kind: b"%d:%b" % (len(kind.__name__), kind.__name__.encode()) for kind in _PLAIN}
+_TYPES = {kind: b"%d:%b" % (len(kind.__name__), kind.__name__.encode()) for kind in PLAIN}
 _IGNORED_IN_CLASSES = frozenset(
     {"__module__", "__dict__", "__weakref__", "__doc__", "__qualname__", "__firstlineno__"}
     | {"__static_attributes__", "__annotations__", "__annotate__", "__dataclass_fields__"}
@@ -182,6 +197,7 @@ class _Walk:
         self._open: dict[int, int] = {}
         self._has_bytecode = False
         self._is_root = True
+        self._classes: set[type] = set()
         self.named: list[Any] = []
 
     def fingerprint(self, value: Any) -> str:
@@ -204,7 +220,7 @@ class _Walk:
 
     def _digest(self, value: Any) -> bytes:
         kind = type(value)
-        if kind in _PLAIN:
+        if kind in PLAIN:
             return of_scalar(value)
         key = id(value)
         if key in self._done:
@@ -258,11 +274,14 @@ class _Walk:
             case types.CellType():
                 return self._cell(value)
             case staticmethod() | classmethod():
-                return _hash(type(value).__name__.encode(), self._digest(value.__func__))
+                return _hash(type(value).__name__.encode(), self._global(value.__func__))
+            case functools._lru_cache_wrapper():
+                return _hash(b"cached", self._digest(value.__wrapped__))
             case property():
                 parts = (value.fget, value.fset, value.fdel)
                 return _hash(b"property", *(self._digest(part) for part in parts))
             case set() | frozenset():
+                self._note_class(type(value))
                 state = getattr(value, "__dict__", None) or None
                 return self._of(type(value), b"set", self._unordered(value), self._digest(state))
             case bytearray() | memoryview() | pickle.PickleBuffer():
@@ -287,6 +306,7 @@ class _Walk:
     def _object(self, value: Any) -> bytes:
         """An object by what pickle would make it of."""
         reduced = _reduce(value)
+        self._note_class(type(value))
         if isinstance(reduced, str):
             return _hash(b"global", stable_module_name(value).encode(), reduced.encode())
         make, args, state, items, pairs = (*reduced, None, None, None)[:5]
@@ -301,6 +321,11 @@ class _Walk:
             self._digest(list(items or ())),
             self._pairs(pairs or ()),
         )
+
+    def _note_class(self, cls: type) -> None:
+        if cls not in self._classes and cls.__module__ != "builtins":
+            self._classes.add(cls)
+            self.named.append(InstanceOf(cls))
 
     # ---- code
 
@@ -334,7 +359,7 @@ class _Walk:
             code.co_code,
             code.co_exceptiontable,
             repr((counts, names)).encode(),
-            *map(self._digest, _constants(code)),
+            *map(self._digest, constants(code)),
         )
 
     def _cell(self, cell: types.CellType) -> bytes:
@@ -346,28 +371,61 @@ class _Walk:
 
     def _globals(self, code: types.CodeType, namespace: dict[str, Any]) -> bytes:
         parts = []
-        for name in sorted(set(_global_names(code))):
+        seen: set[str] = set()
+        for name in sorted(set(global_names(code))):
             if name in namespace:
-                parts.append(_hash(name.encode(), self._global(namespace[name])))
+                value = namespace[name]
+                if isinstance(value, types.ModuleType) and self._is_of_roots(value):
+                    part = self._module(value, set(names_in(code)), seen)
+                else:
+                    part = self._global(value)
+                parts.append(_hash(name.encode(), part))
             elif not hasattr(builtins, name):
                 parts.append(_hash(name.encode(), b"missing"))
         return _hash(*parts)
+
+    def _module(self, module: types.ModuleType, names: set[str], seen: set[str]) -> bytes:
+        """A module of the same package, by what code that names it may use of it.
+
+        :param names: all names in the code: which of them are of the module is not seen there.
+        :param seen: modules that count already, by name.
+        """
+        parts = [stable_module_name(module).encode()]
+        if module.__name__ in seen:
+            return _hash(b"module", *parts)
+        seen.add(module.__name__)
+        for name in sorted(names & vars(module).keys()):
+            value = vars(module)[name]
+            is_followed = isinstance(value, types.ModuleType) and self._is_of_roots(value)
+            part = self._module(value, names, seen) if is_followed else self._global(value)
+            parts.append(_hash(name.encode(), part))
+        return _hash(b"module", *parts)
 
     def _global(self, value: Any) -> bytes:
         replaced = self._replace(value)
         if replaced is not NotImplemented:
             value = replaced
-        is_code = isinstance(value, (types.FunctionType, type, types.ModuleType))
-        if is_code or _is_constant(value):
+        if isinstance(value, CODE_TYPES) or is_of_module(value) or is_constant(value):
             return self._digest(value)
+        if isinstance(value, (functools.partial, functools.partialmethod)):
+            given = [*value.args, *value.keywords, *value.keywords.values()]
+            parts = [self._global(value.func), *map(self._given, given)]
+            return _hash(b"partial", _name_of(type(value)).encode(), *parts)
+        if isinstance(value, types.MethodType):
+            return _hash(b"method", self._global(value.__func__), self._global(value.__self__))
+        if (inner := wrapped(value)) is not None:
+            return _hash(b"wrapped", _name_of(type(value)).encode(), self._global(inner))
         # What may change while the program runs is not what its author wrote.
         return _hash(b"variable", _name_of(type(value)).encode())
+
+    def _given(self, value: Any) -> bytes:
+        """An argument that is part of the code."""
+        is_container = type(value) in (list, tuple, dict, set)
+        return self._digest(value) if is_container else self._global(value)
 
     def _class(self, cls: type) -> bytes:
         members = [
             _hash(name.encode(), self._global(member))
-            if not isinstance(member, (staticmethod, classmethod, property))
-            else _hash(name.encode(), self._digest(member))
             for name, member in sorted(vars(cls).items())
             if name not in _IGNORED_IN_CLASSES
         ]
@@ -419,38 +477,6 @@ def _reduce(value: Any) -> Any:
     if not isinstance(reduced, (str, tuple)):
         raise _NoFingerprint(value)
     return reduced
-
-
-def _constants(code: types.CodeType) -> Iterator[Any]:
-    constants = code.co_consts
-    if _has_docstring(code):
-        yield None
-        constants = constants[1:]
-    yield from constants
-
-
-def _has_docstring(code: types.CodeType) -> bool:
-    if not code.co_consts or not isinstance(code.co_consts[0], str):
-        return False
-    if sys.version_info >= (3, 13):
-        return bool(code.co_flags & inspect.CO_HAS_DOCSTRING)
-    # Before, the first constant of a function is its docstring, or None.
-    return bool(code.co_flags & inspect.CO_NEWLOCALS) and not code.co_name.startswith("<")
-
-
-def _global_names(code: types.CodeType) -> Iterator[str]:
-    for instruction in dis.get_instructions(code):
-        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
-            yield instruction.argval
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _global_names(constant)
-
-
-def _is_constant(value: Any) -> bool:
-    if isinstance(value, (tuple, frozenset)):
-        return all(map(_is_constant, value))
-    return isinstance(value, (*_PLAIN, Enum))
 
 
 def _name_of(value: Any) -> str:

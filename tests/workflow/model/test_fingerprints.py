@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 import os
 import subprocess
 import sys
@@ -18,7 +19,12 @@ import pandas as pd
 import pytest
 
 from airflow_provider_rayworkflow.workflow.model import fingerprints
-from airflow_provider_rayworkflow.workflow.model.fingerprints import Comparison, combine, compare
+from airflow_provider_rayworkflow.workflow.model.fingerprints import (
+    Comparison,
+    InstanceOf,
+    combine,
+    compare,
+)
 
 
 def keep(value):
@@ -191,6 +197,120 @@ def test_code_that_does_something_else_is_another(old: str, new: str):
     assert old in FIRST
     before, after = code(module(FIRST).task), code(module(FIRST.replace(old, new)).task)
     assert compare(before, after) is Comparison.CHANGED
+
+
+BEHIND = """
+import functools
+import types
+import operator
+
+def doubled(x, y=0, *, options=()):
+    return x * 2
+
+class Scale:
+    def __init__(self, factor=2):
+        self.factor = factor
+    def applied(self, x):
+        return x * self.factor
+
+class Steps:
+    @functools.cached_property
+    def first(self):
+        return 1
+    @functools.lru_cache
+    def second(self):
+        return 2
+    @staticmethod
+    @functools.cache
+    def third():
+        return 3
+    def fourth(self, x):
+        return 4 + x
+    fifth = functools.partialmethod(fourth, 5)
+
+class Decorated:
+    def __init__(self, function):
+        functools.update_wrapper(self, function)
+    def __call__(self):
+        return self.__wrapped__()
+
+@Decorated
+def decorated():
+    return 6
+
+@functools.lru_cache(maxsize=None)
+def cached():
+    return 7
+
+preset = functools.partial(doubled, 8, options=[9])
+bound = Scale().applied
+chosen = operator.add
+common = types.ModuleType("pipeline.common")
+common.deep = types.ModuleType("pipeline.common.deep")
+common.deep.common = common
+exec("def h():\\n    return 10\\ndef unused():\\n    return 11", vars(common.deep))
+
+def task(x, steps=Steps):
+    return [common.deep.h() for _ in "a"], preset(), bound(1), cached(), decorated(), chosen(1, 2)
+"""
+
+
+def test_code_behind_caches_partials_and_modules_is_the_same_in_two_imports():
+    assert code(module(BEHIND).task) == code(module(BEHIND).task) != ""
+    other = module(BEHIND.replace("return 11", "return 12"))  # the task does not name it
+    assert code(module(BEHIND).task) == code(other.task)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("return x * 2", "return x * 3"),
+        ("doubled, 8", "doubled, 80"),
+        ("options=[9]", "options=[90]"),
+        ("return x * self.factor", "return x + self.factor"),
+        ("return 6", "return 60"),
+        ("return 7", "return 70"),
+        ("operator.add", "operator.sub"),
+        ("return 10", "return 100"),
+    ],
+)
+def test_code_behind_caches_partials_and_modules_counts(old: str, new: str):
+    assert old in BEHIND
+    before, after = (code(module(source).task) for source in (BEHIND, BEHIND.replace(old, new)))
+    assert compare(before, after) is Comparison.CHANGED
+
+
+@pytest.mark.parametrize("number", ["1", "2", "3", "4", "5"])
+def test_members_of_a_class_behind_caches_and_partials_count(number: str):
+    old = "fourth, 5" if number == "5" else f"return {number}"
+    changed = module(BEHIND.replace(old, f"{old}0"))
+    assert compare(code(module(BEHIND).Steps), code(changed.Steps)) is Comparison.CHANGED
+
+
+def test_a_function_behind_a_cache_in_a_closure_counts():
+    def make(number):
+        @functools.cache
+        def inner():
+            return number
+
+        return lambda: inner()
+
+    assert code(make(1)) == code(make(1))
+    assert code(make(1)) != code(make(2))
+
+
+def test_many_modules_that_import_each_other_are_looked_at_once():
+    modules = {f"m{number}": types.ModuleType(f"pipeline.m{number}") for number in range(30)}
+    for one in modules.values():
+        vars(one).update(modules)
+    task = module("def task():\n    return " + ", ".join(modules)).task
+    task.__globals__.update(modules)
+    assert code(task) != ""
+
+
+def test_the_classes_of_objects_among_arguments_are_reported():
+    _, named = fingerprints.of_value([Point(1, set()), [Point(2, set())]], replace=keep)
+    assert named == [InstanceOf(Point)]
 
 
 def test_the_name_that_airflow_gives_a_dag_file_does_not_matter():

@@ -62,19 +62,23 @@ class Functions:
             self._pickled[body] = pickled
         return self._pickled[body]
 
-    def code_of_task(self, body: Any, version: str | None, named: Sequence[Any]) -> str:
+    def code_of_task(
+        self, body: Any, version: str | None, named: Sequence[Any], also: Sequence[Any] = ()
+    ) -> str:
         """The fingerprint of a task's code.
 
         :param version: what the author gave in place of the code.
         :param named: functions among its arguments, which count in them by their name only.
+        :param also: functions that count whatever the version is: that of a task of ours is not the author's.
         """
         code = self._code(body, version)
         if body.__qualname__ and "<" not in body.__qualname__:
             name = default_task_id(body)
             self.named.setdefault(name, NamedFunction(blob=self.index(body), code=code))
-        if version is not None or not named:
+        counted = also if version is not None else (*named, *also)
+        if not counted:
             return code
-        return fingerprints.combine(code, *(self._code(function) for function in named))
+        return fingerprints.combine(code, *(self._code(function) for function in counted))
 
     def digest(self, body: Any) -> str:
         """``-`` and what tells a function from others of its module and name; ``""`` if that is not known."""
@@ -117,6 +121,21 @@ class Functions:
                 self._met[obj._function] = ours.get("version")
                 return obj._function
         return NotImplemented
+
+
+def counted_in(body: Any, named: Sequence[Any]) -> list[Any]:
+    """The functions and classes among a task's arguments whose code counts in the task's own.
+
+    Those that are arguments do, and the classes of objects that are of the task's package.
+    """
+    package = _package_of(body)
+    found = []
+    for other in named:
+        if not isinstance(other, fingerprints.InstanceOf):
+            found.append(other)
+        elif _package_of(other.cls) == package:
+            found.append(other.cls)
+    return found
 
 
 def _package_of(function: Any) -> str:

@@ -14,13 +14,14 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, NamedTuple, cast
 
 import ray
 from ray.remote_function import RemoteFunction
 
 from airflow_provider_rayworkflow.workflow.authoring.map_result import MapResult
-from airflow_provider_rayworkflow.workflow.authoring.map_tasks import Mapped
+from airflow_provider_rayworkflow.workflow.authoring.map_tasks import Mapped, hold
 from airflow_provider_rayworkflow.workflow.authoring.maps import MapNode
 from airflow_provider_rayworkflow.workflow.authoring.node import Call, ItemCall, Node, Part
 from airflow_provider_rayworkflow.workflow.authoring.task import TaskFunction
@@ -39,7 +40,7 @@ from airflow_provider_rayworkflow.workflow.model.graph import (
 from airflow_provider_rayworkflow.workflow.model.ids import default_task_id, own_name
 from airflow_provider_rayworkflow.workflow.runtime.graphs import options as ray_options
 from airflow_provider_rayworkflow.workflow.runtime.graphs import ray_dag
-from airflow_provider_rayworkflow.workflow.runtime.graphs.code import Functions
+from airflow_provider_rayworkflow.workflow.runtime.graphs.code import Functions, counted_in
 from airflow_provider_rayworkflow.workflow.runtime.graphs.environments import (
     current_environment,
     with_environment,
@@ -123,13 +124,14 @@ class _Form:
     :ivar keywords: the names of the last arguments.
     :ivar retryable: the exceptions that the author wants retried; None for all.
     :ivar is_keyed: each has a cache key of its own.
-    :ivar kinds: of their tasks, by the places of plain arguments, None for pickled ones.
+    :ivar kinds: of their tasks, by the places of plain arguments, None for pickled ones, and the
+        functions and classes in these.
     """
 
     keywords: tuple[str, ...]
     retryable: tuple[type[BaseException], ...] | None
     is_keyed: bool = False
-    kinds: dict[tuple[int, ...] | None, int] = field(default_factory=dict)
+    kinds: dict[tuple[Any, ...], int] = field(default_factory=dict)
 
 
 class ReadCall(NamedTuple):
@@ -139,7 +141,7 @@ class ReadCall(NamedTuple):
     :ivar places: of plain arguments, see :class:`Shape`; None for pickled ones.
     :ivar children: the nodes that it takes, in the order of their positions.
     :ivar literals: the fingerprint of what was pickled.
-    :ivar named: functions that count in it by their name only.
+    :ivar named: functions that count in it by their name only, and classes of objects.
     """
 
     form: _Form
@@ -173,6 +175,7 @@ class _Encoder:
         self._blobs: dict[bytes, int] = {}
         self._signatures: dict[Any, inspect.Signature] = {}
         self._children: dict[BoundCall, int] = {}  # of the node that is read, with their positions
+        self._held: dict[BoundCall, Sequence[Any]] = {}  # functions in what all items of a map take
         self._nests_values = False  # what it takes inside of containers are values, not references
         self._calls = frozenset(filter(None, (*_CALLS, ray_dag.call_type())))
         #: By the names of functions, for each of these the kinds that it names, with what is behind it.
@@ -185,9 +188,10 @@ class _Encoder:
         rows: list[Row] = []
         for node, read, upstream in in_order(last, self.read):
             form, arguments, places, _, literals, named = read
-            kind = None if named or form.is_keyed else form.kinds.get(places)
+            alike = (places, *map(_id_of, named))
+            kind = None if form.is_keyed else form.kinds.get(alike)
             if kind is None:
-                kind = self._add_kind(node, read)
+                kind = form.kinds[alike] = self._add_kind(node, read)
             given = self._blob(arguments) if isinstance(arguments, bytes) else arguments
             item = node._item if type(node) is ItemCall else ""
             rows.append(row_of(kind, given, upstream, literals, item))
@@ -317,20 +321,15 @@ class _Encoder:
 
     def _add_kind(self, node: BoundCall, read: ReadCall) -> int:
         """The index of what the node's task has in common with others."""
-        index = len(self._kinds)
         self._kinds.append(self._kind(node, read))
-        if not read.named:
-            read.form.kinds[read.places] = index
-        return index
+        return len(self._kinds) - 1
 
     def _kind(self, node: BoundCall, read: ReadCall) -> Task:
         body = node._body
         ours, rays = ray_options.split(node._bound_options)
         check_num_returns(body, rays.pop("num_returns", None))
         name = ours.get("task_id") or default_task_id(body)
-        if isinstance(node, MapNode):  # a resume puts the function of then in its items' place
-            items_version = node._mapped._options.workflow.get("version")
-            self._functions.code_of_task(node._mapped.fn, items_version, ())
+        named, also = self._functions_in(node, read)
         is_known = not (read.children or self._args or self._kwargs)
         cache = cache_options_of(node, is_known=is_known)
         return Task(
@@ -341,8 +340,22 @@ class _Encoder:
             shape=Shape(read.places, read.form.keywords) if read.places else Shape(),
             ray_options=self._blob(dumps(rays)) if rays else -1,
             shown_options={key: shown_option(key, value) for key, value in rays.items()},
-            code=self._functions.code_of_task(body, ours.get("version"), read.named),
+            code=self._functions.code_of_task(body, ours.get("version"), named, also),
         )
+
+    def _functions_in(self, node: BoundCall, read: ReadCall) -> tuple[Sequence[Any], Sequence[Any]]:
+        """Functions among a call's arguments whose code counts, and those that do in a task of ours."""
+        if isinstance(node, MapNode):  # a resume puts the function of then in its items' place
+            body = node._mapped.fn
+            version = node._mapped._options.workflow.get("version")
+            self._functions.code_of_task(body, version, ())
+            counted = counted_in(body, read.named) if version is None else []
+            return (), counted if any(other is not body for other in counted) else ()
+        if node._body is hold:
+            self._held[node] = read.named
+            return (), counted_in(hold, read.named)
+        held = [self._held[child] for child in read.children if child in self._held]
+        return counted_in(node._body, [*read.named, *chain.from_iterable(held)]), ()
 
     def _name(self, node: BoundCall, given: str | None) -> str:
         """The author's name, or of a function of ``@workflow.task`` its own, unless another one has the same."""
@@ -414,6 +427,10 @@ def reader(*, keeps_refs: bool) -> Callable[[BoundCall], ReadCall]:
 
 def _is_node(value: Any) -> bool:
     return isinstance(value, Node) or ray_dag.is_node(value)
+
+
+def _id_of(named: Any) -> int:
+    return id(named.cls if isinstance(named, fingerprints.InstanceOf) else named)
 
 
 def _identity(value: Any) -> Any:
