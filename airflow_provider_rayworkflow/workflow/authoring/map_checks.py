@@ -39,9 +39,17 @@ def check_reduces(task: Any) -> None:
     """Return if a task can combine values.
 
     :raises TypeError: if not.
+    :raises ValueError: for a cache with a key.
     """
     if not hasattr(task, "_options"):
         raise TypeError(f"reduce takes a @workflow.task, and {task!r:.100} is none.")
+    cache = task._options.workflow.get("cache")
+    if cache is not None and cache.key is not None:
+        raise ValueError(
+            f"reduce calls {task.__name__}() with its own results, and the key of its cache is made of "
+            f"arguments that are known before: give {task.__name__}.with_options(cache=workflow.Cache(…)) "
+            "without a key."
+        )
     try:
         inspect.signature(task.fn).bind(None)
     except TypeError as exc:

@@ -88,9 +88,10 @@ class ItemCall(Call[T_co]):
     """One of the calls that a map is made of.
 
     :ivar item: what tells it from the others, as text.
+    :ivar cache_key: what the cache's ``key`` gives for its arguments; None where they tell it.
     """
 
-    __slots__ = ("_item",)
+    __slots__ = ("_cache_key", "_item")
 
     def __init__(
         self,
@@ -99,9 +100,11 @@ class ItemCall(Call[T_co]):
         kwargs: dict[str, Any],
         options: GivenOptions,
         item: str,
+        cache_key: str | None = None,
     ) -> None:
         super().__init__(body, args, kwargs, options)
         self._item = item
+        self._cache_key = cache_key
 
 
 class Part(Node[T_co]):
