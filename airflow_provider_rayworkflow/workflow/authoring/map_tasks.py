@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from airflow_provider_rayworkflow.workflow.authoring.map_checks import allowed, check_iterable
+from airflow_provider_rayworkflow.workflow.authoring.map_checks import (
+    ItemArguments,
+    allowed,
+    check_iterable,
+)
 from airflow_provider_rayworkflow.workflow.authoring.map_result import MapResult
-from airflow_provider_rayworkflow.workflow.authoring.node import ItemCall, Node
+from airflow_provider_rayworkflow.workflow.authoring.node import ItemCall, Node, holds_node, is_node
 from airflow_provider_rayworkflow.workflow.authoring.option_checks import TASK_ID
 from airflow_provider_rayworkflow.workflow.authoring.options import GivenOptions
 from airflow_provider_rayworkflow.workflow.model.cache import Cache
@@ -105,11 +109,12 @@ def expand(spec: MapSpec, items: Any, fixed: Mapping[str, Any]) -> Node[Any]:
     found = list(_items(spec, items, name))
     keys = [item.key for item in found]
     check_keys(keys, name)
+    _check_arguments(spec, found, fixed)
     options = _item_options(spec, len(found))
     calls: list[Node[Any]] = [
         ItemCall(
             spec.function.function,
-            _arguments(spec, item.key, item.value, name),
+            _arguments(spec, item.value),
             shared,
             options,
             text(item.key),
@@ -171,17 +176,29 @@ def hold(value: Any) -> Any:
 # ---- how the graph is made
 
 
-def check_literal(spec: MapSpec, items: Any) -> None:
-    """Return if each of the items that are given has a key of its own; those that a node gives are seen later.
+def check_literal(spec: MapSpec, items: Any, fixed: Mapping[str, Any]) -> None:
+    """Return if the items that are given can be mapped; what nodes give is seen when it is known.
+
+    Keys that are made of items are then, too, where there is a node in any of these.
 
     :raises TypeError: and ``ValueError``, with the item, if not.
     """
     name = f"{spec.name}.map"
-    found = list(_items(spec, items, name))
-    if not any(isinstance(part, Node) for item in found for part in item):
+    if isinstance(items, Pairs):
+        is_known = not holds_node([key for key, _ in items.pairs])
+    else:
+        is_known = spec.key is None or not holds_node(items)
+    found = list(_items(spec if is_known else replace(spec, key=None), items, name))
+    if is_known:
         check_keys([item.key for item in found], name)
-        for item in found:
-            _arguments(spec, item.key, item.value, name)
+    _check_arguments(spec, [item for item in found if not is_node(item.value)], fixed)
+
+
+def _check_arguments(spec: MapSpec, items: Sequence[Item], fixed: Mapping[str, Any]) -> None:
+    if spec.star:
+        arguments = ItemArguments(spec.function.function, spec.name, fixed)
+        for item in items:
+            arguments.check(item.value, text(item.key))
 
 
 def gathered(
@@ -270,8 +287,8 @@ def _cache_key_of(spec: MapSpec, item: Item, fixed: Mapping[str, Any], name: str
     if spec.cache_key is None:
         return None
     try:
-        args = _arguments(spec, item.key, item.known, name)
-        return spec.cache_key.key_of(f"{spec.name}[{text(item.key)}]", args, fixed)
+        task = f"{spec.name}[{text(item.key)}]"
+        return spec.cache_key.key_of(task, _arguments(spec, item.known), fixed)
     except Exception as exc:
         exc.add_note(f"{name} asked for the cache key of item {text(item.key)}.")
         raise
@@ -298,16 +315,9 @@ def check_keys(keys: Sequence[Any], name: str) -> None:
             )
 
 
-def _arguments(spec: MapSpec, key: Any, value: Any, name: str) -> tuple[Any, ...]:
+def _arguments(spec: MapSpec, value: Any) -> tuple[Any, ...]:
     """What the function is called with for an item."""
-    if not spec.star:
-        return (value,)
-    if not isinstance(value, (tuple, list)):
-        raise TypeError(
-            f"{name.replace('.map', '.starmap')} takes items that are tuples or lists of arguments, and that "
-            f"of {text(key)} is a {type(value).__name__}: {value!r:.100}."
-        )
-    return tuple(value)
+    return tuple(value) if spec.star else (value,)
 
 
 def _stored_key(key: Any) -> Key:

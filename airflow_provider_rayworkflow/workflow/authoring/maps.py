@@ -102,7 +102,7 @@ def mapped(
     elif not isinstance(items, (Node, Sequence)):
         items = list(items)  # a zip, for example, which is gone when it has been read
     if not isinstance(items, (Node, MapResult)):
-        map_tasks.check_literal(spec, items)
+        map_tasks.check_literal(spec, items, fixed)
     return MapNode(map_tasks.expand, (spec, items, dict(fixed)), f"{spec.name}.map", task)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
 
 if TYPE_CHECKING:
@@ -125,6 +127,39 @@ class Part(Node[T_co]):
 
     def __repr__(self) -> str:
         return f"<{shown_path(self._path)} of {self._call!r:.120}>"
+
+
+def is_node(value: Any) -> bool:
+    """True for a node, one of ``.bind()`` too."""
+    return isinstance(value, Node) or "_bound_args" in getattr(value, "__dict__", ())
+
+
+def holds_node(value: Any) -> bool:
+    """True if a value is a node, or has one in its containers and attributes."""
+    seen: set[int] = set()
+    waiting = [value]
+    while waiting:
+        found = waiting.pop()
+        if is_node(found):
+            return True
+        if id(found) not in seen and not isinstance(found, _WITHOUT_PARTS):
+            seen.add(id(found))
+            waiting.extend(_parts(found))
+    return False
+
+
+def _parts(value: Any) -> list[Any]:
+    found = [*getattr(value, "__dict__", {}).values()]
+    if is_dataclass(value):  # it may have slots
+        found += [getattr(value, field.name, None) for field in fields(value)]
+    if isinstance(value, Mapping):
+        found += [*value.keys(), *value.values()]
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        found += value
+    return found
+
+
+_WITHOUT_PARTS = (str, bytes, int, float, type(None), type, ModuleType)
 
 
 def shown_path(path: Path) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import effects
 import pytest
+import ray
 from effects import calls
 
 from airflow_provider_rayworkflow import workflow
@@ -30,6 +32,11 @@ def same(value: Any) -> Any:
 @workflow.task
 def listed(values: Any) -> list[Any]:
     return list(values)
+
+
+@workflow.task
+def keys_of(values: Any) -> list[Any]:
+    return values.keys
 
 
 # ---- of the cache
@@ -73,3 +80,39 @@ def test_a_reduction_by_a_task_with_a_cache_key_is_refused():
     keyed = listed.with_options(cache=workflow.Cache(key=str))
     with pytest.raises(ValueError, match=r"listed.with_options\(cache=workflow.Cache\(…\)\)"):
         same.map([1]).reduce(keyed)
+
+
+# ---- of items
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    number: Any
+
+
+KEYED = [
+    ([same(1), same(2)], lambda value: f"k{value}"),
+    ([same(1), same(2)], str),
+    ([{"id": same(1)}, {"id": same(2)}], lambda value: f"k{value['id']}"),
+    ([Order(same(1)), Order(same(2))], "number"),
+    ([same({"id": "a"}), {"id": "b"}], "id"),
+]
+
+
+@pytest.mark.parametrize(
+    ("items", "key"), KEYED, ids=["computed", "text", "in a dict", "in an object", "field"]
+)
+def test_keys_of_items_with_nodes_are_made_when_these_have_run(
+    workflows: InProcessWorkflows, items: Any, key: Any
+):
+    result = workflows.run(keys_of(same.map(items, key=key)))
+    assert [str(found)[-1] for found in result] in (["1", "2"], ["a", "b"])
+    with pytest.raises(WorkflowExecutionError, match="two items with the key"):
+        workflows.run(same.map([items[0], items[0]], key=key))
+
+
+def test_keys_of_items_of_ray_tasks_are_made_when_these_have_run(workflows: InProcessWorkflows):
+    number = ray.remote(same.fn)
+    items = [number.bind(1), {"id": number.bind(2)}]
+    result = workflows.run(keys_of(same.map(items, key=str)))
+    assert result == ["1", "{'id': 2}"]
