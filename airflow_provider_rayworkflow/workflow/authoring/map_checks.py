@@ -39,9 +39,17 @@ def check_reduces(task: Any) -> None:
     """Return if a task can combine values.
 
     :raises TypeError: if not.
+    :raises ValueError: for a cache with a key.
     """
     if not hasattr(task, "_options"):
         raise TypeError(f"reduce takes a @workflow.task, and {task!r:.100} is none.")
+    cache = task._options.workflow.get("cache")
+    if cache is not None and cache.key is not None:
+        raise ValueError(
+            f"reduce calls {task.__name__}() with its own results, and the key of its cache is made of "
+            f"arguments that are known before: give {task.__name__}.with_options(cache=workflow.Cache(…)) "
+            "without a key."
+        )
     try:
         inspect.signature(task.fn).bind(None)
     except TypeError as exc:
@@ -100,7 +108,8 @@ def check_items(
     :raises TypeError: if not.
     """
     name = f"{task.__name__}.{'starmap' if star else 'map'}"
-    if key is not None and not (callable(key) or (isinstance(key, str) and key)):
+    is_function = callable(key) and not isinstance(key, Node)
+    if key is not None and not (is_function or (isinstance(key, str) and key)):
         raise TypeError(
             f"key of {name} must be a function of an item, or the name of a field, not {key!r:.100}."
         )
@@ -118,6 +127,67 @@ def check_items(
         raise TypeError(
             f"{name} can't call {task.__name__}() with an item and {sorted(fixed)}: {exc}"
         ) from None
+    if not star:
+        _refuse_own_names(signature, 1, task.__name__, name)
+
+
+class ItemArguments:
+    """Checks what the items of a ``starmap`` are as arguments, those of each length once.
+
+    :param name: of the function, for errors.
+    :param fixed: the arguments that all items share.
+    """
+
+    def __init__(self, function: Callable[..., Any], name: str, fixed: Iterable[str]) -> None:
+        self._signature = inspect.signature(function)
+        self._name = name
+        self._fixed = dict.fromkeys(fixed)
+        self._good_lengths: set[int] = set()
+
+    def check(self, item: Any, key: str) -> None:
+        """Return if the function can be called with an item.
+
+        :param key: of the item, for errors.
+        :raises TypeError: if not.
+        """
+        name = f"{self._name}.starmap"
+        if not isinstance(item, (tuple, list)):
+            raise TypeError(
+                f"{name} takes items that are tuples or lists of arguments, and that of {key} is a "
+                f"{type(item).__name__}: {item!r:.100}."
+            )
+        if len(item) in self._good_lengths:
+            return
+        try:
+            self._signature.bind(*item, **self._fixed)
+        except TypeError as exc:
+            raise TypeError(
+                f"{name} can't call {self._name}() with item {key}, {len(item)} arguments, and "
+                f"{sorted(self._fixed)}: {exc}"
+            ) from None
+        _refuse_own_names(self._signature, len(item), self._name, name)
+        self._good_lengths.add(len(item))
+
+
+def _refuse_own_names(signature: inspect.Signature, filled: int, function: str, name: str) -> None:
+    """Refuse a function with a parameter that the map would take for its own.
+
+    :param filled: how many of its parameters an item fills: these are never given by name.
+    """
+    by_name = [
+        parameter.name
+        for parameter in [*signature.parameters.values()][filled:]
+        if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    ]
+    if taken := [found for found in by_name if found in _OWN_NAMES]:
+        raise TypeError(
+            f"{name} has a {taken[0]}= of its own, so {function}() can't get its parameter {taken[0]!r} "
+            "from it. Rename the parameter, or map a function that calls this one."
+        )
+
+
+#: What ``map`` takes itself.
+_OWN_NAMES = frozenset({"items", "key", "max_concurrency", "max_failed", "batch_size"})
 
 
 def check_iterable(items: Any, name: str) -> None:

@@ -9,14 +9,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
-from airflow_provider_rayworkflow.workflow.authoring.map_checks import allowed, check_iterable
+from airflow_provider_rayworkflow.workflow.authoring.map_checks import (
+    ItemArguments,
+    allowed,
+    check_iterable,
+)
 from airflow_provider_rayworkflow.workflow.authoring.map_result import MapResult
-from airflow_provider_rayworkflow.workflow.authoring.node import ItemCall, Node
+from airflow_provider_rayworkflow.workflow.authoring.node import ItemCall, Node, holds_node, is_node
 from airflow_provider_rayworkflow.workflow.authoring.option_checks import TASK_ID
 from airflow_provider_rayworkflow.workflow.authoring.options import GivenOptions
+from airflow_provider_rayworkflow.workflow.model.cache import Cache
 from airflow_provider_rayworkflow.workflow.model.ids import own_name
 from airflow_provider_rayworkflow.workflow.model.map_rules import MapRules
 from airflow_provider_rayworkflow.workflow.model.records import Result
@@ -55,6 +60,24 @@ class MapSpec:
     max_failed: int | str
     batch_size: int
 
+    @property
+    def cache_key(self) -> Cache | None:
+        """The items' cache, where it has a key."""
+        cache: Cache | None = self.options.workflow.get("cache")
+        return cache if cache is not None and cache.key is not None else None
+
+
+class Item(NamedTuple):
+    """An item of a map.
+
+    :ivar value: what the function is called with: the item, or a node for it.
+    :ivar known: the item itself, where that is loaded.
+    """
+
+    key: Any
+    value: Any
+    known: Any
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Reduction:
@@ -83,25 +106,23 @@ def expand(spec: MapSpec, items: Any, fixed: Mapping[str, Any]) -> Node[Any]:
     """The graph of a map."""
     name = f"{spec.name}.map"
     shared = _shared(name, fixed)
-    pairs = list(_pairs(spec, items, name))
-    check_keys([key for key, _ in pairs], name)
-    options = _item_options(spec, len(pairs))
+    found = list(_items(spec, items, name))
+    keys = [item.key for item in found]
+    check_keys(keys, name)
+    _check_arguments(spec, found, fixed)
+    options = _item_options(spec, len(found))
     calls: list[Node[Any]] = [
         ItemCall(
             spec.function.function,
-            _arguments(spec, key, value, name),
+            _arguments(spec, item.value),
             shared,
             options,
-            text(key),
+            text(item.key),
+            _cache_key_of(spec, item, fixed, name),
         )
-        for key, value in pairs
+        for item in found
     ]
-    return gathered(
-        name,
-        [key for key, _ in pairs],
-        calls,
-        takes_failures=allowed(spec.max_failed, len(pairs)) > 0,
-    )
+    return gathered(name, keys, calls, takes_failures=allowed(spec.max_failed, len(found)) > 0)
 
 
 def expand_reduction(spec: Reduction, values: MapResult[Any]) -> Node[Any]:
@@ -155,17 +176,29 @@ def hold(value: Any) -> Any:
 # ---- how the graph is made
 
 
-def check_literal(spec: MapSpec, items: Any) -> None:
-    """Return if each of the items that are given has a key of its own; those that a node gives are seen later.
+def check_literal(spec: MapSpec, items: Any, fixed: Mapping[str, Any]) -> None:
+    """Return if the items that are given can be mapped; what nodes give is seen when it is known.
+
+    Keys that are made of items are then, too, where there is a node in any of these.
 
     :raises TypeError: and ``ValueError``, with the item, if not.
     """
     name = f"{spec.name}.map"
-    pairs = list(_pairs(spec, items, name))
-    if not any(isinstance(part, Node) for pair in pairs for part in pair):
-        check_keys([key for key, _ in pairs], name)
-        for key, value in pairs:
-            _arguments(spec, key, value, name)
+    if isinstance(items, Pairs):
+        is_known = not holds_node([key for key, _ in items.pairs])
+    else:
+        is_known = spec.key is None or not holds_node(items)
+    found = list(_items(spec if is_known else replace(spec, key=None), items, name))
+    if is_known:
+        check_keys([item.key for item in found], name)
+    _check_arguments(spec, [item for item in found if not is_node(item.value)], fixed)
+
+
+def _check_arguments(spec: MapSpec, items: Sequence[Item], fixed: Mapping[str, Any]) -> None:
+    if spec.star:
+        arguments = ItemArguments(spec.function.function, spec.name, fixed)
+        for item in items:
+            arguments.check(item.value, text(item.key))
 
 
 def gathered(
@@ -222,32 +255,43 @@ def _is_scalar(value: Any) -> bool:
     return value is None or type(value) in (bool, int, float)
 
 
-def _pairs(spec: MapSpec, items: Any, name: str) -> Iterator[tuple[Any, Any]]:
-    """The items with their keys."""
+def _items(spec: MapSpec, items: Any, name: str) -> Iterator[Item]:
     if isinstance(items, MapResult):
-        yield from _pairs_of_map(spec, items, name)
-    elif isinstance(items, Pairs):
-        yield from items.pairs
-    elif isinstance(items, Mapping):
+        yield from _items_of_map(spec, items, name)
+    elif isinstance(items, (Pairs, Mapping)):
         if spec.key is not None:
             raise TypeError(f"{name} over a dict has its keys: take key= away.")
-        yield from items.items()
+        pairs = items.pairs if isinstance(items, Pairs) else items.items()
+        yield from (Item(key, value, value) for key, value in pairs)
     else:
         check_iterable(items, name)
         for position, value in enumerate(items):
-            yield position if spec.key is None else _key_of(spec.key, value, position, name), value
+            key = position if spec.key is None else _key_of(spec.key, value, position, name)
+            yield Item(key, value, value)
 
 
-def _pairs_of_map(spec: MapSpec, items: MapResult[Any], name: str) -> Iterator[tuple[Any, Any]]:
+def _items_of_map(spec: MapSpec, items: MapResult[Any], name: str) -> Iterator[Item]:
     """The values of another map; large ones stay where they are."""
     whole: Node[Any] = ItemCall(hold, (items,), {}, internal_options(name), "items")
     for position, (key, result) in enumerate(items.results()):
         is_small = result.inline is not None and len(result.inline) <= _MAX_REPEATED_BYTES
-        is_loaded = is_small or spec.star or spec.key is not None
+        is_loaded = is_small or spec.star or spec.key is not None or spec.cache_key is not None
         value = items[position] if is_loaded else None
         if spec.key is not None:
             key = _key_of(spec.key, value, key, name)
-        yield key, value if is_small or spec.star else whole[position]
+        yield Item(key, value if is_small or spec.star else whole[position], value)
+
+
+def _cache_key_of(spec: MapSpec, item: Item, fixed: Mapping[str, Any], name: str) -> str | None:
+    """What the cache's key gives for an item's arguments: they are known now, and in the graph they may not be."""
+    if spec.cache_key is None:
+        return None
+    try:
+        task = f"{spec.name}[{text(item.key)}]"
+        return spec.cache_key.key_of(task, _arguments(spec, item.known), fixed)
+    except Exception as exc:
+        exc.add_note(f"{name} asked for the cache key of item {text(item.key)}.")
+        raise
 
 
 def _key_of(key: Callable[[Any], Any] | str, value: Any, position: Any, name: str) -> Any:
@@ -271,16 +315,9 @@ def check_keys(keys: Sequence[Any], name: str) -> None:
             )
 
 
-def _arguments(spec: MapSpec, key: Any, value: Any, name: str) -> tuple[Any, ...]:
+def _arguments(spec: MapSpec, value: Any) -> tuple[Any, ...]:
     """What the function is called with for an item."""
-    if not spec.star:
-        return (value,)
-    if not isinstance(value, (tuple, list)):
-        raise TypeError(
-            f"{name.replace('.map', '.starmap')} takes items that are tuples or lists of arguments, and that "
-            f"of {text(key)} is a {type(value).__name__}: {value!r:.100}."
-        )
-    return tuple(value)
+    return tuple(value) if spec.star else (value,)
 
 
 def _stored_key(key: Any) -> Key:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
+
+from airflow_provider_rayworkflow.workflow.authoring.unknown import Unknown
 
 if TYPE_CHECKING:
     from airflow_provider_rayworkflow.workflow.authoring.options import GivenOptions
@@ -14,11 +18,13 @@ T_co = TypeVar("T_co", covariant=True)
 Path = tuple[tuple[str, Any], ...]
 
 
-class Node(Generic[T_co]):
+class Node(Unknown, Generic[T_co]):
     """The result of a task, or a part of it, before the task has run.
 
     Give it to other tasks, as an argument or anywhere in one: they get the value. ``node["rows"]``,
     ``node[0]`` and ``node.name`` stand for parts of the value; names that begin with ``_`` do not.
+    What needs the value raises a TypeError: operators, calls, ``if``, ``for``, f-strings. ``==`` compares
+    which node it is, and ``str(node)`` (also ``"%s" % node``) names it.
     """
 
     __slots__ = ()
@@ -88,9 +94,10 @@ class ItemCall(Call[T_co]):
     """One of the calls that a map is made of.
 
     :ivar item: what tells it from the others, as text.
+    :ivar cache_key: what the cache's ``key`` gives for its arguments; None where they tell it.
     """
 
-    __slots__ = ("_item",)
+    __slots__ = ("_cache_key", "_item")
 
     def __init__(
         self,
@@ -99,9 +106,11 @@ class ItemCall(Call[T_co]):
         kwargs: dict[str, Any],
         options: GivenOptions,
         item: str,
+        cache_key: str | None = None,
     ) -> None:
         super().__init__(body, args, kwargs, options)
         self._item = item
+        self._cache_key = cache_key
 
 
 class Part(Node[T_co]):
@@ -122,6 +131,39 @@ class Part(Node[T_co]):
 
     def __repr__(self) -> str:
         return f"<{shown_path(self._path)} of {self._call!r:.120}>"
+
+
+def is_node(value: Any) -> bool:
+    """True for a node, one of ``.bind()`` too."""
+    return isinstance(value, Node) or "_bound_args" in getattr(value, "__dict__", ())
+
+
+def holds_node(value: Any) -> bool:
+    """True if a value is a node, or has one in its containers and attributes."""
+    seen: set[int] = set()
+    waiting = [value]
+    while waiting:
+        found = waiting.pop()
+        if is_node(found):
+            return True
+        if id(found) not in seen and not isinstance(found, _WITHOUT_PARTS):
+            seen.add(id(found))
+            waiting.extend(_parts(found))
+    return False
+
+
+def _parts(value: Any) -> list[Any]:
+    found = [*getattr(value, "__dict__", {}).values()]
+    if is_dataclass(value):  # it may have slots
+        found += [getattr(value, field.name, None) for field in fields(value)]
+    if isinstance(value, Mapping):
+        found += [*value.keys(), *value.values()]
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        found += value
+    return found
+
+
+_WITHOUT_PARTS = (str, bytes, int, float, type(None), type, ModuleType)
 
 
 def shown_path(path: Path) -> str:

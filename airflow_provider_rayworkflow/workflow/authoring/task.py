@@ -95,7 +95,8 @@ class TaskFunction(Generic[P, R_co]):
             ``failed``, and the map goes on. One more fails it, at once.
         :param batch_size: how many items may share one call of a worker, however long they take; each keeps its
             own checkpoint, retries and errors.
-        :raises TypeError: for items that have no order, and where the function can't be called so.
+        :raises TypeError: for items that have no order, and where the function can't be called so, or has a
+            parameter of the name of one of these (but for one that the items fill).
         :raises ValueError: for limits that can't be used, and options that make no sense in a map.
         """
         from airflow_provider_rayworkflow.workflow.authoring import maps

@@ -25,7 +25,9 @@ def cache_key(node: TaskNode, *, dag_id: str, is_code_known: bool) -> str:
     options = node.task.options.cache
     if options is None or not node.checkpoint or node.took_failures or node.task.options.is_event:
         return ""
-    taken = combine(*[_identity(other) for other in node.upstream])
+    # A key stands for all arguments; those that the items of a map share are results of other tasks.
+    upstream = node.upstream if options.key is None else ()
+    taken = combine(*[_identity(other) for other in upstream])
     literals, code = node.made_of().literals, node.task.code if is_code_known else ""
     parts = [
         ["function", options.function],

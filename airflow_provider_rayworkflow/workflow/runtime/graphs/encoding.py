@@ -22,7 +22,7 @@ from ray.remote_function import RemoteFunction
 
 from airflow_provider_rayworkflow.workflow.authoring.map_result import MapResult
 from airflow_provider_rayworkflow.workflow.authoring.map_tasks import Mapped, hold
-from airflow_provider_rayworkflow.workflow.authoring.maps import MapNode
+from airflow_provider_rayworkflow.workflow.authoring.maps import MapNode, OverItems
 from airflow_provider_rayworkflow.workflow.authoring.node import Call, ItemCall, Node, Part
 from airflow_provider_rayworkflow.workflow.authoring.task import TaskFunction
 from airflow_provider_rayworkflow.workflow.model import fingerprints
@@ -68,11 +68,12 @@ from airflow_provider_rayworkflow.workflow.runtime.graphs.nodes import (
     whole_of,
 )
 from airflow_provider_rayworkflow.workflow.runtime.graphs.refs import RefPickling
+from airflow_provider_rayworkflow.workflow.runtime.graphs.unstorable import told_of
 
 Json = dict[str, Any]
 
 
-_CALLS = (Call, ItemCall, MapNode)
+_CALLS = (Call, ItemCall, MapNode, OverItems)
 #: Longer texts are not repeated for each task that takes them.
 _MAX_PLAIN_TEXT = 1_000
 
@@ -221,7 +222,13 @@ class _Encoder:
         ):
             return plain
         self._nests_values = type(node) in _CALLS
-        return self._pickled(form, args, kwargs)
+        try:
+            return self._pickled(form, args, kwargs)
+        except Exception as exc:
+            told = told_of(exc, node, lambda value: dumps(value, override=self._pickling))
+            if told is exc:
+                raise
+            raise told from exc
 
     def _plain(self, form: _Form, values: Sequence[Any]) -> ReadCall | None:
         """The arguments, read, if each is a scalar or another task, else None."""
@@ -345,7 +352,7 @@ class _Encoder:
 
     def _functions_in(self, node: BoundCall, read: ReadCall) -> tuple[Sequence[Any], Sequence[Any]]:
         """Functions among a call's arguments whose code counts, and those that do in a task of ours."""
-        if isinstance(node, MapNode):  # a resume puts the function of then in its items' place
+        if isinstance(node, OverItems):  # a resume puts the function of then in its items' place
             body = node._mapped.fn
             version = node._mapped._options.workflow.get("version")
             self._functions.code_of_task(body, version, ())
@@ -360,11 +367,11 @@ class _Encoder:
     def _name(self, node: BoundCall, given: str | None) -> str:
         """The author's name, or of a function of ``@workflow.task`` its own, unless another one has the same."""
         function = node._body
-        if isinstance(node, MapNode):
+        if isinstance(node, OverItems):
             function, given = node._mapped.fn, node._mapped._options.name and given
         if given or not isinstance(node, Call):
             return given or default_task_id(function)
-        suffix = node._suffix if isinstance(node, MapNode) else ""
+        suffix = node._suffix if isinstance(node, OverItems) else ""
         name = own_name(function) + suffix
         self._named[name][function].append((len(self._kinds), suffix))
         return name

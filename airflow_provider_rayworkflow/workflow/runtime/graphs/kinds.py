@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_rayworkflow.workflow.authoring.limits import declared_limits
+from airflow_provider_rayworkflow.workflow.authoring.node import ItemCall
 from airflow_provider_rayworkflow.workflow.authoring.options import GivenOptions
 from airflow_provider_rayworkflow.workflow.checks import check_cleanup
 from airflow_provider_rayworkflow.workflow.model.cache import Cache, check_cache
@@ -79,6 +80,8 @@ def cache_options_of(node: BoundCall, *, is_known: bool) -> CacheOptions | None:
     if cache is None:
         return None
     name = default_task_id(node._body)
+    if isinstance(node, ItemCall) and node._cache_key is not None:
+        return cache.to_options(_name_in_cache(node._body), node._cache_key)
     if cache.key is not None and not is_known:
         raise ValueError(
             f"The cache key of {name} is made of its arguments, and here they are not known yet: it takes "
