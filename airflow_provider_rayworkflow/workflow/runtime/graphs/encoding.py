@@ -20,7 +20,7 @@ import ray
 from ray.remote_function import RemoteFunction
 
 from airflow_provider_rayworkflow.workflow.authoring.map_result import MapResult
-from airflow_provider_rayworkflow.workflow.authoring.map_tasks import Mapped
+from airflow_provider_rayworkflow.workflow.authoring.map_tasks import Mapped, MapSpec, Reduction
 from airflow_provider_rayworkflow.workflow.authoring.maps import MapNode
 from airflow_provider_rayworkflow.workflow.authoring.node import Call, ItemCall, Node, Part
 from airflow_provider_rayworkflow.workflow.authoring.task import TaskFunction
@@ -274,6 +274,8 @@ class _Encoder:
         """What is looked at for the fingerprint of arguments."""
         if isinstance(obj, MapResult):
             return ("map", obj.content)
+        if isinstance(obj, (MapSpec, Reduction)):
+            return obj.decisive
         if isinstance(obj, Mapped):
             return obj.function
         if type(obj) is Argument:
@@ -328,9 +330,9 @@ class _Encoder:
         ours, rays = ray_options.split(node._bound_options)
         check_num_returns(body, rays.pop("num_returns", None))
         name = ours.get("task_id") or default_task_id(body)
-        if isinstance(node, MapNode):  # a resume puts the function of then in its items' place
-            items_version = node._mapped._options.workflow.get("version")
-            self._functions.code_of_task(node._mapped.fn, items_version, ())
+        code = self._functions.code_of_task(body, ours.get("version"), read.named)
+        if isinstance(node, MapNode):
+            code = self._code_of_map(node, code)
         is_known = not (read.children or self._args or self._kwargs)
         cache = cache_options_of(node, is_known=is_known)
         return Task(
@@ -341,8 +343,18 @@ class _Encoder:
             shape=Shape(read.places, read.form.keywords) if read.places else Shape(),
             ray_options=self._blob(dumps(rays)) if rays else -1,
             shown_options={key: shown_option(key, value) for key, value in rays.items()},
-            code=self._functions.code_of_task(body, ours.get("version"), read.named),
+            code=code,
         )
+
+    def _code_of_map(self, node: MapNode[Any], own: str) -> str:
+        """Of a map, how its items run counts as code: it is no argument.
+
+        The function of the items is noted: a resume puts it in the place of the one of then.
+        """
+        items_version = node._mapped._options.workflow.get("version")
+        self._functions.code_of_task(node._mapped.fn, items_version, ())
+        options, _ = fingerprints.of_value(node._bound_args[0].indecisive, replace=self._literal)
+        return fingerprints.combine(own, options)
 
     def _name(self, node: BoundCall, given: str | None) -> str:
         """The author's name, or of a function of ``@workflow.task`` its own, unless another one has the same."""
