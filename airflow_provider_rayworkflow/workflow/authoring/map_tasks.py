@@ -66,6 +66,17 @@ class MapSpec:
         cache: Cache | None = self.options.workflow.get("cache")
         return cache if cache is not None and cache.key is not None else None
 
+    @property
+    def decisive(self) -> tuple[Any, ...]:
+        """What decides which items there are and what they give: all that counts as an argument of the map."""
+        return self.function, self.name, _decisive(self.options), self.star, self.key
+
+    @property
+    def indecisive(self) -> tuple[Any, ...]:
+        """What decides how the items run."""
+        limits = (self.max_concurrency, self.max_failed, self.batch_size)
+        return _indecisive(self.options), limits
+
 
 class Item(NamedTuple):
     """An item of a map.
@@ -87,6 +98,28 @@ class Reduction:
     name: str
     options: GivenOptions
     tree: int
+
+    @property
+    def decisive(self) -> tuple[Any, ...]:
+        """As that of a map."""
+        return self.function, self.name, _decisive(self.options), self.tree
+
+    @property
+    def indecisive(self) -> tuple[Any, ...]:
+        """As that of a map."""
+        return (_indecisive(self.options),)
+
+
+_DECISIVE = ("version", "catch_exceptions")
+
+
+def _decisive(options: GivenOptions) -> tuple[Any, ...]:
+    return tuple(options.workflow.get(name) for name in _DECISIVE)
+
+
+def _indecisive(options: GivenOptions) -> tuple[Any, ...]:
+    others = {name: value for name, value in options.workflow.items() if name not in _DECISIVE}
+    return others, dict(options.ray)
 
 
 def name_of(function: Callable[..., Any], options: GivenOptions) -> str:

@@ -10,6 +10,9 @@ from airflow_provider_rayworkflow.workflow.model.graph import Graph
 from airflow_provider_rayworkflow.workflow.model.records import Fingerprints, OnChange, Result
 from airflow_provider_rayworkflow.workflow.model.task_record import TaskRecord
 
+#: Why a map runs again whose items have other options: no change, as what they give counts on.
+OTHER_OPTIONS = "its items have other options"
+
 
 class TaskAction(Enum):
     """What becomes of a task."""
@@ -54,7 +57,8 @@ class Decision(NamedTuple):
         """How it is counted: a field of :class:`ReuseCounts`."""
         if self.action is not TaskAction.RUNS:
             return str(self.action.value)
-        if self.record is not None or self.is_forgotten:
+        has_changed = self.record is not None and self.reason != OTHER_OPTIONS
+        if has_changed or self.is_forgotten:
             return "changed"
         return "new" if self.is_new else "unfinished"
 

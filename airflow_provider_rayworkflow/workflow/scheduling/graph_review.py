@@ -8,7 +8,12 @@ from airflow_provider_rayworkflow.workflow.model.fingerprints import Comparison,
 from airflow_provider_rayworkflow.workflow.model.graph import Graph, Task
 from airflow_provider_rayworkflow.workflow.model.records import Encoding, Fingerprints, Form, Result
 from airflow_provider_rayworkflow.workflow.model.task_record import TaskRecord
-from airflow_provider_rayworkflow.workflow.scheduling.decision import Decision, TaskAction
+from airflow_provider_rayworkflow.workflow.scheduling.decision import (
+    OTHER_OPTIONS,
+    Decision,
+    TaskAction,
+)
+from airflow_provider_rayworkflow.workflow.scheduling.levels import continuation_of
 from airflow_provider_rayworkflow.workflow.scheduling.task_fingerprints import (
     TaskInput,
     derived_identity,
@@ -128,6 +133,35 @@ class GraphReview:
         :returns: what becomes of the task, and the reason.
         """
         then = record.fingerprints or Fingerprints()
+        if not task.options.expands or compare(then.code, now.code) is Comparison.SAME:
+            return self._judge(task, record, then, now, is_strict=is_strict)
+        as_code = now._replace(code=then.code)  # of a map, this says how its items run
+        action, reason = self._judge(task, record, then, as_code, is_strict=is_strict)
+        if action is TaskAction.RUNS:
+            return action, reason
+        has_other_code = action is TaskAction.CHECKED or self._has_other_functions(record)
+        also = f", and {reason if action is TaskAction.CHECKED else 'other code'}"
+        return TaskAction.RUNS, OTHER_OPTIONS + (also if has_other_code else "")
+
+    def _has_other_functions(self, record: TaskRecord) -> bool:
+        """True if a function of a stored continuation is another one now."""
+        if record.graph is None:
+            return False
+        functions = self.graph.functions
+        return any(
+            name in functions and functions[name].code != known.code
+            for name, known in continuation_of(record).functions.items()
+        )
+
+    def _judge(
+        self,
+        task: Task,
+        record: TaskRecord,
+        then: Fingerprints,
+        now: Fingerprints,
+        *,
+        is_strict: bool,
+    ) -> tuple[TaskAction, str]:
         arguments, code = compare(then.literals, now.literals), compare(then.code, now.code)
         if arguments is Comparison.CHANGED:
             return TaskAction.RUNS, "its arguments have changed"

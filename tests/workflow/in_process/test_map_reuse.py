@@ -9,13 +9,16 @@ import pytest
 
 from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.workflow import testing
+from airflow_provider_rayworkflow.workflow.exceptions import WorkflowChangedError
 
 called: list[Any] = []
+broken: set[Any] = set()
 
 
 @pytest.fixture
 def workflows():
     called.clear()
+    broken.clear()
     with testing.in_process() as found:
         yield found
 
@@ -147,3 +150,87 @@ def test_functions_of_one_name_keep_to_their_own_checkpoints(workflows, make):
     for names in (("north", "south"), ("south", "north")):
         node = joined(*(make(name)(1) for name in names))
         assert stopped(workflows, node, "joined") == [[n, 1] for n in names]
+
+
+# ---- options of a map
+
+
+@workflow.task
+def fragile(value: Any) -> Any:
+    called.append(value)
+    if value in broken:
+        raise ValueError("broken")
+    return value
+
+
+def broken_run(workflows: Any) -> None:
+    """Leaves ``fragile[1]`` failed, and ``fragile[0]`` committed."""
+    broken.add("b")
+    with pytest.raises(workflow.WorkflowExecutionError):
+        workflows.run(joined(fragile.map(["a", "b"])), workflow_id="w", on_failure="finish")
+    called.clear()
+
+
+@pytest.mark.parametrize(
+    ("of_task", "of_map"),
+    [
+        ({"timeout_s": 60}, {}),
+        ({"memory": 10_000}, {}),
+        ({"metadata": {"owner": "Ann"}}, {}),
+        ({}, {"max_concurrency": 1}),
+        ({}, {"batch_size": 2}),
+    ],
+    ids=["time limit", "option of Ray", "metadata", "max_concurrency", "batch_size"],
+)
+def test_other_options_of_a_map_are_no_change(workflows, of_task, of_map):
+    broken_run(workflows)
+    broken.clear()
+    node = joined(fragile.with_options(**of_task).map(["a", "b"], **of_map))
+    assert workflows.run(node, workflow_id="w", on_change="refuse") == [["a", "b"]]
+    assert take() == ["b"]
+
+
+def test_other_options_of_a_map_hold_for_the_items_that_are_left(workflows):
+    broken_run(workflows)
+    retried = fragile.with_options(retry=workflow.Retry(attempts=3, wait_initial=0))
+    node = joined(retried.map(["a", "b"]))
+    with pytest.raises(workflow.WorkflowExecutionError):
+        workflows.run(node, workflow_id="w", on_change="refuse")
+    assert take() == ["b", "b", "b"]
+
+
+def test_a_failure_that_is_allowed_later_is_no_change(workflows):
+    broken_run(workflows)
+    node = joined(fragile.map(["a", "b"], max_failed=1))
+    assert workflows.run(node, workflow_id="w", on_change="refuse") == [["a"]]
+
+
+def test_other_options_run_nothing_again_that_takes_the_map(workflows):
+    assert stopped(workflows, same(same.map([1, 2]).reduce(largest)), "same") == 2
+    take()
+    node = same(same.map([1, 2], max_concurrency=1).reduce(largest.with_options(memory=10_000)))
+    plan = workflows.plan(stop(node), "w", on_change="refuse")
+    assert plan.mismatches == []
+    assert stopped(workflows, node, "same") == 2
+    assert take() == []
+
+
+@workflow.task
+def largest(values: list[int]) -> int:
+    return max(values)
+
+
+@pytest.mark.parametrize(
+    ("items", "factor"), [([1, 3], 1), ([1, 2], 10)], ids=["items", "code of a function"]
+)
+def test_other_options_hide_no_change(workflows, items, factor):
+    def of_factor(factor: int) -> Any:
+        module = ModuleType("a_dag_file")
+        source = f"def load(value): return value * {factor}"
+        exec(compile(source, "a_dag_file.py", "exec"), vars(module))
+        return workflow.task(module.load)
+
+    stopped(workflows, joined(of_factor(1).map([1, 2])), "joined")
+    node = joined(of_factor(factor).map(items, max_concurrency=1))
+    with pytest.raises(WorkflowChangedError, match=r"load\.map: "):
+        workflows.run(stop(node), workflow_id="w", on_change="refuse")

@@ -21,7 +21,12 @@ import ray
 from ray.remote_function import RemoteFunction
 
 from airflow_provider_rayworkflow.workflow.authoring.map_result import MapResult
-from airflow_provider_rayworkflow.workflow.authoring.map_tasks import Mapped, hold
+from airflow_provider_rayworkflow.workflow.authoring.map_tasks import (
+    Mapped,
+    MapSpec,
+    Reduction,
+    hold,
+)
 from airflow_provider_rayworkflow.workflow.authoring.maps import MapNode, OverItems
 from airflow_provider_rayworkflow.workflow.authoring.node import Call, ItemCall, Node, Part
 from airflow_provider_rayworkflow.workflow.authoring.task import TaskFunction
@@ -285,6 +290,8 @@ class _Encoder:
         """What is looked at for the fingerprint of arguments."""
         if isinstance(obj, MapResult):
             return ("map", obj.content)
+        if isinstance(obj, (MapSpec, Reduction)):
+            return obj.decisive
         if isinstance(obj, Mapped):
             return obj.function
         if type(obj) is Argument:
@@ -337,6 +344,9 @@ class _Encoder:
         check_num_returns(body, rays.pop("num_returns", None))
         name = ours.get("task_id") or default_task_id(body)
         named, also = self._functions_in(node, read)
+        code = self._functions.code_of_task(body, ours.get("version"), named, also)
+        if isinstance(node, OverItems):
+            code = self._code_of_map(node, code)
         is_known = not (read.children or self._args or self._kwargs)
         cache = cache_options_of(node, is_known=is_known)
         return Task(
@@ -347,7 +357,7 @@ class _Encoder:
             shape=Shape(read.places, read.form.keywords) if read.places else Shape(),
             ray_options=self._blob(dumps(rays)) if rays else -1,
             shown_options={key: shown_option(key, value) for key, value in rays.items()},
-            code=self._functions.code_of_task(body, ours.get("version"), named, also),
+            code=code,
         )
 
     def _functions_in(self, node: BoundCall, read: ReadCall) -> tuple[Sequence[Any], Sequence[Any]]:
@@ -363,6 +373,11 @@ class _Encoder:
             return (), counted_in(hold, read.named)
         held = [self._held[child] for child in read.children if child in self._held]
         return counted_in(node._body, [*read.named, *chain.from_iterable(held)]), ()
+
+    def _code_of_map(self, node: OverItems[Any], own: str) -> str:
+        """Of a map, how its items run counts as code: it is no argument."""
+        options, _ = fingerprints.of_value(node._bound_args[0].indecisive, replace=self._literal)
+        return fingerprints.combine(own, options)
 
     def _name(self, node: BoundCall, given: str | None) -> str:
         """The author's name, or of a function of ``@workflow.task`` its own, unless another one has the same."""
