@@ -56,6 +56,11 @@ def length(data: bytes) -> int:
 
 
 @workflow.task
+def second(_: Any, value: Any) -> Any:
+    return value
+
+
+@workflow.task
 def same(value: Any) -> Any:
     return value
 
@@ -74,6 +79,28 @@ def log_of(workflows: InProcessWorkflows, workflow_id: str) -> str:
 
 
 # ---- what is taken
+
+
+def test_a_tuple_is_not_taken_for_what_stands_for_a_result(workflows: InProcessWorkflows):
+    for number, parts in enumerate(([double(2)], [("nested value", 0)], [("nested input", 0)])):
+        taken = workflows.run(
+            second.with_options(cache=KEPT)(double(2), parts), workflow_id=f"w{number}"
+        )
+        assert taken == ([4] if number == 0 else parts)
+
+
+def test_the_order_of_a_dict_counts(workflows: InProcessWorkflows):
+    @workflow.task(cache=KEPT)
+    def names(rows: Any) -> list[str]:
+        return list(rows)
+
+    for order in ("ab", "ba"):
+        rows = dict.fromkeys(order, 1)
+        assert workflows.run(names(rows), workflow_id=order) == list(order)
+        assert workflows.run(names.map([rows]), workflow_id=f"map {order}") == [list(order)]
+    resumed = workflows.run(names.with_options(cache=None)({"a": 1, "b": 1}), workflow_id="plain")
+    again = names.with_options(cache=None)({"b": 1, "a": 1})
+    assert workflows.run(again, workflow_id="plain") == resumed == ["a", "b"]
 
 
 def test_the_result_of_another_workflow_is_taken(workflows: InProcessWorkflows):

@@ -27,6 +27,7 @@ from airflow_provider_rayworkflow.workflow.authoring.node import Call, ItemCall,
 from airflow_provider_rayworkflow.workflow.authoring.task import TaskFunction
 from airflow_provider_rayworkflow.workflow.model import fingerprints
 from airflow_provider_rayworkflow.workflow.model.codec import dumps, is_plain_scalar
+from airflow_provider_rayworkflow.workflow.model.fingerprints import StandIn
 from airflow_provider_rayworkflow.workflow.model.graph import (
     Arguments,
     Graph,
@@ -55,6 +56,7 @@ from airflow_provider_rayworkflow.workflow.runtime.graphs.inputs import (
 from airflow_provider_rayworkflow.workflow.runtime.graphs.kinds import (
     cache_options_of,
     check_num_returns,
+    is_cached,
     is_keyed,
     options_of,
     retryable_of,
@@ -123,6 +125,7 @@ class _Form:
 
     :ivar keywords: the names of the last arguments.
     :ivar retryable: the exceptions that the author wants retried; None for all.
+    :ivar is_cached: their results are taken from other workflows.
     :ivar is_keyed: each has a cache key of its own.
     :ivar kinds: of their tasks, by the places of plain arguments, None for pickled ones, and the
         functions and classes in these.
@@ -130,6 +133,7 @@ class _Form:
 
     keywords: tuple[str, ...]
     retryable: tuple[type[BaseException], ...] | None
+    is_cached: bool = False
     is_keyed: bool = False
     kinds: dict[tuple[Any, ...], int] = field(default_factory=dict)
 
@@ -215,7 +219,9 @@ class _Encoder:
         form = self._forms.get(key)
         if form is None:
             self._check_signature(node)
-            form = self._forms[key] = _Form(tuple(kwargs), retryable_of(options), is_keyed(options))
+            form = self._forms[key] = _Form(
+                tuple(kwargs), retryable_of(options), is_cached(options), is_keyed(options)
+            )
         if form.retryable is None and (
             plain := self._plain(form, (*args, *kwargs.values()) if kwargs else args)
         ):
@@ -245,7 +251,10 @@ class _Encoder:
         args = tuple(self._argument(value) for value in args)
         kwargs = {name: self._argument(value) for name, value in kwargs.items()}
         arguments = dumps((args, kwargs, form.retryable), override=self._pickling)
-        literals, named = fingerprints.of_call(args, kwargs, replace=self._literal)
+        # A resume with an equal dict goes on; what another workflow made of one may depend on its order.
+        literals, named = fingerprints.of_call(
+            args, kwargs, replace=self._literal, with_order=form.is_cached
+        )
         return ReadCall(form, arguments, None, list(self._children), literals, named)
 
     def _argument(self, value: Any) -> Any:
@@ -276,18 +285,18 @@ class _Encoder:
     def _literal(self, obj: Any) -> Any:
         """What is looked at for the fingerprint of arguments."""
         if isinstance(obj, MapResult):
-            return ("map", obj.content)
+            return StandIn(("map", obj.content))
         if isinstance(obj, Mapped):
             return obj.function
         if type(obj) is Argument:
             known = fingerprints.Known(fingerprints.of_input(obj.position))
-            return known if not obj.path else ("input", obj.position, obj.path)
+            return known if not obj.path else StandIn(("input", obj.position, obj.path))
         found = self._behind(obj)
         if _is_node(found):
             path = [found._path] if type(found) is Part else []
             is_value = self._nests_values and found is obj
             what = "nested value" if is_value else "nested input"
-            return (what, self._position(found), *path)
+            return StandIn((what, self._position(found), *path))
         if found is not obj:
             return found
         if isinstance(obj, TaskFunction):

@@ -103,6 +103,11 @@ def _name_in_cache(body: Callable[..., Any]) -> str:
     return f"{file.stem}{name.removeprefix('__main__')}"
 
 
+def is_cached(options: Mapping[str, Any] | GivenOptions) -> bool:
+    """True if results of such tasks are taken from other workflows."""
+    return ray_options.split(options)[0].get("cache") is not None
+
+
 def is_keyed(options: Mapping[str, Any] | GivenOptions) -> bool:
     """True if each call has a cache key of its own, and so is a kind of its own."""
     cache: Cache | None = ray_options.split(options)[0].get("cache")
