@@ -61,6 +61,11 @@ def second(_: Any, value: Any) -> Any:
 
 
 @workflow.task
+def listed(values: Any) -> list[Any]:
+    return list(values)
+
+
+@workflow.task
 def same(value: Any) -> Any:
     return value
 
@@ -394,6 +399,40 @@ def test_a_restart_from_a_task_runs_it_and_keeps_what_it_gives(workflows: InProc
     assert len(entries(workflows.store)) == 2
     workflows.run(same(double(4)), workflow_id="second")
     assert calls == ["double", "double"]
+
+
+@workflow.task
+def continues(x: int) -> Any:
+    effects.note("continues")
+    return double(x)
+
+
+@pytest.mark.parametrize(
+    ("node", "from_task", "again"),
+    [
+        pytest.param(lambda: listed(double.map([1, 2])), "double.map", "double", id="a map"),
+        pytest.param(lambda: same(continues(1)), "continues", "double", id="a continuation"),
+    ],
+)
+def test_tasks_of_what_is_restarted_run(workflows: InProcessWorkflows, node, from_task, again):
+    workflows.run(node(), workflow_id="first")
+    before = calls.count(again)
+    workflows.run(node(), workflow_id="first", from_task=from_task)
+    assert calls.count(again) == 2 * before
+    workflows.run(node(), workflow_id="second")
+    assert calls.count(again) == 2 * before
+
+
+def test_a_fork_from_a_task_runs_it(workflows: InProcessWorkflows):
+    workflows.run(same(double(4)), workflow_id="first")
+    workflows.fork("first", "forked", from_task="double")
+    plan = workflows.plan(same(double(4)), "forked")
+    assert "cache" not in plan.tasks[0].reason
+    assert workflows.run(same(double(4)), workflow_id="forked") == 8
+    assert calls == ["double", "double"]
+    workflows.run(same(double(5)), workflow_id="first")
+    assert workflows.run(same(double(5)), workflow_id="forked") == 10  # it has run since
+    assert calls == ["double"] * 3
 
 
 def test_a_run_of_a_stored_graph_takes_and_keeps_nothing(workflows: InProcessWorkflows):
