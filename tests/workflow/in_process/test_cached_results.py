@@ -212,12 +212,12 @@ def test_metadata_and_log_say_where_a_result_is_from(workflows: InProcessWorkflo
 
 
 def scaled(factor: int, **options: Any) -> Any:
-    @workflow.task(cache=workflow.Cache(**options))
     def scale(x: int) -> int:
         effects.note(factor)
         return x * factor
 
-    return scale
+    scale.__qualname__ = "scale"  # as a function of the module, which has been edited
+    return workflow.task(cache=workflow.Cache(**options))(scale)
 
 
 def test_other_code_is_another_result(workflows: InProcessWorkflows):
@@ -232,6 +232,19 @@ def test_a_version_stands_for_the_code(workflows: InProcessWorkflows):
     assert workflows.run(scaled(3, version="1")(5)) == 10
     assert workflows.run(scaled(3, version=2)(5)) == 15
     assert calls == [2, 3]
+
+
+def test_a_version_of_a_function_that_others_have_the_name_of_is_refused(
+    workflows: InProcessWorkflows,
+):
+    @workflow.task(cache=workflow.Cache(version="1"))
+    def local(x: int) -> int:
+        return x
+
+    for node in (local(1), workflow.task(cache=workflow.Cache(version=2))(lambda x: x)(1)):
+        with pytest.raises(ValueError, match="Write a function of the module"):
+            workflows.run(node)
+    assert workflows.run(local.with_options(cache=KEPT)(1)) == 1
 
 
 def test_other_functions_of_the_same_version_are_other_tasks(workflows: InProcessWorkflows):

@@ -66,6 +66,7 @@ from airflow_provider_rayworkflow.workflow.runtime.graphs.large_refs import Larg
 from airflow_provider_rayworkflow.workflow.runtime.graphs.nodes import (
     BoundCall,
     check_graph,
+    has_node,
     refuse_nodes_in_function,
     whole_of,
 )
@@ -90,7 +91,8 @@ def encode_graph(
 
     :param args: and ``kwargs``: what the graph's ``InputNode`` stands for.
     :param environment: the runtime environment of its tasks, by default that of this process.
-    :raises TypeError: for nodes that are no functions, and arguments that don't fit a signature.
+    :raises TypeError: for nodes that are no functions, arguments that don't fit a signature, and sets
+        of nodes.
     :raises ValueError: for options that make no sense here, and cycles.
     """
     check_graph(node)
@@ -181,6 +183,7 @@ class _Encoder:
         self._children: dict[BoundCall, int] = {}  # of the node that is read, with their positions
         self._held: dict[BoundCall, Sequence[Any]] = {}  # functions in what all items of a map take
         self._nests_values = False  # what it takes inside of containers are values, not references
+        self._has_nodes_in_set = False
         self._calls = frozenset(filter(None, (*_CALLS, ray_dag.call_type())))
         #: By the names of functions, for each of these the kinds that it names.
         self._named: defaultdict[str, defaultdict[Any, list[int]]]
@@ -227,7 +230,13 @@ class _Encoder:
         ):
             return plain
         self._nests_values = type(node) in _CALLS
-        return self._pickled(form, args, kwargs)
+        read = self._pickled(form, args, kwargs)
+        if self._has_nodes_in_set:
+            raise TypeError(
+                f"{node!r} takes a set with a node in it. A set of nodes has another order in each process, "
+                "and what is committed would not be found again. Give a list, and make a set of it in the task."
+            )
+        return read
 
     def _plain(self, form: _Form, values: Sequence[Any]) -> ReadCall | None:
         """The arguments, read, if each is a scalar or another task, else None."""
@@ -284,6 +293,9 @@ class _Encoder:
 
     def _literal(self, obj: Any) -> Any:
         """What is looked at for the fingerprint of arguments."""
+        if isinstance(obj, (set, frozenset)):
+            self._has_nodes_in_set |= self._nests_values and has_node(obj)
+            return NotImplemented
         if isinstance(obj, MapResult):
             return StandIn(("map", obj.content))
         if isinstance(obj, Mapped):
