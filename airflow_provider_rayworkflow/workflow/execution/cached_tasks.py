@@ -64,7 +64,7 @@ class CachedTasks:
             return False
         request = self._requests[task_id] = self._request(node, key, options)
         # A person who has restarted from a task wants it to run. What the cache gave may have been damaged.
-        if node.decision.is_forgotten or task_id in self._told:
+        if node.decision.is_by_restart(node.saved_since) or task_id in self._told:
             return False
         self._table.wait_for(node, _Held(partial(self.ended, node)))
         cache.ask(request)

@@ -4,8 +4,8 @@ Pickles won't do. Two of the same value differ by the order of sets, by which pa
 same object, and by line numbers and file names of functions. So values are walked here, and each
 part counts by what it is:
 
-- containers and objects by their content; sets and dicts without their order (plain values in
-  containers all at once, see :mod:`.plain_values`);
+- containers and objects by their content; sets and dicts without their order, as they are equal then
+  (plain values in containers all at once, see :mod:`.plain_values`);
 - arrays and tables by their values (see :mod:`.tables`);
 - functions, lambdas and classes that are written inside of another function by their code;
 - other functions and classes by their name: what they do is code, not an argument. Their code
@@ -26,12 +26,11 @@ import hashlib
 import pickle
 import sys
 import types
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NamedTuple
-
-from cloudpickle.cloudpickle import CloudPickler
 
 from airflow_provider_rayworkflow.workflow.model import plain_values
 from airflow_provider_rayworkflow.workflow.model.code_parts import (
@@ -45,6 +44,7 @@ from airflow_provider_rayworkflow.workflow.model.code_parts import (
     wrapped,
 )
 from airflow_provider_rayworkflow.workflow.model.ids import stable_module_name
+from airflow_provider_rayworkflow.workflow.model.reduced import reduced_of, without_caches
 from airflow_provider_rayworkflow.workflow.model.tables import by_values
 
 #: Given a value that is no list, tuple or dict, returns what to look at in its place, or NotImplemented.
@@ -99,10 +99,17 @@ def of_value(value: Any, *, replace: Replace) -> tuple[str, list[Any]]:
 
 
 def of_call(
-    args: Sequence[Any], kwargs: Mapping[str, Any], *, replace: Replace
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    *,
+    replace: Replace,
+    with_order: bool = False,
 ) -> tuple[str, list[Any]]:
-    """The fingerprint of the arguments of a call, as :func:`of_value`; see :func:`of_arguments`."""
-    walk = _Walk(replace, roots=None)
+    """The fingerprint of the arguments of a call, as :func:`of_value`; see :func:`of_arguments`.
+
+    :param with_order: the order of dicts counts.
+    """
+    walk = _Walk(replace, roots=None, with_order=with_order)
     return walk.of_call(args, kwargs), walk.named
 
 
@@ -111,6 +118,13 @@ class Known:
     """What a value counts by, if ``replace`` knows it already."""
 
     digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StandIn:
+    """What ``replace`` gives for a value that is not there yet; equal to no value that is."""
+
+    parts: tuple[Any, ...]
 
 
 class InstanceOf(NamedTuple):
@@ -168,10 +182,6 @@ def _of_digests(first: bytes, *digests: bytes) -> bytes:
 _OF_NOTHING = _shown(_hash(b"combined"), "")
 
 
-class _NoFingerprint(Exception):
-    """A value without a canonical form."""
-
-
 _PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 _TYPES = {kind: b"%d:%b" % (len(kind.__name__), kind.__name__.encode()) for kind in PLAIN}
 _IGNORED_IN_CLASSES = frozenset(
@@ -186,11 +196,15 @@ class _Walk:
 
     :param roots: the packages whose functions and classes count by their code; None: only what has
         no name of its own does.
+    :param with_order: the order of dicts counts.
     """
 
-    def __init__(self, replace: Replace, *, roots: set[str] | None) -> None:
+    def __init__(
+        self, replace: Replace, *, roots: set[str] | None, with_order: bool = False
+    ) -> None:
         self._replace = replace
         self._roots = roots
+        self._with_order = with_order
         self._done: dict[
             int, tuple[bytes, Any]
         ] = {}  # with the value, so that its id stays its own
@@ -238,15 +252,17 @@ class _Walk:
     def _digest_of(self, value: Any) -> bytes:
         kind = type(value)
         if kind is list or kind is tuple or (kind is dict and plain_values.has_sorted_keys(value)):
-            return plain_values.digest(value, self._digest)
+            return plain_values.digest(value, self._digest, with_order=self._with_order)
         replaced = self._replace(value)
         if type(replaced) is Known:
             return replaced.digest
+        if type(replaced) is StandIn:
+            return _hash(b"stand-in", self._digest(replaced.parts))
         if replaced is not NotImplemented:
             return self._digest(replaced)
         is_root, self._is_root = self._is_root, False
         if kind is dict:
-            return _hash(b"dict", self._pairs(value.items()))
+            return _hash(b"dict", self._pairs(value.items(), with_order=self._with_order))
         match value:
             case types.FunctionType():
                 if is_root and self._roots is not None:
@@ -297,15 +313,16 @@ class _Walk:
             return plain_values.digest(in_order, self._digest)
         return _hash(*sorted(map(self._digest, values)))
 
-    def _pairs(self, items: Iterable[tuple[Any, Any]]) -> bytes:
-        return _hash(*sorted(_hash(self._digest(k), self._digest(v)) for k, v in items))
+    def _pairs(self, items: Iterable[tuple[Any, Any]], *, with_order: bool) -> bytes:
+        pairs = [_hash(self._digest(k), self._digest(v)) for k, v in items]
+        return _hash(*(pairs if with_order else sorted(pairs)))
 
     def _of(self, cls: type, *parts: bytes) -> bytes:
         return _hash(_name_of(cls).encode(), *parts)
 
     def _object(self, value: Any) -> bytes:
         """An object by what pickle would make it of."""
-        reduced = _reduce(value)
+        reduced = reduced_of(value)
         self._note_class(type(value))
         if isinstance(reduced, str):
             return _hash(b"global", stable_module_name(value).encode(), reduced.encode())
@@ -317,9 +334,9 @@ class _Walk:
         return _hash(
             b"object",
             _hash(*parts),
-            self._digest(_without_caches(type(value), state)),
+            self._digest(without_caches(type(value), state)),
             self._digest(list(items or ())),
-            self._pairs(pairs or ()),
+            self._pairs(pairs or (), with_order=self._with_order or isinstance(value, OrderedDict)),
         )
 
     def _note_class(self, cls: type) -> None:
@@ -451,32 +468,6 @@ def _content(plain: Any) -> bytes:
     # Python turns no int of more than 4,300 digits into decimal text.
     text = f"{plain:x}" if type(plain) is int else plain if type(plain) is str else repr(plain)
     return text.encode(errors="surrogatepass")
-
-
-def _without_caches(cls: type, state: Any) -> Any:
-    """An object's state without what a ``cached_property`` has left when it was merely read."""
-    if type(state) is not dict or not (cached := _cached_names(cls)):
-        return state
-    return {name: part for name, part in state.items() if name not in cached}
-
-
-@functools.lru_cache(maxsize=1_000)
-def _cached_names(cls: type) -> frozenset[str]:
-    return frozenset(
-        name
-        for base in cls.__mro__
-        for name, member in vars(base).items()
-        if isinstance(member, functools.cached_property)
-    )
-
-
-def _reduce(value: Any) -> Any:
-    kind = type(value)
-    reducer = copyreg.dispatch_table.get(kind) or CloudPickler.dispatch_table.get(kind)
-    reduced = reducer(value) if reducer else value.__reduce_ex__(5)
-    if not isinstance(reduced, (str, tuple)):
-        raise _NoFingerprint(value)
-    return reduced
 
 
 def _name_of(value: Any) -> str:

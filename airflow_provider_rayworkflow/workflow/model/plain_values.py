@@ -3,7 +3,7 @@
 Values are read column by column, not one by one: a list of floats is one array, a list of records with
 the same keys an array for each key. All that decides how something is read is content: how long it
 is, and what types it has. So a part that stands twice in a value counts as two equal ones, and the
-order of a dict does not count.
+order of a dict does not count, unless the caller wants it to.
 """
 
 from __future__ import annotations
@@ -52,16 +52,23 @@ def sorted_items(value: Collection[Any]) -> list[Any] | None:
     return sorted(value) if _are_sortable(value) else None
 
 
-def digest(value: list[Any] | tuple[Any, ...] | dict[Any, Any], digest_of: DigestOf) -> bytes:
+def digest(
+    value: list[Any] | tuple[Any, ...] | dict[Any, Any],
+    digest_of: DigestOf,
+    *,
+    with_order: bool = False,
+) -> bytes:
     """The digest of the content of a list or tuple, or of a dict with keys that can be sorted.
 
     :param digest_of: asked for parts that are neither plain values nor small containers of such.
+    :param with_order: the order of dicts counts.
     """
     content = hashlib.sha256()
-    columns = _Columns(content.update, digest_of)
+    in_order = list if with_order else sorted
+    columns = _Columns(content.update, digest_of, in_order)
     content.update(b"%c%d" % (_CODES[type(value)], len(value)))
     if isinstance(value, dict):
-        keys = sorted(value)
+        keys = in_order(value)
         columns.root(keys)
         columns.root(list(map(value.__getitem__, keys)))
     else:
@@ -165,11 +172,18 @@ class _Columns:
     """Reads values into a digest.
 
     :param update: takes the next bytes.
+    :param in_order: gives the keys of a dict as they are read.
     """
 
-    def __init__(self, update: Callable[[Any], None], digest_of: DigestOf) -> None:
+    def __init__(
+        self,
+        update: Callable[[Any], None],
+        digest_of: DigestOf,
+        in_order: Callable[[Iterable[Any]], list[Any]],
+    ) -> None:
         self._update = update
         self._digest_of = digest_of
+        self._in_order = in_order
         self._room = 0  # for so many values of inner containers, to be read with the outer ones
 
     def root(self, values: Sequence[Any]) -> None:
@@ -263,7 +277,7 @@ class _Columns:
         self._update(b"k")
         if not (dicts := self._those_within(dicts, depth)):
             return
-        names = {tuple(sorted(keys)) for keys in set(map(tuple, dicts))}
+        names = {tuple(self._in_order(keys)) for keys in set(map(tuple, dicts))}
         if len(names) == 1 and len(dicts) >= _MANY_DICTS:
             (keys,) = names
             self._update(b"=")
@@ -271,7 +285,7 @@ class _Columns:
             for key in keys:
                 self._read(list(map(itemgetter(key), dicts)), depth + 1)
             return
-        orders = list(map(sorted, dicts))
+        orders = list(map(self._in_order, dicts))
         self._read(list(chain.from_iterable(orders)), depth + 1)
         values = [of[key] for of, keys in zip(dicts, orders, strict=True) for key in keys]
         self._read(values, depth + 1)

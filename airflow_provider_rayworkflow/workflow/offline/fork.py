@@ -52,7 +52,7 @@ def fork(
     # The result of a map says where the items' results are, of this workflow: it is gathered anew there.
     kept = [one for one in records if source.counts(one.task_id) and not _is_of_map(one)]
     store.archives.share(workflow_id, new_workflow_id, now=now)
-    claim = _claim(store, new_workflow_id, record, source, now=now)
+    claim = _claim(store, new_workflow_id, record, source, from_task=from_task, now=now)
     try:
         _copy(store, kept, claim)
         _write_status(store, claim, total=len(source.graph.tasks), now=now)
@@ -69,6 +69,7 @@ def _claim(
     record: StatusRecord,
     source: Snapshot,
     *,
+    from_task: str,
     now: float,
 ) -> Claim:
     claim = store.claim(
@@ -83,6 +84,7 @@ def _claim(
         graph=source.graph,
         on_change=source.claim.on_change,
         on_failure=source.claim.on_failure,
+        from_task=from_task,
     )
     if claim is None:
         raise WorkflowStillActiveError("FORK", new_workflow_id)

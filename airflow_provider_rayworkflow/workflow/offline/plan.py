@@ -263,6 +263,7 @@ def _planned(snapshot: Snapshot, epoch: int) -> Iterator[PlannedTask]:
     decisions = snapshot.decisions
     failed = failed_ends(snapshot, epoch=epoch)
     wanted: dict[str, bool] = {"": True}  # whether the result of a task is needed
+    restarts: dict[str, int] = {}
     for level in snapshot.levels():
         indexes = (
             needed(level.graph, [decisions[one] for one in level.task_ids])
@@ -271,12 +272,15 @@ def _planned(snapshot: Snapshot, epoch: int) -> Iterator[PlannedTask]:
         )
         for index, task_id in enumerate(level.task_ids):
             decision = decisions[task_id]
+            since = restarts[task_id] = max(
+                snapshot.restarted_since(task_id), restarts.get(level.creator, 0)
+            )
             wanted[task_id] = index in indexes
             is_planned = wanted[task_id] or decision.action is TaskAction.REUSED
             reason = decision.reason
             if decision.kind == "unfinished" and task_id in failed:
                 reason = _FAILED[failed[task_id]]
-            if _may_be_cached(snapshot.claim, level.graph.tasks[index], decision):
+            if _may_be_cached(snapshot.claim, level.graph.tasks[index], decision, since):
                 reason = f"{reason}; it may be taken from the cache"
             yield PlannedTask(
                 task_id=task_id,
@@ -289,10 +293,13 @@ def _planned(snapshot: Snapshot, epoch: int) -> Iterator[PlannedTask]:
             )
 
 
-def _may_be_cached(claim: Claim, task: Task, decision: Decision) -> bool:
-    """True if a task that runs asks the cache first; see :class:`.CachedTasks`."""
+def _may_be_cached(claim: Claim, task: Task, decision: Decision, since: int) -> bool:
+    """True if a task that runs asks the cache first; see :class:`.CachedTasks`.
+
+    :param since: the epoch of the latest restart that concerns it.
+    """
     cache = task.options.cache
-    if cache is None or decision.action is not TaskAction.RUNS or decision.is_forgotten:
+    if cache is None or decision.action is not TaskAction.RUNS or decision.is_by_restart(since):
         return False
     return cache.version is not None or claim.graph_epoch == claim.epoch
 

@@ -62,6 +62,14 @@ class Decision(NamedTuple):
             return "changed"
         return "new" if self.is_new else "unfinished"
 
+    def is_by_restart(self, since: int) -> bool:
+        """True if a task runs because a person wants it to.
+
+        :param since: the epoch of the latest restart from it, from a task upstream, or from one that it is
+            part of the continuation of; 0 without one.
+        """
+        return since > 0 and (self.record is None or self.record.epoch < since)
+
     def holds(self, taken: str) -> bool:
         """True if a checked task took just these results: its checkpoint counts.
 

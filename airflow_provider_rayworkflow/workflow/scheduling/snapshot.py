@@ -119,6 +119,10 @@ class Snapshot:
         """What becomes of each task at a resume, and why."""
         return self._reuse.decisions
 
+    def restarted_since(self, task_id: str) -> int:
+        """The epoch of the latest restart from a task or from one upstream, 0 without one."""
+        return self._reuse.saved_since(task_id)
+
     def counts(self, task_id: str) -> bool:
         """True if the task has a checkpoint, and that counts."""
         return self.record_of(task_id) is not None

@@ -416,3 +416,27 @@ def test_a_node_that_the_body_of_a_function_uses_is_refused_with_the_remedy(work
 
     with pytest.raises(TypeError, match=r"uses can't be pickled: it uses .* Pass it to the task"):
         workflows.run(uses())
+
+
+@pytest.mark.parametrize("kind", [set, frozenset])
+def test_a_set_of_nodes_is_refused(workflows, kind):
+    one = taken_in(1)
+    for value in (kind([one]), [kind([(0, one["rows"])])], {"a": kind([frozenset([one])])}):
+        with pytest.raises(TypeError, match=r"takes a set with a node in it.*Give a list"):
+            workflows.run(taken_in(value))
+    assert workflows.run(taken_in(kind([1]))) == kind([1])
+
+
+def test_a_set_of_nodes_that_a_map_takes_is_refused(workflows):
+    with pytest.raises(TypeError, match="takes a set with a node in it"):
+        workflows.run(taken_by.map([1], taken={taken_in(1)}))
+
+
+@workflow.task
+def taken_in(value: Any) -> Any:
+    return value
+
+
+@workflow.task
+def taken_by(item: Any, taken: Any) -> Any:
+    return taken

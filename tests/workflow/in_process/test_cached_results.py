@@ -56,6 +56,16 @@ def length(data: bytes) -> int:
 
 
 @workflow.task
+def second(_: Any, value: Any) -> Any:
+    return value
+
+
+@workflow.task
+def listed(values: Any) -> list[Any]:
+    return list(values)
+
+
+@workflow.task
 def same(value: Any) -> Any:
     return value
 
@@ -74,6 +84,28 @@ def log_of(workflows: InProcessWorkflows, workflow_id: str) -> str:
 
 
 # ---- what is taken
+
+
+def test_a_tuple_is_not_taken_for_what_stands_for_a_result(workflows: InProcessWorkflows):
+    rows = same({"rows": 5})
+    literal = ("input", 0, (("item", "rows"),))
+    kept = second.with_options(cache=KEPT)
+    assert workflows.run(kept(rows, rows["rows"]), workflow_id="a part") == 5
+    assert workflows.run(kept(rows, literal), workflow_id="a literal") == literal
+
+
+def test_the_order_of_a_dict_counts(workflows: InProcessWorkflows):
+    @workflow.task(cache=KEPT)
+    def names(rows: Any) -> list[str]:
+        return list(rows)
+
+    for order in ("ab", "ba"):
+        rows = dict.fromkeys(order, 1)
+        assert workflows.run(names(rows), workflow_id=order) == list(order)
+        assert workflows.run(names.map([rows]), workflow_id=f"map {order}") == [list(order)]
+    resumed = workflows.run(names.with_options(cache=None)({"a": 1, "b": 1}), workflow_id="plain")
+    again = names.with_options(cache=None)({"b": 1, "a": 1})
+    assert workflows.run(again, workflow_id="plain") == resumed == ["a", "b"]
 
 
 def test_the_result_of_another_workflow_is_taken(workflows: InProcessWorkflows):
@@ -180,12 +212,12 @@ def test_metadata_and_log_say_where_a_result_is_from(workflows: InProcessWorkflo
 
 
 def scaled(factor: int, **options: Any) -> Any:
-    @workflow.task(cache=workflow.Cache(**options))
     def scale(x: int) -> int:
         effects.note(factor)
         return x * factor
 
-    return scale
+    scale.__qualname__ = "scale"  # as a function of the module, which has been edited
+    return workflow.task(cache=workflow.Cache(**options))(scale)
 
 
 def test_other_code_is_another_result(workflows: InProcessWorkflows):
@@ -200,6 +232,19 @@ def test_a_version_stands_for_the_code(workflows: InProcessWorkflows):
     assert workflows.run(scaled(3, version="1")(5)) == 10
     assert workflows.run(scaled(3, version=2)(5)) == 15
     assert calls == [2, 3]
+
+
+def test_a_version_of_a_function_that_others_have_the_name_of_is_refused(
+    workflows: InProcessWorkflows,
+):
+    @workflow.task(cache=workflow.Cache(version="1"))
+    def local(x: int) -> int:
+        return x
+
+    for node in (local(1), workflow.task(cache=workflow.Cache(version=2))(lambda x: x)(1)):
+        with pytest.raises(ValueError, match="Write a function of the module"):
+            workflows.run(node)
+    assert workflows.run(local.with_options(cache=KEPT)(1)) == 1
 
 
 def test_other_functions_of_the_same_version_are_other_tasks(workflows: InProcessWorkflows):
@@ -367,6 +412,40 @@ def test_a_restart_from_a_task_runs_it_and_keeps_what_it_gives(workflows: InProc
     assert len(entries(workflows.store)) == 2
     workflows.run(same(double(4)), workflow_id="second")
     assert calls == ["double", "double"]
+
+
+@workflow.task
+def continues(x: int) -> Any:
+    effects.note("continues")
+    return double(x)
+
+
+@pytest.mark.parametrize(
+    ("node", "from_task", "again"),
+    [
+        pytest.param(lambda: listed(double.map([1, 2])), "double.map", "double", id="a map"),
+        pytest.param(lambda: same(continues(1)), "continues", "double", id="a continuation"),
+    ],
+)
+def test_tasks_of_what_is_restarted_run(workflows: InProcessWorkflows, node, from_task, again):
+    workflows.run(node(), workflow_id="first")
+    before = calls.count(again)
+    workflows.run(node(), workflow_id="first", from_task=from_task)
+    assert calls.count(again) == 2 * before
+    workflows.run(node(), workflow_id="second")
+    assert calls.count(again) == 2 * before
+
+
+def test_a_fork_from_a_task_runs_it(workflows: InProcessWorkflows):
+    workflows.run(same(double(4)), workflow_id="first")
+    workflows.fork("first", "forked", from_task="double")
+    plan = workflows.plan(same(double(4)), "forked")
+    assert "cache" not in plan.tasks[0].reason
+    assert workflows.run(same(double(4)), workflow_id="forked") == 8
+    assert calls == ["double", "double"]
+    workflows.run(same(double(5)), workflow_id="first")
+    assert workflows.run(same(double(5)), workflow_id="forked") == 10  # it has run since
+    assert calls == ["double"] * 3
 
 
 def test_a_run_of_a_stored_graph_takes_and_keeps_nothing(workflows: InProcessWorkflows):

@@ -114,6 +114,8 @@ def test_equal_content_has_one_fingerprint(one, other):
         (date(2020, 1, 1), date(2020, 1, 2)),
         (Slotted(1), Slotted(2)),
         (OrderedDict(a=1), {"a": 1}),
+        (OrderedDict(a=1, b=2), OrderedDict(b=2, a=1)),
+        ([OrderedDict(a=1, b=2)], [OrderedDict(b=2, a=1)]),
         (pow, print),
         ([].append, {}.update),
         (pd.DataFrame({"a": [1, 2]}), pd.DataFrame({"a": [1, 3]})),
@@ -135,6 +137,25 @@ def test_a_named_function_among_arguments_counts_by_its_name_and_is_reported():
     assert named == [cyclic, Point]
     assert fingerprint == of([cyclic, Point])
     assert fingerprint != of([cyclic, Color])
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        pytest.param({"a": 1, "b": 2}, {"b": 2, "a": 1}, id="a dict"),
+        pytest.param([{"a": 1, "b": 2}], [{"b": 2, "a": 1}], id="in a list"),
+        pytest.param([{"a": 1, "b": 2}] * 50, [{"b": 2, "a": 1}] * 50, id="records"),
+        pytest.param({1: 1, "b": 2}, {"b": 2, 1: 1}, id="keys that are not sorted"),
+        pytest.param(Counter("ab"), Counter("ba"), id="a subclass"),
+        pytest.param({"x": {"a": 1, "b": 2}}, {"x": {"b": 2, "a": 1}}, id="nested"),
+    ],
+)
+def test_the_order_of_dicts_counts_where_that_is_wanted(one, other):
+    def ordered(value) -> str:
+        return fingerprints.of_call((value,), {}, replace=keep, with_order=True)[0]
+
+    assert of(one) == of(other)
+    assert ordered(one) == ordered(one) != ordered(other)
 
 
 FIRST = '''

@@ -32,6 +32,7 @@ from airflow_provider_rayworkflow.workflow.authoring.node import Call, ItemCall,
 from airflow_provider_rayworkflow.workflow.authoring.task import TaskFunction
 from airflow_provider_rayworkflow.workflow.model import fingerprints
 from airflow_provider_rayworkflow.workflow.model.codec import dumps, is_plain_scalar
+from airflow_provider_rayworkflow.workflow.model.fingerprints import StandIn
 from airflow_provider_rayworkflow.workflow.model.graph import (
     Arguments,
     Graph,
@@ -60,6 +61,7 @@ from airflow_provider_rayworkflow.workflow.runtime.graphs.inputs import (
 from airflow_provider_rayworkflow.workflow.runtime.graphs.kinds import (
     cache_options_of,
     check_num_returns,
+    is_cached,
     is_keyed,
     options_of,
     retryable_of,
@@ -69,6 +71,7 @@ from airflow_provider_rayworkflow.workflow.runtime.graphs.large_refs import Larg
 from airflow_provider_rayworkflow.workflow.runtime.graphs.nodes import (
     BoundCall,
     check_graph,
+    has_node,
     refuse_nodes_in_function,
     whole_of,
 )
@@ -94,7 +97,8 @@ def encode_graph(
 
     :param args: and ``kwargs``: what the graph's ``InputNode`` stands for.
     :param environment: the runtime environment of its tasks, by default that of this process.
-    :raises TypeError: for nodes that are no functions, and arguments that don't fit a signature.
+    :raises TypeError: for nodes that are no functions, arguments that don't fit a signature, and sets
+        of nodes.
     :raises ValueError: for options that make no sense here, and cycles.
     """
     check_graph(node)
@@ -129,6 +133,7 @@ class _Form:
 
     :ivar keywords: the names of the last arguments.
     :ivar retryable: the exceptions that the author wants retried; None for all.
+    :ivar is_cached: their results are taken from other workflows.
     :ivar is_keyed: each has a cache key of its own.
     :ivar kinds: of their tasks, by the places of plain arguments, None for pickled ones, and the
         functions and classes in these.
@@ -136,6 +141,7 @@ class _Form:
 
     keywords: tuple[str, ...]
     retryable: tuple[type[BaseException], ...] | None
+    is_cached: bool = False
     is_keyed: bool = False
     kinds: dict[tuple[Any, ...], int] = field(default_factory=dict)
 
@@ -183,6 +189,7 @@ class _Encoder:
         self._children: dict[BoundCall, int] = {}  # of the node that is read, with their positions
         self._held: dict[BoundCall, Sequence[Any]] = {}  # functions in what all items of a map take
         self._nests_values = False  # what it takes inside of containers are values, not references
+        self._has_nodes_in_set = False
         self._calls = frozenset(filter(None, (*_CALLS, ray_dag.call_type())))
         #: By the names of functions, for each of these the kinds that it names, with what is behind it.
         self._named: defaultdict[str, defaultdict[Any, list[tuple[int, str]]]]
@@ -221,19 +228,27 @@ class _Encoder:
         form = self._forms.get(key)
         if form is None:
             self._check_signature(node)
-            form = self._forms[key] = _Form(tuple(kwargs), retryable_of(options), is_keyed(options))
+            form = self._forms[key] = _Form(
+                tuple(kwargs), retryable_of(options), is_cached(options), is_keyed(options)
+            )
         if form.retryable is None and (
             plain := self._plain(form, (*args, *kwargs.values()) if kwargs else args)
         ):
             return plain
         self._nests_values = type(node) in _CALLS
         try:
-            return self._pickled(form, args, kwargs)
+            read = self._pickled(form, args, kwargs)
         except Exception as exc:
             told = told_of(exc, node, lambda value: dumps(value, override=self._pickling))
             if told is exc:
                 raise
             raise told from exc
+        if self._has_nodes_in_set:
+            raise TypeError(
+                f"{node!r} takes a set with a node in it. A set of nodes has another order in each process, "
+                "and what is committed would not be found again. Give a list, and make a set of it in the task."
+            )
+        return read
 
     def _plain(self, form: _Form, values: Sequence[Any]) -> ReadCall | None:
         """The arguments, read, if each is a scalar or another task, else None."""
@@ -257,7 +272,10 @@ class _Encoder:
         args = tuple(self._argument(value) for value in args)
         kwargs = {name: self._argument(value) for name, value in kwargs.items()}
         arguments = dumps((args, kwargs, form.retryable), override=self._pickling)
-        literals, named = fingerprints.of_call(args, kwargs, replace=self._literal)
+        # A resume with an equal dict goes on; what another workflow made of one may depend on its order.
+        literals, named = fingerprints.of_call(
+            args, kwargs, replace=self._literal, with_order=form.is_cached
+        )
         return ReadCall(form, arguments, None, list(self._children), literals, named)
 
     def _argument(self, value: Any) -> Any:
@@ -288,21 +306,24 @@ class _Encoder:
 
     def _literal(self, obj: Any) -> Any:
         """What is looked at for the fingerprint of arguments."""
+        if isinstance(obj, (set, frozenset)):
+            self._has_nodes_in_set |= self._nests_values and has_node(obj)
+            return NotImplemented
         if isinstance(obj, MapResult):
-            return ("map", obj.content)
+            return StandIn(("map", obj.content))
         if isinstance(obj, (MapSpec, Reduction)):
             return obj.decisive
         if isinstance(obj, Mapped):
             return obj.function
         if type(obj) is Argument:
             known = fingerprints.Known(fingerprints.of_input(obj.position))
-            return known if not obj.path else ("input", obj.position, obj.path)
+            return known if not obj.path else StandIn(("input", obj.position, obj.path))
         found = self._behind(obj)
         if _is_node(found):
             path = [found._path] if type(found) is Part else []
             is_value = self._nests_values and found is obj
             what = "nested value" if is_value else "nested input"
-            return (what, self._position(found), *path)
+            return StandIn((what, self._position(found), *path))
         if found is not obj:
             return found
         if isinstance(obj, TaskFunction):

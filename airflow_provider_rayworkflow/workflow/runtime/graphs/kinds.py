@@ -73,13 +73,20 @@ def cache_options_of(node: BoundCall, *, is_known: bool) -> CacheOptions | None:
     """What a call's ``cache=`` says; None without one.
 
     :param is_known: its arguments are known: it takes no results of other tasks, and no input of the workflow.
-    :raises ValueError: for a key of arguments that are not known yet.
+    :raises ValueError: for a key of arguments that are not known yet, and a version of a function that
+        others have the name of.
     """
     ours, _ = ray_options.split(node._bound_options)
     cache: Cache | None = ours.get("cache")
     if cache is None:
         return None
     name = default_task_id(node._body)
+    if cache.version is not None and "<" in node._body.__qualname__:
+        raise ValueError(
+            f"Cache(version=…) stands for the code of {name}, which is written inside of another function or is "
+            "a lambda: others with other code have the same name. Write a function of the module, and give what "
+            "differs as an argument; or leave the version out."
+        )
     if isinstance(node, ItemCall) and node._cache_key is not None:
         return cache.to_options(_name_in_cache(node._body), node._cache_key)
     if cache.key is not None and not is_known:
@@ -104,6 +111,11 @@ def _name_in_cache(body: Callable[..., Any]) -> str:
     if stable_module_name(body) != "__main__" or not is_of_program:
         return name
     return f"{file.stem}{name.removeprefix('__main__')}"
+
+
+def is_cached(options: Mapping[str, Any] | GivenOptions) -> bool:
+    """True if results of such tasks are taken from other workflows."""
+    return ray_options.split(options)[0].get("cache") is not None
 
 
 def is_keyed(options: Mapping[str, Any] | GivenOptions) -> bool:

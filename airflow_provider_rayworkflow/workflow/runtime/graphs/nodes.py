@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol, cast
 
 import ray
@@ -81,6 +81,14 @@ def refuse_nodes(obj: Any) -> Any:
             "returned itself is run. Give the nodes to one more task, and return what that gives"
         )
     return NotImplemented
+
+
+def has_node(values: Iterable[Any]) -> bool:
+    """True if there is a node in a set, also in a tuple or set in it."""
+    return any(
+        has_node(value) if isinstance(value, (tuple, frozenset)) else is_graph(value)
+        for value in values
+    )
 
 
 def refuse_nodes_in_function(obj: Any) -> Any:
