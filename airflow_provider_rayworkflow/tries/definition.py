@@ -18,7 +18,7 @@ import cloudpickle
 from airflow_provider_rayworkflow.exceptions import RayWorkflowInputError
 from airflow_provider_rayworkflow.tries.identity import fingerprint
 from airflow_provider_rayworkflow.workflow import checks
-from airflow_provider_rayworkflow.workflow.import_path import check_call, load_function
+from airflow_provider_rayworkflow.workflow.import_path import check_call, is_function, load_function
 from airflow_provider_rayworkflow.workflow.model.ids import check_workflow_id
 from airflow_provider_rayworkflow.workflow.model.records import ORIGIN_KEY
 
@@ -157,7 +157,7 @@ def check_workflow(workflow: Any) -> None:
                 f"The workflow {workflow!r} is not an import path. Write it as "
                 '"package.module:function".'
             )
-    elif not callable(workflow):
+    elif not is_function(workflow):
         raise RayWorkflowInputError(
             f"The workflow must be an import path or a function, not {workflow!r:.200}."
         )

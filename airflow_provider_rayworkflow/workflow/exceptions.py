@@ -357,6 +357,11 @@ class KeyNotFoundError(StorageError, KeyError):
         super().__init__(f"There is no object {key!r} in the storage.", key=key)
 
 
+def said_by(exc: BaseException) -> str:
+    """What an exception says, for people; of one that says nothing its class."""
+    return text_of(exc) or type(exc).__qualname__
+
+
 def text_of(exc: BaseException) -> str:
     """What an exception says, whatever its class does when it is asked: plain ``str``, no error."""
     try:

@@ -8,6 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 
+def is_function(found: Any) -> bool:
+    """True for what can be called; not for a node of a graph, which has a ``__call__`` to refuse it."""
+    return callable(found) and not hasattr(type(found), "__unknown_value__")
+
+
 def load_function(workflow: str) -> Callable[..., Any]:
     """The function that ``"package.module:function"`` names.
 
@@ -30,7 +35,7 @@ def load_function(workflow: str) -> Callable[..., Any]:
                 f"The workflow {workflow!r} can't be imported: {module_name!r} has no {path!r}."
             )
         found = getattr(found, name)
-    if not callable(found):
+    if not is_function(found):
         raise ValueError(f"The workflow {workflow!r} is a {type(found).__name__} and no function.")
     function: Callable[..., Any] = found
     return function

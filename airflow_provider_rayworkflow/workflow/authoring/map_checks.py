@@ -108,7 +108,8 @@ def check_items(
     :raises TypeError: if not.
     """
     name = f"{task.__name__}.{'starmap' if star else 'map'}"
-    if key is not None and not (callable(key) or (isinstance(key, str) and key)):
+    is_function = callable(key) and not isinstance(key, Node)
+    if key is not None and not (is_function or (isinstance(key, str) and key)):
         raise TypeError(
             f"key of {name} must be a function of an item, or the name of a field, not {key!r:.100}."
         )

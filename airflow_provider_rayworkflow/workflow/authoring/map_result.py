@@ -52,6 +52,11 @@ class MapResult(Sequence[T_co]):
         """One value, or a list of some."""
         if isinstance(index, slice):
             return [self[position] for position in range(*index.indices(len(self)))]
+        if not hasattr(index, "__index__"):
+            raise TypeError(
+                f"{self!r} has values by position, and {index!r:.100} is no whole number. By keys they are "
+                "in dict(result.items())."
+            )
         position = index + len(self) if index < 0 else index
         if not 0 <= position < len(self):
             raise IndexError(f"{self!r} has no value {index}.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_rayworkflow.workflow.authoring import map_tasks
 from airflow_provider_rayworkflow.workflow.authoring.map_checks import (
@@ -25,11 +25,8 @@ R = TypeVar("R")
 TREE = 32
 
 
-class MapNode(Call[MapResult[R]]):
-    """The result of a map, before it has run: a :class:`MapResult`.
-
-    Give it to other tasks, or map over it.
-    """
+class OverItems(Call[R]):
+    """A call whose task calls a function for many items."""
 
     __slots__ = ("_mapped",)
 
@@ -38,10 +35,19 @@ class MapNode(Call[MapResult[R]]):
         body: Callable[..., Any],
         args: tuple[Any, ...],
         name: str,
-        mapped: TaskFunction[..., R],
+        mapped: TaskFunction[..., Any],
     ) -> None:
         super().__init__(body, args, {}, map_tasks.internal_options(name, expands=True))
         self._mapped = mapped
+
+
+class MapNode(OverItems[MapResult[R]]):
+    """The result of a map, before it has run: a :class:`MapResult`.
+
+    Give it to other tasks, or map over it.
+    """
+
+    __slots__ = ()
 
     def reduce(self, function: TaskFunction[[Any], R], *, tree: int = TREE) -> Node[R]:
         """Combine the values to one, some at a time and in parallel.
@@ -61,7 +67,7 @@ class MapNode(Call[MapResult[R]]):
             function=map_tasks.Mapped(function.fn), name=name, options=function._options, tree=tree
         )
         body = map_tasks.expand_reduction
-        return cast("Node[R]", MapNode(body, (spec, self), f"{name}.reduce", function))
+        return OverItems(body, (spec, self), f"{name}.reduce", function)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

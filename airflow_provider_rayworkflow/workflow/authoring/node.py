@@ -7,6 +7,8 @@ from dataclasses import fields, is_dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
 
+from airflow_provider_rayworkflow.workflow.authoring.unknown import Unknown
+
 if TYPE_CHECKING:
     from airflow_provider_rayworkflow.workflow.authoring.options import GivenOptions
 
@@ -16,11 +18,13 @@ T_co = TypeVar("T_co", covariant=True)
 Path = tuple[tuple[str, Any], ...]
 
 
-class Node(Generic[T_co]):
+class Node(Unknown, Generic[T_co]):
     """The result of a task, or a part of it, before the task has run.
 
     Give it to other tasks, as an argument or anywhere in one: they get the value. ``node["rows"]``,
     ``node[0]`` and ``node.name`` stand for parts of the value; names that begin with ``_`` do not.
+    What needs the value raises a TypeError: operators, calls, ``if``, ``for``, f-strings. ``==`` compares
+    which node it is, and ``str(node)`` (also ``"%s" % node``) names it.
     """
 
     __slots__ = ()

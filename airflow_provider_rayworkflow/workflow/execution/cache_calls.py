@@ -8,7 +8,7 @@ from typing import NamedTuple
 from airflow_provider_rayworkflow.workflow.exceptions import (
     CorruptedDataError,
     StorageError,
-    text_of,
+    said_by,
 )
 from airflow_provider_rayworkflow.workflow.execution.cache_requests import Cached, CacheRequest
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
@@ -105,7 +105,7 @@ class CacheCalls:
                 problem = exc
                 looks[index] = looks[index]._replace(claim=put.key)
         if problem is not None and not self._has_warned:
-            log.warning("The cache can't be used, so tasks run: %s", text_of(problem))
+            log.warning("The cache can't be used, so tasks run: %s", said_by(problem))
         self._has_warned = problem is not None
         return looks
 
@@ -181,7 +181,7 @@ class CacheCalls:
         self._store.bytes.put_all(puts)
         problem = next((put.error for put in puts if put.error is not None), problem)
         if problem is not None:
-            log.warning("Results can't be put into the cache: %s", text_of(problem))
+            log.warning("Results can't be put into the cache: %s", said_by(problem))
         return size
 
     def give_back(self, claims: Sequence[str]) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
-from airflow_provider_rayworkflow.workflow.exceptions import text_of
+from airflow_provider_rayworkflow.workflow.exceptions import said_by
 from airflow_provider_rayworkflow.workflow.execution.cache_calls import (
     Asked,
     CacheCalls,
@@ -164,7 +164,7 @@ class ResultCache:
     ) -> None:
         self._looks -= 1
         if isinstance(looks, BaseException):
-            log.warning("The cache can't be used, so tasks run: %s", text_of(looks))
+            log.warning("The cache can't be used, so tasks run: %s", said_by(looks))
             looks = [CacheLook({}, one.claim) for one in asked]
         for wanted, one, look in zip(some, asked, looks, strict=True):
             wanted.claim = look.claim
@@ -213,7 +213,7 @@ class ResultCache:
         self._writes -= 1
         self._waiting_bytes -= sum(one.size for one in kept)
         if isinstance(size, BaseException):
-            log.warning("Results can't be put into the cache: %s", text_of(size))
+            log.warning("Results can't be put into the cache: %s", said_by(size))
         else:
             self.on_written(size)
         for one in kept:
@@ -228,7 +228,7 @@ class ResultCache:
     def _gave_back(self, claims: list[str] | BaseException) -> None:
         if isinstance(claims, BaseException):
             # The next one tries it again; a claim ends with this manager's lease.
-            log.warning("A claim in the cache can't be given back now: %s", text_of(claims))
+            log.warning("A claim in the cache can't be given back now: %s", said_by(claims))
             return
         self._to_give_back = [one for one in self._to_give_back if one not in claims]
 

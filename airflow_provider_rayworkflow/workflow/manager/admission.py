@@ -16,7 +16,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     WorkflowNotFoundError,
     WorkflowNotResumableError,
     WorkflowStillActiveError,
-    text_of,
+    said_by,
 )
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.manager.claiming import Claiming, Seen, Start
@@ -131,7 +131,7 @@ class Admission:
         try:
             await self.begin(workflow_id, None, {}, options, turn=turn)
         except Exception as exc:  # of any kind: the others are resumed
-            log.warning("Workflow %s can't be resumed: %s", workflow_id, text_of(exc))
+            log.warning("Workflow %s can't be resumed: %s", workflow_id, said_by(exc))
             return exc
         return None
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
 
-from airflow_provider_rayworkflow.workflow.exceptions import text_of
+from airflow_provider_rayworkflow.workflow.exceptions import said_by
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.manager.registry import Registry
 from airflow_provider_rayworkflow.workflow.offline.cache import evict_few_by_few
@@ -64,7 +64,7 @@ class CacheKeeper:
             try:
                 await self._evict()
             except Exception as exc:
-                log.warning("The cache is not kept within its size now: %s", text_of(exc))
+                log.warning("The cache is not kept within its size now: %s", said_by(exc))
 
     async def _evict(self) -> None:
         few_by_few = evict_few_by_few(

@@ -9,7 +9,7 @@ from contextlib import suppress
 from airflow_provider_rayworkflow.workflow.exceptions import (
     CorruptedDataError,
     UntrustedDataError,
-    text_of,
+    said_by,
 )
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.format.signing import SIGNING_KEY_VARIABLE
@@ -88,7 +88,7 @@ class IndexKeeper:
         try:
             await call()
         except Exception as exc:
-            log.warning("The index is not brought up to date: %s", text_of(exc))
+            log.warning("The index is not brought up to date: %s", said_by(exc))
             return False
         return True
 

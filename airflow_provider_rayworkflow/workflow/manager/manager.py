@@ -14,6 +14,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     LeaseLostError,
     OwnershipLostError,
     StorageError,
+    said_by,
 )
 from airflow_provider_rayworkflow.workflow.execution.metrics import Metrics
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
@@ -220,7 +221,7 @@ class Manager:
         try:
             await self._known.changes.close()
         except StorageError as exc:  # the statuses say the same
-            log.warning("The change log could not be closed: %s", exc)
+            log.warning("The change log could not be closed: %s", said_by(exc))
         await self._known.in_thread(self._known.store.leases.delete, self._known.manager_id)
         await self._index.close()
 

@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 
-from airflow_provider_rayworkflow.workflow.exceptions import text_of
+from airflow_provider_rayworkflow.workflow.exceptions import said_by
 from airflow_provider_rayworkflow.workflow.execution.writes import Writes
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.model.index_row import IndexRow
@@ -311,7 +311,7 @@ class OwnChanges:
                         async with asyncio.timeout(pause_s):
                             await self._now.wait()
                 if error := await self._write():
-                    log.warning("The manager's change log can't be written: %s", text_of(error))
+                    log.warning("The manager's change log can't be written: %s", said_by(error))
                 self._is_dirty = self._is_dirty or error is not None
                 pause_s = _RETRY_S if error else self._gather_s
         except BaseException as exc:  # the next change tries again; those who wait hear of it now

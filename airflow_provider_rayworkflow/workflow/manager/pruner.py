@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
 
-from airflow_provider_rayworkflow.workflow.exceptions import text_of
+from airflow_provider_rayworkflow.workflow.exceptions import said_by
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.manager.lease_keeper import LeaseKeeper
 from airflow_provider_rayworkflow.workflow.manager.registry import Registry
@@ -77,7 +77,7 @@ class Pruner:
                 if has_index:
                     await self._prune()
             except Exception as exc:
-                log.warning("Old workflows are not deleted now: %s", text_of(exc))
+                log.warning("Old workflows are not deleted now: %s", said_by(exc))
             # An index that is missing is made within that time.
             await asyncio.sleep(
                 intervals.retention_s

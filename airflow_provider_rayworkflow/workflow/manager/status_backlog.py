@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-from airflow_provider_rayworkflow.workflow.exceptions import text_of
+from airflow_provider_rayworkflow.workflow.exceptions import said_by
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.manager.locks import Locks
 from airflow_provider_rayworkflow.workflow.manager.registry import Registry
@@ -71,7 +71,7 @@ class StatusBacklog:
         except Exception as exc:  # the loop must live: other statuses are due as well
             log.warning(
                 "Workflow %s: its status can't be written yet: %s",
-                *(workflow_id, text_of(exc)),
+                *(workflow_id, said_by(exc)),
             )
             return
         if self._due[workflow_id] is due:  # a later run may have left another one meanwhile

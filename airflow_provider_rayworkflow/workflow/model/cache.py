@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, get_args
 
 from airflow_provider_rayworkflow.workflow.format.documents import MAX_TIME
+from airflow_provider_rayworkflow.workflow.import_path import is_function
 from airflow_provider_rayworkflow.workflow.model.cache_options import CacheOptions, CacheScope
 from airflow_provider_rayworkflow.workflow.model.retry import seconds
 
@@ -42,7 +44,7 @@ class Cache:
             raise ValueError(f"max_age must be more than 0, and have an end, not {self.max_age!r}.")
         if isinstance(self.version, bool) or not isinstance(self.version, (str, int, type(None))):
             raise ValueError(f"version must be a string or a whole number, not {self.version!r}.")
-        if self.key is not None and not callable(self.key):
+        if self.key is not None and not is_function(self.key):
             raise ValueError(
                 f"key must be a function of the task's arguments, not {self.key!r:.100}: "
                 "key=lambda day, **_: day."
@@ -69,9 +71,11 @@ class Cache:
 
         :param task: for errors.
         :raises ValueError: when it is no text, or a very long one.
+        :raises TypeError: when the function can't be called with these arguments.
         """
         if self.key is None:
             return None
+        _check_takes(self.key, task, args, kwargs)
         text = self.key(*args, **kwargs)
         if not isinstance(text, str) or len(text) > _MAX_KEY:
             raise ValueError(
@@ -79,6 +83,23 @@ class Cache:
                 f"{text!r:.100}."
             )
         return text
+
+
+def _check_takes(
+    key: Callable[..., str], task: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> None:
+    try:
+        signature = inspect.signature(key)
+    except ValueError:  # one of C may have none
+        return
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as exc:
+        raise TypeError(
+            f"The function of the cache key of task {task} is called with the task's arguments, as they "
+            f"were given, and can't take them: {exc}. Give it parameters of the same names as the task's, and "
+            "**_ for those that do not matter: key=lambda day, **_: day."
+        ) from None
 
 
 def check_cache(options: Mapping[str, Any]) -> None:

@@ -439,6 +439,15 @@ def test_a_key_of_what_is_not_known_yet_is_refused(workflows: InProcessWorkflows
         workflows.run(count(same({"day": "1"})))
 
 
+def test_a_key_whose_function_does_not_take_the_arguments_is_told_as_such(
+    workflows: InProcessWorkflows,
+):
+    told = r"function of the cache key of task .*count is called with .*missing a required argument: 'x'"
+    renamed = count.with_options(cache=workflow.Cache(key=lambda x: x))
+    with pytest.raises(TypeError, match=told):
+        workflows.run(renamed(row={"day": "1"}))
+
+
 def test_a_key_that_is_no_text_is_refused(workflows: InProcessWorkflows):
     with pytest.raises(ValueError, match=r"cache key of task .*count must be a string"):
         workflows.run(count({"day": 1}))

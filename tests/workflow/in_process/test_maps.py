@@ -10,6 +10,7 @@ from typing import Any
 
 import at_once
 import effects
+import numpy
 import pandas
 import pytest
 import ray
@@ -206,6 +207,16 @@ def test_the_result_is_a_sequence_that_is_read_in_pieces(workflows):
     assert 4 in result
     with pytest.raises(IndexError, match="has no value"):
         result[count]
+
+
+@pytest.mark.parametrize("index", [1.0, "1", None])
+def test_a_value_at_what_is_no_position_is_refused_with_the_remedy(workflows, index):
+    result = workflows.run(square.map([1, 2]))
+    with pytest.raises(
+        TypeError, match=r"no whole number\. By keys they are in dict\(result\.items"
+    ):
+        result[index]
+    assert result[numpy.int64(1)] == 4
 
 
 def test_values_are_loaded_when_they_are_asked_for(workflows):

@@ -21,7 +21,7 @@ from ray.remote_function import RemoteFunction
 
 from airflow_provider_rayworkflow.workflow.authoring.map_result import MapResult
 from airflow_provider_rayworkflow.workflow.authoring.map_tasks import Mapped
-from airflow_provider_rayworkflow.workflow.authoring.maps import MapNode
+from airflow_provider_rayworkflow.workflow.authoring.maps import MapNode, OverItems
 from airflow_provider_rayworkflow.workflow.authoring.node import Call, ItemCall, Node, Part
 from airflow_provider_rayworkflow.workflow.authoring.task import TaskFunction
 from airflow_provider_rayworkflow.workflow.model import fingerprints
@@ -67,11 +67,12 @@ from airflow_provider_rayworkflow.workflow.runtime.graphs.nodes import (
     whole_of,
 )
 from airflow_provider_rayworkflow.workflow.runtime.graphs.refs import RefPickling
+from airflow_provider_rayworkflow.workflow.runtime.graphs.unstorable import told_of
 
 Json = dict[str, Any]
 
 
-_CALLS = (Call, ItemCall, MapNode)
+_CALLS = (Call, ItemCall, MapNode, OverItems)
 #: Longer texts are not repeated for each task that takes them.
 _MAX_PLAIN_TEXT = 1_000
 
@@ -217,7 +218,13 @@ class _Encoder:
         ):
             return plain
         self._nests_values = type(node) in _CALLS
-        return self._pickled(form, args, kwargs)
+        try:
+            return self._pickled(form, args, kwargs)
+        except Exception as exc:
+            told = told_of(exc, node, lambda value: dumps(value, override=self._pickling))
+            if told is exc:
+                raise
+            raise told from exc
 
     def _plain(self, form: _Form, values: Sequence[Any]) -> ReadCall | None:
         """The arguments, read, if each is a scalar or another task, else None."""
@@ -327,7 +334,7 @@ class _Encoder:
         ours, rays = ray_options.split(node._bound_options)
         check_num_returns(body, rays.pop("num_returns", None))
         name = ours.get("task_id") or default_task_id(body)
-        if isinstance(node, MapNode):  # a resume puts the function of then in its items' place
+        if isinstance(node, OverItems):  # a resume puts the function of then in its items' place
             items_version = node._mapped._options.workflow.get("version")
             self._functions.code_of_task(node._mapped.fn, items_version, ())
         is_known = not (read.children or self._args or self._kwargs)

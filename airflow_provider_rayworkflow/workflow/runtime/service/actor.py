@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 
-from airflow_provider_rayworkflow.workflow.exceptions import StorageError
+from airflow_provider_rayworkflow.workflow.exceptions import StorageError, said_by
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.model.event_posts import RefusedPostError
 from airflow_provider_rayworkflow.workflow.model.limits import Limits
@@ -75,7 +75,7 @@ class WorkflowManagementActor:
                 await self._ready()
                 return
             except StorageError as exc:
-                log.warning("The manager waits for its storage: %s", exc)
+                log.warning("The manager waits for its storage: %s", said_by(exc))
                 await asyncio.sleep(_WAKE_INTERVAL_S)
 
     async def _ready(self) -> Manager:

@@ -14,6 +14,7 @@ from typing import Any
 import ray
 from ray.exceptions import GetTimeoutError, RayError
 
+from airflow_provider_rayworkflow.workflow.exceptions import said_by
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.local_ray.cluster import Size, StartedCluster
 from airflow_provider_rayworkflow.workflow.runtime.names import KEEPER_VARIABLE
@@ -49,7 +50,7 @@ class RayOfMachine:
                 ray.shutdown()
                 if attempt == _ATTEMPTS:
                     raise
-                log.warning("Ray did not start, trying again: %s", exc)
+                log.warning("Ray did not start, trying again: %s", said_by(exc))
         _import_in_worker.remote()  # beside the manager's start
         context = ray.get_runtime_context()
         return StartedCluster(
@@ -78,7 +79,7 @@ class RayOfMachine:
             try:
                 ray.get(ref, timeout=_CLOSE_TIMEOUT_S)
             except (RayError, GetTimeoutError) as exc:  # its lease runs out by itself
-                log.warning("The manager of %s did not close: %s", storage, exc)
+                log.warning("The manager of %s did not close: %s", storage, said_by(exc))
         has_failed = self.has_ended()
         ray.shutdown()
         if not has_failed:  # Ray never deletes its logs and sockets: each start would leave some

@@ -12,6 +12,7 @@ import uuid
 import ray
 
 from airflow_provider_rayworkflow import __version__
+from airflow_provider_rayworkflow.workflow.exceptions import said_by
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.manager.cache_keeper import max_cache_bytes
 from airflow_provider_rayworkflow.workflow.manager.log_writer import max_log_bytes
@@ -81,7 +82,7 @@ def keep_lease(manager: Manager, loop: asyncio.AbstractEventLoop) -> None:
             try:
                 manager.renew_lease()
             except Exception as exc:  # it is tried again as long as there is time
-                log.warning("The manager's lease could not be renewed: %s", exc)
+                log.warning("The manager's lease could not be renewed: %s", said_by(exc))
 
     def watch() -> None:
         while manager.tenure.left_s > LEASE_TTL_S / 3 and not manager.tenure.is_over:

@@ -10,7 +10,7 @@ import ray
 from ray.exceptions import GetTimeoutError, RayError
 
 from airflow_provider_rayworkflow import __version__
-from airflow_provider_rayworkflow.workflow.exceptions import WorkflowError
+from airflow_provider_rayworkflow.workflow.exceptions import WorkflowError, said_by
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.runtime.manager_handle import find_manager
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
@@ -81,5 +81,5 @@ def _end(handle: Any, lease: Lease) -> None:
     try:
         ray.get(handle.close.remote(), timeout=_CLOSE_TIMEOUT_S)
     except (RayError, GetTimeoutError) as exc:
-        log.warning("The old workflow manager did not close: %s", exc)
+        log.warning("The old workflow manager did not close: %s", said_by(exc))
     ray.kill(handle, no_restart=True)

@@ -13,6 +13,7 @@ from typing import Any
 
 import ray
 
+from airflow_provider_rayworkflow.workflow.exceptions import said_by
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.model.log_line import TaskLines
 from airflow_provider_rayworkflow.workflow.model.records import Form, Result
@@ -255,4 +256,4 @@ def _hand_back(pack: _Pack, number: int, uri: str) -> None:
         done_and_lines = dump_done(done, pack.take_lines())
         manager_of(uri).hand_back.remote(number, done_and_lines)
     except Exception as exc:  # they wait a little longer then
-        log.warning("What waits behind a long task could not be handed back: %s", exc)
+        log.warning("What waits behind a long task could not be handed back: %s", said_by(exc))

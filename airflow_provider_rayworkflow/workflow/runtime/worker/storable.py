@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from airflow_provider_rayworkflow.workflow.exceptions import text_of
+from airflow_provider_rayworkflow.workflow.exceptions import said_by, text_of
 from airflow_provider_rayworkflow.workflow.model.codec import Encoded, encode
 from airflow_provider_rayworkflow.workflow.runtime.graphs.nodes import refuse_nodes
 from airflow_provider_rayworkflow.workflow.runtime.graphs.refs import RefPickling
@@ -35,7 +35,7 @@ def encode_for(task_id: str, value: Any, *, verb: str = "returned") -> Encoded:
     except BaseException as exc:
         raise TypeError(
             f"Task[id={task_id}] {verb} a {type(value).__name__} that can't be stored: "
-            f"{text_of(exc) or type(exc).__qualname__}. Return plain data, or where the data is."
+            f"{said_by(exc)}. Return plain data, or where the data is."
         ) from exc
 
 
