@@ -7,7 +7,6 @@ keys; so a list that has changed finds the checkpoints of the items that it stil
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -16,6 +15,12 @@ from airflow_provider_rayworkflow.workflow.authoring.map_checks import (
     ItemArguments,
     allowed,
     check_iterable,
+)
+from airflow_provider_rayworkflow.workflow.authoring.map_keys import (
+    check_key,
+    check_keys,
+    stored_key,
+    text,
 )
 from airflow_provider_rayworkflow.workflow.authoring.map_result import MapResult
 from airflow_provider_rayworkflow.workflow.authoring.node import ItemCall, Node, holds_node, is_node
@@ -30,7 +35,6 @@ from airflow_provider_rayworkflow.workflow.model.stored_map import PIECE_ITEMS, 
 # Larger values of another map are not repeated in the graph: the tasks load them.
 _MAX_REPEATED_BYTES = 1_000
 _MAX_SCALAR_TEXT = 1_000
-_MAX_KEY_LENGTH = 100
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -244,7 +248,9 @@ def gathered(
     rules: dict[str, Any] = {"gathers": True}
     options = internal_options(name, **rules)
     of_items = internal_options(name, when="all_done", **rules) if takes_failures else options
-    stored = [_stored_key(key) for key in keys]
+    for key in keys:
+        check_key(key, name)
+    stored = [stored_key(key) for key in keys]
     if len(calls) <= PIECE_ITEMS:
         return ItemCall(gather_items, (stored, *calls), {}, of_items, "result")
     pieces: list[Node[Any]] = [
@@ -258,17 +264,6 @@ def gathered(
         for number, start in enumerate(range(0, len(calls), PIECE_ITEMS))
     ]
     return ItemCall(gather_pieces, tuple(pieces), {}, options, "result")
-
-
-def text(key: Any) -> str:
-    """A key as it stands in a task's id."""
-    shown = str(key)
-    if not shown.isprintable() or not shown:
-        shown = repr(shown)
-    if len(shown) <= _MAX_KEY_LENGTH:
-        return shown
-    digest = hashlib.sha256(shown.encode(errors="surrogatepass")).hexdigest()[:16]
-    return f"{shown[:_MAX_KEY_LENGTH]}…{digest}"
 
 
 def _shared(name: str, fixed: Mapping[str, Any]) -> dict[str, Any]:
@@ -337,24 +332,9 @@ def _key_of(key: Callable[[Any], Any] | str, value: Any, position: Any, name: st
         raise
 
 
-def check_keys(keys: Sequence[Any], name: str) -> None:
-    seen: dict[str, int] = {}
-    for position, key in enumerate(keys):
-        shown = text(key)
-        if (before := seen.setdefault(shown, position)) != position:
-            raise ValueError(
-                f"{name} has two items with the key {shown!r}: numbers {before} and {position}. Each needs a "
-                "key of its own: give key= a function that tells them apart, or leave it away."
-            )
-
-
 def _arguments(spec: MapSpec, value: Any) -> tuple[Any, ...]:
     """What the function is called with for an item."""
     return tuple(value) if spec.star else (value,)
-
-
-def _stored_key(key: Any) -> Key:
-    return key if _is_scalar(key) else text(key)
 
 
 def _item_options(spec: MapSpec, items: int) -> GivenOptions:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 import effects
+import numpy
 import pytest
 import ray
 from effects import calls
@@ -116,3 +119,51 @@ def test_keys_of_items_of_ray_tasks_are_made_when_these_have_run(workflows: InPr
     items = [number.bind(1), {"id": number.bind(2)}]
     result = workflows.run(keys_of(same.map(items, key=str)))
     assert result == ["1", "{'id': 2}"]
+
+
+class Color(enum.Enum):
+    RED = "r"
+
+
+@pytest.mark.parametrize(
+    ("key", "stored", "name"),
+    [
+        ("a", "a", "a"),
+        (numpy.int64(5), 5, "5"),
+        (numpy.float64(1.5), 1.5, "1.5"),
+        (numpy.bool_(True), "True", "True"),
+        (None, None, "None"),
+        (date(2026, 1, 2), "2026-01-02", "2026-01-02"),
+        (Color.RED, "Color.RED", "Color.RED"),
+        (("a", 1), "('a', 1)", "('a', 1)"),
+    ],
+    ids=["text", "int", "float", "bool", "None", "date", "enum", "tuple"],
+)
+def test_keys_are_numbers_or_texts_in_the_result(
+    workflows: InProcessWorkflows, key: Any, stored: Any, name: str
+):
+    result = workflows.run(same.map({key: 7}), workflow_id="w")
+    assert result.keys == [stored]
+    assert type(result.keys[0]) is type(stored)
+    assert workflows.get_output("w", task_id=f"same[{name}]") == 7
+
+
+class Plain:
+    pass
+
+
+@pytest.mark.parametrize(
+    "key",
+    [Plain(), Plain, frozenset("ab"), (1, Plain()), len],
+    ids=["object", "class", "set", "in a tuple", "function"],
+)
+def test_keys_without_a_text_that_stays_are_refused(workflows: InProcessWorkflows, key: Any):
+    told = r"has an item with the key .*give key= a function"
+    with pytest.raises(TypeError, match=told):
+        same.map({key: 1})
+    with pytest.raises(TypeError, match=told):
+        same.map([1], key=lambda _: key)
+    with pytest.raises(TypeError, match=told):
+        workflow.gather({key: same(1)})
+    with pytest.raises(WorkflowExecutionError, match=told):
+        workflows.run(same.map(same([0]), key=lambda _: key))
