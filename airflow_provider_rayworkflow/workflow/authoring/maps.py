@@ -51,15 +51,6 @@ class MapNode(OverItems[MapResult[R]]):
 
     __slots__ = ()
 
-
-class MapNode(OverItems[MapResult[R]]):
-    """The result of a map, before it has run: a :class:`MapResult`.
-
-    Give it to other tasks, or map over it.
-    """
-
-    __slots__ = ()
-
     def reduce(self, function: TaskFunction[[Any], R], *, tree: int = TREE) -> Node[R]:
         """Combine the values to one, some at a time and in parallel.
 

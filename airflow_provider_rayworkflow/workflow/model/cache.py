@@ -76,7 +76,11 @@ class Cache:
         if self.key is None:
             return None
         _check_takes(self.key, task, args, kwargs)
-        text = self.key(*args, **kwargs)
+        try:
+            text = self.key(*args, **kwargs)
+        except Exception as exc:
+            exc.add_note(f"That was the function of the cache key of task {task}.")
+            raise
         if not isinstance(text, str) or len(text) > _MAX_KEY:
             raise ValueError(
                 f"The cache key of task {task} must be a string of at most {_MAX_KEY} characters, not "

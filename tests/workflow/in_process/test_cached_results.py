@@ -527,6 +527,14 @@ def test_a_key_whose_function_does_not_take_the_arguments_is_told_as_such(
         workflows.run(renamed(row={"day": "1"}))
 
 
+def test_a_key_whose_function_fails_is_told_as_such(workflows: InProcessWorkflows):
+    with pytest.raises(KeyError, match="day") as raised:
+        workflows.run(count({}))
+    assert raised.value.__notes__ == [
+        f"That was the function of the cache key of task {__name__}.count."
+    ]
+
+
 def test_a_key_that_is_no_text_is_refused(workflows: InProcessWorkflows):
     with pytest.raises(ValueError, match=r"cache key of task .*count must be a string"):
         workflows.run(count({"day": 1}))

@@ -45,9 +45,10 @@ def _is_refusal(exc: Exception) -> bool:
 def _arguments(node: BoundCall) -> dict[str, Any]:
     """The arguments by their names, as the author of a call has given them."""
     bound = inspect.signature(node._body).bind(*node._bound_args, **node._bound_kwargs)
-    found = dict(bound.arguments)
+    found: dict[str, Any] = dict(bound.arguments)
     if isinstance(node, OverItems):
-        return {**found, **found.pop("fixed", {})}
+        fixed: dict[str, Any] = found.pop("fixed", {})
+        return found | fixed
     for name, parameter in bound.signature.parameters.items():
         if parameter.kind is parameter.VAR_POSITIONAL:
             values = found.pop(name, ())
