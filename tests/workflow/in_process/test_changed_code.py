@@ -199,7 +199,7 @@ class Closed:
     """An object that a pickler may take apart, and no other code."""
 
     def __reduce__(self):
-        if sys._getframe(1).f_globals["__name__"].endswith(".fingerprints"):
+        if sys._getframe(1).f_globals["__name__"].endswith(".model.reduced"):
             raise TypeError("not for you")
         return Closed, ()
 

@@ -48,7 +48,7 @@ class Closed:
     """It pickles, and has no fingerprint."""
 
     def __reduce__(self):
-        if sys._getframe(1).f_globals["__name__"].endswith(".fingerprints"):
+        if sys._getframe(1).f_globals["__name__"].endswith(".model.reduced"):
             raise TypeError("not for you")
         return Closed, ()
 
