@@ -72,7 +72,7 @@ class Functions:
         :param also: functions that count whatever the version is: that of a task of ours is not the author's.
         """
         code = self._code(body, version)
-        if body.__qualname__ and "<" not in body.__qualname__:
+        if not is_ours(body) and body.__qualname__ and "<" not in body.__qualname__:
             name = default_task_id(body)
             self.named.setdefault(name, NamedFunction(blob=self.index(body), code=code))
         counted = also if version is not None else (*named, *also)
@@ -87,7 +87,7 @@ class Functions:
 
     def name_met(self) -> None:
         """Note the functions of which tasks may make others: a resume puts them in the place of older ones."""
-        packages = {_package_of(body) for body in self._indexes}
+        packages = {_package_of(body) for body in self._indexes} - {_OURS}
         while self._makes_graphs and self._met:
             body, version = self._met.popitem()
             name = default_task_id(body)
@@ -100,6 +100,8 @@ class Functions:
                 )
 
     def _code(self, body: Any, version: str | None = None) -> str:
+        if version is not None and is_ours(body):
+            return fingerprints.of_text(version)
         if body not in self._codes:
             self._codes[body] = fingerprints.of_code(body, replace=self._meet)
         return self._codes[body] if version is None else fingerprints.of_text(version)
@@ -136,6 +138,15 @@ def counted_in(body: Any, named: Sequence[Any]) -> list[Any]:
         elif _package_of(other.cls) == package:
             found.append(other.cls)
     return found
+
+
+#: Functions of this package are imported where they run: no author's code, and none to put in the place of another.
+_OURS = __name__.partition(".")[0]
+
+
+def is_ours(function: Any) -> bool:
+    """True for a function of this package."""
+    return _package_of(function) == _OURS
 
 
 def _package_of(function: Any) -> str:

@@ -46,7 +46,7 @@ from airflow_provider_rayworkflow.workflow.model.graph import (
 from airflow_provider_rayworkflow.workflow.model.ids import default_task_id, own_name
 from airflow_provider_rayworkflow.workflow.runtime.graphs import options as ray_options
 from airflow_provider_rayworkflow.workflow.runtime.graphs import ray_dag
-from airflow_provider_rayworkflow.workflow.runtime.graphs.code import Functions, counted_in
+from airflow_provider_rayworkflow.workflow.runtime.graphs.code import Functions, counted_in, is_ours
 from airflow_provider_rayworkflow.workflow.runtime.graphs.environments import (
     current_environment,
     with_environment,
@@ -405,7 +405,8 @@ class _Encoder:
         function = node._body
         if isinstance(node, OverItems):
             function, given = node._mapped.fn, node._mapped._options.name and given
-        if given or not isinstance(node, Call):
+        # Events have the ids of Ray Workflows: by these their senders name them.
+        if given or not isinstance(node, Call) or is_ours(function):
             return given or default_task_id(function)
         suffix = node._suffix if isinstance(node, OverItems) else ""
         name = own_name(function) + suffix
