@@ -396,7 +396,11 @@ def test_one_module_reads_checkpoints_and_gives_ids_to_a_stored_graph():
             "workflow/execution/attempt_ends.py",
         },
         # The scheduler: of a task that it reuses.
-        "continuation_of": {"workflow/scheduling/reuse.py", "workflow/scheduling/schedule.py"},
+        "continuation_of": {
+            "workflow/scheduling/graph_review.py",
+            "workflow/scheduling/reuse.py",
+            "workflow/scheduling/schedule.py",
+        },
         "forgotten": {"workflow/scheduling/reuse.py"},
     }
 
