@@ -35,6 +35,7 @@ class RayOfMachine:
     def __init__(self) -> None:
         self._managers: dict[str, Any] = {}
         self._session_dir = ""
+        self._is_stopping = False
 
     def start(self, size: Size, *, token_file: str) -> StartedCluster:
         os.environ["RAY_AUTH_TOKEN_PATH"] = token_file
@@ -63,16 +64,24 @@ class RayOfMachine:
         return has_local_node_ended()
 
     def start_manager(self, storage: str, location: str) -> None:
+        self._check_runs()
         handle = connect.start_manager(location)
         ray.get(handle.wake.remote())  # it recovers what the one before it held, if that has died
         self._managers[storage] = handle
 
     def held(self, storage: str) -> int:
+        self._check_runs()
         handle = self._managers[storage]
         held: int = ray.get(handle.ask.remote("count_held"), timeout=_CALL_TIMEOUT_S)
         return held
 
+    def _check_runs(self) -> None:
+        # A call of Ray after its end would end this process, or start another Ray.
+        if self._is_stopping:
+            raise RuntimeError("The local Ray ends.")
+
     def stop(self) -> None:
+        self._is_stopping = True  # a call that is under way ends while the managers close
         managers = list(self._managers.items())  # other threads may add to them
         closing = {storage: one.close.remote() for storage, one in managers}
         for storage, ref in closing.items():
