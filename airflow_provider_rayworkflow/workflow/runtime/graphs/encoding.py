@@ -28,7 +28,7 @@ from airflow_provider_rayworkflow.workflow.authoring.map_tasks import (
     hold,
 )
 from airflow_provider_rayworkflow.workflow.authoring.maps import MapNode, OverItems
-from airflow_provider_rayworkflow.workflow.authoring.node import Call, ItemCall, Node, Part
+from airflow_provider_rayworkflow.workflow.authoring.node import Call, ItemCall, Part
 from airflow_provider_rayworkflow.workflow.authoring.task import TaskFunction
 from airflow_provider_rayworkflow.workflow.model import fingerprints
 from airflow_provider_rayworkflow.workflow.model.codec import dumps, is_plain_scalar
@@ -72,6 +72,7 @@ from airflow_provider_rayworkflow.workflow.runtime.graphs.nodes import (
     BoundCall,
     check_graph,
     has_node,
+    is_graph,
     refuse_nodes_in_function,
     whole_of,
 )
@@ -281,7 +282,7 @@ class _Encoder:
     def _argument(self, value: Any) -> Any:
         """An argument of a call as it is pickled: nodes and references count by their value."""
         value = self._behind(value)
-        if not _is_node(value):
+        if not is_graph(value):
             return value
         return Argument(self._position(value), value._path if type(value) is Part else ())
 
@@ -292,14 +293,14 @@ class _Encoder:
         """
         if ray_dag.is_input(obj):
             return _identity, (self._input(obj),)
-        if isinstance(obj, ray.ObjectRef) and _is_node(node := self._refs.behind(obj)):
+        if isinstance(obj, ray.ObjectRef) and is_graph(node := self._refs.behind(obj)):
             return nested_input, (self._position(node),)
         if isinstance(obj, MapResult):
             obj.check_own()
             return map_argument, (obj.to_bytes(),)
         if isinstance(obj, Mapped):
             return mapped_function, (self._functions.pickled(obj.function),)
-        if not _is_node(obj):
+        if not is_graph(obj):
             return NotImplemented
         path = obj._path if type(obj) is Part else ()
         return nested_value if self._nests_values else nested_input, (self._position(obj), path)
@@ -319,7 +320,7 @@ class _Encoder:
             known = fingerprints.Known(fingerprints.of_input(obj.position))
             return known if not obj.path else StandIn(("input", obj.position, obj.path))
         found = self._behind(obj)
-        if _is_node(found):
+        if is_graph(found):
             path = [found._path] if type(found) is Part else []
             is_value = self._nests_values and found is obj
             what = "nested value" if is_value else "nested input"
@@ -467,10 +468,6 @@ def reader(*, keeps_refs: bool) -> Callable[[BoundCall], ReadCall]:
     :param keeps_refs: references count by what they refer to, however large that is.
     """
     return _Encoder((), {}, keeps_refs=keeps_refs).read
-
-
-def _is_node(value: Any) -> bool:
-    return isinstance(value, Node) or ray_dag.is_node(value)
 
 
 def _id_of(named: Any) -> int:
