@@ -16,12 +16,7 @@ from airflow_provider_rayworkflow.workflow.authoring.map_checks import (
     allowed,
     check_iterable,
 )
-from airflow_provider_rayworkflow.workflow.authoring.map_keys import (
-    check_key,
-    check_keys,
-    stored_key,
-    text,
-)
+from airflow_provider_rayworkflow.workflow.authoring.map_keys import check_keys, stored_key, text
 from airflow_provider_rayworkflow.workflow.authoring.map_result import MapResult
 from airflow_provider_rayworkflow.workflow.authoring.node import ItemCall, Node, holds_node, is_node
 from airflow_provider_rayworkflow.workflow.authoring.option_checks import TASK_ID
@@ -172,26 +167,24 @@ def expand_reduction(spec: Reduction, values: MapResult[Any]) -> Node[Any]:
     options = GivenOptions(
         workflow={**spec.options.workflow, TASK_ID: spec.name}, ray=spec.options.ray
     )
-    starts = range(0, len(values), spec.tree)
-    level: list[Node[Any]] = [
-        ItemCall(
-            spec.function.function, (whole[start : start + spec.tree],), {}, options, f"0.{number}"
-        )
-        for number, start in enumerate(starts)
-    ]
-    depth = 0
-    while len(level) > 1:
-        depth += 1
-        level = [
+
+    def reduced(values: Any, length: int, depth: int) -> list[Node[Any]]:
+        starts = range(0, length, spec.tree)
+        return [
             ItemCall(
                 spec.function.function,
-                (level[start : start + spec.tree],),
+                (values[start : start + spec.tree],),
                 {},
                 options,
                 f"{depth}.{number}",
             )
-            for number, start in enumerate(range(0, len(level), spec.tree))
+            for number, start in enumerate(starts)
         ]
+
+    level, depth = reduced(whole, len(values), 0), 0
+    while len(level) > 1:
+        depth += 1
+        level = reduced(level, len(level), depth)
     return level[0]
 
 
@@ -243,13 +236,12 @@ def gathered(
 ) -> Node[Any]:
     """What gives the results of calls as one.
 
+    :param keys: checked: texts of them are the same in every process.
     :param takes_failures: also where some of the calls have failed.
     """
     rules: dict[str, Any] = {"gathers": True}
     options = internal_options(name, **rules)
     of_items = internal_options(name, when="all_done", **rules) if takes_failures else options
-    for key in keys:
-        check_key(key, name)
     stored = [stored_key(key) for key in keys]
     if len(calls) <= PIECE_ITEMS:
         return ItemCall(gather_items, (stored, *calls), {}, of_items, "result")

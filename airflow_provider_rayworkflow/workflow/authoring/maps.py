@@ -13,6 +13,7 @@ from airflow_provider_rayworkflow.workflow.authoring.map_checks import (
     check_options,
     check_reduces,
 )
+from airflow_provider_rayworkflow.workflow.authoring.map_keys import check_key
 from airflow_provider_rayworkflow.workflow.authoring.map_result import MapResult
 from airflow_provider_rayworkflow.workflow.authoring.node import Call, Node, Part
 
@@ -129,6 +130,7 @@ def gather(nodes: Iterable[Node[R]] | Mapping[str, Node[R]]) -> Node[MapResult[R
             raise TypeError(
                 f"gather takes nodes, what calls of tasks give, and {node!r:.100} (of {key!r:.100}) is none."
             )
+        check_key(key, "gather")
         keys.append(key)
         calls.append(_whole(node))
     return map_tasks.gathered("gather", keys, calls, takes_failures=False)
