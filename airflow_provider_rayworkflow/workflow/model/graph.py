@@ -116,6 +116,11 @@ class TaskOptions:
     gathers: bool = False
 
     @property
+    def has_rate(self) -> bool:
+        """True if one of its limits counts how many tasks begin in a time."""
+        return bool(self.limits) and any(limit.rate is not None for limit in self.limits)
+
+    @property
     def outlives_failures(self) -> bool:
         """True if it runs also when a failure stops all others. What gathers the items of a map has no such rule."""
         return self.takes_failures and not self.gathers

@@ -65,12 +65,9 @@ class TaskRecord(NamedTuple):
         payload: list[_Buffer] = []
         if self.times:
             header["times"] = self.times.to_json()
-        marks = {
-            "failure": self.is_failure,
-            "revoked": self.is_revoked,
-            "skipped": self.is_skipped,
-        }
-        header |= {name: True for name, is_set in marks.items() if is_set}
+        for name, is_set in self._marks:
+            if is_set:
+                header[name] = True
         if self.json_output:
             header["json_output"] = self.json_output.to_json()
         if self.failure:
@@ -91,6 +88,14 @@ class TaskRecord(NamedTuple):
             elif self.result.blob is not None:
                 header["blob"] = astuple(self.result.blob)
         return dump_frame(header, payload)
+
+    @property
+    def _marks(self) -> tuple[tuple[str, bool], ...]:
+        return (
+            ("failure", self.is_failure),
+            ("revoked", self.is_revoked),
+            ("skipped", self.is_skipped),
+        )
 
     @classmethod
     def from_frame(cls, header: Json, payload: memoryview, *, epoch: int = 0) -> TaskRecord:

@@ -289,7 +289,7 @@ class TaskNode:
             stop_grace_s=task.options.stop_grace_s,
             asks=tuple(self.spent.asks.items()),
             heartbeat_timeout_s=task.options.heartbeat_timeout_s,
-            tells_begin=any([limit.rate is not None for limit in task.options.limits]),
+            tells_begin=task.options.has_rate,
             gathers=task.options.gathers,
             batch_size=task.options.map_rules.batch_size if task.options.map_rules else 1,
         )

@@ -85,6 +85,11 @@ class Reuse:
         """The decision about a task; asked for once."""
         return self.decisions.pop(task_id)
 
+    @property
+    def has_restarts(self) -> bool:
+        """True if a restart concerns any task; see :meth:`saved_since`."""
+        return bool(self._restarted)
+
     def saved_since(self, task_id: str) -> int:
         """The epoch of the latest restart that concerns a task, 0 without one: what it saved before is void."""
         found = self._restarted.get(task_id)

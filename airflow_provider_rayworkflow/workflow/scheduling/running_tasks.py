@@ -8,7 +8,7 @@ from airflow_provider_rayworkflow.workflow.scheduling.node import TaskNode
 
 
 class RunningTasks:
-    """Counts the running items of each map that has ``max_concurrency``.
+    """Counts the running items of each map, for those that have ``max_concurrency``.
 
     A task that waits for a place is ready, and holds nothing.
 
@@ -22,8 +22,10 @@ class RunningTasks:
 
     def admits(self, node: TaskNode) -> bool:
         """True if a ready task may run now. If not, :meth:`leave` of another one gives it."""
-        limit, creator = _limit(node), node.creator
-        if limit is None or creator is None or self._taken[creator] < limit:
+        rules, creator = node.task.options.map_rules, node.creator
+        if rules is None or rules.max_concurrency is None or creator is None:
+            return True
+        if self._taken[creator] < rules.max_concurrency:
             return True
         self._waiting[creator].append(node)
         return False
@@ -31,7 +33,7 @@ class RunningTasks:
     def enter(self, node: TaskNode) -> None:
         """The task runs."""
         self.nodes.add(node)
-        if _limit(node) is not None and node.creator is not None:
+        if node.task.options.map_rules is not None and node.creator is not None:
             self._taken[node.creator] += 1
 
     def leave(self, node: TaskNode) -> list[TaskNode]:
@@ -43,13 +45,8 @@ class RunningTasks:
             return []
         self.nodes.discard(node)
         creator = node.creator
-        if _limit(node) is None or creator is None:
+        if node.task.options.map_rules is None or creator is None:
             return []
         self._taken[creator] -= 1
         waiting = self._waiting.get(creator)
         return [waiting.popleft()] if waiting else []
-
-
-def _limit(node: TaskNode) -> int | None:
-    rules = node.task.options.map_rules
-    return rules.max_concurrency if rules else None

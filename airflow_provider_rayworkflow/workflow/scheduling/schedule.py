@@ -223,8 +223,9 @@ class Schedule:
         kinds = Tasks.of(graph.tasks).kinds
         decisions = [self._reuse.take(task_id) for task_id in task_ids]
         nodes = _make_nodes(graph, task_ids, decisions, creator, self.tried)
-        for node in nodes.values():
-            node.saved_since = max(since, self._reuse.saved_since(node.task_id))
+        if since or self._reuse.has_restarts:
+            for node in nodes.values():
+                node.saved_since = max(since, self._reuse.saved_since(node.task_id))
         self.has_rules = self.has_rules or any(kind.options.outlives_failures for kind in kinds)
         self.cleanup_s = max([self.cleanup_s, *[kind.options.cleanup_s or 0 for kind in kinds]])
         self.total += len(graph.tasks)
