@@ -87,6 +87,7 @@ class ResultCache:
         self._to_keep: deque[Kept] = deque()
         self._waiting_bytes = 0
         self._to_give_back: list[str] = []
+        self._gives_back = False
         self._looks, self._writes = 0, 0
         self._calls: set[asyncio.Future[None]] = set()
 
@@ -199,7 +200,7 @@ class ResultCache:
         if wanted.claim:
             self._to_give_back.append(wanted.claim)
             wanted.claim = ""
-            self._call(self._give_back, self._gave_back)
+            self._give_back_all()
 
     # ---- writing
 
@@ -220,17 +221,22 @@ class ResultCache:
             self.release(one.request)
         self._keep_some()
 
-    def _give_back(self) -> list[str]:
-        claims = list(self._to_give_back)
-        self._storage.give_back(claims)
-        return claims
-
-    def _gave_back(self, claims: list[str] | BaseException) -> None:
-        if isinstance(claims, BaseException):
-            # The next one tries it again; a claim ends with this manager's lease.
-            log.warning("A claim in the cache can't be given back now: %s", said_by(claims))
+    def _give_back_all(self) -> None:
+        if self._gives_back:
             return
-        self._to_give_back = [one for one in self._to_give_back if one not in claims]
+        self._gives_back = True
+        claims, self._to_give_back = self._to_give_back, []
+        self._call(partial(self._storage.give_back, claims), partial(self._gave_back, claims))
+
+    def _gave_back(self, claims: Sequence[str], outcome: BaseException | None) -> None:
+        self._gives_back = False
+        is_more = bool(self._to_give_back)
+        if outcome is not None:
+            # The next one tries it again; a claim ends with this manager's lease.
+            log.warning("Claims in the cache can't be given back now: %s", said_by(outcome))
+            self._to_give_back.extend(claims)
+        if is_more:
+            self._give_back_all()
 
     # ---- threads
 

@@ -14,6 +14,7 @@ import effects
 import pytest
 import ray
 from effects import calls
+from noting_store import NotingStore
 
 from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.workflow import testing
@@ -691,6 +692,23 @@ def test_a_cache_that_fails_costs_a_run_and_nothing_else():
         assert workflows.run(double(1), workflow_id="third") == 2
     assert len(calls) == 3
     assert len(entries(store)) == 1
+
+
+# ---- what it costs
+
+
+@workflow.task
+def number_of(*values: int) -> int:
+    return len(values)
+
+
+def test_each_of_many_missing_results_is_claimed_and_given_back_once():
+    store = NotingStore()
+    with testing.in_process(store) as workflows:
+        assert workflows.run(number_of(*[double(x) for x in range(120)])) == 120
+    assert store.count("put_if_absent", ".claim") == 120
+    assert store.count("delete", ".claim") == 120
+    assert store.count("put", ".entry") == 120
 
 
 # ---- at the same time
