@@ -31,7 +31,7 @@ log = get_logger(__name__)
 
 T = TypeVar("T")
 
-# So many results are looked up or written in one call of a thread, and so many calls are made at once.
+# So many results are looked up or written in one call of a thread at most, and so many calls are made at once.
 _TOGETHER = 50
 _MOST_CALLS = 16
 # What waits to be written takes so much memory at most, in bytes; the results of more tasks are not kept.
@@ -152,7 +152,7 @@ class ResultCache:
 
     def _look_for_some(self) -> None:
         while self._due and self._looks < self._most_calls:
-            some = _some(self._due)
+            some = self._some(self._due)
             asked = [Asked(one.key, one.claim, list(one.waiting)) for one in some]
             self._looks += 1
             self._call(partial(self._storage.look, asked), partial(self._looked, some, asked))
@@ -206,7 +206,7 @@ class ResultCache:
 
     def _keep_some(self) -> None:
         while self._to_keep and self._writes < self._most_calls:
-            kept = _some(self._to_keep)
+            kept = self._some(self._to_keep)
             self._writes += 1
             self._call(partial(self._storage.write, kept), partial(self._kept, kept))
 
@@ -240,6 +240,11 @@ class ResultCache:
 
     # ---- threads
 
+    def _some(self, waiting: deque[T]) -> list[T]:
+        """Take what one call is to do: less towards the end, so that all calls end at about the same time."""
+        share = len(waiting) // (2 * self._most_calls) + 1
+        return [waiting.popleft() for _ in range(min(share, _TOGETHER))]
+
     def _call(self, call: Callable[[], T], then: Callable[[T | BaseException], None]) -> None:
         """Call what blocks, and go on with what it returns or raises."""
 
@@ -262,7 +267,3 @@ class ResultCache:
 def _wait(wanted: _Wanted, computing: str) -> None:
     for request in wanted.waiting:
         request.wait(computing)
-
-
-def _some(waiting: deque[T]) -> list[T]:
-    return [waiting.popleft() for _ in range(min(len(waiting), _TOGETHER))]
