@@ -92,12 +92,15 @@ def interleaved(
 
 
 def medians(parties: Mapping[str, Callable[[], float]], *, rounds: int) -> dict[str, float]:
-    """The median of what each party says; they take turns. One more round warms them up."""
+    """The median of what each party says; they take turns. One more round warms them up.
+
+    :param rounds: 0 for one that is not warmed up.
+    """
     said: dict[str, list[float]] = {name: [] for name in parties}
     for number in range(rounds + 1):
         for name, do in parties.items():
             figure = do()
-            if number:
+            if number or not rounds:
                 said[name].append(figure)
     return {name: statistics.median(figures) for name, figures in said.items()}
 

@@ -17,7 +17,7 @@ _ALLOWED_SHARE, _ALLOWED_S = 1.25, 15.0
 
 def measure(quick: bool) -> list[Row]:
     # Of eight Rays that start at once on two cores, some need more than the 30 s that Ray allows itself.
-    rounds, few, many = (1, 1, 2) if quick else (3, 4, 32)
+    rounds, few, many = (0, 1, 2) if quick else (3, 4, 32)
     work = Work(tasks=2, task_s=0.1) if quick else Work(tasks=4, task_s=0.5)
     seconds = medians(
         {
