@@ -232,6 +232,8 @@ class Keeper:
     # ---- its end
 
     def _end(self, cluster: LocalCluster) -> None:
+        for watch in self._watches.values():
+            watch.close()
         with (
             suppress(StorageError, LocalRayError),
             self._folder.door(timeout_s=self._times.door_timeout_s),

@@ -55,7 +55,9 @@ class ManagerWatch:
         self._looked_at = 0.0
         self._known_at = time.monotonic()  # when it was last known how many are held
         self._is_busy = True
-        threading.Thread(target=self._run, name="manager-watch", daemon=True).start()
+        self._is_closed = False
+        self._thread = threading.Thread(target=self._run, name="manager-watch", daemon=True)
+        self._thread.start()
 
     def ask(self, location: str) -> None:
         """Have the manager started, and the answer reported. Does not wait."""
@@ -64,6 +66,17 @@ class ManagerWatch:
             self._is_asked = self._is_busy = True
             self._known_at = time.monotonic()
             self._changed.notify_all()
+
+    def close(self) -> None:
+        """Look no more. Does not wait for a look that is under way."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
+
+    @property
+    def is_running(self) -> bool:
+        """True until it has ended after :meth:`close`."""
+        return self._thread.is_alive()
 
     @property
     def is_busy(self) -> bool:
@@ -89,9 +102,11 @@ class ManagerWatch:
         while True:
             with self._changed:
                 self._changed.wait_for(
-                    lambda: self._is_asked or self._wanted_at > self._looked_at,
+                    lambda: self._is_closed or self._is_asked or self._wanted_at > self._looked_at,
                     self._times.look_s,
                 )
+                if self._is_closed:
+                    return
                 is_asked, self._is_asked = self._is_asked, False
                 begun = time.monotonic()
             if is_asked or self._is_doubtful:

@@ -19,6 +19,7 @@ class Cluster:
         self.count = 0
         self.looks = 0
         self.error: Exception | None = None
+        self.watches: list[ManagerWatch] = []
         self.may_start = threading.Event()
         self.may_start.set()
 
@@ -48,6 +49,8 @@ def cluster() -> Iterator[Cluster]:
     cluster = Cluster()
     yield cluster
     cluster.may_start.set()
+    for watch in cluster.watches:
+        watch.close()
 
 
 @pytest.fixture
@@ -60,7 +63,9 @@ def make(cluster: Cluster, reports: list, *, doubt_s: float = 600.0) -> ManagerW
         reports.append((storage, problem, is_transient))
 
     times = WatchTimes(look_s=0.02, doubt_s=doubt_s)
-    return ManagerWatch(cluster, "/data", report=report, times=times)
+    watch = ManagerWatch(cluster, "/data", report=report, times=times)
+    cluster.watches.append(watch)
+    return watch
 
 
 def test_it_is_busy_from_the_request_until_nothing_is_held(cluster: Cluster, reports: list):
@@ -151,3 +156,14 @@ def test_doubt_has_an_end(cluster: Cluster, reports: list):
     assert watch.is_busy
     wait_for(lambda: not watch.is_busy)
     assert watch.is_idle_now(5)
+
+
+def test_after_its_end_it_looks_no_more(cluster: Cluster, reports: list):
+    watch = make(cluster, reports)
+    watch.ask("/data")
+    wait_for(lambda: cluster.looks)
+    watch.close()
+    wait_for(lambda: not watch.is_running)
+    looks = cluster.looks
+    assert not watch.is_idle_now(0.1)
+    assert cluster.looks == looks
