@@ -231,11 +231,10 @@ class AttemptTable:
             attempt.is_useless = True
             self._runner.stop(attempt)
 
-    async def until_stop(self, task_id: str, attempt: int) -> bool:
-        """True as soon as an attempt is to be stopped, or if it is unknown; False when it has ended."""
+    async def until_stop(self, task_id: str, attempt: int) -> None:
+        """Return as soon as an attempt is to be stopped, has ended, or if it is unknown."""
         for listening in self._of(task_id, attempt):
-            return await asyncio.shield(self._notices.listen(listening))
-        return True
+            await asyncio.shield(self._notices.listen(listening))
 
     def stop_where(self, is_meant: Callable[[TaskNode], bool]) -> list[TaskNode]:
         """Stop the attempts of certain tasks, each one's end is still told; and let none of them wait.

@@ -21,11 +21,11 @@ class StopNotices:
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
-        self._listening: dict[Errand, asyncio.Future[bool]] = {}
+        self._listening: dict[Errand, asyncio.Future[None]] = {}
         self._due: dict[Errand, asyncio.TimerHandle] = {}
 
-    def listen(self, errand: Errand) -> asyncio.Future[bool]:
-        """Done as soon as an attempt is to be stopped, with True, or has ended, with False."""
+    def listen(self, errand: Errand) -> asyncio.Future[None]:
+        """Done as soon as an attempt is to be stopped, or has ended: its worker may not know that yet."""
         notice = self._listening.get(errand)
         if notice is None:
             notice = self._listening[errand] = asyncio.get_running_loop().create_future()
@@ -40,8 +40,7 @@ class StopNotices:
         if notice is None or at_once:
             self._runner.stop(errand)
         elif errand not in self._due:
-            if not notice.done():
-                notice.set_result(True)
+            _tell(notice)
             grace_s = errand.run.stop_grace_s
             loop = asyncio.get_running_loop()
             self._due[errand] = loop.call_later(
@@ -49,11 +48,16 @@ class StopNotices:
             )
 
     def ended(self, errand: Errand) -> None:
-        """An attempt has ended: its worker listens in vain."""
+        """An attempt has ended: what its worker still does is of no use."""
         if not self._listening:
             return
         notice = self._listening.pop(errand, None)
-        if notice is not None and not notice.done():
-            notice.set_result(False)
+        if notice is not None:
+            _tell(notice)
         if (due := self._due.pop(errand, None)) is not None:
             due.cancel()
+
+
+def _tell(notice: asyncio.Future[None]) -> None:
+    if not notice.done():
+        notice.set_result(None)

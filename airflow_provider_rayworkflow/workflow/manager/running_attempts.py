@@ -33,10 +33,10 @@ class RunningAttempts:
         if (attempts := self._of(workflow_id, epoch)) is not None:
             attempts.beat(task_id, attempt)
 
-    async def until_stop(self, workflow_id: str, task_id: str, epoch: int, attempt: int) -> bool:
-        """True as soon as an attempt is to be stopped, or if it counts no more; False when it has ended."""
-        attempts = self._of(workflow_id, epoch)
-        return attempts is None or await attempts.until_stop(task_id, attempt)
+    async def until_stop(self, workflow_id: str, task_id: str, epoch: int, attempt: int) -> None:
+        """Return as soon as an attempt is to be stopped, or if it counts no more."""
+        if (attempts := self._of(workflow_id, epoch)) is not None:
+            await attempts.until_stop(task_id, attempt)
 
     def _of(self, workflow_id: str, epoch: int) -> AttemptTable | None:
         """Those of a run that goes on here, None for any other one."""

@@ -54,7 +54,7 @@ def test_an_attempt_that_listens_is_told_and_stopped_when_its_grace_is_over():
         notices, one = StopNotices(runner), errand("a", 0.01)
         told = notices.listen(one)
         notices.stop(one)
-        assert await told is True
+        await told
         assert runner.stopped == []
         await runner.has_stopped.wait()
         assert runner.stopped == ["a"]
@@ -108,6 +108,18 @@ def test_a_worker_that_listens_is_told_when_its_attempt_has_ended():
         notices, one = StopNotices(NotingRunner()), errand("a")
         told = notices.listen(one)
         notices.ended(one)
-        assert await told is False
+        await told
+
+    run(test())
+
+
+def test_a_worker_that_begins_to_listen_after_its_attempt_was_stopped_is_told():
+    async def test() -> None:
+        notices, one = StopNotices(NotingRunner()), errand("a", LONG_S)
+        notices.stop(one)
+        told = notices.listen(one)  # it began just then, and nothing can kill a thread
+        assert not told.done()
+        notices.ended(one)
+        await told
 
     run(test())

@@ -31,7 +31,7 @@ def manager_caller(location: str | None) -> Ask:
 class StopNotice:
     """Whether an attempt is to be stopped, as the manager says when that is so.
 
-    :param ask: begins to ask; its future is done when there is an answer.
+    :param ask: begins to ask; the answer comes when it is to be stopped.
     :param again_s: when to ask again after an error, in seconds.
     :ivar is_given: it is to be stopped.
     """
@@ -57,9 +57,11 @@ class StopNotice:
 
     def _take(self, answer: Future[Any]) -> None:
         try:
-            self.is_given = bool(answer.result())
+            answer.result()
         except BaseException:  # that of a manager that is gone, or of this process's end
             self._begin_later()
+        else:
+            self.is_given = True
 
     def _begin_later(self) -> None:
         timer = threading.Timer(self._again_s, self._begin)
