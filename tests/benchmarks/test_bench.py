@@ -118,4 +118,4 @@ def test_an_unknown_work_is_refused():
     command = [sys.executable, "-m", "benchmarks.bench", "nothing"]
     done = subprocess.run(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 2
-    assert "no such work: nothing; there are airflow_pipeline, cluster_start" in done.stderr
+    assert "no such work: nothing; there are airflow_pipeline, cached, " in done.stderr

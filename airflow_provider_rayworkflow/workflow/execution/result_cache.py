@@ -253,8 +253,8 @@ class ResultCache:
                 outcome: T | BaseException = await asyncio.get_running_loop().run_in_executor(
                     self._threads, call
                 )
-            except asyncio.CancelledError:
-                raise  # with the whole manager
+            except (asyncio.CancelledError, GeneratorExit):
+                raise  # with the whole manager, and its event loop
             except BaseException as exc:  # those who ask have to be told, whatever it is
                 outcome = exc
             then(outcome)

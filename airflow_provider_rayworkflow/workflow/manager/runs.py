@@ -103,7 +103,7 @@ class WorkflowRuns:
         except OwnershipLostError as exc:
             outcome = Outcome(stopped=Stop.FENCED, lost=exc)
         except BaseException as exc:  # one workflow must not take the others along
-            if _is_being_cancelled():
+            if _is_being_cancelled() or isinstance(exc, GeneratorExit):
                 raise  # with the whole manager: its lease ends
             failure = system_failure(exc)
             log.error(

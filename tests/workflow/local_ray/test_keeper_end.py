@@ -29,11 +29,12 @@ from airflow_provider_rayworkflow.workflow.storage.leases import Process
 
 
 class Cluster:
-    """May hold a workflow that begins when the keeper says that it ends; so many looks long."""
+    """May hold a workflow that begins when the keeper says that it ends, until that says otherwise; so many times."""
 
     def __init__(self, folder: StateFolder) -> None:
         self._folder = folder
         self.begins_late = 0
+        self._is_held = False
         self.phases: list[str] = []
         self.stopped = 0
         self.has_died = False
@@ -52,10 +53,12 @@ class Cluster:
         state = self._folder.read_state()
         assert state is not None
         self.phases.append(state.phase)
-        if state.phase == "ending" and self.begins_late:
+        if state.phase == "ending":
+            self._is_held = self.begins_late > 0
+        elif self._is_held:
+            self._is_held = False
             self.begins_late -= 1
-            return 1
-        return 0
+        return int(self._is_held)
 
     def stop(self) -> None:
         self.stopped += 1
