@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import pytest
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 from airflow.triggers.shared_stream import SharedStreamManager
 from sample_records import status_record
+from waiting import until
 
 from airflow_provider_rayworkflow.exceptions import RayWorkflowInputError
 from airflow_provider_rayworkflow.triggers import RayWorkflowEventTrigger
@@ -69,11 +70,6 @@ async def triggerer(*, stores: bool = True, **changes: object) -> AsyncIterator[
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
         await triggerer.stop()
-
-
-async def until(condition: Callable[[], object]) -> None:
-    while not condition():  # else the test's time runs out
-        await asyncio.sleep(0.005)
 
 
 def ledgers(root: Path) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from change_log_rows import write_with_log
 from sample_records import lease, status_record
+from waiting import until
 
 from airflow_provider_rayworkflow.tries import workflow_log
 from airflow_provider_rayworkflow.triggers import RayWorkflowTrigger
@@ -63,12 +64,6 @@ async def fired(waiting: RayWorkflowTrigger) -> dict[str, Any]:
 def shown(caplog: pytest.LogCaptureFixture) -> list[tuple[int, str]]:
     records = [r for r in caplog.records if r.name == workflow_log.output.name]
     return [(record.levelno, record.getMessage()) for record in records]
-
-
-async def until(is_true: Any) -> None:
-    async with asyncio.timeout(30):
-        while not is_true():
-            await asyncio.sleep(0.01)
 
 
 def test_a_deferred_task_instance_shows_each_line_once(

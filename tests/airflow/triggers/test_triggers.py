@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from change_log_rows import write_with_log
 from sample_records import lease, status_record
+from waiting import until
 
 from airflow_provider_rayworkflow.hooks import RayWorkflowHook
 from airflow_provider_rayworkflow.triggers import RayWorkflowTrigger, poll
@@ -140,8 +141,7 @@ def test_a_trigger_waits_until_the_workflow_ends(store: WorkflowStore, counted: 
 
     async def end_later() -> dict:
         waiting = asyncio.create_task(fired(trigger()))
-        while counted.rounds < 3:
-            await asyncio.sleep(0.001)
+        await until(lambda: counted.rounds >= 3)
         assert not waiting.done()
         write(store, "w", Status.SUCCESSFUL, number=1)
         return await waiting
@@ -159,8 +159,7 @@ def test_a_trigger_logs_how_far_its_own_workflow_is(
     async def end_later() -> dict:
         own, foreign = trigger(token="t", times=times), trigger(times=times)
         waiting = [asyncio.create_task(fired(each)) for each in (own, foreign)]
-        while "3 of 7" not in caplog.text:
-            await asyncio.sleep(0.001)
+        await until(lambda: "3 of 7" in caplog.text)
         write(store, "w", Status.SUCCESSFUL, number=1)
         return await waiting[0] and await waiting[1]
 
@@ -180,8 +179,7 @@ def test_a_look_reads_the_progress_of_two_of_all_waiting_workflows(
             asyncio.create_task(fired(trigger(f"w{number}", token="t", times=times)))
             for number in range(9)
         ]
-        while counted.rounds < 4:
-            await asyncio.sleep(0.001)
+        await until(lambda: counted.rounds >= 4)
         for task in waiting:
             task.cancel()
         await asyncio.wait(waiting)
@@ -250,8 +248,7 @@ def test_after_a_failure_the_statuses_that_are_known_are_not_read_again(
         waiting = asyncio.create_task(fired(trigger()))
         await fail_once(counted, monkeypatch)
         rounds = counted.rounds
-        while counted.rounds < rounds + 3:
-            await asyncio.sleep(0.001)
+        await until(lambda: counted.rounds >= rounds + 3)
         write(store, "w", Status.SUCCESSFUL, number=1)
         return await waiting
 
@@ -268,8 +265,7 @@ def test_after_a_failure_another_storage_in_the_connection_is_read_anew(
 
     async def change() -> dict:
         waiting = asyncio.create_task(fired(trigger()))
-        while counted.rounds < 2:  # the first storage is known by then
-            await asyncio.sleep(0.001)
+        await until(lambda: counted.rounds >= 2)  # the first storage is known by then
         monkeypatch.setenv(
             "AIRFLOW_CONN_WAITED",
             f'{{"conn_type": "ray_workflow", "extra": {{"storage": "{tmp_path / "other"}"}}}}',
@@ -282,8 +278,7 @@ def test_after_a_failure_another_storage_in_the_connection_is_read_anew(
 
 async def fail_once(counted: Counted, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a look fail that comes after others."""
-    while counted.rounds < 2:
-        await asyncio.sleep(0.001)
+    await until(lambda: counted.rounds >= 2)
     look, failures = LocalStore.list, [DataLoadError("away")]
 
     def fail(store: LocalStore, folder: str) -> Iterator[Entry]:
@@ -293,8 +288,7 @@ async def fail_once(counted: Counted, monkeypatch: pytest.MonkeyPatch) -> None:
         return found
 
     monkeypatch.setattr(LocalStore, "list", fail)
-    while failures:
-        await asyncio.sleep(0.001)
+    await until(lambda: not failures)
 
 
 def test_a_connection_that_does_not_exist_fires_with_the_reason():
@@ -346,8 +340,8 @@ def test_a_thousand_triggers_share_their_rounds_and_never_block_the_loop(
 
         counting = asyncio.create_task(count_turns())
         all_end = asyncio.gather(*(fired(trigger(name)) for name in names))
-        while len(rounds) < 4 or len(rounds[-1]) < 1000:  # on a busy machine some begin later
-            await asyncio.sleep(0.001)
+        # On a busy machine some begin later.
+        await until(lambda: len(rounds) >= 4 and len(rounds[-1]) >= 1000)
         readers = set(counted.threads)
         await asyncio.to_thread(end_all)
         events = await all_end
@@ -397,13 +391,11 @@ def test_a_cancelled_trigger_leaves_nothing_running(store: WorkflowStore, counte
 
     async def wait() -> dict:
         waiting = asyncio.create_task(fired(trigger()))
-        while counted.rounds < 2:
-            await asyncio.sleep(0.001)
+        await until(lambda: counted.rounds >= 2)
         waiting.cancel()
         with suppress(asyncio.CancelledError):
             await waiting
-        while len(asyncio.all_tasks()) > 1:  # else the test's time runs out
-            await asyncio.sleep(0.001)
+        await until(lambda: len(asyncio.all_tasks()) == 1)  # else the test's time runs out
         return dict(poll._POLLS[asyncio.get_running_loop()])
 
     assert asyncio.run(wait()) == {}

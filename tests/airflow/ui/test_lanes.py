@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from fastapi import HTTPException
+from waiting import until
 
 from airflow_provider_rayworkflow.plugin.web import responses
 from airflow_provider_rayworkflow.plugin.web.lanes import Lanes, NoAnswerError, each, in_turn
@@ -35,11 +36,6 @@ def hanging() -> Iterator[threading.Event]:
 
 def run(what: Coroutine[Any, Any, Any]) -> Any:
     return asyncio.run(what)
-
-
-async def until_true(look: Callable[[], bool]) -> None:
-    while not look():
-        await asyncio.sleep(0.001)
 
 
 def soon() -> float:
@@ -77,7 +73,7 @@ def test_a_call_that_hangs_is_abandoned_and_counted_until_it_ends(hanging: threa
             await made.run("a", hanging.wait, until=soon())
         assert made._hung("a") == 1
         hanging.set()
-        await until_true(lambda: made._lanes == {})
+        await until(lambda: made._lanes == {})
 
     run(ask())
 
@@ -93,7 +89,7 @@ def test_a_storage_that_hangs_has_a_few_threads_and_hinders_no_other(hanging: th
     async def ask() -> None:
         until = soon()
         asked = [asyncio.create_task(made.run("a", hang, until=until)) for _ in range(50)]
-        await until_true(lambda: len(begun) == 3)
+        await until(lambda: len(begun) == 3)
         assert await made.run("b", lambda: "b", until=FAR) == "b"
         answers = await asyncio.gather(*asked, return_exceptions=True)
         assert {type(answer) for answer in answers} == {NoAnswerError}
@@ -102,7 +98,7 @@ def test_a_storage_that_hangs_has_a_few_threads_and_hinders_no_other(hanging: th
         with pytest.raises(NoAnswerError):
             await made.run("a", lambda: "a", until=FAR)
         hanging.set()
-        await until_true(lambda: made._lanes == {})
+        await until(lambda: made._lanes == {})
         assert await made.run("a", lambda: "a", until=FAR) == "a"
 
     run(ask())
@@ -209,8 +205,8 @@ def test_what_was_abandoned_reads_nothing_more(hanging: threading.Event):
         with pytest.raises(NoAnswerError):
             await made.run("a", page, until=soon())
         hanging.set()
-        await until_true(ended.is_set)
-        await until_true(lambda: made._lanes == {})
+        await until(ended.is_set)
+        await until(lambda: made._lanes == {})
 
     run(ask())
     assert len(read) <= 2
@@ -290,7 +286,7 @@ def test_a_large_page_that_hangs_holds_up_small_pages_and_other_storages_not(
 
     async def ask() -> None:
         first = asyncio.create_task(made.run("a", lambda: in_turn(hang), until=FAR))
-        await until_true(begun.is_set)
+        await until(begun.is_set)
         assert await made.run("a", lambda: "small", until=FAR) == "small"
         assert await made.run("b", lambda: in_turn(lambda: "large"), until=FAR) == "large"
         with pytest.raises(NoAnswerError):
@@ -313,7 +309,7 @@ def test_a_large_page_that_was_abandoned_before_its_turn_is_not_read(hanging: th
 
     async def ask() -> None:
         first = asyncio.create_task(made.run("a", lambda: in_turn(hang), until=FAR))
-        await until_true(begun.is_set)
+        await until(begun.is_set)
         with pytest.raises(NoAnswerError):
             await made.run("a", lambda: in_turn(lambda: read.append("late")), until=soon())
         hanging.set()

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from waiting import until
 
 from airflow_provider_rayworkflow.workflow.exceptions import DataSaveError
 from airflow_provider_rayworkflow.workflow.execution.writes import Writes
@@ -75,8 +76,7 @@ def put(writes: Writes, key: str, **options: Any) -> asyncio.Future[bool]:
 
 
 async def until_groups(store: Gated, count: int) -> None:
-    while len(store.groups) < count:
-        await asyncio.sleep(0.01)
+    await until(lambda: len(store.groups) >= count)
 
 
 def test_writes_that_come_while_a_group_is_under_way_go_together():

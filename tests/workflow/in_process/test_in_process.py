@@ -18,6 +18,7 @@ import ray
 from effects import calls
 from noting_store import NotingStore
 from ray.exceptions import GetTimeoutError, RayActorError
+from waiting import wait_until
 
 from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.workflow import testing
@@ -714,8 +715,8 @@ def test_a_call_with_a_new_id_looks_nothing_up():
         ]
 
     with testing.in_process(store):
-        while WorkflowStore(store).index.load() is None:
-            time.sleep(0.01)  # a manager's first look at a storage makes the index
+        # A manager's first look at a storage makes the index.
+        wait_until(lambda: WorkflowStore(store).index.load())
         made_for_it = run()
         of_the_caller = run(workflow_id="of the caller")
     written = [("put_if_absent", "workflows"), ("put", "status")]  # claimed, running
@@ -805,8 +806,7 @@ def test_a_task_that_outlives_its_manager_starts_no_ray():
     effects.gate.clear()
     with testing.in_process() as workflows:
         workflows.run_async(large.bind(), workflow_id="outlives")
-        while not effects.calls:
-            time.sleep(0.01)
+        wait_until(lambda: effects.calls)
     [thread] = [found for found in threading.enumerate() if "outlives@" in found.name]
     effects.gate.set()
     thread.join()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 from hand_runner import RETURNED, HandRunner, managing
+from waiting import until
 
 from airflow_provider_rayworkflow.workflow import options
 from airflow_provider_rayworkflow.workflow.manager.manager import Manager
@@ -39,12 +39,6 @@ ALL_DONE = TaskOptions(when="all_done")
 def cleaning(name: str, *upstream: int, cleanup_s: float | None) -> Task:
     how = replace(ALL_DONE, cleanup_s=cleanup_s)
     return Task(name=name, function=0, arguments=0, upstream=upstream, options=how)
-
-
-async def until(is_so: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not is_so():
-            await asyncio.sleep(0.002)
 
 
 def up(store: MemoryStore, runner: HandRunner, manager_id: str = "m", **given):

@@ -5,6 +5,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from waiting import until
 
 from airflow_provider_rayworkflow.workflow.exceptions import WorkflowEventHandleError
 from airflow_provider_rayworkflow.workflow.manager.http_events import HttpEvents
@@ -75,8 +76,8 @@ def fates(store):
 
 
 async def until_given_out(store):
-    while not any(event.consumer for event in EventStore(store.bytes).read_all("w")):
-        await asyncio.sleep(0.001)
+    events = EventStore(store.bytes)
+    await until(lambda: any(event.consumer for event in events.read_all("w")))
 
 
 def test_a_task_gets_the_same_event_again_after_a_crash(store, events, make_events):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from waiting import until
 
 from airflow_provider_rayworkflow.workflow.exceptions import DataSaveError, OwnershipLostError
 from airflow_provider_rayworkflow.workflow.manager.log_writer import (
@@ -102,11 +103,6 @@ class Logs:
             found += [line.text for line in read.lines]
         return found
 
-    async def until(self, is_true: Callable[[], bool]) -> None:
-        async with asyncio.timeout(20):
-            while not is_true():
-                await asyncio.sleep(0.01)
-
 
 @asynccontextmanager
 async def logs(
@@ -141,7 +137,7 @@ def test_what_comes_within_the_interval_is_one_piece_which_nothing_waits_for():
             run.take(lines(1, 2))
             run.take(lines(3))
             assert given.store.requests == []
-            await given.until(lambda: given.texts == ["1", "2", "3"])
+            await until(lambda: given.texts == ["1", "2", "3"])
             assert [r for r in given.store.requests if r.startswith("put")] == [
                 "put v1/logs/w/00000001-00000001.jsonl"
             ]
@@ -206,7 +202,7 @@ def test_a_log_that_is_full_ends_with_a_note():
             run = given.run()
             for number in range(100):
                 run.take(lines(f"{number:0100d}"))
-            await given.until(lambda: len(given.texts) > 0)
+            await until(lambda: len(given.texts) > 0)
             run.take(lines("more"))
             await run.close()
             *texts, note = given.texts
@@ -277,7 +273,7 @@ def test_what_is_left_out_during_the_last_write_has_its_note():
         async with logs(store=store, memory_bytes=1000) as given:
             run = given.run()
             run.take(lines("x" * 800))
-            await given.until(lambda: bool(store.requests))
+            await until(lambda: bool(store.requests))
             run.take(lines("y" * 800))
             store.may_go_on.set()
             await run.close()
@@ -294,7 +290,7 @@ def test_what_a_storage_does_not_take_counts_as_memory():
         async with logs(store=store, memory_bytes=5000) as given:
             run = given.run()
             run.take(lines(*[f"{number:0100d}" for number in range(20)]))
-            await given.until(lambda: bool(store.requests))
+            await until(lambda: bool(store.requests))
             run.take(lines(*[f"{number:0100d}" for number in range(100)]))
             assert given.writer.waiting_bytes <= 5000
             store.failures = 0
@@ -311,9 +307,9 @@ def test_a_write_that_fails_is_tried_again_and_loses_nothing(caplog: pytest.LogC
         async with logs(store=store) as given:
             run = given.run()
             run.take(lines(1))
-            await given.until(lambda: store.failures < 2)
+            await until(lambda: store.failures < 2)
             run.take(lines(2))
-            await given.until(lambda: given.texts == ["1", "2"])
+            await until(lambda: given.texts == ["1", "2"])
             await run.close()
             assert given.texts == ["1", "2"]
 
@@ -336,7 +332,7 @@ def test_a_write_that_fails_while_the_run_ends_is_tried_once_more():
         async with logs(store=store) as given:
             run = given.run()
             run.take(lines(1))
-            await given.until(has_begun.is_set)
+            await until(has_begun.is_set)
             asyncio.get_running_loop().call_soon(may_fail.set)  # once the end waits for it
             await run.close()
             assert given.texts == ["1"]
@@ -364,7 +360,7 @@ def test_a_storage_that_hangs_does_not_hold_the_end_of_the_run():
                 await run.close()
             assert given.writer.waiting_bytes == 0
             is_down[0] = False
-            await given.until(lambda: given.texts == ["1"])
+            await until(lambda: given.texts == ["1"])
 
     asyncio.run(main())
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import pytest
 from hand_runner import HandRunner
 from noting_store import NotingStore
+from waiting import until
 
 from airflow_provider_rayworkflow.workflow.exceptions import (
     LeaseLostError,
@@ -124,12 +125,6 @@ class Fleet:
 @pytest.fixture
 def fleet() -> Fleet:
     return Fleet()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
-        while not condition():
-            await asyncio.sleep(0.001)
 
 
 async def turns(number: int = 50) -> None:

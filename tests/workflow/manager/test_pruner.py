@@ -13,6 +13,7 @@ import pytest
 import ray
 from noting_store import NotingStore
 from sample_records import status_record, store_run
+from waiting import until, wait_until
 
 from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.workflow.exceptions import DataLoadError
@@ -68,13 +69,6 @@ class Storage:
 @pytest.fixture
 def storage() -> Storage:
     return Storage()
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def test_what_ended_longer_ago_than_its_status_is_kept_is_deleted(
@@ -169,12 +163,6 @@ async def pruning(
     await pruner.close()
     watching.cancel()
     await known.changes.close()
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(60):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 def test_a_round_ends_with_so_many(storage: Storage) -> None:

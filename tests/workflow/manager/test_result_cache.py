@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 from hand_runner import RETURNED, HandRunner, managing
+from waiting import until
 
 from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.workflow.manager.manager import Manager
@@ -33,12 +32,6 @@ pytestmark = pytest.mark.timeout(60)
 @workflow.task(cache=workflow.Cache())
 def load(x: int) -> int:
     return x
-
-
-async def until(condition: Callable[[], Any]) -> None:
-    async with asyncio.timeout(30):
-        while not condition():
-            await asyncio.sleep(0.001)
 
 
 async def submit(manager: Manager, workflow_id: str, argument: int = 1) -> None:

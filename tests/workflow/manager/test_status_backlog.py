@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 import effects
 import pytest
 import ray
-from effects import wait_until
 from hurried import in_process
 from sample_records import status_record
+from waiting import until, wait_until
 
 from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.workflow import testing
@@ -156,9 +156,7 @@ def test_one_that_comes_while_an_earlier_one_is_dealt_with_is_not_forgotten(stor
             return written
 
         known.in_thread = and_meanwhile  # type: ignore[method-assign]
-        async with asyncio.timeout(30):
-            while shown(store) != "RESUMABLE":
-                await asyncio.sleep(0.01)
+        await until(lambda: shown(store) == "RESUMABLE")
 
     asyncio.run(check())
 

@@ -11,6 +11,7 @@ import hand_runner
 import pytest
 from hand_runner import HandRunner
 from sample_records import status_record
+from waiting import until
 
 from airflow_provider_rayworkflow.workflow.exceptions import (
     DataLoadError,
@@ -73,10 +74,8 @@ def managing(store: MoodyStore, manager_id: str) -> AbstractAsyncContextManager[
 
 
 async def ended(manager: Manager, store: MoodyStore) -> StatusRecord:
-    async with asyncio.timeout(10):
-        await manager.queries.wait_output("w")
-        while list(store.list("v1/requests")):
-            await asyncio.sleep(0.01)
+    await manager.queries.wait_output("w")
+    await until(lambda: not list(store.list("v1/requests")))
     record = WorkflowStore(store).read_status("w")
     assert record is not None
     return record
@@ -85,15 +84,11 @@ async def ended(manager: Manager, store: MoodyStore) -> StatusRecord:
 async def looked_again(store: MoodyStore) -> None:
     """Return when a manager has looked for requests three times more."""
     looks = store.looks
-    async with asyncio.timeout(10):
-        while store.looks < looks + 3:
-            await asyncio.sleep(0.01)
+    await until(lambda: store.looks >= looks + 3)
 
 
 async def dropped(mailbox: Mailbox) -> None:
-    async with asyncio.timeout(10):
-        while list(mailbox.list_requests()):
-            await asyncio.sleep(0.01)
+    await until(lambda: not list(mailbox.list_requests()))
 
 
 @pytest.mark.parametrize(
@@ -247,9 +242,7 @@ def test_requests_for_workflows_of_others_are_left_alone_until_they_are_old(stor
             old = replace(other, token="old", requested_at=time.time() - 90_000)
             mailbox.request_stop(old)
             mailbox.request_stop(other)
-            async with asyncio.timeout(10):
-                while list(mailbox.list_requests()) != [other]:
-                    await asyncio.sleep(0.01)
+            await until(lambda: list(mailbox.list_requests()) == [other])
 
     asyncio.run(check())
 
@@ -270,9 +263,7 @@ def test_a_storage_that_fails_for_a_while_stops_nothing(store, mailbox):
 def test_the_storage_is_not_asked_while_the_manager_holds_nothing(store):
     async def check() -> None:
         async with running(store) as manager:
-            async with asyncio.timeout(10):
-                while not store.looks:
-                    await asyncio.sleep(0.01)
+            await until(lambda: store.looks)
             await manager.suspend("w")
             looks = store.looks
             await asyncio.sleep(0.1)

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import sample_records
 from faulty import FaultyStore, Killed
+from waiting import until
 
 from airflow_provider_rayworkflow.workflow.exceptions import DataLoadError, DataSaveError
 from airflow_provider_rayworkflow.workflow.format.documents import load_frames
@@ -194,12 +195,6 @@ async def managing(store: ByteStore, manager_id: str = "m", **given: Any) -> Asy
         yield manager
     finally:
         await manager.close()
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 async def answered(store: ByteStore, submission: Submission = SUBMISSION) -> SubmissionAnswer:
