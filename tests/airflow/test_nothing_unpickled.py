@@ -1,6 +1,5 @@
 """Airflow's side reads, waits, cancels and deletes without unpickling what a cluster wrote."""
 
-import asyncio
 import json
 from datetime import timedelta
 from pathlib import Path
@@ -73,7 +72,7 @@ def trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.invariant(7)
-def test_nothing_is_unpickled_by_airflows_side(trace: Path):
+async def test_nothing_is_unpickled_by_airflows_side(trace: Path):
     context = {
         "ti": TaskInstance(),
         "task_reschedule_count": 0,
@@ -94,11 +93,8 @@ def test_nothing_is_unpickled_by_airflows_side(trace: Path):
         poll_interval_s=0.01,
     )
 
-    async def fire() -> str:
-        (status,) = [event.payload["status"] async for event in trigger.run()]
-        return status
-
-    assert asyncio.run(fire()) == "SUCCESSFUL"
+    (status,) = [event.payload["status"] async for event in trigger.run()]
+    assert status == "SUCCESSFUL"
     sensor = RayWorkflowSensor(task_id="s", workflow_id="done", deferrable=True)
     assert sensor.execute(context) == "SUCCESSFUL"
 

@@ -76,36 +76,30 @@ def ledgers(root: Path) -> list[str]:
     return [path.read_text() for path in root.glob("v1/watchers/*.json")]
 
 
-def test_a_finished_workflow_fires_once_over_restarts(root: Path):
-    async def watch() -> list[list[str]]:
-        all_fired = []
-        async with triggerer() as first:
-            await until(lambda: ledgers(root))
-            end(root, "a")
-            await until(lambda: '"a":' in ledgers(root)[0])
-            all_fired.append(first.fired)
-        end(root, "b")  # while no triggerer runs
-        async with triggerer() as second:
-            await until(lambda: second.fired)
-            end(root, "c")
-            await until(lambda: "c" in second.fired)
-            all_fired.append(second.fired)
-        return all_fired
-
-    assert asyncio.run(watch()) == [["a"], ["b", "c"]]
+async def test_a_finished_workflow_fires_once_over_restarts(root: Path):
+    all_fired = []
+    async with triggerer() as first:
+        await until(lambda: ledgers(root))
+        end(root, "a")
+        await until(lambda: '"a":' in ledgers(root)[0])
+        all_fired.append(first.fired)
+    end(root, "b")  # while no triggerer runs
+    async with triggerer() as second:
+        await until(lambda: second.fired)
+        end(root, "c")
+        await until(lambda: "c" in second.fired)
+        all_fired.append(second.fired)
+    assert all_fired == [["a"], ["b", "c"]]
 
 
-def test_an_event_that_airflow_has_not_stored_fires_again(root: Path):
-    async def watch() -> tuple[list[str], list[str]]:
-        async with triggerer(stores=False) as dying:
-            await until(lambda: ledgers(root))
-            end(root, "a")
-            await until(lambda: dying.fired)
-        async with triggerer() as next_one:
-            await until(lambda: next_one.fired)
-        return dying.fired, next_one.fired
-
-    assert asyncio.run(watch()) == (["a"], ["a"])
+async def test_an_event_that_airflow_has_not_stored_fires_again(root: Path):
+    async with triggerer(stores=False) as dying:
+        await until(lambda: ledgers(root))
+        end(root, "a")
+        await until(lambda: dying.fired)
+    async with triggerer() as next_one:
+        await until(lambda: next_one.fired)
+    assert (dying.fired, next_one.fired) == (["a"], ["a"])
 
 
 def test_more_ends_at_once_than_airflows_queue_takes(root: Path):
@@ -121,7 +115,7 @@ def test_more_ends_at_once_than_airflows_queue_takes(root: Path):
     assert asyncio.run(watch()) == 1200
 
 
-def test_a_storage_that_fails_for_a_moment_loses_nothing(root: Path, monkeypatch):
+async def test_a_storage_that_fails_for_a_moment_loses_nothing(root: Path, monkeypatch):
     put, failures = LocalStore.put, [DataSaveError("full"), DataSaveError("full")]
 
     def fail_at_first(store: LocalStore, key: str, data: object) -> None:
@@ -129,16 +123,13 @@ def test_a_storage_that_fails_for_a_moment_loses_nothing(root: Path, monkeypatch
             raise failures.pop()
         put(store, key, data)
 
-    async def watch() -> None:
-        async with triggerer() as first:
-            await until(lambda: ledgers(root))
-            failures.extend([DataSaveError("full"), DataSaveError("full")])
-            end(root, "a")
-            await until(lambda: '"a":' in ledgers(root)[0])
-            assert first.fired == ["a"]
-
     monkeypatch.setattr(LocalStore, "put", fail_at_first)
-    asyncio.run(watch())
+    async with triggerer() as first:
+        await until(lambda: ledgers(root))
+        failures.extend([DataSaveError("full"), DataSaveError("full")])
+        end(root, "a")
+        await until(lambda: '"a":' in ledgers(root)[0])
+        assert first.fired == ["a"]
     assert not failures
 
 

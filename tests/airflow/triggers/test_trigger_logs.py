@@ -66,24 +66,21 @@ def shown(caplog: pytest.LogCaptureFixture) -> list[tuple[int, str]]:
     return [(record.levelno, record.getMessage()) for record in records]
 
 
-def test_a_deferred_task_instance_shows_each_line_once(
+async def test_a_deferred_task_instance_shows_each_line_once(
     store: WorkflowStore, caplog: pytest.LogCaptureFixture
 ):
-    async def main() -> dict[str, Any]:
-        write_status(store, "w", Status.RUNNING)
-        write_lines(store, 1, "shown before the deferral")
-        waiting = asyncio.create_task(
-            fired(trigger(log={"cursor": "1.1.-1", "left": 1000}, takeovers=1))
-        )
-        write_lines(store, 2, "one", "two")
-        await until(lambda: len(shown(caplog)) == 2)
-        write_lines(store, 3, "three")
-        await until(lambda: len(shown(caplog)) == 3)
-        write_lines(store, 4, "the end")
-        write_status(store, "w", Status.SUCCESSFUL, number=1)
-        return await waiting
-
-    event = asyncio.run(main())
+    write_status(store, "w", Status.RUNNING)
+    write_lines(store, 1, "shown before the deferral")
+    waiting = asyncio.create_task(
+        fired(trigger(log={"cursor": "1.1.-1", "left": 1000}, takeovers=1))
+    )
+    write_lines(store, 2, "one", "two")
+    await until(lambda: len(shown(caplog)) == 2)
+    write_lines(store, 3, "three")
+    await until(lambda: len(shown(caplog)) == 3)
+    write_lines(store, 4, "the end")
+    write_status(store, "w", Status.SUCCESSFUL, number=1)
+    event = await waiting
     texts = [text for _, text in shown(caplog)]
     assert texts[:3] == ["[load] one", "[load] two", "[load] three"]
     assert {level for level, _ in shown(caplog)} == {logging.WARNING}
@@ -93,17 +90,17 @@ def test_a_deferred_task_instance_shows_each_line_once(
     assert event["carried"]["takeovers"] == 1
 
 
-def test_a_trigger_that_carries_no_log_reads_none(
+async def test_a_trigger_that_carries_no_log_reads_none(
     store: WorkflowStore, caplog: pytest.LogCaptureFixture
 ):
     write_status(store, "w", Status.SUCCESSFUL)
     write_lines(store, 1, "one")
-    event = asyncio.run(fired(trigger(takeovers=1)))
+    event = await fired(trigger(takeovers=1))
     assert event["carried"] == {"takeovers": 1}
     assert shown(caplog) == []
 
 
-def test_a_look_at_the_storage_reads_two_logs_however_many_wait(
+async def test_a_look_at_the_storage_reads_two_logs_however_many_wait(
     store: WorkflowStore, monkeypatch: pytest.MonkeyPatch
 ):
     listed: list[str] = []
@@ -116,17 +113,14 @@ def test_a_look_at_the_storage_reads_two_logs_however_many_wait(
     monkeypatch.setattr(LocalStore, "list", counted)
     names = [f"w{number}" for number in range(20)]
 
-    async def main() -> None:
-        for name in names:
-            write_status(store, name, Status.RUNNING)
-        triggers = [trigger(name, log={"cursor": "0.0.-1", "left": 1000}) for name in names]
-        waiting = [asyncio.create_task(fired(one)) for one in triggers]
-        await until(lambda: len({folder for folder in listed if "/logs/" in folder}) == 20)
-        for task in waiting:
-            task.cancel()
-        await asyncio.gather(*waiting, return_exceptions=True)
-
-    asyncio.run(main())
+    for name in names:
+        write_status(store, name, Status.RUNNING)
+    triggers = [trigger(name, log={"cursor": "0.0.-1", "left": 1000}) for name in names]
+    waiting = [asyncio.create_task(fired(one)) for one in triggers]
+    await until(lambda: len({folder for folder in listed if "/logs/" in folder}) == 20)
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
     rounds = Counter(listed)["v1/changes"]
     looks = sum("/logs/" in folder for folder in listed)
     assert looks <= 2 * rounds

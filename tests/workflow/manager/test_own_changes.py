@@ -198,7 +198,7 @@ def test_a_caller_that_gives_up_waiting_keeps_no_other_from_its_answer():
     run(check)
 
 
-def test_those_who_wait_hear_of_a_write_that_ends_with_the_process():
+async def test_those_who_wait_hear_of_a_write_that_ends_with_the_process():
     class Ended(BaseException):
         pass
 
@@ -214,20 +214,17 @@ def test_those_who_wait_hear_of_a_write_that_ends_with_the_process():
                 return failed
             return super().put(*args, **given)
 
-    async def check() -> None:
-        asyncio.get_running_loop().set_exception_handler(lambda _, context: None)
-        store = LogStore()
-        with ThreadPool(1) as threads:
-            writes = Writing(store, threads)
-            changes = OwnChanges(WorkflowStore(store), writes, manager_id="m")
-            await changes.open(0)
-            writes.is_ended = True
-            for _ in range(2):  # also one that comes after it
-                with pytest.raises(Ended):
-                    async with asyncio.timeout(10):
-                        await changes.begin("w")
-
-    asyncio.run(check())
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: None)
+    store = LogStore()
+    with ThreadPool(1) as threads:
+        writes = Writing(store, threads)
+        changes = OwnChanges(WorkflowStore(store), writes, manager_id="m")
+        await changes.open(0)
+        writes.is_ended = True
+        for _ in range(2):  # also one that comes after it
+            with pytest.raises(Ended):
+                async with asyncio.timeout(10):
+                    await changes.begin("w")
 
 
 # ---- what stands in the index
@@ -314,19 +311,16 @@ def test_an_announcement_without_a_status_leaves_the_log_with_the_next_take_over
     run(check)
 
 
-def test_rows_of_long_ago_are_forgotten_and_the_log_says_so():
-    async def check() -> None:
-        store, now = LogStore(), [0.0]
-        async with opened(store, clock=lambda: now[0]) as changes:
-            changes.note(row("old"))
-            now[0] = ROWS_KEPT_S
-            changes.note(row("new"))
-            take(changes)
-            await until(lambda: store.read().taken == 2)
-            assert store.rows() == {"new": Status.RUNNING}
-            assert store.read().forgotten == 1
-
-    asyncio.run(check())
+async def test_rows_of_long_ago_are_forgotten_and_the_log_says_so():
+    store, now = LogStore(), [0.0]
+    async with opened(store, clock=lambda: now[0]) as changes:
+        changes.note(row("old"))
+        now[0] = ROWS_KEPT_S
+        changes.note(row("new"))
+        take(changes)
+        await until(lambda: store.read().taken == 2)
+        assert store.rows() == {"new": Status.RUNNING}
+        assert store.read().forgotten == 1
 
 
 def test_a_log_keeps_no_more_than_so_many_rows_that_stand_in_the_index():
@@ -494,57 +488,48 @@ def test_a_thread_that_changes_something_when_the_manager_has_ended_does_not_han
             acting.result(timeout=30)
 
 
-def test_a_log_is_done_when_what_has_begun_is():
-    async def check() -> None:
-        store = LogStore()
-        with ThreadPool(2) as threads:
-            changes = OwnChanges(WorkflowStore(store), Writes(store, threads), manager_id="m")
-            await changes.open(0)
-            await changes.begin("w")
-            await changes.close()
-            assert not store.read().is_done
-            changes.note(row(status=Status.CANCELED), has_begun=True)
-            changes.end("w")
-            await until(lambda: store.read().is_done)
-            assert store.rows() == {"w": Status.CANCELED}
-
-    asyncio.run(check())
-
-
-def test_a_manager_whose_log_can_not_be_written_any_more_ends_and_gives_its_lease_back():
-    async def check() -> None:
-        store = LogStore()
-        async with managing(store, runner=InstantRunner(is_endless=True)) as manager:
-            await manager.submit("w", GRAPH, user_metadata={})
-            await until(lambda: Status.RUNNING in store.rows().values())
-            store.is_full = True
-        assert store.refused
-        assert WorkflowStore(store).leases.list_names() == []
-        # What the log says is not done: others read the statuses.
+async def test_a_log_is_done_when_what_has_begun_is():
+    store = LogStore()
+    with ThreadPool(2) as threads:
+        changes = OwnChanges(WorkflowStore(store), Writes(store, threads), manager_id="m")
+        await changes.open(0)
+        await changes.begin("w")
+        await changes.close()
         assert not store.read().is_done
-        found = Overview(WorkflowStore(store)).find(LISTED)
-        assert [(one.workflow_id, one.status) for one in found] == [("w", Status.RESUMABLE)]
+        changes.note(row(status=Status.CANCELED), has_begun=True)
+        changes.end("w")
+        await until(lambda: store.read().is_done)
+        assert store.rows() == {"w": Status.CANCELED}
 
-    asyncio.run(check())
+
+async def test_a_manager_whose_log_can_not_be_written_any_more_ends_and_gives_its_lease_back():
+    store = LogStore()
+    async with managing(store, runner=InstantRunner(is_endless=True)) as manager:
+        await manager.submit("w", GRAPH, user_metadata={})
+        await until(lambda: Status.RUNNING in store.rows().values())
+        store.is_full = True
+    assert store.refused
+    assert WorkflowStore(store).leases.list_names() == []
+    # What the log says is not done: others read the statuses.
+    assert not store.read().is_done
+    found = Overview(WorkflowStore(store)).find(LISTED)
+    assert [(one.workflow_id, one.status) for one in found] == [("w", Status.RESUMABLE)]
 
 
-def test_who_waits_for_an_end_finds_it_in_the_lists_of_other_processes_at_once():
-    async def check() -> None:
-        store = LogStore()
-        rebuild(WorkflowStore(store), now=1.0)
-        # What no caller waits for is written a minute later.
-        late = replace(INTERVALS, changes_s=60.0)
-        endless = InstantRunner(is_endless=True)
-        async with managing(store, intervals=late, runner=endless) as manager:
-            await manager.submit("w", GRAPH, user_metadata={})
-            await manager.submit("other", GRAPH, user_metadata={})
-            assert store.rows()["w"] is Status.RUNNING
-            await manager.cancel("w")
-            overview = await asyncio.to_thread(Overview, WorkflowStore(store))
-            found = await asyncio.to_thread(lambda: [*overview.find({Status.CANCELED})])
-            assert [one.workflow_id for one in found] == ["w"]
-
-    asyncio.run(check())
+async def test_who_waits_for_an_end_finds_it_in_the_lists_of_other_processes_at_once():
+    store = LogStore()
+    rebuild(WorkflowStore(store), now=1.0)
+    # What no caller waits for is written a minute later.
+    late = replace(INTERVALS, changes_s=60.0)
+    endless = InstantRunner(is_endless=True)
+    async with managing(store, intervals=late, runner=endless) as manager:
+        await manager.submit("w", GRAPH, user_metadata={})
+        await manager.submit("other", GRAPH, user_metadata={})
+        assert store.rows()["w"] is Status.RUNNING
+        await manager.cancel("w")
+        overview = await asyncio.to_thread(Overview, WorkflowStore(store))
+        found = await asyncio.to_thread(lambda: [*overview.find({Status.CANCELED})])
+        assert [one.workflow_id for one in found] == ["w"]
 
 
 def test_an_announcement_that_ends_without_a_status_stands_there_once_more():
@@ -564,43 +549,35 @@ def test_an_announcement_that_ends_without_a_status_stands_there_once_more():
 
 
 @pytest.mark.parametrize(("runs", "most"), [(1, 5), (100, 20)])
-def test_a_run_costs_few_writes_of_the_log_and_a_burst_hardly_more(runs: int, most: int):
+async def test_a_run_costs_few_writes_of_the_log_and_a_burst_hardly_more(runs: int, most: int):
     """A start and an end each; what comes at the same time is written together."""
 
-    async def check() -> None:
-        store = NotingStore()
-        async with managing(store) as manager:
-            before = store.count("put", "v1/changes/")
-            names = [f"w{number}" for number in range(runs)]
-            await asyncio.gather(*(manager.submit(one, GRAPH, user_metadata={}) for one in names))
-            logs = WorkflowStore(store).changes
-            await until(
-                lambda: (
-                    [one.row and one.row.status for one in logs.read("m").changes]
-                    == [Status.SUCCESSFUL] * runs
-                )
+    store = NotingStore()
+    async with managing(store) as manager:
+        before = store.count("put", "v1/changes/")
+        names = [f"w{number}" for number in range(runs)]
+        await asyncio.gather(*(manager.submit(one, GRAPH, user_metadata={}) for one in names))
+        logs = WorkflowStore(store).changes
+        await until(
+            lambda: (
+                [one.row and one.row.status for one in logs.read("m").changes]
+                == [Status.SUCCESSFUL] * runs
             )
-            assert store.count("put", "v1/changes/") - before <= most
+        )
+        assert store.count("put", "v1/changes/") - before <= most
 
-    asyncio.run(check())
 
-
-def test_more_changes_in_threads_than_a_manager_has_threads_come_to_their_end():
+async def test_more_changes_in_threads_than_a_manager_has_threads_come_to_their_end():
     """Each of these threads waits until its announcement is written."""
 
-    async def check() -> None:
-        known = Registry(
-            WorkflowStore(MemoryStore()), manager_id="m", clock=time.time, tenure=Tenure()
-        )
-        await known.changes.open(0)
+    known = Registry(WorkflowStore(MemoryStore()), manager_id="m", clock=time.time, tenure=Tenure())
+    await known.changes.open(0)
 
-        def change(number: int) -> int:
-            with known.store.notes.changing([f"w{number}"]):
-                return number
+    def change(number: int) -> int:
+        with known.store.notes.changing([f"w{number}"]):
+            return number
 
-        numbers = range(300)
-        async with asyncio.timeout(60):
-            done = await asyncio.gather(*(known.in_thread(change, number) for number in numbers))
-        assert done == [*numbers]
-
-    asyncio.run(check())
+    numbers = range(300)
+    async with asyncio.timeout(60):
+        done = await asyncio.gather(*(known.in_thread(change, number) for number in numbers))
+    assert done == [*numbers]

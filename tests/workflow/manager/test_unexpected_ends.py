@@ -232,29 +232,26 @@ TWO_TASKS = Graph(
 )
 
 
-def test_a_run_that_breaks_leaves_no_task_running(store: BreakingStore):
-    async def check() -> None:
-        runner, metrics = EndlessRunner(), BreakingMetrics()
-        manager = Manager(
-            store=WorkflowStore(store),
-            runner=runner,
-            manager_id="m",
-            actor_id="a",
-            limits=Limits(),
-            metrics=metrics,
-        )
-        await manager.start()
-        try:
-            await manager.submit("w", TWO_TASKS.to_bytes(), user_metadata={})
-            await until(lambda: len(runner.errands) == 2)
-            metrics.at_tasks = RuntimeError("boom")
-            runner.end("a")
-            await until(lambda: shown(store) == "RESUMABLE")
-            assert "b" in runner.stopped
-        finally:
-            await manager.close()
-
-    asyncio.run(check())
+async def test_a_run_that_breaks_leaves_no_task_running(store: BreakingStore):
+    runner, metrics = EndlessRunner(), BreakingMetrics()
+    manager = Manager(
+        store=WorkflowStore(store),
+        runner=runner,
+        manager_id="m",
+        actor_id="a",
+        limits=Limits(),
+        metrics=metrics,
+    )
+    await manager.start()
+    try:
+        await manager.submit("w", TWO_TASKS.to_bytes(), user_metadata={})
+        await until(lambda: len(runner.errands) == 2)
+        metrics.at_tasks = RuntimeError("boom")
+        runner.end("a")
+        await until(lambda: shown(store) == "RESUMABLE")
+        assert "b" in runner.stopped
+    finally:
+        await manager.close()
 
 
 @pytest.mark.parametrize("error", ERRORS[:3], ids=lambda error: type(error).__name__)
