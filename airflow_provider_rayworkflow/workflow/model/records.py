@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal, NamedTuple
 
-from airflow_provider_rayworkflow.workflow.format.documents import well_typed
+from airflow_provider_rayworkflow.workflow.format.documents import JsonRecord, well_typed
 from airflow_provider_rayworkflow.workflow.format.pickling import pickled_by_fields
 from airflow_provider_rayworkflow.workflow.format.shortening import MAX_NAME_BYTES, shorten
 from airflow_provider_rayworkflow.workflow.model.causes import Cause
@@ -83,7 +83,7 @@ class Asker(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TaskFailure:
+class TaskFailure(JsonRecord):
     """Why a task failed, as text that needs no unpickling.
 
     :ivar task_id: the workflow task.
@@ -133,9 +133,6 @@ class TaskFailure:
     def __str__(self) -> str:
         return f"{self.type}: {self.message}"
 
-    def to_json(self) -> Json:
-        return asdict(self)
-
     @classmethod
     def from_json(cls, value: Json) -> TaskFailure:
         typed = {"bases": tuple(value["bases"]), "cause": Cause(value["cause"])}
@@ -144,7 +141,7 @@ class TaskFailure:
 
 @pickled_by_fields
 @dataclass(frozen=True, kw_only=True, slots=True)
-class JsonOutput:
+class JsonOutput(JsonRecord):
     """A workflow's output for readers that must not unpickle.
 
     :ivar value: the output, when it is JSON and small enough.
@@ -157,13 +154,6 @@ class JsonOutput:
     def __post_init__(self) -> None:
         if self.problem:
             object.__setattr__(self, "problem", shorten(self.problem, MAX_NAME_BYTES))
-
-    def to_json(self) -> Json:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, value: Json) -> JsonOutput:
-        return well_typed(cls(**value))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -208,7 +198,7 @@ class FailedAttempt:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Progress:
+class Progress(JsonRecord):
     """What a running workflow is doing, as far as it is written down: some seconds late.
 
     A task counts as running when its worker has said so, which it does after a second. Until then
@@ -229,9 +219,6 @@ class Progress:
     retried: tuple[FailedAttempt, ...] = ()
     limited: dict[str, int] = field(default_factory=dict)
 
-    def to_json(self) -> Json:
-        return asdict(self)
-
     @classmethod
     def from_json(cls, value: Json) -> Progress:
         running = tuple(well_typed(RunningTask(**task)) for task in value.pop("running"))
@@ -244,7 +231,7 @@ SHOWN_TASKS = 50
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ReuseCounts:
+class ReuseCounts(JsonRecord):
     """How a run found the tasks when it began, or would: how many of each kind.
 
     :ivar reused: their checkpoint counts.
@@ -272,13 +259,6 @@ class ReuseCounts:
         if self.unfinished:
             parts.append(f"{self.unfinished} not finished before")
         return ", ".join(parts)
-
-    def to_json(self) -> Json:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, value: Json) -> ReuseCounts:
-        return well_typed(cls(**value))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
