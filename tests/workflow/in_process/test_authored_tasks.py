@@ -15,7 +15,6 @@ import ray
 from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.exceptions import RayWorkflowInputError
 from airflow_provider_rayworkflow.tries.definition import WorkflowDefinition
-from airflow_provider_rayworkflow.workflow import testing
 from airflow_provider_rayworkflow.workflow.exceptions import WorkflowExecutionError
 from airflow_provider_rayworkflow.workflow.runtime.graphs.encoding import encode_graph
 
@@ -55,12 +54,6 @@ class Halves(NamedTuple):
 @workflow.task
 def table(rows: list[int]) -> Table:
     return Table(rows=rows, name="numbers")
-
-
-@pytest.fixture
-def workflows():
-    with testing.in_process() as found:
-        yield found
 
 
 def test_calls_of_tasks_are_a_graph(workflows):

@@ -309,17 +309,6 @@ def test_a_task_over_its_time_limit_fails(workflows: InProcessWorkflows):
 # ---- continuations, checkpoints, contexts
 
 
-def test_a_continuation_goes_on_in_the_task_that_returned_it(workflows: InProcessWorkflows):
-    @ray.remote
-    def factorial(number, product=1):
-        if number == 1:
-            return product
-        return workflow.continuation(factorial.bind(number - 1, product * number))
-
-    assert workflows.run(factorial.bind(10), workflow_id="w") == 3_628_800
-    assert workflows.get_output("w") == 3_628_800
-
-
 def test_the_output_of_a_workflow_without_any_checkpoint_can_be_read(
     workflows: InProcessWorkflows,
 ):
@@ -366,23 +355,6 @@ def test_metadata_is_kept(workflows: InProcessWorkflows):
     assert described["user_metadata"] == {"owner": "me"}
     assert before <= described["stats"]["start_time"] <= described["stats"]["end_time"]
     assert workflows.get_metadata("w", "t")["user_metadata"] == {"k": 1}
-
-
-def test_a_sleep_and_an_event_are_waited_for(workflows: InProcessWorkflows):
-    class Ready(workflow.EventListener):
-        async def poll_for_event(self, name):
-            effects.gate.wait()
-            return f"{name} is ready"
-
-        async def event_checkpointed(self, event):
-            effects.calls.append(event)
-
-    graph = add.bind(workflow.wait_for_event(Ready, "data"), "!")
-    running = workflows.run_async(graph)
-    effects.gate.set()
-    assert ray.get(running) == "data is ready!"
-    assert calls == ["data is ready", "add"]
-    assert workflows.run(workflow.sleep(0.01)) is None
 
 
 # ---- stopping

@@ -17,7 +17,6 @@ import ray
 from waiting import wait_until
 
 from airflow_provider_rayworkflow import workflow
-from airflow_provider_rayworkflow.workflow import testing
 from airflow_provider_rayworkflow.workflow.exceptions import (
     CorruptedDataError,
     WorkflowExecutionError,
@@ -58,12 +57,6 @@ def numbers(count: int) -> list[int]:
 @workflow.task
 def large(x: int) -> bytes:
     return bytes([x]) * LARGE
-
-
-@pytest.fixture
-def workflows():
-    with testing.in_process() as found:
-        yield found
 
 
 class Runs:
