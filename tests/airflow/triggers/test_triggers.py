@@ -163,24 +163,21 @@ async def test_a_trigger_logs_how_far_its_own_workflow_is(
     assert caplog.text.count("Workflow w: 3 of 7 tasks done") == 1
 
 
-def test_a_look_reads_the_progress_of_two_of_all_waiting_workflows(
+async def test_a_look_reads_the_progress_of_two_of_all_waiting_workflows(
     store: WorkflowStore, counted: Counted
 ):
     times = TriggerTimes(progress_s=0.0)
     for number in range(9):
         write(store, f"w{number}", Status.RUNNING)
 
-    async def wait() -> None:
-        waiting = [
-            asyncio.create_task(fired(trigger(f"w{number}", token="t", times=times)))
-            for number in range(9)
-        ]
-        await until(lambda: counted.rounds >= 4)
-        for task in waiting:
-            task.cancel()
-        await asyncio.wait(waiting)
-
-    asyncio.run(wait())
+    waiting = [
+        asyncio.create_task(fired(trigger(f"w{number}", token="t", times=times)))
+        for number in range(9)
+    ]
+    await until(lambda: counted.rounds >= 4)
+    for task in waiting:
+        task.cancel()
+    await asyncio.wait(waiting)
     assert 0 < counted.statuses_read <= 2 * counted.rounds
 
 

@@ -45,7 +45,7 @@ async def test_an_answer_and_an_error_are_the_calls():
 
     with pytest.raises(ValueError, match="its own"):
         await made.run("a", fail, until=FAR)
-    assert (await made.run("a", lambda: 42, until=made.deadline())) == 42
+    assert await made.run("a", lambda: 42, until=made.deadline()) == 42
     assert made._hung("a") == 0
 
 
@@ -92,7 +92,7 @@ async def test_a_storage_that_hangs_has_a_few_threads_and_hinders_no_other(
     assert await made.run("a", lambda: "a", until=FAR) == "a"
 
 
-def test_more_callers_than_threads_take_turns():
+async def test_more_callers_than_threads_take_turns():
     made = Lanes(threads_each=2)
     at_once: list[int] = []
     now: set[int] = set()
@@ -104,12 +104,8 @@ def test_more_callers_than_threads_take_turns():
         now.discard(number)
         return number
 
-    async def ask() -> list[int]:
-        return await asyncio.gather(
-            *(made.run("a", lambda number=number: call(number), until=FAR) for number in range(40))
-        )
-
-    assert asyncio.run(ask()) == list(range(40))
+    asked = (made.run("a", lambda number=number: call(number), until=FAR) for number in range(40))
+    assert await asyncio.gather(*asked) == list(range(40))
     assert max(at_once) <= 2
 
 
@@ -155,7 +151,7 @@ async def test_an_answer_that_comes_at_the_deadline_counts(monkeypatch: pytest.M
         thread.join()
 
     monkeypatch.setattr(threading.Thread, "start", start_and_end)
-    assert (await Lanes().run("a", lambda: 42, until=asyncio.get_running_loop().time())) == 42
+    assert await Lanes().run("a", lambda: 42, until=asyncio.get_running_loop().time()) == 42
 
 
 def test_each_raises_what_a_call_raises():
@@ -204,7 +200,7 @@ async def test_an_action_may_take_longer_than_a_page(hanging: threading.Event):
         await responses.on_storage(page, **where)(conn_id="ray")
     assert raised.value.status_code == 503
     hanging.set()
-    assert (await asked) == "done with ray"
+    assert await asked == "done with ray"
 
 
 async def test_a_system_without_threads_leaves_the_lane_free(monkeypatch):
@@ -218,13 +214,13 @@ async def test_a_system_without_threads_leaves_the_lane_free(monkeypatch):
         for _ in range(3):
             with pytest.raises(NoAnswerError):
                 await made.run("a", lambda: 1, until=FAR)
-    assert (await made.run("a", lambda: 42, until=FAR)) == 42
+    assert await made.run("a", lambda: 42, until=FAR) == 42
 
 
 # ---- what takes much memory
 
 
-def test_large_pages_of_a_storage_are_read_one_after_the_other():
+async def test_large_pages_of_a_storage_are_read_one_after_the_other():
     made = Lanes()
     now: set[int] = set()
     at_once: list[int] = []
@@ -236,11 +232,9 @@ def test_large_pages_of_a_storage_are_read_one_after_the_other():
         now.discard(number)
         return number
 
-    async def ask() -> list[int]:
-        calls = (lambda number=number: in_turn(lambda: read(number)) for number in range(20))
-        return await asyncio.gather(*(made.run("a", call, until=FAR) for call in calls))
-
-    assert asyncio.run(ask()) == list(range(20))
+    calls = (lambda number=number: in_turn(lambda: read(number)) for number in range(20))
+    asked = (made.run("a", call, until=FAR) for call in calls)
+    assert await asyncio.gather(*asked) == list(range(20))
     assert set(at_once) == {1}
 
 

@@ -208,7 +208,7 @@ async def test_an_acknowledged_event_makes_room_for_another(make_events):
     await events.post("w", "key", 1, wait_s=AT_ONCE)
     await events.wait("w", "key", "task")
     await events.report("w", "key", True)
-    assert (await events.post("w", "key", 2, wait_s=AT_ONCE)) == "stored"
+    assert await events.post("w", "key", 2, wait_s=AT_ONCE) == "stored"
 
 
 def test_the_same_event_again_is_not_refused_where_a_new_one_is(make_events):
@@ -248,7 +248,7 @@ async def test_events_that_another_process_deleted_are_not_missed(make_events, s
     await events.post("w", "key", "deleted", wait_s=AT_ONCE)
     store.bytes.delete_folder(keys.events_folder("w"))
     await events.post("w", "key", "deleted", wait_s=AT_ONCE)
-    assert (await events.wait("w", "key", "task")) == "deleted"
+    assert await events.wait("w", "key", "task") == "deleted"
 
 
 async def test_two_managers_do_not_overwrite_each_others_events(make_events, store):
