@@ -29,7 +29,7 @@ from airflow_provider_rayworkflow.workflow.storage.backends.memory import Memory
 from airflow_provider_rayworkflow.workflow.storage.claims import claim_put, next_claim
 from airflow_provider_rayworkflow.workflow.storage.index_rebuild import rebuild
 from airflow_provider_rayworkflow.workflow.storage.journal import JournalWriter
-from airflow_provider_rayworkflow.workflow.storage.statuses import status_put
+from airflow_provider_rayworkflow.workflow.storage.status_documents import status_put
 
 PLAN = Plan(workflow_id="w", shape="chain", size=1, pause_s=0)
 GRAPH = Graph(tasks=[Task(name="t", function=0, arguments=1)], blobs=[b"f", b"a"])

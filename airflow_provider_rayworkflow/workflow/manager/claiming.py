@@ -32,8 +32,8 @@ from airflow_provider_rayworkflow.workflow.scheduling.snapshot import ids_of
 from airflow_provider_rayworkflow.workflow.storage.claims import next_claim
 from airflow_provider_rayworkflow.workflow.storage.keys import WorkflowFile, quote_id
 from airflow_provider_rayworkflow.workflow.storage.snapshot import read_earlier
+from airflow_provider_rayworkflow.workflow.storage.status_documents import status_put
 from airflow_provider_rayworkflow.workflow.storage.status_reader import StoredWorkflow
-from airflow_provider_rayworkflow.workflow.storage.statuses import status_put
 
 log = get_logger(__name__)
 

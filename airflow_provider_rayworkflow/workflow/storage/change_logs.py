@@ -26,7 +26,7 @@ from airflow_provider_rayworkflow.workflow.format.signing import SigningKeys
 from airflow_provider_rayworkflow.workflow.model.index_row import IndexRow
 from airflow_provider_rayworkflow.workflow.storage import keys
 from airflow_provider_rayworkflow.workflow.storage.byte_store import ByteStore, Put
-from airflow_provider_rayworkflow.workflow.storage.left_out import Report
+from airflow_provider_rayworkflow.workflow.storage.status_documents import Report
 
 Json = dict[str, Any]
 

@@ -38,12 +38,12 @@ from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import keys, shown
 from airflow_provider_rayworkflow.workflow.storage.change_logs import ChangeLog
 from airflow_provider_rayworkflow.workflow.storage.latest_index import LatestIndex
-from airflow_provider_rayworkflow.workflow.storage.left_out import Report, log_left_out
 from airflow_provider_rayworkflow.workflow.storage.row_reader import (
     InThreads,
     RowReader,
     row_of_name,
 )
+from airflow_provider_rayworkflow.workflow.storage.status_documents import Report, log_left_out
 from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusLook, StatusReader
 from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
 

@@ -9,7 +9,7 @@ from airflow_provider_rayworkflow.workflow.exceptions import DataLoadError
 from airflow_provider_rayworkflow.workflow.model.index_row import IndexRow
 from airflow_provider_rayworkflow.workflow.storage.at_once import map_at_once
 from airflow_provider_rayworkflow.workflow.storage.keys import StatusKey, unquote_id
-from airflow_provider_rayworkflow.workflow.storage.left_out import Report
+from airflow_provider_rayworkflow.workflow.storage.status_documents import Report
 from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
 
 S = TypeVar("S")

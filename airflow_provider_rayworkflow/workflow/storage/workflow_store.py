@@ -42,8 +42,12 @@ from airflow_provider_rayworkflow.workflow.storage.leases import LeaseStore
 from airflow_provider_rayworkflow.workflow.storage.log_pieces import LogPieces
 from airflow_provider_rayworkflow.workflow.storage.mailbox import Mailbox
 from airflow_provider_rayworkflow.workflow.storage.saved_keys import saved_workflow_file
-from airflow_provider_rayworkflow.workflow.storage.status_documents import StatusDocuments, advising
-from airflow_provider_rayworkflow.workflow.storage.statuses import status_key, status_put
+from airflow_provider_rayworkflow.workflow.storage.status_documents import (
+    StatusDocuments,
+    advising,
+    status_key,
+    status_put,
+)
 from airflow_provider_rayworkflow.workflow.storage.values import ValueStore
 
 log = get_logger(__name__)

@@ -30,7 +30,7 @@ from airflow_provider_rayworkflow.workflow.model.records import (
 )
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, keys, open_store
-from airflow_provider_rayworkflow.workflow.storage.statuses import status_key
+from airflow_provider_rayworkflow.workflow.storage.status_documents import status_key
 
 pytestmark = [pytest.mark.airflow, pytest.mark.live, pytest.mark.slow]
 

@@ -39,9 +39,11 @@ from airflow_provider_rayworkflow.workflow.storage.completions import Completion
 from airflow_provider_rayworkflow.workflow.storage.events import EventStore, StoredEvent
 from airflow_provider_rayworkflow.workflow.storage.leases import Lease, Process
 from airflow_provider_rayworkflow.workflow.storage.mailbox import Mailbox, Owner, StopRequest
-from airflow_provider_rayworkflow.workflow.storage.status_documents import MAX_STATUS_BYTES
+from airflow_provider_rayworkflow.workflow.storage.status_documents import (
+    MAX_STATUS_BYTES,
+    status_key,
+)
 from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader
-from airflow_provider_rayworkflow.workflow.storage.statuses import status_key
 
 Json = dict[str, Any]
 NOW = 1_000.0
@@ -128,10 +130,6 @@ def read_lease(store: WorkflowStore) -> object:
     return store.leases.read("m")
 
 
-def read_watcher(store: WorkflowStore) -> object:
-    return watcher(store).look()
-
-
 def watcher(store: WorkflowStore) -> Completions:
     return Completions(store, "watcher", statuses=["SUCCESSFUL"])
 
@@ -141,7 +139,6 @@ def read_claim(store: WorkflowStore) -> object:
     return describe_graph(store, status())
 
 
-JOURNAL = b"".join(bytes(part) for part in dump_frame(RECORD, [b"[1,2]"]))
 KINDS = {
     "status": Kind(
         "v1/status/w/00000001-0000-RUNNING-m.json", "status", status().to_json(), read_status

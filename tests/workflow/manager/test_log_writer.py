@@ -37,7 +37,6 @@ class Store(MemoryStore):
         super().__init__()
         self.requests: list[str] = []
         self.failures = 0
-        self.may_answer: asyncio.Event | None = None
 
     def put(self, key: str, data: Any) -> None:
         self.requests.append(f"put {key}")
