@@ -1,12 +1,12 @@
 """Airflow's side reads, waits, cancels and deletes without unpickling what a cluster wrote."""
 
-import json
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import ray
+from dag_test import connection
 
 from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.hooks import RayWorkflowHook
@@ -66,8 +66,7 @@ def trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             workflows.run(failing.bind(passed.bind(Trap(trace))), workflow_id="failed")
     assert trace.exists(), "the trap works"
     trace.unlink()
-    connection = {"conn_type": "ray_workflow", "extra": {"storage": str(root)}}
-    monkeypatch.setenv("AIRFLOW_CONN_RAY_WORKFLOW_DEFAULT", json.dumps(connection))
+    monkeypatch.setenv("AIRFLOW_CONN_RAY_WORKFLOW_DEFAULT", connection(storage=str(root)))
     return trace
 
 

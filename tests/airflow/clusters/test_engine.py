@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dag_test import connection
 from sample_records import status_record
 
 from airflow_provider_rayworkflow import workflow
@@ -65,8 +66,7 @@ UNREACHABLE = RayWorkflowUnreachableError("The cluster can't be reached")
 
 @pytest.fixture
 def hook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RayWorkflowHook:
-    connection = {"conn_type": "ray_workflow", "extra": {"storage": str(tmp_path)}}
-    monkeypatch.setenv("AIRFLOW_CONN_RAY_WORKFLOW_DEFAULT", json.dumps(connection))
+    monkeypatch.setenv("AIRFLOW_CONN_RAY_WORKFLOW_DEFAULT", connection(storage=str(tmp_path)))
     return RayWorkflowHook()
 
 

@@ -1,7 +1,6 @@
 """A finished workflow fires once through Airflow's own stream, also if the triggerer dies."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytest
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 from airflow.triggers.shared_stream import SharedStreamManager
+from dag_test import connection
 from sample_records import status_record
 from waiting import until
 
@@ -23,8 +23,7 @@ from airflow_provider_rayworkflow.workflow.storage.backends.local import LocalSt
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     root = tmp_path / "storage"
-    connection = {"conn_type": "ray_workflow", "extra": {"storage": str(root)}}
-    monkeypatch.setenv("AIRFLOW_CONN_WATCHED", json.dumps(connection))
+    monkeypatch.setenv("AIRFLOW_CONN_WATCHED", connection(storage=str(root)))
     return root
 
 
@@ -102,17 +101,14 @@ async def test_an_event_that_airflow_has_not_stored_fires_again(root: Path):
     assert (dying.fired, next_one.fired) == (["a"], ["a"])
 
 
-def test_more_ends_at_once_than_airflows_queue_takes(root: Path):
-    async def watch() -> int:
-        async with triggerer():
-            await until(lambda: ledgers(root))
-        for number in range(1200):
-            end(root, f"w{number}")
-        async with triggerer() as second:
-            await until(lambda: len(second.fired) == 1200)
-            return len(set(second.fired))
-
-    assert asyncio.run(watch()) == 1200
+async def test_more_ends_at_once_than_airflows_queue_takes(root: Path):
+    async with triggerer():
+        await until(lambda: ledgers(root))
+    for number in range(1200):
+        end(root, f"w{number}")
+    async with triggerer() as second:
+        await until(lambda: len(second.fired) == 1200)
+        assert len(set(second.fired)) == 1200
 
 
 async def test_a_storage_that_fails_for_a_moment_loses_nothing(root: Path, monkeypatch):
@@ -133,20 +129,17 @@ async def test_a_storage_that_fails_for_a_moment_loses_nothing(root: Path, monke
     assert not failures
 
 
-def test_only_the_statuses_and_ids_that_are_asked_for_fire(root: Path):
-    async def watch() -> list[str]:
-        async with triggerer(statuses=["FAILED"], workflow_id_prefix="daily.") as only:
-            await until(lambda: ledgers(root))
-            for workflow_id, status in [
-                ("daily.a", Status.SUCCESSFUL),
-                ("other", Status.FAILED),
-                ("daily.b", Status.FAILED),
-            ]:
-                end(root, workflow_id, status)
-            await until(lambda: only.fired)
-            return only.fired
-
-    assert asyncio.run(watch()) == ["daily.b"]
+async def test_only_the_statuses_and_ids_that_are_asked_for_fire(root: Path):
+    async with triggerer(statuses=["FAILED"], workflow_id_prefix="daily.") as only:
+        await until(lambda: ledgers(root))
+        for workflow_id, status in [
+            ("daily.a", Status.SUCCESSFUL),
+            ("other", Status.FAILED),
+            ("daily.b", Status.FAILED),
+        ]:
+            end(root, workflow_id, status)
+        await until(lambda: only.fired)
+        assert only.fired == ["daily.b"]
 
 
 def test_airflow_makes_the_same_trigger_of_what_it_has_stored():

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from change_log_rows import write_with_log
+from dag_test import connection
 from sample_records import lease, status_record
 from waiting import until
 
@@ -25,10 +26,7 @@ from airflow_provider_rayworkflow.workflow.storage.backends.local import LocalSt
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WorkflowStore:
     """A storage with a manager that is alive."""
-    monkeypatch.setenv(
-        "AIRFLOW_CONN_LOGGED",
-        f'{{"conn_type": "ray_workflow", "extra": {{"storage": "{tmp_path}"}}}}',
-    )
+    monkeypatch.setenv("AIRFLOW_CONN_LOGGED", connection(storage=str(tmp_path)))
     store = WorkflowStore(open_store(str(tmp_path)))
     store.leases.write(lease(ttl_s=3600))
     return store

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from change_log_rows import write_with_log
+from dag_test import connection
 from sample_records import lease, status_record
 from waiting import until
 
@@ -29,10 +30,7 @@ MANAGER = "manager"
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     root = tmp_path / "storage"
-    monkeypatch.setenv(
-        "AIRFLOW_CONN_WAITED",
-        f'{{"conn_type": "ray_workflow", "extra": {{"storage": "{root}"}}}}',
-    )
+    monkeypatch.setenv("AIRFLOW_CONN_WAITED", connection(storage=str(root)))
     return root
 
 
@@ -255,10 +253,7 @@ async def test_after_a_failure_another_storage_in_the_connection_is_read_anew(
 
     waiting = asyncio.create_task(fired(trigger()))
     await until(lambda: counted.rounds >= 2)  # the first storage is known by then
-    monkeypatch.setenv(
-        "AIRFLOW_CONN_WAITED",
-        f'{{"conn_type": "ray_workflow", "extra": {{"storage": "{tmp_path / "other"}"}}}}',
-    )
+    monkeypatch.setenv("AIRFLOW_CONN_WAITED", connection(storage=str(tmp_path / "other")))
     await fail_once(counted, monkeypatch)
     assert (await waiting)["status"] == "FAILED"
 

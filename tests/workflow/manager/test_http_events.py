@@ -99,24 +99,20 @@ async def test_a_listener_of_ones_own_gets_its_event_again_until_it_tells_its_fa
     assert fates(store) == {"first": True, "second": None}
 
 
-def test_after_a_crash_a_listener_of_ones_own_gets_what_is_sent_again(store, events, make_events):
-    async def scenario():
-        posted = asyncio.create_task(events.post("w", "key", "first try", wait_s=LATE))
-        await until_given_out_to(1)
-        posted.cancel()
-        after_crash = make_events()
-        taken = asyncio.create_task(after_crash.take("w", "key", epoch=2))
-        answered = asyncio.create_task(after_crash.post("w", "key", "second try", wait_s=LATE))
-        assert await taken == "second try"
-        await after_crash.report("w", "key", True)
-        assert await answered == "committed"
-
-    async def until_given_out_to(epoch):
-        taken = asyncio.create_task(events.take("w", "key", epoch=epoch))
-        await until_given_out(store)
-        assert await taken == "first try"
-
-    asyncio.run(scenario())
+async def test_after_a_crash_a_listener_of_ones_own_gets_what_is_sent_again(
+    store, events, make_events
+):
+    posted = asyncio.create_task(events.post("w", "key", "first try", wait_s=LATE))
+    taken = asyncio.create_task(events.take("w", "key", epoch=1))
+    await until_given_out(store)
+    assert await taken == "first try"
+    posted.cancel()
+    after_crash = make_events()
+    taken = asyncio.create_task(after_crash.take("w", "key", epoch=2))
+    answered = asyncio.create_task(after_crash.post("w", "key", "second try", wait_s=LATE))
+    assert await taken == "second try"
+    await after_crash.report("w", "key", True)
+    assert await answered == "committed"
     assert fates(store) == {"first try": False, "second try": True}
 
 
@@ -275,14 +271,11 @@ async def test_a_task_can_not_wait_for_a_key_that_no_event_can_have(events, even
         await events.wait("w", event_key, "task")
 
 
-def test_a_token_is_generated_once_and_shared_by_all(make_events, store):
-    async def scenario():
-        return (await make_events().settings()).token, (await make_events().settings()).token
-
-    one, other = asyncio.run(scenario())
-    assert one == other == EventStore(store.bytes).token()
-    assert len(one) >= 32
-    assert one not in repr(asyncio.run(make_events().settings()))
+async def test_a_token_is_generated_once_and_shared_by_all(make_events, store):
+    one, other = await make_events().settings(), await make_events().settings()
+    assert one.token == other.token == EventStore(store.bytes).token()
+    assert len(one.token) >= 32
+    assert one.token not in repr(one)
 
 
 async def test_a_given_token_is_used_and_stored_nowhere(make_events, store):

@@ -718,7 +718,7 @@ async def test_a_submission_that_comes_while_a_run_ends_is_not_taken_for_a_part_
     assert WorkflowStore(store).last_epoch("w") == 2
 
 
-def test_a_start_over_that_is_withdrawn_while_the_run_before_stops_begins_nothing(memory):
+async def test_a_start_over_that_is_withdrawn_while_the_run_before_stops_begins_nothing(memory):
     class Stubborn(InstantRunner):
         """Its tasks can't be stopped."""
 
@@ -726,22 +726,18 @@ def test_a_start_over_that_is_withdrawn_while_the_run_before_stops_begins_nothin
             stopping.append(errand)
 
     stopping: list[Errand] = []
-
-    async def check() -> None:
-        runner, mailbox = Stubborn(is_endless=True), Mailbox(memory)
-        async with managing(memory, runner=runner) as manager:
-            await manager.submit("w", GRAPH, user_metadata={})
-            await until(lambda: runner.started)
-            mailbox.submit(RESTART)
-            await until(lambda: stopping)
-            mailbox.delete_submission("w", "try-2")
-            await until(lambda: manager.submissions.count_taking == 0)
-            for errand in stopping:
-                InstantRunner.stop(runner, errand)
-            assert await ended(memory) is WorkflowStatus.RESUMABLE
-        assert WorkflowStore(memory).last_epoch("w") == 1
-
-    asyncio.run(check())
+    runner, mailbox = Stubborn(is_endless=True), Mailbox(memory)
+    async with managing(memory, runner=runner) as manager:
+        await manager.submit("w", GRAPH, user_metadata={})
+        await until(lambda: runner.started)
+        mailbox.submit(RESTART)
+        await until(lambda: stopping)
+        mailbox.delete_submission("w", "try-2")
+        await until(lambda: manager.submissions.count_taking == 0)
+        for errand in stopping:
+            InstantRunner.stop(runner, errand)
+        assert await ended(memory) is WorkflowStatus.RESUMABLE
+    assert WorkflowStore(memory).last_epoch("w") == 1
 
 
 @pytest.mark.parametrize(
