@@ -262,7 +262,7 @@ class ReuseCounts(JsonRecord):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class StatusRecord:
+class StatusRecord(JsonRecord):
     """One status document.
 
     Times are seconds since the epoch. ``started_at`` and ``ended_at`` are of the latest run or
@@ -304,31 +304,19 @@ class StatusRecord:
     reuse: ReuseCounts | None = None
     failed_attempts: dict[str, int] = field(default_factory=dict)
 
-    def to_json(self) -> Json:
-        value = {name: getattr(self, name) for name in self.__slots__}
-        value["status"] = self.status.value
-        value["failure"] = self.failure and self.failure.to_json()
-        value["failed_tasks"] = self.failed_tasks and self.failed_tasks.to_json()
-        value["output"] = self.output and self.output.to_json()
-        value["progress"] = self.progress and self.progress.to_json()
-        value["reuse"] = self.reuse and self.reuse.to_json()
-        return value
-
     @classmethod
     def from_json(cls, value: Json) -> StatusRecord:
-        failure, output = value.pop("failure"), value.pop("output")
-        progress, reuse = value.pop("progress"), value.pop("reuse")
-        failed_tasks = value.pop("failed_tasks")
-        return well_typed(
-            cls(
-                **value | {"status": WorkflowStatus(value["status"])},
-                failure=failure and TaskFailure.from_json(failure),
-                failed_tasks=failed_tasks and FailedTasks.from_json(failed_tasks),
-                output=output and JsonOutput.from_json(output),
-                progress=progress and Progress.from_json(progress),
-                reuse=reuse and ReuseCounts.from_json(reuse),
-            )
-        )
+        parts = {name: value[name] and kind.from_json(value[name]) for name, kind in _PARTS.items()}
+        return well_typed(cls(**value | parts | {"status": WorkflowStatus(value["status"])}))
+
+
+_PARTS: dict[str, type[JsonRecord]] = {
+    "failure": TaskFailure,
+    "failed_tasks": FailedTasks,
+    "output": JsonOutput,
+    "progress": Progress,
+    "reuse": ReuseCounts,
+}
 
 
 class Encoding(StrEnum):
@@ -428,13 +416,9 @@ class TaskTimes(NamedTuple):
     node: str = ""
 
     def to_json(self) -> Json:
-        value: Json = {
-            "started_at": self.started_at,
-            "ended_at": self.ended_at,
-            "attempt": self.attempt,
-        }
-        if self.node:
-            value["node"] = self.node
+        value = self._asdict()
+        if not self.node:
+            del value["node"]
         return value
 
     @classmethod

@@ -24,7 +24,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from airflow_provider_rayworkflow.workflow.exceptions import (
@@ -329,15 +329,8 @@ class Index:
 
     def _write(self, root: _Root, node: IndexNode) -> bool:
         key = index_root_key(root.version)
-        body = {
-            "version": root.version,
-            "token": root.token,
-            "base": root.base,
-            "rebuilt": root.rebuilt,
-            "forgotten": root.forgotten,
-            "is_made": root.is_made,
-        }
-        content = {"node": node.to_json(), "replaced": root.replaced}
+        body = asdict(root)
+        content = {"node": node.to_json(), "replaced": body.pop("replaced")}
         data, _ = dump_packed(key, "index", body, content, signing=self._signing)
         return self._store.put_if_absent(key, data)
 
