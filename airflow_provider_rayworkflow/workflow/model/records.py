@@ -262,7 +262,7 @@ class ReuseCounts(JsonRecord):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class StatusRecord(JsonRecord):
+class StatusRecord:
     """One status document.
 
     Times are seconds since the epoch. ``started_at`` and ``ended_at`` are of the latest run or
@@ -303,6 +303,11 @@ class StatusRecord(JsonRecord):
     progress: Progress | None = None
     reuse: ReuseCounts | None = None
     failed_attempts: dict[str, int] = field(default_factory=dict)
+
+    def to_json(self) -> Json:
+        value = {name: getattr(self, name) for name in self.__slots__}
+        parts = {name: part.to_json() for name in _PARTS if (part := value[name])}
+        return value | parts | {"status": self.status.value}
 
     @classmethod
     def from_json(cls, value: Json) -> StatusRecord:
