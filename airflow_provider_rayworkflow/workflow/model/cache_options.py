@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from airflow_provider_rayworkflow.workflow.format.documents import JsonRecord
-
-Json = dict[str, Any]
 
 #: Whose results a task takes: those of all workflows of the storage, or of the same Airflow DAG.
 CacheScope = Literal["storage", "dag"]

@@ -28,8 +28,6 @@ from airflow_provider_rayworkflow.workflow.storage import keys
 from airflow_provider_rayworkflow.workflow.storage.byte_store import ByteStore, Put
 from airflow_provider_rayworkflow.workflow.storage.status_documents import Report
 
-Json = dict[str, Any]
-
 #: How long a log of what stands in the index stays, for those who look again and again.
 KEPT_S = 600.0
 

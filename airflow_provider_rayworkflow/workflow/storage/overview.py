@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
 
 from airflow_provider_rayworkflow.workflow.exceptions import (
     DataLoadError,
@@ -48,8 +47,6 @@ from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusLo
 from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
 
 log = get_logger(__name__)
-
-Json = dict[str, Any]
 
 _SAME_KEY = f"give all processes the same {SIGNING_KEY_VARIABLE}, then "
 # Of workflows whose manager is gone, so many are read at the same time, and so many more than are shown.

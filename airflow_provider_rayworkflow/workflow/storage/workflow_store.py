@@ -21,7 +21,6 @@ from airflow_provider_rayworkflow.workflow.format.documents import (
     understanding,
     well_typed,
 )
-from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.format.signing import SigningKeys
 from airflow_provider_rayworkflow.workflow.model.claim import Claim
 from airflow_provider_rayworkflow.workflow.model.graph import Graph, read_graph
@@ -50,10 +49,7 @@ from airflow_provider_rayworkflow.workflow.storage.status_documents import (
 )
 from airflow_provider_rayworkflow.workflow.storage.values import ValueStore
 
-log = get_logger(__name__)
-
 Json = dict[str, Any]
-_Buffer = bytes | bytearray | memoryview
 
 
 class WorkflowStore(StatusDocuments):
