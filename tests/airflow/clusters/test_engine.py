@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from dag_test import connection
-from sample_records import status_record
+from sample_records import claim_epoch, status_record
 
 from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.clusters.engine import RayEngine
@@ -392,7 +392,7 @@ def test_a_resume_that_no_try_owns_says_of_which_run_it_was_asked_for(hook: RayW
     (key,) = hook.mailbox.list_submissions()
     first = hook.mailbox.read_submission(key)
     assert first.epoch == 0
-    hook.store.claim("w", after=0, manager_id="m", now=0.0, user_metadata={})
+    claim_epoch(hook.store)
     hook.mailbox.delete_submission("w", first.submission_id)
     assert not engine.has_begun()
     (again,) = hook.mailbox.list_submissions()

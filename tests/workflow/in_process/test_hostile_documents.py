@@ -13,6 +13,7 @@ from zlib import crc32
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sample_records import claim_epoch
 
 from airflow_provider_rayworkflow.workflow.cli import main
 from airflow_provider_rayworkflow.workflow.exceptions import (
@@ -342,11 +343,11 @@ def test_a_status_document_has_a_size_beyond_which_it_is_not_read():
 def two() -> WorkflowStore:
     """Two workflows, an ended and a running one, with all that a storage may have."""
     store = WorkflowStore(MemoryStore())
-    store.claim("good", after=0, manager_id="m", now=1, user_metadata={}, graph=GRAPH)
+    claim_epoch(store, "good", GRAPH)
     store.write_status(
         status(workflow_id="good", status=WorkflowStatus.SUCCESSFUL, number=1, ended_at=3.0)
     )
-    store.claim("runs", after=0, manager_id="m", now=1, user_metadata={}, graph=GRAPH)
+    claim_epoch(store, "runs", GRAPH)
     store.write_status(status(workflow_id="runs"))
     store.leases.write(LEASE)
     Mailbox(store.bytes).request_stop(

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import pytest
 from hand_runner import HandRunner
 from noting_store import NotingStore
+from sample_records import claim_epoch
 from waiting import until
 
 from airflow_provider_rayworkflow.workflow.exceptions import (
@@ -327,14 +328,8 @@ async def test_a_claim_without_a_status_is_waited_for_as_long_as_its_owner_may_l
     first, second = await fleet.manager("first"), await fleet.manager("second")
     await submit(first)
     store = WorkflowStore(fleet.store)
-    assert store.claim(
-        "w",
-        after=1,
-        manager_id="second",
-        now=NOW,
-        user_metadata={},
-        continues=store.read_claim("w", 1),
-    )
+    continued = store.read_claim("w", 1)
+    assert claim_epoch(store, after=1, manager_id="second", now=NOW, continues=continued)
     third = await fleet.manager("third", skew_s=400)
     resuming = asyncio.ensure_future(third.resume("w"))
     await turns()
@@ -389,7 +384,7 @@ def test_a_claim_of_the_same_epoch_by_another_manager_is_not_ones_own(store: Mem
     now = 100.0
     ownership = owned(store, lambda: now)
     store.delete_folder("v1/workflows/w")
-    WorkflowStore(store).claim("w", after=0, manager_id="other", now=NOW, user_metadata={})
+    claim_epoch(WorkflowStore(store), manager_id="other", now=NOW)
     now += 1.0
     with pytest.raises(OwnershipLostError, match="replaced while it ran") as caught:
         ownership.check()

@@ -10,7 +10,7 @@ import effects
 import pytest
 import ray
 from hurried import in_process
-from sample_records import status_record
+from sample_records import claim_epoch, status_record
 from waiting import until, wait_until
 
 from airflow_provider_rayworkflow import workflow
@@ -152,7 +152,7 @@ async def test_one_that_comes_while_an_earlier_one_is_dealt_with_is_not_forgotte
         written = await in_thread(function, *args)
         if not earlier.is_set():
             earlier.set()
-            known.store.claim("w", after=0, manager_id="m", now=1, user_metadata={})
+            claim_epoch(known.store)
             late.add(record(epoch=1, started_at=2.0), replaces=None)
         return written
 

@@ -10,7 +10,7 @@ from typing import Any
 import hand_runner
 import pytest
 from hand_runner import HandRunner
-from sample_records import status_record
+from sample_records import claim_epoch, status_record
 from waiting import until
 
 from airflow_provider_rayworkflow.workflow.exceptions import (
@@ -238,9 +238,7 @@ async def test_a_cancel_stays_for_the_manager_that_has_taken_the_workflow_over(s
     async with running(store) as manager:
         mailbox.take_over(OWNER)
         # In one turn of the loop: the manager hears of the other one when it obeys.
-        assert WorkflowStore(store).claim(
-            "w", after=1, manager_id="other", now=0.0, user_metadata={}
-        )
+        assert claim_epoch(WorkflowStore(store), after=1, manager_id="other")
         mailbox.request_stop(cancel)
         async with asyncio.timeout(10):
             await manager.queries.wait_output("w")
