@@ -49,7 +49,7 @@ from airflow_provider_rayworkflow.workflow.storage.change_notes import is_visito
 from airflow_provider_rayworkflow.workflow.storage.index_rebuild import SortedRows
 from airflow_provider_rayworkflow.workflow.storage.keys import quote_id
 from airflow_provider_rayworkflow.workflow.storage.left_logs import LeftLogs, LeftLogTimes
-from airflow_provider_rayworkflow.workflow.storage.statuses import status_put
+from airflow_provider_rayworkflow.workflow.storage.status_documents import status_put
 
 _ROOT = Path(__file__).parent.parent
 _DAY_S = 86_400.0

@@ -1,5 +1,7 @@
 """The environment of every test, set before anything imports Ray, and the order of the tests."""
 
+import asyncio
+import inspect
 import os
 import secrets
 import sys
@@ -52,6 +54,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     ranks |= {path: number + number // 2 + 1 for number, path in enumerate(others)}
     last = len(items)
     items.sort(key=lambda item: (_SHARED_RAY in item.path.parents, ranks.get(item.path, last)))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run a test that is a coroutine, in an event loop of its own: one of its module's ``loop_factory``, if it has one."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    given = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
+    factory = getattr(pyfuncitem.module, "loop_factory", None)
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(pyfuncitem.obj(**given))
+    return True
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

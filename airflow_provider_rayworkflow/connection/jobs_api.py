@@ -21,9 +21,6 @@ from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowInputError,
     RayWorkflowUnreachableError,
 )
-from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
-
-log = get_logger(__name__)
 
 Json = dict[str, Any]
 

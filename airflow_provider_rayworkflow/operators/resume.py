@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from airflow_provider_rayworkflow.hooks import RayWorkflowHook
     from airflow_provider_rayworkflow.tries.workflow_try import WorkflowTry
 
-Json = dict[str, Any]
-
 
 class RayWorkflowResumeOperator(RayWorkflowBaseOperator):
     """Go on with a workflow that exists from its stored graph, also if a program started it.

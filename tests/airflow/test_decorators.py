@@ -1,11 +1,11 @@
 """``@task.ray_workflow``: a TaskFlow function is a workflow; its arguments are those of TaskFlow."""
 
 import datetime
-import json
 import types
 
 import pytest
 from airflow.sdk import DAG, task
+from dag_test import connection
 
 from airflow_provider_rayworkflow.decorators import ray_workflow_task
 from airflow_provider_rayworkflow.exceptions import RayWorkflowInputError
@@ -119,8 +119,7 @@ def test_it_may_be_mapped_and_each_item_has_inputs_of_its_own():
 
 @pytest.mark.parametrize("multiple_outputs", [False, True])
 def test_a_dry_run_gives_the_plan_of_the_call(multiple_outputs: bool, tmp_path, monkeypatch):
-    connection = {"conn_type": "ray_workflow", "extra": {"storage": str(tmp_path)}}
-    monkeypatch.setenv("AIRFLOW_CONN_RAY_WORKFLOW_DEFAULT", json.dumps(connection))
+    monkeypatch.setenv("AIRFLOW_CONN_RAY_WORKFLOW_DEFAULT", connection(storage=str(tmp_path)))
     given = {"dry_run": True, "multiple_outputs": multiple_outputs}
     with DAG("d", schedule=None):
         plain = ray_workflow_task(grow, **given)(3, by=2).operator

@@ -1,13 +1,12 @@
 """Airflow's side reads, waits, cancels and deletes without unpickling what a cluster wrote."""
 
-import asyncio
-import json
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import ray
+from dag_test import connection
 
 from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.hooks import RayWorkflowHook
@@ -67,13 +66,12 @@ def trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             workflows.run(failing.bind(passed.bind(Trap(trace))), workflow_id="failed")
     assert trace.exists(), "the trap works"
     trace.unlink()
-    connection = {"conn_type": "ray_workflow", "extra": {"storage": str(root)}}
-    monkeypatch.setenv("AIRFLOW_CONN_RAY_WORKFLOW_DEFAULT", json.dumps(connection))
+    monkeypatch.setenv("AIRFLOW_CONN_RAY_WORKFLOW_DEFAULT", connection(storage=str(root)))
     return trace
 
 
 @pytest.mark.invariant(7)
-def test_nothing_is_unpickled_by_airflows_side(trace: Path):
+async def test_nothing_is_unpickled_by_airflows_side(trace: Path):
     context = {
         "ti": TaskInstance(),
         "task_reschedule_count": 0,
@@ -94,11 +92,8 @@ def test_nothing_is_unpickled_by_airflows_side(trace: Path):
         poll_interval_s=0.01,
     )
 
-    async def fire() -> str:
-        (status,) = [event.payload["status"] async for event in trigger.run()]
-        return status
-
-    assert asyncio.run(fire()) == "SUCCESSFUL"
+    (status,) = [event.payload["status"] async for event in trigger.run()]
+    assert status == "SUCCESSFUL"
     sensor = RayWorkflowSensor(task_id="s", workflow_id="done", deferrable=True)
     assert sensor.execute(context) == "SUCCESSFUL"
 

@@ -17,6 +17,7 @@ from airflow.sdk.exceptions import (
     AirflowTaskTimeout,
     TaskDeferred,
 )
+from dag_test import connection
 from sample_records import status_record
 
 from airflow_provider_rayworkflow import workflow
@@ -53,8 +54,7 @@ CONTEXT = {"task_reschedule_count": 0, "ti": TaskInstance()}
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     root = tmp_path / "storage"
-    connection = {"conn_type": "ray_workflow", "extra": {"storage": str(root)}}
-    monkeypatch.setenv("AIRFLOW_CONN_WAITED", json.dumps(connection))
+    monkeypatch.setenv("AIRFLOW_CONN_WAITED", connection(storage=str(root)))
     return root
 
 

@@ -1,4 +1,4 @@
-"""That the benchmarks of workflows on a cluster can be measured; what they find on a busy machine says nothing."""
+"""That the benchmarks of clusters and of the local Ray can be measured; what they find on a busy machine says nothing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize(("work", "rows"), [("cluster_start", 2), ("cluster_waiting", 4)])
+@pytest.mark.parametrize(
+    ("work", "rows"),
+    [("cluster_start", 2), ("cluster_waiting", 4), ("local_start", 4), ("local_mapped", 4)],
+)
 def test_a_quick_run_gives_all_rows(work: str, rows: int):
     command = [sys.executable, "-m", "benchmarks.bench", "--quick", work]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from checks import Findings, check, check_lists, check_submissions
 from ledgers import Ledger
-from sample_records import status_record
+from sample_records import claim_epoch, status_record
 from shapes import Plan
 from watch import Watch
 
@@ -29,7 +29,7 @@ from airflow_provider_rayworkflow.workflow.storage.backends.memory import Memory
 from airflow_provider_rayworkflow.workflow.storage.claims import claim_put, next_claim
 from airflow_provider_rayworkflow.workflow.storage.index_rebuild import rebuild
 from airflow_provider_rayworkflow.workflow.storage.journal import JournalWriter
-from airflow_provider_rayworkflow.workflow.storage.statuses import status_put
+from airflow_provider_rayworkflow.workflow.storage.status_documents import status_put
 
 PLAN = Plan(workflow_id="w", shape="chain", size=1, pause_s=0)
 GRAPH = Graph(tasks=[Task(name="t", function=0, arguments=1)], blobs=[b"f", b"a"])
@@ -39,8 +39,8 @@ GRAPH = Graph(tasks=[Task(name="t", function=0, arguments=1)], blobs=[b"f", b"a"
 def store() -> WorkflowStore:
     """A workflow of one task: claimed at 10 by ``a``, committed, claimed again at 30 by ``b``."""
     store = WorkflowStore(MemoryStore())
-    claim = store.claim("w", after=0, manager_id="a", now=10, user_metadata={}, graph=GRAPH)
-    store.claim("w", after=1, manager_id="b", now=30, user_metadata={}, continues=claim)
+    claim = claim_epoch(store, "w", GRAPH, manager_id="a", now=10)
+    claim_epoch(store, after=1, manager_id="b", now=30, continues=claim)
     result = Result(encoding=Encoding.JSON, inline=b"1")
     times = TaskTimes(started_at=11, ended_at=12, attempt=1)
     writer = JournalWriter(store.bytes, "w", 1)

@@ -24,7 +24,7 @@ from airflow_provider_rayworkflow.workflow.model.task_record import TaskRecord
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
 from airflow_provider_rayworkflow.workflow.storage.journal import JournalWriter
-from airflow_provider_rayworkflow.workflow.storage.statuses import status_put
+from airflow_provider_rayworkflow.workflow.storage.status_documents import status_put
 
 
 def lines_of(task_id: str, *noted: tuple[Any, ...]) -> list[Line]:

@@ -6,8 +6,7 @@ A module of its own: it is pickled by its name, and so the tasks that use it can
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 calls: list[object] = []
@@ -31,12 +30,6 @@ def fresh() -> Iterator[None]:
     yield
     gate.set()
     join_tasks()
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Return as soon as it is so; the time limit of the test ends a wait in vain."""
-    while not condition():
-        time.sleep(0.01)
 
 
 def join_tasks() -> None:

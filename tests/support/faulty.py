@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from pathlib import Path
 
 from airflow_provider_rayworkflow.workflow.exceptions import DataSaveError
+from airflow_provider_rayworkflow.workflow.storage.backends.wrapped import WrappedStore
 from airflow_provider_rayworkflow.workflow.storage.byte_store import (
     ByteStore,
     Data,
@@ -23,7 +24,7 @@ class Killed(BaseException):
     """What every call gets after the death; no code of ours catches it."""
 
 
-class FaultyStore:
+class FaultyStore(WrappedStore):
     """A :class:`ByteStore` on another one, which outlives it.
 
     A write is a ``put``, a ``put_if_absent``, a ``copy``, or the deletion of one object.
@@ -35,7 +36,7 @@ class FaultyStore:
     """
 
     def __init__(self, store: ByteStore, *, at: int = -1, how: str = "after") -> None:
-        self._store = store
+        super().__init__(store)
         self._at = at
         self._how = how
         self._lock = threading.Lock()
@@ -48,14 +49,6 @@ class FaultyStore:
             if not self.died.done():
                 self.died.set_result(None)
 
-    @property
-    def uri(self) -> str:
-        return self._store.uri
-
-    @property
-    def weakness(self) -> str:
-        return self._store.weakness
-
     def check_writable(self) -> None:
         self._check_alive()
         self._store.check_writable()
@@ -65,14 +58,6 @@ class FaultyStore:
 
     def put_if_absent(self, key: str, data: Data) -> bool:
         return self._write(key, lambda: self._store.put_if_absent(key, data), data)
-
-    @property
-    def together(self) -> int:
-        return self._store.together
-
-    @property
-    def reads_at_once(self) -> int:
-        return self._store.reads_at_once
 
     def put_all(self, puts: Sequence[Put]) -> None:
         put_each(self, puts)

@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from waiting import until
+
 from airflow_provider_rayworkflow.workflow.manager.manager import Manager
 from airflow_provider_rayworkflow.workflow.model.causes import Cause
 from airflow_provider_rayworkflow.workflow.model.limits import Limits
@@ -56,9 +58,7 @@ class HandRunner:
 
     async def end(self, task_id: str, end: AttemptEnd = RETURNED) -> None:
         """Wait until a task is under way, and end it."""
-        async with asyncio.timeout(30):
-            while task_id not in self.errands:
-                await asyncio.sleep(0.001)
+        await until(lambda: task_id in self.errands)
         self.errands.pop(task_id).on_done(end)
 
 

@@ -7,8 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -23,14 +22,6 @@ from airflow_provider_rayworkflow.workflow.local_ray.leftovers import MARK_VARIA
 from airflow_provider_rayworkflow.workflow.local_ray.visit import LocalRayVisit
 
 SUPPORT = Path(__file__).parent
-
-
-def wait_for(condition: Callable[[], Any], timeout_s: float = 20.0) -> Any:
-    deadline = time.monotonic() + timeout_s
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "it has not come in time"
-        time.sleep(0.05)
-    return found
 
 
 def is_gone(pid: int) -> bool:

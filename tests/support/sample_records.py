@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from airflow_provider_rayworkflow.workflow.model.claim import Claim
 from airflow_provider_rayworkflow.workflow.model.graph import Graph
 from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
+from airflow_provider_rayworkflow.workflow.storage.claims import next_claim
 from airflow_provider_rayworkflow.workflow.storage.leases import Lease, Process
 from airflow_provider_rayworkflow.workflow.storage.mailbox import Submission
 
@@ -19,17 +21,25 @@ def status_record(status: WorkflowStatus, workflow_id: str = "w", **fields: Any)
     return StatusRecord(workflow_id=workflow_id, status=status, **given | fields)
 
 
+def claim_epoch(
+    store: WorkflowStore, workflow_id: str = "w", graph: Graph | None = None, **fields: Any
+) -> Claim | None:
+    """A claim, by default of the first epoch by the manager ``"m"``; None if another one was first."""
+    given = {"after": 0, "manager_id": "m", "now": 1.0, "user_metadata": {}}
+    claim = next_claim(workflow_id, has_graph=graph is not None, **given | fields)
+    return claim if store.claim(claim, graph) else None
+
+
 def store_run(store: WorkflowStore, record: StatusRecord, graph: Graph) -> StatusRecord:
     """Store a workflow that has this status in its first run."""
-    claim = store.claim(
+    assert claim_epoch(
+        store,
         record.workflow_id,
-        after=0,
+        graph,
         manager_id=record.manager_id,
         now=record.created_at,
         user_metadata=record.user_metadata,
-        graph=graph,
     )
-    assert claim is not None
     store.write_status(record)
     return record
 

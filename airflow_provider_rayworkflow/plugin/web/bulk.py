@@ -162,7 +162,8 @@ def bulk_offers(access: Access, conn_id: str, rows: Sequence[Row]) -> dict[PageA
         action: offer
         for action, offer in OFFERS.items()
         if any(
-            row.status in offer.statuses and access.allows(METHODS[action], conn_id, row.origin)
+            row.listed.status in offer.statuses
+            and access.allows(METHODS[action], conn_id, row.origin)
             for row in rows
         )
     }

@@ -14,7 +14,6 @@ from airflow_provider_rayworkflow.plugin.web.chosen import Chosen, utc_text
 from airflow_provider_rayworkflow.plugin.web.lanes import each, in_turn
 from airflow_provider_rayworkflow.plugin.web.seals import seal, unseal
 from airflow_provider_rayworkflow.tries.identity import Origin
-from airflow_provider_rayworkflow.workflow.model.index_row import IndexRow
 from airflow_provider_rayworkflow.workflow.model.records import ORIGIN_KEY
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage.listing import (
@@ -41,15 +40,6 @@ class Row:
     @property
     def workflow_id(self) -> str:
         return self.listed.workflow_id
-
-    @property
-    def status(self) -> WorkflowStatus:
-        return self.listed.status
-
-    @property
-    def facts(self) -> IndexRow:
-        """Its times, and how far it is."""
-        return self.listed.row
 
     @property
     def problem(self) -> str:

@@ -18,7 +18,14 @@ from airflow_provider_rayworkflow.workflow.authoring.map_checks import (
 )
 from airflow_provider_rayworkflow.workflow.authoring.map_keys import check_keys, stored_key, text
 from airflow_provider_rayworkflow.workflow.authoring.map_result import MapResult
-from airflow_provider_rayworkflow.workflow.authoring.node import ItemCall, Node, holds_node, is_node
+from airflow_provider_rayworkflow.workflow.authoring.node import (
+    Call,
+    ItemCall,
+    Node,
+    Part,
+    holds_node,
+    is_node,
+)
 from airflow_provider_rayworkflow.workflow.authoring.option_checks import TASK_ID
 from airflow_provider_rayworkflow.workflow.authoring.options import GivenOptions
 from airflow_provider_rayworkflow.workflow.model.cache import Cache
@@ -199,11 +206,21 @@ def gather_pieces(*pieces: Result) -> StoredMap:
 
 
 def hold(value: Any) -> Any:
-    """A value that many tasks take: stored once."""
+    """A value that many tasks take, or a part of one: stored once."""
     return value
 
 
 # ---- how the graph is made
+
+
+def whole_of(node: Any, *, checkpoint: bool | None = None) -> Any:
+    """The call that gives what a node stands for.
+
+    :param checkpoint: of a part of a result, which is a task of its own then.
+    """
+    if not isinstance(node, Part):
+        return node
+    return Call(hold, (node,), {}, internal_options("part", checkpoint=checkpoint))
 
 
 def check_literal(spec: MapSpec, items: Any, fixed: Mapping[str, Any]) -> None:

@@ -15,7 +15,7 @@ from airflow_provider_rayworkflow.workflow.authoring.map_checks import (
 )
 from airflow_provider_rayworkflow.workflow.authoring.map_keys import check_key
 from airflow_provider_rayworkflow.workflow.authoring.map_result import MapResult
-from airflow_provider_rayworkflow.workflow.authoring.node import Call, Node, Part
+from airflow_provider_rayworkflow.workflow.authoring.node import Call, Node, is_node
 
 if TYPE_CHECKING:
     from airflow_provider_rayworkflow.workflow.authoring.task import TaskFunction
@@ -126,17 +126,11 @@ def gather(nodes: Iterable[Node[R]] | Mapping[str, Node[R]]) -> Node[MapResult[R
     named = nodes.items() if isinstance(nodes, Mapping) else enumerate(nodes)
     keys, calls = [], []
     for key, node in named:
-        if not isinstance(node, Node) and not hasattr(node, "_bound_args"):
+        if not is_node(node):
             raise TypeError(
                 f"gather takes nodes, what calls of tasks give, and {node!r:.100} (of {key!r:.100}) is none."
             )
         check_key(key, "gather")
         keys.append(key)
-        calls.append(_whole(node))
+        calls.append(map_tasks.whole_of(node, checkpoint=True))
     return map_tasks.gathered("gather", keys, calls, takes_failures=False)
-
-
-def _whole(node: Any) -> Any:
-    if not isinstance(node, Part):
-        return node
-    return Call(map_tasks.hold, (node,), {}, map_tasks.internal_options("part"))

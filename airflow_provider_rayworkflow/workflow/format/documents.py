@@ -19,9 +19,10 @@ import re
 import reprlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from itertools import chain
 from types import UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Self, TypeVar, Union, get_args, get_origin, get_type_hints
 from zlib import crc32
 
 from airflow_provider_rayworkflow.workflow.exceptions import (
@@ -252,6 +253,19 @@ def well_typed(record: T) -> T:
         if isinstance(value, (int, float)) and not _is_sane(value, is_time=float in allowed):
             raise ValueError(f"{name} is {reprlib.repr(value)}")
     return record
+
+
+@dataclass(frozen=True, slots=True)
+class JsonRecord:
+    """A record that is its fields, as JSON."""
+
+    def to_json(self) -> Json:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Json) -> Self:
+        """The record of :meth:`to_json`; errors as :func:`well_typed`."""
+        return well_typed(cls(**value))
 
 
 def _is_sane(number: float, *, is_time: bool) -> bool:

@@ -12,15 +12,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import airflow_provider_rayworkflow
-from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.format.signing import SIGNING_KEY_VARIABLE
 from airflow_provider_rayworkflow.workflow.local_ray.cluster import Size
 from airflow_provider_rayworkflow.workflow.local_ray.errors import LocalRayError
 from airflow_provider_rayworkflow.workflow.local_ray.folder import StateFolder
 from airflow_provider_rayworkflow.workflow.local_ray.leftovers import MARK_VARIABLE, mark
 from airflow_provider_rayworkflow.workflow.model.code_variables import base_variables
-
-log = get_logger(__name__)
 
 #: What the keeper starts, as ``"module:class"``: see :class:`.cluster.LocalCluster`.
 RAY = "airflow_provider_rayworkflow.workflow.runtime.service.local_cluster:RayOfMachine"

@@ -33,8 +33,8 @@ from airflow_provider_rayworkflow.workflow.offline import lifecycle
 from airflow_provider_rayworkflow.workflow.offline.finished import has_lost_output
 from airflow_provider_rayworkflow.workflow.offline.plan import make_plan
 from airflow_provider_rayworkflow.workflow.storage.claims import latest_epoch
+from airflow_provider_rayworkflow.workflow.storage.status_documents import status_key
 from airflow_provider_rayworkflow.workflow.storage.status_reader import StoredWorkflow
-from airflow_provider_rayworkflow.workflow.storage.statuses import status_key
 
 log = get_logger(__name__)
 

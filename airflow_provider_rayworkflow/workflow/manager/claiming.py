@@ -11,7 +11,6 @@ from airflow_provider_rayworkflow.workflow.exceptions import (
     OwnershipLostError,
     WorkflowNotResumableError,
 )
-from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.local_ray.code_files import with_files_of_now
 from airflow_provider_rayworkflow.workflow.manager.held_workflow import HeldWorkflow
 from airflow_provider_rayworkflow.workflow.manager.ownership import Ownership
@@ -32,10 +31,8 @@ from airflow_provider_rayworkflow.workflow.scheduling.snapshot import ids_of
 from airflow_provider_rayworkflow.workflow.storage.claims import next_claim
 from airflow_provider_rayworkflow.workflow.storage.keys import WorkflowFile, quote_id
 from airflow_provider_rayworkflow.workflow.storage.snapshot import read_earlier
+from airflow_provider_rayworkflow.workflow.storage.status_documents import status_put
 from airflow_provider_rayworkflow.workflow.storage.status_reader import StoredWorkflow
-from airflow_provider_rayworkflow.workflow.storage.statuses import status_put
-
-log = get_logger(__name__)
 
 Json = dict[str, Any]
 

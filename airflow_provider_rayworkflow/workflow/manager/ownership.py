@@ -7,17 +7,14 @@ workflow over, however long the process was stopped. Only then is anything told 
 
 from __future__ import annotations
 
-from airflow_provider_rayworkflow.workflow.exceptions import KeyNotFoundError, OwnershipLostError
+from airflow_provider_rayworkflow.workflow.exceptions import OwnershipLostError
 from airflow_provider_rayworkflow.workflow.model.claim import Claim
 from airflow_provider_rayworkflow.workflow.model.graph import Graph
 from airflow_provider_rayworkflow.workflow.storage import keys
 from airflow_provider_rayworkflow.workflow.storage.byte_store import Put, buffers
-from airflow_provider_rayworkflow.workflow.storage.claims import claim_put
+from airflow_provider_rayworkflow.workflow.storage.claims import HEAD_BYTES, claim_head, claim_put
 from airflow_provider_rayworkflow.workflow.storage.leases import Tenure
 from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
-
-# So much of a claim tells it from all others: it says by whom and when it was made.
-_HEAD_BYTES = 4096
 
 
 class Ownership:
@@ -42,7 +39,7 @@ class Ownership:
     def claim_put(self, graph: Graph | None) -> Put:
         """The write that makes the claim; if its object is new, the claim holds."""
         put = claim_put(self._claim, graph, signing=self._store.signing)
-        self._head = bytes(buffers(put.data)[0][:_HEAD_BYTES])
+        self._head = bytes(buffers(put.data)[0][:HEAD_BYTES])
         self._looked_at = self._tenure.clock()
         return put
 
@@ -73,9 +70,9 @@ class Ownership:
         begun = self._tenure.clock()
         claim = self._claim
         key = keys.epoch_key(claim.workflow_id, claim.epoch)
-        if self._read(keys.epoch_key(claim.workflow_id, claim.epoch + 1), 1) is not None:
+        if claim_head(self._store.bytes, claim.workflow_id, claim.epoch + 1, 1) is not None:
             raise self._lost("")
-        head = self._read(key, len(self._head))
+        head = claim_head(self._store.bytes, claim.workflow_id, claim.epoch, len(self._head))
         if head is None:
             raise self._lost(f"its claim {key!r} was deleted while it ran", is_deleted=True)
         if head != self._head:
@@ -86,12 +83,6 @@ class Ownership:
     def looked_at(self) -> float:
         """When that was done last, by the tenure's clock."""
         return self._looked_at
-
-    def _read(self, key: str, length: int) -> bytes | None:
-        try:
-            return self._store.bytes.get(key, 0, length)
-        except KeyNotFoundError:
-            return None
 
     def _lost(self, reason: str, *, is_deleted: bool = False) -> OwnershipLostError:
         return OwnershipLostError(

@@ -33,7 +33,7 @@ from airflow_provider_rayworkflow.workflow.model.records import Asker, StatusRec
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus, check_transition
 from airflow_provider_rayworkflow.workflow.scheduling.attempts import Runner
 from airflow_provider_rayworkflow.workflow.storage.keys import quote_id
-from airflow_provider_rayworkflow.workflow.storage.statuses import status_key, status_put
+from airflow_provider_rayworkflow.workflow.storage.status_documents import status_key, status_put
 from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
 
 log = get_logger(__name__)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
-from airflow_provider_rayworkflow.workflow.format.documents import well_typed
-
-Json = dict[str, Any]
+from airflow_provider_rayworkflow.workflow.format.documents import JsonRecord
 
 #: Whose results a task takes: those of all workflows of the storage, or of the same Airflow DAG.
 CacheScope = Literal["storage", "dag"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class CacheOptions:
+class CacheOptions(JsonRecord):
     """Which results of other workflows may stand for a task's own.
 
     :ivar function: module and name of its function.
@@ -29,16 +27,9 @@ class CacheOptions:
     key: str | None = None
     scope: CacheScope = "storage"
 
-    def to_json(self) -> Json:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, value: Json) -> CacheOptions:
-        return well_typed(cls(**value))
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class CacheSource:
+class CacheSource(JsonRecord):
     """The run of a task that made a result in the cache.
 
     :ivar made_at: when it was committed there, in seconds since the epoch.
@@ -47,13 +38,6 @@ class CacheSource:
     workflow_id: str
     task_id: str
     made_at: float
-
-    def to_json(self) -> Json:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, value: Json) -> CacheSource:
-        return well_typed(cls(**value))
 
     def text(self, now: float) -> str:
         """Where the result comes from and how old it is, for people.

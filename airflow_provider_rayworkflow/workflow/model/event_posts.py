@@ -12,8 +12,6 @@ from typing import Any, NoReturn
 from airflow_provider_rayworkflow.workflow.format.nesting import is_nested_deeper
 from airflow_provider_rayworkflow.workflow.model.ids import check_workflow_id
 
-Json = dict[str, Any]
-
 #: The secret that posters send; without it, one is generated and kept in the storage.
 TOKEN_VARIABLE = "RAY_WORKFLOW_EVENT_TOKEN"
 #: ``disabled``: posters need no token. By default ``token``.

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_rayworkflow.workflow.format.columns import columns
-from airflow_provider_rayworkflow.workflow.format.documents import well_typed
+from airflow_provider_rayworkflow.workflow.format.documents import JsonRecord, well_typed
 from airflow_provider_rayworkflow.workflow.format.shown_text import one_line
 from airflow_provider_rayworkflow.workflow.model.causes import Cause
 
@@ -45,7 +45,7 @@ class FailedTask:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class FailedTasks:
+class FailedTasks(JsonRecord):
     """All tasks that failed in one run.
 
     :ivar total: how many.
@@ -78,9 +78,6 @@ class FailedTasks:
         ]
         lines = list(columns([("FAILED TASK", "ATTEMPT", "CAUSE", "ERROR"), *rows]))
         return [*lines, self.left_out] if self.left_out else lines
-
-    def to_json(self) -> Json:
-        return asdict(self)
 
     @classmethod
     def from_json(cls, value: Json) -> FailedTasks:

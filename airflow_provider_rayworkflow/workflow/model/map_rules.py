@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+
+from airflow_provider_rayworkflow.workflow.format.documents import JsonRecord
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class MapRules:
+class MapRules(JsonRecord):
     """What holds for the items of one map; each of its tasks has it among its options.
 
     :ivar items: how many there are.
@@ -20,6 +21,3 @@ class MapRules:
     max_failed: int = 0
     max_concurrency: int | None = None
     batch_size: int = 1
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)

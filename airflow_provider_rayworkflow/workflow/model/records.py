@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal, NamedTuple
 
-from airflow_provider_rayworkflow.workflow.format.documents import well_typed
+from airflow_provider_rayworkflow.workflow.format.documents import JsonRecord, well_typed
 from airflow_provider_rayworkflow.workflow.format.pickling import pickled_by_fields
 from airflow_provider_rayworkflow.workflow.format.shortening import MAX_NAME_BYTES, shorten
 from airflow_provider_rayworkflow.workflow.model.causes import Cause
@@ -83,7 +83,7 @@ class Asker(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TaskFailure:
+class TaskFailure(JsonRecord):
     """Why a task failed, as text that needs no unpickling.
 
     :ivar task_id: the workflow task.
@@ -133,9 +133,6 @@ class TaskFailure:
     def __str__(self) -> str:
         return f"{self.type}: {self.message}"
 
-    def to_json(self) -> Json:
-        return asdict(self)
-
     @classmethod
     def from_json(cls, value: Json) -> TaskFailure:
         typed = {"bases": tuple(value["bases"]), "cause": Cause(value["cause"])}
@@ -144,7 +141,7 @@ class TaskFailure:
 
 @pickled_by_fields
 @dataclass(frozen=True, kw_only=True, slots=True)
-class JsonOutput:
+class JsonOutput(JsonRecord):
     """A workflow's output for readers that must not unpickle.
 
     :ivar value: the output, when it is JSON and small enough.
@@ -157,13 +154,6 @@ class JsonOutput:
     def __post_init__(self) -> None:
         if self.problem:
             object.__setattr__(self, "problem", shorten(self.problem, MAX_NAME_BYTES))
-
-    def to_json(self) -> Json:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, value: Json) -> JsonOutput:
-        return well_typed(cls(**value))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -208,7 +198,7 @@ class FailedAttempt:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Progress:
+class Progress(JsonRecord):
     """What a running workflow is doing, as far as it is written down: some seconds late.
 
     A task counts as running when its worker has said so, which it does after a second. Until then
@@ -229,9 +219,6 @@ class Progress:
     retried: tuple[FailedAttempt, ...] = ()
     limited: dict[str, int] = field(default_factory=dict)
 
-    def to_json(self) -> Json:
-        return asdict(self)
-
     @classmethod
     def from_json(cls, value: Json) -> Progress:
         running = tuple(well_typed(RunningTask(**task)) for task in value.pop("running"))
@@ -244,7 +231,7 @@ SHOWN_TASKS = 50
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ReuseCounts:
+class ReuseCounts(JsonRecord):
     """How a run found the tasks when it began, or would: how many of each kind.
 
     :ivar reused: their checkpoint counts.
@@ -272,13 +259,6 @@ class ReuseCounts:
         if self.unfinished:
             parts.append(f"{self.unfinished} not finished before")
         return ", ".join(parts)
-
-    def to_json(self) -> Json:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, value: Json) -> ReuseCounts:
-        return well_typed(cls(**value))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -326,29 +306,22 @@ class StatusRecord:
 
     def to_json(self) -> Json:
         value = {name: getattr(self, name) for name in self.__slots__}
-        value["status"] = self.status.value
-        value["failure"] = self.failure and self.failure.to_json()
-        value["failed_tasks"] = self.failed_tasks and self.failed_tasks.to_json()
-        value["output"] = self.output and self.output.to_json()
-        value["progress"] = self.progress and self.progress.to_json()
-        value["reuse"] = self.reuse and self.reuse.to_json()
-        return value
+        parts = {name: part.to_json() for name in _PARTS if (part := value[name])}
+        return value | parts | {"status": self.status.value}
 
     @classmethod
     def from_json(cls, value: Json) -> StatusRecord:
-        failure, output = value.pop("failure"), value.pop("output")
-        progress, reuse = value.pop("progress"), value.pop("reuse")
-        failed_tasks = value.pop("failed_tasks")
-        return well_typed(
-            cls(
-                **value | {"status": WorkflowStatus(value["status"])},
-                failure=failure and TaskFailure.from_json(failure),
-                failed_tasks=failed_tasks and FailedTasks.from_json(failed_tasks),
-                output=output and JsonOutput.from_json(output),
-                progress=progress and Progress.from_json(progress),
-                reuse=reuse and ReuseCounts.from_json(reuse),
-            )
-        )
+        parts = {name: value[name] and kind.from_json(value[name]) for name, kind in _PARTS.items()}
+        return well_typed(cls(**value | parts | {"status": WorkflowStatus(value["status"])}))
+
+
+_PARTS: dict[str, type[JsonRecord]] = {
+    "failure": TaskFailure,
+    "failed_tasks": FailedTasks,
+    "output": JsonOutput,
+    "progress": Progress,
+    "reuse": ReuseCounts,
+}
 
 
 class Encoding(StrEnum):
@@ -448,13 +421,9 @@ class TaskTimes(NamedTuple):
     node: str = ""
 
     def to_json(self) -> Json:
-        value: Json = {
-            "started_at": self.started_at,
-            "ended_at": self.ended_at,
-            "attempt": self.attempt,
-        }
-        if self.node:
-            value["node"] = self.node
+        value = self._asdict()
+        if not self.node:
+            del value["node"]
         return value
 
     @classmethod

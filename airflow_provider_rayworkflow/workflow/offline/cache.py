@@ -12,7 +12,7 @@ from airflow_provider_rayworkflow.workflow.storage.at_once import map_at_once
 from airflow_provider_rayworkflow.workflow.storage.cache_claims import CacheClaims
 from airflow_provider_rayworkflow.workflow.storage.cache_entries import CacheEntries, CacheEntry
 from airflow_provider_rayworkflow.workflow.storage.cached_keys import CachedFile, parse_cache_claim
-from airflow_provider_rayworkflow.workflow.storage.left_out import Report
+from airflow_provider_rayworkflow.workflow.storage.status_documents import Report
 from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader
 from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
 

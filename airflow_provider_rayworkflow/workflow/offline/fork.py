@@ -13,6 +13,7 @@ from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus, c
 from airflow_provider_rayworkflow.workflow.model.task_record import TaskRecord
 from airflow_provider_rayworkflow.workflow.scheduling.snapshot import Snapshot
 from airflow_provider_rayworkflow.workflow.storage.change_notes import new_visitor_id
+from airflow_provider_rayworkflow.workflow.storage.claims import next_claim
 from airflow_provider_rayworkflow.workflow.storage.journal import JournalWriter
 from airflow_provider_rayworkflow.workflow.storage.snapshot import read_snapshot
 from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
@@ -72,7 +73,7 @@ def _claim(
     from_task: str,
     now: float,
 ) -> Claim:
-    claim = store.claim(
+    claim = next_claim(
         new_workflow_id,
         after=store.last_epoch(new_workflow_id),
         manager_id=new_visitor_id(),
@@ -81,12 +82,12 @@ def _claim(
         user_metadata={
             name: value for name, value in record.user_metadata.items() if name != ORIGIN_KEY
         },
-        graph=source.graph,
+        has_graph=True,
         on_change=source.claim.on_change,
         on_failure=source.claim.on_failure,
         from_task=from_task,
     )
-    if claim is None:
+    if not store.claim(claim, source.graph):
         raise WorkflowStillActiveError("FORK", new_workflow_id)
     return claim
 

@@ -23,6 +23,7 @@ from airflow_provider_rayworkflow.workflow.model.status import (
     check_transition,
 )
 from airflow_provider_rayworkflow.workflow.storage.change_notes import new_visitor_id
+from airflow_provider_rayworkflow.workflow.storage.claims import next_claim
 from airflow_provider_rayworkflow.workflow.storage.leases import LEASE_TTL_S
 from airflow_provider_rayworkflow.workflow.storage.mailbox import How, StopRequest
 from airflow_provider_rayworkflow.workflow.storage.snapshot import read_snapshot
@@ -233,16 +234,17 @@ def claim(
         starter = store.read_claim(workflow_id, latest).manager_id
         if starter != manager_id:
             _check_gone(store, starter, why, workflow_id, waits=waits)
-    taken = store.claim(
+    taken = next_claim(
         workflow_id,
         after=latest,
         manager_id=manager_id,
         now=now,
         user_metadata=record.user_metadata,
+        has_graph=False,
         continues=continues,
         from_task=from_task,
     )
-    if taken is None:
+    if not store.claim(taken):
         raise WorkflowStillActiveError(why, workflow_id)
     return taken
 

@@ -57,14 +57,11 @@ _MOST_WAIT_S = 3 * _DAY_S
 class Pruned:
     """One workflow that was pruned, or would be.
 
-    :ivar last_active_at: when it ended; began or was made, if it has no end. Seconds since the
-        epoch; 0 where workflows of any age are pruned.
     :ivar kept_output: its output and status are still there.
     """
 
     workflow_id: str
     status: WorkflowStatus
-    last_active_at: float
     kept_output: bool
 
 
@@ -122,7 +119,6 @@ def prune_few_by_few(
     older_than_s: float,
     now: float,
     few: int,
-    report: Callable[[str], None] = log.warning,
 ) -> Iterator[list[Pruned]]:
     """As :func:`prune` of one status, a few workflows at a time: each list is made when it is asked for.
 
@@ -135,7 +131,7 @@ def prune_few_by_few(
     reader = StatusReader(store, lambda: now)
     statuses = check_statuses([status])
     pruning = _Pruning(store, reader, statuses, now, now - older_than_s, False, False, waits=False)
-    yield from pruning.prune_batches(pruning.candidates(report), few, report)
+    yield from pruning.prune_batches(pruning.candidates(log.warning), few, log.warning)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +224,6 @@ class _Pruning:
         return Pruned(
             workflow_id=record.workflow_id,
             status=found.status,
-            last_active_at=last,
             kept_output=keeps,
         )
 

@@ -34,8 +34,6 @@ from airflow_provider_rayworkflow.workflow.storage.workflow_store import Workflo
 
 log = get_logger(__name__)
 
-Json = dict[str, Any]
-
 # So many entries of one key are tried: two of one key are rare, and one that is damaged is replaced by the next run.
 _MOST_TRIED = 3
 

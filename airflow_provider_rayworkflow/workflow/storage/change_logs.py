@@ -26,9 +26,7 @@ from airflow_provider_rayworkflow.workflow.format.signing import SigningKeys
 from airflow_provider_rayworkflow.workflow.model.index_row import IndexRow
 from airflow_provider_rayworkflow.workflow.storage import keys
 from airflow_provider_rayworkflow.workflow.storage.byte_store import ByteStore, Put
-from airflow_provider_rayworkflow.workflow.storage.left_out import Report
-
-Json = dict[str, Any]
+from airflow_provider_rayworkflow.workflow.storage.status_documents import Report
 
 #: How long a log of what stands in the index stays, for those who look again and again.
 KEPT_S = 600.0
@@ -134,13 +132,7 @@ def change_log_put(
     """
     rest = b"".join(blocks.values())
     body = {
-        "writer": log.writer,
-        "seq": log.seq,
-        "forgotten": log.forgotten,
-        "taken": log.taken,
-        "version": log.version,
-        "is_done": log.is_done,
-        "left_at": log.left_at,
+        **{name: getattr(log, name) for name in log.__slots__ if name not in ("changes", "size")},
         "blocks": [[block, len(packed)] for block, packed in blocks.items()],
         "rest": rest_sum(rest),
     }
@@ -184,26 +176,14 @@ class ChangeLogs:
         data = self._bytes.get(key)
         body, rest = load_with_rest(key, "changes", data, signing=self._signing)
         with understanding(key, "changes"):
-            if body["writer"] != writer or body["rest"] != rest_sum(rest):
+            if body["writer"] != writer or body.pop("rest") != rest_sum(rest):
                 raise CorruptedDataError(key, "its changes are not whole, or another writer's")
             since = since if body["forgotten"] <= since else 0
             if only_untaken:
                 since = max(since, body["taken"])
-            found = _unpacked(key, body["blocks"], rest, since)
+            found = _unpacked(key, body.pop("blocks"), rest, since)
             changes = tuple(Change.from_json(change) for change in found if change[0] > since)
-            return well_typed(
-                ChangeLog(
-                    writer=writer,
-                    changes=changes,
-                    seq=body["seq"],
-                    forgotten=body["forgotten"],
-                    taken=body["taken"],
-                    version=body["version"],
-                    is_done=body["is_done"],
-                    left_at=body["left_at"],
-                    size=len(data),
-                )
-            )
+            return well_typed(ChangeLog(**body, changes=changes, size=len(data)))
 
     def write(self, log: ChangeLog) -> None:
         """Write a log anew; one write.

@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from airflow_provider_rayworkflow.workflow.exceptions import KeyNotFoundError
 from airflow_provider_rayworkflow.workflow.format.documents import dump_document
 from airflow_provider_rayworkflow.workflow.format.signing import SigningKeys
 from airflow_provider_rayworkflow.workflow.model.claim import Claim
 from airflow_provider_rayworkflow.workflow.model.graph import Graph
 from airflow_provider_rayworkflow.workflow.model.records import OnChange, OnFailure
 from airflow_provider_rayworkflow.workflow.storage import keys
-from airflow_provider_rayworkflow.workflow.storage.byte_store import Put
+from airflow_provider_rayworkflow.workflow.storage.byte_store import ByteStore, Put
 
 Json = dict[str, Any]
 _Buffer = bytes | bytearray | memoryview
+
+#: So much of a claim tells it from all others: it says by whom and when it was made.
+HEAD_BYTES = 4096
 
 
 def latest_epoch(files: Iterable[keys.WorkflowFile]) -> int:
@@ -69,6 +73,16 @@ def next_claim(
         submission_epoch=submission[1],
         recoveries=recoveries,
     )
+
+
+def claim_head(
+    store: ByteStore, workflow_id: str, epoch: int, length: int = HEAD_BYTES
+) -> bytes | None:
+    """The first bytes of a claim, None for an epoch that has none. One small read."""
+    try:
+        return store.get(keys.epoch_key(workflow_id, epoch), 0, length)
+    except KeyNotFoundError:
+        return None
 
 
 def claim_put(claim: Claim, graph: Graph | None, *, signing: SigningKeys | None = None) -> Put:

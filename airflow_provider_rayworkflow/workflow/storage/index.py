@@ -24,7 +24,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from airflow_provider_rayworkflow.workflow.exceptions import (
@@ -329,41 +329,30 @@ class Index:
 
     def _write(self, root: _Root, node: IndexNode) -> bool:
         key = index_root_key(root.version)
-        body = {
-            "version": root.version,
-            "token": root.token,
-            "base": root.base,
-            "rebuilt": root.rebuilt,
-            "forgotten": root.forgotten,
-            "is_made": root.is_made,
-        }
-        content = {"node": node.to_json(), "replaced": root.replaced}
+        body = asdict(root)
+        content = {"node": node.to_json(), "replaced": body.pop("replaced")}
         data, _ = dump_packed(key, "index", body, content, signing=self._signing)
         return self._store.put_if_absent(key, data)
 
     def _put(self, root: _Root, node: IndexNode) -> _Outcome:
         if not self._write(root, node):
             return _Outcome(has_won=False, is_unused=True)
-        if self._store.weakness and (token := self._token_of(root.version)) != root.token:
-            return _Outcome(has_won=False, is_unused=token is not None)  # two won: the last one has
+        if self._store.weakness and (found := self._find_root(root.version)) != root:
+            return _Outcome(has_won=False, is_unused=found is not None)  # two won: the last one has
         versions = self._versions()
         if max(versions, default=0) <= root.version:
             return _Outcome(has_won=True, is_unused=False, versions=versions)
         # A commit that took long may find the place of its root free again, since old roots are
         # deleted. Then the root after it goes on from another one, or is deleted, too.
-        after = self._base_of(root.version + 1)
-        is_unused = after not in (root.token, None)
-        return _Outcome(has_won=after == root.token, is_unused=is_unused, versions=versions)
+        after = self._find_root(root.version + 1)
+        has_won = after is not None and after.base == root.token
+        is_unused = after is not None and not has_won
+        return _Outcome(has_won=has_won, is_unused=is_unused, versions=versions)
 
-    def _token_of(self, version: int) -> str | None:
+    def _find_root(self, version: int) -> _Root | None:
+        """The root of a version, if there is a whole one."""
         try:
-            return self._read(version).root.token
-        except (KeyNotFoundError, CorruptedDataError):
-            return None
-
-    def _base_of(self, version: int) -> str | None:
-        try:
-            return self._read(version).root.base
+            return self._read(version).root
         except (KeyNotFoundError, CorruptedDataError):
             return None
 

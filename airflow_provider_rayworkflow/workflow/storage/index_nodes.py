@@ -9,7 +9,7 @@ import json
 import secrets
 import zlib
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from airflow_provider_rayworkflow.workflow.exceptions import (
     CorruptedDataError,
@@ -37,8 +37,6 @@ from airflow_provider_rayworkflow.workflow.storage.index_keys import (
 log = get_logger(__name__)
 
 Json = dict[str, Any]
-A = TypeVar("A")
-B = TypeVar("B")
 
 #: A node by its storage, the keys that it was checked with, and its ref; with the size of its JSON.
 NodeCache = BoundedCache[tuple[str, Sequence[bytes], str], tuple[IndexNode, int]]

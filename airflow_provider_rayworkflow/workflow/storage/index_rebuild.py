@@ -31,7 +31,7 @@ from airflow_provider_rayworkflow.workflow.model.index_tree import Item
 from airflow_provider_rayworkflow.workflow.storage.at_once import map_at_once
 from airflow_provider_rayworkflow.workflow.storage.completions import known_versions
 from airflow_provider_rayworkflow.workflow.storage.disk_sort import DiskSort
-from airflow_provider_rayworkflow.workflow.storage.keys import StatusKey, unquote_id
+from airflow_provider_rayworkflow.workflow.storage.row_reader import row_of_name
 from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
 
 log = get_logger(__name__)
@@ -200,18 +200,7 @@ def _read(store: WorkflowStore, segment: str) -> IndexRow | None:
             return None  # without its signature, the name says nothing
         log.warning("Of a workflow's status the index has only the name: %s", exc)
         key = store.latest_of_segment(segment)
-        return _row_of_name(key) if key else None
-
-
-def _row_of_name(key: StatusKey) -> IndexRow:
-    return IndexRow(
-        segment=key.segment,
-        workflow_id=unquote_id(key.segment) or key.segment,
-        status=key.status,
-        epoch=key.epoch,
-        number=key.number,
-        manager_id=key.manager_id,
-    )
+        return row_of_name(key) if key else None
 
 
 def _key_of(item: Item) -> str:

@@ -20,12 +20,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from airflow_provider_rayworkflow.workflow.exceptions import DataLoadError, KeyNotFoundError
 from airflow_provider_rayworkflow.workflow.format.documents import (
+    JsonRecord,
     dump_document,
     load_line,
     understanding,
@@ -87,7 +88,7 @@ class Process:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Lease:
+class Lease(JsonRecord):
     """One manager's lease.
 
     :ivar actor_id: of the manager; the same when Ray restarts it, which then recovers at once
@@ -116,9 +117,6 @@ class Lease:
         :param now: seconds since the epoch.
         """
         return abs(now - self.renewed_at) < self.ttl_s
-
-    def to_json(self) -> Json:
-        return asdict(self)
 
     @classmethod
     def from_json(cls, value: Json) -> Lease:

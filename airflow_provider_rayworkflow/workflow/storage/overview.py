@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
 
 from airflow_provider_rayworkflow.workflow.exceptions import (
     DataLoadError,
@@ -38,14 +37,16 @@ from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import keys, shown
 from airflow_provider_rayworkflow.workflow.storage.change_logs import ChangeLog
 from airflow_provider_rayworkflow.workflow.storage.latest_index import LatestIndex
-from airflow_provider_rayworkflow.workflow.storage.left_out import Report, log_left_out
-from airflow_provider_rayworkflow.workflow.storage.row_reader import InThreads, RowReader
+from airflow_provider_rayworkflow.workflow.storage.row_reader import (
+    InThreads,
+    RowReader,
+    row_of_name,
+)
+from airflow_provider_rayworkflow.workflow.storage.status_documents import Report, log_left_out
 from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusLook, StatusReader
 from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
 
 log = get_logger(__name__)
-
-Json = dict[str, Any]
 
 _SAME_KEY = f"give all processes the same {SIGNING_KEY_VARIABLE}, then "
 # Of workflows whose manager is gone, so many are read at the same time, and so many more than are shown.
@@ -275,7 +276,7 @@ class Overview:
     def list_all(self) -> Iterator[Listed]:
         """All workflows from a listing of all statuses, as their names tell: the slow way."""
         for workflow_id, status, key in self._reader.list_workflows(self._report):
-            yield Listed(row=_row_of(key, workflow_id), status=status, has_times=False)
+            yield Listed(row=row_of_name(key, workflow_id), status=status, has_times=False)
 
     def list_names(self) -> Iterator[Listed]:
         """The names of all status documents, read or believed or not; holds none of them.
@@ -284,7 +285,7 @@ class Overview:
         """
         for key in self.store.iter_names(self._report):
             if key.segment not in self._held.rows:
-                row = _row_of(key, keys.unquote_id(key.segment) or key.segment)
+                row = row_of_name(key)
                 yield Listed(row=row, status=self._status_of(row), has_times=False)
         yield from map(self._as_read, self._held.rows.values())
 
@@ -457,14 +458,3 @@ def _none(_: str) -> None:
 
 def _key_of(item: tuple[str, object]) -> str:
     return item[0]
-
-
-def _row_of(key: keys.StatusKey, workflow_id: str) -> IndexRow:
-    return IndexRow(
-        segment=key.segment,
-        workflow_id=workflow_id,
-        status=key.status,
-        epoch=key.epoch,
-        number=key.number,
-        manager_id=key.manager_id,
-    )

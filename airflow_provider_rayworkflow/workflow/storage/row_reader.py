@@ -8,7 +8,8 @@ from typing import Protocol, TypeVar
 from airflow_provider_rayworkflow.workflow.exceptions import DataLoadError
 from airflow_provider_rayworkflow.workflow.model.index_row import IndexRow
 from airflow_provider_rayworkflow.workflow.storage.at_once import map_at_once
-from airflow_provider_rayworkflow.workflow.storage.left_out import Report
+from airflow_provider_rayworkflow.workflow.storage.keys import StatusKey, unquote_id
+from airflow_provider_rayworkflow.workflow.storage.status_documents import Report
 from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
 
 S = TypeVar("S")
@@ -60,3 +61,18 @@ class RowReader:
         if self._in_threads is not None:
             return self._in_threads(call, items)
         return map_at_once(self._store.bytes, call, list(items))
+
+
+def row_of_name(key: StatusKey, workflow_id: str = "") -> IndexRow:
+    """What the name of a status document says of its workflow.
+
+    :param workflow_id: ``""`` where it is not known: then a long id is its segment.
+    """
+    return IndexRow(
+        segment=key.segment,
+        workflow_id=workflow_id or unquote_id(key.segment) or key.segment,
+        status=key.status,
+        epoch=key.epoch,
+        number=key.number,
+        manager_id=key.manager_id,
+    )

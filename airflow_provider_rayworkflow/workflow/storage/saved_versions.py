@@ -11,13 +11,9 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from airflow_provider_rayworkflow.workflow.exceptions import (
-    KeyNotFoundError,
-    OwnershipLostError,
-    StorageError,
-)
-from airflow_provider_rayworkflow.workflow.storage import keys
+from airflow_provider_rayworkflow.workflow.exceptions import OwnershipLostError, StorageError
 from airflow_provider_rayworkflow.workflow.storage.byte_store import ByteStore
+from airflow_provider_rayworkflow.workflow.storage.claims import claim_head
 from airflow_provider_rayworkflow.workflow.storage.saved_keys import (
     SavedFile,
     SavedKind,
@@ -29,9 +25,6 @@ from airflow_provider_rayworkflow.workflow.storage.saved_keys import (
 
 # Not the package's logger, whose lines are no part of a task's log.
 log = logging.getLogger("rayworkflow.saved")
-
-# So much of a claim tells it from all others: it says by whom and when it was made.
-_HEAD_BYTES = 4096
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,7 +55,7 @@ class Fence:
         :raises OwnershipLostError: when there is no such claim.
         """
         if self._head is None:
-            self._head = self._read(self._attempt.epoch, _HEAD_BYTES)
+            self._head = claim_head(self._store, self._attempt.workflow_id, self._attempt.epoch)
             if self._head is None:
                 raise self._lost("its workflow was deleted", is_deleted=True)
 
@@ -71,16 +64,11 @@ class Fence:
 
         :raises OwnershipLostError: if not, or when the workflow was deleted.
         """
-        if self._read(self._attempt.epoch + 1, 1) is not None:
+        workflow_id, epoch = self._attempt.workflow_id, self._attempt.epoch
+        if claim_head(self._store, workflow_id, epoch + 1, 1) is not None:
             raise self._lost("a later run of its workflow has begun")
-        if self._read(self._attempt.epoch, _HEAD_BYTES) != self._head:
+        if claim_head(self._store, workflow_id, epoch) != self._head:
             raise self._lost("its workflow was deleted", is_deleted=True)
-
-    def _read(self, epoch: int, length: int) -> bytes | None:
-        try:
-            return self._store.get(keys.epoch_key(self._attempt.workflow_id, epoch), 0, length)
-        except KeyNotFoundError:
-            return None
 
     def _lost(self, reason: str, *, is_deleted: bool = False) -> OwnershipLostError:
         attempt = self._attempt

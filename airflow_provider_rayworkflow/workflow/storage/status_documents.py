@@ -1,24 +1,55 @@
-"""The status documents of workflows, read by their names and by what is in them."""
+"""The status documents of workflows: their writes, and reads by their names and by what is in them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from airflow_provider_rayworkflow.workflow.exceptions import (
     CorruptedDataError,
     DataLoadError,
     KeyNotFoundError,
+    StorageError,
     UntrustedDataError,
 )
-from airflow_provider_rayworkflow.workflow.format.documents import load_line, understanding
+from airflow_provider_rayworkflow.workflow.format.documents import (
+    dump_document,
+    load_line,
+    understanding,
+)
+from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.format.signing import SigningKeys, or_environment
 from airflow_provider_rayworkflow.workflow.model.index_row import IndexRow
 from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
 from airflow_provider_rayworkflow.workflow.storage import keys
-from airflow_provider_rayworkflow.workflow.storage.byte_store import ByteStore
-from airflow_provider_rayworkflow.workflow.storage.left_out import Report, log_left_out
-from airflow_provider_rayworkflow.workflow.storage.statuses import status_key
+from airflow_provider_rayworkflow.workflow.storage.byte_store import ByteStore, Put
+
+log = get_logger(__name__)
+
+#: Told why something is left out of an answer about many workflows.
+Report = Callable[[StorageError], None]
+
+
+def log_left_out(problem: StorageError) -> None:
+    """The :data:`Report` of those who give no other."""
+    log.warning("A workflow is left out: %s", problem)
+
+
+def status_put(record: StatusRecord, *, signing: SigningKeys | None = None) -> Put:
+    """The write of a status; see :meth:`WorkflowStore.write_status`."""
+    key = status_key(record)
+    return Put(key, dump_document(key, "status", record.to_json(), signing=signing))
+
+
+def status_key(record: StatusRecord) -> str:
+    """The key of a status document."""
+    return keys.status_key(
+        record.workflow_id,
+        epoch=record.epoch,
+        number=record.number,
+        status=record.status,
+        manager_id=record.manager_id,
+    ).key
 
 
 class StatusDocuments:

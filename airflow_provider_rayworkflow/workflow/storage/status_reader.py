@@ -17,7 +17,7 @@ from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import keys
 from airflow_provider_rayworkflow.workflow.storage.leases import Liveness
-from airflow_provider_rayworkflow.workflow.storage.left_out import Report, log_left_out
+from airflow_provider_rayworkflow.workflow.storage.status_documents import Report, log_left_out
 from airflow_provider_rayworkflow.workflow.storage.workflow_store import WorkflowStore
 
 log = get_logger(__name__)

@@ -21,12 +21,11 @@ from airflow_provider_rayworkflow.workflow.format.documents import (
     understanding,
     well_typed,
 )
-from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.format.signing import SigningKeys
 from airflow_provider_rayworkflow.workflow.model.claim import Claim
 from airflow_provider_rayworkflow.workflow.model.graph import Graph, read_graph
 from airflow_provider_rayworkflow.workflow.model.index_row import IndexRow, counted_as
-from airflow_provider_rayworkflow.workflow.model.records import OnChange, OnFailure, StatusRecord
+from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.model.task_record import Checkpoints, TaskRecord
 from airflow_provider_rayworkflow.workflow.storage import keys
@@ -34,7 +33,7 @@ from airflow_provider_rayworkflow.workflow.storage.archives import ArchiveStore
 from airflow_provider_rayworkflow.workflow.storage.byte_store import ByteStore
 from airflow_provider_rayworkflow.workflow.storage.change_logs import ChangeLogs
 from airflow_provider_rayworkflow.workflow.storage.change_notes import ChangeNotes, VisitorNotes
-from airflow_provider_rayworkflow.workflow.storage.claims import claim_put, latest_epoch, next_claim
+from airflow_provider_rayworkflow.workflow.storage.claims import claim_put, latest_epoch
 from airflow_provider_rayworkflow.workflow.storage.events import EventStore
 from airflow_provider_rayworkflow.workflow.storage.index import Index
 from airflow_provider_rayworkflow.workflow.storage.journal import SEGMENT_BYTES, read_journal
@@ -42,14 +41,15 @@ from airflow_provider_rayworkflow.workflow.storage.leases import LeaseStore
 from airflow_provider_rayworkflow.workflow.storage.log_pieces import LogPieces
 from airflow_provider_rayworkflow.workflow.storage.mailbox import Mailbox
 from airflow_provider_rayworkflow.workflow.storage.saved_keys import saved_workflow_file
-from airflow_provider_rayworkflow.workflow.storage.status_documents import StatusDocuments, advising
-from airflow_provider_rayworkflow.workflow.storage.statuses import status_key, status_put
+from airflow_provider_rayworkflow.workflow.storage.status_documents import (
+    StatusDocuments,
+    advising,
+    status_key,
+    status_put,
+)
 from airflow_provider_rayworkflow.workflow.storage.values import ValueStore
 
-log = get_logger(__name__)
-
 Json = dict[str, Any]
-_Buffer = bytes | bytearray | memoryview
 
 
 class WorkflowStore(StatusDocuments):
@@ -97,39 +97,13 @@ class WorkflowStore(StatusDocuments):
 
     # ---- claims and graphs
 
-    def claim(
-        self,
-        workflow_id: str,
-        *,
-        after: int,
-        manager_id: str,
-        now: float,
-        user_metadata: Json,
-        graph: Graph | None = None,
-        continues: Claim | None = None,
-        on_change: OnChange | None = None,
-        on_failure: OnFailure | None = None,
-        from_task: str = "",
-    ) -> Claim | None:
-        """Claim the epoch after ``after``; None if another manager claimed it first.
+    def claim(self, claim: Claim, graph: Graph | None = None) -> bool:
+        """Write what :func:`.next_claim` has made; False if another manager has claimed that epoch first.
 
-        One atomic write. With a graph, the claim carries it. The others are as for
-        :func:`next_claim`.
+        One atomic write. With a graph, the claim carries it.
         """
-        claim = next_claim(
-            workflow_id,
-            after=after,
-            manager_id=manager_id,
-            now=now,
-            user_metadata=user_metadata,
-            has_graph=graph is not None,
-            continues=continues,
-            on_change=on_change,
-            on_failure=on_failure,
-            from_task=from_task,
-        )
         put = claim_put(claim, graph, signing=self.signing)
-        return claim if self.bytes.put_if_absent(put.key, put.data) else None
+        return self.bytes.put_if_absent(put.key, put.data)
 
     def last_epoch(self, workflow_id: str) -> int:
         """The latest claimed epoch, 0 for none. One listing."""

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sample_records import status_record
+from dag_test import connection
+from sample_records import claim_epoch, status_record
 
 from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.clusters.engine import RayEngine
@@ -65,8 +66,7 @@ UNREACHABLE = RayWorkflowUnreachableError("The cluster can't be reached")
 
 @pytest.fixture
 def hook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RayWorkflowHook:
-    connection = {"conn_type": "ray_workflow", "extra": {"storage": str(tmp_path)}}
-    monkeypatch.setenv("AIRFLOW_CONN_RAY_WORKFLOW_DEFAULT", json.dumps(connection))
+    monkeypatch.setenv("AIRFLOW_CONN_RAY_WORKFLOW_DEFAULT", connection(storage=str(tmp_path)))
     return RayWorkflowHook()
 
 
@@ -392,7 +392,7 @@ def test_a_resume_that_no_try_owns_says_of_which_run_it_was_asked_for(hook: RayW
     (key,) = hook.mailbox.list_submissions()
     first = hook.mailbox.read_submission(key)
     assert first.epoch == 0
-    hook.store.claim("w", after=0, manager_id="m", now=0.0, user_metadata={})
+    claim_epoch(hook.store)
     hook.mailbox.delete_submission("w", first.submission_id)
     assert not engine.has_begun()
     (again,) = hook.mailbox.list_submissions()

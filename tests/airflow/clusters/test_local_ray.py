@@ -11,7 +11,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from local_rays import Machine, is_gone, wait_for
+from local_rays import Machine, is_gone
+from waiting import wait_until
 
 from airflow_provider_rayworkflow.clusters.local_ray import LocalRay
 from airflow_provider_rayworkflow.connection.settings import ConnectionSettings
@@ -57,7 +58,7 @@ def test_a_try_gets_a_manager_of_the_size_that_its_connection_says(machine: Mach
     assert shown.folder.name == environment_name()
     ray.close()
     pid = shown.state.process.pid
-    wait_for(lambda: is_gone(pid))
+    wait_until(lambda: is_gone(pid))
     assert ray.ensure() != cluster_id
 
 
@@ -95,7 +96,7 @@ def test_what_fails_is_one_of_the_providers_errors(machine: Machine, made):
     assert (lasting.value.is_transient, transient.value.is_transient) == (False, True)
     machine.tell("fail", "no memory")
     os.kill(machine.starts[0], 9)
-    wait_for(lambda: is_gone(machine.starts[0]))
+    wait_until(lambda: is_gone(machine.starts[0]))
     with pytest.raises(RayWorkflowUnreachableError, match="does not start: no memory"):
         made().ensure()
 

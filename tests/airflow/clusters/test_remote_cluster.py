@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from dag_test import connection
 
 from airflow_provider_rayworkflow import __version__
 from airflow_provider_rayworkflow.clusters.remote import RemoteCluster
@@ -60,8 +60,7 @@ def jobs() -> Jobs:
 
 @pytest.fixture
 def hook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RayWorkflowHook:
-    connection = {"conn_type": "ray_workflow", "extra": {"storage": str(tmp_path)}}
-    monkeypatch.setenv("AIRFLOW_CONN_RAY_WORKFLOW_DEFAULT", json.dumps(connection))
+    monkeypatch.setenv("AIRFLOW_CONN_RAY_WORKFLOW_DEFAULT", connection(storage=str(tmp_path)))
     return RayWorkflowHook()
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from dag_test import connection
 from sample_records import lease, status_record, store_run
+from waiting import wait_until
 
 from airflow_provider_rayworkflow.exceptions import (
     RayWorkflowInputError,
@@ -90,8 +91,7 @@ def test_a_cancel_waits_for_the_manager_that_runs_it(hook):
     live(hook, "m")
 
     def obey() -> None:
-        while not list(hook.mailbox.list_requests("a")):
-            time.sleep(0.01)
+        wait_until(lambda: list(hook.mailbox.list_requests("a")))
         canceled = replace(record, status=WorkflowStatus.CANCELED, number=1)
         hook.store.write_status(canceled, replaces=record)
 

@@ -1,12 +1,12 @@
 """A cluster that has no place for a workflow, where the try comes again, or refuses it."""
 
-import json
 import time
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from airflow.sdk.exceptions import AirflowRescheduleException
+from dag_test import connection
 
 from airflow_provider_rayworkflow.clusters.engine import RayEngine
 from airflow_provider_rayworkflow.exceptions import (
@@ -127,8 +127,7 @@ def test_bad_arguments_are_refused_when_the_dag_is_read(arguments: dict, reason:
 def test_the_managers_answer_tells_a_full_queue_and_a_refusal_from_other_failures(
     outcome: str, error: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    connection = {"conn_type": "ray_workflow", "extra": {"storage": str(tmp_path)}}
-    monkeypatch.setenv("AIRFLOW_CONN_RAY_WORKFLOW_DEFAULT", json.dumps(connection))
+    monkeypatch.setenv("AIRFLOW_CONN_RAY_WORKFLOW_DEFAULT", connection(storage=str(tmp_path)))
     hook = RayWorkflowHook()
     engine = RayEngine(hook, RunSpec(workflow_id="w"), Host(), token="t", backoff=Backoff(0))
     engine.submit(StartOptions())

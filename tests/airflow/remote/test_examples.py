@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import ray
 from dag_test import Outcome, test_dag
-from sample_records import status_record
+from sample_records import claim_epoch, status_record
 
 from airflow_provider_rayworkflow.workflow.model.graph import Graph, Task
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
@@ -52,7 +52,7 @@ def left(root: Path) -> WorkflowStore:
     store = WorkflowStore(open_store(str(root)))
     ended_at = time.time() - MONTH_S
     graph = Graph(tasks=[Task(name="f", function=0, arguments=0)], blobs=[b""])
-    assert store.claim("old", after=0, manager_id="m", now=ended_at, user_metadata={}, graph=graph)
+    assert claim_epoch(store, "old", graph, now=ended_at)
     record = status_record(WorkflowStatus.SUCCESSFUL, "old", created_at=ended_at, ended_at=ended_at)
     store.write_status(record)
     return store

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 from airflow.sdk import PokeReturnValue
 from airflow.sdk.exceptions import TaskDeferred
+from dag_test import connection
 
 from airflow_provider_rayworkflow.hooks import StoredWorkflow
 from airflow_provider_rayworkflow.operators import RayWorkflowResumeOperator
@@ -38,8 +38,7 @@ class TaskInstance:
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    connection = {"conn_type": "ray_workflow", "extra": {"storage": str(tmp_path)}}
-    monkeypatch.setenv("AIRFLOW_CONN_WAITED", json.dumps(connection))
+    monkeypatch.setenv("AIRFLOW_CONN_WAITED", connection(storage=str(tmp_path)))
     return tmp_path
 
 

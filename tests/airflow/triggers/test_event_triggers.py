@@ -1,15 +1,16 @@
 """A finished workflow fires once through Airflow's own stream, also if the triggerer dies."""
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 from airflow.triggers.shared_stream import SharedStreamManager
+from dag_test import connection
 from sample_records import status_record
+from waiting import until
 
 from airflow_provider_rayworkflow.exceptions import RayWorkflowInputError
 from airflow_provider_rayworkflow.triggers import RayWorkflowEventTrigger
@@ -22,8 +23,7 @@ from airflow_provider_rayworkflow.workflow.storage.backends.local import LocalSt
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     root = tmp_path / "storage"
-    connection = {"conn_type": "ray_workflow", "extra": {"storage": str(root)}}
-    monkeypatch.setenv("AIRFLOW_CONN_WATCHED", json.dumps(connection))
+    monkeypatch.setenv("AIRFLOW_CONN_WATCHED", connection(storage=str(root)))
     return root
 
 
@@ -71,61 +71,47 @@ async def triggerer(*, stores: bool = True, **changes: object) -> AsyncIterator[
         await triggerer.stop()
 
 
-async def until(condition: Callable[[], object]) -> None:
-    while not condition():  # else the test's time runs out
-        await asyncio.sleep(0.005)
-
-
 def ledgers(root: Path) -> list[str]:
     return [path.read_text() for path in root.glob("v1/watchers/*.json")]
 
 
-def test_a_finished_workflow_fires_once_over_restarts(root: Path):
-    async def watch() -> list[list[str]]:
-        all_fired = []
-        async with triggerer() as first:
-            await until(lambda: ledgers(root))
-            end(root, "a")
-            await until(lambda: '"a":' in ledgers(root)[0])
-            all_fired.append(first.fired)
-        end(root, "b")  # while no triggerer runs
-        async with triggerer() as second:
-            await until(lambda: second.fired)
-            end(root, "c")
-            await until(lambda: "c" in second.fired)
-            all_fired.append(second.fired)
-        return all_fired
-
-    assert asyncio.run(watch()) == [["a"], ["b", "c"]]
+async def test_a_finished_workflow_fires_once_over_restarts(root: Path):
+    all_fired = []
+    async with triggerer() as first:
+        await until(lambda: ledgers(root))
+        end(root, "a")
+        await until(lambda: '"a":' in ledgers(root)[0])
+        all_fired.append(first.fired)
+    end(root, "b")  # while no triggerer runs
+    async with triggerer() as second:
+        await until(lambda: second.fired)
+        end(root, "c")
+        await until(lambda: "c" in second.fired)
+        all_fired.append(second.fired)
+    assert all_fired == [["a"], ["b", "c"]]
 
 
-def test_an_event_that_airflow_has_not_stored_fires_again(root: Path):
-    async def watch() -> tuple[list[str], list[str]]:
-        async with triggerer(stores=False) as dying:
-            await until(lambda: ledgers(root))
-            end(root, "a")
-            await until(lambda: dying.fired)
-        async with triggerer() as next_one:
-            await until(lambda: next_one.fired)
-        return dying.fired, next_one.fired
-
-    assert asyncio.run(watch()) == (["a"], ["a"])
+async def test_an_event_that_airflow_has_not_stored_fires_again(root: Path):
+    async with triggerer(stores=False) as dying:
+        await until(lambda: ledgers(root))
+        end(root, "a")
+        await until(lambda: dying.fired)
+    async with triggerer() as next_one:
+        await until(lambda: next_one.fired)
+    assert (dying.fired, next_one.fired) == (["a"], ["a"])
 
 
-def test_more_ends_at_once_than_airflows_queue_takes(root: Path):
-    async def watch() -> int:
-        async with triggerer():
-            await until(lambda: ledgers(root))
-        for number in range(1200):
-            end(root, f"w{number}")
-        async with triggerer() as second:
-            await until(lambda: len(second.fired) == 1200)
-            return len(set(second.fired))
-
-    assert asyncio.run(watch()) == 1200
+async def test_more_ends_at_once_than_airflows_queue_takes(root: Path):
+    async with triggerer():
+        await until(lambda: ledgers(root))
+    for number in range(1200):
+        end(root, f"w{number}")
+    async with triggerer() as second:
+        await until(lambda: len(second.fired) == 1200)
+        assert len(set(second.fired)) == 1200
 
 
-def test_a_storage_that_fails_for_a_moment_loses_nothing(root: Path, monkeypatch):
+async def test_a_storage_that_fails_for_a_moment_loses_nothing(root: Path, monkeypatch):
     put, failures = LocalStore.put, [DataSaveError("full"), DataSaveError("full")]
 
     def fail_at_first(store: LocalStore, key: str, data: object) -> None:
@@ -133,33 +119,27 @@ def test_a_storage_that_fails_for_a_moment_loses_nothing(root: Path, monkeypatch
             raise failures.pop()
         put(store, key, data)
 
-    async def watch() -> None:
-        async with triggerer() as first:
-            await until(lambda: ledgers(root))
-            failures.extend([DataSaveError("full"), DataSaveError("full")])
-            end(root, "a")
-            await until(lambda: '"a":' in ledgers(root)[0])
-            assert first.fired == ["a"]
-
     monkeypatch.setattr(LocalStore, "put", fail_at_first)
-    asyncio.run(watch())
+    async with triggerer() as first:
+        await until(lambda: ledgers(root))
+        failures.extend([DataSaveError("full"), DataSaveError("full")])
+        end(root, "a")
+        await until(lambda: '"a":' in ledgers(root)[0])
+        assert first.fired == ["a"]
     assert not failures
 
 
-def test_only_the_statuses_and_ids_that_are_asked_for_fire(root: Path):
-    async def watch() -> list[str]:
-        async with triggerer(statuses=["FAILED"], workflow_id_prefix="daily.") as only:
-            await until(lambda: ledgers(root))
-            for workflow_id, status in [
-                ("daily.a", Status.SUCCESSFUL),
-                ("other", Status.FAILED),
-                ("daily.b", Status.FAILED),
-            ]:
-                end(root, workflow_id, status)
-            await until(lambda: only.fired)
-            return only.fired
-
-    assert asyncio.run(watch()) == ["daily.b"]
+async def test_only_the_statuses_and_ids_that_are_asked_for_fire(root: Path):
+    async with triggerer(statuses=["FAILED"], workflow_id_prefix="daily.") as only:
+        await until(lambda: ledgers(root))
+        for workflow_id, status in [
+            ("daily.a", Status.SUCCESSFUL),
+            ("other", Status.FAILED),
+            ("daily.b", Status.FAILED),
+        ]:
+            end(root, workflow_id, status)
+        await until(lambda: only.fired)
+        assert only.fired == ["daily.b"]
 
 
 def test_airflow_makes_the_same_trigger_of_what_it_has_stored():

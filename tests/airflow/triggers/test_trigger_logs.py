@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 from change_log_rows import write_with_log
+from dag_test import connection
 from sample_records import lease, status_record
+from waiting import until
 
 from airflow_provider_rayworkflow.tries import workflow_log
 from airflow_provider_rayworkflow.triggers import RayWorkflowTrigger
@@ -24,10 +26,7 @@ from airflow_provider_rayworkflow.workflow.storage.backends.local import LocalSt
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WorkflowStore:
     """A storage with a manager that is alive."""
-    monkeypatch.setenv(
-        "AIRFLOW_CONN_LOGGED",
-        f'{{"conn_type": "ray_workflow", "extra": {{"storage": "{tmp_path}"}}}}',
-    )
+    monkeypatch.setenv("AIRFLOW_CONN_LOGGED", connection(storage=str(tmp_path)))
     store = WorkflowStore(open_store(str(tmp_path)))
     store.leases.write(lease(ttl_s=3600))
     return store
@@ -65,30 +64,21 @@ def shown(caplog: pytest.LogCaptureFixture) -> list[tuple[int, str]]:
     return [(record.levelno, record.getMessage()) for record in records]
 
 
-async def until(is_true: Any) -> None:
-    async with asyncio.timeout(30):
-        while not is_true():
-            await asyncio.sleep(0.01)
-
-
-def test_a_deferred_task_instance_shows_each_line_once(
+async def test_a_deferred_task_instance_shows_each_line_once(
     store: WorkflowStore, caplog: pytest.LogCaptureFixture
 ):
-    async def main() -> dict[str, Any]:
-        write_status(store, "w", Status.RUNNING)
-        write_lines(store, 1, "shown before the deferral")
-        waiting = asyncio.create_task(
-            fired(trigger(log={"cursor": "1.1.-1", "left": 1000}, takeovers=1))
-        )
-        write_lines(store, 2, "one", "two")
-        await until(lambda: len(shown(caplog)) == 2)
-        write_lines(store, 3, "three")
-        await until(lambda: len(shown(caplog)) == 3)
-        write_lines(store, 4, "the end")
-        write_status(store, "w", Status.SUCCESSFUL, number=1)
-        return await waiting
-
-    event = asyncio.run(main())
+    write_status(store, "w", Status.RUNNING)
+    write_lines(store, 1, "shown before the deferral")
+    waiting = asyncio.create_task(
+        fired(trigger(log={"cursor": "1.1.-1", "left": 1000}, takeovers=1))
+    )
+    write_lines(store, 2, "one", "two")
+    await until(lambda: len(shown(caplog)) == 2)
+    write_lines(store, 3, "three")
+    await until(lambda: len(shown(caplog)) == 3)
+    write_lines(store, 4, "the end")
+    write_status(store, "w", Status.SUCCESSFUL, number=1)
+    event = await waiting
     texts = [text for _, text in shown(caplog)]
     assert texts[:3] == ["[load] one", "[load] two", "[load] three"]
     assert {level for level, _ in shown(caplog)} == {logging.WARNING}
@@ -98,17 +88,17 @@ def test_a_deferred_task_instance_shows_each_line_once(
     assert event["carried"]["takeovers"] == 1
 
 
-def test_a_trigger_that_carries_no_log_reads_none(
+async def test_a_trigger_that_carries_no_log_reads_none(
     store: WorkflowStore, caplog: pytest.LogCaptureFixture
 ):
     write_status(store, "w", Status.SUCCESSFUL)
     write_lines(store, 1, "one")
-    event = asyncio.run(fired(trigger(takeovers=1)))
+    event = await fired(trigger(takeovers=1))
     assert event["carried"] == {"takeovers": 1}
     assert shown(caplog) == []
 
 
-def test_a_look_at_the_storage_reads_two_logs_however_many_wait(
+async def test_a_look_at_the_storage_reads_two_logs_however_many_wait(
     store: WorkflowStore, monkeypatch: pytest.MonkeyPatch
 ):
     listed: list[str] = []
@@ -121,17 +111,14 @@ def test_a_look_at_the_storage_reads_two_logs_however_many_wait(
     monkeypatch.setattr(LocalStore, "list", counted)
     names = [f"w{number}" for number in range(20)]
 
-    async def main() -> None:
-        for name in names:
-            write_status(store, name, Status.RUNNING)
-        triggers = [trigger(name, log={"cursor": "0.0.-1", "left": 1000}) for name in names]
-        waiting = [asyncio.create_task(fired(one)) for one in triggers]
-        await until(lambda: len({folder for folder in listed if "/logs/" in folder}) == 20)
-        for task in waiting:
-            task.cancel()
-        await asyncio.gather(*waiting, return_exceptions=True)
-
-    asyncio.run(main())
+    for name in names:
+        write_status(store, name, Status.RUNNING)
+    triggers = [trigger(name, log={"cursor": "0.0.-1", "left": 1000}) for name in names]
+    waiting = [asyncio.create_task(fired(one)) for one in triggers]
+    await until(lambda: len({folder for folder in listed if "/logs/" in folder}) == 20)
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
     rounds = Counter(listed)["v1/changes"]
     looks = sum("/logs/" in folder for folder in listed)
     assert looks <= 2 * rounds

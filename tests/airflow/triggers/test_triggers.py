@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 from change_log_rows import write_with_log
+from dag_test import connection
 from sample_records import lease, status_record
+from waiting import until
 
 from airflow_provider_rayworkflow.hooks import RayWorkflowHook
 from airflow_provider_rayworkflow.triggers import RayWorkflowTrigger, poll
@@ -28,10 +30,7 @@ MANAGER = "manager"
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     root = tmp_path / "storage"
-    monkeypatch.setenv(
-        "AIRFLOW_CONN_WAITED",
-        f'{{"conn_type": "ray_workflow", "extra": {{"storage": "{root}"}}}}',
-    )
+    monkeypatch.setenv("AIRFLOW_CONN_WAITED", connection(storage=str(root)))
     return root
 
 
@@ -120,9 +119,11 @@ def test_a_trigger_comes_back_from_airflows_database_as_it_was():
 
 
 @pytest.mark.parametrize("status", [Status.SUCCESSFUL, Status.FAILED, Status.CANCELED])
-def test_a_trigger_fires_with_the_status_and_what_it_carries(store: WorkflowStore, status: Status):
+async def test_a_trigger_fires_with_the_status_and_what_it_carries(
+    store: WorkflowStore, status: Status
+):
     write(store, "w", status)
-    assert asyncio.run(fired(trigger())) == {
+    assert await fired(trigger()) == {
         "reason": "status",
         "workflow_id": "w",
         "status": status.value,
@@ -131,103 +132,91 @@ def test_a_trigger_fires_with_the_status_and_what_it_carries(store: WorkflowStor
     }
 
 
-def test_a_trigger_fires_when_nothing_is_stored_any_more(store: WorkflowStore):
-    assert asyncio.run(fired(trigger()))["status"] == "NONE"
+async def test_a_trigger_fires_when_nothing_is_stored_any_more(store: WorkflowStore):
+    assert (await fired(trigger()))["status"] == "NONE"
 
 
-def test_a_trigger_waits_until_the_workflow_ends(store: WorkflowStore, counted: Counted):
+async def test_a_trigger_waits_until_the_workflow_ends(store: WorkflowStore, counted: Counted):
     write(store, "w", Status.RUNNING)
 
-    async def end_later() -> dict:
-        waiting = asyncio.create_task(fired(trigger()))
-        while counted.rounds < 3:
-            await asyncio.sleep(0.001)
-        assert not waiting.done()
-        write(store, "w", Status.SUCCESSFUL, number=1)
-        return await waiting
-
-    assert asyncio.run(end_later())["status"] == "SUCCESSFUL"
+    waiting = asyncio.create_task(fired(trigger()))
+    await until(lambda: counted.rounds >= 3)
+    assert not waiting.done()
+    write(store, "w", Status.SUCCESSFUL, number=1)
+    assert (await waiting)["status"] == "SUCCESSFUL"
 
 
-def test_a_trigger_logs_how_far_its_own_workflow_is(
+async def test_a_trigger_logs_how_far_its_own_workflow_is(
     store: WorkflowStore, caplog: pytest.LogCaptureFixture
 ):
     times = TriggerTimes(progress_s=0.0)
     caplog.set_level("INFO")
     write(store, "w", Status.RUNNING, tasks_total=7, tasks_done=3)
 
-    async def end_later() -> dict:
-        own, foreign = trigger(token="t", times=times), trigger(times=times)
-        waiting = [asyncio.create_task(fired(each)) for each in (own, foreign)]
-        while "3 of 7" not in caplog.text:
-            await asyncio.sleep(0.001)
-        write(store, "w", Status.SUCCESSFUL, number=1)
-        return await waiting[0] and await waiting[1]
-
-    assert asyncio.run(end_later())["status"] == "SUCCESSFUL"
+    own, foreign = trigger(token="t", times=times), trigger(times=times)
+    waiting = [asyncio.create_task(fired(each)) for each in (own, foreign)]
+    await until(lambda: "3 of 7" in caplog.text)
+    write(store, "w", Status.SUCCESSFUL, number=1)
+    assert (await waiting[0] and await waiting[1])["status"] == "SUCCESSFUL"
     assert caplog.text.count("Workflow w: 3 of 7 tasks done") == 1
 
 
-def test_a_look_reads_the_progress_of_two_of_all_waiting_workflows(
+async def test_a_look_reads_the_progress_of_two_of_all_waiting_workflows(
     store: WorkflowStore, counted: Counted
 ):
     times = TriggerTimes(progress_s=0.0)
     for number in range(9):
         write(store, f"w{number}", Status.RUNNING)
 
-    async def wait() -> None:
-        waiting = [
-            asyncio.create_task(fired(trigger(f"w{number}", token="t", times=times)))
-            for number in range(9)
-        ]
-        while counted.rounds < 4:
-            await asyncio.sleep(0.001)
-        for task in waiting:
-            task.cancel()
-        await asyncio.wait(waiting)
-
-    asyncio.run(wait())
+    waiting = [
+        asyncio.create_task(fired(trigger(f"w{number}", token="t", times=times)))
+        for number in range(9)
+    ]
+    await until(lambda: counted.rounds >= 4)
+    for task in waiting:
+        task.cancel()
+    await asyncio.wait(waiting)
     assert 0 < counted.statuses_read <= 2 * counted.rounds
 
 
-def test_a_workflow_whose_manager_is_gone_fires_as_resumable(store: WorkflowStore):
+async def test_a_workflow_whose_manager_is_gone_fires_as_resumable(store: WorkflowStore):
     write(store, "w", Status.RUNNING)
     store.leases.delete(MANAGER)
-    assert asyncio.run(fired(trigger()))["status"] == "RESUMABLE"
+    assert (await fired(trigger()))["status"] == "RESUMABLE"
 
 
-def test_the_deadline_fires_while_the_workflow_runs(store: WorkflowStore):
+async def test_the_deadline_fires_while_the_workflow_runs(store: WorkflowStore):
     write(store, "w", Status.RUNNING)
-    event = asyncio.run(fired(trigger(deadline=time.time())))
+    event = await fired(trigger(deadline=time.time()))
     assert (event["reason"], event["status"]) == ("deadline", "RUNNING")
 
 
-def test_a_workflow_that_has_ended_counts_more_than_the_deadline(store: WorkflowStore):
+async def test_a_workflow_that_has_ended_counts_more_than_the_deadline(store: WorkflowStore):
     write(store, "w", Status.SUCCESSFUL)
-    assert asyncio.run(fired(trigger(deadline=1.0)))["reason"] == "status"
+    assert (await fired(trigger(deadline=1.0)))["reason"] == "status"
 
 
-def test_the_deadline_fires_also_while_the_storage_hangs(store: WorkflowStore, monkeypatch):
+async def test_the_deadline_fires_also_while_the_storage_hangs(store: WorkflowStore, monkeypatch):
     hangs = threading.Event()
     monkeypatch.setattr(LocalStore, "list", lambda *_: hangs.wait(60))
     try:
         times = TriggerTimes(last_look_s=0.01)
-        event = asyncio.run(fired(trigger(deadline=time.time(), times=times)))
+        event = await fired(trigger(deadline=time.time(), times=times))
     finally:
         hangs.set()
     assert event["reason"] == "deadline"
 
 
-def test_a_storage_that_fails_for_too_long_fires_with_the_reason(store, monkeypatch):
+async def test_a_storage_that_fails_for_too_long_fires_with_the_reason(store, monkeypatch):
     def fail(*_: object) -> Iterator[Entry]:
         raise DataLoadError("the bucket is away")
 
     monkeypatch.setattr(LocalStore, "list", fail)
-    event = asyncio.run(fired(trigger(unreachable_timeout_s=0)))
+    event = await fired(trigger(unreachable_timeout_s=0))
     assert (event["reason"], event["error"]) == ("unreachable", "the bucket is away")
 
 
-def test_a_storage_that_fails_for_a_moment_is_borne_with(store: WorkflowStore, monkeypatch):
+async def test_a_storage_that_fails_for_a_moment_is_borne_with(store: WorkflowStore, monkeypatch):
     write(store, "w", Status.SUCCESSFUL)
     look, failures = LocalStore.list, [DataLoadError("away"), DataLoadError("still away")]
 
@@ -237,53 +226,41 @@ def test_a_storage_that_fails_for_a_moment_is_borne_with(store: WorkflowStore, m
         return look(*args)
 
     monkeypatch.setattr(LocalStore, "list", fail_at_first)
-    assert asyncio.run(fired(trigger()))["status"] == "SUCCESSFUL"
+    assert (await fired(trigger()))["status"] == "SUCCESSFUL"
     assert not failures
 
 
-def test_after_a_failure_the_statuses_that_are_known_are_not_read_again(
+async def test_after_a_failure_the_statuses_that_are_known_are_not_read_again(
     store: WorkflowStore, counted: Counted, monkeypatch: pytest.MonkeyPatch
 ):
     write(store, "w", Status.RUNNING)
 
-    async def end_later() -> dict:
-        waiting = asyncio.create_task(fired(trigger()))
-        await fail_once(counted, monkeypatch)
-        rounds = counted.rounds
-        while counted.rounds < rounds + 3:
-            await asyncio.sleep(0.001)
-        write(store, "w", Status.SUCCESSFUL, number=1)
-        return await waiting
-
-    assert asyncio.run(end_later())["status"] == "SUCCESSFUL"
+    waiting = asyncio.create_task(fired(trigger()))
+    await fail_once(counted, monkeypatch)
+    rounds = counted.rounds
+    await until(lambda: counted.rounds >= rounds + 3)
+    write(store, "w", Status.SUCCESSFUL, number=1)
+    assert (await waiting)["status"] == "SUCCESSFUL"
     assert counted.listed.count("v1/status/w") == 2, "at first, and when it has changed"
 
 
-def test_after_a_failure_another_storage_in_the_connection_is_read_anew(
+async def test_after_a_failure_another_storage_in_the_connection_is_read_anew(
     store: WorkflowStore, counted: Counted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     write(store, "w", Status.RUNNING)
     other = WorkflowStore(open_store(str(tmp_path / "other")))
     write(other, "w", Status.FAILED)
 
-    async def change() -> dict:
-        waiting = asyncio.create_task(fired(trigger()))
-        while counted.rounds < 2:  # the first storage is known by then
-            await asyncio.sleep(0.001)
-        monkeypatch.setenv(
-            "AIRFLOW_CONN_WAITED",
-            f'{{"conn_type": "ray_workflow", "extra": {{"storage": "{tmp_path / "other"}"}}}}',
-        )
-        await fail_once(counted, monkeypatch)
-        return await waiting
-
-    assert asyncio.run(change())["status"] == "FAILED"
+    waiting = asyncio.create_task(fired(trigger()))
+    await until(lambda: counted.rounds >= 2)  # the first storage is known by then
+    monkeypatch.setenv("AIRFLOW_CONN_WAITED", connection(storage=str(tmp_path / "other")))
+    await fail_once(counted, monkeypatch)
+    assert (await waiting)["status"] == "FAILED"
 
 
 async def fail_once(counted: Counted, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a look fail that comes after others."""
-    while counted.rounds < 2:
-        await asyncio.sleep(0.001)
+    await until(lambda: counted.rounds >= 2)
     look, failures = LocalStore.list, [DataLoadError("away")]
 
     def fail(store: LocalStore, folder: str) -> Iterator[Entry]:
@@ -293,12 +270,11 @@ async def fail_once(counted: Counted, monkeypatch: pytest.MonkeyPatch) -> None:
         return found
 
     monkeypatch.setattr(LocalStore, "list", fail)
-    while failures:
-        await asyncio.sleep(0.001)
+    await until(lambda: not failures)
 
 
-def test_a_connection_that_does_not_exist_fires_with_the_reason():
-    event = asyncio.run(fired(trigger(ray_workflow_conn_id="nope", unreachable_timeout_s=0)))
+async def test_a_connection_that_does_not_exist_fires_with_the_reason():
+    event = await fired(trigger(ray_workflow_conn_id="nope", unreachable_timeout_s=0))
     assert event["reason"] == "unreachable"
     assert "nope" in event["error"]
 
@@ -346,8 +322,8 @@ def test_a_thousand_triggers_share_their_rounds_and_never_block_the_loop(
 
         counting = asyncio.create_task(count_turns())
         all_end = asyncio.gather(*(fired(trigger(name)) for name in names))
-        while len(rounds) < 4 or len(rounds[-1]) < 1000:  # on a busy machine some begin later
-            await asyncio.sleep(0.001)
+        # On a busy machine some begin later.
+        await until(lambda: len(rounds) >= 4 and len(rounds[-1]) >= 1000)
         readers = set(counted.threads)
         await asyncio.to_thread(end_all)
         events = await all_end
@@ -366,7 +342,7 @@ def test_a_thousand_triggers_share_their_rounds_and_never_block_the_loop(
     assert max(answered.values()) <= poll.ANSWERS_A_TURN, "the loop does other things in between"
 
 
-def test_rounds_are_as_far_apart_as_the_shortest_interval(store, counted, monkeypatch):
+async def test_rounds_are_as_far_apart_as_the_shortest_interval(store, counted, monkeypatch):
     """The clock is turned: no round begins before its time."""
     write(store, "w", Status.RUNNING)
     slept: list[float] = []
@@ -378,35 +354,27 @@ def test_rounds_are_as_far_apart_as_the_shortest_interval(store, counted, monkey
 
     monkeypatch.setattr(asyncio, "timeout", noted)
 
-    async def wait() -> None:
-        waiting = [
-            asyncio.create_task(fired(trigger(poll_interval_s=interval_s)))
-            for interval_s in (900.0, 30.0, 60.0)
-        ]
-        while len(slept) < 2:
-            await asyncio.sleep(0.001)
-        for each in waiting:
-            each.cancel()
-
-    asyncio.run(wait())
+    waiting = [
+        asyncio.create_task(fired(trigger(poll_interval_s=interval_s)))
+        for interval_s in (900.0, 30.0, 60.0)
+    ]
+    while len(slept) < 2:
+        await asyncio.sleep(0.001)
+    for each in waiting:
+        each.cancel()
     assert 29 < slept[-1] <= 30
 
 
-def test_a_cancelled_trigger_leaves_nothing_running(store: WorkflowStore, counted: Counted):
+async def test_a_cancelled_trigger_leaves_nothing_running(store: WorkflowStore, counted: Counted):
     write(store, "w", Status.RUNNING)
 
-    async def wait() -> dict:
-        waiting = asyncio.create_task(fired(trigger()))
-        while counted.rounds < 2:
-            await asyncio.sleep(0.001)
-        waiting.cancel()
-        with suppress(asyncio.CancelledError):
-            await waiting
-        while len(asyncio.all_tasks()) > 1:  # else the test's time runs out
-            await asyncio.sleep(0.001)
-        return dict(poll._POLLS[asyncio.get_running_loop()])
-
-    assert asyncio.run(wait()) == {}
+    waiting = asyncio.create_task(fired(trigger()))
+    await until(lambda: counted.rounds >= 2)
+    waiting.cancel()
+    with suppress(asyncio.CancelledError):
+        await waiting
+    await until(lambda: len(asyncio.all_tasks()) == 1)  # else the test's time runs out
+    assert dict(poll._POLLS[asyncio.get_running_loop()]) == {}
 
 
 # ---- the end of a deferred task instance
@@ -449,13 +417,13 @@ def test_a_trigger_without_a_token_stops_nothing(root: Path, monkeypatch):
     assert kill(trigger(on_kill="suspend"), "failed", monkeypatch) == []
 
 
-def test_a_cleanup_alone_stops_nothing(root: Path):
+async def test_a_cleanup_alone_stops_nothing(root: Path):
     """A triggerer that is stopped or loses the trigger to another one calls only this."""
-    asyncio.run(trigger(token="mine", on_kill="cancel").cleanup())
+    await trigger(token="mine", on_kill="cancel").cleanup()
     assert not (root / "v1" / "requests").exists()
 
 
-def test_a_forged_status_fires_nothing_and_hinders_no_other_workflow(
+async def test_a_forged_status_fires_nothing_and_hinders_no_other_workflow(
     store: WorkflowStore, monkeypatch: pytest.MonkeyPatch
 ):
     """The name of a status document is not signed; what is in it is."""
@@ -463,29 +431,25 @@ def test_a_forged_status_fires_nothing_and_hinders_no_other_workflow(
     monkeypatch.setenv("RAY_WORKFLOW_SIGNING_KEY", "secret")
     write(store, "true", Status.SUCCESSFUL)
 
-    async def wait() -> list[dict]:
-        return await asyncio.gather(
-            fired(trigger("forged", unreachable_timeout_s=0.0)), fired(trigger("true"))
-        )
-
-    forged, true = asyncio.run(wait())
+    forged, true = await asyncio.gather(
+        fired(trigger("forged", unreachable_timeout_s=0.0)), fired(trigger("true"))
+    )
     assert true["status"] == "SUCCESSFUL"
     assert forged["status"] != "SUCCESSFUL"
     assert "not signed" in forged["error"]
 
 
-def test_a_damaged_claim_hinders_no_other_workflow_of_the_poll(store: WorkflowStore, root: Path):
+async def test_a_damaged_claim_hinders_no_other_workflow_of_the_poll(
+    store: WorkflowStore, root: Path
+):
     for workflow_id in ("damaged", "true"):
         write(store, workflow_id, Status.SUCCESSFUL)
     (folder := root / "v1/workflows/damaged").mkdir(parents=True)
     (folder / "00000001.epoch").write_text("{")
 
-    async def wait() -> list[dict]:
-        return await asyncio.gather(
-            fired(trigger("damaged", workflow_task_id="t", unreachable_timeout_s=0.0)),
-            fired(trigger("true")),
-        )
-
-    damaged, true = asyncio.run(wait())
+    damaged, true = await asyncio.gather(
+        fired(trigger("damaged", workflow_task_id="t", unreachable_timeout_s=0.0)),
+        fired(trigger("true")),
+    )
     assert true["status"] == "SUCCESSFUL"
     assert "00000001.epoch" in damaged["error"]

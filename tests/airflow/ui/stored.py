@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from sample_records import lease, status_record
+from sample_records import claim_epoch, lease, status_record
 
 from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.workflow import testing
@@ -224,14 +224,8 @@ class Stored:
         metadata: dict[str, Any] | None = None,
     ) -> StatusRecord:
         metadata = metadata or {}
-        self.store.claim(
-            workflow_id,
-            after=0,
-            manager_id="alive",
-            now=started_at,
-            user_metadata=metadata,
-            graph=graph,
-        )
+        given = {"manager_id": "alive", "now": started_at, "user_metadata": metadata}
+        claim_epoch(self.store, workflow_id, graph, **given)
         times = TaskTimes(
             started_at=started_at, ended_at=started_at + 12.5, attempt=1, node="ray-worker-1"
         )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
+from dag_test import connection
 from fastapi import HTTPException
 from pydantic import ValidationError
 from sample_records import status_record, store_run
@@ -65,8 +65,7 @@ EVERYTHING = Rights()
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WorkflowStore:
-    settings = {"conn_type": "ray_workflow", "extra": {"storage": str(tmp_path / "storage")}}
-    monkeypatch.setenv("AIRFLOW_CONN_LOCAL", json.dumps(settings))
+    monkeypatch.setenv("AIRFLOW_CONN_LOCAL", connection(storage=str(tmp_path / "storage")))
     return WorkflowStore(open_store(str(tmp_path / "storage")))
 
 
@@ -305,8 +304,7 @@ def test_a_begin_of_another_connection_is_refused_to_those_who_may_see_that_and_
     add(store, "w1")
     add(store, "w2")
     after = do(CANCEL, most=1)["next"]
-    settings = {"conn_type": "ray_workflow", "extra": {"storage": str(tmp_path / "other")}}
-    monkeypatch.setenv("AIRFLOW_CONN_OTHER", json.dumps(settings))
+    monkeypatch.setenv("AIRFLOW_CONN_OTHER", connection(storage=str(tmp_path / "other")))
     add(WorkflowStore(open_store(str(tmp_path / "other"))), "w1")
     body = BulkBody(conn_id="other", action=CANCEL, before=100.0, most=1, after=after)
     with pytest.raises(HTTPException, match="another storage") as raised:

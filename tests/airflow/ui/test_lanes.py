@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import pytest
 from fastapi import HTTPException
+from waiting import until
 
 from airflow_provider_rayworkflow.plugin.web import responses
 from airflow_provider_rayworkflow.plugin.web.lanes import Lanes, NoAnswerError, each, in_turn
@@ -33,56 +33,43 @@ def hanging() -> Iterator[threading.Event]:
     event.set()
 
 
-def run(what: Coroutine[Any, Any, Any]) -> Any:
-    return asyncio.run(what)
-
-
-async def until_true(look: Callable[[], bool]) -> None:
-    while not look():
-        await asyncio.sleep(0.001)
-
-
 def soon() -> float:
     return asyncio.get_running_loop().time() + 0.05
 
 
-def test_an_answer_and_an_error_are_the_calls():
+async def test_an_answer_and_an_error_are_the_calls():
     made = Lanes()
 
     def fail() -> None:
         raise ValueError("its own")
 
-    async def ask() -> Any:
-        with pytest.raises(ValueError, match="its own"):
-            await made.run("a", fail, until=FAR)
-        return await made.run("a", lambda: 42, until=made.deadline())
-
-    assert run(ask()) == 42
+    with pytest.raises(ValueError, match="its own"):
+        await made.run("a", fail, until=FAR)
+    assert await made.run("a", lambda: 42, until=made.deadline()) == 42
     assert made._hung("a") == 0
 
 
-def test_a_call_that_raises_a_timeout_error_itself_is_no_missing_answer():
+async def test_a_call_that_raises_a_timeout_error_itself_is_no_missing_answer():
     def fail() -> None:
         raise TimeoutError("its own")
 
     with pytest.raises(TimeoutError, match="its own"):
-        run(Lanes().run("a", fail, until=FAR))
+        await Lanes().run("a", fail, until=FAR)
 
 
-def test_a_call_that_hangs_is_abandoned_and_counted_until_it_ends(hanging: threading.Event):
+async def test_a_call_that_hangs_is_abandoned_and_counted_until_it_ends(hanging: threading.Event):
     made = Lanes()
 
-    async def ask() -> None:
-        with pytest.raises(NoAnswerError):
-            await made.run("a", hanging.wait, until=soon())
-        assert made._hung("a") == 1
-        hanging.set()
-        await until_true(lambda: made._lanes == {})
-
-    run(ask())
+    with pytest.raises(NoAnswerError):
+        await made.run("a", hanging.wait, until=soon())
+    assert made._hung("a") == 1
+    hanging.set()
+    await until(lambda: made._lanes == {})
 
 
-def test_a_storage_that_hangs_has_a_few_threads_and_hinders_no_other(hanging: threading.Event):
+async def test_a_storage_that_hangs_has_a_few_threads_and_hinders_no_other(
+    hanging: threading.Event,
+):
     made = Lanes(threads_each=3)
     begun: list[int] = []
 
@@ -90,25 +77,22 @@ def test_a_storage_that_hangs_has_a_few_threads_and_hinders_no_other(hanging: th
         begun.append(1)
         hanging.wait()
 
-    async def ask() -> None:
-        until = soon()
-        asked = [asyncio.create_task(made.run("a", hang, until=until)) for _ in range(50)]
-        await until_true(lambda: len(begun) == 3)
-        assert await made.run("b", lambda: "b", until=FAR) == "b"
-        answers = await asyncio.gather(*asked, return_exceptions=True)
-        assert {type(answer) for answer in answers} == {NoAnswerError}
-        assert (len(begun), made._hung("a")) == (3, 3)
-        # All its threads hang: the next caller need not wait to hear it.
-        with pytest.raises(NoAnswerError):
-            await made.run("a", lambda: "a", until=FAR)
-        hanging.set()
-        await until_true(lambda: made._lanes == {})
-        assert await made.run("a", lambda: "a", until=FAR) == "a"
-
-    run(ask())
+    deadline = soon()
+    asked = [asyncio.create_task(made.run("a", hang, until=deadline)) for _ in range(50)]
+    await until(lambda: len(begun) == 3)
+    assert await made.run("b", lambda: "b", until=FAR) == "b"
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    assert {type(answer) for answer in answers} == {NoAnswerError}
+    assert (len(begun), made._hung("a")) == (3, 3)
+    # All its threads hang: the next caller need not wait to hear it.
+    with pytest.raises(NoAnswerError):
+        await made.run("a", lambda: "a", until=FAR)
+    hanging.set()
+    await until(lambda: made._lanes == {})
+    assert await made.run("a", lambda: "a", until=FAR) == "a"
 
 
-def test_more_callers_than_threads_take_turns():
+async def test_more_callers_than_threads_take_turns():
     made = Lanes(threads_each=2)
     at_once: list[int] = []
     now: set[int] = set()
@@ -120,45 +104,35 @@ def test_more_callers_than_threads_take_turns():
         now.discard(number)
         return number
 
-    async def ask() -> list[int]:
-        return await asyncio.gather(
-            *(made.run("a", lambda number=number: call(number), until=FAR) for number in range(40))
-        )
-
-    assert run(ask()) == list(range(40))
+    asked = (made.run("a", lambda number=number: call(number), until=FAR) for number in range(40))
+    assert await asyncio.gather(*asked) == list(range(40))
     assert max(at_once) <= 2
 
 
-def test_a_caller_that_goes_away_gives_its_turn_to_the_next(hanging: threading.Event):
+async def test_a_caller_that_goes_away_gives_its_turn_to_the_next(hanging: threading.Event):
     made = Lanes(threads_each=1)
 
-    async def ask() -> None:
-        first = asyncio.create_task(made.run("a", hanging.wait, until=FAR))
-        await asyncio.sleep(0)
-        gone = asyncio.create_task(made.run("a", lambda: "gone", until=FAR))
-        await asyncio.sleep(0)
-        last = asyncio.create_task(made.run("a", lambda: "last", until=FAR))
-        await asyncio.sleep(0)
-        gone.cancel()
-        hanging.set()
-        assert await asyncio.gather(first, last) == [True, "last"]
-
-    run(ask())
+    first = asyncio.create_task(made.run("a", hanging.wait, until=FAR))
+    await asyncio.sleep(0)
+    gone = asyncio.create_task(made.run("a", lambda: "gone", until=FAR))
+    await asyncio.sleep(0)
+    last = asyncio.create_task(made.run("a", lambda: "last", until=FAR))
+    await asyncio.sleep(0)
+    gone.cancel()
+    hanging.set()
+    assert await asyncio.gather(first, last) == [True, "last"]
     assert made._lanes == {}
 
 
-def test_a_lane_refuses_more_calls_than_may_wait(hanging: threading.Event):
+async def test_a_lane_refuses_more_calls_than_may_wait(hanging: threading.Event):
     made = Lanes(threads_each=1, most_waiting=2)
 
-    async def ask() -> None:
-        asked = [asyncio.create_task(made.run("a", hanging.wait, until=FAR)) for _ in range(3)]
-        await asyncio.sleep(0)
-        with pytest.raises(NoAnswerError):
-            await made.run("a", lambda: "a", until=FAR)
-        hanging.set()
-        assert await asyncio.gather(*asked) == [True] * 3
-
-    run(ask())
+    asked = [asyncio.create_task(made.run("a", hanging.wait, until=FAR)) for _ in range(3)]
+    await asyncio.sleep(0)
+    with pytest.raises(NoAnswerError):
+        await made.run("a", lambda: "a", until=FAR)
+    hanging.set()
+    assert await asyncio.gather(*asked) == [True] * 3
 
 
 # ---- several reads of one call
@@ -169,18 +143,15 @@ def test_each_gives_the_results_in_order():
     assert each(lambda number: number, [], at_once=8) == []
 
 
-def test_an_answer_that_comes_at_the_deadline_counts(monkeypatch: pytest.MonkeyPatch):
+async def test_an_answer_that_comes_at_the_deadline_counts(monkeypatch: pytest.MonkeyPatch):
     start = threading.Thread.start
 
     def start_and_end(thread: threading.Thread) -> None:
         start(thread)
         thread.join()
 
-    async def ask() -> Any:
-        monkeypatch.setattr(threading.Thread, "start", start_and_end)
-        return await Lanes().run("a", lambda: 42, until=asyncio.get_running_loop().time())
-
-    assert run(ask()) == 42
+    monkeypatch.setattr(threading.Thread, "start", start_and_end)
+    assert await Lanes().run("a", lambda: 42, until=asyncio.get_running_loop().time()) == 42
 
 
 def test_each_raises_what_a_call_raises():
@@ -188,7 +159,7 @@ def test_each_raises_what_a_call_raises():
         each(lambda number: 1 / number, [1, 0, 2], at_once=2)
 
 
-def test_what_was_abandoned_reads_nothing_more(hanging: threading.Event):
+async def test_what_was_abandoned_reads_nothing_more(hanging: threading.Event):
     made = Lanes()
     read: list[int] = []
 
@@ -205,18 +176,15 @@ def test_what_was_abandoned_reads_nothing_more(hanging: threading.Event):
             ended.set()
             raise
 
-    async def ask() -> None:
-        with pytest.raises(NoAnswerError):
-            await made.run("a", page, until=soon())
-        hanging.set()
-        await until_true(ended.is_set)
-        await until_true(lambda: made._lanes == {})
-
-    run(ask())
+    with pytest.raises(NoAnswerError):
+        await made.run("a", page, until=soon())
+    hanging.set()
+    await until(ended.is_set)
+    await until(lambda: made._lanes == {})
     assert len(read) <= 2
 
 
-def test_an_action_may_take_longer_than_a_page(hanging: threading.Event):
+async def test_an_action_may_take_longer_than_a_page(hanging: threading.Event):
     """A cluster may have to be asked, and code to be sent there."""
     where = {"lanes": Lanes(deadline_s=0.05), "find_lane": lambda conn_id: conn_id}
 
@@ -227,38 +195,32 @@ def test_an_action_may_take_longer_than_a_page(hanging: threading.Event):
         hanging.wait()
         return f"done with {body.conn_id}"
 
-    async def ask() -> Any:
-        asked = asyncio.ensure_future(responses.on_storage(action, **where)(body=Asked("ray")))
-        with pytest.raises(HTTPException) as raised:
-            await responses.on_storage(page, **where)(conn_id="ray")
-        assert raised.value.status_code == 503
-        hanging.set()
-        return await asked
-
-    assert run(ask()) == "done with ray"
+    asked = asyncio.ensure_future(responses.on_storage(action, **where)(body=Asked("ray")))
+    with pytest.raises(HTTPException) as raised:
+        await responses.on_storage(page, **where)(conn_id="ray")
+    assert raised.value.status_code == 503
+    hanging.set()
+    assert await asked == "done with ray"
 
 
-def test_a_system_without_threads_leaves_the_lane_free(monkeypatch):
+async def test_a_system_without_threads_leaves_the_lane_free(monkeypatch):
     made = Lanes(threads_each=1)
 
     def refuse(self: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    async def ask() -> Any:
-        with monkeypatch.context() as patched:
-            patched.setattr(threading.Thread, "start", refuse)
-            for _ in range(3):
-                with pytest.raises(NoAnswerError):
-                    await made.run("a", lambda: 1, until=FAR)
-        return await made.run("a", lambda: 42, until=FAR)
-
-    assert run(ask()) == 42
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        for _ in range(3):
+            with pytest.raises(NoAnswerError):
+                await made.run("a", lambda: 1, until=FAR)
+    assert await made.run("a", lambda: 42, until=FAR) == 42
 
 
 # ---- what takes much memory
 
 
-def test_large_pages_of_a_storage_are_read_one_after_the_other():
+async def test_large_pages_of_a_storage_are_read_one_after_the_other():
     made = Lanes()
     now: set[int] = set()
     at_once: list[int] = []
@@ -270,15 +232,13 @@ def test_large_pages_of_a_storage_are_read_one_after_the_other():
         now.discard(number)
         return number
 
-    async def ask() -> list[int]:
-        calls = (lambda number=number: in_turn(lambda: read(number)) for number in range(20))
-        return await asyncio.gather(*(made.run("a", call, until=FAR) for call in calls))
-
-    assert run(ask()) == list(range(20))
+    calls = (lambda number=number: in_turn(lambda: read(number)) for number in range(20))
+    asked = (made.run("a", call, until=FAR) for call in calls)
+    assert await asyncio.gather(*asked) == list(range(20))
     assert set(at_once) == {1}
 
 
-def test_a_large_page_that_hangs_holds_up_small_pages_and_other_storages_not(
+async def test_a_large_page_that_hangs_holds_up_small_pages_and_other_storages_not(
     hanging: threading.Event,
 ):
     made = Lanes()
@@ -288,21 +248,20 @@ def test_a_large_page_that_hangs_holds_up_small_pages_and_other_storages_not(
         begun.set()
         hanging.wait()
 
-    async def ask() -> None:
-        first = asyncio.create_task(made.run("a", lambda: in_turn(hang), until=FAR))
-        await until_true(begun.is_set)
-        assert await made.run("a", lambda: "small", until=FAR) == "small"
-        assert await made.run("b", lambda: in_turn(lambda: "large"), until=FAR) == "large"
-        with pytest.raises(NoAnswerError):
-            await made.run("a", lambda: in_turn(lambda: "large"), until=soon())
-        hanging.set()
-        await first
-        assert await made.run("a", lambda: in_turn(lambda: "large"), until=FAR) == "large"
-
-    run(ask())
+    first = asyncio.create_task(made.run("a", lambda: in_turn(hang), until=FAR))
+    await until(begun.is_set)
+    assert await made.run("a", lambda: "small", until=FAR) == "small"
+    assert await made.run("b", lambda: in_turn(lambda: "large"), until=FAR) == "large"
+    with pytest.raises(NoAnswerError):
+        await made.run("a", lambda: in_turn(lambda: "large"), until=soon())
+    hanging.set()
+    await first
+    assert await made.run("a", lambda: in_turn(lambda: "large"), until=FAR) == "large"
 
 
-def test_a_large_page_that_was_abandoned_before_its_turn_is_not_read(hanging: threading.Event):
+async def test_a_large_page_that_was_abandoned_before_its_turn_is_not_read(
+    hanging: threading.Event,
+):
     made = Lanes()
     begun = threading.Event()
     read: list[str] = []
@@ -311,22 +270,19 @@ def test_a_large_page_that_was_abandoned_before_its_turn_is_not_read(hanging: th
         begun.set()
         hanging.wait()
 
-    async def ask() -> None:
-        first = asyncio.create_task(made.run("a", lambda: in_turn(hang), until=FAR))
-        await until_true(begun.is_set)
-        with pytest.raises(NoAnswerError):
-            await made.run("a", lambda: in_turn(lambda: read.append("late")), until=soon())
-        hanging.set()
-        await first
-        await made.run("a", lambda: in_turn(lambda: read.append("next")), until=FAR)
-
-    run(ask())
+    first = asyncio.create_task(made.run("a", lambda: in_turn(hang), until=FAR))
+    await until(begun.is_set)
+    with pytest.raises(NoAnswerError):
+        await made.run("a", lambda: in_turn(lambda: read.append("late")), until=soon())
+    hanging.set()
+    await first
+    await made.run("a", lambda: in_turn(lambda: read.append("next")), until=FAR)
     assert read == ["next"]
 
 
-def test_an_error_of_a_large_page_is_its_callers():
+async def test_an_error_of_a_large_page_is_its_callers():
     def fail() -> None:
         raise TimeoutError("its own")
 
     with pytest.raises(TimeoutError, match="its own"):
-        run(Lanes().run("a", lambda: in_turn(fail), until=FAR))
+        await Lanes().run("a", lambda: in_turn(fail), until=FAR)

@@ -19,7 +19,7 @@ import psutil
 import pytest
 from conftest import INTERNAL, Silent
 from live_airflow import LiveAirflow
-from sample_records import status_record
+from sample_records import claim_epoch, status_record
 
 from airflow_provider_rayworkflow.workflow.format.documents import dump_document, dump_line
 from airflow_provider_rayworkflow.workflow.model.graph import Graph, Task
@@ -30,7 +30,7 @@ from airflow_provider_rayworkflow.workflow.model.records import (
 )
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, keys, open_store
-from airflow_provider_rayworkflow.workflow.storage.statuses import status_key
+from airflow_provider_rayworkflow.workflow.storage.status_documents import status_key
 
 pytestmark = [pytest.mark.airflow, pytest.mark.live, pytest.mark.slow]
 
@@ -107,14 +107,7 @@ def record_of(workflow_id: str, **changes: Any) -> StatusRecord:
 def add(store: WorkflowStore, workflow_id: str, **changes: Any) -> None:
     """A workflow of one task that has ended."""
     graph = Graph(tasks=[Task(name="t", function=0, arguments=0)], blobs=[b"no pickle"])
-    store.claim(
-        workflow_id,
-        after=0,
-        manager_id="m",
-        now=1.0,
-        user_metadata={"airflow": ORIGIN},
-        graph=graph,
-    )
+    claim_epoch(store, workflow_id, graph, user_metadata={"airflow": ORIGIN})
     store.write_status(record_of(workflow_id, **changes))
 
 

@@ -7,7 +7,8 @@ import os
 import sys
 
 import pytest
-from local_rays import Machine, is_gone, wait_for
+from local_rays import Machine, is_gone
+from waiting import wait_until
 
 from airflow_provider_rayworkflow.workflow.cli import main
 from airflow_provider_rayworkflow.workflow.local_ray.environment import FOLDER_VARIABLE
@@ -58,7 +59,7 @@ def test_stop_ends_that_of_this_environment_and_all_those_of_the_user(
         assert out == "0 local Rays are ended. 1 of other environments go on.\n"
         assert main(["local", "stop", "--all"]) == 0
     assert capsys.readouterr().out == "1 local Rays are ended.\n"
-    wait_for(lambda: is_gone(pid))
+    wait_until(lambda: is_gone(pid))
     assert machine.said("stopped") == ["cleanly"]
 
 

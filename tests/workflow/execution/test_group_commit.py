@@ -50,29 +50,23 @@ class Run:
         self._threads.shutdown()
 
 
-def test_what_keeps_no_record_comes_after_what_is_written_and_not_told_yet():
-    async def main() -> list[str]:
-        run = Run()
-        run.commit("a")
-        run.commits.write_waiting()
-        step = await run.next_step()  # a is durable
-        run.commit("b", is_kept=False)
-        assert (run.told, run.commits.is_busy) == ([], True)
-        step()
-        run.commits.write_waiting()
-        (await run.next_step())()
-        assert not run.commits.is_busy
-        run.close()
-        return run.told
-
-    assert asyncio.run(main()) == ["a is written", "after a", "after b"]
+async def test_what_keeps_no_record_comes_after_what_is_written_and_not_told_yet():
+    run = Run()
+    run.commit("a")
+    run.commits.write_waiting()
+    step = await run.next_step()  # a is durable
+    run.commit("b", is_kept=False)
+    assert (run.told, run.commits.is_busy) == ([], True)
+    step()
+    run.commits.write_waiting()
+    (await run.next_step())()
+    assert not run.commits.is_busy
+    run.close()
+    assert run.told == ["a is written", "after a", "after b"]
 
 
-def test_what_keeps_no_record_is_told_at_once_where_no_record_waits():
-    async def main() -> list[str]:
-        run = Run()
-        run.commit("a", is_kept=False)
-        run.close()
-        return run.told
-
-    assert asyncio.run(main()) == ["after a"]
+async def test_what_keeps_no_record_is_told_at_once_where_no_record_waits():
+    run = Run()
+    run.commit("a", is_kept=False)
+    run.close()
+    assert run.told == ["after a"]

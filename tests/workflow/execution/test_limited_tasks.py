@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
@@ -39,6 +39,8 @@ from airflow_provider_rayworkflow.workflow.storage.workflow_store import Workflo
 ONE = TaskLimit(name="one", max_concurrency=1)
 RATED = TaskLimit(name="rated", rate="2/10s")
 RETRIED = RetryOptions(attempts=3, wait_initial_s=0)
+
+loop_factory = VirtualTimeLoop
 
 
 def graph(*names: str, limit: TaskLimit = ONE, **options: Any) -> Graph:
@@ -94,11 +96,6 @@ class Run:
     ending: asyncio.Future[Outcome]
 
 
-def in_loop(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    with asyncio.Runner(loop_factory=VirtualTimeLoop) as loop:
-        loop.run(test())
-
-
 def raised(errand: Errand) -> Raised:
     failed = failure(errand.run, system=False)
     return Raised(failure=failed, exception=b"!", retryable=True, times=TIMES)
@@ -140,20 +137,17 @@ ENDS: dict[str, End] = {
 
 
 @pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
-def test_an_attempt_gives_its_place_back_once_however_it_ends(end: End):
-    async def test() -> None:
-        world = World()
-        first = world.begin("a", graph("a"))
-        assert await world.under_way() == ["a"]
-        world.begin("b", graph("b"))
-        world.begin("c", graph("c"))
-        assert await world.under_way() == ["a"]
-        await end(world, first)
-        assert await world.under_way() == ["b"]
-        await world.runner.end("b")
-        assert await world.under_way() == ["c"]
-
-    in_loop(test)
+async def test_an_attempt_gives_its_place_back_once_however_it_ends(end: End):
+    world = World()
+    first = world.begin("a", graph("a"))
+    assert await world.under_way() == ["a"]
+    world.begin("b", graph("b"))
+    world.begin("c", graph("c"))
+    assert await world.under_way() == ["a"]
+    await end(world, first)
+    assert await world.under_way() == ["b"]
+    await world.runner.end("b")
+    assert await world.under_way() == ["c"]
 
 
 STOPS: dict[str, End] = {
@@ -163,58 +157,49 @@ STOPS: dict[str, End] = {
 
 
 @pytest.mark.parametrize("end", STOPS.values(), ids=STOPS)
-def test_a_run_that_is_stopped_waits_no_more(end: End):
-    async def test() -> None:
-        world = World()
-        world.begin("a", graph("a"))
-        assert await world.under_way() == ["a"]
-        second = world.begin("b", graph("b1", "b2"))
-        assert await world.under_way() == ["a"]
-        world.begin("c", graph("c"))
-        await end(world, second)
-        await world.runner.end("a")
-        assert await world.under_way() == ["c"]
-        assert world.runner.started.keys() == {"a", "c"}
-
-    in_loop(test)
+async def test_a_run_that_is_stopped_waits_no_more(end: End):
+    world = World()
+    world.begin("a", graph("a"))
+    assert await world.under_way() == ["a"]
+    second = world.begin("b", graph("b1", "b2"))
+    assert await world.under_way() == ["a"]
+    world.begin("c", graph("c"))
+    await end(world, second)
+    await world.runner.end("a")
+    assert await world.under_way() == ["c"]
+    assert world.runner.started.keys() == {"a", "c"}
 
 
 @pytest.mark.parametrize("is_first", [True, False], ids=["before", "after"])
-def test_a_task_that_is_admitted_as_its_run_ends_gives_its_place_back(is_first: bool):
-    async def test() -> None:
-        world = World()
-        world.begin("a", graph("a"))
-        assert await world.under_way() == ["a"]
-        second = world.begin("b", graph("b"))
-        world.begin("c", graph("c"))
-        assert await world.under_way() == ["a"]
-        for stops in (is_first, not is_first):  # its run is told of both in one turn
-            if stops:
-                second.executor.stop(Stop.CANCEL)
-            else:
-                await world.runner.end("a")
-        assert await world.under_way() == ["c"]
-        assert (await second.ending).stopped is Stop.CANCEL
-
-    in_loop(test)
+async def test_a_task_that_is_admitted_as_its_run_ends_gives_its_place_back(is_first: bool):
+    world = World()
+    world.begin("a", graph("a"))
+    assert await world.under_way() == ["a"]
+    second = world.begin("b", graph("b"))
+    world.begin("c", graph("c"))
+    assert await world.under_way() == ["a"]
+    for stops in (is_first, not is_first):  # its run is told of both in one turn
+        if stops:
+            second.executor.stop(Stop.CANCEL)
+        else:
+            await world.runner.end("a")
+    assert await world.under_way() == ["c"]
+    assert (await second.ending).stopped is Stop.CANCEL
 
 
-def test_the_first_task_that_waits_is_told_with_its_limit():
-    async def test() -> None:
-        world = World()
-        run = world.begin("a", graph("a1", "a2", "a3"))
-        assert await world.under_way() == ["a1"]
-        assert world.remarks == [
-            "The task waits for the limit one (1 at once). Others that wait for it are not logged"
-        ]
-        assert run.executor.attempts.progress(1.0).limited == {"one": 2}
-        assert run.executor.attempts.progress(1.0).submitted == 1
-        for name in ("a1", "a2", "a3"):
-            await world.runner.end(name)
-        assert await world.under_way() == ["end"]
-        assert run.executor.attempts.progress(1.0).limited == {}
-
-    in_loop(test)
+async def test_the_first_task_that_waits_is_told_with_its_limit():
+    world = World()
+    run = world.begin("a", graph("a1", "a2", "a3"))
+    assert await world.under_way() == ["a1"]
+    assert world.remarks == [
+        "The task waits for the limit one (1 at once). Others that wait for it are not logged"
+    ]
+    assert run.executor.attempts.progress(1.0).limited == {"one": 2}
+    assert run.executor.attempts.progress(1.0).submitted == 1
+    for name in ("a1", "a2", "a3"):
+        await world.runner.end(name)
+    assert await world.under_way() == ["end"]
+    assert run.executor.attempts.progress(1.0).limited == {}
 
 
 class TimingRunner(HandRunner):
@@ -235,86 +220,68 @@ class TimingRunner(HandRunner):
         loop.call_soon(errand.on_done, self._ends(errand))
 
 
-def test_a_rate_is_kept_over_the_runs_of_a_manager():
+async def test_a_rate_is_kept_over_the_runs_of_a_manager():
     runner = TimingRunner()
 
-    async def test() -> None:
-        world = World(runner=runner)
-        names = [f"t{number}" for number in range(3)]
-        runs = [world.begin(name, graph(*names, limit=RATED)) for name in ("a", "b")]
-        for run in runs:
-            assert (await run.ending).result is not None
-
-    in_loop(test)
+    world = World(runner=runner)
+    names = [f"t{number}" for number in range(3)]
+    runs = [world.begin(name, graph(*names, limit=RATED)) for name in ("a", "b")]
+    for run in runs:
+        assert (await run.ending).result is not None
     assert runner.times == [0.0, 0.0, 10.0, 10.0, 20.0, 20.0]
 
 
-def test_each_attempt_counts_for_a_rate():
+async def test_each_attempt_counts_for_a_rate():
     runner = TimingRunner(lambda errand: raised(errand) if errand.run.attempt < 3 else RETURNED)
 
-    async def test() -> None:
-        run = World(runner=runner).begin("a", graph("a", limit=RATED, retry=RETRIED))
-        assert (await run.ending).result is not None
-
-    in_loop(test)
+    run = World(runner=runner).begin("a", graph("a", limit=RATED, retry=RETRIED))
+    assert (await run.ending).result is not None
     assert runner.times == [0.0, 0.0, 10.0]
 
 
-def test_an_attempt_that_has_not_begun_counts_for_no_rate():
+async def test_an_attempt_that_has_not_begun_counts_for_no_rate():
     left = [NotBegun(), InputsLost(positions=(), reason="gone"), NotBegun()]
     runner = TimingRunner(lambda errand: left.pop() if left else RETURNED)
 
-    async def test() -> None:
-        run = World(runner=runner).begin("a", graph("a", limit=RATED))
-        assert (await run.ending).result is not None
-
-    in_loop(test)
+    run = World(runner=runner).begin("a", graph("a", limit=RATED))
+    assert (await run.ending).result is not None
     assert runner.times == [0.0] * 4
 
 
-def test_what_a_worker_says_of_a_begin_counts_for_a_rate():
-    async def test() -> None:
-        world = World()
-        run = world.begin("a", graph("a1", "a2", "a3", limit=RATED))
-        assert await world.under_way() == ["a1", "a2"]
-        await asyncio.sleep(100)
-        assert await world.under_way() == ["a1", "a2"]  # they may begin just now
-        assert world.runner.errands["a1"].run.tells_begin
-        begun = RunningTask(task_id="a1", attempt=1, started_at=1.0)
-        run.executor.attempts.has_begun(begun)
-        await asyncio.sleep(9)
-        assert await world.under_way() == ["a1", "a2"]
-        await asyncio.sleep(2)
-        assert await world.under_way() == ["a1", "a2", "a3"]
-
-    in_loop(test)
+async def test_what_a_worker_says_of_a_begin_counts_for_a_rate():
+    world = World()
+    run = world.begin("a", graph("a1", "a2", "a3", limit=RATED))
+    assert await world.under_way() == ["a1", "a2"]
+    await asyncio.sleep(100)
+    assert await world.under_way() == ["a1", "a2"]  # they may begin just now
+    assert world.runner.errands["a1"].run.tells_begin
+    begun = RunningTask(task_id="a1", attempt=1, started_at=1.0)
+    run.executor.attempts.has_begun(begun)
+    await asyncio.sleep(9)
+    assert await world.under_way() == ["a1", "a2"]
+    await asyncio.sleep(2)
+    assert await world.under_way() == ["a1", "a2", "a3"]
 
 
-def test_a_restarted_manager_begins_as_if_its_rates_were_used_up():
+async def test_a_restarted_manager_begins_as_if_its_rates_were_used_up():
     runner = TimingRunner()
 
-    async def test() -> None:
-        world = World(runner=runner)
-        world.keeper.begin_full()
-        run = world.begin("a", graph("a", limit=RATED))
-        assert (await run.ending).result is not None
-
-    in_loop(test)
+    world = World(runner=runner)
+    world.keeper.begin_full()
+    run = world.begin("a", graph("a", limit=RATED))
+    assert (await run.ending).result is not None
     assert runner.times == [10.0]
 
 
-def test_other_numbers_of_a_later_run_are_said_once(caplog: pytest.LogCaptureFixture):
-    async def test() -> None:
-        world = World()
-        world.begin("a", graph("a1", "a2", "a3"))
-        assert await world.under_way() == ["a1"]
-        more = replace(ONE, max_concurrency=2)
-        world.begin("b", graph("b1", "b2", limit=more))
-        assert await world.under_way() == ["a1", "a2"]
-        for name in ("a1", "a2", "a3"):
-            await world.runner.end(name)
-
-    in_loop(test)
+async def test_other_numbers_of_a_later_run_are_said_once(caplog: pytest.LogCaptureFixture):
+    world = World()
+    world.begin("a", graph("a1", "a2", "a3"))
+    assert await world.under_way() == ["a1"]
+    more = replace(ONE, max_concurrency=2)
+    world.begin("b", graph("b1", "b2", limit=more))
+    assert await world.under_way() == ["a1", "a2"]
+    for name in ("a1", "a2", "a3"):
+        await world.runner.end(name)
     warnings = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
     assert [text.partition("; ")[0] for text in warnings] == [
         "The limit one (2 at once) counts from now on"

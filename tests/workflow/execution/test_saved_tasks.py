@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -44,13 +43,13 @@ def saved_keys(store: MemoryStore) -> list[str]:
     return [entry.key for entry in store.list(saved_folder("w"))]
 
 
-def test_a_run_that_has_ended_late_leaves_what_later_runs_save(threads: ThreadPoolExecutor):
+async def test_a_run_that_has_ended_late_leaves_what_later_runs_save(threads: ThreadPoolExecutor):
     store = MemoryStore()
     tasks = SavedTasks("w", 1, store, threads)
     put_state(store, "a", 1)
     tasks.found(WorkflowStore(store).list_files("w"), [])
     later = put_state(store, "a", 2)
-    asyncio.run(tasks.close(is_successful=True))
+    await tasks.close(is_successful=True)
     assert saved_keys(store) == [later]
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any
 
 from airflow_provider_rayworkflow.workflow.execution.stop_notices import StopNotices
 from airflow_provider_rayworkflow.workflow.model.graph import Shape
@@ -35,91 +33,66 @@ def errand(task_id: str, stop_grace_s: float | None = None) -> Errand:
     return Errand(run)
 
 
-def run(test: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(test)
+async def test_an_attempt_that_does_not_listen_is_stopped_at_once():
+    runner = NotingRunner()
+    StopNotices(runner).stop(errand("a", LONG_S))
+    assert runner.stopped == ["a"]
 
 
-def test_an_attempt_that_does_not_listen_is_stopped_at_once():
-    async def test() -> None:
-        runner = NotingRunner()
-        StopNotices(runner).stop(errand("a", LONG_S))
-        assert runner.stopped == ["a"]
-
-    run(test())
-
-
-def test_an_attempt_that_listens_is_told_and_stopped_when_its_grace_is_over():
-    async def test() -> None:
-        runner = NotingRunner()
-        notices, one = StopNotices(runner), errand("a", 0.01)
-        told = notices.listen(one)
-        notices.stop(one)
-        await told
-        assert runner.stopped == []
-        await runner.has_stopped.wait()
-        assert runner.stopped == ["a"]
-
-    run(test())
+async def test_an_attempt_that_listens_is_told_and_stopped_when_its_grace_is_over():
+    runner = NotingRunner()
+    notices, one = StopNotices(runner), errand("a", 0.01)
+    told = notices.listen(one)
+    notices.stop(one)
+    await told
+    assert runner.stopped == []
+    await runner.has_stopped.wait()
+    assert runner.stopped == ["a"]
 
 
-def test_the_grace_is_half_a_second_if_the_task_does_not_say():
-    async def test() -> None:
-        runner = NotingRunner()
-        notices, one = StopNotices(runner), errand("a")
-        notices.listen(one)
-        begun = asyncio.get_running_loop().time()
-        notices.stop(one)
-        await runner.has_stopped.wait()
-        assert asyncio.get_running_loop().time() - begun >= 0.5
-
-    run(test())
+async def test_the_grace_is_half_a_second_if_the_task_does_not_say():
+    runner = NotingRunner()
+    notices, one = StopNotices(runner), errand("a")
+    notices.listen(one)
+    begun = asyncio.get_running_loop().time()
+    notices.stop(one)
+    await runner.has_stopped.wait()
+    assert asyncio.get_running_loop().time() - begun >= 0.5
 
 
-def test_a_stop_at_once_waits_for_no_grace_and_a_second_stop_adds_none():
-    async def test() -> None:
-        runner = NotingRunner()
-        notices, one = StopNotices(runner), errand("a", LONG_S)
-        notices.listen(one)
-        notices.stop(one)
-        notices.stop(one)
-        assert runner.stopped == []
-        notices.stop(one, at_once=True)
-        assert runner.stopped == ["a"]
-
-    run(test())
+async def test_a_stop_at_once_waits_for_no_grace_and_a_second_stop_adds_none():
+    runner = NotingRunner()
+    notices, one = StopNotices(runner), errand("a", LONG_S)
+    notices.listen(one)
+    notices.stop(one)
+    notices.stop(one)
+    assert runner.stopped == []
+    notices.stop(one, at_once=True)
+    assert runner.stopped == ["a"]
 
 
-def test_an_attempt_that_ends_in_its_grace_is_not_stopped():
-    async def test() -> None:
-        runner = NotingRunner()
-        notices, one, other = StopNotices(runner), errand("a", 0.0), errand("b", 0.0)
-        for each in (one, other):
-            notices.listen(each)
-            notices.stop(each)
-        notices.ended(one)
-        await runner.has_stopped.wait()
-        assert runner.stopped == ["b"]
-
-    run(test())
+async def test_an_attempt_that_ends_in_its_grace_is_not_stopped():
+    runner = NotingRunner()
+    notices, one, other = StopNotices(runner), errand("a", 0.0), errand("b", 0.0)
+    for each in (one, other):
+        notices.listen(each)
+        notices.stop(each)
+    notices.ended(one)
+    await runner.has_stopped.wait()
+    assert runner.stopped == ["b"]
 
 
-def test_a_worker_that_listens_is_told_when_its_attempt_has_ended():
-    async def test() -> None:
-        notices, one = StopNotices(NotingRunner()), errand("a")
-        told = notices.listen(one)
-        notices.ended(one)
-        await told
-
-    run(test())
+async def test_a_worker_that_listens_is_told_when_its_attempt_has_ended():
+    notices, one = StopNotices(NotingRunner()), errand("a")
+    told = notices.listen(one)
+    notices.ended(one)
+    await told
 
 
-def test_a_worker_that_begins_to_listen_after_its_attempt_was_stopped_is_told():
-    async def test() -> None:
-        notices, one = StopNotices(NotingRunner()), errand("a", LONG_S)
-        notices.stop(one)
-        told = notices.listen(one)  # it began just then, and nothing can kill a thread
-        assert not told.done()
-        notices.ended(one)
-        await told
-
-    run(test())
+async def test_a_worker_that_begins_to_listen_after_its_attempt_was_stopped_is_told():
+    notices, one = StopNotices(NotingRunner()), errand("a", LONG_S)
+    notices.stop(one)
+    told = notices.listen(one)  # it began just then, and nothing can kill a thread
+    assert not told.done()
+    notices.ended(one)
+    await told

@@ -15,7 +15,6 @@ import ray
 from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.exceptions import RayWorkflowInputError
 from airflow_provider_rayworkflow.tries.definition import WorkflowDefinition
-from airflow_provider_rayworkflow.workflow import testing
 from airflow_provider_rayworkflow.workflow.exceptions import WorkflowExecutionError
 from airflow_provider_rayworkflow.workflow.runtime.graphs.encoding import encode_graph
 
@@ -55,12 +54,6 @@ class Halves(NamedTuple):
 @workflow.task
 def table(rows: list[int]) -> Table:
     return Table(rows=rows, name="numbers")
-
-
-@pytest.fixture
-def workflows():
-    with testing.in_process() as found:
-        yield found
 
 
 def test_calls_of_tasks_are_a_graph(workflows):
@@ -418,10 +411,21 @@ def test_a_node_that_the_body_of_a_function_uses_is_refused_with_the_remedy(work
         workflows.run(uses())
 
 
+@dataclass(frozen=True)
+class Box:
+    content: Any
+
+
 @pytest.mark.parametrize("kind", [set, frozenset])
 def test_a_set_of_nodes_is_refused(workflows, kind):
     one = taken_in(1)
-    for value in (kind([one]), [kind([(0, one["rows"])])], {"a": kind([frozenset([one])])}):
+    sets = (
+        kind([one]),
+        [kind([(0, one["rows"])])],
+        {"a": kind([frozenset([one])])},
+        kind([Box(one)]),
+    )
+    for value in sets:
         with pytest.raises(TypeError, match=r"takes a set with a node in it.*Give a list"):
             workflows.run(taken_in(value))
     assert workflows.run(taken_in(kind([1]))) == kind([1])

@@ -15,6 +15,7 @@ import pytest
 import ray
 from effects import calls
 from noting_store import NotingStore
+from waiting import wait_until
 
 from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.workflow import testing
@@ -473,7 +474,7 @@ def test_tasks_of_a_stored_continuation_are_kept_by_their_version_only(
         workflows.run(branch(1), workflow_id="first")
     effects.broken.clear()
     assert workflows.run(branch(1), workflow_id="first") == 1
-    effects.wait_until(lambda: len(entries(workflows.store)) >= kept)
+    wait_until(lambda: len(entries(workflows.store)) >= kept)
     assert len(entries(workflows.store)) == kept
     assert workflows.run(branch(1), workflow_id="second") == 1
     assert len(calls) == 3 - kept
@@ -593,7 +594,7 @@ def flipped(data: bytes) -> bytes:
 def test_a_damaged_entry_is_never_taken(workflows: InProcessWorkflows, ending: str, damage):
     store = workflows.store
     workflows.run(large("a"), workflow_id="first")
-    effects.wait_until(lambda: len(entries(store)) == 1)
+    wait_until(lambda: len(entries(store)) == 1)
     [key] = [one.key for one in store.list(CACHE) if one.key.endswith(ending)]
     if damage is None:
         store.delete([key])
@@ -610,7 +611,7 @@ def test_an_entry_of_another_key_is_never_taken(workflows: InProcessWorkflows):
     store = workflows.store
     workflows.run(double(1), workflow_id="first")
     workflows.run(double(2), workflow_id="second")
-    effects.wait_until(lambda: len(entries(store)) == 2)
+    wait_until(lambda: len(entries(store)) == 2)
     one, other = entries(store)
     content = store.get(one), store.get(other)
     store.put(one, content[1])
@@ -622,7 +623,7 @@ def test_an_entry_of_another_key_is_never_taken(workflows: InProcessWorkflows):
 def test_foreign_files_in_the_cache_change_nothing(workflows: InProcessWorkflows):
     store = workflows.store
     workflows.run(double(1), workflow_id="first")
-    effects.wait_until(lambda: len(entries(store)) == 1)
+    wait_until(lambda: len(entries(store)) == 1)
     folder = entries(store)[0].rpartition("/")[0]
     for name in ("x.entry", "1-2-.entry", "a-b-c.entry", "readme.txt", "9.claims"):
         store.put(f"{folder}/{name}", b"foreign")
@@ -730,7 +731,7 @@ def are_running(workflows: InProcessWorkflows, names: list[str]) -> bool:
 def test_of_ten_workflows_at_the_same_time_one_computes(workflows: InProcessWorkflows):
     names = [f"w{number}" for number in range(10)]
     refs = [workflows.run_async(slow(1), workflow_id=name) for name in names]
-    effects.wait_until(lambda: are_running(workflows, names) and len(calls) > 0)
+    wait_until(lambda: are_running(workflows, names) and len(calls) > 0)
     effects.gate.set()
     assert ray.get(refs) == [1] * 10
     assert calls == ["slow"]
@@ -745,7 +746,7 @@ def test_of_tasks_of_one_graph_one_computes(workflows: InProcessWorkflows):
 def test_if_the_first_fails_another_one_computes(workflows: InProcessWorkflows):
     effects.broken.add("first")
     refs = {name: workflows.run_async(slow(1), workflow_id=name) for name in ("a", "b", "c")}
-    effects.wait_until(lambda: are_running(workflows, list(refs)) and len(calls) > 0)
+    wait_until(lambda: are_running(workflows, list(refs)) and len(calls) > 0)
     effects.gate.set()
     outcomes = Counter(_outcome_of(ref) for ref in refs.values())
     assert outcomes == {"1": 2, "WorkflowExecutionError": 1}
@@ -755,23 +756,21 @@ def test_if_the_first_fails_another_one_computes(workflows: InProcessWorkflows):
 @pytest.mark.parametrize("stop", ["cancel", "suspend"])
 def test_if_the_first_is_stopped_another_one_computes(workflows: InProcessWorkflows, stop: str):
     workflows.run_async(slow(1), workflow_id="first")
-    effects.wait_until(lambda: len(calls) == 1)
+    wait_until(lambda: len(calls) == 1)
     second = workflows.run_async(slow(1), workflow_id="second")
-    effects.wait_until(lambda: are_running(workflows, ["first", "second"]))
+    wait_until(lambda: are_running(workflows, ["first", "second"]))
     getattr(workflows, stop)("first")
-    effects.wait_until(lambda: len(calls) == 2)
+    wait_until(lambda: len(calls) == 2)
     effects.gate.set()
     assert ray.get(second) == 1
 
 
 def test_one_that_waits_may_be_stopped(workflows: InProcessWorkflows):
     first = workflows.run_async(slow(1), workflow_id="first")
-    effects.wait_until(lambda: len(calls) == 1)
+    wait_until(lambda: len(calls) == 1)
     workflows.run_async(slow(1), workflow_id="second")
-    effects.wait_until(lambda: are_running(workflows, ["first", "second"]))
-    effects.wait_until(
-        lambda: "task slow of workflow first computes" in log_of(workflows, "second")
-    )
+    wait_until(lambda: are_running(workflows, ["first", "second"]))
+    wait_until(lambda: "task slow of workflow first computes" in log_of(workflows, "second"))
     workflows.cancel("second")
     effects.gate.set()
     assert ray.get(first) == 1
@@ -781,9 +780,7 @@ def test_one_that_waits_may_be_stopped(workflows: InProcessWorkflows):
 
 def test_no_claim_is_left(workflows: InProcessWorkflows):
     workflows.run(same([double(number) for number in range(5)]))
-    effects.wait_until(
-        lambda: not [one for one in workflows.store.list(CACHE) if "claim" in one.key]
-    )
+    wait_until(lambda: not [one for one in workflows.store.list(CACHE) if "claim" in one.key])
 
 
 def _outcome_of(ref: Any) -> str:

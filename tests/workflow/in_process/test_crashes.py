@@ -92,14 +92,6 @@ def expand(value):
     return workflow.continuation(add.options(**named("tail")).bind(*parts))
 
 
-@ray.remote
-def fail_inside(value):
-    note()
-    return workflow.continuation(
-        length.bind(fail.options(**named("inside", max_retries=0)).bind(value))
-    )
-
-
 def graph():
     """Fan-out, chain, continuation, large value, a task without checkpoint, caught exceptions."""
     root = number.options(**named("root")).bind(1)

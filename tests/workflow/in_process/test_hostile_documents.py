@@ -13,6 +13,7 @@ from zlib import crc32
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sample_records import claim_epoch
 
 from airflow_provider_rayworkflow.workflow.cli import main
 from airflow_provider_rayworkflow.workflow.exceptions import (
@@ -39,9 +40,11 @@ from airflow_provider_rayworkflow.workflow.storage.completions import Completion
 from airflow_provider_rayworkflow.workflow.storage.events import EventStore, StoredEvent
 from airflow_provider_rayworkflow.workflow.storage.leases import Lease, Process
 from airflow_provider_rayworkflow.workflow.storage.mailbox import Mailbox, Owner, StopRequest
-from airflow_provider_rayworkflow.workflow.storage.status_documents import MAX_STATUS_BYTES
+from airflow_provider_rayworkflow.workflow.storage.status_documents import (
+    MAX_STATUS_BYTES,
+    status_key,
+)
 from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader
-from airflow_provider_rayworkflow.workflow.storage.statuses import status_key
 
 Json = dict[str, Any]
 NOW = 1_000.0
@@ -128,10 +131,6 @@ def read_lease(store: WorkflowStore) -> object:
     return store.leases.read("m")
 
 
-def read_watcher(store: WorkflowStore) -> object:
-    return watcher(store).look()
-
-
 def watcher(store: WorkflowStore) -> Completions:
     return Completions(store, "watcher", statuses=["SUCCESSFUL"])
 
@@ -141,7 +140,6 @@ def read_claim(store: WorkflowStore) -> object:
     return describe_graph(store, status())
 
 
-JOURNAL = b"".join(bytes(part) for part in dump_frame(RECORD, [b"[1,2]"]))
 KINDS = {
     "status": Kind(
         "v1/status/w/00000001-0000-RUNNING-m.json", "status", status().to_json(), read_status
@@ -345,11 +343,11 @@ def test_a_status_document_has_a_size_beyond_which_it_is_not_read():
 def two() -> WorkflowStore:
     """Two workflows, an ended and a running one, with all that a storage may have."""
     store = WorkflowStore(MemoryStore())
-    store.claim("good", after=0, manager_id="m", now=1, user_metadata={}, graph=GRAPH)
+    claim_epoch(store, "good", GRAPH)
     store.write_status(
         status(workflow_id="good", status=WorkflowStatus.SUCCESSFUL, number=1, ended_at=3.0)
     )
-    store.claim("runs", after=0, manager_id="m", now=1, user_metadata={}, graph=GRAPH)
+    claim_epoch(store, "runs", GRAPH)
     store.write_status(status(workflow_id="runs"))
     store.leases.write(LEASE)
     Mailbox(store.bytes).request_stop(

@@ -18,6 +18,7 @@ import ray
 from effects import calls
 from noting_store import NotingStore
 from ray.exceptions import GetTimeoutError, RayActorError
+from waiting import wait_until
 
 from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.workflow import testing
@@ -308,17 +309,6 @@ def test_a_task_over_its_time_limit_fails(workflows: InProcessWorkflows):
 # ---- continuations, checkpoints, contexts
 
 
-def test_a_continuation_goes_on_in_the_task_that_returned_it(workflows: InProcessWorkflows):
-    @ray.remote
-    def factorial(number, product=1):
-        if number == 1:
-            return product
-        return workflow.continuation(factorial.bind(number - 1, product * number))
-
-    assert workflows.run(factorial.bind(10), workflow_id="w") == 3_628_800
-    assert workflows.get_output("w") == 3_628_800
-
-
 def test_the_output_of_a_workflow_without_any_checkpoint_can_be_read(
     workflows: InProcessWorkflows,
 ):
@@ -365,23 +355,6 @@ def test_metadata_is_kept(workflows: InProcessWorkflows):
     assert described["user_metadata"] == {"owner": "me"}
     assert before <= described["stats"]["start_time"] <= described["stats"]["end_time"]
     assert workflows.get_metadata("w", "t")["user_metadata"] == {"k": 1}
-
-
-def test_a_sleep_and_an_event_are_waited_for(workflows: InProcessWorkflows):
-    class Ready(workflow.EventListener):
-        async def poll_for_event(self, name):
-            effects.gate.wait()
-            return f"{name} is ready"
-
-        async def event_checkpointed(self, event):
-            effects.calls.append(event)
-
-    graph = add.bind(workflow.wait_for_event(Ready, "data"), "!")
-    running = workflows.run_async(graph)
-    effects.gate.set()
-    assert ray.get(running) == "data is ready!"
-    assert calls == ["data is ready", "add"]
-    assert workflows.run(workflow.sleep(0.01)) is None
 
 
 # ---- stopping
@@ -714,8 +687,8 @@ def test_a_call_with_a_new_id_looks_nothing_up():
         ]
 
     with testing.in_process(store):
-        while WorkflowStore(store).index.load() is None:
-            time.sleep(0.01)  # a manager's first look at a storage makes the index
+        # A manager's first look at a storage makes the index.
+        wait_until(lambda: WorkflowStore(store).index.load())
         made_for_it = run()
         of_the_caller = run(workflow_id="of the caller")
     written = [("put_if_absent", "workflows"), ("put", "status")]  # claimed, running
@@ -805,8 +778,7 @@ def test_a_task_that_outlives_its_manager_starts_no_ray():
     effects.gate.clear()
     with testing.in_process() as workflows:
         workflows.run_async(large.bind(), workflow_id="outlives")
-        while not effects.calls:
-            time.sleep(0.01)
+        wait_until(lambda: effects.calls)
     [thread] = [found for found in threading.enumerate() if "outlives@" in found.name]
     effects.gate.set()
     thread.join()

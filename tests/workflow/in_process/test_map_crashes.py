@@ -7,7 +7,8 @@ from random import Random
 
 import effects
 import pytest
-from effects import calls, wait_until
+from effects import calls
+from waiting import wait_until
 
 from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.workflow import testing

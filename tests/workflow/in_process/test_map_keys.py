@@ -14,17 +14,10 @@ import ray
 from effects import calls
 
 from airflow_provider_rayworkflow import workflow
-from airflow_provider_rayworkflow.workflow import testing
 from airflow_provider_rayworkflow.workflow.exceptions import WorkflowExecutionError
 from airflow_provider_rayworkflow.workflow.testing import InProcessWorkflows
 
 pytestmark = [pytest.mark.usefixtures("fresh"), pytest.mark.timeout(60)]
-
-
-@pytest.fixture
-def workflows():
-    with testing.in_process() as found:
-        yield found
 
 
 @workflow.task

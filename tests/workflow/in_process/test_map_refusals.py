@@ -7,16 +7,9 @@ from typing import Any
 import pytest
 
 from airflow_provider_rayworkflow import workflow
-from airflow_provider_rayworkflow.workflow import testing
 from airflow_provider_rayworkflow.workflow.exceptions import WorkflowExecutionError
 
 pytestmark = pytest.mark.timeout(60)
-
-
-@pytest.fixture
-def workflows():
-    with testing.in_process() as found:
-        yield found
 
 
 @workflow.task

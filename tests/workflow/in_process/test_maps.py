@@ -14,9 +14,9 @@ import numpy
 import pandas
 import pytest
 import ray
+from waiting import wait_until
 
 from airflow_provider_rayworkflow import workflow
-from airflow_provider_rayworkflow.workflow import testing
 from airflow_provider_rayworkflow.workflow.exceptions import (
     CorruptedDataError,
     WorkflowExecutionError,
@@ -57,12 +57,6 @@ def numbers(count: int) -> list[int]:
 @workflow.task
 def large(x: int) -> bytes:
     return bytes([x]) * LARGE
-
-
-@pytest.fixture
-def workflows():
-    with testing.in_process() as found:
-        yield found
 
 
 class Runs:
@@ -239,7 +233,7 @@ def sizes_later(values: Any) -> list[int]:
 @pytest.mark.usefixtures("fresh")
 def test_a_value_that_is_gone_is_no_failure_of_the_task_that_reads_it(workflows):
     ref = workflows.run_async(sizes_later(large.map([1, 2])), workflow_id="w")
-    effects.wait_until(lambda: effects.calls == ["begun"])
+    wait_until(lambda: effects.calls == ["begun"])
     for file in WorkflowStore(workflows.store).list_files("w"):
         if file.task_hash == task_hash("large[0]"):
             workflows.store.delete([file.key])

@@ -8,6 +8,7 @@ import time
 import effects
 import pytest
 import ray
+from waiting import wait_until
 
 from airflow_provider_rayworkflow import workflow
 
@@ -120,8 +121,7 @@ def test_a_parent_that_is_canceled_while_it_waits_frees_nothing_twice(workflows)
 
     workflow.init(max_running_workflows=1)
     workflow.run_async(parent.bind(), workflow_id="parent")
-    while effects.calls != ["runs"]:
-        time.sleep(0.01)
+    wait_until(lambda: effects.calls == ["runs"])
     workflow.cancel("parent")
     workflow.run_async(leaf.bind(), workflow_id="other")
     assert workflows.get_status("other") is workflow.PENDING  # the child has the only slot

@@ -15,6 +15,7 @@ import pytest
 import ray
 from effects import calls
 from faulty import FaultyStore
+from waiting import wait_until
 
 from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.workflow import testing
@@ -324,7 +325,7 @@ def work_until_stopped(*, raises=True):
     calls.append(("begin", begun))
     if begun == 2:
         return "done"
-    effects.wait_until(lambda: context.should_stop)
+    wait_until(lambda: context.should_stop)
     context.save(begun + 1)
     calls.append("saved")
     if raises:
@@ -339,7 +340,7 @@ def patient(**options):
 def test_a_suspended_task_saves_and_a_resume_goes_on_with_that(run):
     workflow.run_async(patient().bind(), workflow_id="w")
     for number in range(2):
-        effects.wait_until(lambda number=number: calls.count(("begin", number)) == 1)
+        wait_until(lambda number=number: calls.count(("begin", number)) == 1)
         workflow.suspend("w")
         assert workflow.get_status("w") == "RESUMABLE"
         assert calls[-1] == "saved"
@@ -349,7 +350,7 @@ def test_a_suspended_task_saves_and_a_resume_goes_on_with_that(run):
 
 def test_a_canceled_task_is_told_and_the_cancel_waits_for_it(run):
     workflow.run_async(patient().bind(), workflow_id="w")
-    effects.wait_until(lambda: len(calls) == 1)
+    wait_until(lambda: len(calls) == 1)
     workflow.cancel("w")
     assert calls == [("begin", 0), "saved"]
     assert workflow.get_status("w") == "CANCELED"
@@ -357,7 +358,7 @@ def test_a_canceled_task_is_told_and_the_cancel_waits_for_it(run):
 
 def test_a_task_that_returns_when_it_should_stop_is_committed(run):
     workflow.run_async(ignore.bind(patient().bind(raises=False)), workflow_id="w")
-    effects.wait_until(lambda: len(calls) == 1)
+    wait_until(lambda: len(calls) == 1)
     workflow.suspend("w")
     assert workflow.get_output("w", task_id="test_saving.work_until_stopped") == "done"
 
@@ -365,7 +366,7 @@ def test_a_task_that_returns_when_it_should_stop_is_committed(run):
 def test_a_task_is_told_when_another_one_has_failed(run):
     @ray.remote
     def fail_later():
-        effects.wait_until(lambda: len(calls) == 1)
+        wait_until(lambda: len(calls) == 1)
         raise OSError("broken")
 
     with pytest.raises(WorkflowExecutionError, match="broken"):
@@ -376,15 +377,15 @@ def test_a_task_is_told_when_another_one_has_failed(run):
 def test_a_second_stop_does_not_wait_for_a_task_that_goes_on(run):
     @ray.remote
     def go_on():
-        effects.wait_until(lambda: workflow.get_context().should_stop)
+        wait_until(lambda: workflow.get_context().should_stop)
         calls.append("told")
         effects.gate.wait()
 
     workflow.run_async(go_on.options(**workflow.options(stop_grace_s=3600)).bind(), workflow_id="w")
-    effects.wait_until(lambda: run.get_status("w") == "RUNNING")
+    wait_until(lambda: run.get_status("w") == "RUNNING")
     first = threading.Thread(target=workflow.suspend, args=("w",))
     first.start()
-    effects.wait_until(lambda: calls == ["told"])
+    wait_until(lambda: calls == ["told"])
     workflow.suspend("w")
     first.join()
     assert workflow.get_status("w") == "RESUMABLE"

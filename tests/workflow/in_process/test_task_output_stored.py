@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import ray
 from effects import calls
+from waiting import wait_until
 
 from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.workflow import testing
@@ -70,13 +71,6 @@ def texts(store: ByteStore, workflow_id: str = "w") -> list[str]:
     return [line.text for line in lines_of(store, workflow_id)]
 
 
-def until(is_true) -> None:
-    deadline = time.monotonic() + 30
-    while not is_true():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def test_lines_have_time_level_task_and_attempt(store: ByteStore):
     begun = time.time()
     with testing.in_process(store) as workflows:
@@ -100,7 +94,7 @@ def test_tasks_that_print_nothing_have_no_log(store: ByteStore):
 def test_lines_are_there_while_a_task_runs(store: ByteStore):
     with testing.in_process(store) as workflows:
         workflows.run_async(talk_until.bind("go"), workflow_id="w")
-        until(lambda: texts(store) == ["begun"])
+        wait_until(lambda: texts(store) == ["begun"])
         assert workflows.get_status("w") == "RUNNING"
         calls.append("go")
         workflows.get_output("w")
@@ -157,7 +151,7 @@ def test_a_task_that_was_stopped_has_not_failed(store: ByteStore, caplog: pytest
 
     @ray.remote
     def fail_late():
-        until(lambda: texts_begun())
+        wait_until(lambda: texts_begun())
         raise ValueError("the one that failed")
 
     def texts_begun() -> bool:
@@ -166,7 +160,7 @@ def test_a_task_that_was_stopped_has_not_failed(store: ByteStore, caplog: pytest
     @ray.remote
     def wait_long():
         calls.append("begun")
-        until(lambda: "end" in calls)
+        wait_until(lambda: "end" in calls)
 
     caplog.set_level(logging.INFO)
     with testing.in_process(store) as workflows:
@@ -186,7 +180,7 @@ def test_a_task_that_was_stopped_has_not_failed(store: ByteStore, caplog: pytest
 def test_what_was_written_outlives_the_manager(store: ByteStore):
     with testing.in_process(store) as workflows:
         workflows.run_async(talk_until.bind("go"), workflow_id="w")
-        until(lambda: texts(store) == ["begun"])
+        wait_until(lambda: texts(store) == ["begun"])
         workflows.crash()
     assert texts(store) == ["begun"]
     calls.append("go")

@@ -18,7 +18,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from local_rays import Machine, is_gone, lines, marked, wait_for
+from local_rays import Machine, is_gone, lines, marked
+from waiting import wait_until
 
 from airflow_provider_rayworkflow.workflow.local_ray.errors import LocalRayError, ManagerStartError
 from airflow_provider_rayworkflow.workflow.local_ray.folder import DoorBusyError
@@ -74,7 +75,7 @@ def test_what_deletes_old_files_from_tmp_passes_over_those_of_a_keeper(machine: 
     for lock in locks:
         os.utime(lock, (1.0, 1.0))
     machine.visit().ensure("one")
-    wait_for(lambda: all(lock.stat().st_mtime > 1.0 for lock in locks))
+    wait_until(lambda: all(lock.stat().st_mtime > 1.0 for lock in locks))
 
 
 def test_it_outlives_the_process_that_started_it(machine: Machine):
@@ -134,7 +135,7 @@ def test_waiting_has_an_end(machine: Machine):
 def test_who_waits_is_told_for_what(machine: Machine, caplog: pytest.LogCaptureFixture):
     machine.tell("slow", 1)
     starter = machine.visitors_start()
-    wait_for(lambda: machine.starts)
+    wait_until(lambda: machine.starts)
     with caplog.at_level(logging.INFO):
         machine.visit().ensure("one")
     assert f"Waiting for the local Ray, which process {machine.starts[0]} starts" in caplog.text
@@ -149,7 +150,7 @@ def test_a_starter_that_dies_at_the_door_lets_others_in(machine: Machine):
     holder = subprocess.Popen(
         ["flock", f"{machine.root}/env/door.lock", "sleep", "60"], start_new_session=True
     )
-    wait_for(lambda: not _door_is_free(machine))
+    wait_until(lambda: not _door_is_free(machine))
     crowd = machine.visitors_start(2)
     time.sleep(0.5)
     assert machine.starts == []
@@ -180,7 +181,7 @@ def test_a_door_that_stays_shut_is_an_error_in_the_end(machine: Machine):
 def test_the_keeper_starts_though_its_starter_is_killed_meanwhile(machine: Machine):
     machine.tell("slow", 1.5)
     starter = machine.visitors_start()
-    wait_for(lambda: machine.starts)
+    wait_until(lambda: machine.starts)
     os.killpg(starter.pid, signal.SIGKILL)
     starter.wait()
     assert machine.visit().ensure("one").process.pid == machine.starts[0]
@@ -208,7 +209,7 @@ def test_a_keeper_that_is_killed_is_replaced_and_nothing_of_it_stays(
     cluster, free = (int(machine.said(name)[0]) for name in ("processes", "free"))
     machine.forget("resists")
     os.kill(state.process.pid, signal.SIGKILL)
-    wait_for(lambda: is_gone(cluster) and is_gone(state.process.pid))
+    wait_until(lambda: is_gone(cluster) and is_gone(state.process.pid))
     assert not is_gone(free)
     new = machine.visit().ensure("one")
     assert new.keeper_id != state.keeper_id
@@ -221,7 +222,7 @@ def test_a_ray_that_dies_takes_the_keeper_along_and_is_replaced(machine: Machine
     visit = machine.visit()
     state = visit.ensure("one")
     os.kill(int(machine.said("processes")[0]), signal.SIGKILL)
-    wait_for(lambda: is_gone(state.process.pid))
+    wait_until(lambda: is_gone(state.process.pid))
     new = visit.ensure("one")
     assert new.keeper_id != state.keeper_id
     assert machine.said("managers") == ["one one", "one one"]
@@ -237,7 +238,7 @@ def test_what_a_dead_keeper_has_said_is_not_believed(machine: Machine, kind: str
     for visit in machine.visits:
         visit.close()
     os.kill(state.process.pid, signal.SIGKILL)
-    wait_for(lambda: is_gone(state.process.pid))
+    wait_until(lambda: is_gone(state.process.pid))
     here = state.process
     process = {
         "another boot": replace(here, machine="of-yesterday/1/2", pid=1),
@@ -275,7 +276,7 @@ def test_a_keeper_whose_folder_is_deleted_ends(machine: Machine):
     for path in Path(machine.root).iterdir():
         while path.exists():  # the keeper, too, deletes files and makes others
             shutil.rmtree(path, ignore_errors=True)
-    wait_for(lambda: is_gone(state.process.pid))
+    wait_until(lambda: is_gone(state.process.pid))
     assert machine.said("stopped") == ["cleanly"]
 
 
@@ -288,7 +289,7 @@ def test_it_ends_when_it_is_idle_and_leaves_nothing(machine: Machine):
     time.sleep(2)
     assert not is_gone(state.process.pid)  # a process uses it
     visit.close()
-    wait_for(lambda: is_gone(state.process.pid))
+    wait_until(lambda: is_gone(state.process.pid))
     assert machine.said("stopped") == ["cleanly"]
     assert marked(machine.root) == []
     left = {path.name for path in Path(machine.root, "env").rglob("*") if path.is_file()}
@@ -304,7 +305,7 @@ def test_it_stays_as_long_as_a_workflow_is_held(machine: Machine):
     time.sleep(2.5)
     assert not is_gone(state.process.pid)
     machine.tell("held-one", 0)
-    wait_for(lambda: is_gone(state.process.pid))
+    wait_until(lambda: is_gone(state.process.pid))
 
 
 def test_a_process_that_dies_does_not_hold_it(machine: Machine):
@@ -314,7 +315,7 @@ def test_a_process_that_dies_does_not_hold_it(machine: Machine):
     assert not is_gone(said["pid"])
     os.killpg(visitor.pid, signal.SIGKILL)
     visitor.wait()
-    wait_for(lambda: is_gone(said["pid"]))
+    wait_until(lambda: is_gone(said["pid"]))
 
 
 def test_how_long_it_stays_is_what_the_latest_process_wants(machine: Machine):
@@ -324,7 +325,7 @@ def test_how_long_it_stays_is_what_the_latest_process_wants(machine: Machine):
     time.sleep(1.5)  # the keeper has seen both
     long.close()
     short.close()
-    wait_for(lambda: is_gone(state.process.pid))
+    wait_until(lambda: is_gone(state.process.pid))
 
 
 def test_processes_that_come_while_it_ends_get_a_new_one(machine: Machine):
@@ -353,7 +354,7 @@ def test_a_users_wish_ends_it_and_a_signal_too(machine: Machine):
 
     state = machine.visit().ensure("one")
     os.kill(state.process.pid, signal.SIGTERM)
-    wait_for(lambda: is_gone(state.process.pid))
+    wait_until(lambda: is_gone(state.process.pid))
     assert machine.said("stopped") == ["cleanly"]
 
 
@@ -364,7 +365,7 @@ def test_one_that_does_not_end_is_killed_by_a_users_wish(machine: Machine):
     (shown,) = list_local_rays(machine.root)
     assert not end_local_ray(shown, timeout_s=1.5)
     assert is_gone(state.process.pid)
-    wait_for(lambda: marked(machine.root) == [])
+    wait_until(lambda: marked(machine.root) == [])
 
 
 # ---- storages
@@ -417,7 +418,7 @@ def test_each_environment_has_its_own(machine: Machine):
     assert one.keeper_id != two.keeper_id
     assert len(machine.starts) == 2
     os.kill(one.process.pid, signal.SIGTERM)
-    wait_for(lambda: is_gone(one.process.pid))
+    wait_until(lambda: is_gone(one.process.pid))
     assert machine.visit("two").ensure("s").keeper_id == two.keeper_id
 
 

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from local_rays import wait_for
+from waiting import wait_until
 
 from airflow_provider_rayworkflow.workflow.exceptions import DataLoadError
 from airflow_provider_rayworkflow.workflow.local_ray.cluster import Size, StartedCluster
@@ -76,7 +76,7 @@ def test_it_is_busy_from_the_request_until_nothing_is_held(cluster: Cluster, rep
     assert watch.is_busy
     assert not watch.is_idle_now(0.05)
     cluster.may_start.set()
-    wait_for(lambda: cluster.looks > 2)
+    wait_until(lambda: cluster.looks > 2)
     assert watch.is_busy
     assert not watch.is_idle_now(5)
     cluster.count = 0
@@ -89,7 +89,7 @@ def test_it_is_busy_from_the_request_until_nothing_is_held(cluster: Cluster, rep
 def test_a_look_that_began_before_the_question_does_not_answer_it(cluster: Cluster, reports: list):
     watch = make(cluster, reports)
     watch.ask("/data")
-    wait_for(lambda: not watch.is_busy)
+    wait_until(lambda: not watch.is_busy)
     looks = cluster.looks
     cluster.count = 1
     assert not watch.is_idle_now(5)
@@ -111,12 +111,12 @@ def test_a_manager_that_does_not_start_is_reported_and_holds_nothing(
     cluster.error = error
     watch = make(cluster, reports)
     watch.ask("/data")
-    wait_for(lambda: reports)
+    wait_until(lambda: reports)
     assert reports == [("/data", "no such bucket.", is_transient)]
-    wait_for(lambda: not watch.is_busy)
+    wait_until(lambda: not watch.is_busy)
     cluster.error = None
     watch.ask("/data")
-    wait_for(lambda: len(reports) == 2)
+    wait_until(lambda: len(reports) == 2)
     assert reports[1] == ("/data", "", False)
 
 
@@ -125,14 +125,14 @@ def test_a_manager_that_does_not_answer_is_started_again_and_busy_for_a_while(
 ):
     watch = make(cluster, reports)
     watch.ask("/data")
-    wait_for(lambda: not watch.is_busy)
+    wait_until(lambda: not watch.is_busy)
     started = len(cluster.managers)
     cluster.error = RuntimeError("the actor is dead")
-    wait_for(lambda: len(cluster.managers) > started + 2)
+    wait_until(lambda: len(cluster.managers) > started + 2)
     assert watch.is_busy
     assert not watch.is_idle_now(0.1)
     cluster.error = None
-    wait_for(lambda: not watch.is_busy)
+    wait_until(lambda: not watch.is_busy)
     assert reports == [("/data", "", False)]
 
 
@@ -141,12 +141,12 @@ def test_a_caller_is_told_that_a_manager_which_was_up_can_not_be_started_again(
 ):
     watch = make(cluster, reports, doubt_s=0.5)
     watch.ask("/data")
-    wait_for(lambda: not watch.is_busy)
+    wait_until(lambda: not watch.is_busy)
     cluster.error = OSError("the storage is away")
     watch.ask("/data")
-    wait_for(lambda: reports[-1][:2] == ("/data", "the storage is away."))
+    wait_until(lambda: reports[-1][:2] == ("/data", "the storage is away."))
     assert watch.is_busy
-    wait_for(lambda: not watch.is_busy)  # for so long it is in doubt
+    wait_until(lambda: not watch.is_busy)  # for so long it is in doubt
 
 
 def test_doubt_has_an_end(cluster: Cluster, reports: list):
@@ -154,7 +154,7 @@ def test_doubt_has_an_end(cluster: Cluster, reports: list):
     watch = make(cluster, reports, doubt_s=0.3)
     watch.ask("/data")
     assert watch.is_busy
-    wait_for(lambda: not watch.is_busy)
+    wait_until(lambda: not watch.is_busy)
     assert watch.is_idle_now(5)
 
 

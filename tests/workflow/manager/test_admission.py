@@ -12,7 +12,7 @@ import effects
 import pytest
 import ray
 from effects import calls
-from sample_records import lease, status_record
+from sample_records import claim_epoch, lease, status_record
 
 from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.workflow import testing
@@ -208,7 +208,7 @@ def test_an_admission_reads_requests_where_the_workflows_folder_tells_of_a_cance
 
 def test_a_workflow_of_another_manager_is_attached_to_by_its_status(store: Watched):
     others = WorkflowStore(store)
-    others.claim("w", after=0, manager_id="m", now=time.time(), user_metadata={})
+    claim_epoch(others, now=time.time())
     others.write_status(status_record(WorkflowStatus.RUNNING, created_at=time.time()))
     others.leases.write(lease(ttl_s=99))
     with testing.in_process(store) as workflows:

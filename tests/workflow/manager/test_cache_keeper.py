@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import effects
 import pytest
+from waiting import wait_until
 
 from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.workflow.manager.cache_keeper import (
@@ -37,7 +38,7 @@ def test_a_manager_evicts_when_it_has_written_much(fresh: None) -> None:
     with managing(store, 120_000).running():
         for letter in "abcdef":
             workflow.run(large(letter), workflow_id=letter)
-        effects.wait_until(lambda: 0 < size_of(store) <= 120_000)
+        wait_until(lambda: 0 < size_of(store) <= 120_000)
         assert workflow.get_output("a") == b"a" * 50_000
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 from hand_runner import RETURNED, HandRunner, managing
+from waiting import until
 
 from airflow_provider_rayworkflow.workflow import options
 from airflow_provider_rayworkflow.workflow.manager.manager import Manager
@@ -41,12 +41,6 @@ def cleaning(name: str, *upstream: int, cleanup_s: float | None) -> Task:
     return Task(name=name, function=0, arguments=0, upstream=upstream, options=how)
 
 
-async def until(is_so: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not is_so():
-            await asyncio.sleep(0.002)
-
-
 def up(store: MemoryStore, runner: HandRunner, manager_id: str = "m", **given):
     return managing(store, runner, manager_id, intervals=Intervals(poll_s=0.01), **given)
 
@@ -76,103 +70,85 @@ async def cleaning_up(manager: Manager, runner: HandRunner) -> asyncio.Task[None
     return cancel
 
 
-def test_a_canceled_workflow_runs_its_cleanup_and_nothing_else_before_it_is_canceled():
+async def test_a_canceled_workflow_runs_its_cleanup_and_nothing_else_before_it_is_canceled():
     store, runner = MemoryStore(), HandRunner()
 
-    async def main() -> None:
-        async with up(store, runner) as manager:
-            await begun(manager, runner, graph())
-            cancel = asyncio.create_task(manager.cancel("w"))
-            await until(lambda: "clean" in runner.errands)
-            assert set(runner.errands) == {"clean"}
-            taken = [one.inline for one in runner.errands["clean"].run.inputs]
-            assert taken == [RETURNED.result.inline, b"null"]
-            assert status(store) is WorkflowStatus.RUNNING
-            await runner.end("clean")
-            await cancel
-            assert "clean" in WorkflowStore(store).read_checkpoints("w").records
-
-    asyncio.run(main())
+    async with up(store, runner) as manager:
+        await begun(manager, runner, graph())
+        cancel = asyncio.create_task(manager.cancel("w"))
+        await until(lambda: "clean" in runner.errands)
+        assert set(runner.errands) == {"clean"}
+        taken = [one.inline for one in runner.errands["clean"].run.inputs]
+        assert taken == [RETURNED.result.inline, b"null"]
+        assert status(store) is WorkflowStatus.RUNNING
+        await runner.end("clean")
+        await cancel
+        assert "clean" in WorkflowStore(store).read_checkpoints("w").records
     assert status(store) is WorkflowStatus.CANCELED
     assert "end" not in runner.started
     assert requests(store) == []
 
 
-def test_a_cleanup_that_does_not_end_is_stopped_when_its_time_is_over():
+async def test_a_cleanup_that_does_not_end_is_stopped_when_its_time_is_over():
     store, runner = MemoryStore(), HandRunner()
 
-    async def main() -> None:
-        async with up(store, runner) as manager:
-            await begun(manager, runner, graph(cleanup_s=0.05))
-            await manager.cancel("w")
-
-    asyncio.run(main())
+    async with up(store, runner) as manager:
+        await begun(manager, runner, graph(cleanup_s=0.05))
+        await manager.cancel("w")
     assert status(store) is WorkflowStatus.CANCELED
     assert runner.started["clean"] == 1
 
 
 @pytest.mark.parametrize("how", ["call", "request"])
-def test_a_second_cancel_stops_the_cleanup(how: str):
+async def test_a_second_cancel_stops_the_cleanup(how: str):
     store, runner = MemoryStore(), HandRunner()
 
-    async def main() -> None:
-        async with up(store, runner) as manager:
-            first = await cleaning_up(manager, runner)
-            if how == "call":
-                await manager.cancel("w")
-            else:
-                later = StopRequest.by_anybody("w", 1, how="cancel", now=time.time())
-                Mailbox(store).request_stop(later)
-            async with asyncio.timeout(20):
-                await first
-            await until(lambda: requests(store) == [])
-
-    asyncio.run(main())
+    async with up(store, runner) as manager:
+        first = await cleaning_up(manager, runner)
+        if how == "call":
+            await manager.cancel("w")
+        else:
+            later = StopRequest.by_anybody("w", 1, how="cancel", now=time.time())
+            Mailbox(store).request_stop(later)
+        async with asyncio.timeout(20):
+            await first
+        await until(lambda: requests(store) == [])
     assert status(store) is WorkflowStatus.CANCELED
 
 
-def test_a_suspend_runs_no_cleanup():
+async def test_a_suspend_runs_no_cleanup():
     store, runner = MemoryStore(), HandRunner()
 
-    async def main() -> None:
-        async with up(store, runner) as manager:
-            await begun(manager, runner, graph())
-            await manager.suspend("w")
-
-    asyncio.run(main())
+    async with up(store, runner) as manager:
+        await begun(manager, runner, graph())
+        await manager.suspend("w")
     assert status(store) is WorkflowStatus.RESUMABLE
     assert "clean" not in runner.started
 
 
-def test_a_manager_that_is_closed_during_a_cleanup_leaves_a_canceled_workflow():
+async def test_a_manager_that_is_closed_during_a_cleanup_leaves_a_canceled_workflow():
     store, runner = MemoryStore(), HandRunner()
 
-    async def main() -> None:
-        async with up(store, runner) as manager:
-            cancel = await cleaning_up(manager, runner)
-        await cancel
-
-    asyncio.run(main())
+    async with up(store, runner) as manager:
+        cancel = await cleaning_up(manager, runner)
+    await cancel
     assert status(store) is WorkflowStatus.CANCELED
 
 
-def test_a_workflow_whose_manager_dies_during_its_cleanup_is_canceled_by_another_one():
+async def test_a_workflow_whose_manager_dies_during_its_cleanup_is_canceled_by_another_one():
     store, runner = MemoryStore(), HandRunner()
 
-    async def main() -> None:
-        async with up(store, runner) as manager:
-            cancel = await cleaning_up(manager, runner)
-            await until(lambda: len(requests(store)) == 1)
-            manager.fence()  # it writes nothing any more
-            await asyncio.wait([cancel])
-        assert status(store) is WorkflowStatus.RUNNING  # as it was written last
-        later = time.time() + 2 * LEASE_TTL_S
-        async with up(store, HandRunner(), "m2", clock=lambda: later) as other:
-            await other.submit("x", graph(), user_metadata={})
-            await until(lambda: status(store) is WorkflowStatus.CANCELED)
-            await until(lambda: requests(store) == [])
-
-    asyncio.run(main())
+    async with up(store, runner) as manager:
+        cancel = await cleaning_up(manager, runner)
+        await until(lambda: len(requests(store)) == 1)
+        manager.fence()  # it writes nothing any more
+        await asyncio.wait([cancel])
+    assert status(store) is WorkflowStatus.RUNNING  # as it was written last
+    later = time.time() + 2 * LEASE_TTL_S
+    async with up(store, HandRunner(), "m2", clock=lambda: later) as other:
+        await other.submit("x", graph(), user_metadata={})
+        await until(lambda: status(store) is WorkflowStatus.CANCELED)
+        await until(lambda: requests(store) == [])
 
 
 def test_a_cleanup_time_is_for_tasks_that_run_when_all_is_done():

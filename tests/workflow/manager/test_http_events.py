@@ -5,6 +5,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from waiting import until
 
 from airflow_provider_rayworkflow.workflow.exceptions import WorkflowEventHandleError
 from airflow_provider_rayworkflow.workflow.manager.http_events import HttpEvents
@@ -75,84 +76,65 @@ def fates(store):
 
 
 async def until_given_out(store):
-    while not any(event.consumer for event in EventStore(store.bytes).read_all("w")):
-        await asyncio.sleep(0.001)
+    events = EventStore(store.bytes)
+    await until(lambda: any(event.consumer for event in events.read_all("w")))
 
 
-def test_a_task_gets_the_same_event_again_after_a_crash(store, events, make_events):
-    async def scenario():
-        assert await events.post("w", "key", "payload", wait_s=AT_ONCE) == "stored"
-        assert await events.wait("w", "key", "task") == "payload"
-        after_crash = make_events()
-        assert await after_crash.wait("w", "key", "task") == "payload"
-        await after_crash.report("w", "key", True)
-
-    asyncio.run(scenario())
+async def test_a_task_gets_the_same_event_again_after_a_crash(store, events, make_events):
+    assert await events.post("w", "key", "payload", wait_s=AT_ONCE) == "stored"
+    assert await events.wait("w", "key", "task") == "payload"
+    after_crash = make_events()
+    assert await after_crash.wait("w", "key", "task") == "payload"
+    await after_crash.report("w", "key", True)
     assert fates(store) == {"payload": True}
 
 
-def test_a_listener_of_ones_own_gets_its_event_again_until_it_tells_its_fate(store, events):
-    async def scenario():
-        for payload in ("first", "second"):
-            await events.post("w", "key", payload, wait_s=AT_ONCE)
-        assert await events.take("w", "key", epoch=1) == "first"
-        assert await events.take("w", "key", epoch=1) == "first"
-        await events.report("w", "key", True)
-        assert await events.take("w", "key", epoch=1) == "second"
-
-    asyncio.run(scenario())
+async def test_a_listener_of_ones_own_gets_its_event_again_until_it_tells_its_fate(store, events):
+    for payload in ("first", "second"):
+        await events.post("w", "key", payload, wait_s=AT_ONCE)
+    assert await events.take("w", "key", epoch=1) == "first"
+    assert await events.take("w", "key", epoch=1) == "first"
+    await events.report("w", "key", True)
+    assert await events.take("w", "key", epoch=1) == "second"
     assert fates(store) == {"first": True, "second": None}
 
 
-def test_after_a_crash_a_listener_of_ones_own_gets_what_is_sent_again(store, events, make_events):
-    async def scenario():
-        posted = asyncio.create_task(events.post("w", "key", "first try", wait_s=LATE))
-        await until_given_out_to(1)
-        posted.cancel()
-        after_crash = make_events()
-        taken = asyncio.create_task(after_crash.take("w", "key", epoch=2))
-        answered = asyncio.create_task(after_crash.post("w", "key", "second try", wait_s=LATE))
-        assert await taken == "second try"
-        await after_crash.report("w", "key", True)
-        assert await answered == "committed"
-
-    async def until_given_out_to(epoch):
-        taken = asyncio.create_task(events.take("w", "key", epoch=epoch))
-        await until_given_out(store)
-        assert await taken == "first try"
-
-    asyncio.run(scenario())
+async def test_after_a_crash_a_listener_of_ones_own_gets_what_is_sent_again(
+    store, events, make_events
+):
+    posted = asyncio.create_task(events.post("w", "key", "first try", wait_s=LATE))
+    taken = asyncio.create_task(events.take("w", "key", epoch=1))
+    await until_given_out(store)
+    assert await taken == "first try"
+    posted.cancel()
+    after_crash = make_events()
+    taken = asyncio.create_task(after_crash.take("w", "key", epoch=2))
+    answered = asyncio.create_task(after_crash.post("w", "key", "second try", wait_s=LATE))
+    assert await taken == "second try"
+    await after_crash.report("w", "key", True)
+    assert await answered == "committed"
     assert fates(store) == {"first try": False, "second try": True}
 
 
-def test_an_event_whose_sender_was_told_that_it_is_stored_is_given_out_again(store, events):
-    async def scenario():
-        assert await events.post("w", "key", "payload", wait_s=AT_ONCE) == "stored"
-        assert await events.take("w", "key", epoch=1) == "payload"
-        assert await events.take("w", "key", epoch=2) == "payload"
-
-    asyncio.run(scenario())
+async def test_an_event_whose_sender_was_told_that_it_is_stored_is_given_out_again(store, events):
+    assert await events.post("w", "key", "payload", wait_s=AT_ONCE) == "stored"
+    assert await events.take("w", "key", epoch=1) == "payload"
+    assert await events.take("w", "key", epoch=2) == "payload"
     assert fates(store) == {"payload": None}
 
 
-def test_an_acknowledgement_may_come_twice(store, events):
-    async def scenario():
-        await events.post("w", "key", "payload", wait_s=AT_ONCE)
-        await events.wait("w", "key", "task")
-        await events.report("w", "key", True)
-        await events.report("w", "key", True)
-
-    asyncio.run(scenario())
+async def test_an_acknowledgement_may_come_twice(store, events):
+    await events.post("w", "key", "payload", wait_s=AT_ONCE)
+    await events.wait("w", "key", "task")
+    await events.report("w", "key", True)
+    await events.report("w", "key", True)
     assert fates(store) == {"payload": True}
 
 
-def test_an_event_that_was_never_given_out_can_not_be_acknowledged(events):
-    async def scenario():
-        await events.post("w", "key", "payload", wait_s=AT_ONCE)
-        await events.report("w", "key", True)
-
+async def test_an_event_that_was_never_given_out_can_not_be_acknowledged(events):
+    await events.post("w", "key", "payload", wait_s=AT_ONCE)
     with pytest.raises(WorkflowEventHandleError, match="'key'"):
-        asyncio.run(scenario())
+        await events.report("w", "key", True)
 
 
 def run_posts(events, posts, **options):
@@ -183,21 +165,18 @@ def test_a_post_costs_the_same_however_many_came_before(make_events):
     assert calls[200] <= 2 * calls[100] + 5
 
 
-def test_the_fate_of_one_event_makes_no_poster_of_another_read(make_events):
+async def test_the_fate_of_one_event_makes_no_poster_of_another_read(make_events):
     counting = CountingStore()
     events = make_events(on=WorkflowStore(counting))
 
-    async def scenario():
-        posts = [asyncio.create_task(events.post("w", "key", n, wait_s=LATE)) for n in range(100)]
-        for n in range(100):
-            await events.wait("w", "key", f"task {n}")
-        before = counting.calls
-        for _ in range(100):
-            await events.report("w", "key", True)
-        assert await asyncio.gather(*posts) == ["committed"] * 100
-        return counting.calls - before
-
-    assert asyncio.run(scenario()) <= 100
+    posts = [asyncio.create_task(events.post("w", "key", n, wait_s=LATE)) for n in range(100)]
+    for n in range(100):
+        await events.wait("w", "key", f"task {n}")
+    before = counting.calls
+    for _ in range(100):
+        await events.report("w", "key", True)
+    assert await asyncio.gather(*posts) == ["committed"] * 100
+    assert (counting.calls - before) <= 100
 
 
 def test_too_many_events_of_one_key_are_refused_and_others_are_not(make_events):
@@ -212,26 +191,20 @@ def test_too_many_events_of_one_workflow_are_refused_and_others_are_not(make_eve
     assert run_posts(events, posts) == ["stored", "stored", 429, "stored"]
 
 
-def test_events_that_come_at_the_same_moment_do_not_pass_the_limit_together(make_events):
+async def test_events_that_come_at_the_same_moment_do_not_pass_the_limit_together(make_events):
     events = make_events(max_per_workflow=3)
 
-    async def scenario():
-        posts = [events.post("w", str(n), n, wait_s=AT_ONCE) for n in range(20)]
-        return await asyncio.gather(*posts, return_exceptions=True)
-
-    assert asyncio.run(scenario()).count("stored") == 3
+    posts = [events.post("w", str(n), n, wait_s=AT_ONCE) for n in range(20)]
+    assert (await asyncio.gather(*posts, return_exceptions=True)).count("stored") == 3
 
 
-def test_an_acknowledged_event_makes_room_for_another(make_events):
+async def test_an_acknowledged_event_makes_room_for_another(make_events):
     events = make_events(max_per_key=1)
 
-    async def scenario():
-        await events.post("w", "key", 1, wait_s=AT_ONCE)
-        await events.wait("w", "key", "task")
-        await events.report("w", "key", True)
-        return await events.post("w", "key", 2, wait_s=AT_ONCE)
-
-    assert asyncio.run(scenario()) == "stored"
+    await events.post("w", "key", 1, wait_s=AT_ONCE)
+    await events.wait("w", "key", "task")
+    await events.report("w", "key", True)
+    assert await events.post("w", "key", 2, wait_s=AT_ONCE) == "stored"
 
 
 def test_the_same_event_again_is_not_refused_where_a_new_one_is(make_events):
@@ -265,27 +238,21 @@ def test_early_events_are_kept_where_that_is_asked_for_and_expire(make_events, s
     assert set(EventStore(store.bytes).list_segments()) == {"new"}
 
 
-def test_events_that_another_process_deleted_are_not_missed(make_events, store):
+async def test_events_that_another_process_deleted_are_not_missed(make_events, store):
     events = make_events()
 
-    async def scenario():
-        await events.post("w", "key", "deleted", wait_s=AT_ONCE)
-        store.bytes.delete_folder(keys.events_folder("w"))
-        await events.post("w", "key", "deleted", wait_s=AT_ONCE)
-        return await events.wait("w", "key", "task")
-
-    assert asyncio.run(scenario()) == "deleted"
+    await events.post("w", "key", "deleted", wait_s=AT_ONCE)
+    store.bytes.delete_folder(keys.events_folder("w"))
+    await events.post("w", "key", "deleted", wait_s=AT_ONCE)
+    assert await events.wait("w", "key", "task") == "deleted"
 
 
-def test_two_managers_do_not_overwrite_each_others_events(make_events, store):
+async def test_two_managers_do_not_overwrite_each_others_events(make_events, store):
     here, there = make_events(), make_events()
 
-    async def scenario():
-        await here.post("w", "key", 1, wait_s=AT_ONCE)
-        await there.post("w", "key", 2, wait_s=AT_ONCE)
-        await here.post("w", "key", 3, wait_s=AT_ONCE)
-
-    asyncio.run(scenario())
+    await here.post("w", "key", 1, wait_s=AT_ONCE)
+    await there.post("w", "key", 2, wait_s=AT_ONCE)
+    await here.post("w", "key", 3, wait_s=AT_ONCE)
     assert fates(store) == {1: None, 2: None, 3: None}
 
 
@@ -299,21 +266,18 @@ def test_a_damaged_event_hides_no_other(make_events, store):
 
 
 @pytest.mark.parametrize("event_key", ["", "\ud800", "a\nb", "k" * 1025])
-def test_a_task_can_not_wait_for_a_key_that_no_event_can_have(events, event_key):
+async def test_a_task_can_not_wait_for_a_key_that_no_event_can_have(events, event_key):
     with pytest.raises(ValueError, match="event_key must have"):
-        asyncio.run(events.wait("w", event_key, "task"))
+        await events.wait("w", event_key, "task")
 
 
-def test_a_token_is_generated_once_and_shared_by_all(make_events, store):
-    async def scenario():
-        return (await make_events().settings()).token, (await make_events().settings()).token
-
-    one, other = asyncio.run(scenario())
-    assert one == other == EventStore(store.bytes).token()
-    assert len(one) >= 32
-    assert one not in repr(asyncio.run(make_events().settings()))
+async def test_a_token_is_generated_once_and_shared_by_all(make_events, store):
+    one, other = await make_events().settings(), await make_events().settings()
+    assert one.token == other.token == EventStore(store.bytes).token()
+    assert len(one.token) >= 32
+    assert one.token not in repr(one)
 
 
-def test_a_given_token_is_used_and_stored_nowhere(make_events, store):
-    assert asyncio.run(make_events(token="given").settings()).token == "given"
+async def test_a_given_token_is_used_and_stored_nowhere(make_events, store):
+    assert (await make_events(token="given").settings()).token == "given"
     assert list(store.bytes.list("")) == []

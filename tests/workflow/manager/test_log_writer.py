@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from waiting import until
 
 from airflow_provider_rayworkflow.workflow.exceptions import DataSaveError, OwnershipLostError
 from airflow_provider_rayworkflow.workflow.manager.log_writer import (
@@ -36,7 +37,6 @@ class Store(MemoryStore):
         super().__init__()
         self.requests: list[str] = []
         self.failures = 0
-        self.may_answer: asyncio.Event | None = None
 
     def put(self, key: str, data: Any) -> None:
         self.requests.append(f"put {key}")
@@ -102,11 +102,6 @@ class Logs:
             found += [line.text for line in read.lines]
         return found
 
-    async def until(self, is_true: Callable[[], bool]) -> None:
-        async with asyncio.timeout(20):
-            while not is_true():
-                await asyncio.sleep(0.01)
-
 
 @asynccontextmanager
 async def logs(
@@ -124,147 +119,120 @@ def lines(*texts: object, sender: str = "", first: int = 0) -> TaskLines:
     return TaskLines(workflow_id=W, epoch=1, lines=made, sender=sender, first=first)
 
 
-def test_a_silent_run_costs_no_request():
-    async def main() -> None:
-        async with logs() as given:
-            run = given.run(epoch=5)
-            await run.close()
-            assert given.store.requests == []
-
-    asyncio.run(main())
+async def test_a_silent_run_costs_no_request():
+    async with logs() as given:
+        run = given.run(epoch=5)
+        await run.close()
+        assert given.store.requests == []
 
 
-def test_what_comes_within_the_interval_is_one_piece_which_nothing_waits_for():
-    async def main() -> None:
-        async with logs(log_s=0.2) as given:
-            run = given.run()
-            run.take(lines(1, 2))
-            run.take(lines(3))
-            assert given.store.requests == []
-            await given.until(lambda: given.texts == ["1", "2", "3"])
-            assert [r for r in given.store.requests if r.startswith("put")] == [
-                "put v1/logs/w/00000001-00000001.jsonl"
-            ]
-            run.take(lines(4))
-            await run.close()
-            assert given.texts == ["1", "2", "3", "4"]
-
-    asyncio.run(main())
+async def test_what_comes_within_the_interval_is_one_piece_which_nothing_waits_for():
+    async with logs(log_s=0.2) as given:
+        run = given.run()
+        run.take(lines(1, 2))
+        run.take(lines(3))
+        assert given.store.requests == []
+        await until(lambda: given.texts == ["1", "2", "3"])
+        assert [r for r in given.store.requests if r.startswith("put")] == [
+            "put v1/logs/w/00000001-00000001.jsonl"
+        ]
+        run.take(lines(4))
+        await run.close()
+        assert given.texts == ["1", "2", "3", "4"]
 
 
-def test_the_end_writes_at_once_and_drops_what_comes_later():
-    async def main() -> None:
-        async with logs(log_s=1000) as given:
-            run = given.run()
-            run.take(lines(1))
-            await run.close()
-            assert given.texts == ["1"]
-            run.take(lines(2))
-            run.remark("WARNING", "a", 1, "late")
-            await run.close()
-            assert given.texts == ["1"]
-            assert given.writer.waiting_bytes == 0
-
-    asyncio.run(main())
+async def test_the_end_writes_at_once_and_drops_what_comes_later():
+    async with logs(log_s=1000) as given:
+        run = given.run()
+        run.take(lines(1))
+        await run.close()
+        assert given.texts == ["1"]
+        run.take(lines(2))
+        run.remark("WARNING", "a", 1, "late")
+        await run.close()
+        assert given.texts == ["1"]
+        assert given.writer.waiting_bytes == 0
 
 
-def test_lines_that_are_sent_again_count_once():
-    async def main() -> None:
-        async with logs() as given:
-            run = given.run()
-            run.take(lines(0, 1, sender="s"))
-            run.take(lines(0, 1, 2, sender="s"))
-            run.take(lines(3, 4, sender="s", first=3))
-            run.take(lines(0, 1, sender="s"))  # it was on its way for long
-            run.take(lines(0, sender="t"))
-            await run.close()
-            assert given.texts == ["0", "1", "2", "3", "4", "0"]
-
-    asyncio.run(main())
+async def test_lines_that_are_sent_again_count_once():
+    async with logs() as given:
+        run = given.run()
+        run.take(lines(0, 1, sender="s"))
+        run.take(lines(0, 1, 2, sender="s"))
+        run.take(lines(3, 4, sender="s", first=3))
+        run.take(lines(0, 1, sender="s"))  # it was on its way for long
+        run.take(lines(0, sender="t"))
+        await run.close()
+        assert given.texts == ["0", "1", "2", "3", "4", "0"]
 
 
-def test_remarks_come_along_and_only_warnings_come_alone():
-    async def main() -> None:
-        async with logs(log_s=0.01) as given:
-            run = given.run()
-            run.remark("INFO", "a", 1, "stopped")
-            run.remark("ERROR", "a", 1, "failed")
-            await run.close()
-            assert given.store.requests == []
-            run = given.run()
-            run.remark("INFO", "a", 1, "stopped")
-            run.remark("WARNING", "a", 1, "tried again")
-            await run.close()
-            assert given.texts == ["stopped", "tried again"]
-
-    asyncio.run(main())
+async def test_remarks_come_along_and_only_warnings_come_alone():
+    async with logs(log_s=0.01) as given:
+        run = given.run()
+        run.remark("INFO", "a", 1, "stopped")
+        run.remark("ERROR", "a", 1, "failed")
+        await run.close()
+        assert given.store.requests == []
+        run = given.run()
+        run.remark("INFO", "a", 1, "stopped")
+        run.remark("WARNING", "a", 1, "tried again")
+        await run.close()
+        assert given.texts == ["stopped", "tried again"]
 
 
-def test_a_log_that_is_full_ends_with_a_note():
-    async def main() -> None:
-        async with logs(max_bytes=2000) as given:
-            run = given.run()
+async def test_a_log_that_is_full_ends_with_a_note():
+    async with logs(max_bytes=2000) as given:
+        run = given.run()
+        for number in range(100):
+            run.take(lines(f"{number:0100d}"))
+        await until(lambda: len(given.texts) > 0)
+        run.take(lines("more"))
+        await run.close()
+        *texts, note = given.texts
+        assert texts == [f"{number:0100d}" for number in range(len(texts))]
+        assert 5 < len(texts) < 20
+        assert "has reached 2,000 bytes" in note
+        assert given.writer.waiting_bytes == 0
+
+
+async def test_a_later_run_has_half_of_the_room():
+    async with logs(max_bytes=4000) as given:
+        for epoch in (1, 2, 3):
+            run = given.run(epoch)
             for number in range(100):
-                run.take(lines(f"{number:0100d}"))
-            await given.until(lambda: len(given.texts) > 0)
-            run.take(lines("more"))
+                run.take(lines(f"{epoch} {number:0100d}"))
             await run.close()
-            *texts, note = given.texts
-            assert texts == [f"{number:0100d}" for number in range(len(texts))]
-            assert 5 < len(texts) < 20
-            assert "has reached 2,000 bytes" in note
-            assert given.writer.waiting_bytes == 0
-
-    asyncio.run(main())
-
-
-def test_a_later_run_has_half_of_the_room():
-    async def main() -> None:
-        async with logs(max_bytes=4000) as given:
-            for epoch in (1, 2, 3):
-                run = given.run(epoch)
-                for number in range(100):
-                    run.take(lines(f"{epoch} {number:0100d}"))
-                await run.close()
-            found = given.known.store.logs.read(W).lines
-            assert [line.text[0] for line in found if line.text[0] == "3"]
-            assert any("deleted" in line.text for line in found)
-            assert sum(file.size for file in given.known.store.logs.files(W)) < 8000
-            assert (
-                sum(r.startswith("list") for r in given.store.requests) == 4
-            )  # two of them by this test
-
-    asyncio.run(main())
+        found = given.known.store.logs.read(W).lines
+        assert [line.text[0] for line in found if line.text[0] == "3"]
+        assert any("deleted" in line.text for line in found)
+        assert sum(file.size for file in given.known.store.logs.files(W)) < 8000
+        assert (
+            sum(r.startswith("list") for r in given.store.requests) == 4
+        )  # two of them by this test
 
 
-def test_nothing_is_kept_where_the_limit_is_none():
-    async def main() -> None:
-        async with logs(max_bytes=0) as given:
-            run = given.run()
-            run.take(lines(1))
-            await run.close()
-            assert given.store.requests == []
-
-    asyncio.run(main())
+async def test_nothing_is_kept_where_the_limit_is_none():
+    async with logs(max_bytes=0) as given:
+        run = given.run()
+        run.take(lines(1))
+        await run.close()
+        assert given.store.requests == []
 
 
-def test_memory_is_bounded_over_all_workflows_and_a_note_says_what_is_left_out():
-    async def main() -> None:
-        async with logs(memory_bytes=5000, log_s=1000) as given:
-            run, other = given.run(1), given.run(2)
-            other.take(lines(*[f"{number:0100d}" for number in range(100)]))
-            run.take(lines(*[f"{number:0100d}" for number in range(20)]))
-            assert given.writer.waiting_bytes <= 5000
-            await other.close()
-            await run.close()
-            assert given.writer.waiting_bytes == 0
-            notes = [text for text in given.texts if "lines are left out here" in text]
-            assert [note[:9] for note in notes] == ["[20 lines", notes[1][:9]]
-
-    asyncio.run(main())
+async def test_memory_is_bounded_over_all_workflows_and_a_note_says_what_is_left_out():
+    async with logs(memory_bytes=5000, log_s=1000) as given:
+        run, other = given.run(1), given.run(2)
+        other.take(lines(*[f"{number:0100d}" for number in range(100)]))
+        run.take(lines(*[f"{number:0100d}" for number in range(20)]))
+        assert given.writer.waiting_bytes <= 5000
+        await other.close()
+        await run.close()
+        assert given.writer.waiting_bytes == 0
+        notes = [text for text in given.texts if "lines are left out here" in text]
+        assert [note[:9] for note in notes] == ["[20 lines", notes[1][:9]]
 
 
-def test_what_is_left_out_during_the_last_write_has_its_note():
+async def test_what_is_left_out_during_the_last_write_has_its_note():
     class SlowStore(Store):
         may_go_on = threading.Event()
 
@@ -272,131 +240,112 @@ def test_what_is_left_out_during_the_last_write_has_its_note():
             super().put(key, data)
             assert self.may_go_on.wait(20)
 
-    async def main() -> None:
-        store = SlowStore()
-        async with logs(store=store, memory_bytes=1000) as given:
-            run = given.run()
-            run.take(lines("x" * 800))
-            await given.until(lambda: bool(store.requests))
-            run.take(lines("y" * 800))
-            store.may_go_on.set()
-            await run.close()
-            assert given.texts[0] == "x" * 800
-            assert [text[:29] for text in given.texts[1:]] == ["[1 lines are left out here: t"]
-
-    asyncio.run(main())
+    store = SlowStore()
+    async with logs(store=store, memory_bytes=1000) as given:
+        run = given.run()
+        run.take(lines("x" * 800))
+        await until(lambda: bool(store.requests))
+        run.take(lines("y" * 800))
+        store.may_go_on.set()
+        await run.close()
+        assert given.texts[0] == "x" * 800
+        assert [text[:29] for text in given.texts[1:]] == ["[1 lines are left out here: t"]
 
 
-def test_what_a_storage_does_not_take_counts_as_memory():
-    async def main() -> None:
-        store = Store()
-        store.failures = 10**9
-        async with logs(store=store, memory_bytes=5000) as given:
-            run = given.run()
-            run.take(lines(*[f"{number:0100d}" for number in range(20)]))
-            await given.until(lambda: bool(store.requests))
-            run.take(lines(*[f"{number:0100d}" for number in range(100)]))
-            assert given.writer.waiting_bytes <= 5000
-            store.failures = 0
-            await run.close()
-            assert len([text for text in given.texts if "left out" not in text]) == 26
-
-    asyncio.run(main())
+async def test_what_a_storage_does_not_take_counts_as_memory():
+    store = Store()
+    store.failures = 10**9
+    async with logs(store=store, memory_bytes=5000) as given:
+        run = given.run()
+        run.take(lines(*[f"{number:0100d}" for number in range(20)]))
+        await until(lambda: bool(store.requests))
+        run.take(lines(*[f"{number:0100d}" for number in range(100)]))
+        assert given.writer.waiting_bytes <= 5000
+        store.failures = 0
+        await run.close()
+        assert len([text for text in given.texts if "left out" not in text]) == 26
 
 
-def test_a_write_that_fails_is_tried_again_and_loses_nothing(caplog: pytest.LogCaptureFixture):
-    async def main() -> None:
-        store = Store()
-        store.failures = 3
-        async with logs(store=store) as given:
-            run = given.run()
-            run.take(lines(1))
-            await given.until(lambda: store.failures < 2)
-            run.take(lines(2))
-            await given.until(lambda: given.texts == ["1", "2"])
-            await run.close()
-            assert given.texts == ["1", "2"]
-
-    asyncio.run(main())
+async def test_a_write_that_fails_is_tried_again_and_loses_nothing(
+    caplog: pytest.LogCaptureFixture,
+):
+    store = Store()
+    store.failures = 3
+    async with logs(store=store) as given:
+        run = given.run()
+        run.take(lines(1))
+        await until(lambda: store.failures < 2)
+        run.take(lines(2))
+        await until(lambda: given.texts == ["1", "2"])
+        await run.close()
+        assert given.texts == ["1", "2"]
     assert sum("can't be written now" in text for text in caplog.messages) == 1
 
 
-def test_a_write_that_fails_while_the_run_ends_is_tried_once_more():
-    async def main() -> None:
-        store = Store()
-        has_begun, may_fail = threading.Event(), threading.Event()
+async def test_a_write_that_fails_while_the_run_ends_is_tried_once_more():
+    store = Store()
+    has_begun, may_fail = threading.Event(), threading.Event()
 
-        def fail_once(key: str, data: Any) -> None:
-            store.put = lambda key, data: MemoryStore.put(store, key, data)  # type: ignore[method-assign]
-            has_begun.set()
-            may_fail.wait(20)
-            raise DataSaveError("The disk is full.")
+    def fail_once(key: str, data: Any) -> None:
+        store.put = lambda key, data: MemoryStore.put(store, key, data)  # type: ignore[method-assign]
+        has_begun.set()
+        may_fail.wait(20)
+        raise DataSaveError("The disk is full.")
 
-        store.put = fail_once  # type: ignore[method-assign]
-        async with logs(store=store) as given:
-            run = given.run()
-            run.take(lines(1))
-            await given.until(has_begun.is_set)
-            asyncio.get_running_loop().call_soon(may_fail.set)  # once the end waits for it
+    store.put = fail_once  # type: ignore[method-assign]
+    async with logs(store=store) as given:
+        run = given.run()
+        run.take(lines(1))
+        await until(has_begun.is_set)
+        asyncio.get_running_loop().call_soon(may_fail.set)  # once the end waits for it
+        await run.close()
+        assert given.texts == ["1"]
+
+
+async def test_a_storage_that_hangs_does_not_hold_the_end_of_the_run():
+    store = Store()
+    is_down = [True]
+
+    def put(key: str, data: Any) -> None:
+        import time
+
+        while is_down[0]:
+            time.sleep(0.01)
+        MemoryStore.put(store, key, data)
+
+    store.put = put  # type: ignore[method-assign]
+    async with logs(store=store, close_s=0.05) as given:
+        run = given.run()
+        run.take(lines(1))
+        async with asyncio.timeout(5):
             await run.close()
-            assert given.texts == ["1"]
-
-    asyncio.run(main())
-
-
-def test_a_storage_that_hangs_does_not_hold_the_end_of_the_run():
-    async def main() -> None:
-        store = Store()
-        is_down = [True]
-
-        def put(key: str, data: Any) -> None:
-            import time
-
-            while is_down[0]:
-                time.sleep(0.01)
-            MemoryStore.put(store, key, data)
-
-        store.put = put  # type: ignore[method-assign]
-        async with logs(store=store, close_s=0.05) as given:
-            run = given.run()
-            run.take(lines(1))
-            async with asyncio.timeout(5):
-                await run.close()
-            assert given.writer.waiting_bytes == 0
-            is_down[0] = False
-            await given.until(lambda: given.texts == ["1"])
-
-    asyncio.run(main())
+        assert given.writer.waiting_bytes == 0
+        is_down[0] = False
+        await until(lambda: given.texts == ["1"])
 
 
-def test_nothing_is_written_for_a_workflow_that_is_anothers():
-    async def main() -> None:
-        async with logs() as given:
-            guard = Guard()
-            run = given.run(guard=guard)
-            guard.is_lost = True
-            run.take(lines(1))
-            await asyncio.sleep(0.1)
-            run.take(lines(2))
-            await run.close()
-            assert given.store.requests == []
-            assert given.writer.waiting_bytes == 0
-
-    asyncio.run(main())
+async def test_nothing_is_written_for_a_workflow_that_is_anothers():
+    async with logs() as given:
+        guard = Guard()
+        run = given.run(guard=guard)
+        guard.is_lost = True
+        run.take(lines(1))
+        await asyncio.sleep(0.1)
+        run.take(lines(2))
+        await run.close()
+        assert given.store.requests == []
+        assert given.writer.waiting_bytes == 0
 
 
-def test_a_hundred_thousand_lines_are_written_in_few_pieces_and_order():
-    async def main() -> None:
-        async with logs(max_bytes=64 * 1024 * 1024, close_s=100) as given:
-            run = given.run()
-            for start in range(0, 100_000, 1000):
-                run.take(lines(*range(start, start + 1000)))
-                await asyncio.sleep(0)
-            await run.close()
-            assert len([r for r in given.store.requests if r.startswith("put")]) < 30
-            assert given.texts == [str(number) for number in range(100_000)]
-
-    asyncio.run(main())
+async def test_a_hundred_thousand_lines_are_written_in_few_pieces_and_order():
+    async with logs(max_bytes=64 * 1024 * 1024, close_s=100) as given:
+        run = given.run()
+        for start in range(0, 100_000, 1000):
+            run.take(lines(*range(start, start + 1000)))
+            await asyncio.sleep(0)
+        await run.close()
+        assert len([r for r in given.store.requests if r.startswith("put")]) < 30
+        assert given.texts == [str(number) for number in range(100_000)]
 
 
 def test_the_environment_says_how_much_is_kept():

@@ -43,56 +43,49 @@ async def waits(store: MemoryStore, workflow_id: str, limit: TaskLimit) -> None:
             await asyncio.sleep(0.01)
 
 
-def test_tasks_of_several_workflows_run_one_after_the_other():
-    async def check() -> None:
-        store, runner = MemoryStore(), HandRunner()
-        async with managing(store, runner, intervals=SOON) as manager:
-            for name in "abc":
-                await begin(manager, name, ONE)
-            await waits(store, "b", ONE)
-            await waits(store, "c", ONE)
-            assert list(runner.errands) == ["a"]
-            await manager.cancel("b")
-            await runner.end("a")
-            await runner.end("c")
-        assert runner.started == {"a": 1, "c": 1}
-
-    asyncio.run(check())
+async def test_tasks_of_several_workflows_run_one_after_the_other():
+    store, runner = MemoryStore(), HandRunner()
+    async with managing(store, runner, intervals=SOON) as manager:
+        for name in "abc":
+            await begin(manager, name, ONE)
+        await waits(store, "b", ONE)
+        await waits(store, "c", ONE)
+        assert list(runner.errands) == ["a"]
+        await manager.cancel("b")
+        await runner.end("a")
+        await runner.end("c")
+    assert runner.started == {"a": 1, "c": 1}
 
 
 @pytest.mark.parametrize(
     ("earlier", "is_full"), [("a", True), ("of another cluster", False)], ids=["restarted", "new"]
 )
-def test_a_manager_that_is_restarted_lets_the_period_of_a_rate_pass(earlier: str, is_full: bool):
-    async def check() -> None:
-        store, runner = MemoryStore(), HandRunner()
-        WorkflowStore(store).leases.write(lease("before", actor_id=earlier, process=GONE))
-        async with managing(store, runner, "now", intervals=SOON) as manager:
-            await begin(manager, "w", SELDOM)
-            if is_full:
-                await waits(store, "w", SELDOM)
-                assert not runner.started
-            else:
-                await runner.end("w")
+async def test_a_manager_that_is_restarted_lets_the_period_of_a_rate_pass(
+    earlier: str, is_full: bool
+):
+    store, runner = MemoryStore(), HandRunner()
+    WorkflowStore(store).leases.write(lease("before", actor_id=earlier, process=GONE))
+    async with managing(store, runner, "now", intervals=SOON) as manager:
+        await begin(manager, "w", SELDOM)
+        if is_full:
+            await waits(store, "w", SELDOM)
+            assert not runner.started
+        else:
+            await runner.end("w")
 
-    asyncio.run(check())
 
-
-def test_two_clusters_each_keep_a_rate():
-    async def check() -> None:
-        store = MemoryStore()
-        here, there = HandRunner(), HandRunner()
-        given = {"intervals": SOON}
-        async with (
-            managing_a_cluster(store, "m", actor_id="a", runner=here, **given) as one,
-            managing_a_cluster(store, "n", actor_id="b", runner=there, **given) as other,
-        ):
-            for number in range(4):
-                await begin(one, f"here{number}", HOURLY)
-                await begin(other, f"there{number}", HOURLY)
-            for name in ("here3", "there3"):
-                await waits(store, name, HOURLY)
-            for runner, name in ((here, "here"), (there, "there")):
-                assert runner.started.keys() == {f"{name}{number}" for number in range(3)}
-
-    asyncio.run(check())
+async def test_two_clusters_each_keep_a_rate():
+    store = MemoryStore()
+    here, there = HandRunner(), HandRunner()
+    given = {"intervals": SOON}
+    async with (
+        managing_a_cluster(store, "m", actor_id="a", runner=here, **given) as one,
+        managing_a_cluster(store, "n", actor_id="b", runner=there, **given) as other,
+    ):
+        for number in range(4):
+            await begin(one, f"here{number}", HOURLY)
+            await begin(other, f"there{number}", HOURLY)
+        for name in ("here3", "there3"):
+            await waits(store, name, HOURLY)
+        for runner, name in ((here, "here"), (there, "there")):
+            assert runner.started.keys() == {f"{name}{number}" for number in range(3)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Collection
 
@@ -58,12 +57,12 @@ async def keep_in_turns(keepers: Collection[Keeper]) -> None:
 
 
 @pytest.mark.parametrize(("first", "second"), [("", "a"), ("a", "b"), ("a,b", "c,a")])
-def test_what_another_one_keeps_with_another_key_is_left_to_it(
+async def test_what_another_one_keeps_with_another_key_is_left_to_it(
     first: str, second: str, caplog: pytest.LogCaptureFixture
 ):
     store = NotingStore()
     keepers = [Keeper(store, "one", first), Keeper(store, "other", second)]
-    asyncio.run(keep_in_turns(keepers))
+    await keep_in_turns(keepers)
     assert store.count("put_if_absent", INDEX_ROOTS) == 2  # the begin, and the index
     assert keepers[0].reads_index()
     reads_both = keepers[1].reads_index()
@@ -72,13 +71,13 @@ def test_what_another_one_keeps_with_another_key_is_left_to_it(
     assert (told in caplog.text) != reads_both
 
 
-def test_an_index_from_before_there_was_a_key_is_made_anew_once():
+async def test_an_index_from_before_there_was_a_key_is_made_anew_once():
     store = NotingStore()
     before = WorkflowStore(store, signing=SigningKeys())
     rebuild(before, now=1.0)
     store.calls.clear()
     keeper = Keeper(store, "m", "a")
-    asyncio.run(keep_in_turns([keeper]))
+    await keep_in_turns([keeper])
     assert store.count("put_if_absent", INDEX_ROOTS) == 1
     assert keeper.reads_index()
 

@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -78,51 +78,41 @@ class LogStore(NotingStore):
 
 
 @asynccontextmanager
-async def opened(store: LogStore, **given: Any) -> AsyncIterator[OwnChanges]:
+async def opened(
+    store: LogStore | None = None, **given: Any
+) -> AsyncIterator[tuple[LogStore, OwnChanges]]:
+    store = store or LogStore()
     with ThreadPool(4) as threads:
         writes = Writes(store, threads)
         changes = OwnChanges(WorkflowStore(store), writes, manager_id="m", **given)
         await changes.open(0)
-        yield changes
+        yield store, changes
         store.gate.set()
         store.is_full = False
         await changes.close()
-
-
-def run(check: Callable[[LogStore, OwnChanges], Coroutine[Any, Any, None]], **given: Any) -> None:
-    async def all_of_it() -> None:
-        store = LogStore()
-        async with opened(store, **given) as changes:
-            await check(store, changes)
-
-    asyncio.run(all_of_it())
 
 
 def row(segment: str = "w", status: Status = Status.RUNNING, **fields: Any) -> IndexRow:
     return IndexRow.of(status_record(status, segment, **fields), segment)
 
 
-def test_a_log_is_there_before_anything_has_changed():
-    async def check(store: LogStore, changes: OwnChanges) -> None:
+async def test_a_log_is_there_before_anything_has_changed():
+    async with opened() as (store, _):
         found = store.read()
         assert (found.changes, found.seq, found.is_done) == ((), 0, False)
 
-    run(check)
 
-
-def test_a_look_row_is_durable_when_the_announcement_is_and_the_status_follows():
-    async def check(store: LogStore, changes: OwnChanges) -> None:
+async def test_a_look_row_is_durable_when_the_announcement_is_and_the_status_follows():
+    async with opened() as (store, changes):
         await changes.begin("w")
         assert store.rows() == {"w": None}
         changes.note(row(), has_begun=True)
         changes.end("w")
         await until(lambda: store.rows() == {"w": Status.RUNNING})
 
-    run(check)
 
-
-def test_a_run_that_ends_soon_has_its_start_and_its_end_in_one_write_after_the_announcement():
-    async def check(store: LogStore, changes: OwnChanges) -> None:
+async def test_a_run_that_ends_soon_has_its_start_and_its_end_in_one_write_after_the_announcement():
+    async with opened(gather_s=5.0) as (store, changes):
         before = store.writes
         await changes.begin("w")
         changes.note_start(row())
@@ -131,22 +121,18 @@ def test_a_run_that_ends_soon_has_its_start_and_its_end_in_one_write_after_the_a
         assert store.rows() == {"w": Status.SUCCESSFUL}
         assert store.writes - before == 2
 
-    run(check, gather_s=5.0)
 
-
-def test_a_start_comes_into_the_log_by_itself_though_nothing_else_changes():
-    async def check(store: LogStore, changes: OwnChanges) -> None:
+async def test_a_start_comes_into_the_log_by_itself_though_nothing_else_changes():
+    async with opened() as (store, changes):
         await changes.begin("w")
         changes.note_start(row())
         changes.end("w")
         assert store.rows() == {"w": None}
         await until(lambda: store.rows() == {"w": Status.RUNNING})
 
-    run(check)
 
-
-def test_several_announcements_share_a_write_and_those_that_come_meanwhile_share_the_next():
-    async def check(store: LogStore, changes: OwnChanges) -> None:
+async def test_several_announcements_share_a_write_and_those_that_come_meanwhile_share_the_next():
+    async with opened() as (store, changes):
         before = store.writes
         store.gate.clear()
         first = changes.begin("first")
@@ -157,11 +143,9 @@ def test_several_announcements_share_a_write_and_those_that_come_meanwhile_share
         assert store.writes - before == 2
         assert len(store.rows()) == 51
 
-    run(check)
 
-
-def test_an_announcement_that_can_not_be_written_is_an_error_for_those_who_wait_and_comes_later():
-    async def check(store: LogStore, changes: OwnChanges) -> None:
+async def test_an_announcement_that_can_not_be_written_is_an_error_for_those_who_wait_and_comes_later():
+    async with opened() as (store, changes):
         store.is_full = True
         waiting = [changes.begin("v"), changes.begin("w")]
         for one in waiting:
@@ -171,11 +155,9 @@ def test_an_announcement_that_can_not_be_written_is_an_error_for_those_who_wait_
         await changes.begin("x")
         assert store.rows() == {"v": None, "w": None, "x": None}
 
-    run(check)
 
-
-def test_a_row_whose_write_has_failed_is_written_again():
-    async def check(store: LogStore, changes: OwnChanges) -> None:
+async def test_a_row_whose_write_has_failed_is_written_again():
+    async with opened() as (store, changes):
         store.is_full = True
         changes.note(row())
         await until(lambda: store.refused)
@@ -183,11 +165,9 @@ def test_a_row_whose_write_has_failed_is_written_again():
         store.is_full = False
         await until(lambda: store.rows() == {"w": Status.RUNNING, "v": Status.FAILED})
 
-    run(check)
 
-
-def test_a_caller_that_gives_up_waiting_keeps_no_other_from_its_answer():
-    async def check(store: LogStore, changes: OwnChanges) -> None:
+async def test_a_caller_that_gives_up_waiting_keeps_no_other_from_its_answer():
+    async with opened() as (store, changes):
         store.gate.clear()
         first, second = changes.begin("v"), changes.begin("w")
         first.cancel()
@@ -195,10 +175,8 @@ def test_a_caller_that_gives_up_waiting_keeps_no_other_from_its_answer():
         await second
         assert store.rows() == {"v": None, "w": None}
 
-    run(check)
 
-
-def test_those_who_wait_hear_of_a_write_that_ends_with_the_process():
+async def test_those_who_wait_hear_of_a_write_that_ends_with_the_process():
     class Ended(BaseException):
         pass
 
@@ -214,20 +192,17 @@ def test_those_who_wait_hear_of_a_write_that_ends_with_the_process():
                 return failed
             return super().put(*args, **given)
 
-    async def check() -> None:
-        asyncio.get_running_loop().set_exception_handler(lambda _, context: None)
-        store = LogStore()
-        with ThreadPool(1) as threads:
-            writes = Writing(store, threads)
-            changes = OwnChanges(WorkflowStore(store), writes, manager_id="m")
-            await changes.open(0)
-            writes.is_ended = True
-            for _ in range(2):  # also one that comes after it
-                with pytest.raises(Ended):
-                    async with asyncio.timeout(10):
-                        await changes.begin("w")
-
-    asyncio.run(check())
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: None)
+    store = LogStore()
+    with ThreadPool(1) as threads:
+        writes = Writing(store, threads)
+        changes = OwnChanges(WorkflowStore(store), writes, manager_id="m")
+        await changes.open(0)
+        writes.is_ended = True
+        for _ in range(2):  # also one that comes after it
+            with pytest.raises(Ended):
+                async with asyncio.timeout(10):
+                    await changes.begin("w")
 
 
 # ---- what stands in the index
@@ -242,8 +217,8 @@ def taken(changes: OwnChanges) -> list[Any]:
     return [one for one in changes.untaken if one.row or not changes.is_open(one.segment)]
 
 
-def test_what_stands_in_the_index_is_no_news_and_stays_in_the_log_for_those_who_watch():
-    async def check(store: LogStore, changes: OwnChanges) -> None:
+async def test_what_stands_in_the_index_is_no_news_and_stays_in_the_log_for_those_who_watch():
+    async with opened() as (store, changes):
         changes.note(row("a"))
         changes.note(row("b"))
         take(changes, 7)
@@ -253,11 +228,9 @@ def test_what_stands_in_the_index_is_no_news_and_stays_in_the_log_for_those_who_
         assert (found.version, found.untaken) == (7, [])
         assert store.rows() == {"a": Status.RUNNING, "b": Status.RUNNING}
 
-    run(check)
 
-
-def test_a_workflow_whose_status_is_about_to_be_written_stays_news():
-    async def check(store: LogStore, changes: OwnChanges) -> None:
+async def test_a_workflow_whose_status_is_about_to_be_written_stays_news():
+    async with opened() as (store, changes):
         changes.note(row("a"))
         await changes.begin("w")
         changes.note(row("b"))
@@ -266,13 +239,10 @@ def test_a_workflow_whose_status_is_about_to_be_written_stays_news():
         await until(lambda: store.read().taken == 3)
         assert [one.segment for one in store.read().untaken] == ["w"]
 
-    run(check)
 
-
-def test_open_announcements_keep_later_changes_from_no_index():
+async def test_open_announcements_keep_later_changes_from_no_index():
     """One workflow that starts for ever, and a thousand others."""
-
-    async def check(store: LogStore, changes: OwnChanges) -> None:
+    async with opened() as (_, changes):
         await changes.begin("slow")
         for number in range(1000):
             changes.note(row(f"w{number}"))
@@ -283,13 +253,10 @@ def test_open_announcements_keep_later_changes_from_no_index():
         take(changes)
         assert changes.untaken == []
 
-    run(check)
 
-
-def test_an_announcement_that_comes_while_the_one_before_goes_into_the_index_is_not_lost():
+async def test_an_announcement_that_comes_while_the_one_before_goes_into_the_index_is_not_lost():
     """A start fails, since another manager was first, and is tried again."""
-
-    async def check(store: LogStore, changes: OwnChanges) -> None:
+    async with opened() as (store, changes):
         await changes.begin("w")
         changes.end("w")
         going = taken(changes)
@@ -300,37 +267,30 @@ def test_an_announcement_that_comes_while_the_one_before_goes_into_the_index_is_
         await until(lambda: store.read().taken == 1)
         assert [one.segment for one in store.read().untaken] == ["w"]
 
-    run(check)
 
-
-def test_an_announcement_without_a_status_leaves_the_log_with_the_next_take_over():
-    async def check(store: LogStore, changes: OwnChanges) -> None:
+async def test_an_announcement_without_a_status_leaves_the_log_with_the_next_take_over():
+    async with opened() as (store, changes):
         await changes.begin("w")
         changes.end("w")
         take(changes)
         await until(lambda: store.rows() == {})
         assert store.read().forgotten == store.read().taken == 1
 
-    run(check)
+
+async def test_rows_of_long_ago_are_forgotten_and_the_log_says_so():
+    store, now = LogStore(), [0.0]
+    async with opened(store, clock=lambda: now[0]) as (_, changes):
+        changes.note(row("old"))
+        now[0] = ROWS_KEPT_S
+        changes.note(row("new"))
+        take(changes)
+        await until(lambda: store.read().taken == 2)
+        assert store.rows() == {"new": Status.RUNNING}
+        assert store.read().forgotten == 1
 
 
-def test_rows_of_long_ago_are_forgotten_and_the_log_says_so():
-    async def check() -> None:
-        store, now = LogStore(), [0.0]
-        async with opened(store, clock=lambda: now[0]) as changes:
-            changes.note(row("old"))
-            now[0] = ROWS_KEPT_S
-            changes.note(row("new"))
-            take(changes)
-            await until(lambda: store.read().taken == 2)
-            assert store.rows() == {"new": Status.RUNNING}
-            assert store.read().forgotten == 1
-
-    asyncio.run(check())
-
-
-def test_a_log_keeps_no_more_than_so_many_rows_that_stand_in_the_index():
-    async def check(store: LogStore, changes: OwnChanges) -> None:
+async def test_a_log_keeps_no_more_than_so_many_rows_that_stand_in_the_index():
+    async with opened() as (store, changes):
         for number in range(MOST_ROWS_KEPT + 50):
             changes.note(row(f"w{number}"))
         take(changes)
@@ -339,25 +299,21 @@ def test_a_log_keeps_no_more_than_so_many_rows_that_stand_in_the_index():
         assert len(found.changes) == MOST_ROWS_KEPT
         assert found.forgotten == 50
 
-    run(check)
 
-
-def test_many_changes_call_for_the_index_at_once():
-    async def check(store: LogStore, changes: OwnChanges) -> None:
+async def test_many_changes_call_for_the_index_at_once():
+    async with opened() as (_, changes):
         for number in range(399):
             changes.note(row(f"w{number}"))
         assert not changes.is_full.is_set()
         changes.note(row("w"))
         assert changes.is_full.is_set()
 
-    run(check)
-
 
 # ---- two callers, threads, and the end
 
 
-def test_while_another_call_is_about_to_write_the_look_row_stays():
-    async def check(store: LogStore, changes: OwnChanges) -> None:
+async def test_while_another_call_is_about_to_write_the_look_row_stays():
+    async with opened() as (store, changes):
         await asyncio.gather(changes.begin("w"), changes.begin("w"))
         changes.note(row(), has_begun=True)
         changes.end("w")
@@ -367,21 +323,17 @@ def test_while_another_call_is_about_to_write_the_look_row_stays():
         changes.end("w")
         await until(lambda: store.rows()["w"] is Status.FAILED)
 
-    run(check)
 
-
-def test_a_run_that_ends_while_a_deletion_is_under_way_leaves_the_look_row():
-    async def check(store: LogStore, changes: OwnChanges) -> None:
+async def test_a_run_that_ends_while_a_deletion_is_under_way_leaves_the_look_row():
+    async with opened() as (store, changes):
         await changes.begin("w")
         changes.note(row(status=Status.SUCCESSFUL, number=1))
         await changes.begin("v")
         assert store.rows()["w"] is None
 
-    run(check)
 
-
-def test_threads_note_what_they_change_and_parts_of_an_action_cost_no_write_each():
-    async def check(store: LogStore, changes: OwnChanges) -> None:
+async def test_threads_note_what_they_change_and_parts_of_an_action_cost_no_write_each():
+    async with opened() as (store, changes):
         segments = [f"w{number}" for number in range(100)]
 
         def prune() -> None:
@@ -397,11 +349,10 @@ def test_threads_note_what_they_change_and_parts_of_an_action_cost_no_write_each
         assert store.writes - before <= 5
         assert not any(map(changes.is_open, segments))
 
-    run(check)
 
+async def test_a_part_of_an_action_in_a_thread_that_goes_on_in_its_context_is_not_announced_again():
+    async with opened() as (store, changes):
 
-def test_a_part_of_an_action_in_a_thread_that_goes_on_in_its_context_is_not_announced_again():
-    async def check(store: LogStore, changes: OwnChanges) -> None:
         def part(segment: str) -> None:
             with changes.changing([segment]):
                 changes.wrote(row(segment, Status.NONE))
@@ -420,11 +371,10 @@ def test_a_part_of_an_action_in_a_thread_that_goes_on_in_its_context_is_not_anno
         await asyncio.to_thread(act)
         assert not changes.is_open("w")
 
-    run(check)
 
+async def test_a_part_of_an_action_that_comes_after_its_row_is_announced_again():
+    async with opened() as (store, changes):
 
-def test_a_part_of_an_action_that_comes_after_its_row_is_announced_again():
-    async def check(store: LogStore, changes: OwnChanges) -> None:
         def act() -> None:
             with changes.changing(["w"]):
                 changes.wrote(row())
@@ -434,11 +384,10 @@ def test_a_part_of_an_action_that_comes_after_its_row_is_announced_again():
         await asyncio.to_thread(act)
         assert not changes.is_open("w")
 
-    run(check)
 
+async def test_a_thread_that_fails_leaves_nothing_open():
+    async with opened() as (store, changes):
 
-def test_a_thread_that_fails_leaves_nothing_open():
-    async def check(store: LogStore, changes: OwnChanges) -> None:
         def fail() -> None:
             with changes.changing(["w"]):
                 raise ValueError("no")
@@ -455,17 +404,13 @@ def test_a_thread_that_fails_leaves_nothing_open():
         assert not changes.is_open("w")
         assert not changes.is_open("v")
 
-    run(check)
 
-
-def test_a_call_for_threads_in_the_loop_itself_is_an_error_and_no_deadlock():
-    async def check(store: LogStore, changes: OwnChanges) -> None:
+async def test_a_call_for_threads_in_the_loop_itself_is_an_error_and_no_deadlock():
+    async with opened() as (_, changes):
         with pytest.raises(RuntimeError, match="in a thread"), changes.changing(["w"]):
             pass
         with pytest.raises(RuntimeError, match="in a thread"):
             changes.wrote(row())
-
-    run(check)
 
 
 def test_a_thread_that_changes_something_when_the_manager_has_ended_does_not_hang():
@@ -494,113 +439,93 @@ def test_a_thread_that_changes_something_when_the_manager_has_ended_does_not_han
             acting.result(timeout=30)
 
 
-def test_a_log_is_done_when_what_has_begun_is():
-    async def check() -> None:
-        store = LogStore()
-        with ThreadPool(2) as threads:
-            changes = OwnChanges(WorkflowStore(store), Writes(store, threads), manager_id="m")
-            await changes.open(0)
-            await changes.begin("w")
-            await changes.close()
-            assert not store.read().is_done
-            changes.note(row(status=Status.CANCELED), has_begun=True)
-            changes.end("w")
-            await until(lambda: store.read().is_done)
-            assert store.rows() == {"w": Status.CANCELED}
-
-    asyncio.run(check())
-
-
-def test_a_manager_whose_log_can_not_be_written_any_more_ends_and_gives_its_lease_back():
-    async def check() -> None:
-        store = LogStore()
-        async with managing(store, runner=InstantRunner(is_endless=True)) as manager:
-            await manager.submit("w", GRAPH, user_metadata={})
-            await until(lambda: Status.RUNNING in store.rows().values())
-            store.is_full = True
-        assert store.refused
-        assert WorkflowStore(store).leases.list_names() == []
-        # What the log says is not done: others read the statuses.
+async def test_a_log_is_done_when_what_has_begun_is():
+    store = LogStore()
+    with ThreadPool(2) as threads:
+        changes = OwnChanges(WorkflowStore(store), Writes(store, threads), manager_id="m")
+        await changes.open(0)
+        await changes.begin("w")
+        await changes.close()
         assert not store.read().is_done
-        found = Overview(WorkflowStore(store)).find(LISTED)
-        assert [(one.workflow_id, one.status) for one in found] == [("w", Status.RESUMABLE)]
-
-    asyncio.run(check())
-
-
-def test_who_waits_for_an_end_finds_it_in_the_lists_of_other_processes_at_once():
-    async def check() -> None:
-        store = LogStore()
-        rebuild(WorkflowStore(store), now=1.0)
-        # What no caller waits for is written a minute later.
-        late = replace(INTERVALS, changes_s=60.0)
-        endless = InstantRunner(is_endless=True)
-        async with managing(store, intervals=late, runner=endless) as manager:
-            await manager.submit("w", GRAPH, user_metadata={})
-            await manager.submit("other", GRAPH, user_metadata={})
-            assert store.rows()["w"] is Status.RUNNING
-            await manager.cancel("w")
-            overview = await asyncio.to_thread(Overview, WorkflowStore(store))
-            found = await asyncio.to_thread(lambda: [*overview.find({Status.CANCELED})])
-            assert [one.workflow_id for one in found] == ["w"]
-
-    asyncio.run(check())
+        changes.note(row(status=Status.CANCELED), has_begun=True)
+        changes.end("w")
+        await until(lambda: store.read().is_done)
+        assert store.rows() == {"w": Status.CANCELED}
 
 
-def test_an_announcement_that_ends_without_a_status_stands_there_once_more():
+async def test_a_manager_whose_log_can_not_be_written_any_more_ends_and_gives_its_lease_back():
+    store = LogStore()
+    async with managing(store, runner=InstantRunner(is_endless=True)) as manager:
+        await manager.submit("w", GRAPH, user_metadata={})
+        await until(lambda: Status.RUNNING in store.rows().values())
+        store.is_full = True
+    assert store.refused
+    assert WorkflowStore(store).leases.list_names() == []
+    # What the log says is not done: others read the statuses.
+    assert not store.read().is_done
+    found = Overview(WorkflowStore(store)).find(LISTED)
+    assert [(one.workflow_id, one.status) for one in found] == [("w", Status.RESUMABLE)]
+
+
+async def test_who_waits_for_an_end_finds_it_in_the_lists_of_other_processes_at_once():
+    store = LogStore()
+    rebuild(WorkflowStore(store), now=1.0)
+    # What no caller waits for is written a minute later.
+    late = replace(INTERVALS, changes_s=60.0)
+    endless = InstantRunner(is_endless=True)
+    async with managing(store, intervals=late, runner=endless) as manager:
+        await manager.submit("w", GRAPH, user_metadata={})
+        await manager.submit("other", GRAPH, user_metadata={})
+        assert store.rows()["w"] is Status.RUNNING
+        await manager.cancel("w")
+        overview = await asyncio.to_thread(Overview, WorkflowStore(store))
+        found = await asyncio.to_thread(lambda: [*overview.find({Status.CANCELED})])
+        assert [one.workflow_id for one in found] == ["w"]
+
+
+async def test_an_announcement_that_ends_without_a_status_stands_there_once_more():
     """Its log may have been taken for a dead manager's and deleted, while the process stood still."""
-
-    async def check(store: LogStore, changes: OwnChanges) -> None:
+    async with opened() as (store, changes):
         await changes.begin("w")
         store.delete([LOG])
         changes.end("w")
         await until(lambda: store.count("put", LOG) == 3)
         assert store.rows() == {"w": None}
 
-    run(check)
-
 
 # ---- what it costs
 
 
 @pytest.mark.parametrize(("runs", "most"), [(1, 5), (100, 20)])
-def test_a_run_costs_few_writes_of_the_log_and_a_burst_hardly_more(runs: int, most: int):
+async def test_a_run_costs_few_writes_of_the_log_and_a_burst_hardly_more(runs: int, most: int):
     """A start and an end each; what comes at the same time is written together."""
 
-    async def check() -> None:
-        store = NotingStore()
-        async with managing(store) as manager:
-            before = store.count("put", "v1/changes/")
-            names = [f"w{number}" for number in range(runs)]
-            await asyncio.gather(*(manager.submit(one, GRAPH, user_metadata={}) for one in names))
-            logs = WorkflowStore(store).changes
-            await until(
-                lambda: (
-                    [one.row and one.row.status for one in logs.read("m").changes]
-                    == [Status.SUCCESSFUL] * runs
-                )
+    store = NotingStore()
+    async with managing(store) as manager:
+        before = store.count("put", "v1/changes/")
+        names = [f"w{number}" for number in range(runs)]
+        await asyncio.gather(*(manager.submit(one, GRAPH, user_metadata={}) for one in names))
+        logs = WorkflowStore(store).changes
+        await until(
+            lambda: (
+                [one.row and one.row.status for one in logs.read("m").changes]
+                == [Status.SUCCESSFUL] * runs
             )
-            assert store.count("put", "v1/changes/") - before <= most
+        )
+        assert store.count("put", "v1/changes/") - before <= most
 
-    asyncio.run(check())
 
-
-def test_more_changes_in_threads_than_a_manager_has_threads_come_to_their_end():
+async def test_more_changes_in_threads_than_a_manager_has_threads_come_to_their_end():
     """Each of these threads waits until its announcement is written."""
 
-    async def check() -> None:
-        known = Registry(
-            WorkflowStore(MemoryStore()), manager_id="m", clock=time.time, tenure=Tenure()
-        )
-        await known.changes.open(0)
+    known = Registry(WorkflowStore(MemoryStore()), manager_id="m", clock=time.time, tenure=Tenure())
+    await known.changes.open(0)
 
-        def change(number: int) -> int:
-            with known.store.notes.changing([f"w{number}"]):
-                return number
+    def change(number: int) -> int:
+        with known.store.notes.changing([f"w{number}"]):
+            return number
 
-        numbers = range(300)
-        async with asyncio.timeout(60):
-            done = await asyncio.gather(*(known.in_thread(change, number) for number in numbers))
-        assert done == [*numbers]
-
-    asyncio.run(check())
+    numbers = range(300)
+    async with asyncio.timeout(60):
+        done = await asyncio.gather(*(known.in_thread(change, number) for number in numbers))
+    assert done == [*numbers]

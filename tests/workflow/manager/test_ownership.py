@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 import pytest
 from hand_runner import HandRunner
 from noting_store import NotingStore
+from sample_records import claim_epoch
+from waiting import until
 
 from airflow_provider_rayworkflow.workflow.exceptions import (
     LeaseLostError,
@@ -126,12 +128,6 @@ def fleet() -> Fleet:
     return Fleet()
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
-        while not condition():
-            await asyncio.sleep(0.001)
-
-
 async def turns(number: int = 50) -> None:
     """Let everything go on for a while that can."""
     for _ in range(number):
@@ -147,75 +143,63 @@ async def submit(manager: Manager) -> None:
 
 @pytest.mark.parametrize("skew_s", [-3600, -400, -20, 20, 400, 3600])
 @pytest.mark.parametrize("is_here", [True, False], ids=["same host", "another host"])
-def test_a_clock_step_of_the_reader_makes_no_second_owner(
+async def test_a_clock_step_of_the_reader_makes_no_second_owner(
     fleet: Fleet, skew_s: float, is_here: bool
 ):
-    async def check() -> None:
-        first = await fleet.manager("first", is_here=is_here)
-        await submit(first)
-        second = await fleet.manager("second", skew_s=skew_s, is_here=is_here)
-        resuming = asyncio.ensure_future(second.resume("w"))
-        await fleet.live(60, first, second)
-        await resuming
-        await fleet.finish("first")
-        assert (await second.queries.wait_output("w")).status is WorkflowStatus.SUCCESSFUL
-        assert fleet.epochs() == [1]
-        assert fleet.started == {"a": 1, "b": 1}
-
-    asyncio.run(check())
+    first = await fleet.manager("first", is_here=is_here)
+    await submit(first)
+    second = await fleet.manager("second", skew_s=skew_s, is_here=is_here)
+    resuming = asyncio.ensure_future(second.resume("w"))
+    await fleet.live(60, first, second)
+    await resuming
+    await fleet.finish("first")
+    assert (await second.queries.wait_output("w")).status is WorkflowStatus.SUCCESSFUL
+    assert fleet.epochs() == [1]
+    assert fleet.started == {"a": 1, "b": 1}
 
 
 @pytest.mark.parametrize("step_s", [-3600, -20, 20, 3600])
-def test_a_clock_step_of_the_owner_makes_no_second_owner(fleet: Fleet, step_s: float):
-    async def check() -> None:
-        first = await fleet.manager("first")
-        await submit(first)
-        second = await fleet.manager("second")
-        fleet.hosts["first"].skew_s = step_s
-        await asyncio.to_thread(first.renew_lease)
-        resuming = asyncio.ensure_future(second.resume("w"))
-        await fleet.live(60, first, second)
-        await resuming
-        assert fleet.epochs() == [1]
-        await fleet.finish("first")
-        assert (await first.queries.wait_output("w")).status is WorkflowStatus.SUCCESSFUL
-
-    asyncio.run(check())
+async def test_a_clock_step_of_the_owner_makes_no_second_owner(fleet: Fleet, step_s: float):
+    first = await fleet.manager("first")
+    await submit(first)
+    second = await fleet.manager("second")
+    fleet.hosts["first"].skew_s = step_s
+    await asyncio.to_thread(first.renew_lease)
+    resuming = asyncio.ensure_future(second.resume("w"))
+    await fleet.live(60, first, second)
+    await resuming
+    assert fleet.epochs() == [1]
+    await fleet.finish("first")
+    assert (await first.queries.wait_output("w")).status is WorkflowStatus.SUCCESSFUL
 
 
 @pytest.mark.parametrize("skew_s", [-3600, 0, 3600])
-def test_a_manager_that_died_elsewhere_is_replaced_after_one_lease_time(
+async def test_a_manager_that_died_elsewhere_is_replaced_after_one_lease_time(
     fleet: Fleet, skew_s: float
 ):
-    async def check() -> None:
-        await submit(await fleet.manager("first"))
-        second = await fleet.manager("second", skew_s=skew_s)
-        watching = asyncio.ensure_future(second.queries.wait_output("w", take_over=True))
-        await turns()
-        await fleet.live(LEASE_TTL_S - 0.5, second)
-        assert fleet.epochs() == [1]
-        await fleet.live(1, second)
-        await fleet.finish("second")
-        assert (await watching).status is WorkflowStatus.SUCCESSFUL
-        assert fleet.epochs() == [1, 2]
-
-    asyncio.run(check())
+    await submit(await fleet.manager("first"))
+    second = await fleet.manager("second", skew_s=skew_s)
+    watching = asyncio.ensure_future(second.queries.wait_output("w", take_over=True))
+    await turns()
+    await fleet.live(LEASE_TTL_S - 0.5, second)
+    assert fleet.epochs() == [1]
+    await fleet.live(1, second)
+    await fleet.finish("second")
+    assert (await watching).status is WorkflowStatus.SUCCESSFUL
+    assert fleet.epochs() == [1, 2]
 
 
-def test_an_operation_of_one_look_shows_what_it_sees_and_takes_nothing_over(fleet: Fleet):
-    async def check() -> None:
-        await submit(await fleet.manager("first"))
-        visitor = WorkflowStore(fleet.store)
-        for now in (NOW, NOW + 400, NOW - 400):
-            found = StatusReader(visitor, lambda now=now: now).read("w")
-            assert found is not None
-            assert found.status == ("RUNNING" if now == NOW else "RESUMABLE")
-            assert found.owner_may_live is (now != NOW)
-            with pytest.raises(WorkflowStillActiveError, match="still"):
-                lifecycle.delete(visitor, found, manager_id="visitor-1", now=now)
-        assert fleet.epochs() == [1]
-
-    asyncio.run(check())
+async def test_an_operation_of_one_look_shows_what_it_sees_and_takes_nothing_over(fleet: Fleet):
+    await submit(await fleet.manager("first"))
+    visitor = WorkflowStore(fleet.store)
+    for now in (NOW, NOW + 400, NOW - 400):
+        found = StatusReader(visitor, lambda now=now: now).read("w")
+        assert found is not None
+        assert found.status == ("RUNNING" if now == NOW else "RESUMABLE")
+        assert found.owner_may_live is (now != NOW)
+        with pytest.raises(WorkflowStillActiveError, match="still"):
+            lifecycle.delete(visitor, found, manager_id="visitor-1", now=now)
+    assert fleet.epochs() == [1]
 
 
 # ---- an owner that was stopped notices before it commits anything
@@ -237,53 +221,44 @@ async def taken_over(fleet: Fleet) -> tuple[Manager, Manager]:
 @pytest.mark.parametrize(
     "has_noticed_time", [True, False], ids=["stopped", "paused with its clocks"]
 )
-def test_an_owner_that_was_stopped_commits_nothing_when_it_goes_on(
+async def test_an_owner_that_was_stopped_commits_nothing_when_it_goes_on(
     fleet: Fleet, has_noticed_time: bool
 ):
-    async def check() -> None:
-        first, _ = await taken_over(fleet)
-        caller = asyncio.ensure_future(first.queries.wait_output("w"))
-        await turns(5)
-        if has_noticed_time:
-            fleet.pass_time(LEASE_TTL_S + 1, "first")
-        await fleet.runners["first"].end("a")
-        await until(lambda: "w" not in first._known.live)
-        assert fleet.written_by(1, "journal") == []
-        assert fleet.started == {"a": 2}
-        await fleet.finish("second")
-        assert (await caller).status is WorkflowStatus.SUCCESSFUL  # by what the second one wrote
-        record = WorkflowStore(fleet.store).read_status("w")
-        assert (record.epoch, record.manager_id) == (2, "second")
-        assert fleet.started == {"a": 2, "b": 1}
-
-    asyncio.run(check())
-
-
-def test_a_lease_that_ran_out_is_not_revived_by_a_late_renewal(fleet: Fleet):
-    async def check() -> None:
-        first, _ = await taken_over(fleet)
+    first, _ = await taken_over(fleet)
+    caller = asyncio.ensure_future(first.queries.wait_output("w"))
+    await turns(5)
+    if has_noticed_time:
         fleet.pass_time(LEASE_TTL_S + 1, "first")
-        before = fleet.store.get(keys.lease_key("first"))
-        with pytest.raises(LeaseLostError):
-            await asyncio.to_thread(first.renew_lease)
-        assert fleet.store.get(keys.lease_key("first")) == before
-        await until(lambda: not first._known.live)
-        assert fleet.runners["first"].errands == {}
-        with pytest.raises(OwnershipLostError, match="could not be renewed"):
-            await first.submit("other", GRAPH, user_metadata={})
-        assert WorkflowStore(fleet.store).list_files("other") == []
-
-    asyncio.run(check())
+    await fleet.runners["first"].end("a")
+    await until(lambda: "w" not in first._known.live)
+    assert fleet.written_by(1, "journal") == []
+    assert fleet.started == {"a": 2}
+    await fleet.finish("second")
+    assert (await caller).status is WorkflowStatus.SUCCESSFUL  # by what the second one wrote
+    record = WorkflowStore(fleet.store).read_status("w")
+    assert (record.epoch, record.manager_id) == (2, "second")
+    assert fleet.started == {"a": 2, "b": 1}
 
 
-def test_a_renewal_notices_a_later_claim_though_nothing_is_written(fleet: Fleet):
-    async def check() -> None:
-        first, _ = await taken_over(fleet)
+async def test_a_lease_that_ran_out_is_not_revived_by_a_late_renewal(fleet: Fleet):
+    first, _ = await taken_over(fleet)
+    fleet.pass_time(LEASE_TTL_S + 1, "first")
+    before = fleet.store.get(keys.lease_key("first"))
+    with pytest.raises(LeaseLostError):
         await asyncio.to_thread(first.renew_lease)
-        await until(lambda: not first._known.live)
-        assert fleet.runners["first"].errands == {}
+    assert fleet.store.get(keys.lease_key("first")) == before
+    await until(lambda: not first._known.live)
+    assert fleet.runners["first"].errands == {}
+    with pytest.raises(OwnershipLostError, match="could not be renewed"):
+        await first.submit("other", GRAPH, user_metadata={})
+    assert WorkflowStore(fleet.store).list_files("other") == []
 
-    asyncio.run(check())
+
+async def test_a_renewal_notices_a_later_claim_though_nothing_is_written(fleet: Fleet):
+    first, _ = await taken_over(fleet)
+    await asyncio.to_thread(first.renew_lease)
+    await until(lambda: not first._known.live)
+    assert fleet.runners["first"].errands == {}
 
 
 class Slow(MemoryStore):
@@ -305,86 +280,71 @@ class Slow(MemoryStore):
 
 
 @pytest.mark.parametrize("word", [".journal", "-SUCCESSFUL-"])
-def test_an_owner_that_is_stopped_in_the_middle_of_a_write_reports_no_status(
+async def test_an_owner_that_is_stopped_in_the_middle_of_a_write_reports_no_status(
     fleet: Fleet, word: str
 ):
-    async def check() -> None:
-        fleet.store = store = Slow()
-        first = await fleet.manager("first")
-        await submit(first)
-        caller = asyncio.ensure_future(first.queries.wait_output("w"))
-        live = first._known.live["w"]
-        store.word, store.happens = word, lambda: fleet.pass_time(LEASE_TTL_S)
-        ending = asyncio.ensure_future(fleet.finish("first"))
-        with pytest.raises(OwnershipLostError, match="could not be renewed"):
-            await live.ended
-        ending.cancel()
-        caller.cancel()
-        assert fleet.started == ({"a": 1} if word == ".journal" else {"a": 1, "b": 1})
-
-    asyncio.run(check())
+    fleet.store = store = Slow()
+    first = await fleet.manager("first")
+    await submit(first)
+    caller = asyncio.ensure_future(first.queries.wait_output("w"))
+    live = first._known.live["w"]
+    store.word, store.happens = word, lambda: fleet.pass_time(LEASE_TTL_S)
+    ending = asyncio.ensure_future(fleet.finish("first"))
+    with pytest.raises(OwnershipLostError, match="could not be renewed"):
+        await live.ended
+    ending.cancel()
+    caller.cancel()
+    assert fleet.started == ({"a": 1} if word == ".journal" else {"a": 1, "b": 1})
 
 
 # ---- three managers
 
 
-def test_of_two_that_take_over_from_a_third_one_runs_it(fleet: Fleet):
-    async def check() -> None:
-        first = await fleet.manager("first")
-        others = [await fleet.manager(name, skew_s=3600) for name in ("second", "third")]
-        await submit(first)
-        await until(lambda: "a" in fleet.runners["first"].errands)
-        waiting = [
-            asyncio.ensure_future(one.queries.wait_output("w", take_over=True)) for one in others
-        ]
-        await turns()
-        await fleet.live(LEASE_TTL_S + 1, *others)
-        await until(lambda: fleet.started["a"] == 2)
-        # The first one was paused with its machine: its own clock has not counted that.
-        await fleet.live(40, first, *others)
-        [owner] = [name for name in ("second", "third") if fleet.runners[name].errands]
-        assert fleet.runners["first"].errands == {}
-        await fleet.finish(owner)
-        outputs = await asyncio.gather(*waiting)
-        assert [output.status for output in outputs] == ["SUCCESSFUL"] * 2
-        assert fleet.epochs() == [1, 2]
-        assert fleet.started == {"a": 2, "b": 1}
-
-    asyncio.run(check())
+async def test_of_two_that_take_over_from_a_third_one_runs_it(fleet: Fleet):
+    first = await fleet.manager("first")
+    others = [await fleet.manager(name, skew_s=3600) for name in ("second", "third")]
+    await submit(first)
+    await until(lambda: "a" in fleet.runners["first"].errands)
+    waiting = [
+        asyncio.ensure_future(one.queries.wait_output("w", take_over=True)) for one in others
+    ]
+    await turns()
+    await fleet.live(LEASE_TTL_S + 1, *others)
+    await until(lambda: fleet.started["a"] == 2)
+    # The first one was paused with its machine: its own clock has not counted that.
+    await fleet.live(40, first, *others)
+    [owner] = [name for name in ("second", "third") if fleet.runners[name].errands]
+    assert fleet.runners["first"].errands == {}
+    await fleet.finish(owner)
+    outputs = await asyncio.gather(*waiting)
+    assert [output.status for output in outputs] == ["SUCCESSFUL"] * 2
+    assert fleet.epochs() == [1, 2]
+    assert fleet.started == {"a": 2, "b": 1}
 
 
-def test_a_claim_without_a_status_is_waited_for_as_long_as_its_owner_may_live(fleet: Fleet):
+async def test_a_claim_without_a_status_is_waited_for_as_long_as_its_owner_may_live(fleet: Fleet):
     """The first one is stopped, the second claims and is stopped before its status, the third waits."""
 
-    async def check() -> None:
-        first, second = await fleet.manager("first"), await fleet.manager("second")
-        await submit(first)
-        store = WorkflowStore(fleet.store)
-        assert store.claim(
-            "w",
-            after=1,
-            manager_id="second",
-            now=NOW,
-            user_metadata={},
-            continues=store.read_claim("w", 1),
-        )
-        third = await fleet.manager("third", skew_s=400)
-        resuming = asyncio.ensure_future(third.resume("w"))
-        await turns()
-        await fleet.live(30, second, third)  # the first one is silent for longer than its lease
-        assert fleet.epochs() == [1, 2]
-        assert not resuming.done()
-        await fleet.live(LEASE_TTL_S + 1, third)
-        await resuming
-        await fleet.finish("third")
-        assert (await third.queries.wait_output("w")).status is WorkflowStatus.SUCCESSFUL
-        await fleet.runners["first"].end("a")
-        await until(lambda: "w" not in first._known.live)
-        assert fleet.epochs() == [1, 2, 3]
-        assert fleet.written_by(1, "journal") == []
-        assert fleet.status() is WorkflowStatus.SUCCESSFUL
-
-    asyncio.run(check())
+    first, second = await fleet.manager("first"), await fleet.manager("second")
+    await submit(first)
+    store = WorkflowStore(fleet.store)
+    continued = store.read_claim("w", 1)
+    assert claim_epoch(store, after=1, manager_id="second", now=NOW, continues=continued)
+    third = await fleet.manager("third", skew_s=400)
+    resuming = asyncio.ensure_future(third.resume("w"))
+    await turns()
+    await fleet.live(30, second, third)  # the first one is silent for longer than its lease
+    assert fleet.epochs() == [1, 2]
+    assert not resuming.done()
+    await fleet.live(LEASE_TTL_S + 1, third)
+    await resuming
+    await fleet.finish("third")
+    assert (await third.queries.wait_output("w")).status is WorkflowStatus.SUCCESSFUL
+    await fleet.runners["first"].end("a")
+    await until(lambda: "w" not in first._known.live)
+    assert fleet.epochs() == [1, 2, 3]
+    assert fleet.written_by(1, "journal") == []
+    assert fleet.status() is WorkflowStatus.SUCCESSFUL
 
 
 # ---- what it costs
@@ -424,7 +384,7 @@ def test_a_claim_of_the_same_epoch_by_another_manager_is_not_ones_own(store: Mem
     now = 100.0
     ownership = owned(store, lambda: now)
     store.delete_folder("v1/workflows/w")
-    WorkflowStore(store).claim("w", after=0, manager_id="other", now=NOW, user_metadata={})
+    claim_epoch(WorkflowStore(store), manager_id="other", now=NOW)
     now += 1.0
     with pytest.raises(OwnershipLostError, match="replaced while it ran") as caught:
         ownership.check()

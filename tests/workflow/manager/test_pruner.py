@@ -13,6 +13,7 @@ import pytest
 import ray
 from noting_store import NotingStore
 from sample_records import status_record, store_run
+from waiting import until, wait_until
 
 from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.workflow.exceptions import DataLoadError
@@ -68,13 +69,6 @@ class Storage:
 @pytest.fixture
 def storage() -> Storage:
     return Storage()
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def test_what_ended_longer_ago_than_its_status_is_kept_is_deleted(
@@ -171,30 +165,21 @@ async def pruning(
     await known.changes.close()
 
 
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(60):
-        while not condition():
-            await asyncio.sleep(0.01)
-
-
-def test_a_round_ends_with_so_many(storage: Storage) -> None:
+async def test_a_round_ends_with_so_many(storage: Storage) -> None:
     for number in range(5):
         storage.add(f"done {number}", days_old=50 - number)
     storage.index()
     forgotten: list[str] = []
 
-    async def check() -> None:
-        async with pruning(storage, forgotten.append, most=2, retention_s=3600.0) as pruner:
-            assert pruner.set_retention({"SUCCESSFUL": 30}, by="a test")
-            assert not pruner.set_retention({"SUCCESSFUL": 30}, by="another one")
-            await until(lambda: len(forgotten) == 2)
-
-    asyncio.run(check())
+    async with pruning(storage, forgotten.append, most=2, retention_s=3600.0) as pruner:
+        assert pruner.set_retention({"SUCCESSFUL": 30}, by="a test")
+        assert not pruner.set_retention({"SUCCESSFUL": 30}, by="another one")
+        await until(lambda: len(forgotten) == 2)
     assert forgotten == ["done 0", "done 1"]
     assert storage.ids == {"done 2", "done 3", "done 4"}
 
 
-def test_a_damaged_index_costs_no_reading_of_all_that_is_stored_and_is_waited_for() -> None:
+async def test_a_damaged_index_costs_no_reading_of_all_that_is_stored_and_is_waited_for() -> None:
     storage = Storage(store := NotingStore())
     storage.add("done", days_old=40)
     storage.index()
@@ -206,17 +191,14 @@ def test_a_damaged_index_costs_no_reading_of_all_that_is_stored_and_is_waited_fo
     def looks() -> int:
         return store.count("get", root.key)
 
-    async def check() -> None:
-        often = {"retention_s": 3600.0, "left_logs_s": 0.01}
-        async with pruning(storage, forgotten.append, **often) as pruner:
-            store.calls.clear()
-            pruner.set_retention({"SUCCESSFUL": 30}, by="a test")
-            await until(lambda: looks() >= 3)
-            assert store.count("list", keys.STATUSES) == 0
-            await asyncio.to_thread(storage.index)
-            await until(lambda: forgotten == ["done"])
-
-    asyncio.run(check())
+    often = {"retention_s": 3600.0, "left_logs_s": 0.01}
+    async with pruning(storage, forgotten.append, **often) as pruner:
+        store.calls.clear()
+        pruner.set_retention({"SUCCESSFUL": 30}, by="a test")
+        await until(lambda: looks() >= 3)
+        assert store.count("list", keys.STATUSES) == 0
+        await asyncio.to_thread(storage.index)
+        await until(lambda: forgotten == ["done"])
     assert storage.ids == set()
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from waiting import wait_until
 
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore, open_store
 from airflow_provider_rayworkflow.workflow.storage.leases import LEASE_TTL_S
@@ -51,11 +52,6 @@ def start(storage: str) -> Iterator[Start]:
 def starts(storage: str) -> int:
     path = Path(f"{storage}.starts")
     return len(path.read_text().splitlines()) if path.exists() else 0
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    while not condition():
-        time.sleep(0.05)
 
 
 def open_gate(storage: str) -> None:

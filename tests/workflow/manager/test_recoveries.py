@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 from sample_records import lease
 from test_submission_reader import GONE, GRAPH, InstantRunner, manager_on
@@ -31,24 +29,21 @@ def kill(manager: Manager, store: MemoryStore, manager_id: str) -> None:
     WorkflowStore(store).leases.write(lease(manager_id, actor_id="actor", process=GONE))
 
 
-def test_a_workflow_of_which_each_manager_dies_at_once_stays_resumable_in_the_end() -> None:
+async def test_a_workflow_of_which_each_manager_dies_at_once_stays_resumable_in_the_end() -> None:
     store = MemoryStore()
 
-    async def check() -> list[str]:
-        statuses = []
-        for number in range(8):
-            manager = await begun(store, f"m{number}")
-            if number == 0:
-                await manager.submit("w", GRAPH, user_metadata={})
-            statuses.append(str(await manager.queries.get_status("w")))
-            kill(manager, store, f"m{number}")
-        manager = await begun(store, "last")
-        await manager.resume("w")  # a person may try again
+    statuses = []
+    for number in range(8):
+        manager = await begun(store, f"m{number}")
+        if number == 0:
+            await manager.submit("w", GRAPH, user_metadata={})
         statuses.append(str(await manager.queries.get_status("w")))
-        await manager.close()
-        return statuses
-
-    assert asyncio.run(check()) == ["RUNNING"] * 6 + ["RESUMABLE"] * 2 + ["RUNNING"]
+        kill(manager, store, f"m{number}")
+    manager = await begun(store, "last")
+    await manager.resume("w")  # a person may try again
+    statuses.append(str(await manager.queries.get_status("w")))
+    await manager.close()
+    assert statuses == ["RUNNING"] * 6 + ["RESUMABLE"] * 2 + ["RUNNING"]
 
 
 def claim(recoveries: int) -> Claim:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 from hand_runner import RETURNED, HandRunner, managing
+from waiting import until
 
 from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.workflow.manager.manager import Manager
@@ -35,12 +34,6 @@ def load(x: int) -> int:
     return x
 
 
-async def until(condition: Callable[[], Any]) -> None:
-    async with asyncio.timeout(30):
-        while not condition():
-            await asyncio.sleep(0.001)
-
-
 async def submit(manager: Manager, workflow_id: str, argument: int = 1) -> None:
     graph = encode_graph(load(argument), environment={}).to_bytes()
     await manager.submit(workflow_id, graph, user_metadata={})
@@ -61,71 +54,62 @@ def raised() -> Raised:
     return Raised(failure=failure, exception=b"", retryable=False, times=RETURNED.times)
 
 
-def test_the_second_manager_waits_and_takes_what_the_first_one_computes():
-    async def scenario() -> None:
-        store, first, second = MemoryStore(), HandRunner(), HandRunner()
-        async with (
-            managing(store, first, "first", intervals=INTERVALS) as one,
-            managing(store, second, "second", actor_id="b", intervals=INTERVALS) as other,
-        ):
-            await submit(one, "a")
-            await until(lambda: first.errands)
-            await submit(other, "b")
-            assert len(claims(store)) == 1
-            await first.end("load")
-            output = await other.queries.wait_output("b")
-            assert output.status is WorkflowStatus.SUCCESSFUL
-            assert not second.started
-        assert claims(store) == []
-
-    asyncio.run(scenario())
+async def test_the_second_manager_waits_and_takes_what_the_first_one_computes():
+    store, first, second = MemoryStore(), HandRunner(), HandRunner()
+    async with (
+        managing(store, first, "first", intervals=INTERVALS) as one,
+        managing(store, second, "second", actor_id="b", intervals=INTERVALS) as other,
+    ):
+        await submit(one, "a")
+        await until(lambda: first.errands)
+        await submit(other, "b")
+        assert len(claims(store)) == 1
+        await first.end("load")
+        output = await other.queries.wait_output("b")
+        assert output.status is WorkflowStatus.SUCCESSFUL
+        assert not second.started
+    assert claims(store) == []
 
 
-def test_if_the_first_manager_fails_the_second_one_computes():
-    async def scenario() -> None:
-        store, first, second = MemoryStore(), HandRunner(), HandRunner()
-        async with (
-            managing(store, first, "first", intervals=INTERVALS) as one,
-            managing(store, second, "second", actor_id="b", intervals=INTERVALS) as other,
-        ):
-            await submit(one, "a")
-            await until(lambda: first.errands)
-            await submit(other, "b")
-            await first.end("load", raised())
-            await second.end("load")
-            output = await other.queries.wait_output("b")
-            assert output.status is WorkflowStatus.SUCCESSFUL
-        assert claims(store) == []
-
-    asyncio.run(scenario())
+async def test_if_the_first_manager_fails_the_second_one_computes():
+    store, first, second = MemoryStore(), HandRunner(), HandRunner()
+    async with (
+        managing(store, first, "first", intervals=INTERVALS) as one,
+        managing(store, second, "second", actor_id="b", intervals=INTERVALS) as other,
+    ):
+        await submit(one, "a")
+        await until(lambda: first.errands)
+        await submit(other, "b")
+        await first.end("load", raised())
+        await second.end("load")
+        output = await other.queries.wait_output("b")
+        assert output.status is WorkflowStatus.SUCCESSFUL
+    assert claims(store) == []
 
 
-def test_a_claim_ends_with_the_lease_of_its_manager():
-    async def scenario() -> None:
-        bytes_, runner = MemoryStore(), HandRunner()
-        store = WorkflowStore(bytes_)
-        async with managing(bytes_, runner, "other", intervals=INTERVALS) as manager:
-            await submit(manager, "seen")
-            await until(lambda: claims(bytes_))
-            [path] = claims(bytes_)
-            await runner.end("load", raised())
-            await until(lambda: not claims(bytes_))
-            key = path.split("/")[2]
-            store.leases.write(
-                Lease(manager_id="gone", actor_id="x", process=Process.current(), renewed_at=0)
-            )
-            look = StatusReader(store, patient=True).look()
-            assert claim(store, "gone", key, [], look) == path
-            await submit(manager, "waits")
-            await asyncio.sleep(0)
-            assert runner.started["load"] == 1
-            store.leases.delete("gone")
-            await runner.end("load")
-            await manager.queries.wait_output("waits")
-            assert runner.started["load"] == 2
-        assert claims(bytes_) == []
-
-    asyncio.run(scenario())
+async def test_a_claim_ends_with_the_lease_of_its_manager():
+    bytes_, runner = MemoryStore(), HandRunner()
+    store = WorkflowStore(bytes_)
+    async with managing(bytes_, runner, "other", intervals=INTERVALS) as manager:
+        await submit(manager, "seen")
+        await until(lambda: claims(bytes_))
+        [path] = claims(bytes_)
+        await runner.end("load", raised())
+        await until(lambda: not claims(bytes_))
+        key = path.split("/")[2]
+        store.leases.write(
+            Lease(manager_id="gone", actor_id="x", process=Process.current(), renewed_at=0)
+        )
+        look = StatusReader(store, patient=True).look()
+        assert claim(store, "gone", key, [], look) == path
+        await submit(manager, "waits")
+        await asyncio.sleep(0)
+        assert runner.started["load"] == 1
+        store.leases.delete("gone")
+        await runner.end("load")
+        await manager.queries.wait_output("waits")
+        assert runner.started["load"] == 2
+    assert claims(bytes_) == []
 
 
 def claim(

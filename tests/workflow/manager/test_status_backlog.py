@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 import effects
 import pytest
 import ray
-from effects import wait_until
 from hurried import in_process
-from sample_records import status_record
+from sample_records import claim_epoch, status_record
+from waiting import until, wait_until
 
 from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.workflow import testing
@@ -130,37 +130,34 @@ def keys_of(store: MemoryStore) -> list[str]:
     return [entry.key for entry in store.list("v1/status")]
 
 
-def test_one_that_comes_while_an_earlier_one_is_dealt_with_is_not_forgotten(store: DenyingStore):
+async def test_one_that_comes_while_an_earlier_one_is_dealt_with_is_not_forgotten(
+    store: DenyingStore,
+):
     """The claims are read for the first run's status, and meanwhile the second run ends as well."""
 
-    async def check() -> None:
-        known = Registry(
-            WorkflowStore(store),
-            manager_id="m",
-            clock=time.time,
-            tenure=Tenure(),
-            intervals=Intervals(retry_s=0.01),
-        )
-        await known.changes.open(0)
-        late = StatusBacklog(known, Locks())
-        late.add(record(epoch=1), replaces=None)
-        earlier = asyncio.Event()
-        in_thread = known.in_thread
+    known = Registry(
+        WorkflowStore(store),
+        manager_id="m",
+        clock=time.time,
+        tenure=Tenure(),
+        intervals=Intervals(retry_s=0.01),
+    )
+    await known.changes.open(0)
+    late = StatusBacklog(known, Locks())
+    late.add(record(epoch=1), replaces=None)
+    earlier = asyncio.Event()
+    in_thread = known.in_thread
 
-        async def and_meanwhile(function: Callable[..., bool], *args: object) -> bool:
-            written = await in_thread(function, *args)
-            if not earlier.is_set():
-                earlier.set()
-                known.store.claim("w", after=0, manager_id="m", now=1, user_metadata={})
-                late.add(record(epoch=1, started_at=2.0), replaces=None)
-            return written
+    async def and_meanwhile(function: Callable[..., bool], *args: object) -> bool:
+        written = await in_thread(function, *args)
+        if not earlier.is_set():
+            earlier.set()
+            claim_epoch(known.store)
+            late.add(record(epoch=1, started_at=2.0), replaces=None)
+        return written
 
-        known.in_thread = and_meanwhile  # type: ignore[method-assign]
-        async with asyncio.timeout(30):
-            while shown(store) != "RESUMABLE":
-                await asyncio.sleep(0.01)
-
-    asyncio.run(check())
+    known.in_thread = and_meanwhile  # type: ignore[method-assign]
+    await until(lambda: shown(store) == "RESUMABLE")
 
 
 def record(epoch: int, **changes: object) -> StatusRecord:

@@ -10,7 +10,8 @@ from typing import Any
 import hand_runner
 import pytest
 from hand_runner import HandRunner
-from sample_records import status_record
+from sample_records import claim_epoch, status_record
+from waiting import until
 
 from airflow_provider_rayworkflow.workflow.exceptions import (
     DataLoadError,
@@ -73,10 +74,8 @@ def managing(store: MoodyStore, manager_id: str) -> AbstractAsyncContextManager[
 
 
 async def ended(manager: Manager, store: MoodyStore) -> StatusRecord:
-    async with asyncio.timeout(10):
-        await manager.queries.wait_output("w")
-        while list(store.list("v1/requests")):
-            await asyncio.sleep(0.01)
+    await manager.queries.wait_output("w")
+    await until(lambda: not list(store.list("v1/requests")))
     record = WorkflowStore(store).read_status("w")
     assert record is not None
     return record
@@ -85,108 +84,83 @@ async def ended(manager: Manager, store: MoodyStore) -> StatusRecord:
 async def looked_again(store: MoodyStore) -> None:
     """Return when a manager has looked for requests three times more."""
     looks = store.looks
-    async with asyncio.timeout(10):
-        while store.looks < looks + 3:
-            await asyncio.sleep(0.01)
+    await until(lambda: store.looks >= looks + 3)
 
 
 async def dropped(mailbox: Mailbox) -> None:
-    async with asyncio.timeout(10):
-        while list(mailbox.list_requests()):
-            await asyncio.sleep(0.01)
+    await until(lambda: not list(mailbox.list_requests()))
 
 
 @pytest.mark.parametrize(
     ("how", "status"),
     [("suspend", WorkflowStatus.RESUMABLE), ("cancel", WorkflowStatus.CANCELED)],
 )
-def test_a_request_of_the_owner_is_obeyed(store, mailbox, how, status):
-    async def check() -> None:
-        async with running(store) as manager:
-            mailbox.take_over(OWNER)
-            mailbox.request_stop(replace(SUSPEND, how=how))
-            record = await ended(manager, store)
-            assert (record.status, record.stopped_by) == (status, "try")
-
-    asyncio.run(check())
+async def test_a_request_of_the_owner_is_obeyed(store, mailbox, how, status):
+    async with running(store) as manager:
+        mailbox.take_over(OWNER)
+        mailbox.request_stop(replace(SUSPEND, how=how))
+        record = await ended(manager, store)
+        assert (record.status, record.stopped_by) == (status, "try")
 
 
 @pytest.mark.parametrize("owner", [None, replace(OWNER, token="later")])
-def test_a_request_of_a_try_that_is_not_the_owner_is_dropped(store, mailbox, owner):
-    async def check() -> None:
-        async with running(store) as manager:
-            if owner is not None:
-                mailbox.take_over(owner)
-            mailbox.request_stop(SUSPEND)
-            await dropped(mailbox)
-            assert await manager.queries.get_status("w") is WorkflowStatus.RUNNING
-
-    asyncio.run(check())
+async def test_a_request_of_a_try_that_is_not_the_owner_is_dropped(store, mailbox, owner):
+    async with running(store) as manager:
+        if owner is not None:
+            mailbox.take_over(owner)
+        mailbox.request_stop(SUSPEND)
+        await dropped(mailbox)
+        assert await manager.queries.get_status("w") is WorkflowStatus.RUNNING
 
 
-def test_a_request_that_came_before_the_workflow_is_obeyed_when_it_begins(store, mailbox):
-    async def check() -> None:
+async def test_a_request_that_came_before_the_workflow_is_obeyed_when_it_begins(store, mailbox):
+    mailbox.take_over(OWNER)
+    mailbox.request_stop(SUSPEND)
+    async with running(store) as manager:
+        record = await ended(manager, store)
+        assert record.status is WorkflowStatus.RESUMABLE
+
+
+async def test_a_stop_request_of_a_run_is_forgotten_by_the_next_one(store, mailbox):
+    async with running(store) as manager:
         mailbox.take_over(OWNER)
         mailbox.request_stop(SUSPEND)
-        async with running(store) as manager:
-            record = await ended(manager, store)
-            assert record.status is WorkflowStatus.RESUMABLE
-
-    asyncio.run(check())
-
-
-def test_a_stop_request_of_a_run_is_forgotten_by_the_next_one(store, mailbox):
-    async def check() -> None:
-        async with running(store) as manager:
-            mailbox.take_over(OWNER)
-            mailbox.request_stop(SUSPEND)
-            assert (await ended(manager, store)).stopped_by == "try"
-            await manager.resume("w")
-            await manager.suspend("w")
-            assert (await ended(manager, store)).stopped_by == ""
-
-    asyncio.run(check())
+        assert (await ended(manager, store)).stopped_by == "try"
+        await manager.resume("w")
+        await manager.suspend("w")
+        assert (await ended(manager, store)).stopped_by == ""
 
 
 def cancel_by_a_person(base_epoch: int) -> StopRequest:
     return StopRequest.by_anybody("w", base_epoch, how="cancel", now=0.0)
 
 
-def test_a_person_may_cancel_a_workflow_of_an_owner(store, mailbox):
-    async def check() -> None:
-        async with running(store) as manager:
-            mailbox.take_over(OWNER)
-            mailbox.request_stop(cancel_by_a_person(1))
-            assert (await ended(manager, store)).status is WorkflowStatus.CANCELED
-
-    asyncio.run(check())
+async def test_a_person_may_cancel_a_workflow_of_an_owner(store, mailbox):
+    async with running(store) as manager:
+        mailbox.take_over(OWNER)
+        mailbox.request_stop(cancel_by_a_person(1))
+        assert (await ended(manager, store)).status is WorkflowStatus.CANCELED
 
 
-def test_a_person_may_suspend_a_workflow_of_an_owner(store, mailbox):
-    async def check() -> None:
-        async with running(store) as manager:
-            mailbox.take_over(OWNER)
+async def test_a_person_may_suspend_a_workflow_of_an_owner(store, mailbox):
+    async with running(store) as manager:
+        mailbox.take_over(OWNER)
+        lifecycle.suspend(WorkflowStore(store), "w", now=time.time())
+        record = await ended(manager, store)
+        assert (record.status, record.stopped_by) == ("RESUMABLE", "anybody")
+        with pytest.raises(IllegalTransitionError):
             lifecycle.suspend(WorkflowStore(store), "w", now=time.time())
-            record = await ended(manager, store)
-            assert (record.status, record.stopped_by) == ("RESUMABLE", "anybody")
-            with pytest.raises(IllegalTransitionError):
-                lifecycle.suspend(WorkflowStore(store), "w", now=time.time())
-
-    asyncio.run(check())
 
 
-def test_a_cancel_of_a_run_that_was_given_up_is_dropped(store, mailbox):
-    async def check() -> None:
-        async with running(store) as manager:
-            await manager.suspend("w")
-            await manager.submit(
-                "w", GRAPH, user_metadata={}, options=StartOptions(on_existing="restart")
-            )
-            mailbox.request_stop(cancel_by_a_person(1))
-            await dropped(mailbox)
-            assert await manager.queries.get_status("w") is WorkflowStatus.RUNNING
-
-    asyncio.run(check())
+async def test_a_cancel_of_a_run_that_was_given_up_is_dropped(store, mailbox):
+    async with running(store) as manager:
+        await manager.suspend("w")
+        await manager.submit(
+            "w", GRAPH, user_metadata={}, options=StartOptions(on_existing="restart")
+        )
+        mailbox.request_stop(cancel_by_a_person(1))
+        await dropped(mailbox)
+        assert await manager.queries.get_status("w") is WorkflowStatus.RUNNING
 
 
 @pytest.mark.parametrize(
@@ -194,135 +168,104 @@ def test_a_cancel_of_a_run_that_was_given_up_is_dropped(store, mailbox):
     [replace(SUSPEND, how="cancel"), cancel_by_a_person(1)],
     ids=["of the owner", "of a person"],
 )
-def test_a_cancel_that_came_while_no_manager_lived_is_obeyed_instead_of_a_resume(
+async def test_a_cancel_that_came_while_no_manager_lived_is_obeyed_instead_of_a_resume(
     store, mailbox, request_
 ):
-    async def check() -> None:
-        mailbox.take_over(OWNER)
-        async with running(store):
-            pass  # the manager leaves it RESUMABLE
-        mailbox.request_stop(request_)
-        async with managing(store, "later") as later:
-            with pytest.raises(WorkflowNotResumableError, match="It was canceled"):
-                await later.resume("w")
-            assert await later.queries.get_status("w") is WorkflowStatus.CANCELED
-        assert list(mailbox.list_requests()) == []
-
-    asyncio.run(check())
-
-
-def test_a_cancel_of_an_earlier_owner_does_not_hinder_a_resume(store, mailbox):
-    async def check() -> None:
-        mailbox.take_over(OWNER)
-        async with running(store):
-            pass
-        mailbox.request_stop(replace(SUSPEND, how="cancel"))
-        mailbox.take_over(replace(OWNER, token="later"))
-        async with managing(store, "later") as later:
+    mailbox.take_over(OWNER)
+    async with running(store):
+        pass  # the manager leaves it RESUMABLE
+    mailbox.request_stop(request_)
+    async with managing(store, "later") as later:
+        with pytest.raises(WorkflowNotResumableError, match="It was canceled"):
             await later.resume("w")
-            assert await later.queries.get_status("w") is WorkflowStatus.RUNNING
+        assert await later.queries.get_status("w") is WorkflowStatus.CANCELED
+    assert list(mailbox.list_requests()) == []
 
-    asyncio.run(check())
+
+async def test_a_cancel_of_an_earlier_owner_does_not_hinder_a_resume(store, mailbox):
+    mailbox.take_over(OWNER)
+    async with running(store):
+        pass
+    mailbox.request_stop(replace(SUSPEND, how="cancel"))
+    mailbox.take_over(replace(OWNER, token="later"))
+    async with managing(store, "later") as later:
+        await later.resume("w")
+        assert await later.queries.get_status("w") is WorkflowStatus.RUNNING
 
 
-def test_any_manager_cancels_what_a_dead_one_can_not(store, mailbox):
-    async def check() -> None:
+async def test_any_manager_cancels_what_a_dead_one_can_not(store, mailbox):
+    mailbox.take_over(OWNER)
+    async with running(store):
+        pass
+    mailbox.request_stop(replace(SUSPEND, how="cancel"))
+    async with running(store, "other", workflow_id="another"):
+        await dropped(mailbox)
+    record = WorkflowStore(store).read_status("w")
+    assert record is not None
+    assert record.status is WorkflowStatus.CANCELED
+
+
+async def test_requests_for_workflows_of_others_are_left_alone_until_they_are_old(store, mailbox):
+    async with running(store):
+        other = replace(SUSPEND, workflow_id="other", requested_at=time.time())
+        old = replace(other, token="old", requested_at=time.time() - 90_000)
+        mailbox.request_stop(old)
+        mailbox.request_stop(other)
+        await until(lambda: list(mailbox.list_requests()) == [other])
+
+
+async def test_a_storage_that_fails_for_a_while_stops_nothing(store, mailbox):
+    async with running(store) as manager:
         mailbox.take_over(OWNER)
-        async with running(store):
-            pass
-        mailbox.request_stop(replace(SUSPEND, how="cancel"))
-        async with running(store, "other", workflow_id="another"):
-            await dropped(mailbox)
-        record = WorkflowStore(store).read_status("w")
-        assert record is not None
-        assert record.status is WorkflowStatus.CANCELED
-
-    asyncio.run(check())
+        store.is_down = True
+        mailbox.request_stop(SUSPEND)
+        await looked_again(store)
+        store.is_down = False
+        assert (await ended(manager, store)).status is WorkflowStatus.RESUMABLE
 
 
-def test_requests_for_workflows_of_others_are_left_alone_until_they_are_old(store, mailbox):
-    async def check() -> None:
-        async with running(store):
-            other = replace(SUSPEND, workflow_id="other", requested_at=time.time())
-            old = replace(other, token="old", requested_at=time.time() - 90_000)
-            mailbox.request_stop(old)
-            mailbox.request_stop(other)
-            async with asyncio.timeout(10):
-                while list(mailbox.list_requests()) != [other]:
-                    await asyncio.sleep(0.01)
-
-    asyncio.run(check())
+async def test_the_storage_is_not_asked_while_the_manager_holds_nothing(store):
+    async with running(store) as manager:
+        await until(lambda: store.looks)
+        await manager.suspend("w")
+        looks = store.looks
+        await asyncio.sleep(0.1)
+        assert store.looks <= looks + 1  # one may have been under way
 
 
-def test_a_storage_that_fails_for_a_while_stops_nothing(store, mailbox):
-    async def check() -> None:
-        async with running(store) as manager:
-            mailbox.take_over(OWNER)
-            store.is_down = True
-            mailbox.request_stop(SUSPEND)
-            await looked_again(store)
-            store.is_down = False
-            assert (await ended(manager, store)).status is WorkflowStatus.RESUMABLE
-
-    asyncio.run(check())
-
-
-def test_the_storage_is_not_asked_while_the_manager_holds_nothing(store):
-    async def check() -> None:
-        async with running(store) as manager:
-            async with asyncio.timeout(10):
-                while not store.looks:
-                    await asyncio.sleep(0.01)
-            await manager.suspend("w")
-            looks = store.looks
-            await asyncio.sleep(0.1)
-            assert store.looks <= looks + 1  # one may have been under way
-
-    asyncio.run(check())
+async def test_a_cancel_stays_for_the_manager_that_has_taken_the_workflow_over(store, mailbox):
+    cancel = replace(SUSPEND, how="cancel", requested_at=time.time())
+    async with running(store) as manager:
+        mailbox.take_over(OWNER)
+        # In one turn of the loop: the manager hears of the other one when it obeys.
+        assert claim_epoch(WorkflowStore(store), after=1, manager_id="other")
+        mailbox.request_stop(cancel)
+        async with asyncio.timeout(10):
+            await manager.queries.wait_output("w")
+        await manager.submit("v", GRAPH, user_metadata={})  # else it does not look
+        await looked_again(store)
+        assert list(mailbox.list_requests()) == [cancel]
 
 
-def test_a_cancel_stays_for_the_manager_that_has_taken_the_workflow_over(store, mailbox):
-    async def check() -> None:
-        cancel = replace(SUSPEND, how="cancel", requested_at=time.time())
-        async with running(store) as manager:
-            mailbox.take_over(OWNER)
-            # In one turn of the loop: the manager hears of the other one when it obeys.
-            assert WorkflowStore(store).claim(
-                "w", after=1, manager_id="other", now=0.0, user_metadata={}
-            )
-            mailbox.request_stop(cancel)
-            async with asyncio.timeout(10):
-                await manager.queries.wait_output("w")
-            await manager.submit("v", GRAPH, user_metadata={})  # else it does not look
-            await looked_again(store)
-            assert list(mailbox.list_requests()) == [cancel]
-
-    asyncio.run(check())
+async def test_a_cancel_that_comes_while_the_workflow_is_being_suspended_is_not_forgotten(
+    store, mailbox
+):
+    cancel = replace(SUSPEND, how="cancel", requested_at=time.time())
+    async with running(store) as manager:
+        mailbox.take_over(OWNER)
+        suspended = asyncio.create_task(manager.suspend("w"))
+        await asyncio.sleep(0)  # it has begun, and waits for the task to stop
+        mailbox.request_stop(cancel)
+        await manager._requests.look()
+        await suspended
+        await manager.submit("v", GRAPH, user_metadata={})  # else it does not look
+        await looked_again(store)
+        assert list(mailbox.list_requests()) == [cancel]
 
 
-def test_a_cancel_that_comes_while_the_workflow_is_being_suspended_is_not_forgotten(store, mailbox):
-    async def check() -> None:
-        cancel = replace(SUSPEND, how="cancel", requested_at=time.time())
-        async with running(store) as manager:
-            mailbox.take_over(OWNER)
-            suspended = asyncio.create_task(manager.suspend("w"))
-            await asyncio.sleep(0)  # it has begun, and waits for the task to stop
-            mailbox.request_stop(cancel)
-            await manager._requests.look()
-            await suspended
-            await manager.submit("v", GRAPH, user_metadata={})  # else it does not look
-            await looked_again(store)
-            assert list(mailbox.list_requests()) == [cancel]
-
-    asyncio.run(check())
-
-
-def test_a_cancel_of_what_has_been_deleted_is_dropped(store, mailbox):
-    async def check() -> None:
-        async with running(store, workflow_id="v"):
-            record = status_record(WorkflowStatus.RESUMABLE, manager_id="gone")
-            WorkflowStore(store).write_status(record)  # and no claim
-            mailbox.request_stop(replace(cancel_by_a_person(1), requested_at=time.time() - 60))
-            await dropped(mailbox)
-
-    asyncio.run(check())
+async def test_a_cancel_of_what_has_been_deleted_is_dropped(store, mailbox):
+    async with running(store, workflow_id="v"):
+        record = status_record(WorkflowStatus.RESUMABLE, manager_id="gone")
+        WorkflowStore(store).write_status(record)  # and no claim
+        mailbox.request_stop(replace(cancel_by_a_person(1), requested_at=time.time() - 60))
+        await dropped(mailbox)

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import sample_records
 from faulty import FaultyStore, Killed
+from waiting import until
 
 from airflow_provider_rayworkflow.workflow.exceptions import DataLoadError, DataSaveError
 from airflow_provider_rayworkflow.workflow.format.documents import load_frames
@@ -196,12 +197,6 @@ async def managing(store: ByteStore, manager_id: str = "m", **given: Any) -> Asy
         await manager.close()
 
 
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.005)
-
-
 async def answered(store: ByteStore, submission: Submission = SUBMISSION) -> SubmissionAnswer:
     """The answer, as soon as the submission is gone."""
     mailbox = Mailbox(store)
@@ -232,23 +227,20 @@ async def run_before(store: ByteStore) -> None:
         assert await ended(store) is WorkflowStatus.SUCCESSFUL
 
 
-def test_a_submission_is_run_once_answered_and_deleted(store):
-    async def check() -> None:
-        builder, runner = InProcessBuilder(), InstantRunner()
-        async with managing(store, builder=builder, runner=runner):
-            Mailbox(store).submit(SUBMISSION)
-            answer = await answered(store)
-            assert (answer.outcome, answer.message) == ("accepted", "")
-            assert await ended(store) is WorkflowStatus.SUCCESSFUL
-            await asyncio.sleep(0.05)
-        assert builder.built == ["try-1"]
-        assert runner.started == {"a": 1, "b": 1}
-        record = WorkflowStore(store).read_status("w")
-        assert record is not None
-        assert record.user_metadata == {"of": "the try"}
-        assert store.begun[1]["submission_id"] == "try-1"
-
-    asyncio.run(check())
+async def test_a_submission_is_run_once_answered_and_deleted(store):
+    builder, runner = InProcessBuilder(), InstantRunner()
+    async with managing(store, builder=builder, runner=runner):
+        Mailbox(store).submit(SUBMISSION)
+        answer = await answered(store)
+        assert (answer.outcome, answer.message) == ("accepted", "")
+        assert await ended(store) is WorkflowStatus.SUCCESSFUL
+        await asyncio.sleep(0.05)
+    assert builder.built == ["try-1"]
+    assert runner.started == {"a": 1, "b": 1}
+    record = WorkflowStore(store).read_status("w")
+    assert record is not None
+    assert record.user_metadata == {"of": "the try"}
+    assert store.begun[1]["submission_id"] == "try-1"
 
 
 class CodeRunner(InstantRunner):
@@ -271,7 +263,7 @@ class CodeRunner(InstantRunner):
 
 
 @pytest.mark.parametrize("is_recovered", [False, True], ids=["resumed", "recovered"])
-def test_a_run_of_the_stored_graph_has_the_code_as_it_is_now(memory, tmp_path, is_recovered):
+async def test_a_run_of_the_stored_graph_has_the_code_as_it_is_now(memory, tmp_path, is_recovered):
     """Its author has fixed a module since; workers that have imported the one before may live yet."""
     module = tmp_path / "module.py"
     module.write_text("a bug")
@@ -280,45 +272,39 @@ def test_a_run_of_the_stored_graph_has_the_code_as_it_is_now(memory, tmp_path, i
     graph = replace(Graph.from_bytes(GRAPH), code=code).to_bytes()
     before = ("a", code["RAYWORKFLOW_CODE"]), ("b", code["RAYWORKFLOW_CODE"])
 
-    async def check() -> None:
-        runner, builder = CodeRunner(), InProcessBuilder(graph=graph)
-        async with managing(memory, "m", runner=runner, builder=builder) as manager:
-            Mailbox(memory).submit(SUBMISSION)
-            await answered(memory)
-            assert await ended(memory) is WorkflowStatus.RESUMABLE
-            assert runner.code == [*before]
-            module.write_text("the fix, which is longer")
-            runner.loses_b, builder.graph = False, None
-            if is_recovered:
-                await manager.resume("w")
-            else:
-                Mailbox(memory).submit(replace(SUBMISSION, submission_id="again", workflow=""))
-                await answered(memory, replace(SUBMISSION, submission_id="again"))
-            assert await ended(memory) is WorkflowStatus.SUCCESSFUL
-        assert runner.code == [*before, ("b", code_state(paths))]
-        assert code_state(paths) != code["RAYWORKFLOW_CODE"]
-
-    asyncio.run(check())
+    runner, builder = CodeRunner(), InProcessBuilder(graph=graph)
+    async with managing(memory, "m", runner=runner, builder=builder) as manager:
+        Mailbox(memory).submit(SUBMISSION)
+        await answered(memory)
+        assert await ended(memory) is WorkflowStatus.RESUMABLE
+        assert runner.code == [*before]
+        module.write_text("the fix, which is longer")
+        runner.loses_b, builder.graph = False, None
+        if is_recovered:
+            await manager.resume("w")
+        else:
+            Mailbox(memory).submit(replace(SUBMISSION, submission_id="again", workflow=""))
+            await answered(memory, replace(SUBMISSION, submission_id="again"))
+        assert await ended(memory) is WorkflowStatus.SUCCESSFUL
+    assert runner.code == [*before, ("b", code_state(paths))]
+    assert code_state(paths) != code["RAYWORKFLOW_CODE"]
 
 
-def test_a_workflow_that_a_task_has_started_keeps_the_archives_of_its_code(memory):
+async def test_a_workflow_that_a_task_has_started_keeps_the_archives_of_its_code(memory):
     """Its caller may be deleted, and it may be resumed after that."""
     archive, archives = Archive.of(b"code"), ArchiveStore(memory)
     named = {"working_dir": None, "py_modules": [archive.sha256]}
     code = {"RAYWORKFLOW_ARCHIVES": json.dumps(named)}
     graph = replace(Graph.from_bytes(GRAPH), code=code).to_bytes()
 
-    async def check() -> None:
-        async with managing(memory, builder=InProcessBuilder(graph=graph)) as manager:
-            archives.use("w", archive, now=1.0)  # as its try does
-            Mailbox(memory).submit(SUBMISSION)
-            await answered(memory)
-            assert await ended(memory) is WorkflowStatus.SUCCESSFUL
-            assert archives.used_by("w") == [archive.sha256]
-            await manager.submit("child", graph, user_metadata={})
-            assert await ended(memory, "child") is WorkflowStatus.SUCCESSFUL
-
-    asyncio.run(check())
+    async with managing(memory, builder=InProcessBuilder(graph=graph)) as manager:
+        archives.use("w", archive, now=1.0)  # as its try does
+        Mailbox(memory).submit(SUBMISSION)
+        await answered(memory)
+        assert await ended(memory) is WorkflowStatus.SUCCESSFUL
+        assert archives.used_by("w") == [archive.sha256]
+        await manager.submit("child", graph, user_metadata={})
+        assert await ended(memory, "child") is WorkflowStatus.SUCCESSFUL
     WorkflowStore(memory).delete("w")
     assert archives.used_by("child") == [archive.sha256]
     assert archives.read(archive.sha256) == archive
@@ -326,97 +312,82 @@ def test_a_workflow_that_a_task_has_started_keeps_the_archives_of_its_code(memor
     assert list(memory.list("v1/archives")) == []
 
 
-def test_a_manager_writes_no_use_of_an_archive_that_a_try_has_written(memory):
+async def test_a_manager_writes_no_use_of_an_archive_that_a_try_has_written(memory):
     named = {"working_dir": "a" * 64, "py_modules": []}
     code = {"RAYWORKFLOW_ARCHIVES": json.dumps(named)}
     graph = replace(Graph.from_bytes(GRAPH), code=code).to_bytes()
 
-    async def check() -> None:
-        async with managing(memory, builder=InProcessBuilder(graph=graph)):
-            Mailbox(memory).submit(SUBMISSION)
-            assert (await answered(memory)).outcome == "accepted"
-
-    asyncio.run(check())
+    async with managing(memory, builder=InProcessBuilder(graph=graph)):
+        Mailbox(memory).submit(SUBMISSION)
+        assert (await answered(memory)).outcome == "accepted"
     assert ArchiveStore(memory).used_by("w") == []
 
 
-def test_the_lease_of_a_manager_names_its_cluster(memory):
-    async def check() -> None:
-        async with managing(memory):
-            lease = WorkflowStore(memory).leases.read("m")
-            assert lease is not None
-            assert lease.cluster == "here"
-
-    asyncio.run(check())
+async def test_the_lease_of_a_manager_names_its_cluster(memory):
+    async with managing(memory):
+        lease = WorkflowStore(memory).leases.read("m")
+        assert lease is not None
+        assert lease.cluster == "here"
 
 
-def test_each_submission_is_taken_by_the_manager_of_its_cluster_and_version(memory):
-    async def check() -> None:
-        here, there = InProcessBuilder(), InProcessBuilder()
-        mailbox = Mailbox(memory)
-        for number, cluster in enumerate(["here", "there", "", "elsewhere", "there"]):
-            workflow_id = f"w{number}"
-            mailbox.submit(replace(SUBMISSION, workflow_id=workflow_id, cluster=cluster))
-        mailbox.submit(replace(SUBMISSION, workflow_id="w5", package_version="another"))
-        async with (
-            managing(memory, "m", builder=here, actor_id="a"),
-            managing(memory, "n", builder=there, cluster="there", actor_id="b"),
-        ):
-            await until(lambda: len(mailbox.list_submissions()) == 3)
-            await asyncio.sleep(0.05)
-        left = [mailbox.read_submission(key) for key in mailbox.list_submissions()]
-        assert [one.cluster for one in left] == ["", "elsewhere", "here"]
-        assert left[2].package_version == "another"
-        assert (len(here.built), len(there.built)) == (1, 2)
-
-    asyncio.run(check())
+async def test_each_submission_is_taken_by_the_manager_of_its_cluster_and_version(memory):
+    here, there = InProcessBuilder(), InProcessBuilder()
+    mailbox = Mailbox(memory)
+    for number, cluster in enumerate(["here", "there", "", "elsewhere", "there"]):
+        workflow_id = f"w{number}"
+        mailbox.submit(replace(SUBMISSION, workflow_id=workflow_id, cluster=cluster))
+    mailbox.submit(replace(SUBMISSION, workflow_id="w5", package_version="another"))
+    async with (
+        managing(memory, "m", builder=here, actor_id="a"),
+        managing(memory, "n", builder=there, cluster="there", actor_id="b"),
+    ):
+        await until(lambda: len(mailbox.list_submissions()) == 3)
+        await asyncio.sleep(0.05)
+    left = [mailbox.read_submission(key) for key in mailbox.list_submissions()]
+    assert [one.cluster for one in left] == ["", "elsewhere", "here"]
+    assert left[2].package_version == "another"
+    assert (len(here.built), len(there.built)) == (1, 2)
 
 
 @pytest.mark.invariant(5)
 @pytest.mark.parametrize("on_existing", ["resume", "restart"])
-def test_two_managers_that_find_the_same_submission_run_it_once(store, on_existing):
+async def test_two_managers_that_find_the_same_submission_run_it_once(store, on_existing):
     """As when a manager was replaced and its successor sees what it has begun to take."""
 
-    async def check() -> None:
-        if on_existing == "restart":
-            await run_before(store)
-        before = max(store.begun, default=0)
-        both = asyncio.Barrier(2)
-        builder = InProcessBuilder(before=lambda _: both.wait())
-        Mailbox(store).submit(replace(SUBMISSION, on_existing=on_existing))
-        async with (
-            managing(store, "m", builder=builder, actor_id="a"),
-            managing(store, "n", builder=builder, actor_id="b"),
-        ):
-            assert (await answered(store)).outcome == "accepted"
-            assert await ended(store) is WorkflowStatus.SUCCESSFUL
-            await asyncio.sleep(0.1)
-        assert len(builder.built) == 2
-        assert [epoch for epoch in store.begun if epoch > before] == [before + 1]
-
-    asyncio.run(check())
+    if on_existing == "restart":
+        await run_before(store)
+    before = max(store.begun, default=0)
+    both = asyncio.Barrier(2)
+    builder = InProcessBuilder(before=lambda _: both.wait())
+    Mailbox(store).submit(replace(SUBMISSION, on_existing=on_existing))
+    async with (
+        managing(store, "m", builder=builder, actor_id="a"),
+        managing(store, "n", builder=builder, actor_id="b"),
+    ):
+        assert (await answered(store)).outcome == "accepted"
+        assert await ended(store) is WorkflowStatus.SUCCESSFUL
+        await asyncio.sleep(0.1)
+    assert len(builder.built) == 2
+    assert [epoch for epoch in store.begun if epoch > before] == [before + 1]
 
 
-def test_a_manager_that_builds_for_too_long_finds_the_submission_done(memory):
+async def test_a_manager_that_builds_for_too_long_finds_the_submission_done(memory):
     """The try has read the answer, and a person has started the workflow over since."""
 
-    async def check() -> None:
-        may_go_on = asyncio.Event()
-        slow = InProcessBuilder(before=lambda _: may_go_on.wait())
-        mailbox = Mailbox(memory)
-        mailbox.submit(replace(SUBMISSION, on_existing="restart"))
-        async with managing(memory, "slow", builder=slow, actor_id="a"):
-            await until(lambda: slow.built)
-            async with managing(memory, "fast", actor_id="b"):
-                assert (await answered(memory)).outcome == "accepted"
-                assert await ended(memory) is WorkflowStatus.SUCCESSFUL
-            mailbox.delete_answer("w", "try-1")
-            may_go_on.set()
-            await asyncio.sleep(0.1)
-        assert list(memory.begun) == [1]
-        assert mailbox.read_answer("w", "try-1") is None
-
-    asyncio.run(check())
+    may_go_on = asyncio.Event()
+    slow = InProcessBuilder(before=lambda _: may_go_on.wait())
+    mailbox = Mailbox(memory)
+    mailbox.submit(replace(SUBMISSION, on_existing="restart"))
+    async with managing(memory, "slow", builder=slow, actor_id="a"):
+        await until(lambda: slow.built)
+        async with managing(memory, "fast", actor_id="b"):
+            assert (await answered(memory)).outcome == "accepted"
+            assert await ended(memory) is WorkflowStatus.SUCCESSFUL
+        mailbox.delete_answer("w", "try-1")
+        may_go_on.set()
+        await asyncio.sleep(0.1)
+    assert list(memory.begun) == [1]
+    assert mailbox.read_answer("w", "try-1") is None
 
 
 GONE = replace(Process.current(), pid=2**22 + 1, started="1")
@@ -560,26 +531,23 @@ def stop_request(mailbox: Mailbox) -> None:
     ],
 )
 @pytest.mark.parametrize("when", ["before it is found", "while its graph is built"])
-def test_a_submission_that_its_try_does_not_want_any_more_is_not_started(
+async def test_a_submission_that_its_try_does_not_want_any_more_is_not_started(
     store, happens, reason, when
 ):
-    async def check() -> None:
-        mailbox = Mailbox(store)
-        builder = InProcessBuilder()
-        mailbox.submit(SUBMISSION)
-        if when == "before it is found":
-            happens(mailbox)
-        else:
-            builder.before = lambda _: asyncio.to_thread(happens, mailbox)
-        async with managing(store, builder=builder):
-            answer = await answered(store)
-        assert answer.outcome == "failed"
-        assert answer.message.startswith("Workflow w is not started: ")
-        assert reason in answer.message
-        assert len(builder.built) == (when != "before it is found")
-        assert store.begun == {}
-
-    asyncio.run(check())
+    mailbox = Mailbox(store)
+    builder = InProcessBuilder()
+    mailbox.submit(SUBMISSION)
+    if when == "before it is found":
+        happens(mailbox)
+    else:
+        builder.before = lambda _: asyncio.to_thread(happens, mailbox)
+    async with managing(store, builder=builder):
+        answer = await answered(store)
+    assert answer.outcome == "failed"
+    assert answer.message.startswith("Workflow w is not started: ")
+    assert reason in answer.message
+    assert len(builder.built) == (when != "before it is found")
+    assert store.begun == {}
 
 
 WATCHED_BUILDS = replace(INTERVALS, build_s=0.05)
@@ -624,37 +592,31 @@ class HangingBuilder(InProcessBuilder):
 
 @pytest.mark.invariant(11)
 @pytest.mark.parametrize("give_up", [withdrawn, taken_over])
-def test_builds_that_hang_end_with_their_tries_and_keep_no_place_from_others(memory, give_up):
-    async def check() -> None:
-        mailbox, builder = Mailbox(memory), HangingBuilder()
-        hanging = submit_hanging(mailbox)
-        async with managing(memory, builder=builder, intervals=WATCHED_BUILDS) as manager:
-            await until(lambda: len(builder.built) == len(hanging))
-            mailbox.submit(SUBMISSION)
-            for one in hanging:
-                give_up(mailbox, one)
-            assert (await answered(memory)).outcome == "accepted"
-            await until(lambda: builder.ended == len(hanging))
-            await until(lambda: manager.submissions.count_taking == 0)
-
-    asyncio.run(check())
+async def test_builds_that_hang_end_with_their_tries_and_keep_no_place_from_others(memory, give_up):
+    mailbox, builder = Mailbox(memory), HangingBuilder()
+    hanging = submit_hanging(mailbox)
+    async with managing(memory, builder=builder, intervals=WATCHED_BUILDS) as manager:
+        await until(lambda: len(builder.built) == len(hanging))
+        mailbox.submit(SUBMISSION)
+        for one in hanging:
+            give_up(mailbox, one)
+        assert (await answered(memory)).outcome == "accepted"
+        await until(lambda: builder.ended == len(hanging))
+        await until(lambda: manager.submissions.count_taking == 0)
 
 
 @pytest.mark.invariant(11)
-def test_a_build_that_takes_too_long_is_given_up(memory):
+async def test_a_build_that_takes_too_long_is_given_up(memory):
     """Its try was killed, and so does not take it back."""
     impatient = replace(WATCHED_BUILDS, build_timeout_s=0.0)
 
-    async def check() -> None:
-        mailbox, builder = Mailbox(memory), HangingBuilder()
-        hanging = submit_hanging(mailbox)
-        async with managing(memory, builder=builder, intervals=impatient):
-            answer = await answered(memory, hanging[0])
-            assert answer.outcome == "failed"
-            assert "was not built within 0 s. Look what 'hangs:build' waits for" in answer.message
-            await until(lambda: builder.ended == len(hanging))
-
-    asyncio.run(check())
+    mailbox, builder = Mailbox(memory), HangingBuilder()
+    hanging = submit_hanging(mailbox)
+    async with managing(memory, builder=builder, intervals=impatient):
+        answer = await answered(memory, hanging[0])
+        assert answer.outcome == "failed"
+        assert "was not built within 0 s. Look what 'hangs:build' waits for" in answer.message
+        await until(lambda: builder.ended == len(hanging))
 
 
 def by_anybody(*, epoch: int, age_s: float = 0.0) -> dict[str, Any]:
@@ -670,74 +632,63 @@ def by_anybody(*, epoch: int, age_s: float = 0.0) -> dict[str, Any]:
     ],
     ids=["as it was", "run since", "long ago"],
 )
-def test_a_resume_that_no_try_waits_for_is_void_once_it_is_not_what_was_meant(
+async def test_a_resume_that_no_try_waits_for_is_void_once_it_is_not_what_was_meant(
     memory, changes, outcome, reason
 ):
     """It may be found days later, when the cluster has a manager again."""
 
-    async def check() -> None:
-        await run_before(memory)
-        builder = InProcessBuilder(graph=None)
-        submission = replace(SUBMISSION, workflow="", **changes)
-        Mailbox(memory).submit(submission)
-        async with managing(memory, builder=builder):
-            answer = await answered(memory, submission)
-        assert answer.outcome == outcome
-        assert reason in answer.message
-        assert len(builder.built) == (outcome == "accepted")
-        assert WorkflowStore(memory).last_epoch("w") == 1  # it was successful: nothing is to run
-
-    asyncio.run(check())
+    await run_before(memory)
+    builder = InProcessBuilder(graph=None)
+    submission = replace(SUBMISSION, workflow="", **changes)
+    Mailbox(memory).submit(submission)
+    async with managing(memory, builder=builder):
+        answer = await answered(memory, submission)
+    assert answer.outcome == outcome
+    assert reason in answer.message
+    assert len(builder.built) == (outcome == "accepted")
+    assert WorkflowStore(memory).last_epoch("w") == 1  # it was successful: nothing is to run
 
 
 RESTART = replace(SUBMISSION, submission_id="try-2", token="later", on_existing="restart")
 
 
 @pytest.mark.parametrize("runs", ["here", "on another cluster"])
-def test_a_workflow_that_is_to_start_over_is_stopped_first(memory, runs):
+async def test_a_workflow_that_is_to_start_over_is_stopped_first(memory, runs):
     """A person clears a deferred task with on_clear="restart": the request of its old trigger is void."""
 
-    async def check() -> None:
-        endless = InstantRunner(is_endless=True)
-        where = {"cluster": "here" if runs == "here" else "elsewhere", "runner": endless}
-        async with managing(memory, "m", actor_id="a", **where) as manager:
-            await manager.submit("w", GRAPH, user_metadata={})
-            await until(lambda: endless.started)
-            async with contextlib.AsyncExitStack() as stack:
-                if runs != "here":
-                    await stack.enter_async_context(managing(memory, "n", actor_id="b"))
-                Mailbox(memory).submit(RESTART)
-                assert (await answered(memory, RESTART)).outcome == "accepted"
-                claim = WorkflowStore(memory).read_claim("w", 2)
-                assert (claim.submission_id, claim.base_epoch) == ("try-2", 2)
-                if runs == "here":  # it goes on: no request is left that would stop it, too
-                    await until(lambda: endless.started == {"a": 2})
-                    await asyncio.sleep(0.1)
-                    assert "w" in manager._known.live
-                else:
-                    assert await ended(memory) is WorkflowStatus.SUCCESSFUL
-
-    asyncio.run(check())
-
-
-def test_a_run_that_does_not_stop_fails_the_start_over_with_the_remedy(memory):
-    async def check() -> None:
-        impatient = {"intervals": replace(INTERVALS, stop_timeout_s=0.0)}
-        runner = InstantRunner(is_endless=True)
-        async with managing(memory, runner=runner, **impatient) as manager:
-            await manager.submit("w", GRAPH, user_metadata={})
+    endless = InstantRunner(is_endless=True)
+    where = {"cluster": "here" if runs == "here" else "elsewhere", "runner": endless}
+    async with managing(memory, "m", actor_id="a", **where) as manager:
+        await manager.submit("w", GRAPH, user_metadata={})
+        await until(lambda: endless.started)
+        async with contextlib.AsyncExitStack() as stack:
+            if runs != "here":
+                await stack.enter_async_context(managing(memory, "n", actor_id="b"))
             Mailbox(memory).submit(RESTART)
-            answer = await answered(memory, RESTART)
-        assert answer.outcome == "failed"
-        assert "still running or pending. Suspend or cancel it, or wait for its end" in (
-            answer.message
-        )
+            assert (await answered(memory, RESTART)).outcome == "accepted"
+            claim = WorkflowStore(memory).read_claim("w", 2)
+            assert (claim.submission_id, claim.base_epoch) == ("try-2", 2)
+            if runs == "here":  # it goes on: no request is left that would stop it, too
+                await until(lambda: endless.started == {"a": 2})
+                await asyncio.sleep(0.1)
+                assert "w" in manager._known.live
+            else:
+                assert await ended(memory) is WorkflowStatus.SUCCESSFUL
 
-    asyncio.run(check())
+
+async def test_a_run_that_does_not_stop_fails_the_start_over_with_the_remedy(memory):
+    impatient = {"intervals": replace(INTERVALS, stop_timeout_s=0.0)}
+    runner = InstantRunner(is_endless=True)
+    async with managing(memory, runner=runner, **impatient) as manager:
+        await manager.submit("w", GRAPH, user_metadata={})
+        Mailbox(memory).submit(RESTART)
+        answer = await answered(memory, RESTART)
+    assert answer.outcome == "failed"
+    assert "still running or pending. Suspend or cancel it, or wait for its end" in (answer.message)
 
 
 @pytest.mark.parametrize("on_existing", ["resume", "restart"])
-def test_a_submission_that_comes_while_a_run_ends_is_not_taken_for_a_part_of_it(on_existing):
+async def test_a_submission_that_comes_while_a_run_ends_is_not_taken_for_a_part_of_it(on_existing):
     """Its last status is written, and the one before is not deleted yet."""
 
     class HeldDeletes(RecordingStore):
@@ -750,27 +701,24 @@ def test_a_submission_that_comes_while_a_run_ends_is_not_taken_for_a_part_of_it(
 
     is_ending, may_end = threading.Event(), threading.Event()
 
-    async def check() -> None:
-        store = HeldDeletes(MemoryStore())
-        runner, builder = CodeRunner(), InProcessBuilder()
-        async with managing(store, runner=runner, builder=builder):
-            Mailbox(store).submit(SUBMISSION)
-            await answered(store)
-            await until(is_ending.is_set)
-            runner.loses_b = False
-            again = replace(SUBMISSION, submission_id="try-2", on_existing=on_existing)
-            Mailbox(store).submit(again)
-            await until(lambda: "try-2" in builder.built)
-            await asyncio.sleep(0.05)
-            may_end.set()
-            assert (await answered(store, again)).outcome == "accepted"
-            assert await ended(store) is WorkflowStatus.SUCCESSFUL
-        assert WorkflowStore(store).last_epoch("w") == 2
-
-    asyncio.run(check())
+    store = HeldDeletes(MemoryStore())
+    runner, builder = CodeRunner(), InProcessBuilder()
+    async with managing(store, runner=runner, builder=builder):
+        Mailbox(store).submit(SUBMISSION)
+        await answered(store)
+        await until(is_ending.is_set)
+        runner.loses_b = False
+        again = replace(SUBMISSION, submission_id="try-2", on_existing=on_existing)
+        Mailbox(store).submit(again)
+        await until(lambda: "try-2" in builder.built)
+        await asyncio.sleep(0.05)
+        may_end.set()
+        assert (await answered(store, again)).outcome == "accepted"
+        assert await ended(store) is WorkflowStatus.SUCCESSFUL
+    assert WorkflowStore(store).last_epoch("w") == 2
 
 
-def test_a_start_over_that_is_withdrawn_while_the_run_before_stops_begins_nothing(memory):
+async def test_a_start_over_that_is_withdrawn_while_the_run_before_stops_begins_nothing(memory):
     class Stubborn(InstantRunner):
         """Its tasks can't be stopped."""
 
@@ -778,22 +726,18 @@ def test_a_start_over_that_is_withdrawn_while_the_run_before_stops_begins_nothin
             stopping.append(errand)
 
     stopping: list[Errand] = []
-
-    async def check() -> None:
-        runner, mailbox = Stubborn(is_endless=True), Mailbox(memory)
-        async with managing(memory, runner=runner) as manager:
-            await manager.submit("w", GRAPH, user_metadata={})
-            await until(lambda: runner.started)
-            mailbox.submit(RESTART)
-            await until(lambda: stopping)
-            mailbox.delete_submission("w", "try-2")
-            await until(lambda: manager.submissions.count_taking == 0)
-            for errand in stopping:
-                InstantRunner.stop(runner, errand)
-            assert await ended(memory) is WorkflowStatus.RESUMABLE
-        assert WorkflowStore(memory).last_epoch("w") == 1
-
-    asyncio.run(check())
+    runner, mailbox = Stubborn(is_endless=True), Mailbox(memory)
+    async with managing(memory, runner=runner) as manager:
+        await manager.submit("w", GRAPH, user_metadata={})
+        await until(lambda: runner.started)
+        mailbox.submit(RESTART)
+        await until(lambda: stopping)
+        mailbox.delete_submission("w", "try-2")
+        await until(lambda: manager.submissions.count_taking == 0)
+        for errand in stopping:
+            InstantRunner.stop(runner, errand)
+        assert await ended(memory) is WorkflowStatus.RESUMABLE
+    assert WorkflowStore(memory).last_epoch("w") == 1
 
 
 @pytest.mark.parametrize(
@@ -808,73 +752,59 @@ def test_a_start_over_that_is_withdrawn_while_the_run_before_stops_begins_nothin
         (InProcessBuilder(), {"max_running_workflows": 7}, "failed", "ValueError"),
     ],
 )
-def test_what_can_not_be_started_is_answered_with_the_reason(
+async def test_what_can_not_be_started_is_answered_with_the_reason(
     memory, builder, changes, outcome, message
 ):
-    async def check() -> None:
-        Mailbox(memory).submit(replace(SUBMISSION, **changes))
-        async with managing(memory, builder=builder, limits=Limits(max_running=3)):
-            answer = await answered(memory)
-        assert answer.outcome in ([outcome] if outcome else ["failed", "refused"])
-        assert message in answer.message
-        assert memory.begun == {}
-
-    asyncio.run(check())
+    Mailbox(memory).submit(replace(SUBMISSION, **changes))
+    async with managing(memory, builder=builder, limits=Limits(max_running=3)):
+        answer = await answered(memory)
+    assert answer.outcome in ([outcome] if outcome else ["failed", "refused"])
+    assert message in answer.message
+    assert memory.begun == {}
 
 
-def test_a_submission_that_finds_no_place_in_the_queue_hears_of_it(memory):
-    async def check() -> None:
-        limits = Limits(max_running=1, max_pending=0)
-        async with managing(
-            memory, runner=InstantRunner(is_endless=True), limits=limits
-        ) as manager:
-            await manager.submit("other", GRAPH, user_metadata={})
-            Mailbox(memory).submit(SUBMISSION)
-            assert (await answered(memory)).outcome == "queue full"
-        assert WorkflowStore(memory).read_status("w") is None
-
-    asyncio.run(check())
+async def test_a_submission_that_finds_no_place_in_the_queue_hears_of_it(memory):
+    limits = Limits(max_running=1, max_pending=0)
+    async with managing(memory, runner=InstantRunner(is_endless=True), limits=limits) as manager:
+        await manager.submit("other", GRAPH, user_metadata={})
+        Mailbox(memory).submit(SUBMISSION)
+        assert (await answered(memory)).outcome == "queue full"
+    assert WorkflowStore(memory).read_status("w") is None
 
 
-def test_a_submission_sets_limits_that_are_unset(memory):
-    async def check() -> None:
-        async with managing(memory) as manager:
-            Mailbox(memory).submit(replace(SUBMISSION, max_running_workflows=7))
-            assert (await answered(memory)).outcome == "accepted"
-            await asyncio.to_thread(manager.renew_lease)
-            lease = WorkflowStore(memory).leases.read("m")
-            assert lease is not None
-            assert lease.limits["max_running"] == 7
-
-    asyncio.run(check())
+async def test_a_submission_sets_limits_that_are_unset(memory):
+    async with managing(memory) as manager:
+        Mailbox(memory).submit(replace(SUBMISSION, max_running_workflows=7))
+        assert (await answered(memory)).outcome == "accepted"
+        await asyncio.to_thread(manager.renew_lease)
+        lease = WorkflowStore(memory).leases.read("m")
+        assert lease is not None
+        assert lease.limits["max_running"] == 7
 
 
-def test_the_retention_of_the_latest_submission_counts_and_survives_a_restart(memory):
+async def test_the_retention_of_the_latest_submission_counts_and_survives_a_restart(memory):
     async def retention(manager: Manager) -> dict[str, float]:
         await asyncio.to_thread(manager.renew_lease)
         lease = WorkflowStore(memory).leases.read(manager.manager_id)
         assert lease is not None
         return lease.retention
 
-    async def check() -> None:
-        mailbox = Mailbox(memory)
-        first = manager_on(memory)
-        await first.start()
-        mailbox.submit(replace(SUBMISSION, retention={"SUCCESSFUL": 30}))
-        assert (await answered(memory)).outcome == "accepted"
-        assert await retention(first) == {"SUCCESSFUL": 30}
-        first.fence()
-        async with managing(memory, "m2") as second:  # of the same actor
-            assert await retention(second) == {"SUCCESSFUL": 30}
-            later = replace(SUBMISSION, submission_id="try-2")
-            mailbox.submit(later)
-            assert (await answered(memory, later)).outcome == "accepted"
-            assert await retention(second) == {}
-
-    asyncio.run(check())
+    mailbox = Mailbox(memory)
+    first = manager_on(memory)
+    await first.start()
+    mailbox.submit(replace(SUBMISSION, retention={"SUCCESSFUL": 30}))
+    assert (await answered(memory)).outcome == "accepted"
+    assert await retention(first) == {"SUCCESSFUL": 30}
+    first.fence()
+    async with managing(memory, "m2") as second:  # of the same actor
+        assert await retention(second) == {"SUCCESSFUL": 30}
+        later = replace(SUBMISSION, submission_id="try-2")
+        mailbox.submit(later)
+        assert (await answered(memory, later)).outcome == "accepted"
+        assert await retention(second) == {}
 
 
-def test_the_log_says_who_has_changed_the_retention(memory, caplog: pytest.LogCaptureFixture):
+async def test_the_log_says_who_has_changed_the_retention(memory, caplog: pytest.LogCaptureFixture):
     origin = {"dag_id": "flights", "task_id": "daily", "run_id": "r1", "map_index": -1}
     by_task = replace(
         SUBMISSION,
@@ -884,14 +814,11 @@ def test_the_log_says_who_has_changed_the_retention(memory, caplog: pytest.LogCa
     )
     by_page = replace(SUBMISSION, submission_id="try-2", connection="ray_test")
 
-    async def check() -> None:
+    with caplog.at_level("INFO"):
         async with managing(memory):
             for submission in (by_task, by_page):
                 Mailbox(memory).submit(submission)
                 await answered(memory, submission)
-
-    with caplog.at_level("INFO"):
-        asyncio.run(check())
     said = [message for message in caplog.messages if message.startswith("Ended workflows")]
     assert said == [
         "Ended workflows are kept for 5 days (FAILED). Set by the submission of workflow w by task daily of "
@@ -909,23 +836,21 @@ def test_a_submission_whose_retention_makes_no_sense_is_damaged(memory):
         mailbox.read_submission(key)
 
 
-def test_a_damaged_submission_stops_no_other_one_and_is_read_once(memory):
-    async def check() -> None:
-        bad = keys.submission_key("bad", "s")
-        memory.put(bad, b"torn")
-        Mailbox(memory).submit(SUBMISSION)
-        async with managing(memory):
-            assert (await answered(memory)).outcome == "accepted"
-            await until(lambda: memory.reads[keys.SUBMISSIONS] > 10)
-        assert memory.reads[bad] == 1
-
-    asyncio.run(check())
+async def test_a_damaged_submission_stops_no_other_one_and_is_read_once(memory):
+    bad = keys.submission_key("bad", "s")
+    memory.put(bad, b"torn")
+    Mailbox(memory).submit(SUBMISSION)
+    async with managing(memory):
+        assert (await answered(memory)).outcome == "accepted"
+        await until(lambda: memory.reads[keys.SUBMISSIONS] > 10)
+    assert memory.reads[bad] == 1
 
 
-def test_a_try_with_other_signing_keys_hears_of_it_and_nothing_is_run(memory):
+async def test_a_try_with_other_signing_keys_hears_of_it_and_nothing_is_run(memory):
     """It would wait for ever: a manager believes nothing of its submission."""
 
-    async def check() -> None:
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv(SIGNING_KEY_VARIABLE, "of-the-manager")
         builder = InProcessBuilder()
         elsewhere = replace(SUBMISSION, workflow_id="x", cluster="elsewhere")
         for submission in (SUBMISSION, elsewhere):
@@ -938,146 +863,121 @@ def test_a_try_with_other_signing_keys_hears_of_it_and_nothing_is_run(memory):
         (left,) = Mailbox(memory).list_submissions()
         assert left == keys.submission_key("x", SUBMISSION.submission_id)
 
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv(SIGNING_KEY_VARIABLE, "of-the-manager")
-        asyncio.run(check())
+
+async def test_a_fenced_manager_answers_nothing(memory):
+    builder = InProcessBuilder()
+    manager = manager_on(memory, builder=builder)
+
+    async def fence(_: Submission) -> None:
+        manager.fence()
+
+    builder.before = fence
+    await manager.start()
+    Mailbox(memory).submit(SUBMISSION)
+    await until(lambda: builder.built)
+    await manager.submissions.settle()
+    mailbox = Mailbox(memory)
+    assert len(mailbox.list_submissions()) == 1
+    assert mailbox.read_answer("w", "try-1") is None
+    await manager.close()
+    async with managing(memory, "next", actor_id="another"):
+        assert (await answered(memory)).outcome == "accepted"
 
 
-def test_a_fenced_manager_answers_nothing(memory):
-    async def check() -> None:
-        builder = InProcessBuilder()
-        manager = manager_on(memory, builder=builder)
-
-        async def fence(_: Submission) -> None:
-            manager.fence()
-
-        builder.before = fence
-        await manager.start()
-        Mailbox(memory).submit(SUBMISSION)
+async def test_a_manager_that_closes_leaves_what_it_builds_to_the_next_one(memory):
+    builder = InProcessBuilder(before=lambda _: asyncio.Event().wait())
+    Mailbox(memory).submit(SUBMISSION)
+    async with managing(memory, builder=builder) as manager:
         await until(lambda: builder.built)
-        await manager.submissions.settle()
-        mailbox = Mailbox(memory)
-        assert len(mailbox.list_submissions()) == 1
-        assert mailbox.read_answer("w", "try-1") is None
-        await manager.close()
-        async with managing(memory, "next", actor_id="another"):
-            assert (await answered(memory)).outcome == "accepted"
-
-    asyncio.run(check())
+        assert manager.count_held() == 1  # else its cluster might end as idle
+    assert len(Mailbox(memory).list_submissions()) == 1
+    async with managing(memory, "next"):
+        assert (await answered(memory)).outcome == "accepted"
 
 
-def test_a_manager_that_closes_leaves_what_it_builds_to_the_next_one(memory):
-    async def check() -> None:
-        builder = InProcessBuilder(before=lambda _: asyncio.Event().wait())
-        Mailbox(memory).submit(SUBMISSION)
-        async with managing(memory, builder=builder) as manager:
-            await until(lambda: builder.built)
-            assert manager.count_held() == 1  # else its cluster might end as idle
-        assert len(Mailbox(memory).list_submissions()) == 1
-        async with managing(memory, "next"):
-            assert (await answered(memory)).outcome == "accepted"
-
-    asyncio.run(check())
-
-
-def test_an_answer_that_was_read_ends_the_submission_for_good(memory):
+async def test_an_answer_that_was_read_ends_the_submission_for_good(memory):
     """A manager died before it could delete the submission."""
 
-    async def check() -> None:
-        mailbox, builder = Mailbox(memory), InProcessBuilder()
-        mailbox.submit(SUBMISSION)
-        mailbox.write_answer(
-            SubmissionAnswer(
-                workflow_id="w",
-                submission_id="try-1",
-                outcome="failed",
-                message="no",
-                answered_at=2.0,
-            )
+    mailbox, builder = Mailbox(memory), InProcessBuilder()
+    mailbox.submit(SUBMISSION)
+    mailbox.write_answer(
+        SubmissionAnswer(
+            workflow_id="w",
+            submission_id="try-1",
+            outcome="failed",
+            message="no",
+            answered_at=2.0,
         )
-        async with managing(memory, builder=builder):
-            assert (await answered(memory)).message == "no"
-        assert builder.built == []
-        mailbox.submit(SUBMISSION)
-        mailbox.delete_answer("w", "try-1")
-        assert mailbox.list_submissions() == []
+    )
+    async with managing(memory, builder=builder):
+        assert (await answered(memory)).message == "no"
+    assert builder.built == []
+    mailbox.submit(SUBMISSION)
+    mailbox.delete_answer("w", "try-1")
+    assert mailbox.list_submissions() == []
 
-    asyncio.run(check())
 
-
-def test_an_idle_look_is_one_listing(memory):
+async def test_an_idle_look_is_one_listing(memory):
     """The cost of waiting: 86,400 requests a day at one look a second."""
 
-    async def check() -> None:
-        Mailbox(memory).submit(replace(SUBMISSION, cluster="elsewhere"))
-        async with managing(memory) as manager:
-            for _ in range(3):
-                await manager.submissions.look()
-                await manager.submissions.settle()
-            # A manager's first look at a storage makes the index.
-            await until(lambda: WorkflowStore(memory).index.load())
-            memory.reads.clear()
-            writes = memory.writes
-            has_found = [await manager.submissions.look() for _ in range(10)]
-            assert has_found == [False] * 10
-            # The manager looks by itself meanwhile, and for change logs; and who makes the index lists all statuses.
-            asked = {key for key, times in memory.reads.items() if times >= 10}
-            assert asked - {keys.CHANGES} == {keys.SUBMISSIONS}
-            assert memory.reads[keys.SUBMISSIONS] >= 10
-            assert memory.writes == writes
-
-    asyncio.run(check())
+    Mailbox(memory).submit(replace(SUBMISSION, cluster="elsewhere"))
+    async with managing(memory) as manager:
+        for _ in range(3):
+            await manager.submissions.look()
+            await manager.submissions.settle()
+        # A manager's first look at a storage makes the index.
+        await until(lambda: WorkflowStore(memory).index.load())
+        memory.reads.clear()
+        writes = memory.writes
+        has_found = [await manager.submissions.look() for _ in range(10)]
+        assert has_found == [False] * 10
+        # The manager looks by itself meanwhile, and for change logs; and who makes the index lists all statuses.
+        asked = {key for key, times in memory.reads.items() if times >= 10}
+        assert asked - {keys.CHANGES} == {keys.SUBMISSIONS}
+        assert memory.reads[keys.SUBMISSIONS] >= 10
+        assert memory.writes == writes
 
 
-def test_the_requests_of_a_submission_are_as_the_module_says(memory):
-    async def check() -> None:
-        async with managing(memory):
-            memory.reads.clear()
-            Mailbox(memory).submit(SUBMISSION)
-            await answered(memory)
-            folders = ("v1/submissions/", "v1/owners/", "v1/requests/w/", "v1/answers/")
-            reads = sum(n for key, n in memory.reads.items() if key.startswith(folders))
-            assert reads - 2 == 7  # the try reads the owner, and the test has read the answer
-
-    asyncio.run(check())
-
-
-def test_many_submissions_are_taken_in_portions(memory):
-    async def check() -> None:
-        at_once = most = 0
-
-        async def build(_: Submission) -> None:
-            nonlocal at_once, most
-            at_once += 1
-            most = max(most, at_once)
-            await asyncio.sleep(0.01)
-            at_once -= 1
-
-        mailbox = Mailbox(memory)
-        for number in range(50):
-            mailbox.submit(replace(SUBMISSION, workflow_id=f"w{number}"))
-        async with managing(memory, builder=InProcessBuilder(before=build)):
-            await until(lambda: not mailbox.list_submissions())
-        assert len(WorkflowStore(memory).list_statuses()) == 50
-        assert 1 < most <= 16
-
-    asyncio.run(check())
-
-
-def test_a_storage_that_can_not_be_listed_is_asked_again(memory):
-    async def check() -> None:
-        list_all, left = memory.list, [2]
-
-        def moody(folder: str) -> Any:
-            if folder == keys.SUBMISSIONS and left[0]:
-                left[0] -= 1
-                raise DataLoadError("The storage is down")
-            return list_all(folder)
-
-        memory.list = moody
+async def test_the_requests_of_a_submission_are_as_the_module_says(memory):
+    async with managing(memory):
+        memory.reads.clear()
         Mailbox(memory).submit(SUBMISSION)
-        async with managing(memory):
-            await until(lambda: WorkflowStore(memory).latest_status("w"))
-        assert left == [0]
+        await answered(memory)
+        folders = ("v1/submissions/", "v1/owners/", "v1/requests/w/", "v1/answers/")
+        reads = sum(n for key, n in memory.reads.items() if key.startswith(folders))
+        assert reads - 2 == 7  # the try reads the owner, and the test has read the answer
 
-    asyncio.run(check())
+
+async def test_many_submissions_are_taken_in_portions(memory):
+    at_once = most = 0
+
+    async def build(_: Submission) -> None:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        await asyncio.sleep(0.01)
+        at_once -= 1
+
+    mailbox = Mailbox(memory)
+    for number in range(50):
+        mailbox.submit(replace(SUBMISSION, workflow_id=f"w{number}"))
+    async with managing(memory, builder=InProcessBuilder(before=build)):
+        await until(lambda: not mailbox.list_submissions())
+    assert len(WorkflowStore(memory).list_statuses()) == 50
+    assert 1 < most <= 16
+
+
+async def test_a_storage_that_can_not_be_listed_is_asked_again(memory):
+    list_all, left = memory.list, [2]
+
+    def moody(folder: str) -> Any:
+        if folder == keys.SUBMISSIONS and left[0]:
+            left[0] -= 1
+            raise DataLoadError("The storage is down")
+        return list_all(folder)
+
+    memory.list = moody
+    Mailbox(memory).submit(SUBMISSION)
+    async with managing(memory):
+        await until(lambda: WorkflowStore(memory).latest_status("w"))
+    assert left == [0]

@@ -82,21 +82,18 @@ def read_statuses(store: FarStore) -> list[str]:
     return [key.status for _, key in sorted(WorkflowStore(store).list_statuses().items())]
 
 
-def test_all_that_can_be_resumed_is_resumed_at_the_same_time_where_the_storage_gains_by_it() -> (
+async def test_all_that_can_be_resumed_is_resumed_at_the_same_time_where_the_storage_gains_by_it() -> (
     None
 ):
     ids = [f"w{number}" for number in range(8)]
     store = stored(*ids)
 
-    async def check() -> None:
-        async with managing(store, runner=InstantRunner(is_endless=True)) as manager:
-            store.claims = threading.Barrier(4)
-            assert await manager.resume_all(include_failed=False) == [(one, None) for one in ids]
-
-    asyncio.run(check())
+    async with managing(store, runner=InstantRunner(is_endless=True)) as manager:
+        store.claims = threading.Barrier(4)
+        assert await manager.resume_all(include_failed=False) == [(one, None) for one in ids]
 
 
-def test_the_first_ones_get_the_slots_and_the_others_wait_in_their_order_however_long_each_takes() -> (
+async def test_the_first_ones_get_the_slots_and_the_others_wait_in_their_order_however_long_each_takes() -> (
     None
 ):
     store = stored("w0", "w1", "w2", "w3")
@@ -106,62 +103,50 @@ def test_the_first_ones_get_the_slots_and_the_others_wait_in_their_order_however
     }
     limits = Limits(max_running=1)
 
-    async def check() -> None:
-        async with managing(store, limits=limits, runner=InstantRunner(is_endless=True)) as manager:
-            assert len(await manager.resume_all(include_failed=False)) == 4
-            for ended in range(4):
-                statuses = ["CANCELED"] * ended + ["RUNNING"] + ["PENDING"] * (3 - ended)
-                await until(lambda expected=statuses: read_statuses(store) == expected)
-                await manager.cancel(f"w{ended}")
-
-    asyncio.run(check())
+    async with managing(store, limits=limits, runner=InstantRunner(is_endless=True)) as manager:
+        assert len(await manager.resume_all(include_failed=False)) == 4
+        for ended in range(4):
+            statuses = ["CANCELED"] * ended + ["RUNNING"] + ["PENDING"] * (3 - ended)
+            await until(lambda expected=statuses: read_statuses(store) == expected)
+            await manager.cancel(f"w{ended}")
 
 
-def test_one_that_can_not_be_resumed_keeps_no_slot_and_no_turn_from_the_others() -> None:
+async def test_one_that_can_not_be_resumed_keeps_no_slot_and_no_turn_from_the_others() -> None:
     store = stored("w0", "w1", "w2")
     store.put(keys.epoch_key("w0", 1), b"damaged")
 
-    async def check() -> None:
-        limits = Limits(max_running=1, max_pending=0)
-        async with managing(store, limits=limits, runner=InstantRunner(is_endless=True)) as manager:
-            resumed = await manager.resume_all(include_failed=False)
-            found = [(workflow_id, type(error).__name__) for workflow_id, error in resumed]
-            assert found == [("w0", "CorruptedDataError"), ("w1", "NoneType"), ("w2", "Full")]
-
-    asyncio.run(check())
+    limits = Limits(max_running=1, max_pending=0)
+    async with managing(store, limits=limits, runner=InstantRunner(is_endless=True)) as manager:
+        resumed = await manager.resume_all(include_failed=False)
+        found = [(workflow_id, type(error).__name__) for workflow_id, error in resumed]
+        assert found == [("w0", "CorruptedDataError"), ("w1", "NoneType"), ("w2", "Full")]
 
 
-def test_two_calls_that_resume_all_resume_each_workflow_once() -> None:
+async def test_two_calls_that_resume_all_resume_each_workflow_once() -> None:
     ids = [f"w{number}" for number in range(5)]
     store = stored(*ids)
 
-    async def check() -> None:
-        async with managing(store, runner=InstantRunner(is_endless=True)) as manager:
-            first, second = await asyncio.gather(
-                manager.resume_all(include_failed=False), manager.resume_all(include_failed=True)
-            )
-            assert first == [(one, None) for one in ids]
-            assert second == []
-        assert {WorkflowStore(store).last_epoch(one) for one in ids} == {2}
-
-    asyncio.run(check())
+    async with managing(store, runner=InstantRunner(is_endless=True)) as manager:
+        first, second = await asyncio.gather(
+            manager.resume_all(include_failed=False), manager.resume_all(include_failed=True)
+        )
+        assert first == [(one, None) for one in ids]
+        assert second == []
+    assert {WorkflowStore(store).last_epoch(one) for one in ids} == {2}
 
 
-def test_a_restarted_manager_recovers_several_at_the_same_time() -> None:
+async def test_a_restarted_manager_recovers_several_at_the_same_time() -> None:
     ids = [f"w{number}" for number in range(8)]
     store = stored(*ids, status=Status.RUNNING)
 
-    async def check() -> None:
-        WorkflowStore(store).leases.write(lease("before", actor_id="actor", process=GONE))
-        store.claims = threading.Barrier(4)
-        async with managing(store, runner=InstantRunner(is_endless=True)) as manager:
-            found = dict(await manager.queries.list_all({Status.RUNNING}))
-            assert found == dict.fromkeys(ids, Status.RUNNING)
-
-    asyncio.run(check())
+    WorkflowStore(store).leases.write(lease("before", actor_id="actor", process=GONE))
+    store.claims = threading.Barrier(4)
+    async with managing(store, runner=InstantRunner(is_endless=True)) as manager:
+        found = dict(await manager.queries.list_all({Status.RUNNING}))
+        assert found == dict.fromkeys(ids, Status.RUNNING)
 
 
-def test_starts_that_are_canceled_come_to_their_end() -> None:
+async def test_starts_that_are_canceled_come_to_their_end() -> None:
     begun: list[str] = []
 
     async def start(workflow_id: str, turn: Turn) -> None:
@@ -170,12 +155,9 @@ def test_starts_that_are_canceled_come_to_their_end() -> None:
             await turn.come()
         await asyncio.Event().wait()
 
-    async def check() -> None:
-        starting = asyncio.ensure_future(in_turns(start, ["a", "b", "c", "d"], at_once=2))
-        await until(lambda: begun == ["a", "b"])
-        starting.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await starting
-
-    asyncio.run(check())
+    starting = asyncio.ensure_future(in_turns(start, ["a", "b", "c", "d"], at_once=2))
+    await until(lambda: begun == ["a", "b"])
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
     assert begun == ["a", "b"]

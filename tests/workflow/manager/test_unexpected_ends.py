@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import effects
 import pytest
 import ray
-from effects import wait_until
 from hurried import in_process
+from waiting import until, wait_until
 
 from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.workflow.execution.metrics import Metrics
@@ -232,34 +232,26 @@ TWO_TASKS = Graph(
 )
 
 
-def test_a_run_that_breaks_leaves_no_task_running(store: BreakingStore):
-    async def until(condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(30):
-            while not condition():
-                await asyncio.sleep(0.01)
-
-    async def check() -> None:
-        runner, metrics = EndlessRunner(), BreakingMetrics()
-        manager = Manager(
-            store=WorkflowStore(store),
-            runner=runner,
-            manager_id="m",
-            actor_id="a",
-            limits=Limits(),
-            metrics=metrics,
-        )
-        await manager.start()
-        try:
-            await manager.submit("w", TWO_TASKS.to_bytes(), user_metadata={})
-            await until(lambda: len(runner.errands) == 2)
-            metrics.at_tasks = RuntimeError("boom")
-            runner.end("a")
-            await until(lambda: shown(store) == "RESUMABLE")
-            assert "b" in runner.stopped
-        finally:
-            await manager.close()
-
-    asyncio.run(check())
+async def test_a_run_that_breaks_leaves_no_task_running(store: BreakingStore):
+    runner, metrics = EndlessRunner(), BreakingMetrics()
+    manager = Manager(
+        store=WorkflowStore(store),
+        runner=runner,
+        manager_id="m",
+        actor_id="a",
+        limits=Limits(),
+        metrics=metrics,
+    )
+    await manager.start()
+    try:
+        await manager.submit("w", TWO_TASKS.to_bytes(), user_metadata={})
+        await until(lambda: len(runner.errands) == 2)
+        metrics.at_tasks = RuntimeError("boom")
+        runner.end("a")
+        await until(lambda: shown(store) == "RESUMABLE")
+        assert "b" in runner.stopped
+    finally:
+        await manager.close()
 
 
 @pytest.mark.parametrize("error", ERRORS[:3], ids=lambda error: type(error).__name__)

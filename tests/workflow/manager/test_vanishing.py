@@ -11,9 +11,9 @@ from typing import Any
 import effects
 import pytest
 import ray
-from effects import wait_until
 from hurried import in_process
 from sample_records import status_record
+from waiting import wait_until
 
 from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.workflow import testing

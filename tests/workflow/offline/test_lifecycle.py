@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from sample_records import claim_epoch
 
 from airflow_provider_rayworkflow.workflow.exceptions import (
     IllegalTransitionError,
@@ -32,9 +33,7 @@ def store() -> WorkflowStore:
 
 
 def claim(store: WorkflowStore, *, after: int = 0, manager_id: str = "m") -> None:
-    assert store.claim(
-        "w", after=after, manager_id=manager_id, now=NOW, user_metadata={}, graph=GRAPH
-    )
+    assert claim_epoch(store, "w", GRAPH, after=after, manager_id=manager_id, now=NOW)
 
 
 def write(store: WorkflowStore, status: WorkflowStatus) -> StatusRecord:

@@ -157,24 +157,30 @@ def test_a_value_that_cannot_be_pickled_is_a_failure_of_the_task(manager, new_id
     assert workflow.get_status(new_id) is workflow.FAILED
 
 
+@ray.remote(max_retries=0)
+def wait_long(ledger, gate):
+    ledger.write("begun")
+    gate.wait()
+    ledger.write("ended")
+
+
+@ray.remote
+def fail_beside(ledger):
+    ledger.wait_for("begun")
+    raise ValueError("stop")
+
+
+def wait_and_fail(ledger, gate):
+    return wait_long.bind(ledger, gate), fail_beside.bind(ledger)
+
+
 def test_a_failure_stops_the_tasks_beside_it(manager, new_id, ledger, gate):
-    @ray.remote(max_retries=0)
-    def wait_long():
-        ledger.write("begun")
-        gate.wait()
-        ledger.write("ended")
-
-    @ray.remote
-    def fail():
-        ledger.wait_for("begun")
-        raise ValueError("stop")
-
     @ray.remote
     def join(*values):
         return values
 
     with pytest.raises(workflow.WorkflowExecutionError, match="stop"):
-        workflow.run(join.bind(wait_long.bind(), fail.bind()), workflow_id=new_id)
+        workflow.run(join.bind(*wait_and_fail(ledger, gate)), workflow_id=new_id)
     gate.open()
     assert workflow.get_status(new_id) is workflow.FAILED
     assert ray.get(ray.remote(lambda: 1).remote()) == 1
@@ -377,20 +383,9 @@ def test_the_nearest_task_that_catches_gets_the_exception(manager):
 
 
 def test_a_caught_failure_stops_what_is_left_of_the_continuation(manager, ledger, gate):
-    @ray.remote(max_retries=0)
-    def wait_long():
-        ledger.write("begun")
-        gate.wait()
-        ledger.write("ended")
-
-    @ray.remote
-    def fail():
-        ledger.wait_for("begun")
-        raise ValueError("stop")
-
     @ray.remote
     def start():
-        return workflow.continuation(add.bind(wait_long.bind(), fail.bind()))
+        return workflow.continuation(add.bind(*wait_and_fail(ledger, gate)))
 
     @ray.remote
     def handle(caught):

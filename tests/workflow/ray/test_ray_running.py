@@ -248,14 +248,15 @@ def test_callers_that_submit_one_id_at_once_get_one_execution(manager, new_id, g
     assert ledger.count() == 1
 
 
-def test_a_failed_workflow_runs_again_from_the_task_that_failed(manager, new_id, gate, ledger):
-    @ray.remote
-    def fail_at_first(value):
-        if not gate.is_open:
-            raise ValueError("not yet")
-        return value + 1
+@ray.remote
+def fail_at_first(gate, value):
+    if not gate.is_open:
+        raise ValueError("not yet")
+    return value + 1
 
-    dag = fail_at_first.bind(write.bind(ledger, 1))
+
+def test_a_failed_workflow_runs_again_from_the_task_that_failed(manager, new_id, gate, ledger):
+    dag = fail_at_first.bind(gate, write.bind(ledger, 1))
     with pytest.raises(workflow.WorkflowExecutionError):
         workflow.run(dag, workflow_id=new_id)
     assert workflow.get_status(new_id) is workflow.FAILED
@@ -288,14 +289,8 @@ def test_a_failed_workflow_goes_on_with_the_code_that_is_given_now(manager, new_
 
 
 def test_resume_of_a_failed_workflow_needs_no_graph(manager, new_id, gate, ledger):
-    @ray.remote
-    def fail_at_first(value):
-        if not gate.is_open:
-            raise ValueError("not yet")
-        return value + 1
-
     with pytest.raises(workflow.WorkflowExecutionError):
-        workflow.run(fail_at_first.bind(write.bind(ledger, 1)), workflow_id=new_id)
+        workflow.run(fail_at_first.bind(gate, write.bind(ledger, 1)), workflow_id=new_id)
     gate.open()
     assert ray.get(workflow.resume_async(new_id)) == 2
     assert workflow.get_status(new_id) is workflow.SUCCESSFUL

@@ -78,9 +78,6 @@ class Crash:
     def arm(self, times: int = 1) -> None:
         self.path.write_text("x" * times)
 
-    def disarm(self) -> None:
-        self.path.unlink(missing_ok=True)
-
     def pass_by(self) -> None:
         left = len(self.path.read_text()) if self.path.exists() else 0
         if left:

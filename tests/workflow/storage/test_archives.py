@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from faulty import FaultyStore, Killed
-from sample_records import status_record, submission
+from sample_records import claim_epoch, status_record, submission
 
 from airflow_provider_rayworkflow.workflow.exceptions import CorruptedDataError, KeyNotFoundError
 from airflow_provider_rayworkflow.workflow.model.graph import Graph, Task
@@ -219,7 +219,7 @@ def finished(store: MemoryStore, workflow_id: str) -> WorkflowStore:
     """A workflow that ended at 100 s."""
     workflows = WorkflowStore(store)
     graph = Graph(tasks=[Task(name="a", function=0, arguments=0)], blobs=[b""])
-    workflows.claim(workflow_id, after=0, manager_id="m", now=1.0, user_metadata={}, graph=graph)
+    claim_epoch(workflows, workflow_id, graph)
     workflows.write_status(
         status_record(WorkflowStatus.FAILED, workflow_id, number=1, created_at=1.0, ended_at=100.0)
     )

@@ -20,7 +20,7 @@ from airflow_provider_rayworkflow.workflow.storage.change_logs import Change, Ch
 from airflow_provider_rayworkflow.workflow.storage.index_rebuild import rebuild
 from airflow_provider_rayworkflow.workflow.storage.index_updates import take_over
 from airflow_provider_rayworkflow.workflow.storage.overview import Overview
-from airflow_provider_rayworkflow.workflow.storage.statuses import status_put
+from airflow_provider_rayworkflow.workflow.storage.status_documents import status_put
 
 ENDED = (Status.SUCCESSFUL, Status.FAILED, Status.CANCELED)
 

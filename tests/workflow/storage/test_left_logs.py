@@ -21,8 +21,8 @@ from airflow_provider_rayworkflow.workflow.storage.change_notes import VisitorNo
 from airflow_provider_rayworkflow.workflow.storage.index_rebuild import rebuild
 from airflow_provider_rayworkflow.workflow.storage.leases import LeaseWatch, Process
 from airflow_provider_rayworkflow.workflow.storage.left_logs import LeftLogs
+from airflow_provider_rayworkflow.workflow.storage.status_documents import status_key, status_put
 from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader
-from airflow_provider_rayworkflow.workflow.storage.statuses import status_key, status_put
 
 GONE = replace(Process.current(), pid=2**22 + 1, started="1")
 

@@ -24,9 +24,9 @@ from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
 from airflow_provider_rayworkflow.workflow.storage.backends.memory import MemoryStore
 from airflow_provider_rayworkflow.workflow.storage.change_logs import KEPT_S
 from airflow_provider_rayworkflow.workflow.storage.keys import change_log_key
+from airflow_provider_rayworkflow.workflow.storage.status_documents import status_key
 from airflow_provider_rayworkflow.workflow.storage.status_reader import StatusReader
 from airflow_provider_rayworkflow.workflow.storage.status_watch import StatusWatch
-from airflow_provider_rayworkflow.workflow.storage.statuses import status_key
 
 WORKFLOWS = ["a", "b"]
 

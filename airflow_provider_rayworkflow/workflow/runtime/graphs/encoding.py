@@ -26,9 +26,10 @@ from airflow_provider_rayworkflow.workflow.authoring.map_tasks import (
     MapSpec,
     Reduction,
     hold,
+    whole_of,
 )
 from airflow_provider_rayworkflow.workflow.authoring.maps import MapNode, OverItems
-from airflow_provider_rayworkflow.workflow.authoring.node import Call, ItemCall, Part
+from airflow_provider_rayworkflow.workflow.authoring.node import Call, ItemCall, Part, holds_node
 from airflow_provider_rayworkflow.workflow.authoring.task import TaskFunction
 from airflow_provider_rayworkflow.workflow.model import fingerprints
 from airflow_provider_rayworkflow.workflow.model.codec import dumps, is_plain_scalar
@@ -71,10 +72,8 @@ from airflow_provider_rayworkflow.workflow.runtime.graphs.large_refs import Larg
 from airflow_provider_rayworkflow.workflow.runtime.graphs.nodes import (
     BoundCall,
     check_graph,
-    has_node,
     is_graph,
     refuse_nodes_in_function,
-    whole_of,
 )
 from airflow_provider_rayworkflow.workflow.runtime.graphs.refs import RefPickling
 from airflow_provider_rayworkflow.workflow.runtime.graphs.unstorable import told_of
@@ -308,7 +307,7 @@ class _Encoder:
     def _literal(self, obj: Any) -> Any:
         """What is looked at for the fingerprint of arguments."""
         if isinstance(obj, (set, frozenset)):
-            self._has_nodes_in_set |= self._nests_values and has_node(obj)
+            self._has_nodes_in_set |= self._nests_values and holds_node(obj)
             return NotImplemented
         if isinstance(obj, MapResult):
             return StandIn(("map", obj.content))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol, cast
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import ray
 from ray.remote_function import RemoteFunction
 
 from airflow_provider_rayworkflow.workflow.authoring.map_result import MapResult
-from airflow_provider_rayworkflow.workflow.authoring.node import Call, Node, Part
+from airflow_provider_rayworkflow.workflow.authoring.node import Node
 from airflow_provider_rayworkflow.workflow.authoring.options import GivenOptions
 from airflow_provider_rayworkflow.workflow.authoring.task import TaskFunction
 from airflow_provider_rayworkflow.workflow.runtime.graphs import ray_dag
@@ -49,20 +49,6 @@ def check_graph(value: Any) -> None:
     ray_dag.check_node(value)
 
 
-def whole_of(node: Any) -> BoundCall:
-    """The call that gives what a node stands for."""
-    if isinstance(node, Part):
-        return cast(BoundCall, Call(_part, (node,), {}, _PART))
-    return cast(BoundCall, node)
-
-
-def _part(value: Any) -> Any:
-    return value
-
-
-_PART = GivenOptions(workflow={"task_id": "part", "version": "1"})
-
-
 def refuse_nodes(obj: Any) -> Any:
     """Keep a node from being stored as a value: what is in a container would never run.
 
@@ -81,14 +67,6 @@ def refuse_nodes(obj: Any) -> Any:
             "returned itself is run. Give the nodes to one more task, and return what that gives"
         )
     return NotImplemented
-
-
-def has_node(values: Iterable[Any]) -> bool:
-    """True if there is a node in a set, also in a tuple or set in it."""
-    return any(
-        has_node(value) if isinstance(value, (tuple, frozenset)) else is_graph(value)
-        for value in values
-    )
 
 
 def refuse_nodes_in_function(obj: Any) -> Any:

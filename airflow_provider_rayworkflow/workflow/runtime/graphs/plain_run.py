@@ -9,6 +9,7 @@ from typing import Any
 
 import ray
 
+from airflow_provider_rayworkflow.workflow.authoring.map_tasks import whole_of
 from airflow_provider_rayworkflow.workflow.authoring.node import Call
 from airflow_provider_rayworkflow.workflow.model.graph import Arguments
 from airflow_provider_rayworkflow.workflow.runtime.graphs import options as ray_options
@@ -19,7 +20,6 @@ from airflow_provider_rayworkflow.workflow.runtime.graphs.nodes import (
     BoundCall,
     check_graph,
     is_graph,
-    whole_of,
 )
 
 _Done = Mapping[Any, "ray.ObjectRef[Any]"]

@@ -14,7 +14,6 @@ from ray.exceptions import RaySystemError, RayTaskError
 
 from airflow_provider_rayworkflow.workflow.exceptions import StorageError
 from airflow_provider_rayworkflow.workflow.execution.context import get_context, in_task
-from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.model.limits import Limits
 from airflow_provider_rayworkflow.workflow.model.records import Asker
 from airflow_provider_rayworkflow.workflow.runtime.locations import store_at, to_location
@@ -28,8 +27,6 @@ from airflow_provider_rayworkflow.workflow.runtime.names import (
 from airflow_provider_rayworkflow.workflow.runtime.service.actor import WorkflowManagementActor
 from airflow_provider_rayworkflow.workflow.runtime.service.task_errors import as_task_error
 from airflow_provider_rayworkflow.workflow.storage import DEFAULT_STORAGE, WorkflowStore
-
-log = get_logger(__name__)
 
 #: "0": tasks don't share Ray tasks, unless ``init`` says so.
 SHARING_VARIABLE = "RAY_WORKFLOW_SHARING"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 
 from airflow_provider_rayworkflow.workflow.runtime import private_ray
 
@@ -14,20 +13,11 @@ _LOOK_S = 5.0
 class DrainNotice:
     """Whether this node will end soon. A thread of its own looks every few seconds, until then or :meth:`close`.
 
-    :param is_drained: asks Ray.
-    :param look_s: between looks, in seconds.
     :ivar is_given: it will.
     """
 
-    def __init__(
-        self,
-        is_drained: Callable[[], bool] = private_ray.is_node_drained,
-        *,
-        look_s: float = _LOOK_S,
-    ) -> None:
+    def __init__(self) -> None:
         self.is_given = False
-        self._is_drained = is_drained
-        self._look_s = look_s
         self._closed = threading.Event()
         threading.Thread(target=self._watch, name="drain-notice", daemon=True).start()
 
@@ -38,7 +28,7 @@ class DrainNotice:
     def _watch(self) -> None:
         while not (self.is_given or self._closed.is_set()):
             try:
-                self.is_given = self._is_drained()
+                self.is_given = private_ray.is_node_drained()
             except Exception:  # the head does not answer, or another Ray has no such call
                 self.is_given = False
-            self._closed.wait(self._look_s)
+            self._closed.wait(_LOOK_S)

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from airflow_provider_rayworkflow.workflow.exceptions import StorageError
-from airflow_provider_rayworkflow.workflow.storage.byte_store import (
-    ByteStore,
-    Data,
-    Entry,
-    Put,
-    buffers,
-)
+from airflow_provider_rayworkflow.workflow.storage.backends.wrapped import WrappedStore
+from airflow_provider_rayworkflow.workflow.storage.byte_store import ByteStore, Data, Put, buffers
 from airflow_provider_rayworkflow.workflow.storage.keys import Kind, kind_of
 
 
@@ -33,26 +28,15 @@ class Write:
     failed: bool = False
 
 
-class MeasuredStore:
-    """A :class:`ByteStore` that tells of its writes.
+class MeasuredStore(WrappedStore):
+    """A :class:`ByteStore` that tells of its writes; the bytes of a copy are not written from here.
 
     :param on_write: told each one, in the thread that made it.
     """
 
     def __init__(self, store: ByteStore, on_write: Callable[[Write], None]) -> None:
-        self._store = store
+        super().__init__(store)
         self._on_write = on_write
-
-    @property
-    def uri(self) -> str:
-        return self._store.uri
-
-    @property
-    def weakness(self) -> str:
-        return self._store.weakness
-
-    def check_writable(self) -> None:
-        self._store.check_writable()
 
     def put(self, key: str, data: Data) -> None:
         with self._measuring(key, data):
@@ -62,34 +46,11 @@ class MeasuredStore:
         with self._measuring(key, data):
             return self._store.put_if_absent(key, data)
 
-    @property
-    def together(self) -> int:
-        return self._store.together
-
-    @property
-    def reads_at_once(self) -> int:
-        return self._store.reads_at_once
-
     def put_all(self, puts: Sequence[Put]) -> None:
         begun = time.monotonic()
         self._store.put_all(puts)
         for put in puts:
             self._tell(put.key, put.data, begun, failed=isinstance(put.error, StorageError))
-
-    def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
-        return self._store.get(key, start, length)
-
-    def copy(self, source: str, target: str) -> None:
-        self._store.copy(source, target)  # its bytes are not written from here
-
-    def list(self, folder: str) -> Iterator[Entry]:
-        return self._store.list(folder)
-
-    def delete(self, keys: Iterable[str]) -> None:
-        self._store.delete(keys)
-
-    def delete_folder(self, folder: str) -> None:
-        self._store.delete_folder(folder)
 
     @contextmanager
     def _measuring(self, key: str, data: Data) -> Iterator[None]:

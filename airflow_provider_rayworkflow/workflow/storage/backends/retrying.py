@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import TypeVar
 
 from airflow_provider_rayworkflow.workflow.exceptions import KeyNotFoundError, StorageError
 from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
-from airflow_provider_rayworkflow.workflow.storage.byte_store import (
-    ByteStore,
-    Data,
-    Entry,
-    Put,
-    buffers,
-)
+from airflow_provider_rayworkflow.workflow.storage.backends.wrapped import WrappedStore
+from airflow_provider_rayworkflow.workflow.storage.byte_store import ByteStore, Data, Entry, buffers
 
 log = get_logger(__name__)
 
@@ -30,7 +25,7 @@ _LONGEST_WAIT_S = 5.0
 _BATCH = 10_000
 
 
-class RetryingStore:
+class RetryingStore(WrappedStore):
     """A :class:`ByteStore` that tries again what may work a moment later.
 
     That is what the store calls transient: no answer, a server that is overloaded or restarts. A
@@ -48,18 +43,10 @@ class RetryingStore:
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._store = store
+        super().__init__(store)
         self._deadline_s = deadline_s
         self._sleep = sleep
         self._clock = clock
-
-    @property
-    def uri(self) -> str:
-        return self._store.uri
-
-    @property
-    def weakness(self) -> str:
-        return self._store.weakness
 
     def check_writable(self) -> None:
         self._try(self._store.check_writable)
@@ -83,17 +70,6 @@ class RetryingStore:
             return self.get(key) == b"".join(buffers(data))
         except KeyNotFoundError:
             return False
-
-    @property
-    def together(self) -> int:
-        return self._store.together
-
-    @property
-    def reads_at_once(self) -> int:
-        return self._store.reads_at_once
-
-    def put_all(self, puts: Sequence[Put]) -> None:
-        self._store.put_all(puts)
 
     def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
         return self._try(lambda: self._store.get(key, start, length))

@@ -41,34 +41,28 @@ async def turn() -> None:
         await asyncio.sleep(0)
 
 
-def test_a_host_ends_when_its_last_task_waits_no_more(killed: list[int]):
-    async def check() -> None:
-        hosts = EventHosts(idle_s=0.0)
-        first, second, other = hosts.take(None), hosts.take({}), hosts.take(NEW_CODE)
-        assert (first.actor, second.actor, other.actor) == (1, 1, 2)
-        hosts.give_back(first)
-        await turn()
-        assert killed == []
-        hosts.give_back(second)
-        await turn()
-        assert killed == [1]
-        assert hosts.take(None).actor == 3
-        hosts.give_back(other)
-        await turn()
-        assert killed == [1, 2]
-
-    asyncio.run(check())
+async def test_a_host_ends_when_its_last_task_waits_no_more(killed: list[int]):
+    hosts = EventHosts(idle_s=0.0)
+    first, second, other = hosts.take(None), hosts.take({}), hosts.take(NEW_CODE)
+    assert (first.actor, second.actor, other.actor) == (1, 1, 2)
+    hosts.give_back(first)
+    await turn()
+    assert killed == []
+    hosts.give_back(second)
+    await turn()
+    assert killed == [1]
+    assert hosts.take(None).actor == 3
+    hosts.give_back(other)
+    await turn()
+    assert killed == [1, 2]
 
 
-def test_a_task_that_comes_in_time_keeps_it(killed: list[int]):
-    async def check() -> None:
-        hosts = EventHosts(idle_s=0.0)
-        hosts.give_back(hosts.take(None))
-        again = hosts.take(None)
-        await turn()
-        assert (again.actor, killed) == (1, [])
-        hosts.give_back(again)
-        await turn()
-        assert killed == [1]
-
-    asyncio.run(check())
+async def test_a_task_that_comes_in_time_keeps_it(killed: list[int]):
+    hosts = EventHosts(idle_s=0.0)
+    hosts.give_back(hosts.take(None))
+    again = hosts.take(None)
+    await turn()
+    assert (again.actor, killed) == (1, [])
+    hosts.give_back(again)
+    await turn()
+    assert killed == [1]

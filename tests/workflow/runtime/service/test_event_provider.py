@@ -4,13 +4,13 @@ import http.client
 import itertools
 import socket
 import threading
-import time
 from types import SimpleNamespace
 
 import pytest
 import uvicorn
 from ray.serve.exceptions import RayServeException
 from starlette.requests import Request
+from waiting import wait_until
 
 from airflow_provider_rayworkflow.workflow.common import HTTP_EVENT_PROVIDER_NAME
 from airflow_provider_rayworkflow.workflow.model.event_posts import EventSettings
@@ -51,8 +51,7 @@ def port(monkeypatch):
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off"))
     thread = threading.Thread(target=server.run, args=([listening],))
     thread.start()
-    while not server.started:
-        time.sleep(0.01)
+    wait_until(lambda: server.started)
     yield listening.getsockname()[1]
     server.should_exit = True
     thread.join()

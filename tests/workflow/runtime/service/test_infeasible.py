@@ -130,15 +130,12 @@ def test_a_look_that_fails_fails_nothing_and_is_repeated():
     assert set(world.failed) == {"large"}
 
 
-def test_nothing_is_asked_while_nothing_is_under_way():
-    async def main() -> int:
-        world = World([], ClusterSize(CPUS, may_grow=False))
-        world.tasks.watch()
-        while world.tasks.is_looking:
-            await asyncio.sleep(0.001)
-        return world.looks
-
-    assert asyncio.run(main()) == 0
+async def test_nothing_is_asked_while_nothing_is_under_way():
+    world = World([], ClusterSize(CPUS, may_grow=False))
+    world.tasks.watch()
+    while world.tasks.is_looking:
+        await asyncio.sleep(0.001)
+    assert world.looks == 0
 
 
 def test_an_operator_sets_the_time():

@@ -9,11 +9,11 @@ import os
 import subprocess
 import sys
 import threading
-import time
 
 import effects
 import pytest
 import ray
+from waiting import wait_until
 
 from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.workflow import testing
@@ -80,8 +80,7 @@ def test_listeners_that_block_hold_up_neither_others_nor_each_other(workflows):
 
     names = ["first", "second", "third"]
     blocked = [workflow.run_async(workflow.wait_for_event(Blocks, name)) for name in names]
-    while sorted(effects.calls) != sorted(names):
-        time.sleep(0.01)
+    wait_until(lambda: sorted(effects.calls) == sorted(names))
     assert workflow.run(workflow.wait_for_event(Queries)) == "answer"
     assert workflow.run(workflow.sleep(0)) is None
     effects.gate.set()
@@ -98,8 +97,7 @@ def test_a_listener_that_blocks_to_be_made_holds_up_no_other(workflows):
             return "slow"
 
     slow = [workflow.run_async(workflow.wait_for_event(Slow)) for _ in range(30)]
-    while effects.calls.count("made") < 30:
-        time.sleep(0.01)
+    wait_until(lambda: effects.calls.count("made") == 30)
     assert workflow.run(workflow.sleep(0)) is None
     effects.gate.set()
     assert ray.get(slow) == ["slow"] * 30
@@ -116,11 +114,9 @@ def test_a_wait_that_is_stopped_is_canceled_in_its_loop(workflows, stop: str):
                 effects.calls.append("canceled")
 
     workflow.run_async(workflow.wait_for_event(Notes), workflow_id="w")
-    while effects.calls != ["waits"]:
-        time.sleep(0.01)
+    wait_until(lambda: effects.calls == ["waits"])
     getattr(workflow, stop)("w")
-    while effects.calls != ["waits", "canceled"]:
-        time.sleep(0.01)
+    wait_until(lambda: effects.calls == ["waits", "canceled"])
     expected = {"cancel": workflow.CANCELED, "suspend": workflow.RESUMABLE}[stop]
     assert workflows.get_status("w") is expected
 
@@ -131,8 +127,7 @@ def test_a_loop_ends_with_the_last_wait_in_it(workflows):
             return 1
 
     assert workflow.run(workflow.wait_for_event(Queries)) == 1
-    while any(t.name.startswith("workflow events") for t in threading.enumerate()):
-        time.sleep(0.01)
+    wait_until(lambda: not any(t.name.startswith("workflow events") for t in threading.enumerate()))
 
 
 def test_a_listener_knows_for_whom_it_waits_in_both_calls(workflows):
