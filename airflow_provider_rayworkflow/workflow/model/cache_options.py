@@ -21,6 +21,7 @@ class CacheOptions:
     :ivar max_age_s: how old they may be, in seconds; None for any age.
     :ivar version: stands for the code; None where the fingerprint of the code counts.
     :ivar key: stands for the arguments; None where their fingerprint counts.
+    :ivar code: the exact fingerprint of the code; ``""`` where the version stands for it, or it can't be told.
     """
 
     function: str
@@ -28,6 +29,7 @@ class CacheOptions:
     version: str | None = None
     key: str | None = None
     scope: CacheScope = "storage"
+    code: str = ""
 
     def to_json(self) -> Json:
         return asdict(self)

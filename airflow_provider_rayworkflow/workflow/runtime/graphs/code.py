@@ -31,7 +31,7 @@ class Functions:
         self._override = override
         self._indexes: dict[Any, int] = {}
         self._pickled: dict[Any, bytes] = {}
-        self._codes: dict[Any, str] = {}
+        self._codes: dict[tuple[Any, bool], str] = {}
         self.named: dict[str, NamedFunction] = {}
         self._met: dict[Any, str | None] = {}  # functions that code refers to, with a version
         self._makes_graphs = False
@@ -71,14 +71,22 @@ class Functions:
         :param named: functions among its arguments, which count in them by their name only.
         :param also: functions that count whatever the version is: that of a task of ours is not the author's.
         """
-        code = self._code(body, version)
         if not is_ours(body) and body.__qualname__ and "<" not in body.__qualname__:
-            name = default_task_id(body)
+            name, code = default_task_id(body), self._code(body, version)
             self.named.setdefault(name, NamedFunction(blob=self.index(body), code=code))
-        counted = also if version is not None else (*named, *also)
-        if not counted:
+        return self._combined(body, version, [*(named if version is None else ()), *also])
+
+    def exact_code(self, body: Any, version: str | None, named: Sequence[Any]) -> str:
+        """As :meth:`code_of_task`, with what variables hold now: for results of other workflows."""
+        return self._combined(body, version, named if version is None else (), exact=True)
+
+    def _combined(
+        self, body: Any, version: str | None, others: Sequence[Any], *, exact: bool = False
+    ) -> str:
+        code = self._code(body, version, exact=exact)
+        if not others:
             return code
-        return fingerprints.combine(code, *(self._code(function) for function in counted))
+        return fingerprints.combine(code, *(self._code(one, exact=exact) for one in others))
 
     def digest(self, body: Any) -> str:
         """``-`` and what tells a function from others of its module and name; ``""`` if that is not known."""
@@ -99,12 +107,13 @@ class Functions:
                     blob=self.index(body), code=self._code(body, version)
                 )
 
-    def _code(self, body: Any, version: str | None = None) -> str:
+    def _code(self, body: Any, version: str | None = None, *, exact: bool = False) -> str:
         if version is not None and is_ours(body):
             return fingerprints.of_text(version)
-        if body not in self._codes:
-            self._codes[body] = fingerprints.of_code(body, replace=self._meet)
-        return self._codes[body] if version is None else fingerprints.of_text(version)
+        key = body, exact
+        if key not in self._codes:
+            self._codes[key] = fingerprints.of_code(body, replace=self._meet, exact=exact)
+        return self._codes[key] if version is None else fingerprints.of_text(version)
 
     def _meet(self, obj: Any) -> Any:
         """Take note of what the code of a task refers to, while that is walked."""

@@ -13,7 +13,7 @@ import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any, NamedTuple, cast
 
@@ -273,9 +273,9 @@ class _Encoder:
         args = tuple(self._argument(value) for value in args)
         kwargs = {name: self._argument(value) for name, value in kwargs.items()}
         arguments = dumps((args, kwargs, form.retryable), override=self._pickling)
-        # A resume with an equal dict goes on; what another workflow made of one may depend on its order.
+        # A resume with equal arguments goes on; what another workflow made of them may depend on more than that.
         literals, named = fingerprints.of_call(
-            args, kwargs, replace=self._literal, with_order=form.is_cached
+            args, kwargs, replace=self._literal, exact=form.is_cached
         )
         return ReadCall(form, arguments, None, list(self._children), literals, named)
 
@@ -371,6 +371,10 @@ class _Encoder:
             code = self._code_of_map(node, code)
         is_known = not (read.children or self._args or self._kwargs)
         cache = cache_options_of(node, is_known=is_known)
+        if cache is not None and cache.version is None:
+            cache = replace(
+                cache, code=self._functions.exact_code(body, ours.get("version"), named)
+            )
         return Task(
             name=self._name(node, ours.get("task_id")),
             named_by_author=bool(ours.get("task_id")),

@@ -14,6 +14,7 @@ from airflow_provider_rayworkflow.workflow.authoring.options import GivenOptions
 from airflow_provider_rayworkflow.workflow.checks import check_cleanup
 from airflow_provider_rayworkflow.workflow.model.cache import Cache, check_cache
 from airflow_provider_rayworkflow.workflow.model.cache_options import CacheOptions
+from airflow_provider_rayworkflow.workflow.model.code_parts import named_instead
 from airflow_provider_rayworkflow.workflow.model.escalation import escalation_of
 from airflow_provider_rayworkflow.workflow.model.graph import (
     DEFAULT_MAX_RETRIES,
@@ -81,12 +82,8 @@ def cache_options_of(node: BoundCall, *, is_known: bool) -> CacheOptions | None:
     if cache is None:
         return None
     name = default_task_id(node._body)
-    if cache.version is not None and "<" in node._body.__qualname__:
-        raise ValueError(
-            f"Cache(version=…) stands for the code of {name}, which is written inside of another function or is "
-            "a lambda: others with other code have the same name. Write a function of the module, and give what "
-            "differs as an argument; or leave the version out."
-        )
+    if cache.version is not None or ours.get("version") is not None:
+        _check_has_own_name(node._body)
     if isinstance(node, ItemCall) and node._cache_key is not None:
         return cache.to_options(_name_in_cache(node._body), node._cache_key)
     if cache.key is not None and not is_known:
@@ -97,6 +94,25 @@ def cache_options_of(node: BoundCall, *, is_known: bool) -> CacheOptions | None:
         )
     key = cache.key_of(name, node._bound_args, node._bound_kwargs)
     return cache.to_options(_name_in_cache(node._body), key)
+
+
+def _check_has_own_name(body: Callable[..., Any]) -> None:
+    """Return if no other function has the name of this one, for which a version stands.
+
+    :raises ValueError: otherwise.
+    """
+    name = default_task_id(body)
+    if "<" in body.__qualname__:
+        why = "which is written inside of another function or is a lambda"
+    elif named_instead(body) is not None:
+        why = "and that is the name of another function, given by functools.wraps for example"
+    else:
+        return
+    raise ValueError(
+        f"A version stands for the code of {name}, {why}: others with other code have the same name, and "
+        "would take its results from the cache. Write a function of the module, and give what differs as an "
+        "argument; or leave the version out."
+    )
 
 
 def _name_in_cache(body: Callable[..., Any]) -> str:
