@@ -29,6 +29,7 @@ from airflow_provider_rayworkflow.workflow.authoring.map_tasks import (
 )
 from airflow_provider_rayworkflow.workflow.authoring.maps import MapNode, OverItems
 from airflow_provider_rayworkflow.workflow.authoring.node import Call, ItemCall, Part
+from airflow_provider_rayworkflow.workflow.authoring.options import GivenOptions
 from airflow_provider_rayworkflow.workflow.authoring.task import TaskFunction
 from airflow_provider_rayworkflow.workflow.model import fingerprints
 from airflow_provider_rayworkflow.workflow.model.codec import dumps, is_plain_scalar
@@ -61,6 +62,8 @@ from airflow_provider_rayworkflow.workflow.runtime.graphs.inputs import (
 from airflow_provider_rayworkflow.workflow.runtime.graphs.kinds import (
     cache_options_of,
     check_num_returns,
+    check_options_of_items,
+    check_ray_options,
     is_cached,
     is_keyed,
     options_of,
@@ -363,8 +366,12 @@ class _Encoder:
     def _kind(self, node: BoundCall, read: ReadCall) -> Task:
         body = node._body
         ours, rays = ray_options.split(node._bound_options)
-        check_num_returns(body, rays.pop("num_returns", None))
         name = ours.get("task_id") or default_task_id(body)
+        if isinstance(node, OverItems):
+            check_options_of_items(name, node._mapped._options)
+        elif isinstance(node._bound_options, GivenOptions):
+            check_ray_options(name, rays)
+        check_num_returns(body, rays.pop("num_returns", None))
         named, also = self._functions_in(node, read)
         code = self._functions.code_of_task(body, ours.get("version"), named, also)
         if isinstance(node, OverItems):

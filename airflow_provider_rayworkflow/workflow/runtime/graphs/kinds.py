@@ -24,6 +24,7 @@ from airflow_provider_rayworkflow.workflow.model.graph import (
 from airflow_provider_rayworkflow.workflow.model.ids import default_task_id, stable_module_name
 from airflow_provider_rayworkflow.workflow.runtime.graphs import options as ray_options
 from airflow_provider_rayworkflow.workflow.runtime.graphs.nodes import BoundCall
+from airflow_provider_rayworkflow.workflow.runtime.private_ray import check_task_options
 
 Json = dict[str, Any]
 
@@ -68,6 +69,32 @@ def options_of(
         gathers=ours.get("gathers", False),
     )
     return DEFAULT_OPTIONS if options == DEFAULT_OPTIONS else options
+
+
+def check_ray_options(name: str, rays: Mapping[str, Any]) -> None:
+    """Return if Ray's options of a ``@workflow.task`` can be used: its decorator does not know Ray.
+
+    :param name: of the task, for errors.
+    :raises ValueError: if not.
+    """
+    if not rays:
+        return
+    try:
+        check_task_options(rays)
+        if flags := [key for key in ("max_retries", "memory") if isinstance(rays.get(key), bool)]:
+            raise ValueError(f"{flags[0]} is a number, not {rays[flags[0]]}")
+    except (TypeError, ValueError) as exc:
+        raise ValueError(f"The task {name!r:.100} has options that Ray refuses: {exc}") from exc
+
+
+def check_options_of_items(name: str, given: GivenOptions) -> None:
+    """Return if the items of a map can have these options: they are made when it runs.
+
+    :raises ValueError: if not.
+    """
+    ours, rays = ray_options.split(given)
+    check_ray_options(name, rays)
+    options_of(name, ours, rays)
 
 
 def cache_options_of(node: BoundCall, *, is_known: bool) -> CacheOptions | None:
