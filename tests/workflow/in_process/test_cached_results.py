@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import os
 import runpy
 import sys
 from collections import Counter
@@ -288,6 +289,15 @@ def test_what_a_variable_holds_counts(workflows: InProcessWorkflows, monkeypatch
         sizes.append(workflows.run(first_size("size")))
     assert sizes == [1, 1, 2]
     assert calls == ["size", "size"]
+
+
+def test_what_variables_of_other_packages_hold_does_not_count(workflows: InProcessWorkflows):
+    kept = listed.with_options(cache=KEPT)
+    for number in range(3):
+        path = Path("a") / str(number)  # pathlib keeps parts of paths in its own variables
+        assert workflows.run(kept([Path("a/b"), os.path.join])) == [Path("a/b"), os.path.join]
+        assert str(path) == f"a/{number}"
+    assert len(entries(workflows.store)) == 1
 
 
 def test_other_functions_of_the_same_version_are_other_tasks(workflows: InProcessWorkflows):

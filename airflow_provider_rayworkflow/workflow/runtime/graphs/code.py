@@ -77,7 +77,7 @@ class Functions:
         return self._combined(body, version, [*(named if version is None else ()), *also])
 
     def exact_code(self, body: Any, version: str | None, named: Sequence[Any]) -> str:
-        """As :meth:`code_of_task`, with what variables hold now: for results of other workflows."""
+        """As :meth:`code_of_task`, with what variables of the task's package hold: for results of other workflows."""
         return self._combined(body, version, named if version is None else (), exact=True)
 
     def _combined(
@@ -86,7 +86,9 @@ class Functions:
         code = self._code(body, version, exact=exact)
         if not others:
             return code
-        return fingerprints.combine(code, *(self._code(one, exact=exact) for one in others))
+        home = _package_of(body)
+        codes = [self._code(one, exact=exact and _package_of(one) == home) for one in others]
+        return fingerprints.combine(code, *codes)
 
     def digest(self, body: Any) -> str:
         """``-`` and what tells a function from others of its module and name; ``""`` if that is not known."""
