@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -139,16 +141,28 @@ class Functions:
 def counted_in(body: Any, named: Sequence[Any]) -> list[Any]:
     """The functions and classes among a task's arguments whose code counts in the task's own.
 
-    Those that are arguments do, and the classes of objects that are of the task's package.
+    Those that are arguments do, unless a library has them, and the classes of objects that are of the task's package.
     """
     package = _package_of(body)
     found = []
     for other in named:
         if not isinstance(other, fingerprints.InstanceOf):
-            found.append(other)
+            if _package_of(other) == package or not _is_of_library(other):
+                found.append(other)
         elif _package_of(other.cls) == package:
             found.append(other.cls)
     return found
+
+
+def _is_of_library(function: Any) -> bool:
+    """True for a function or class of Python, or of an installed package: a changed library is no change."""
+    file = getattr(sys.modules.get(function.__module__), "__file__", None) or ""
+    is_of_python = _package_of(function) in sys.stdlib_module_names
+    return is_of_python or not _INSTALLED.isdisjoint(Path(file).parts)
+
+
+#: Folders of installed packages.
+_INSTALLED = {"site-packages", "dist-packages"}
 
 
 #: Functions of this package are imported where they run: no author's code, and none to put in the place of another.
