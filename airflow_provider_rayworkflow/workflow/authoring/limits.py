@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_rayworkflow.workflow.format.shortening import MAX_NAME_BYTES
 from airflow_provider_rayworkflow.workflow.model.task_limits import TaskLimit, check_limit
+
+if TYPE_CHECKING:
+    from airflow_provider_rayworkflow.workflow.authoring.options import GivenOptions
 
 #: Those that were declared in this process, the latest of each name.
 _declared: dict[str, TaskLimit] = {}
@@ -57,6 +61,18 @@ def named_limits(option: str, value: Any) -> tuple[TaskLimit | str, ...]:
                 'vendor_api = workflow.limit("vendor_api", max_concurrency=8).'
             )
     return tuple([_declared.get(one, one) if isinstance(one, str) else one for one in given])
+
+
+def with_declared(options: GivenOptions, task_id: str) -> GivenOptions:
+    """Options with the limits themselves in place of their names: for a process that does not know them.
+
+    :raises ValueError: as :func:`declared_limits`.
+    """
+    given = options.workflow.get("limits")
+    if not given:
+        return options
+    workflow = {**options.workflow, "limits": declared_limits(task_id, given)}
+    return replace(options, workflow=workflow)
 
 
 def declared_limits(task_id: str, given: Sequence[TaskLimit | str] | None) -> tuple[TaskLimit, ...]:

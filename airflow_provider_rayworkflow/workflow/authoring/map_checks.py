@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_rayworkflow.workflow.authoring.node import Node
+from airflow_provider_rayworkflow.workflow.authoring.node import Node, is_node
 
 if TYPE_CHECKING:
     from airflow_provider_rayworkflow.workflow.authoring.task import TaskFunction
@@ -113,7 +113,7 @@ def check_items(
         raise TypeError(
             f"key of {name} must be a function of an item, or the name of a field, not {key!r:.100}."
         )
-    if not isinstance(items, Node):
+    if not is_node(items):
         check_iterable(items, name)
         if isinstance(items, Mapping) and key is not None:
             raise TypeError(f"{name} over a dict has its keys: take key= away.")
@@ -195,7 +195,7 @@ def check_iterable(items: Any, name: str) -> None:
 
     :raises TypeError: if not.
     """
-    if isinstance(items, (str, bytes, bytearray)):
+    if isinstance(items, (str, bytes, bytearray, memoryview)):
         raise TypeError(
             f"{name} takes a list or a dict, not a {type(items).__name__}: {items!r:.50}."
         )

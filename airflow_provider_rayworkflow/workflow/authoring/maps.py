@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_rayworkflow.workflow.authoring import map_tasks
+from airflow_provider_rayworkflow.workflow.authoring.limits import with_declared
 from airflow_provider_rayworkflow.workflow.authoring.map_checks import (
     check_items,
     check_limits,
     check_options,
     check_reduces,
 )
-from airflow_provider_rayworkflow.workflow.authoring.map_keys import check_key
+from airflow_provider_rayworkflow.workflow.authoring.map_keys import check_keys
 from airflow_provider_rayworkflow.workflow.authoring.map_result import MapResult
 from airflow_provider_rayworkflow.workflow.authoring.node import Call, Node, is_node
 
@@ -67,7 +68,10 @@ class MapNode(OverItems[MapResult[R]]):
             raise ValueError(f"tree must be a whole number from 2 on, not {tree!r:.100}.")
         name = map_tasks.name_of(function.fn, function._options)
         spec = map_tasks.Reduction(
-            function=map_tasks.Mapped(function.fn), name=name, options=function._options, tree=tree
+            function=map_tasks.Mapped(function.fn),
+            name=name,
+            options=with_declared(function._options, name),
+            tree=tree,
         )
         body = map_tasks.expand_reduction
         return OverItems(body, (spec, self), function, ".reduce")
@@ -99,7 +103,7 @@ def mapped(
     spec = map_tasks.MapSpec(
         function=map_tasks.Mapped(task.fn),
         name=map_tasks.name_of(task.fn, task._options),
-        options=task._options,
+        options=with_declared(task._options, task.__name__),
         star=star,
         key=given.key,
         max_concurrency=given.max_concurrency,
@@ -108,9 +112,9 @@ def mapped(
     )
     if isinstance(items, Mapping):
         items = map_tasks.Pairs(tuple(items.items()))
-    elif not isinstance(items, (Node, Sequence)):
+    elif not (is_node(items) or isinstance(items, Sequence)):
         items = list(items)  # a zip, for example, which is gone when it has been read
-    if not isinstance(items, (Node, MapResult)):
+    if not (is_node(items) or isinstance(items, MapResult)):
         map_tasks.check_literal(spec, items, fixed)
     return MapNode(map_tasks.expand, (spec, items, dict(fixed)), task, ".map")
 
@@ -121,8 +125,14 @@ def gather(nodes: Iterable[Node[R]] | Mapping[str, Node[R]]) -> Node[MapResult[R
     A list of nodes as an argument gives a task all values at once.
 
     :param nodes: nodes, or a dict of them, whose keys are then those of the result.
-    :raises TypeError: for what is no node. A task with ``checkpoint=False`` can't be gathered: that is told when it runs.
+    :raises TypeError: for what is no node, and for a set, which has another order in each process. A task with ``checkpoint=False`` can't be gathered: that is told when it runs.
     """
+    is_group = isinstance(nodes, Iterable) and not isinstance(nodes, (Node, set, frozenset))
+    if not is_group:
+        raise TypeError(
+            f"gather takes a list of nodes, or a dict of them, not a {type(nodes).__name__}: {nodes!r:.100}. "
+            "A single node can be passed as it is, and a set has no order."
+        )
     named = nodes.items() if isinstance(nodes, Mapping) else enumerate(nodes)
     keys, calls = [], []
     for key, node in named:
@@ -130,7 +140,7 @@ def gather(nodes: Iterable[Node[R]] | Mapping[str, Node[R]]) -> Node[MapResult[R
             raise TypeError(
                 f"gather takes nodes, what calls of tasks give, and {node!r:.100} (of {key!r:.100}) is none."
             )
-        check_key(key, "gather")
         keys.append(key)
         calls.append(map_tasks.whole_of(node, checkpoint=True))
+    check_keys(keys, "gather")
     return map_tasks.gathered("gather", keys, calls, takes_failures=False)

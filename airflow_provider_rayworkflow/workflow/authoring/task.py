@@ -73,6 +73,7 @@ class TaskFunction(Generic[P, R_co]):
 
     def map(
         self,
+        /,
         items: Any,
         *,
         key: Callable[[Any], Any] | str | None = None,
@@ -108,6 +109,7 @@ class TaskFunction(Generic[P, R_co]):
 
     def starmap(
         self,
+        /,
         items: Any,
         *,
         key: Callable[[Any], Any] | str | None = None,

@@ -19,6 +19,7 @@ class CacheOptions(JsonRecord):
     :ivar max_age_s: how old they may be, in seconds; None for any age.
     :ivar version: stands for the code; None where the fingerprint of the code counts.
     :ivar key: stands for the arguments; None where their fingerprint counts.
+    :ivar code: the exact fingerprint of the code; ``""`` where the version stands for it, or it can't be told.
     """
 
     function: str
@@ -26,6 +27,7 @@ class CacheOptions(JsonRecord):
     version: str | None = None
     key: str | None = None
     scope: CacheScope = "storage"
+    code: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,8 +13,10 @@ part counts by what it is:
 
 Code is bytecode, without line numbers, comments and docstrings, with default values, closures, and
 of the globals that it names: functions and classes of the same package, also behind a cache, a
-``partial`` or a module, and constants. Bytecode differs between versions of Python, so a fingerprint
-of code is compared within one version only.
+``partial`` or a module, constants, and of other variables the code of their classes. An *exact*
+fingerprint, for results that are taken from other workflows, has also what variables hold, the order
+of dicts, and what is kept in a ``cached_property``. Bytecode differs between versions of Python, so a
+fingerprint of code is compared within one version only.
 """
 
 from __future__ import annotations
@@ -40,12 +42,15 @@ from airflow_provider_rayworkflow.workflow.model.code_parts import (
     global_names,
     is_constant,
     is_of_module,
+    named_instead,
     names_in,
+    root_of,
     wrapped,
 )
 from airflow_provider_rayworkflow.workflow.model.ids import stable_module_name
 from airflow_provider_rayworkflow.workflow.model.reduced import reduced_of, without_caches
 from airflow_provider_rayworkflow.workflow.model.tables import by_values
+from airflow_provider_rayworkflow.workflow.model.variables import Variables
 
 #: Given a value that is no list, tuple or dict, returns what to look at in its place, or NotImplemented.
 Replace = Callable[[Any], Any]
@@ -103,13 +108,10 @@ def of_call(
     kwargs: Mapping[str, Any],
     *,
     replace: Replace,
-    with_order: bool = False,
+    exact: bool = False,
 ) -> tuple[str, list[Any]]:
-    """The fingerprint of the arguments of a call, as :func:`of_value`; see :func:`of_arguments`.
-
-    :param with_order: the order of dicts counts.
-    """
-    walk = _Walk(replace, roots=None, with_order=with_order)
+    """The fingerprint of the arguments of a call, as :func:`of_value`; see :func:`of_arguments`."""
+    walk = _Walk(replace, roots=None, exact=exact)
     return walk.of_call(args, kwargs), walk.named
 
 
@@ -156,10 +158,9 @@ def _of_arguments(args: Sequence[bytes], kwargs: Mapping[str, bytes]) -> bytes:
     return _of_digests(b"5:tuple", _of_digests(b"5:tuple", *args), named)
 
 
-def of_code(function: Any, *, replace: Replace) -> str:
+def of_code(function: Any, *, replace: Replace, exact: bool = False) -> str:
     """The fingerprint of the code of a function or class; ``""`` where its code can't be read."""
-    root = stable_module_name(function).partition(".")[0]
-    return _Walk(replace, roots={root}).fingerprint(function)
+    return _Walk(replace, roots={root_of(function)}, exact=exact).fingerprint(function)
 
 
 def _python_of(fingerprint: str) -> str:
@@ -196,15 +197,14 @@ class _Walk:
 
     :param roots: the packages whose functions and classes count by their code; None: only what has
         no name of its own does.
-    :param with_order: the order of dicts counts.
     """
 
-    def __init__(
-        self, replace: Replace, *, roots: set[str] | None, with_order: bool = False
-    ) -> None:
+    def __init__(self, replace: Replace, *, roots: set[str] | None, exact: bool = False) -> None:
         self._replace = replace
         self._roots = roots
-        self._with_order = with_order
+        self._home = ""  # the package of the function that is walked, where there are no roots
+        self._exact = exact
+        self._variables = Variables(self._global, self._digest, self._is_own)
         self._done: dict[
             int, tuple[bytes, Any]
         ] = {}  # with the value, so that its id stays its own
@@ -252,7 +252,7 @@ class _Walk:
     def _digest_of(self, value: Any) -> bytes:
         kind = type(value)
         if kind is list or kind is tuple or (kind is dict and plain_values.has_sorted_keys(value)):
-            return plain_values.digest(value, self._digest, with_order=self._with_order)
+            return plain_values.digest(value, self._digest, with_order=self._exact)
         replaced = self._replace(value)
         if type(replaced) is Known:
             return replaced.digest
@@ -262,7 +262,7 @@ class _Walk:
             return self._digest(replaced)
         is_root, self._is_root = self._is_root, False
         if kind is dict:
-            return _hash(b"dict", self._pairs(value.items(), with_order=self._with_order))
+            return _hash(b"dict", self._pairs(value.items(), with_order=self._exact))
         match value:
             case types.FunctionType():
                 if is_root and self._roots is not None:
@@ -295,15 +295,15 @@ class _Walk:
                 return _hash(b"cached", self._digest(value.__wrapped__))
             case property():
                 parts = (value.fget, value.fset, value.fdel)
-                return _hash(b"property", *(self._digest(part) for part in parts))
+                kind = self._kind(type(value))
+                return _hash(b"property", kind, *(self._digest(part) for part in parts))
             case set() | frozenset():
-                self._note_class(type(value))
                 state = getattr(value, "__dict__", None) or None
-                return self._of(type(value), b"set", self._unordered(value), self._digest(state))
+                kind = self._kind(type(value))
+                return _hash(kind, b"set", self._unordered(value), self._digest(state))
             case bytearray() | memoryview() | pickle.PickleBuffer():
                 return _of_buffer(value)
-        parts = by_values(value)
-        return self._object(value) if parts is NotImplemented else _hash(b"v", self._digest(parts))
+        return self._object(value)
 
     # ---- data
 
@@ -317,47 +317,58 @@ class _Walk:
         pairs = [_hash(self._digest(k), self._digest(v)) for k, v in items]
         return _hash(*(pairs if with_order else sorted(pairs)))
 
-    def _of(self, cls: type, *parts: bytes) -> bytes:
-        return _hash(_name_of(cls).encode(), *parts)
-
     def _object(self, value: Any) -> bytes:
-        """An object by what pickle would make it of."""
+        """An array or table by its values, another object by what pickle would make it of."""
+        kind, parts = self._kind(type(value)), by_values(value)
+        if parts is not NotImplemented:
+            # Indexes of several classes are equal. Of which class an array is, its parts say.
+            return _hash(b"v", b"" if self._roots is None else kind, self._digest(parts))
         reduced = reduced_of(value)
-        self._note_class(type(value))
         if isinstance(reduced, str):
             return _hash(b"global", stable_module_name(value).encode(), reduced.encode())
         make, args, state, items, pairs = (*reduced, None, None, None)[:5]
         if make is getattr(copyreg, "__newobj__", None):
-            parts = [self._of(args[0]), *map(self._digest, args[1:])]
+            made_of = [_name_of(args[0]).encode(), *map(self._digest, args[1:])]
         else:
-            parts = [self._digest(make), *map(self._digest, args)]
+            made_of = [self._digest(make), *map(self._digest, args)]
         return _hash(
             b"object",
-            _hash(*parts),
-            self._digest(without_caches(type(value), state)),
+            kind,
+            _hash(*made_of),
+            self._digest(state if self._exact else without_caches(type(value), state)),
             self._digest(list(items or ())),
-            self._pairs(pairs or (), with_order=self._with_order or isinstance(value, OrderedDict)),
+            self._pairs(pairs or (), with_order=self._exact or isinstance(value, OrderedDict)),
         )
 
-    def _note_class(self, cls: type) -> None:
+    def _kind(self, cls: type) -> bytes:
+        """The class of an object: its code counts as the code of those who take the object."""
+        if self._roots is not None:
+            return self._digest(cls)
         if cls not in self._classes and cls.__module__ != "builtins":
             self._classes.add(cls)
             self.named.append(InstanceOf(cls))
+        return _name_of(cls).encode()
 
     # ---- code
 
     def _by_name_or(self, value: Any, by_code: Callable[[Any], bytes]) -> bytes:
-        if "<" in value.__qualname__ or self._is_of_roots(value):
-            return by_code(value)
+        is_of_roots = self._roots is not None and root_of(value) in self._roots
+        if "<" in value.__qualname__ or is_of_roots or named_instead(value) is not None:
+            before, self._home = self._home, root_of(value)
+            try:
+                return by_code(value)
+            finally:
+                self._home = before
         self.named.append(value)
         return _hash(b"named", _name_of(value).encode())
 
-    def _is_of_roots(self, value: Any) -> bool:
-        root = stable_module_name(value).partition(".")[0]
-        return self._roots is not None and root in self._roots
+    def _is_own(self, value: Any) -> bool:
+        """True for a module or class of the package whose code is walked."""
+        return root_of(value) in (self._roots or {self._home})
 
     def _function(self, function: types.FunctionType) -> bytes:
         code = function.__code__
+        attributes = {name: part for name, part in vars(function).items() if name != "__wrapped__"}
         return _hash(
             b"function",
             self._digest(code),
@@ -365,6 +376,7 @@ class _Walk:
             self._digest(function.__kwdefaults__),
             *map(self._digest, function.__closure__ or ()),
             self._globals(code, function.__globals__),
+            *self._members(attributes),
         )
 
     def _code(self, code: types.CodeType) -> bytes:
@@ -392,7 +404,7 @@ class _Walk:
         for name in sorted(set(global_names(code))):
             if name in namespace:
                 value = namespace[name]
-                if isinstance(value, types.ModuleType) and self._is_of_roots(value):
+                if isinstance(value, types.ModuleType) and self._is_own(value):
                     part = self._module(value, set(names_in(code)), seen)
                 else:
                     part = self._global(value)
@@ -413,7 +425,7 @@ class _Walk:
         seen.add(module.__name__)
         for name in sorted(names & vars(module).keys()):
             value = vars(module)[name]
-            is_followed = isinstance(value, types.ModuleType) and self._is_of_roots(value)
+            is_followed = isinstance(value, types.ModuleType) and self._is_own(value)
             part = self._module(value, names, seen) if is_followed else self._global(value)
             parts.append(_hash(name.encode(), part))
         return _hash(b"module", *parts)
@@ -430,10 +442,14 @@ class _Walk:
             return _hash(b"partial", _name_of(type(value)).encode(), *parts)
         if isinstance(value, types.MethodType):
             return _hash(b"method", self._global(value.__func__), self._global(value.__self__))
+        if type(value) is tuple:
+            return _hash(b"tuple", *map(self._global, value))
+        kind = self._kind(type(value))
         if (inner := wrapped(value)) is not None:
-            return _hash(b"wrapped", _name_of(type(value)).encode(), self._global(inner))
+            return _hash(b"wrapped", kind, self._global(inner))
         # What may change while the program runs is not what its author wrote.
-        return _hash(b"variable", _name_of(type(value)).encode())
+        content = self._variables.digest(value) if self._exact else b""
+        return _hash(b"variable", kind, content)
 
     def _given(self, value: Any) -> bytes:
         """An argument that is part of the code."""
@@ -441,12 +457,17 @@ class _Walk:
         return self._digest(value) if is_container else self._global(value)
 
     def _class(self, cls: type) -> bytes:
-        members = [
-            _hash(name.encode(), self._global(member))
-            for name, member in sorted(vars(cls).items())
-            if name not in _IGNORED_IN_CLASSES
-        ]
-        return _hash(b"class", *map(self._digest, cls.__bases__), *members)
+        members = {
+            name: member for name, member in vars(cls).items() if name not in _IGNORED_IN_CLASSES
+        }
+        # Of a NamedTuple; the function that has them is of no module.
+        defaults = self._digest(members.pop("_field_defaults", None))
+        bases = map(self._digest, cls.__bases__)
+        made_by = b"" if type(cls) is type else self._kind(type(cls))
+        return _hash(b"class", made_by, *bases, defaults, *self._members(members))
+
+    def _members(self, members: Mapping[str, Any]) -> list[bytes]:
+        return [_hash(name.encode(), self._global(part)) for name, part in sorted(members.items())]
 
 
 _NO_KWARGS = _hash(b"dict", _hash())

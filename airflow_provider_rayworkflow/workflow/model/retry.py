@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from airflow_provider_rayworkflow.workflow.model.graph import RetryOptions
 
 
+_MOST_FACTOR = 1_000_000
+
+
 @dataclass(frozen=True, kw_only=True)
 class Retry:
     """For ``@workflow.task(retry=…)``: try a task again when it raises certain exceptions.
@@ -46,8 +49,12 @@ class Retry:
                 f"wait_initial ({self.wait_initial}) must not be longer than "
                 f"wait_max ({self.wait_max})."
             )
-        if self.wait_factor < 1:
-            raise ValueError(f"wait_factor must be at least 1, not {self.wait_factor!r}.")
+        factor = self.wait_factor
+        is_number = isinstance(factor, (int, float)) and not isinstance(factor, bool)
+        if not is_number or not 1 <= factor <= _MOST_FACTOR:
+            raise ValueError(
+                f"wait_factor must be a number from 1 to {_MOST_FACTOR}, not {factor!r:.100}."
+            )
 
     def to_options(self) -> RetryOptions:
         """The part that the scheduler needs; it knows no types."""

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 Json = dict[str, Any]
 
 _RATE = re.compile(r"(\d+)\s*/\s*(\d+(?:\.\d+)?)?\s*(s|m|h|d|seconds?|minutes?|hours?|days?)")
+_MOST_IN_A_TIME = 1_000_000  # each is remembered for the time
 _UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -71,9 +72,9 @@ def rate_of(text: Any) -> Rate:
     found = _RATE.fullmatch(text.strip()) if isinstance(text, str) and len(text) < 100 else None
     if found is not None:
         count, period_s = int(found[1]), float(found[2] or 1) * _UNITS_S[found[3][0]]
-        if count and period_s:
+        if 0 < count <= _MOST_IN_A_TIME and period_s:
             return Rate(count, period_s)
     raise ValueError(
         'rate must be a number in a time, such as "10/second", "50/minute", "1000/hour" or "5/10s", '
-        f"not {text!r:.100}."
+        f"and the number {_MOST_IN_A_TIME} at most, not {text!r:.100}."
     )

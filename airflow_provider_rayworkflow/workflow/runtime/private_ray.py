@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import ray
@@ -20,6 +20,7 @@ from ray.remote_function import RemoteFunction
 __all__ = [
     "LOG_PREFIX_TASK_NAME",
     "accept_option",
+    "check_task_options",
     "has_local_node_ended",
     "is_client_handle",
     "is_node_drained",
@@ -35,6 +36,14 @@ def accept_option(name: str) -> None:
     """Have ``.options()`` and ``@ray.remote()`` of this process take an option of ours."""
     for table in (ray_option_utils.task_options, ray_option_utils.valid_options):
         table.setdefault(name, ray_option_utils.Option())
+
+
+def check_task_options(options: Mapping[str, Any]) -> None:
+    """Return if Ray takes these options of a task.
+
+    :raises TypeError: and ``ValueError``, if not.
+    """
+    ray_option_utils.validate_task_options(dict(options), in_options=False)
 
 
 def set_default_options(function: RemoteFunction, options: dict[str, Any]) -> None:

@@ -28,7 +28,7 @@ def cache_key(node: TaskNode, *, dag_id: str, is_code_known: bool) -> str:
     # A key stands for all arguments; those that the items of a map share are results of other tasks.
     upstream = node.upstream if options.key is None else ()
     taken = combine(*[_identity(other) for other in upstream])
-    literals, code = node.made_of().literals, node.task.code if is_code_known else ""
+    literals, code = node.made_of().literals, options.code if is_code_known else ""
     parts = [
         ["function", options.function],
         ["code", code] if options.version is None else ["version", options.version],

@@ -42,16 +42,18 @@ def levels(
 ) -> Iterator[Level]:
     """The graph, then the continuations that it leads to, each after its creator.
 
+    A continuation with an id that a task before it has is left out: that id is the other one's by now. So no
+    continuations lead in a circle.
+
     :param continued: the record of a task whose continuation is to be followed, else None.
     :param read: a record's continuation.
-    :raises CorruptedDataError: when a continuation has a task that is of another graph, too.
     """
     pending = deque([Level(graph=graph, task_ids=task_ids)])
     seen: set[str] = set()
     while pending:
         level = pending.popleft()
         if not seen.isdisjoint(level.task_ids):
-            raise repeated(*seen.intersection(level.task_ids))
+            continue
         seen.update(level.task_ids)
         yield level
         for task_id in level.task_ids:
@@ -98,7 +100,7 @@ def with_functions(graph: Graph, given: Graph) -> Graph:
     return replace(graph, tasks=Tasks.of(graph.tasks).with_kinds(with_function), blobs=blobs)
 
 
-def repeated(task_id: str, *_: str) -> CorruptedDataError:
+def repeated(task_id: str) -> CorruptedDataError:
     """The error of a task that is of two graphs, so that continuations might lead in a circle."""
     return CorruptedDataError(f"continuation with {task_id}", "it has a task of another graph")
 

@@ -12,14 +12,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
+from itertools import chain
 
 from airflow_provider_rayworkflow.workflow.model.fingerprints import Comparison, compare
 from airflow_provider_rayworkflow.workflow.model.graph import Graph, Task, Tasks
 from airflow_provider_rayworkflow.workflow.model.records import Fingerprints, OnChange
 from airflow_provider_rayworkflow.workflow.model.task_record import TaskRecord
 from airflow_provider_rayworkflow.workflow.scheduling.cache_key import with_known_code
-from airflow_provider_rayworkflow.workflow.scheduling.decision import Decision, TaskAction
+from airflow_provider_rayworkflow.workflow.scheduling.decision import (
+    OTHER_OPTIONS,
+    Decision,
+    TaskAction,
+)
 from airflow_provider_rayworkflow.workflow.scheduling.graph_review import GraphReview
 from airflow_provider_rayworkflow.workflow.scheduling.levels import (
     continuation_of,
@@ -73,6 +79,9 @@ class Reuse:
         self._order = {task_id: number for number, task_id in enumerate(self._records)}
         self._known = None if rules.known is None else frozenset(rules.known)
         self._is_first = not (records or rules.lost)
+        created = chain.from_iterable([one.task_ids for one in records.values()])
+        # Ids of the graph that tasks of continuations have, too: it had no such tasks when they got them.
+        self._of_both = frozenset(created).intersection(task_ids)
         self._may_match = False
         self.decisions: dict[str, Decision] = {}
         self.counts: Counter[str] = Counter()
@@ -123,6 +132,8 @@ class Reuse:
             if index < 0:
                 continue
             then, task_id = before.tasks[index], former.task_ids[index]
+            if task_id in self._of_both:
+                continue
             if task.item:
                 is_found = is_same_function(then, task) and self._may_be(task_id, task)
             else:
@@ -199,16 +210,7 @@ class Reuse:
         self.counts[decision.kind] += 1
         record = decision.record
         if decision.action is TaskAction.REUSED and record and record.graph is not None:
-            return GraphReview(
-                self.continuation_of(record),
-                record.task_ids,
-                checkpoint=review.keeps(task),
-                is_top=False,
-                catches=task.options.catch_exceptions,
-                recipe=now.recipe,
-                is_open=review.is_open_at(task),
-                since=None if review.since is None else max(review.since, record.epoch),
-            )
+            return self._nested(review, task, record, now)
         has_former = record is not None and record.graph is not None
         self._may_match |= has_former or decision.action is TaskAction.CHECKED
         order = self._order.get(task_id, -1)
@@ -217,8 +219,34 @@ class Reuse:
         else:
             is_lost = review.refers_to_lost(task, record, order)
         seen = review.as_input(task, decision, now)
+        if decision.reason == OTHER_OPTIONS and record is not None:
+            # It gives what it gave, unless items have failed: these run again.
+            is_suspect = not self._gives_again(self._nested(review, task, record, now))
+            seen = seen._replace(is_suspect=is_suspect)
         review.decided.append(seen._replace(is_lost=is_lost, order=order))
         return None
+
+    def _nested(
+        self, review: GraphReview, task: Task, record: TaskRecord, now: Fingerprints
+    ) -> GraphReview:
+        """The review of the continuation that a task has returned."""
+        return GraphReview(
+            self.continuation_of(record),
+            record.task_ids,
+            checkpoint=review.keeps(task),
+            is_top=False,
+            catches=task.options.catch_exceptions,
+            recipe=now.recipe,
+            is_open=review.is_open_at(task),
+            since=None if review.since is None else max(review.since, record.epoch),
+        )
+
+    def _gives_again(self, nested: GraphReview) -> bool:
+        """True if a continuation has given its result, and would give the same: nothing is decided by that."""
+        trial = copy(self)
+        trial.decisions, trial.counts = {}, Counter()
+        trial._review(nested)
+        return nested.is_done and nested.outcome.result is not None
 
     def _decide(
         self, review: GraphReview, task: Task, task_id: str, now: Fingerprints | None
@@ -233,6 +261,11 @@ class Reuse:
             action, reason = review.judge(task, record, now, is_strict=on_change != "reuse")
             if task_id in self._rules.final:
                 action, reason = TaskAction.REUSED, "the workflow's output is of it"
+            if not self._of_both.isdisjoint(record.task_ids):
+                action, reason = (
+                    TaskAction.RUNS,
+                    "the graph has a task of the id of one that it made",
+                )
             if review.refers_to_lost(task, record, self._order[task_id]):
                 action, reason = TaskAction.RUNS, "a value that its result refers to is lost"
             if record.result is not None:

@@ -47,9 +47,9 @@ class Schedule:
         self.total = 0
         self.done = 0
         self.reused = 0
-        #: Committed tasks that the graph does not have any more, or whose creator was not
-        #: committed: it runs again, and may create others.
-        self._dropped = set(snapshot.checkpoints.records)
+        #: Tasks of earlier runs that this one does not have (yet), committed or not: their creators may run
+        #: again and create others, or their continuations may be used later. No other task gets their ids.
+        self._dropped = snapshot.checkpoints.records.keys() | snapshot.checkpoints.created
         self._reuse = snapshot.decide()
         #: How many tasks were found to be reused, checked, changed, new or unfinished at the start.
         self.found = dict(self._reuse.counts)
@@ -100,6 +100,7 @@ class Schedule:
         if creator.decision.record is not None:
             for position, task_id in self._reuse.match(creator.decision.record, graph).items():
                 task_ids[position] = task_id
+                self._ids.observe(task_id, graph.tasks[position].full_name)
         return task_ids
 
     # ---- telling what happened

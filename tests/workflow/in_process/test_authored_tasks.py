@@ -217,6 +217,27 @@ def test_options_are_checked_where_they_are_given():
         workflow.task(cleanup_s=3)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"num_cpus": -1},
+        {"num_cpus": "1"},
+        {"num_gpus": float("nan")},
+        {"memory": True},
+        {"max_retries": -2},
+        {"max_retries": True},
+        {"resources": {"CPU": 1}},
+    ],
+    ids=str,
+)
+def test_options_that_ray_refuses_are_refused_before_anything_is_written(workflows, options):
+    task = square.with_options(**options)
+    for node in (task(3), task.map([3]), square.map([3]).reduce(task)):
+        with pytest.raises(ValueError, match=r"The task '.*' has options that Ray refuses: "):
+            workflows.run(node, workflow_id="w")
+    assert workflows.list_all() == []
+
+
 def test_options_of_ray_go_with_the_task():
     sized = square.with_options(memory="4GiB", num_cpus=2, max_retries=7)
     (task,) = encode_graph(sized(1)).tasks

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
+import os
 import runpy
+import sys
 from collections import Counter
 from datetime import timedelta
 from pathlib import Path
@@ -247,6 +250,56 @@ def test_a_version_of_a_function_that_others_have_the_name_of_is_refused(
         with pytest.raises(ValueError, match="Write a function of the module"):
             workflows.run(node)
     assert workflows.run(local.with_options(cache=KEPT)(1)) == 1
+
+
+def test_a_version_of_a_function_that_has_the_name_of_another_one_is_refused(
+    workflows: InProcessWorkflows,
+):
+    def times(factor: int) -> Any:
+        return functools.wraps(length.fn)(lambda data: factor * len(data))
+
+    for node in (
+        workflow.task(cache=workflow.Cache(version="1"))(times(2))(b""),
+        workflow.task(cache=KEPT, version="1")(times(2))(b""),
+        workflow.task(cache=KEPT, version="1")(lambda x: x)(1),
+    ):
+        with pytest.raises(ValueError, match="Write a function of the module"):
+            workflows.run(node)
+    for factor in (2, 3):
+        assert workflows.run(workflow.task(cache=KEPT)(times(factor))(b"ab")) == 2 * factor
+
+
+class Counted:
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+
+counted = [Counted(1)]
+
+
+@workflow.task(cache=KEPT)
+def first_size(name: str) -> int:
+    effects.note(name)
+    return counted[0].size
+
+
+def test_what_a_variable_holds_counts(workflows: InProcessWorkflows, monkeypatch):
+    sizes = []
+    for size in (1, 1, 2):
+        if counted[0].size != size:
+            monkeypatch.setattr(sys.modules[__name__], "counted", [Counted(size)])
+        sizes.append(workflows.run(first_size("size")))
+    assert sizes == [1, 1, 2]
+    assert calls == ["size", "size"]
+
+
+def test_what_variables_of_other_packages_hold_does_not_count(workflows: InProcessWorkflows):
+    kept = listed.with_options(cache=KEPT)
+    for number in range(3):
+        path = Path("a") / str(number)  # pathlib keeps parts of paths in its own variables
+        assert workflows.run(kept([Path("a/b"), os.path.join])) == [Path("a/b"), os.path.join]
+        assert str(path) == f"a/{number}"
+    assert len(entries(workflows.store)) == 1
 
 
 def test_other_functions_of_the_same_version_are_other_tasks(workflows: InProcessWorkflows):

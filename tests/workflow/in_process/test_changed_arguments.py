@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from types import ModuleType
 from typing import Any
 
 import pytest
-from effects import calls
+from effects import calls, note
 
 from airflow_provider_rayworkflow import workflow
 from airflow_provider_rayworkflow.workflow.testing import InProcessWorkflows
@@ -123,3 +124,19 @@ def test_a_map_whose_code_is_the_same_runs_nothing(workflows: InProcessWorkflows
         node = task.map([1, 2], adds=file.added, key=file.key)
         workflows.run(node, workflow_id="w", on_change="refuse")
     assert calls == ["applied", "applied"]
+
+
+def test_what_a_library_keeps_in_its_variables_is_no_change(
+    workflows: InProcessWorkflows, monkeypatch
+):
+    """Python's ``logging`` has the time when it was imported, for one, and was other code in each process."""
+    for started in (1.0, 2.0):
+        monkeypatch.setattr(logging, "_startTime", started)
+        workflows.run(loud(logging.getLogger("a")), workflow_id="w", on_change="refuse")
+    assert calls == ["a"]
+
+
+@workflow.task
+def loud(log: logging.Logger) -> str:
+    note(log.name)
+    return log.name

@@ -234,3 +234,28 @@ def test_other_options_hide_no_change(workflows, items, factor):
     node = joined(of_factor(factor).map(items, max_concurrency=1))
     with pytest.raises(WorkflowChangedError, match=r"load\.map: "):
         workflows.run(stop(node), workflow_id="w", on_change="refuse")
+
+
+def test_all_that_takes_a_map_with_other_options_takes_items_that_had_failed(workflows):
+    """Also where what takes the map has the options that it had."""
+
+    def node(max_failed: int) -> Any:
+        values = fragile.map(["a", "b"], max_failed=max_failed)
+        # One whose nested items have failed makes the last task look at all that it takes.
+        nested = inside.map(["c"])
+        return joined(values, same.map(values), nested)
+
+    broken.update(["b", "d"])
+    assert workflows.run(node(1), workflow_id="w") == [["a"], ["a"], [["c"]]]
+    broken.clear()
+    assert workflows.run(node(2), workflow_id="w") == [["a", "b"], ["a", "b"], [["c", "d"]]]
+
+
+@workflow.task
+def inside(value: str) -> Any:
+    return listed(fragile.map([value, "d"], max_failed=1))
+
+
+@workflow.task
+def listed(values: Any) -> list[Any]:
+    return list(values)

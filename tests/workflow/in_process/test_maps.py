@@ -821,6 +821,15 @@ def test_bad_reductions_are_refused():
         square.map([1]).reduce(add)
 
 
+def test_a_map_takes_what_a_bound_task_gives(workflows):
+    @ray.remote
+    def bound(count):
+        return list(range(count))
+
+    assert workflows.run(square.map(bound.bind(3))) == [0, 1, 4]
+    assert workflows.run(add.starmap([bound.bind(2)])) == [1]
+
+
 def test_gather_gives_the_results_of_nodes_as_one(workflows):
     result = workflows.run(workflow.gather([square(2), same({"a": 5})["a"], large(1)]))
     assert result == [4, 5, bytes([1]) * LARGE]

@@ -161,9 +161,9 @@ def test_doubt_has_an_end(cluster: Cluster, reports: list):
 def test_after_its_end_it_looks_no_more(cluster: Cluster, reports: list):
     watch = make(cluster, reports)
     watch.ask("/data")
-    wait_for(lambda: cluster.looks)
+    wait_until(lambda: cluster.looks)
     watch.close()
-    wait_for(lambda: not watch.is_running)
+    wait_until(lambda: not watch.is_running)
     looks = cluster.looks
     assert not watch.is_idle_now(0.1)
     assert cluster.looks == looks

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import functools
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -152,7 +153,7 @@ def test_a_named_function_among_arguments_counts_by_its_name_and_is_reported():
 )
 def test_the_order_of_dicts_counts_where_that_is_wanted(one, other):
     def ordered(value) -> str:
-        return fingerprints.of_call((value,), {}, replace=keep, with_order=True)[0]
+        return fingerprints.of_call((value,), {}, replace=keep, exact=True)[0]
 
     assert of(one) == of(other)
     assert ordered(one) == ordered(one) != ordered(other)
@@ -306,6 +307,110 @@ def test_members_of_a_class_behind_caches_and_partials_count(number: str):
     old = "fourth, 5" if number == "5" else f"return {number}"
     changed = module(BEHIND.replace(old, f"{old}0"))
     assert compare(code(module(BEHIND).Steps), code(changed.Steps)) is Comparison.CHANGED
+
+
+OBJECTS = """
+import functools
+import json
+import re
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import PurePosixPath
+from typing import NamedTuple
+
+class Meta(type):
+    def made(cls):
+        return 1
+
+class Base(metaclass=Meta):
+    def kept(self):
+        return 2
+
+class Helper(Base):
+    pass
+
+class Field:
+    def __get__(self, owner, kind):
+        return 3
+
+class Decorator:
+    def __init__(self, function):
+        functools.update_wrapper(self, function)
+    def __call__(self):
+        return 4
+
+@Decorator
+def decorated():
+    return 0
+
+class Point(NamedTuple):
+    x: int = 5
+
+class Own(property):
+    def __get__(self, owner, kind=None):
+        return 6
+
+class Steps:
+    field = Field()
+    own = Own()
+    @functools.singledispatchmethod
+    def chosen(self, x):
+        return 7
+
+def first():
+    return 8
+
+def marked():
+    return marked.size
+
+marked.size = 9
+wrapped = functools.wraps(json.dumps)(lambda *_: 10)
+helper = Helper()
+functions = (first, [])
+constants = (range(11), timedelta(12), Decimal(13), PurePosixPath("14"), re.compile("15"))
+joined = "16".join
+
+def task(x, other=Helper()):
+    return helper, decorated, Point, Steps, functions, marked, wrapped, constants, joined
+
+def maker(held):
+    return lambda: held.kept()
+
+closure = maker(helper)
+"""
+
+
+@pytest.mark.parametrize("number", [str(number) for number in range(1, 17)])
+def test_code_behind_objects_and_in_constants_counts(number: str):
+    changed = re.sub(rf"(?<!\d){number}(?!\d)", "100", OBJECTS)
+    before = code(module(OBJECTS).task)
+    assert before == code(module(OBJECTS).task) != ""
+    assert compare(before, code(module(changed).task)) is Comparison.CHANGED
+
+
+def test_the_class_of_an_object_in_a_closure_counts():
+    changed = OBJECTS.replace("return 2", "return 20")
+    assert code(module(OBJECTS).closure) != code(module(changed).closure)
+
+
+def test_a_function_with_the_name_of_another_one_counts_by_its_code():
+    def named(number: int):
+        return functools.wraps(os.path.join)(lambda: number)
+
+    assert of(named(1)) != of(named(2))
+    assert of(os.path.join) != of(named(1))
+
+
+def test_what_a_function_among_arguments_uses_of_its_module_counts_or_is_reported():
+    def used(number: int):
+        common = types.ModuleType("pipeline.common")
+        exec(f"def made(): return {number}\nclass Made: pass\nmade_before = Made()", vars(common))
+        steps = module("task = lambda: (common.made(), common.made_before)")
+        steps.task.__globals__["common"] = common
+        return vars(common), fingerprints.of_value(steps.task, replace=keep)[1]
+
+    common, named = used(1)
+    assert named == [common["made"], InstanceOf(common["Made"])]
 
 
 def test_a_function_behind_a_cache_in_a_closure_counts():

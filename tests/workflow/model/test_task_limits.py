@@ -47,8 +47,9 @@ def test_what_is_no_rate_is_refused_with_examples(text: object):
         (TaskLimit(name="a", max_concurrency=0), "from 1"),
         (TaskLimit(name="a", max_concurrency=True), "from 1"),
         (TaskLimit(name="a", rate="often"), "rate must be"),
+        (TaskLimit(name="a", rate="99999999999999999999/second"), "1000000 at most"),
     ],
-    ids=["no name", "no numbers", "zero", "a flag", "no rate"],
+    ids=["no name", "no numbers", "zero", "a flag", "no rate", "a rate that is none"],
 )
 def test_a_limit_that_limits_nothing_is_refused(limit: TaskLimit, reason: str):
     with pytest.raises(ValueError, match=reason):

@@ -26,6 +26,13 @@ def test_ray_takes_an_option_that_was_registered():
     assert give.options(**{name: 1}).bind(2).get_options()[name] == 1
 
 
+def test_ray_refuses_options_of_a_task():
+    """Without it ``@workflow.task(num_cpus=-1)`` fails when the task is submitted, and not where it is written."""
+    private_ray.check_task_options({"num_cpus": 2, "memory": 10_000, "max_calls": 1})
+    with pytest.raises(ValueError, match="num_cpus cannot be negative"):
+        private_ray.check_task_options({"num_cpus": -1})
+
+
 def test_default_options_are_those_of_later_calls():
     """Without it the decorator ``@workflow.options`` has no effect."""
     private_ray.accept_option("_of_a_test")

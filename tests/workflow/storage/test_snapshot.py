@@ -408,13 +408,28 @@ def test_one_module_reads_checkpoints_and_gives_ids_to_a_stored_graph():
 # ---- odd documents
 
 
-def test_continuations_that_lead_in_a_circle_are_refused():
+def one_task(records: dict[str, tuple[str, ...]]) -> Snapshot:
+    """Of a graph of one task ``a``; each record is of a continuation of one task, with these ids."""
     graph = Graph(tasks=[Task(name="a", function=0)], blobs=[b""])
     claim = next_claim("w", after=0, manager_id="m", now=0, user_metadata={}, has_graph=True)
-    for ids, named in ((("a",), "a"), (("b", "c"), "2 ids")):
-        record = TaskRecord(task_id="a", graph=graph.to_bytes(), task_ids=ids)
-        snapshot = Snapshot(
-            claim=claim, graph=graph, checkpoints=Checkpoints(records={"a": record})
-        )
-        with pytest.raises(CorruptedDataError, match=named):
-            snapshot.result_of("a")
+    stored = {
+        task_id: TaskRecord(task_id=task_id, graph=graph.to_bytes(), task_ids=ids)
+        for task_id, ids in records.items()
+    }
+    return Snapshot(claim=claim, graph=graph, checkpoints=Checkpoints(records=stored))
+
+
+@pytest.mark.parametrize(
+    ("records", "named"),
+    [({"a": ("b", "c")}, "2 ids"), ({"a": ("b",), "b": ("c",), "c": ("b",)}, "b")],
+    ids=["too many ids", "circle"],
+)
+def test_continuations_with_ids_of_others_are_refused(records, named):
+    with pytest.raises(CorruptedDataError, match=named):
+        one_task(records).result_of("a")
+
+
+def test_a_continuation_with_an_id_of_the_graph_does_not_count():
+    snapshot = one_task({"a": ("b",), "b": ("a",)})
+    assert [level.creator for level in snapshot.levels()] == ["", "a"]
+    assert snapshot.result_of("a") is None

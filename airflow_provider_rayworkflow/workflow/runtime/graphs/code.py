@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -31,7 +33,7 @@ class Functions:
         self._override = override
         self._indexes: dict[Any, int] = {}
         self._pickled: dict[Any, bytes] = {}
-        self._codes: dict[Any, str] = {}
+        self._codes: dict[tuple[Any, bool], str] = {}
         self.named: dict[str, NamedFunction] = {}
         self._met: dict[Any, str | None] = {}  # functions that code refers to, with a version
         self._makes_graphs = False
@@ -71,14 +73,24 @@ class Functions:
         :param named: functions among its arguments, which count in them by their name only.
         :param also: functions that count whatever the version is: that of a task of ours is not the author's.
         """
-        code = self._code(body, version)
         if not is_ours(body) and body.__qualname__ and "<" not in body.__qualname__:
-            name = default_task_id(body)
+            name, code = default_task_id(body), self._code(body, version)
             self.named.setdefault(name, NamedFunction(blob=self.index(body), code=code))
-        counted = also if version is not None else (*named, *also)
-        if not counted:
+        return self._combined(body, version, [*(named if version is None else ()), *also])
+
+    def exact_code(self, body: Any, version: str | None, named: Sequence[Any]) -> str:
+        """As :meth:`code_of_task`, with what variables of the task's package hold: for results of other workflows."""
+        return self._combined(body, version, named if version is None else (), exact=True)
+
+    def _combined(
+        self, body: Any, version: str | None, others: Sequence[Any], *, exact: bool = False
+    ) -> str:
+        code = self._code(body, version, exact=exact)
+        if not others:
             return code
-        return fingerprints.combine(code, *(self._code(function) for function in counted))
+        home = _package_of(body)
+        codes = [self._code(one, exact=exact and _package_of(one) == home) for one in others]
+        return fingerprints.combine(code, *codes)
 
     def digest(self, body: Any) -> str:
         """``-`` and what tells a function from others of its module and name; ``""`` if that is not known."""
@@ -99,12 +111,13 @@ class Functions:
                     blob=self.index(body), code=self._code(body, version)
                 )
 
-    def _code(self, body: Any, version: str | None = None) -> str:
+    def _code(self, body: Any, version: str | None = None, *, exact: bool = False) -> str:
         if version is not None and is_ours(body):
             return fingerprints.of_text(version)
-        if body not in self._codes:
-            self._codes[body] = fingerprints.of_code(body, replace=self._meet)
-        return self._codes[body] if version is None else fingerprints.of_text(version)
+        key = body, exact
+        if key not in self._codes:
+            self._codes[key] = fingerprints.of_code(body, replace=self._meet, exact=exact)
+        return self._codes[key] if version is None else fingerprints.of_text(version)
 
     def _meet(self, obj: Any) -> Any:
         """Take note of what the code of a task refers to, while that is walked."""
@@ -128,16 +141,28 @@ class Functions:
 def counted_in(body: Any, named: Sequence[Any]) -> list[Any]:
     """The functions and classes among a task's arguments whose code counts in the task's own.
 
-    Those that are arguments do, and the classes of objects that are of the task's package.
+    Those that are arguments do, unless a library has them, and the classes of objects that are of the task's package.
     """
     package = _package_of(body)
     found = []
     for other in named:
         if not isinstance(other, fingerprints.InstanceOf):
-            found.append(other)
+            if _package_of(other) == package or not _is_of_library(other):
+                found.append(other)
         elif _package_of(other.cls) == package:
             found.append(other.cls)
     return found
+
+
+def _is_of_library(function: Any) -> bool:
+    """True for a function or class of Python, or of an installed package: a changed library is no change."""
+    file = getattr(sys.modules.get(function.__module__), "__file__", None) or ""
+    is_of_python = _package_of(function) in sys.stdlib_module_names
+    return is_of_python or not _INSTALLED.isdisjoint(Path(file).parts)
+
+
+#: Folders of installed packages.
+_INSTALLED = {"site-packages", "dist-packages"}
 
 
 #: Functions of this package are imported where they run: no author's code, and none to put in the place of another.

@@ -13,7 +13,7 @@ import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any, NamedTuple, cast
 
@@ -30,6 +30,7 @@ from airflow_provider_rayworkflow.workflow.authoring.map_tasks import (
 )
 from airflow_provider_rayworkflow.workflow.authoring.maps import MapNode, OverItems
 from airflow_provider_rayworkflow.workflow.authoring.node import Call, ItemCall, Part, holds_node
+from airflow_provider_rayworkflow.workflow.authoring.options import GivenOptions
 from airflow_provider_rayworkflow.workflow.authoring.task import TaskFunction
 from airflow_provider_rayworkflow.workflow.model import fingerprints
 from airflow_provider_rayworkflow.workflow.model.codec import dumps, is_plain_scalar
@@ -62,6 +63,8 @@ from airflow_provider_rayworkflow.workflow.runtime.graphs.inputs import (
 from airflow_provider_rayworkflow.workflow.runtime.graphs.kinds import (
     cache_options_of,
     check_num_returns,
+    check_options_of_items,
+    check_ray_options,
     is_cached,
     is_keyed,
     options_of,
@@ -272,9 +275,9 @@ class _Encoder:
         args = tuple(self._argument(value) for value in args)
         kwargs = {name: self._argument(value) for name, value in kwargs.items()}
         arguments = dumps((args, kwargs, form.retryable), override=self._pickling)
-        # A resume with an equal dict goes on; what another workflow made of one may depend on its order.
+        # A resume with equal arguments goes on; what another workflow made of them may depend on more than that.
         literals, named = fingerprints.of_call(
-            args, kwargs, replace=self._literal, with_order=form.is_cached
+            args, kwargs, replace=self._literal, exact=form.is_cached
         )
         return ReadCall(form, arguments, None, list(self._children), literals, named)
 
@@ -362,14 +365,22 @@ class _Encoder:
     def _kind(self, node: BoundCall, read: ReadCall) -> Task:
         body = node._body
         ours, rays = ray_options.split(node._bound_options)
-        check_num_returns(body, rays.pop("num_returns", None))
         name = ours.get("task_id") or default_task_id(body)
+        if isinstance(node, OverItems):
+            check_options_of_items(name, node._mapped._options)
+        elif isinstance(node._bound_options, GivenOptions):
+            check_ray_options(name, rays)
+        check_num_returns(body, rays.pop("num_returns", None))
         named, also = self._functions_in(node, read)
         code = self._functions.code_of_task(body, ours.get("version"), named, also)
         if isinstance(node, OverItems):
             code = self._code_of_map(node, code)
         is_known = not (read.children or self._args or self._kwargs)
         cache = cache_options_of(node, is_known=is_known)
+        if cache is not None and cache.version is None:
+            cache = replace(
+                cache, code=self._functions.exact_code(body, ours.get("version"), named)
+            )
         return Task(
             name=self._name(node, ours.get("task_id")),
             named_by_author=bool(ours.get("task_id")),

@@ -14,6 +14,7 @@ from airflow_provider_rayworkflow.workflow.authoring.options import GivenOptions
 from airflow_provider_rayworkflow.workflow.checks import check_cleanup
 from airflow_provider_rayworkflow.workflow.model.cache import Cache, check_cache
 from airflow_provider_rayworkflow.workflow.model.cache_options import CacheOptions
+from airflow_provider_rayworkflow.workflow.model.code_parts import named_instead
 from airflow_provider_rayworkflow.workflow.model.escalation import escalation_of
 from airflow_provider_rayworkflow.workflow.model.graph import (
     DEFAULT_MAX_RETRIES,
@@ -23,6 +24,7 @@ from airflow_provider_rayworkflow.workflow.model.graph import (
 from airflow_provider_rayworkflow.workflow.model.ids import default_task_id, stable_module_name
 from airflow_provider_rayworkflow.workflow.runtime.graphs import options as ray_options
 from airflow_provider_rayworkflow.workflow.runtime.graphs.nodes import BoundCall
+from airflow_provider_rayworkflow.workflow.runtime.private_ray import check_task_options
 
 Json = dict[str, Any]
 
@@ -69,6 +71,32 @@ def options_of(
     return DEFAULT_OPTIONS if options == DEFAULT_OPTIONS else options
 
 
+def check_ray_options(name: str, rays: Mapping[str, Any]) -> None:
+    """Return if Ray's options of a ``@workflow.task`` can be used: its decorator does not know Ray.
+
+    :param name: of the task, for errors.
+    :raises ValueError: if not.
+    """
+    if not rays:
+        return
+    try:
+        check_task_options(rays)
+        if flags := [key for key in ("max_retries", "memory") if isinstance(rays.get(key), bool)]:
+            raise ValueError(f"{flags[0]} is a number, not {rays[flags[0]]}")
+    except (TypeError, ValueError) as exc:
+        raise ValueError(f"The task {name!r:.100} has options that Ray refuses: {exc}") from exc
+
+
+def check_options_of_items(name: str, given: GivenOptions) -> None:
+    """Return if the items of a map can have these options: they are made when it runs.
+
+    :raises ValueError: if not.
+    """
+    ours, rays = ray_options.split(given)
+    check_ray_options(name, rays)
+    options_of(name, ours, rays)
+
+
 def cache_options_of(node: BoundCall, *, is_known: bool) -> CacheOptions | None:
     """What a call's ``cache=`` says; None without one.
 
@@ -81,12 +109,8 @@ def cache_options_of(node: BoundCall, *, is_known: bool) -> CacheOptions | None:
     if cache is None:
         return None
     name = default_task_id(node._body)
-    if cache.version is not None and "<" in node._body.__qualname__:
-        raise ValueError(
-            f"Cache(version=…) stands for the code of {name}, which is written inside of another function or is "
-            "a lambda: others with other code have the same name. Write a function of the module, and give what "
-            "differs as an argument; or leave the version out."
-        )
+    if cache.version is not None or ours.get("version") is not None:
+        _check_has_own_name(node._body)
     if isinstance(node, ItemCall) and node._cache_key is not None:
         return cache.to_options(_name_in_cache(node._body), node._cache_key)
     if cache.key is not None and not is_known:
@@ -97,6 +121,25 @@ def cache_options_of(node: BoundCall, *, is_known: bool) -> CacheOptions | None:
         )
     key = cache.key_of(name, node._bound_args, node._bound_kwargs)
     return cache.to_options(_name_in_cache(node._body), key)
+
+
+def _check_has_own_name(body: Callable[..., Any]) -> None:
+    """Return if no other function has the name of this one, for which a version stands.
+
+    :raises ValueError: otherwise.
+    """
+    name = default_task_id(body)
+    if "<" in body.__qualname__:
+        why = "which is written inside of another function or is a lambda"
+    elif named_instead(body) is not None:
+        why = "and that is the name of another function, given by functools.wraps for example"
+    else:
+        return
+    raise ValueError(
+        f"A version stands for the code of {name}, {why}: others with other code have the same name, and "
+        "would take its results from the cache. Write a function of the module, and give what differs as an "
+        "argument; or leave the version out."
+    )
 
 
 def _name_in_cache(body: Callable[..., Any]) -> str:
