@@ -8,7 +8,6 @@ import re
 import shutil
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import httpx
 import pytest
 from dag_test import connection
 from live_airflow import LiveAirflow
-from sample_records import lease, status_record
+from sample_records import claim_epoch, lease, status_record
 
 from airflow_provider_rayworkflow.workflow.model.graph import Graph, Shape, Task, allocate_ids
 from airflow_provider_rayworkflow.workflow.model.ids import TaskIds
@@ -79,8 +78,9 @@ def add(
     """
     now = time.time()
     metadata = metadata or {}
-    claimed = partial(store.claim, after=0, manager_id="alive", now=now, user_metadata=metadata)
-    claimed(workflow_id, graph=graph)
+    assert claim_epoch(
+        store, workflow_id, graph, manager_id="alive", now=now, user_metadata=metadata
+    )
     times = TaskTimes(started_at=now, ended_at=now, attempt=1, node="node-1.cluster.internal")
     result = Result(encoding=Encoding.JSON, inline=json.dumps(value).encode())
     journal = JournalWriter(store.bytes, workflow_id, 1)
