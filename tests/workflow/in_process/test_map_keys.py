@@ -152,10 +152,14 @@ class Plain:
     pass
 
 
+class Shade(enum.Enum):
+    DARK = Plain()
+
+
 @pytest.mark.parametrize(
     "key",
-    [Plain(), Plain, frozenset("ab"), (1, Plain()), len],
-    ids=["object", "class", "set", "in a tuple", "function"],
+    [Plain(), Plain, frozenset("ab"), (1, Plain()), len, (Shade.DARK, 1)],
+    ids=["object", "class", "set", "in a tuple", "function", "a member with such a value"],
 )
 def test_keys_without_a_text_that_stays_are_refused(workflows: InProcessWorkflows, key: Any):
     told = r"has an item with the key .*give key= a function"
