@@ -76,9 +76,8 @@ def check_key(key: Any, name: str) -> None:
 
 
 def _is_stable(key: Any) -> bool:
-    if isinstance(
-        key, tuple
-    ):  # its text has a member of an Enum with its value, and a time with its zone
+    if isinstance(key, tuple):
+        # Its text has the value of a member of an Enum, and the zone of a time.
         return all(map(_is_stable, key)) and _ADDRESS.search(str(key)) is None
     is_of_numpy = hasattr(key, "dtype") and getattr(key, "ndim", 1) == 0  # its bool and datetime64
     return isinstance(key, _STABLE) or is_of_numpy
