@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from datetime import date, time, timedelta
 from enum import Enum
@@ -15,6 +16,9 @@ from airflow_provider_rayworkflow.workflow.model.stored_map import Key
 
 _MAX_LENGTH = 100
 _MAX_STORED_LENGTH = 1_000
+
+#: In the text of an object without one of its own.
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]{6,}>")
 
 #: Their texts are the same in every process.
 _STABLE = (str, bytes, type(None), Number, date, time, timedelta, Enum, UUID, PurePath)
@@ -73,6 +77,7 @@ def check_key(key: Any, name: str) -> None:
 
 def _is_stable(key: Any) -> bool:
     if isinstance(key, tuple):
-        return all(map(_is_stable, key))
+        # Its text has the value of a member of an Enum, and the zone of a time.
+        return all(map(_is_stable, key)) and _ADDRESS.search(str(key)) is None
     is_of_numpy = hasattr(key, "dtype") and getattr(key, "ndim", 1) == 0  # its bool and datetime64
     return isinstance(key, _STABLE) or is_of_numpy

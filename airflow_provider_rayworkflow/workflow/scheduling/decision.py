@@ -13,6 +13,9 @@ from airflow_provider_rayworkflow.workflow.model.task_record import TaskRecord
 #: Why a map runs again whose items have other options: no change, as what they give counts on.
 OTHER_OPTIONS = "its items have other options"
 
+#: Why the result of a map is gathered again, or a map over it runs again: no change either.
+REFERS_TO_LOST = "a value that its result refers to is lost"
+
 
 class TaskAction(Enum):
     """What becomes of a task."""
@@ -57,7 +60,7 @@ class Decision(NamedTuple):
         """How it is counted: a field of :class:`ReuseCounts`."""
         if self.action is not TaskAction.RUNS:
             return str(self.action.value)
-        has_changed = self.record is not None and self.reason != OTHER_OPTIONS
+        has_changed = self.record is not None and self.reason not in (OTHER_OPTIONS, REFERS_TO_LOST)
         if has_changed or self.is_forgotten:
             return "changed"
         return "new" if self.is_new else "unfinished"

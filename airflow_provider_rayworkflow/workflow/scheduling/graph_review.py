@@ -83,6 +83,7 @@ class GraphReview:
             is_suspect=last.is_suspect,
             is_open=last.is_open or self.is_open,
             is_lost=last.is_lost,
+            refers_to_lost=last.refers_to_lost,
             order=last.order,
         )
 
@@ -101,13 +102,20 @@ class GraphReview:
     def refers_to_lost(self, task: Task, record: TaskRecord, order: int) -> bool:
         """True if the task's result may refer to a value that is lost: the result of a map refers to others.
 
-        So it does also where a task upstream was committed again since.
+        So it does also where a task upstream was committed again since. A continuation may have the result of a map
+        among its arguments.
 
         :param order: of the record.
         """
-        if record.result is None or record.result.encoding is not Encoding.MAP:
-            return False
         upstream = [self.decided[index] for index in task.upstream]
+        if record.graph is not None:
+            return any(
+                one.refers_to_lost
+                or (task.options.expands and is_map(one.result) and one.order > order)
+                for one in upstream
+            )
+        if not is_map(record.result):
+            return False
         return any(one.is_lost or one.order > order for one in upstream)
 
     def fingerprints_of(self, task: Task, task_id: str, record: TaskRecord | None) -> Fingerprints:
@@ -252,3 +260,8 @@ class GraphReview:
             is_suspect=is_suspect,
             is_open=is_open,
         )
+
+
+def is_map(result: Result | None) -> bool:
+    """True for the result of a map, which refers to other stored values."""
+    return result is not None and result.encoding is Encoding.MAP

@@ -23,10 +23,11 @@ from airflow_provider_rayworkflow.workflow.model.task_record import TaskRecord
 from airflow_provider_rayworkflow.workflow.scheduling.cache_key import with_known_code
 from airflow_provider_rayworkflow.workflow.scheduling.decision import (
     OTHER_OPTIONS,
+    REFERS_TO_LOST,
     Decision,
     TaskAction,
 )
-from airflow_provider_rayworkflow.workflow.scheduling.graph_review import GraphReview
+from airflow_provider_rayworkflow.workflow.scheduling.graph_review import GraphReview, is_map
 from airflow_provider_rayworkflow.workflow.scheduling.levels import (
     continuation_of,
     forgotten,
@@ -83,6 +84,7 @@ class Reuse:
         # Ids of the graph that tasks of continuations have, too: it had no such tasks when they got them.
         self._of_both = frozenset(created).intersection(task_ids)
         self._may_match = False
+        self._expanded_anew: set[str] = set()
         self.decisions: dict[str, Decision] = {}
         self.counts: Counter[str] = Counter()
         top = GraphReview(graph, task_ids, checkpoint=True, is_top=True, since=rules.graph_epoch)
@@ -111,7 +113,9 @@ class Reuse:
         """
         return with_known_code(with_functions(continuation_of(record), self._graph))
 
-    def match(self, former: TaskRecord | None, graph: Graph) -> dict[int, str]:
+    def match(
+        self, former: TaskRecord | None, graph: Graph, *, refers_to_lost: bool = False
+    ) -> dict[int, str]:
         """Which tasks of a new continuation were tasks of the former one.
 
         By position and content; only tasks with a checkpoint, whose function, arguments and inputs are the
@@ -119,6 +123,7 @@ class Reuse:
         position, whatever they take now: that is compared as for any other task. Of tasks with the same
         name, the first is the first one of before, and so on.
 
+        :param refers_to_lost: the former one does: its maps run again, with the values of now.
         :returns: their ids by position, each once.
         """
         if former is None or former.graph is None:
@@ -142,10 +147,14 @@ class Reuse:
                 is_found = is_found and self._may_be(task_id, task)
             if is_found:
                 matched[position] = task_id
+            if is_found and refers_to_lost and task.options.expands:
+                self._expanded_anew.add(task_id)
         return matched
 
     def _may_be(self, task_id: str, task: Task) -> bool:
         record = self._records.get(task_id)
+        if record is not None and not task.upstream and is_map(record.result):
+            return False  # it has the values of then among its arguments
         if record is not None and (task.options.expands or task.item):
             return _literals(record, task) is not Comparison.UNKNOWN
         return _is_same(record, task)
@@ -214,16 +223,16 @@ class Reuse:
         has_former = record is not None and record.graph is not None
         self._may_match |= has_former or decision.action is TaskAction.CHECKED
         order = self._order.get(task_id, -1)
-        if record is None:
-            is_lost = task_id in self._rules.lost
-        else:
-            is_lost = review.refers_to_lost(task, record, order)
+        refers_to_lost = record is not None and review.refers_to_lost(task, record, order)
+        is_lost = refers_to_lost or (record is None and task_id in self._rules.lost)
         seen = review.as_input(task, decision, now)
         if decision.reason == OTHER_OPTIONS and record is not None:
             # It gives what it gave, unless items have failed: these run again.
             is_suspect = not self._gives_again(self._nested(review, task, record, now))
             seen = seen._replace(is_suspect=is_suspect)
-        review.decided.append(seen._replace(is_lost=is_lost, order=order))
+        review.decided.append(
+            seen._replace(is_lost=is_lost, refers_to_lost=refers_to_lost, order=order)
+        )
         return None
 
     def _nested(
@@ -266,8 +275,9 @@ class Reuse:
                     TaskAction.RUNS,
                     "the graph has a task of the id of one that it made",
                 )
-            if review.refers_to_lost(task, record, self._order[task_id]):
-                action, reason = TaskAction.RUNS, "a value that its result refers to is lost"
+            is_stale = task_id in self._expanded_anew
+            if is_stale or review.refers_to_lost(task, record, self._order[task_id]):
+                action, reason = TaskAction.RUNS, REFERS_TO_LOST
             if record.result is not None:
                 result = review.as_taken(record.result, task)
                 if result is None:

@@ -13,7 +13,12 @@ from airflow_provider_rayworkflow.workflow.exceptions import WorkflowTaskNotReco
 from airflow_provider_rayworkflow.workflow.model.graph import Graph, Tasks, allocate_ids
 from airflow_provider_rayworkflow.workflow.model.records import Result
 from airflow_provider_rayworkflow.workflow.scheduling.budgets import Failed
-from airflow_provider_rayworkflow.workflow.scheduling.decision import Decision, TaskAction, needed
+from airflow_provider_rayworkflow.workflow.scheduling.decision import (
+    REFERS_TO_LOST,
+    Decision,
+    TaskAction,
+    needed,
+)
 from airflow_provider_rayworkflow.workflow.scheduling.failures import FailureAction
 from airflow_provider_rayworkflow.workflow.scheduling.node import NodeState, TaskNode, Tried
 from airflow_provider_rayworkflow.workflow.scheduling.running_tasks import RunningTasks
@@ -98,7 +103,9 @@ class Schedule:
         """
         task_ids = allocate_ids(graph, self._ids)
         if creator.decision.record is not None:
-            for position, task_id in self._reuse.match(creator.decision.record, graph).items():
+            record, is_stale = creator.decision.record, creator.decision.reason == REFERS_TO_LOST
+            found = self._reuse.match(record, graph, refers_to_lost=is_stale)
+            for position, task_id in found.items():
                 task_ids[position] = task_id
                 self._ids.observe(task_id, graph.tasks[position].full_name)
         return task_ids

@@ -25,6 +25,7 @@ class TaskInput(NamedTuple):
     :ivar code: of a task that keeps no checkpoint: it counts for its dependents.
     :ivar is_suspect: its result may differ from that of the run before.
     :ivar is_lost: its result is, or one that this refers to.
+    :ivar refers_to_lost: its result is there, and refers to one that is lost.
     :ivar order: where the record of its result stands among all, -1 without one.
     :ivar is_open: its result may differ also from what it was earlier in the same run or graph,
         because how tasks upstream end decides about it.
@@ -38,6 +39,7 @@ class TaskInput(NamedTuple):
     is_suspect: bool = False
     is_open: bool = False
     is_lost: bool = False
+    refers_to_lost: bool = False
     order: int = -1
 
 

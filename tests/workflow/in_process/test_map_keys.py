@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime, timedelta, tzinfo
 from typing import Any
 
 import effects
@@ -145,10 +145,17 @@ class Plain:
     pass
 
 
+class Zone(tzinfo):
+    """A time in it has no text of its own where it stands in a tuple."""
+
+    def utcoffset(self, _: datetime | None) -> timedelta:
+        return timedelta(0)
+
+
 @pytest.mark.parametrize(
     "key",
-    [Plain(), Plain, frozenset("ab"), (1, Plain()), len],
-    ids=["object", "class", "set", "in a tuple", "function"],
+    [Plain(), Plain, frozenset("ab"), (1, Plain()), len, (datetime(2026, 1, 2, tzinfo=Zone()),)],
+    ids=["object", "class", "set", "in a tuple", "function", "a time of such a zone"],
 )
 def test_keys_without_a_text_that_stays_are_refused(workflows: InProcessWorkflows, key: Any):
     told = r"has an item with the key .*give key= a function"

@@ -254,6 +254,35 @@ def test_an_output_of_which_a_value_is_gone_is_made_again(workflows):
     assert read_snapshot(store, store.read_status("w")).output
 
 
+@workflow.task
+def fragile_size(value: bytes) -> int:
+    effects.note("size")
+    return len(value)
+
+
+@workflow.task
+def mapped_again(values: Any) -> Any:
+    return fragile_size.map(values)
+
+
+@pytest.mark.usefixtures("fresh")
+@pytest.mark.parametrize("map_over", [fragile_size.map, mapped_again], ids=["map", "in a task"])
+def test_a_map_over_a_map_of_which_a_value_is_gone_takes_the_one_that_is_made_again(
+    workflows, map_over
+):
+    effects.broken.add("size")
+    node = listed(map_over(large.map([1, 2])))
+    with pytest.raises(WorkflowExecutionError, match="is broken"):
+        workflows.run(node, workflow_id="w", on_failure="finish")
+    effects.broken.clear()
+    for file in WorkflowStore(workflows.store).list_files("w"):
+        if file.task_hash == task_hash("large[1]"):
+            workflows.store.delete([file.key])
+    assert workflows.run(node, workflow_id="w", on_change="refuse") == [LARGE, LARGE]
+    assert workflows.run(node, workflow_id="w", on_change="refuse") == [LARGE, LARGE]
+    assert effects.calls == ["size"] * 4
+
+
 @pytest.mark.usefixtures("fresh")
 def test_a_map_that_a_crash_kept_from_being_made_again_is_made_again_later(workflows):
     @workflow.task
