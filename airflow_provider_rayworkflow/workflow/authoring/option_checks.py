@@ -90,7 +90,11 @@ def _budget(option: str, value: Any) -> int:
     return value
 
 
-def _task_id(option: str, value: Any) -> str:
+def check_name(option: str, value: Any) -> str:
+    """The name of a task.
+
+    :raises ValueError: when it can't be one.
+    """
     if not isinstance(value, str) or not value:
         raise ValueError(f"{option} must be a string that is not empty, not {value!r:.100}.")
     if len(value) > MAX_NAME_BYTES:
@@ -102,7 +106,7 @@ def _task_id(option: str, value: Any) -> str:
 
 #: What checks an option: takes its name and its value, and returns the value that is kept.
 _CHECKS: dict[str, Callable[[str, Any], Any]] = {
-    TASK_ID: _task_id,
+    TASK_ID: check_name,
     "metadata": _metadata,
     "catch_exceptions": _flag,
     "checkpoint": _flag,

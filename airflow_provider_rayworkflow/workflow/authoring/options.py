@@ -7,7 +7,11 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_rayworkflow.workflow.authoring.option_checks import TASK_ID, check_each
+from airflow_provider_rayworkflow.workflow.authoring.option_checks import (
+    TASK_ID,
+    check_each,
+    check_name,
+)
 from airflow_provider_rayworkflow.workflow.checks import check_cleanup
 from airflow_provider_rayworkflow.workflow.model.cache import Cache, check_cache
 from airflow_provider_rayworkflow.workflow.model.escalation import size_of
@@ -93,8 +97,11 @@ class GivenOptions:
         for option in given:
             if option in _REMEDIES:
                 raise ValueError(f"@workflow.task has no option {option!r}. {_REMEDIES[option]}")
-        ours = {TASK_ID if key == "name" else key: value for key, value in given.items()}
+        ours = dict(given)
         rays = {key: ours.pop(key) for key in RAY_OPTIONS if key in ours}
+        if "name" in ours:
+            name = ours.pop("name")
+            ours[TASK_ID] = None if name is None else check_name("name", name)
         if isinstance(size := rays.get("memory"), str):
             rays["memory"] = size_of("memory", size)
         workflow = {**self.workflow, **check_each(ours, also=("name", *RAY_OPTIONS))}

@@ -207,6 +207,8 @@ def test_with_options_gives_another_task(workflows):
 def test_options_are_checked_where_they_are_given():
     with pytest.raises(ValueError, match=r"Invalid option keywords \['retries'\].*num_cpus"):
         workflow.task(retries=3)
+    with pytest.raises(ValueError, match="name must be a string that is not empty, not ''"):
+        workflow.task(name="")
     with pytest.raises(ValueError, match="Give it as name"):
         workflow.task(task_id="a")
     with pytest.raises(ValueError, match="outputs"):
