@@ -13,6 +13,7 @@ from troubles import OF_TASK, OTHER_RETRIES, Trouble
 from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.storage import WorkflowStore
+from airflow_provider_rayworkflow.workflow.storage.log_pieces import LogCursor
 
 
 def check_stop(
@@ -36,7 +37,7 @@ def check_stop(
             return []  # another cluster has resumed it meanwhile
         problems += _check_policy(plan, record, committed)
     if spares_workers:
-        problems += _check_used_up(plan, record, lines)
+        problems += _check_used_up(store, plan, record, lines)
     return [f"{plan.workflow_id}, {record.epoch}: {problem}" for problem in problems]
 
 
@@ -61,8 +62,13 @@ def _failed(record: StatusRecord) -> set[str]:
     return {one.task_id for one in (*several, record.failure) if one is not None}
 
 
-def _check_used_up(plan: Plan, record: StatusRecord, lines: Sequence[Line]) -> list[str]:
-    """The run ended by a crash no sooner than the budget of crashes was used up."""
+def _check_used_up(
+    store: WorkflowStore, plan: Plan, record: StatusRecord, lines: Sequence[Line]
+) -> list[str]:
+    """The run ended by a crash no sooner than the budget of crashes was used up.
+
+    An attempt counts that has not begun: Ray may have given it to a worker that a task of another workflow ended.
+    """
     failure = record.failure
     trouble = plan.troubles.get(failure.task_id) if failure else None
     if failure is None or trouble is None or failure.cause != "crashed":
@@ -70,7 +76,10 @@ def _check_used_up(plan: Plan, record: StatusRecord, lines: Sequence[Line]) -> l
     own = [line for line in lines if (line.task_id, line.epoch) == (failure.task_id, record.epoch)]
     crashes = sum(line.what == "fails" and line.way not in OF_TASK for line in own)
     allowed = trouble.crashes + 1
-    if crashes < allowed or (trouble.is_alone and crashes > allowed):
+    begun = {line.attempt for line in own if line.what == "start"}
+    told = store.logs.read(plan.workflow_id, LogCursor(record.epoch), task_id=failure.task_id).lines
+    lost = {*range(1, max([line.attempt for line in told], default=0) + 1)} - begun
+    if crashes + len(lost) < allowed or (trouble.is_alone and crashes > allowed):
         return [f"{failure.task_id} crashed {crashes} times, of {trouble.crashes} that are paid"]
     return []
 

@@ -12,6 +12,7 @@ from sample_records import status_record
 from shapes import Plan
 
 from airflow_provider_rayworkflow.workflow.model.causes import Cause
+from airflow_provider_rayworkflow.workflow.model.log_line import LogLine
 from airflow_provider_rayworkflow.workflow.model.records import (
     Encoding,
     Result,
@@ -176,3 +177,12 @@ def test_a_run_that_ends_before_a_budget_is_used_up_is_found():
     assert "crashed 1 times, of 1 that are paid" in problem
     crashed_twice = lines + lines_of("trouble_0", ("start", 2), ("fails", "exits"))
     assert check_stop(store, plan, record, crashed_twice, spares_workers=True) == []
+
+
+def test_an_attempt_that_was_lost_before_it_began_is_paid_like_a_crash():
+    store, record = stopped(set(), "trouble_0", Cause.CRASHED)
+    lines = lines_of("trouble_0", ("start", 1), ("fails", "exits"))
+    said = LogLine(1.0, "ERROR", "trouble_0", 2, "The task failed (crashed)")
+    put = store.logs.put(record.workflow_id, record.epoch, 1, [said])
+    store.bytes.put(put.key, put.data)
+    assert check_stop(store, plan_that_crashes(), record, lines, spares_workers=True) == []
