@@ -53,7 +53,7 @@ def check_keys(keys: Sequence[Any], name: str) -> None:
     """
     seen: dict[str, int] = {}
     for position, key in enumerate(keys):
-        check_key(key, name)
+        _check_key(key, name)
         shown = text(key)
         if (before := seen.setdefault(shown, position)) != position:
             raise ValueError(
@@ -62,11 +62,7 @@ def check_keys(keys: Sequence[Any], name: str) -> None:
             )
 
 
-def check_key(key: Any, name: str) -> None:
-    """Return if a key has the same text in every process.
-
-    :raises TypeError: if not.
-    """
+def _check_key(key: Any, name: str) -> None:
     if not _is_stable(key):
         raise TypeError(
             f"{name} has an item with the key {key!r:.100}, a {type(key).__name__}. A key is a text, a number, "

@@ -65,7 +65,11 @@ class TaskRecord(NamedTuple):
         payload: list[_Buffer] = []
         if self.times:
             header["times"] = self.times.to_json()
-        for name, is_set in self._marks:
+        for name, is_set in (
+            ("failure", self.is_failure),
+            ("revoked", self.is_revoked),
+            ("skipped", self.is_skipped),
+        ):
             if is_set:
                 header[name] = True
         if self.json_output:
@@ -88,14 +92,6 @@ class TaskRecord(NamedTuple):
             elif self.result.blob is not None:
                 header["blob"] = astuple(self.result.blob)
         return dump_frame(header, payload)
-
-    @property
-    def _marks(self) -> tuple[tuple[str, bool], ...]:
-        return (
-            ("failure", self.is_failure),
-            ("revoked", self.is_revoked),
-            ("skipped", self.is_skipped),
-        )
 
     @classmethod
     def from_frame(cls, header: Json, payload: memoryview, *, epoch: int = 0) -> TaskRecord:

@@ -337,8 +337,10 @@ class Index:
     def _put(self, root: _Root, node: IndexNode) -> _Outcome:
         if not self._write(root, node):
             return _Outcome(has_won=False, is_unused=True)
-        if self._store.weakness and (found := self._find_root(root.version)) != root:
-            return _Outcome(has_won=False, is_unused=found is not None)  # two won: the last one has
+        if self._store.weakness:
+            found = self._find_root(root.version)
+            if found is None or found.token != root.token:  # two won: the last one has
+                return _Outcome(has_won=False, is_unused=found is not None)
         versions = self._versions()
         if max(versions, default=0) <= root.version:
             return _Outcome(has_won=True, is_unused=False, versions=versions)

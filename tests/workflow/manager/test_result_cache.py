@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 from hand_runner import RETURNED, HandRunner, managing
@@ -54,8 +56,11 @@ def raised() -> Raised:
     return Raised(failure=failure, exception=b"", retryable=False, times=RETURNED.times)
 
 
-async def test_the_second_manager_waits_and_takes_what_the_first_one_computes():
-    store, first, second = MemoryStore(), HandRunner(), HandRunner()
+@asynccontextmanager
+async def both_asking(
+    store: MemoryStore, first: HandRunner, second: HandRunner
+) -> AsyncIterator[Manager]:
+    """Two managers of which the first one computes what the second one, which is given, has asked for, too."""
     async with (
         managing(store, first, "first", intervals=INTERVALS) as one,
         managing(store, second, "second", actor_id="b", intervals=INTERVALS) as other,
@@ -63,6 +68,12 @@ async def test_the_second_manager_waits_and_takes_what_the_first_one_computes():
         await submit(one, "a")
         await until(lambda: first.errands)
         await submit(other, "b")
+        yield other
+
+
+async def test_the_second_manager_waits_and_takes_what_the_first_one_computes():
+    store, first, second = MemoryStore(), HandRunner(), HandRunner()
+    async with both_asking(store, first, second) as other:
         assert len(claims(store)) == 1
         await first.end("load")
         output = await other.queries.wait_output("b")
@@ -73,13 +84,7 @@ async def test_the_second_manager_waits_and_takes_what_the_first_one_computes():
 
 async def test_if_the_first_manager_fails_the_second_one_computes():
     store, first, second = MemoryStore(), HandRunner(), HandRunner()
-    async with (
-        managing(store, first, "first", intervals=INTERVALS) as one,
-        managing(store, second, "second", actor_id="b", intervals=INTERVALS) as other,
-    ):
-        await submit(one, "a")
-        await until(lambda: first.errands)
-        await submit(other, "b")
+    async with both_asking(store, first, second) as other:
         await first.end("load", raised())
         await second.end("load")
         output = await other.queries.wait_output("b")

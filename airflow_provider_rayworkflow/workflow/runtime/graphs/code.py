@@ -13,9 +13,10 @@ from ray.remote_function import RemoteFunction
 
 from airflow_provider_rayworkflow.workflow.authoring.task import TaskFunction
 from airflow_provider_rayworkflow.workflow.model import fingerprints
+from airflow_provider_rayworkflow.workflow.model.code_parts import root_of
 from airflow_provider_rayworkflow.workflow.model.codec import dumps
 from airflow_provider_rayworkflow.workflow.model.graph import NamedFunction
-from airflow_provider_rayworkflow.workflow.model.ids import default_task_id, stable_module_name
+from airflow_provider_rayworkflow.workflow.model.ids import default_task_id
 from airflow_provider_rayworkflow.workflow.runtime.graphs import functions
 from airflow_provider_rayworkflow.workflow.runtime.graphs import options as ray_options
 
@@ -88,8 +89,8 @@ class Functions:
         code = self._code(body, version, exact=exact)
         if not others:
             return code
-        home = _package_of(body)
-        codes = [self._code(one, exact=exact and _package_of(one) == home) for one in others]
+        home = root_of(body)
+        codes = [self._code(one, exact=exact and root_of(one) == home) for one in others]
         return fingerprints.combine(code, *codes)
 
     def digest(self, body: Any) -> str:
@@ -99,12 +100,12 @@ class Functions:
 
     def name_met(self) -> None:
         """Note the functions of which tasks may make others: a resume puts them in the place of older ones."""
-        packages = {_package_of(body) for body in self._indexes} - {_OURS}
+        packages = {root_of(body) for body in self._indexes} - {_OURS}
         while self._makes_graphs and self._met:
             body, version = self._met.popitem()
             name = default_task_id(body)
             is_known = name in self.named or "<" in body.__qualname__
-            if is_known or _package_of(body) not in packages:
+            if is_known or root_of(body) not in packages:
                 continue
             with suppress(TypeError):  # it can't be pickled, and perhaps need not be
                 self.named[name] = NamedFunction(
@@ -143,13 +144,13 @@ def counted_in(body: Any, named: Sequence[Any]) -> list[Any]:
 
     Those that are arguments do, unless a library has them, and the classes of objects that are of the task's package.
     """
-    package = _package_of(body)
+    package = root_of(body)
     found = []
     for other in named:
         if not isinstance(other, fingerprints.InstanceOf):
-            if _package_of(other) == package or not _is_of_library(other):
+            if root_of(other) == package or not _is_of_library(other):
                 found.append(other)
-        elif _package_of(other.cls) == package:
+        elif root_of(other.cls) == package:
             found.append(other.cls)
     return found
 
@@ -157,7 +158,7 @@ def counted_in(body: Any, named: Sequence[Any]) -> list[Any]:
 def _is_of_library(function: Any) -> bool:
     """True for a function or class of Python, or of an installed package: a changed library is no change."""
     file = getattr(sys.modules.get(function.__module__), "__file__", None) or ""
-    is_of_python = _package_of(function) in sys.stdlib_module_names
+    is_of_python = root_of(function) in sys.stdlib_module_names
     return is_of_python or not _INSTALLED.isdisjoint(Path(file).parts)
 
 
@@ -171,8 +172,4 @@ _OURS = __name__.partition(".")[0]
 
 def is_ours(function: Any) -> bool:
     """True for a function of this package."""
-    return _package_of(function) == _OURS
-
-
-def _package_of(function: Any) -> str:
-    return stable_module_name(function).partition(".")[0]
+    return root_of(function) == _OURS
