@@ -58,6 +58,7 @@ from airflow_provider_rayworkflow.workflow.scheduling.snapshot import Snapshot
 
 log = get_logger(__name__)
 
+_WITH_VALUE = Returned, Continued
 
 #: Takes a level, the id of a task, the number of its attempt, and a text.
 Remark = Callable[[Level, str, int, str], None]
@@ -143,7 +144,7 @@ class AttemptEnds:
         """An attempt has ended: do what follows."""
         node = attempt.node
         self._table.remove(attempt)
-        if attempt.follows and not isinstance(end, Returned | Continued):
+        if attempt.follows and not isinstance(end, _WITH_VALUE):
             # What it followed may be on its way to the storage: that comes first.
             attempt.follows = False
             self._commits.commit(None, lambda: self.handle(attempt, end))
@@ -151,12 +152,14 @@ class AttemptEnds:
         if attempt.is_useless or node.has_no_value:
             self.cached.ended(node)
             return
-        if attempt.is_put_off and not isinstance(end, Returned | Continued):
+        if attempt.is_put_off and not isinstance(end, _WITH_VALUE):
             self._schedule.note(node)
             return
         if attempt.is_overdue and isinstance(end, Lost):
             end = timed_out(node, end, self._clock(), is_silent=attempt.is_silent)
         match end:
+            case Returned():
+                self._returned(node, end)
             case NotBegun():
                 self._schedule.not_begun(node)
             case Interrupted():
@@ -165,8 +168,6 @@ class AttemptEnds:
                     *(self._workflow_id, node.task_id),
                 )
                 self._schedule.interrupted(node)
-            case Returned():
-                self._returned(node, end)
             case Continued():
                 self._continued(node, end)
             case Raised():

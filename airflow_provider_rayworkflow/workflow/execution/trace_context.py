@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 
 
 def current_traceparent() -> str:
@@ -26,9 +26,14 @@ def current_traceparent() -> str:
     return carrier.get("traceparent", "")
 
 
-def joining(traceparent: str) -> AbstractContextManager[None]:
-    """Spans that are opened meanwhile are of that trace; ``""`` and no OpenTelemetry: of none."""
-    return _joining(traceparent) if traceparent else nullcontext()
+@contextmanager
+def joining(traceparent: str) -> Iterator[None]:
+    """Spans that are opened meanwhile are of that trace; of none without OpenTelemetry."""
+    leave = join(traceparent)
+    try:
+        yield
+    finally:
+        leave()
 
 
 def join(traceparent: str) -> Callable[[], None]:
@@ -40,12 +45,3 @@ def join(traceparent: str) -> Callable[[], None]:
         return lambda: None
     joined = TraceContextTextMapPropagator().extract({"traceparent": traceparent})
     return functools.partial(context.detach, context.attach(joined))
-
-
-@contextmanager
-def _joining(traceparent: str) -> Iterator[None]:
-    leave = join(traceparent)
-    try:
-        yield
-    finally:
-        leave()

@@ -421,10 +421,12 @@ class TaskTimes(NamedTuple):
     node: str = ""
 
     def to_json(self) -> Json:
-        value = self._asdict()
-        if not self.node:
-            del value["node"]
-        return value
+        value = {
+            "started_at": self.started_at,
+            "ended_at": self.ended_at,
+            "attempt": self.attempt,
+        }
+        return value | {"node": self.node} if self.node else value
 
     @classmethod
     def from_json(cls, value: Json) -> TaskTimes:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-import os
 import sys
-
-from airflow_provider_rayworkflow.workflow.runtime.private_ray import LOG_PREFIX_TASK_NAME
 
 _PACKAGE = "airflow_provider_rayworkflow.workflow"
 
@@ -21,14 +18,3 @@ def log_to_stderr() -> None:
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False
-
-
-def label_output(label: str) -> None:
-    """Have Ray put this in front of what the process prints from here on, where a driver shows it.
-
-    It is how Ray's workers tell its log monitor the name of a task.
-    """
-    line = f"{LOG_PREFIX_TASK_NAME}{label}\n".encode()
-    for descriptor, stream in ((1, sys.stdout), (2, sys.stderr)):
-        stream.flush()
-        os.write(descriptor, line)  # in a third of the time that the stream takes

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import collections
 import functools
+import threading
+import time
 from collections.abc import Sequence
 
 from ray.util.metrics import Counter, Gauge, Histogram
@@ -16,15 +18,11 @@ from airflow_provider_rayworkflow.workflow.execution.metrics import Metrics
 from airflow_provider_rayworkflow.workflow.model.causes import Cause
 from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
-from airflow_provider_rayworkflow.workflow.scheduling.attempts import (
-    AttemptEnd,
-    Continued,
-    Raised,
-    Returned,
-)
+from airflow_provider_rayworkflow.workflow.scheduling.attempts import AttemptEnd
 from airflow_provider_rayworkflow.workflow.storage.backends.measured import Write
 
 _MINUTE, _HOUR = 60, 3600
+_INTERVAL_S = 1.0
 
 
 class RayMetrics(Metrics):
@@ -68,6 +66,9 @@ class RayMetrics(Metrics):
             boundaries=[0.01, 0.1, 1, 10, _MINUTE, 10 * _MINUTE, _HOUR],
             tag_keys=("outcome",),
         )
+        # Each figure lets go of the interpreter's lock, which costs a run more than the figure does.
+        self._waiting: collections.deque[tuple[str, float | None]] = collections.deque()
+        threading.Thread(target=self._record_waiting, name="task-metrics", daemon=True).start()
         self.workflows_held(running=0, pending=0)
 
     def workflows_held(self, *, running: int, pending: int) -> None:
@@ -83,12 +84,20 @@ class RayMetrics(Metrics):
             self._reused.inc(record.tasks_reused)
 
     def tasks_ended(self, completions: Sequence[AttemptEnd]) -> None:
-        for kind, number in collections.Counter(map(type, completions)).items():
-            self._task_ends.inc(number, {"outcome": kind.__name__})
         for completion in completions:
-            if isinstance(completion, (Returned, Continued, Raised)):
-                times, tags = completion.times, {"outcome": type(completion).__name__}
-                self._task_seconds.observe(max(0.0, times.ended_at - times.started_at), tags)
+            times = getattr(completion, "times", None)  # some have not run to an end
+            seconds = max(0.0, times.ended_at - times.started_at) if times else None
+            self._waiting.append((type(completion).__name__, seconds))
+
+    def _record_waiting(self) -> None:
+        while True:
+            time.sleep(_INTERVAL_S)
+            for _ in range(len(self._waiting)):
+                outcome, seconds = self._waiting.popleft()
+                tags = {"outcome": outcome}
+                self._task_ends.inc(1, tags)
+                if seconds is not None:
+                    self._task_seconds.observe(seconds, tags)
 
     def attempt_failed(self, cause: Cause) -> None:
         self._failed_attempts.inc(1, {"cause": cause.value})

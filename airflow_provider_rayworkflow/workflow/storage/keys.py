@@ -100,6 +100,8 @@ def quote_id(text: str) -> str:
     :returns: at most 200 ASCII characters; of a longer id its begin and its SHA-256.
     :raises UnicodeEncodeError: for a lone surrogate.
     """
+    if _PLAIN_SEGMENT.fullmatch(text):
+        return text
     quoted = "".join(
         char if char in _PLAIN else "".join(f"%{byte:02x}" for byte in char.encode())
         for char in text

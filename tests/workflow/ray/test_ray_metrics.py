@@ -98,7 +98,8 @@ def test_ends_of_workflows_and_tasks_are_counted(fresh_manager, figures, new_id)
 
     def has_all():
         found = figures.read()
-        return found["ray_workflow_ends_total", "FAILED"] == 1 and found
+        are_told = found["ray_workflow_ends_total", "FAILED"] == 1
+        return are_told and found["ray_workflow_task_ends_total", "Raised"] == 1 and found
 
     found = wait_until(has_all, deadline_s=DEADLINE_S)
     assert found["ray_workflow_ends_total", "SUCCESSFUL"] == 1

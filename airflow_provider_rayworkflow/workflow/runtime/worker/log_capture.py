@@ -15,11 +15,12 @@ import os
 import sys
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TextIO
 
 from airflow_provider_rayworkflow.workflow.model.log_line import level_of
+from airflow_provider_rayworkflow.workflow.runtime.private_ray import LOG_PREFIX_TASK_NAME
 from airflow_provider_rayworkflow.workflow.runtime.worker.task_log import StreamName, TaskLog
 
 _OURS = "airflow_provider_rayworkflow."
@@ -45,22 +46,33 @@ def enter(task_log: TaskLog) -> None:
 
 
 @contextmanager
-def into(task_log: TaskLog, *, alone: bool = False) -> Iterator[None]:
-    """While this lasts, what the current context prints and logs goes there.
-
-    :param alone: so does what any other part of this process prints, and what its descriptors get.
-    """
-    global _alone
+def into(task_log: TaskLog) -> Iterator[None]:
+    """While this lasts, what the current context prints and logs goes there."""
     token = _current.set(task_log)
-    if alone:
-        _skip_descriptors()  # what came before is not of this task
-        _alone = task_log
     try:
         yield
     finally:
-        if alone:
-            read_descriptors(task_log)
-            _alone = None
+        _current.reset(token)
+
+
+@contextmanager
+def alone(task_log: TaskLog, label: str) -> Iterator[None]:
+    """While this lasts, what all of this process prints goes there, and what its descriptors get.
+
+    :param label: Ray puts it in front of what the process prints from here on, where a driver shows it.
+    """
+    global _alone
+    # How Ray's workers tell its log monitor the name of a task.
+    line = f"{LOG_PREFIX_TASK_NAME}{label}\n".encode()
+    for stream in _streams.values():
+        stream.begin(line)
+    token = _current.set(task_log)
+    _alone = task_log
+    try:
+        yield
+    finally:
+        read_descriptors(task_log)
+        _alone = None
         _current.reset(token)
 
 
@@ -76,7 +88,8 @@ def install(*, descriptors: bool = False) -> None:
             stream = getattr(sys, name)
             if stream is not None and not isinstance(stream, _Stream):
                 foreign = _Descriptor.of(descriptor) if descriptors else None
-                setattr(sys, name, _Stream(name, stream, foreign))
+                _streams[name] = _Stream(name, stream, foreign)
+                setattr(sys, name, _streams[name])
         if not any(isinstance(handler, _Handler) for handler in root.handlers):
             root.addHandler(_Handler())
     if descriptors and root.level == logging.WARNING:
@@ -89,6 +102,7 @@ def uninstall() -> None:
         stream = getattr(sys, name)
         if isinstance(stream, _Stream):
             setattr(sys, name, stream.original)
+    _streams.clear()
     root = logging.getLogger()
     for handler in root.handlers[:]:
         if isinstance(handler, _Handler):
@@ -97,22 +111,13 @@ def uninstall() -> None:
 
 def read_descriptors(task_log: TaskLog) -> None:
     """Take what others than Python's streams have written to the descriptors of this process."""
-    for stream in _streams():
+    for stream in _streams.values():
         stream.read_descriptor(task_log)
 
 
-def _skip_descriptors() -> None:
-    """Take what has been written to them so far for known, without reading it."""
-    for stream in _streams():
-        stream.skip_descriptor()
-
-
 _STREAMS: dict[StreamName, int] = {"stdout": 1, "stderr": 2}
-
-
-def _streams() -> list[_Stream]:
-    return [stream for stream in (sys.stdout, sys.stderr) if isinstance(stream, _Stream)]
-
+# Those of this process, also where a task has replaced or closed them.
+_streams: dict[StreamName, _Stream] = {}
 
 _installing = threading.Lock()
 
@@ -206,15 +211,18 @@ class _Stream:
         if text:
             task_log.print(self._name, text)
 
-    def skip_descriptor(self) -> None:
-        """Take what has been written to the descriptor for known."""
+    def begin(self, label: bytes) -> None:
+        """Write this line to the descriptor: what came before it is known, or of no interest."""
         if self._descriptor is not None:
             with self._lock:
-                self._descriptor.skip()
+                self._flush()
+                self._descriptor.begin(label)
 
     def _flush(self) -> None:
-        with suppress(Exception):  # a task may have closed it
+        try:
             self.original.flush()
+        except Exception:  # a task may have closed it
+            return
 
     def _skip(self, text: str, task_log: TaskLog) -> None:
         """What Python has just written is known: leave it out of what the descriptor has got."""
@@ -239,6 +247,7 @@ class _Descriptor:
     def __init__(self, descriptor: int, end: int) -> None:
         self._descriptor = descriptor
         self._at = end
+        self._label = b""
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     @classmethod
@@ -247,17 +256,19 @@ class _Descriptor:
         end = _end_of(descriptor)
         return None if end is None else cls(descriptor, end)
 
+    def begin(self, label: bytes) -> None:
+        """Write this line, and have the next call give what comes after it."""
+        try:
+            os.write(self._descriptor, label)  # in a third of the time that the stream takes
+        except OSError:  # a task has closed it
+            return
+        self._label = label
+        self._decoder.reset()
+
     def read(self) -> str:
         """What has come since the last call. Of much, the end."""
         new = self._new()
         return self._decoder.decode(new) if new else ""
-
-    def skip(self) -> None:
-        """Have the next call give what comes from here on."""
-        end = _end_of(self._descriptor)
-        if end is not None and end != self._at:
-            self._at = end
-            self._decoder.reset()
 
     def read_without(self, own: bytes) -> str:
         """The same without what this process has written itself since then."""
@@ -269,10 +280,16 @@ class _Descriptor:
 
     def _new(self) -> bytes:
         end = _end_of(self._descriptor)
-        if end is None or end == self._at:
+        if end is None:
             return b""
-        begin = max(self._at, end - _READ_BYTES) if end > self._at else end
-        self._at = end
+        begin, self._at = self._at, end
+        label, self._label = self._label, b""
+        if end <= begin + len(label):
+            return b""
+        new = self._between(max(begin, end - _READ_BYTES), end)
+        return new.partition(label)[2] if label and label in new else new
+
+    def _between(self, begin: int, end: int) -> bytes:
         try:
             # The descriptor itself is open for writing only.
             with open(f"/proc/self/fd/{self._descriptor}", "rb") as file:

@@ -19,7 +19,7 @@ from airflow_provider_rayworkflow.workflow.model.log_line import TaskLines
 from airflow_provider_rayworkflow.workflow.model.records import Form, Result
 from airflow_provider_rayworkflow.workflow.runtime.graphs import functions
 from airflow_provider_rayworkflow.workflow.runtime.locations import store_at
-from airflow_provider_rayworkflow.workflow.runtime.logs import label_output, log_to_stderr
+from airflow_provider_rayworkflow.workflow.runtime.logs import log_to_stderr
 from airflow_provider_rayworkflow.workflow.runtime.manager_handle import manager_of
 from airflow_provider_rayworkflow.workflow.runtime.names import at_location
 from airflow_provider_rayworkflow.workflow.runtime.service.unpack import enter_archives
@@ -177,11 +177,11 @@ class _Pack:
         inputs = self._inputs_of(run)
         if inputs is None:
             return NotBegun(), 0.0
-        label_output(f"{run.workflow_id}@{run.task_id}")
-        if len(self._runs) == 1:  # a line for each short task would take longer than the task
-            log_begin(run)
         task_log = TaskLog(run)
-        with log_capture.into(task_log, alone=True), reported(task_log):
+        label = f"{run.workflow_id}@{run.task_id}"
+        with log_capture.alone(task_log, label), reported(task_log):
+            if len(self._runs) == 1:  # a line for each short task would take longer than the task
+                log_begin(run)
             end = run_task(self._store, run, inputs, self._values)
         if (lines := task_log.rest()) is not None:
             with self._lock:

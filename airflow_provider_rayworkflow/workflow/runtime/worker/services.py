@@ -127,8 +127,10 @@ class Services:
 
     @property
     def has_saved(self) -> bool:
-        made = [self.__dict__[name] for name in ("_states", "_folder") if name in self.__dict__]
-        return any(one.versions.has_any for one in made)
+        made = self.__dict__
+        return ("_states" in made and self._states.versions.has_any) or (
+            "_folder" in made and self._folder.versions.has_any
+        )
 
     def close(self) -> None:
         """The function has ended: a thread of it that goes on can save nothing any more."""
@@ -172,9 +174,9 @@ class Services:
                 self._count_busy(-1)
 
     def _count_busy(self, change: int) -> None:
-        self.heartbeat()
         self._busy_calls += change
         if self._log is not None:
+            self._log.beats += 1
             self._log.is_busy = self._busy_calls > 0
 
     # Made when they are needed: most tasks need none of them.

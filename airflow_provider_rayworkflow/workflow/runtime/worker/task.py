@@ -12,7 +12,7 @@ import inspect
 import time
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from types import TracebackType
 from typing import Any
@@ -130,9 +130,12 @@ class TaskCall:
             return _lost_by(self._run, exc)
         return lost
 
-    @contextmanager
-    def current(self) -> Iterator[None]:
+    def current(self) -> AbstractContextManager[None]:
         """While this lasts, it is the task that :func:`get_context` tells of."""
+        return self._in_trace() if self._run.traceparent else context.running(self._context)
+
+    @contextmanager
+    def _in_trace(self) -> Iterator[None]:
         with context.running(self._context), joining(self._run.traceparent):
             yield
 
@@ -183,6 +186,8 @@ class TaskCall:
         """A value in its stored form, or how the attempt ends without one, or why it has none."""
         run = self._run
         try:
+            if type(value).__module__ == "builtins":  # no graph, and no map
+                return encode_for(run.task_id, value)
             if is_graph(value):
                 graph = encode_graph(value).to_bytes()
                 return Continued(graph=graph, times=times, has_saved=self._services.has_saved)

@@ -32,7 +32,7 @@ def fresh() -> Iterator[None]:
 @contextmanager
 def into(given: TaskLog, *, alone: bool = False) -> Iterator[None]:
     log_capture.install()  # in the test itself: pytest replaces the streams before
-    with log_capture.into(given, alone=alone):
+    with log_capture.alone(given, "w@load") if alone else log_capture.into(given):
         yield
 
 
@@ -165,9 +165,9 @@ from test_task_log import RUN
 sys.stdout.reconfigure(line_buffering=True)
 log_capture.install(descriptors=True)
 print("before the task")
-os.write(1, b":task_name:w@load\\n")
+os.write(1, b"of an earlier task, \\xc3")
 task_log = TaskLog(RUN)
-with log_capture.into(task_log, alone=True):
+with log_capture.alone(task_log, "w@load"):
     print("one", flush=False)
     os.write(1, b"two, by a library\\n")
     logging.info("three")
@@ -195,7 +195,7 @@ def work():
     print("printed by a child")
     logging.info("logged by a child")
 
-with log_capture.into(task_log, alone=True):
+with log_capture.alone(task_log, "w@load"):
     with task_log._lock:  # as by another thread, just then
         child = multiprocessing.get_context("fork").Process(target=work)
         child.start()
@@ -205,6 +205,28 @@ with log_capture.into(task_log, alone=True):
 with open(sys.argv[1], "w") as file:
     file.write("|".join(line.text for line in task_log.rest().lines))
 """
+
+
+CLOSING = """
+import os, sys
+from airflow_provider_rayworkflow.workflow.runtime.worker import log_capture
+from airflow_provider_rayworkflow.workflow.runtime.worker.task_log import TaskLog
+from test_task_log import RUN
+log_capture.install(descriptors=True)
+with log_capture.alone(TaskLog(RUN), "w@first"):
+    sys.stdout.close()
+    sys.stdout = sys.stderr = None
+task_log = TaskLog(RUN)
+with log_capture.alone(task_log, "w@second"):
+    os.write(2, b"by a library")
+with open(sys.argv[1], "w") as file:
+    file.write("|".join(line.text for line in task_log.rest().lines))
+"""
+
+
+def test_a_task_that_closes_and_replaces_the_streams_does_no_harm_to_the_next_one(tmp_path: Path):
+    assert run_as_worker(CLOSING, tmp_path) == ["by a library"]
+    assert (tmp_path / "err").read_text() == ":task_name:w@first\n:task_name:w@second\nby a library"
 
 
 def test_a_worker_has_what_forked_processes_print_and_log_and_they_wait_for_no_lock(tmp_path: Path):
@@ -249,9 +271,9 @@ def test_a_worker_has_what_libraries_and_processes_print_each_once(tmp_path: Pat
     assert python == ["one", "three", "five", "seven"]
     assert found.index("one") < found.index("two, by a library") < found.index("seven")
     # Ray's files have all of it, as before.
-    out = tmp_path / "out"
-    assert out.read_text().splitlines()[0] == "before the task"
-    assert "two, by a library" in out.read_text()
+    out = (tmp_path / "out").read_bytes()
+    assert out.startswith(b"before the task\nof an earlier task, \xc3:task_name:w@load\n")
+    assert b"two, by a library" in out
 
 
 def test_a_pipe_is_no_file(monkeypatch: pytest.MonkeyPatch):
