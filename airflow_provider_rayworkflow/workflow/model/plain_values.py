@@ -91,31 +91,21 @@ def _parts_of(values: Sequence[Any]) -> Iterable[Sequence[Any]]:
     return (values[start : start + _AT_ONCE] for start in range(0, len(values), _AT_ONCE))
 
 
-def _pickled_numbers(values: Sequence[Any]) -> bytes | None:
-    """The pickle of numbers, bools and None; None if other values are among them.
+def _digest_of_numbers(values: Sequence[Any]) -> bytes | None:
+    """The digest of the pickle of numbers, bools and None; None if other values are among them.
 
-    It has the type of each, takes a third of the time that looking at their types takes, and is the
+    That has the type of each, takes a third of the time that looking at their types takes, and is the
     same for equal ones: what depends on more than the value itself is noted in the pickler's memo.
     """
     if not _NUMBERS.issuperset(map(type, values[::_SAMPLE])):
         return None
-    if isinstance(values, tuple):
-        values = list(values)
-    pickled = _pickle_of_plain(values)
-    if pickled and _has_nan(pickled, values):
-        return _pickle_of_plain([_NAN if value != value else value for value in values])
-    return pickled
-
-
-def _pickle_of_plain(values: Sequence[Any]) -> bytes | None:
-    written = _Written()
-    pickler = _PlainPickler(written, protocol=2)
-    try:
-        pickler.dump(values)
-    except Exception:  # it has an object that can't be pickled, or that is not even tried
+    numbers = _Numbers(list(values) if isinstance(values, tuple) else values)
+    if not numbers.pickle():
         return None
-    has_others = len(pickler.memo.copy()) > 1  # than the list itself
-    return None if has_others else b"".join(written.parts)
+    if numbers.has_nan:  # NaNs may differ in bits that mean nothing
+        numbers = _Numbers([_NAN if value != value else value for value in values])
+        numbers.pickle()
+    return numbers.content.digest()
 
 
 class _PlainPickler(pickle.Pickler):
@@ -123,49 +113,74 @@ class _PlainPickler(pickle.Pickler):
         raise TypeError("an object of a class")
 
 
-class _Written:
-    """A file that keeps what is written as it comes."""
+class _Numbers:
+    """A list of numbers, and the file that it is pickled to: hashed as it comes, in parts of 64 KiB.
 
-    def __init__(self) -> None:
-        self.parts: list[bytes] = []
+    Its pickle is a head, then for each thousand a mark, these numbers and an end. Where all of them
+    are floats, or all are ints of one size, the letters that say so are equally far apart, and
+    nothing has to be looked at one by one.
+
+    :ivar has_nan: there is a NaN among them.
+    """
+
+    def __init__(self, numbers: Sequence[Any]) -> None:
+        self.content = hashlib.sha256()
+        self.has_nan = False
+        self._numbers = numbers
+        self._searched = 0  # so many of them have been looked at
+        self._skip = len(b"]\x94(")  # so many bytes come before the next one
+        self._head = len(b"\x80\x04") + _FRAME
+
+    def pickle(self) -> bool:
+        """Do so; False where an object is among them that may depend on more than its value."""
+        pickler = _PlainPickler(self, protocol=4)
+        try:
+            pickler.dump(self._numbers)
+        except Exception:  # it has an object that can't be pickled, or that is not even tried
+            return False
+        return len(pickler.memo.copy()) == 1  # the list itself
 
     def write(self, part: bytes) -> None:
-        self.parts.append(part)
+        """Called by the pickler, with one frame."""
+        self.content.update(memoryview(part)[self._head :])
+        at, self._head = self._head + self._skip, _FRAME
+        while at < len(part) and self._searched < len(self._numbers):
+            at = self._search(part, at)
+        self._skip = at - len(part)
 
-
-def _has_nan(pickled: bytes, numbers: Sequence[Any]) -> bool:
-    """True if there is a NaN in a list.
-
-    :param pickled: its pickle. That consists of a head, then for each thousand a mark, these numbers
-        and an end. Where all of them are floats, or all are ints of one size, the letters that say so
-        are equally far apart, and nothing has to be looked at one by one.
-    """
-    begin = _HEAD
-    for first in range(0, len(numbers), _LISTED):
-        count = min(_LISTED, len(numbers) - first)
-        letter = pickled[begin : begin + 1]
-        size = _SIZES.get(letter, 1)
-        end = begin + size * count
-        if letter not in _SIZES or pickled[begin:end:size] != letter * count:
-            listed = numbers[first : first + _LISTED]
-            if [number for number in listed if number != number]:
-                return True
-            end = begin + len(_pickle_of_plain(listed) or b"") - _HEAD - len(b"e.")
-        elif letter == b"G":
-            exponents = pickled[begin + 1 : end : size]
+    def _search(self, part: bytes, at: int) -> int:
+        """Look at the numbers of one thousand in this part; returns where the next ones begin."""
+        left = min(_LISTED - self._searched % _LISTED, len(self._numbers) - self._searched)
+        letter = part[at : at + 1]
+        size = _SIZES.get(letter, len(part))
+        count = min(left, (len(part) - at) // size)
+        end = at + count * size
+        if not count or part[at:end:size] != letter * count:
+            count = left
+            odd = self._numbers[self._searched : self._searched + count]
+            self.has_nan = self.has_nan or any(number != number for number in odd)
+            end = at + _size_of(odd)
+        elif letter == b"G" and not self.has_nan:
+            exponents = part[at + 1 : end : size]
             if b"\x7f" in exponents or b"\xff" in exponents:  # or it is large, or infinite
-                return any(number != number for number in numbers)
-        begin = end + len(b"e(")
-    return False
+                alike = self._numbers[self._searched : self._searched + count]
+                self.has_nan = any(number != number for number in alike)
+        self._searched += count
+        return end if self._searched % _LISTED else end + len(b"e(")
+
+
+def _size_of(numbers: Sequence[Any]) -> int:
+    """How many bytes numbers have in a pickle."""
+    return len(pickle.dumps((*_FOUR, *numbers), protocol=2)) - len(pickle.dumps(_FOUR, protocol=2))
 
 
 _NUMBERS = frozenset({int, float, bool, type(None)})
 _MANY_NUMBERS = 500
-_SAMPLE = 97
-# Protocol 2: no frames. The head is b"\x80\x02]q\0" and the first mark.
-_HEAD = 6
+_SAMPLE = 997
+_FRAME = 9  # bytes at the begin of each frame
 _LISTED = 1_000
 _SIZES = {b"G": 9, b"J": 5, b"M": 3, b"K": 2}  # of a float, and of ints
+_FOUR = (None,) * 4  # shorter tuples are pickled in another way
 
 
 class _Columns:
@@ -211,7 +226,7 @@ class _Columns:
 
     def _are_numbers(self, values: Sequence[Any]) -> bool:
         """Read the values if they are many numbers, and nothing else."""
-        numbers = _pickled_numbers(values) if len(values) >= _MANY_NUMBERS else None
+        numbers = _digest_of_numbers(values) if len(values) >= _MANY_NUMBERS else None
         if numbers is None:
             return False
         self._update(b"#")

@@ -210,10 +210,12 @@ def test_an_odd_value_among_many_numbers_counts(size: int, numbers: list[Any], o
 
 def test_nans_are_all_the_same():
     nan, other = struct.unpack(">2d", bytes.fromhex("7ff8000000000001fff8000000000000"))
-    for value in (0.5, 1, None):
-        many = [value] * 1_500
+    for value, size in ((0.5, 1_500), (1, 1_500), (None, 1_500), (0.5, 30_500), (1e308, 30_500)):
+        many = [value] * size
         assert of([*many, nan]) == of([*many, other]) == of([*many, -nan])
         assert of([nan, *many]) == of([other, *many]) != of([*many, nan])
+        mixed = [*many, 1, True, 300, 2**70, *many]
+        assert of([*mixed, nan, *many]) == of([*mixed, other, *many]) != of([*mixed, *many, nan])
 
 
 @pytest.mark.parametrize("size", [0, 1, 127, 128, 129, 10_000, 10_001])
