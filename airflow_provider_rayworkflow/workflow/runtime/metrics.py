@@ -15,11 +15,14 @@ from collections.abc import Sequence
 from ray.util.metrics import Counter, Gauge, Histogram
 
 from airflow_provider_rayworkflow.workflow.execution.metrics import Metrics
+from airflow_provider_rayworkflow.workflow.format.log_lines import get_logger
 from airflow_provider_rayworkflow.workflow.model.causes import Cause
 from airflow_provider_rayworkflow.workflow.model.records import StatusRecord
 from airflow_provider_rayworkflow.workflow.model.status import WorkflowStatus
 from airflow_provider_rayworkflow.workflow.scheduling.attempts import AttemptEnd
 from airflow_provider_rayworkflow.workflow.storage.backends.measured import Write
+
+log = get_logger(__name__)
 
 _MINUTE, _HOUR = 60, 3600
 _INTERVAL_S = 1.0
@@ -92,12 +95,18 @@ class RayMetrics(Metrics):
     def _record_waiting(self) -> None:
         while True:
             time.sleep(_INTERVAL_S)
-            for _ in range(len(self._waiting)):
-                outcome, seconds = self._waiting.popleft()
-                tags = {"outcome": outcome}
-                self._task_ends.inc(1, tags)
-                if seconds is not None:
-                    self._task_seconds.observe(seconds, tags)
+            ended = [self._waiting.popleft() for _ in range(len(self._waiting))]
+            try:
+                self._record(ended)
+            except Exception:  # without this thread, what waits would grow for ever
+                log.exception("Figures of %d attempts are lost", len(ended))
+
+    def _record(self, ended: Sequence[tuple[str, float | None]]) -> None:
+        for outcome, number in collections.Counter(outcome for outcome, _ in ended).items():
+            self._task_ends.inc(number, {"outcome": outcome})
+        for outcome, seconds in ended:
+            if seconds is not None:
+                self._task_seconds.observe(seconds, {"outcome": outcome})
 
     def attempt_failed(self, cause: Cause) -> None:
         self._failed_attempts.inc(1, {"cause": cause.value})
