@@ -396,7 +396,7 @@ def lost_to(exc: BaseException, run: TaskRun) -> Lost:
 
 def _ray_name(run: TaskRun) -> str:
     # Not a name of its own for each task: Ray keeps metrics of every name for good, in this
-    # process and in the workers. What tells tasks apart in the logs is `log_capture.alone`.
+    # process and in the workers. What tells tasks apart in the logs is `log_capture`.
     return run.name or run.task_id
 
 

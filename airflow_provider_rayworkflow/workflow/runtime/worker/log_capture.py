@@ -55,25 +55,38 @@ def into(task_log: TaskLog) -> Iterator[None]:
         _current.reset(token)
 
 
-@contextmanager
-def alone(task_log: TaskLog, label: str) -> Iterator[None]:
+def label_output(label: str) -> None:
+    """Have Ray put this in front of what the process prints from here on, where a driver shows it."""
+    for stream in _streams.values():
+        stream.label_all(label)
+
+
+class alone:
     """While this lasts, what all of this process prints goes there, and what its descriptors get.
 
-    :param label: Ray puts it in front of what the process prints from here on, where a driver shows it.
+    :param label: stands meanwhile in front of what Python prints, in place of that of
+        :func:`label_output`. A task that prints nothing costs no write for it.
     """
-    global _alone
-    # How Ray's workers tell its log monitor the name of a task.
-    line = f"{LOG_PREFIX_TASK_NAME}{label}\n".encode()
-    for stream in _streams.values():
-        stream.begin(line)
-    token = _current.set(task_log)
-    _alone = task_log
-    try:
-        yield
-    finally:
-        read_descriptors(task_log)
+
+    __slots__ = ("_label", "_task_log", "_token")
+
+    def __init__(self, task_log: TaskLog, label: str = "") -> None:
+        self._task_log = task_log
+        self._label = label
+
+    def __enter__(self) -> None:
+        global _alone
+        for stream in _streams.values():
+            stream.label = self._label
+        self._token = _current.set(self._task_log)
+        _alone = self._task_log
+
+    def __exit__(self, *error: object) -> None:
+        global _alone
+        for stream in _streams.values():
+            stream.end(self._task_log)
         _alone = None
-        _current.reset(token)
+        _current.reset(self._token)
 
 
 def install(*, descriptors: bool = False) -> None:
@@ -169,13 +182,17 @@ class _Stream:
     """A standard stream that also tells the log of the task which writes to it.
 
     :param original: the stream in whose place it is.
+    :ivar label: to be written before what the task prints first.
     """
 
     def __init__(self, name: StreamName, original: TextIO, descriptor: _Descriptor | None) -> None:
         self.original = original
+        self.label = ""
         self._name = name
         self._descriptor = descriptor
         self._lock = threading.RLock()
+        self._common_label = ""
+        self._is_labelled = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.original, name)
@@ -191,6 +208,8 @@ class _Stream:
         record = caller.f_locals.get("record") if caller.f_code is _EMIT else None
         with self._lock:
             self.read_descriptor(task_log)
+            if self.label:
+                self._write_label(task_log)
             try:
                 return self.original.write(text)
             finally:
@@ -211,12 +230,30 @@ class _Stream:
         if text:
             task_log.print(self._name, text)
 
-    def begin(self, label: bytes) -> None:
-        """Write this line to the descriptor: what came before it is known, or of no interest."""
+    def label_all(self, label: str) -> None:
+        """Label what comes from here on; what has come before is known, or of no interest."""
+        self._common_label = label
         if self._descriptor is not None:
             with self._lock:
                 self._flush()
-                self._descriptor.begin(label)
+                self._descriptor.begin(_label_line(label))
+
+    def _write_label(self, task_log: TaskLog) -> None:
+        label, self.label = self.label, ""
+        if self._descriptor is not None:
+            self._is_labelled = True
+            if foreign := self._descriptor.write(_label_line(label)):
+                task_log.print(self._name, foreign)
+
+    def end(self, task_log: TaskLog) -> None:
+        """The task has ended."""
+        self.read_descriptor(task_log)
+        if self._descriptor is not None:
+            self._descriptor.end()
+        self.label = ""
+        if self._is_labelled:
+            self._is_labelled = False
+            self.label_all(self._common_label)
 
     def _flush(self) -> None:
         try:
@@ -258,17 +295,29 @@ class _Descriptor:
 
     def begin(self, label: bytes) -> None:
         """Write this line, and have the next call give what comes after it."""
+        if self._has_written(label):
+            self._label = label
+            self.end()
+
+    def write(self, line: bytes) -> str:
+        """Write this line; what others have written since the last call."""
+        return self.read_without(line) if self._has_written(line) else ""
+
+    def _has_written(self, line: bytes) -> bool:
         try:
-            os.write(self._descriptor, label)  # in a third of the time that the stream takes
+            os.write(self._descriptor, line)  # in a third of the time that the stream takes
         except OSError:  # a task has closed it
-            return
-        self._label = label
-        self._decoder.reset()
+            return False
+        return True
 
     def read(self) -> str:
         """What has come since the last call. Of much, the end."""
         new = self._new()
         return self._decoder.decode(new) if new else ""
+
+    def end(self) -> None:
+        """What comes from here on is of another task: no part of a character goes on."""
+        self._decoder.reset()
 
     def read_without(self, own: bytes) -> str:
         """The same without what this process has written itself since then."""
@@ -297,6 +346,11 @@ class _Descriptor:
                 return file.read(end - begin)
         except OSError:  # its file is gone
             return b""
+
+
+def _label_line(label: str) -> bytes:
+    """How Ray's workers tell its log monitor the name of a task."""
+    return f"{LOG_PREFIX_TASK_NAME}{label}\n".encode()
 
 
 def _end_of(descriptor: int) -> int | None:

@@ -143,6 +143,8 @@ class _Pack:
 
     def execute(self) -> list[Done]:
         """Run them."""
+        first, *others = self._runs
+        log_capture.label_output("workflow tasks" if others else _label_of(first))
         begun_at = time.perf_counter()
         for run in self._runs:
             is_late = run.batch_size == 1 and time.perf_counter() - begun_at > BUDGET_S
@@ -178,9 +180,10 @@ class _Pack:
         if inputs is None:
             return NotBegun(), 0.0
         task_log = TaskLog(run)
-        label = f"{run.workflow_id}@{run.task_id}"
+        is_single = len(self._runs) == 1
+        label = "" if is_single else _label_of(run)
         with log_capture.alone(task_log, label), reported(task_log):
-            if len(self._runs) == 1:  # a line for each short task would take longer than the task
+            if is_single:  # a line for each short task would take longer than the task
                 log_begin(run)
             end = run_task(self._store, run, inputs, self._values)
         if (lines := task_log.rest()) is not None:
@@ -207,6 +210,10 @@ class _Pack:
             return result
         self._values.append(ray.get(result.ref))
         return result._replace(ref=len(self._values) - 1)
+
+
+def _label_of(run: TaskRun) -> str:
+    return f"{run.workflow_id}@{run.task_id}"
 
 
 def _as_result(run: TaskRun, result: Result) -> Result:

@@ -12,9 +12,8 @@ import functools
 import platform
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import ray
 
@@ -23,7 +22,7 @@ from airflow_provider_rayworkflow.workflow.model.log_line import TaskLines
 from airflow_provider_rayworkflow.workflow.model.records import RunningTask
 from airflow_provider_rayworkflow.workflow.runtime.manager_handle import manager_of
 from airflow_provider_rayworkflow.workflow.runtime.names import current_location
-from airflow_provider_rayworkflow.workflow.runtime.worker.heartbeats import Beats, beats_of
+from airflow_provider_rayworkflow.workflow.runtime.worker.heartbeats import beats_of
 from airflow_provider_rayworkflow.workflow.runtime.worker.log_capture import read_descriptors
 from airflow_provider_rayworkflow.workflow.runtime.worker.task_log import TaskLog
 
@@ -41,31 +40,28 @@ _CONFIRM_TIMEOUT_S = 10.0
 Send = Callable[[Sequence[TaskLines]], bool]
 
 
-@dataclass(slots=True, eq=False)
-class _Running:
-    """A task that runs in this process, and the storage of its workflow."""
-
-    task_log: TaskLog
-    is_told: bool
-    location: str | None = field(default_factory=current_location)
-    started_at: float = field(default_factory=time.time)
-    beats: Beats | None = None
-
-
-_running: set[_Running] = set()
-
-
-@contextmanager
-def reported(task_log: TaskLog) -> Iterator[None]:
+class reported:
     """While this lasts, the task of this log runs here: the manager gets to know it, and its lines as they come."""
-    _start_reporter()
-    # Of one that waits for an event, the manager knows that it has begun.
-    running = _Running(task_log, is_told=task_log.run.is_event, beats=beats_of(task_log))
-    _running.add(running)
-    try:
-        yield
-    finally:
-        _running.discard(running)
+
+    __slots__ = ("beats", "is_told", "location", "started_at", "task_log")
+
+    def __init__(self, task_log: TaskLog) -> None:
+        self.task_log = task_log
+        # Of one that waits for an event, the manager knows that it has begun.
+        self.is_told = task_log.run.is_event
+        self.location = current_location()
+        self.started_at = time.time()
+        self.beats = beats_of(task_log)
+
+    def __enter__(self) -> None:
+        _start_reporter()
+        _running.add(self)
+
+    def __exit__(self, *error: object) -> None:
+        _running.discard(self)
+
+
+_running: set[reported] = set()
 
 
 def send_waiting(task_logs: Sequence[TaskLog], send: Send) -> None:
@@ -95,7 +91,7 @@ def _report() -> None:
             log.exception("A report of running tasks has failed")
 
 
-def _report_all(running: Sequence[_Running]) -> None:
+def _report_all(running: Sequence[reported]) -> None:
     for one in running:
         if not one.is_told and time.time() - one.started_at >= INTERVAL_S:
             one.is_told = True
@@ -111,7 +107,7 @@ def _report_all(running: Sequence[_Running]) -> None:
         send_waiting(there, functools.partial(_send, location))
 
 
-def _tell(one: _Running) -> None:
+def _tell(one: reported) -> None:
     run = one.task_log.run
     task = RunningTask(
         task_id=run.task_id, attempt=run.attempt, started_at=one.started_at, node=NODE
@@ -121,7 +117,7 @@ def _tell(one: _Running) -> None:
         manager_of(one.location).ask.remote("attempts.has_begun", run.workflow_id, run.epoch, task)
 
 
-def _tell_beat(one: _Running) -> None:
+def _tell_beat(one: reported) -> None:
     run = one.task_log.run
     with suppress(ValueError, ray.exceptions.RayError):
         manager_of(one.location).ask.remote(

@@ -166,6 +166,7 @@ sys.stdout.reconfigure(line_buffering=True)
 log_capture.install(descriptors=True)
 print("before the task")
 os.write(1, b"of an earlier task, \\xc3")
+log_capture.label_output("workflow tasks")
 task_log = TaskLog(RUN)
 with log_capture.alone(task_log, "w@load"):
     print("one", flush=False)
@@ -213,11 +214,13 @@ from airflow_provider_rayworkflow.workflow.runtime.worker import log_capture
 from airflow_provider_rayworkflow.workflow.runtime.worker.task_log import TaskLog
 from test_task_log import RUN
 log_capture.install(descriptors=True)
-with log_capture.alone(TaskLog(RUN), "w@first"):
+log_capture.label_output("w@first")
+with log_capture.alone(TaskLog(RUN)):
     sys.stdout.close()
     sys.stdout = sys.stderr = None
+log_capture.label_output("w@second")
 task_log = TaskLog(RUN)
-with log_capture.alone(task_log, "w@second"):
+with log_capture.alone(task_log):
     os.write(2, b"by a library")
 with open(sys.argv[1], "w") as file:
     file.write("|".join(line.text for line in task_log.rest().lines))
@@ -227,6 +230,50 @@ with open(sys.argv[1], "w") as file:
 def test_a_task_that_closes_and_replaces_the_streams_does_no_harm_to_the_next_one(tmp_path: Path):
     assert run_as_worker(CLOSING, tmp_path) == ["by a library"]
     assert (tmp_path / "err").read_text() == ":task_name:w@first\n:task_name:w@second\nby a library"
+
+
+SEVERAL = """
+import os, sys
+from airflow_provider_rayworkflow.workflow.runtime.worker import log_capture
+from airflow_provider_rayworkflow.workflow.runtime.worker.task_log import TaskLog
+from test_task_log import RUN
+log_capture.install(descriptors=True)
+log_capture.label_output("workflow tasks")
+
+def run(name, work):
+    task_log = TaskLog(RUN)
+    with log_capture.alone(task_log, name):
+        work()
+    lines = task_log.rest()
+    return [] if lines is None else [f"{name}: {line.text}" for line in lines.lines]
+
+def prints():
+    os.write(1, b"by a library\\n")
+    print("by Python")
+    print("again")
+
+found = run("silent", lambda: None) + run("printing", prints)
+found += run("foreign", lambda: os.write(1, b"by a library \\xc3"))
+found += run("last", lambda: os.write(1, b"\\xa9 begins anew"))
+with open(sys.argv[1], "w") as file:
+    file.write("|".join(found))
+"""
+
+
+def test_short_tasks_are_labelled_where_they_print_and_each_has_its_own_output(tmp_path: Path):
+    assert run_as_worker(SEVERAL, tmp_path) == [
+        "printing: by a library",
+        "printing: by Python",
+        "printing: again",
+        "foreign: by a library",
+        "last: � begins anew",
+    ]
+    out = (tmp_path / "out").read_text(errors="replace")
+    assert out.replace("\n", "|").startswith(
+        ":task_name:workflow tasks|by a library|:task_name:printing|by Python|again|"
+        ":task_name:workflow tasks|by a library"
+    )
+    assert (tmp_path / "err").read_text() == ":task_name:workflow tasks\n"
 
 
 def test_a_worker_has_what_forked_processes_print_and_log_and_they_wait_for_no_lock(tmp_path: Path):
@@ -272,7 +319,9 @@ def test_a_worker_has_what_libraries_and_processes_print_each_once(tmp_path: Pat
     assert found.index("one") < found.index("two, by a library") < found.index("seven")
     # Ray's files have all of it, as before.
     out = (tmp_path / "out").read_bytes()
-    assert out.startswith(b"before the task\nof an earlier task, \xc3:task_name:w@load\n")
+    begin = b"before the task\nof an earlier task, \xc3:task_name:workflow tasks\n"
+    assert out.startswith(begin + b":task_name:w@load\none\n")
+    assert out.endswith(b"seven\n:task_name:workflow tasks\nafter the task\n")
     assert b"two, by a library" in out
 
 
