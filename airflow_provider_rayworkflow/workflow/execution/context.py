@@ -156,7 +156,7 @@ def enter(context: WorkflowContext) -> None:
 
 
 class running:
-    """Makes this the current context while it lasts; a generator would take a short task ten times as long."""
+    """Makes this the current context while it lasts."""
 
     __slots__ = ("_context", "_token")
 

@@ -230,8 +230,6 @@ class RunFailures:
 
     def gives_up(self, node: TaskNode) -> bool:
         """True for a task whose attempt has failed after all were stopped: it is not run any more."""
-        if not (self.is_stopping or self._maps.any_has_failed):
-            return False
         goes_on = not self.is_stopping or self._goes_on(node)
         if goes_on and not self._maps.is_of_failed(node):
             return False
@@ -245,14 +243,12 @@ class RunFailures:
 
     def admits(self, node: TaskNode) -> bool:
         """False for a task that is ready and does not run, which is taken care of."""
-        if self._earlier:
-            record = self._earlier.get(node.task_id)
-            if record is not None and record.failure is not None:
-                self._fail_as_before(node, record.failure, record)
-                return False
+        if (record := self._earlier.get(node.task_id)) is not None and record.failure is not None:
+            self._fail_as_before(node, record.failure, record)
+            return False
         if self.gives_up(node):
             return False
-        if node.task.options.when == "any_failed" and is_skipped(node):
+        if is_skipped(node):
             self._skip(node)
             return False
         return True
@@ -267,9 +263,8 @@ class RunFailures:
 
     def may_follow(self, node: TaskNode) -> bool:
         """True for a task that may run right after another one, in the same Ray task."""
-        if self.is_stopping or node.task_id in self._earlier:
-            return False
-        return not (self._maps.any_has_failed and self._maps.is_of_failed(node))
+        is_stopped = self.is_stopping or self._maps.is_of_failed(node)
+        return not (is_stopped or node.task_id in self._earlier)
 
     def _skip(self, node: TaskNode) -> None:
         result = node.as_result(NOTHING)

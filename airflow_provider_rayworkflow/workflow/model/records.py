@@ -421,12 +421,10 @@ class TaskTimes(NamedTuple):
     node: str = ""
 
     def to_json(self) -> Json:
-        value = {
-            "started_at": self.started_at,
-            "ended_at": self.ended_at,
-            "attempt": self.attempt,
-        }
-        return value | {"node": self.node} if self.node else value
+        value = self._asdict()
+        if not self.node:
+            del value["node"]
+        return value
 
     @classmethod
     def from_json(cls, value: Json) -> TaskTimes:

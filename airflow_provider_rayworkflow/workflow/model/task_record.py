@@ -65,13 +65,13 @@ class TaskRecord(NamedTuple):
         payload: list[_Buffer] = []
         if self.times:
             header["times"] = self.times.to_json()
-        if self.is_failure or self.is_revoked or self.is_skipped:
-            flags = {
-                "failure": self.is_failure,
-                "revoked": self.is_revoked,
-                "skipped": self.is_skipped,
-            }
-            header |= {name: True for name, is_set in flags.items() if is_set}
+        for name, is_set in (
+            ("failure", self.is_failure),
+            ("revoked", self.is_revoked),
+            ("skipped", self.is_skipped),
+        ):
+            if is_set:
+                header[name] = True
         if self.json_output:
             header["json_output"] = self.json_output.to_json()
         if self.failure:

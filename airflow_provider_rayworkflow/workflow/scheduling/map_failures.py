@@ -26,14 +26,11 @@ class _Map:
 
 
 class MapFailures:
-    """Counts the failed items of each map of one run.
-
-    :ivar any_has_failed: a map has, as more of its items failed than may.
-    """
+    """Counts the failed items of each map of one run."""
 
     def __init__(self) -> None:
         self._maps: dict[TaskNode, _Map] = {}
-        self.any_has_failed = False
+        self._has_error = False
 
     def counts(self, node: TaskNode, failure: TaskFailure) -> TaskNode | None:
         """The item that fails with this task, if its failure is one that is counted."""
@@ -54,7 +51,7 @@ class MapFailures:
         if len(known.shown) < SHOWN_ITEMS:
             known.shown.append(f"{item.task_id}: {failure}"[:_MAX_SHOWN_LENGTH])
         if known.error is None and len(known.failed) > rules.max_failed:
-            self.any_has_failed = True
+            self._has_error = True
             known.error = MapFailedError(
                 item.task.name,
                 failed=len(known.failed),
@@ -73,6 +70,8 @@ class MapFailures:
 
     def is_of_failed(self, node: TaskNode) -> bool:
         """True for a task of a map that has failed: it is of no use any more."""
+        if not self._has_error:
+            return False
         current: TaskNode | None = node
         while current is not None and (creator := current.creator) is not None:
             known = self._maps.get(creator)

@@ -146,7 +146,7 @@ class _Form:
     retryable: tuple[type[BaseException], ...] | None
     is_cached: bool = False
     is_keyed: bool = False
-    kinds: dict[Any, int] = field(default_factory=dict)
+    kinds: dict[tuple[Any, ...], int] = field(default_factory=dict)
 
 
 class ReadCall(NamedTuple):
@@ -204,7 +204,7 @@ class _Encoder:
         rows: list[Row] = []
         for node, read, upstream in in_order(last, self.read):
             form, arguments, places, _, literals, named = read
-            alike = (places, *map(_id_of, named)) if named else places
+            alike = (places, *map(_id_of, named))
             kind = None if form.is_keyed else form.kinds.get(alike)
             if kind is None:
                 kind = form.kinds[alike] = self._add_kind(node, read)

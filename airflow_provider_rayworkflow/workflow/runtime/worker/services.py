@@ -174,9 +174,9 @@ class Services:
                 self._count_busy(-1)
 
     def _count_busy(self, change: int) -> None:
+        self.heartbeat()
         self._busy_calls += change
         if self._log is not None:
-            self._log.beats += 1
             self._log.is_busy = self._busy_calls > 0
 
     # Made when they are needed: most tasks need none of them.
